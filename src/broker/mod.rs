@@ -1,0 +1,1 @@
+//! Room `broker` (under construction).

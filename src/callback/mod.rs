@@ -1,0 +1,1 @@
+//! Room `callback` (under construction).

@@ -1,0 +1,1 @@
+//! Room `control` (under construction).

@@ -1,0 +1,1 @@
+//! Room `engine` (under construction).

@@ -1,0 +1,109 @@
+//! Newtype ids with generations. Nothing in the engine is named by a bare integer.
+
+use core::fmt;
+
+/// Number of a shard: one data-plane thread with its own ring. At most 255 shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u8);
+
+impl ShardId {
+    /// The shard's number as an index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One mailbox peer: a shard, or the control thread (whose number is the count of shards).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerId(pub u8);
+
+impl PeerId {
+    /// The peer's number as an index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl From<ShardId> for PeerId {
+    fn from(shard: ShardId) -> PeerId {
+        PeerId(shard.0)
+    }
+}
+
+/// Number of a listening socket of a shard, in the order of the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ListenerId(pub u8);
+
+/// One connection of one shard: the slot of its direct descriptor in the ring's file table, and the
+/// generation of that slot, so that a late completion for a reused slot is recognised.
+/// A slot has at most 24 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ConnId {
+    /// Slot in the ring's table of direct descriptors, which is also the index in the shard's table
+    /// of connections.
+    pub slot: u32,
+    /// How often the slot was used before.
+    pub generation: u32,
+}
+
+/// Largest slot number that fits an id.
+pub const SLOT_MAX: u32 = (1 << 24) - 1;
+
+/// One receive buffer of a shard's shared pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct BufferId(pub u16);
+
+/// One session of the process, unique for its whole life: shard, index and generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(u64);
+
+impl SessionId {
+    /// Packs shard (8 bits), index (24 bits) and generation (32 bits).
+    pub fn new(shard: ShardId, index: u32, generation: u32) -> SessionId {
+        assert!(index <= SLOT_MAX, "a session index has 24 bits");
+        SessionId(u64::from(shard.0) << 56 | u64::from(index) << 32 | u64::from(generation))
+    }
+
+    /// The shard whose table holds the session.
+    pub fn shard(self) -> ShardId {
+        ShardId((self.0 >> 56) as u8)
+    }
+
+    /// Index in that shard's table.
+    pub fn index(self) -> u32 {
+        (self.0 >> 32) as u32 & SLOT_MAX
+    }
+
+    /// Generation of that index.
+    pub fn generation(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Parses what `Display` writes. None for anything else.
+    pub fn parse(text: &str) -> Option<SessionId> {
+        if text.len() != 16 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        u64::from_str_radix(text, 16).ok().map(SessionId)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_id_round_trips_through_its_text_and_parts() {
+        let id = SessionId::new(ShardId(3), SLOT_MAX, u32::MAX);
+        assert_eq!((id.shard(), id.index(), id.generation()), (ShardId(3), SLOT_MAX, u32::MAX));
+        assert_eq!(SessionId::parse(&id.to_string()), Some(id));
+        assert_eq!(SessionId::parse("0"), None);
+        assert_eq!(SessionId::parse("00000000000000+1"), None);
+    }
+}

@@ -1,0 +1,212 @@
+//! Every bound of the engine, its default, and what happens at it. A number elsewhere fails review.
+
+use crate::time::Millis;
+
+/// A limit's value as the configuration gives or shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A count or a number of octets.
+    Number(u64),
+    /// A span of time.
+    Span(Millis),
+}
+
+/// What a field of [`Limits`] is made from and shown as.
+trait Bound: Copy {
+    fn show(self) -> Value;
+    fn from_value(value: Value) -> Option<Self>;
+}
+
+impl Bound for u32 {
+    fn show(self) -> Value {
+        Value::Number(u64::from(self))
+    }
+    fn from_value(value: Value) -> Option<u32> {
+        match value {
+            Value::Number(n) => u32::try_from(n).ok(),
+            Value::Span(_) => None,
+        }
+    }
+}
+
+impl Bound for Millis {
+    fn show(self) -> Value {
+        Value::Span(self)
+    }
+    fn from_value(value: Value) -> Option<Millis> {
+        match value {
+            Value::Span(span) => Some(span),
+            Value::Number(_) => None,
+        }
+    }
+}
+
+/// One line of `ringpush check`: key, value, what happens at the bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Key in the `[limits]` section.
+    pub key: &'static str,
+    /// Its value.
+    pub value: Value,
+    /// Unit and what happens at the bound.
+    pub doc: &'static str,
+}
+
+/// Declares the table once: field, key, type, default, tiny value (for tests) and its sentence.
+macro_rules! limits {
+    ($($field:ident $key:literal : $kind:ty = $default:expr, tiny $tiny:expr; $doc:literal)*) => {
+        /// All bounds, resolved.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct Limits { $(#[doc = $doc] pub $field: $kind,)* }
+
+        impl Default for Limits {
+            fn default() -> Limits { Limits { $($field: $default,)* } }
+        }
+
+        impl Limits {
+            /// Bounds so small that tests meet them.
+            pub fn tiny() -> Limits { Limits { $($field: $tiny,)* } }
+
+            /// Sets one bound by its key. `Err(true)`: the key exists, the value does not fit it.
+            pub fn set(&mut self, key: &str, value: Value) -> Result<(), bool> {
+                match key {
+                    $($key => self.$field = <$kind as Bound>::from_value(value).ok_or(true)?,)*
+                    _ => return Err(false),
+                }
+                Ok(())
+            }
+
+            /// Every bound in the order of this file.
+            pub fn lines(&self) -> Vec<Line> {
+                vec![$(Line { key: $key, value: self.$field.show(), doc: $doc },)*]
+            }
+        }
+    };
+}
+
+limits! {
+    // Protocol units.
+    stomp_frame "stomp-frame": u32 = 65_536, tiny 512;
+        "octets of one whole STOMP frame; past it ERROR and close 1009"
+    stomp_headers "stomp-headers": u32 = 64, tiny 12;
+        "headers of one STOMP frame; past it ERROR and close 1009"
+    stomp_first_frame "stomp-first-frame": u32 = 16_384, tiny 512;
+        "octets of CONNECT, before a session is logged in; past it ERROR and close 1009"
+    message "message": u32 = 65_536, tiny 600;
+        "octets of one WebSocket message; past it close 1009"
+    http_head "http-head": u32 = 16_384, tiny 1_024;
+        "octets of a request head; past it 431 and close"
+    http_headers "http-headers": u32 = 100, tiny 24;
+        "header lines of a request head; past it 431 and close"
+    http_target "http-target": u32 = 8_192, tiny 256;
+        "octets of a request target; past it 414 and close"
+    http_body "http-body": u32 = 1_048_576, tiny 512;
+        "octets of a request body; past it 413, at once when Content-Length says so"
+    json_depth "json-depth": u32 = 64, tiny 16;
+        "nesting of a JSON body; past it 400"
+
+    // Waits.
+    head_time "head-time": Millis = Millis::seconds(10), tiny Millis(900);
+        "from the first octet of a request head to its end; past it 408 and close"
+    body_time "body-time": Millis = Millis::seconds(30), tiny Millis(1_500);
+        "from the end of a request head to the end of its body; past it 408 and close"
+    idle_time "idle-time": Millis = Millis::seconds(75), tiny Millis(4_000);
+        "a kept-alive connection without a request; past it close"
+    first_message "first-message": Millis = Millis::seconds(60), tiny Millis(3_000);
+        "an upgraded STOMP socket without CONNECT; past it close 4500"
+    answer_time "answer-time": Millis = Millis::seconds(10), tiny Millis(2_000);
+        "an HTTP request waiting for another shard or the control thread; past it 504"
+    send_time "send-time": Millis = Millis::seconds(10), tiny Millis(2_000);
+        "age of the oldest octet that the kernel has not taken; past it the slow-consumer policy"
+    linger "linger": Millis = Millis::seconds(5), tiny Millis(1_000);
+        "from the start of a closing to its end; past it the connection is cut"
+    drain_time "drain-time": Millis = Millis::seconds(10), tiny Millis(3_000);
+        "graceful shutdown; past it the process ends with what is left"
+
+    // What one client may hold.
+    send_buffer "send-buffer": u32 = 524_288, tiny 2_048;
+        "octets waiting for one client; past it the slow-consumer policy"
+    send_bytes "send-bytes": u32 = 65_536, tiny 200;
+        "octets of the largest single send; a longer message goes out in several"
+    subscriptions "subscriptions": u32 = 1_024, tiny 3;
+        "subscriptions of one session; past it ERROR and close 1008"
+    receipts "receipts": u32 = 64, tiny 3;
+        "receipts of one session that wait for a home; at it the connection is not read"
+    connections "connections": u32 = 0, tiny 40;
+        "connections of all shards, 0 = what descriptors and memory carry; past it 503 with Retry-After"
+    connections_per_address "connections-per-address": u32 = 0, tiny 0;
+        "connections of one peer address and shard, 0 = no bound; past it 503 with Retry-After"
+
+    // Pools of one shard.
+    segment_bytes "segment-bytes": u32 = 67_108_864, tiny 16_384;
+        "octets on their way to clients, per shard; when it runs low whoever holds the oldest meets the slow-consumer policy"
+    segment_size "segment-size": u32 = 65_536, tiny 512;
+        "octets of one segment of that pool"
+    receive_buffers "receive-buffers": u32 = 2_048, tiny 4;
+        "receive buffers, per shard; at it sockets wait for a buffer, nothing is lost"
+    receive_bytes "receive-bytes": u32 = 4_096, tiny 64;
+        "octets of one receive buffer"
+    held_bytes "held-bytes": u32 = 33_554_432, tiny 16_384;
+        "octets of unfinished frames, heads and bodies that connections hold, per shard; past it 503 or close 1013"
+    mailbox "mailbox": u32 = 4_096, tiny 2;
+        "entries of one queue between two threads; at it the producers are not read"
+    message_blocks "message-blocks": u32 = 4_096, tiny 6;
+        "messages of one shard that are on their way to subscribers; at it the producers are not read"
+    turn_letters "turn-letters": u32 = 1_024, tiny 4;
+        "letters taken from one queue in one turn of the loop"
+    send_chunk "send-chunk": u32 = 256, tiny 4;
+        "sends of one entry into the kernel"
+    submission_entries "submission-entries": u32 = 1_024, tiny 16;
+        "entries of the submission queue"
+    completion_entries "completion-entries": u32 = 16_384, tiny 64;
+        "entries of the completion queue; an overflow loses nothing and is counted"
+
+    // Homes.
+    destinations "destinations": u32 = 100_000, tiny 24;
+        "destinations and patterns with a subscriber; past it ERROR and close 1008"
+    dedupe_keys "dedupe-keys": u32 = 100_000, tiny 16;
+        "callback ids remembered by each shard; past it the oldest is forgotten"
+    hook_body "hook-body": u32 = 65_536, tiny 512;
+        "octets of a hook's answer; past it the hook has failed"
+    query_bytes "query-bytes": u32 = 1_048_576, tiny 512;
+        "octets that one shard answers to an API query; past it the list is cut and says so"
+}
+
+/// Octets of the longest WebSocket frame head a server sends (RFC 6455 §5.2).
+pub const WS_HEAD_MAX: usize = 10;
+/// Octets of the longest WebSocket frame head a client sends, with its mask (RFC 6455 §5.2).
+pub const WS_CLIENT_HEAD_MAX: usize = 14;
+/// Octets of a control frame's payload (RFC 6455 §5.5).
+pub const WS_CONTROL_MAX: usize = 125;
+/// A tick of the timer wheel, in milliseconds, as a power of two: 128 ms.
+pub const TICK_SHIFT: u32 = 7;
+/// Slots of the timer wheel: a horizon of 65 s.
+pub const WHEEL_SLOTS: usize = 512;
+/// The most shards of one process.
+pub const SHARDS_MAX: usize = 64;
+/// The most direct descriptors of one ring that the kernel grants by default.
+pub const DESCRIPTORS_MAX: u32 = 20_000;
+
+const _: () = assert!(WS_CONTROL_MAX + WS_CLIENT_HEAD_MAX < 256);
+const _: () = assert!(WHEEL_SLOTS.is_power_of_two());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_unique_and_settable() {
+        let lines = Limits::default().lines();
+        let mut keys: Vec<_> = lines.iter().map(|line| line.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), lines.len());
+        let mut copy = Limits::tiny();
+        for line in &lines {
+            assert_eq!(copy.set(line.key, line.value), Ok(()));
+        }
+        assert_eq!(copy, Limits::default());
+        assert_eq!(copy.set("stomp-frame", Value::Span(Millis(1))), Err(true));
+        assert_eq!(copy.set("stompframe", Value::Number(1)), Err(false));
+    }
+}

@@ -1,0 +1,1 @@
+//! Room `metrics` (under construction).

@@ -1,0 +1,132 @@
+//! The seam to the kernel: operations go in, completions come out, both plain data.
+//!
+//! **What it turns into what.** [`Op`]s into system calls, kernel completions into [`Done`]s.
+//!
+//! **What it does not know.** Protocols, sessions, what the octets mean.
+//!
+//! **How to drive it.** Once per turn: `push` what should happen, `enter` (submits, and waits when
+//! asked), `pop` until `None`. Everything that a push asks for is answered by the `Done` named at
+//! it; errors are values of that `Done`, never a return value of `push`.
+//!
+//! **Bytes.** They live in two pools of `mem` that the ring does not own: receive buffers and
+//! segments. Both are handed over at start; operations name places in them by id. A receive buffer
+//! belongs to the engine from `Done::Received` until `Op::GiveBack`; octets of an `Op::Send` belong
+//! to the kernel until its `Done::Sent`.
+//!
+//! **Bounds.** `submission-entries`, `completion-entries`, `receive-buffers`, `send-chunk`.
+
+use crate::ids::{BufferId, ConnId, ListenerId, PeerId};
+use crate::time::Instant;
+use core::net::SocketAddr;
+
+/// A run of octets in the segment pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    /// Number of the segment.
+    pub segment: u32,
+    /// First octet within the segment.
+    pub offset: u32,
+    /// Count of octets, at least one.
+    pub len: u32,
+}
+
+/// What the engine asks of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Take connections from a listener until told otherwise. Answers: `Accepted`, `AcceptEnded`.
+    Accept { listener: ListenerId },
+    /// Stop taking connections. Answer: `AcceptEnded`.
+    AcceptStop { listener: ListenerId },
+    /// Receive on a connection until told otherwise. Answers: `Received`, `RecvEnded`.
+    Recv { conn: ConnId },
+    /// Stop receiving. Answer: `RecvEnded`, after whatever was on its way.
+    RecvStop { conn: ConnId },
+    /// The engine is done with a receive buffer. No answer.
+    GiveBack { buffer: BufferId },
+    /// Send a run of octets whole (MSG_WAITALL, MSG_NOSIGNAL). At most one per connection is on its
+    /// way. Answer: `Sent`.
+    Send { conn: ConnId, range: Range },
+    /// Stop the send that is on its way; its `Sent` tells how much the kernel took.
+    SendCancel { conn: ConnId },
+    /// End both directions: pending receives and sends return. Answer: `ShutDown`.
+    Shutdown { conn: ConnId },
+    /// End our direction only (FIN). Answer: `ShutDown`.
+    ShutdownWrite { conn: ConnId },
+    /// Release the descriptor. Nothing may be on its way. Answer: `Closed`.
+    Close { conn: ConnId },
+    /// Wake another thread out of its wait. No answer here; `Rung` there.
+    Doorbell { peer: PeerId },
+}
+
+/// Why receiving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecvEnd {
+    /// The peer sent FIN.
+    Eof,
+    /// No receive buffer was free; the octets wait in the socket. Push `Recv` again when some are.
+    Starved,
+    /// `RecvStop` or `Shutdown` took effect, or the kernel ended a multishot receive without an
+    /// error: push `Recv` again if more is wanted.
+    Stopped,
+    /// The connection failed (reset, timed out, ...), with the positive errno.
+    Failed(i32),
+}
+
+/// Why accepting ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptEnd {
+    /// `AcceptStop` took effect, or the kernel ended a multishot accept without an error.
+    Stopped,
+    /// The table of descriptors is full, and the kernel has dropped one connection (ENFILE).
+    TableFull,
+    /// Something else, with the positive errno.
+    Failed(i32),
+}
+
+/// What the kernel tells the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// A new connection lies in descriptor slot `slot`; IPv4 peers of an IPv6 listener are unwrapped.
+    Accepted { listener: ListenerId, slot: u32, peer: SocketAddr },
+    /// The listener takes no more connections until `Accept` is pushed again.
+    AcceptEnded { listener: ListenerId, end: AcceptEnd },
+    /// `len` octets lie at the start of `buffer`. Without `more` the receive has ended (as `Stopped`).
+    Received { conn: ConnId, buffer: BufferId, len: u32, more: bool },
+    /// No more octets will come until `Recv` is pushed again (never after `Eof` and `Failed`).
+    RecvEnded { conn: ConnId, end: RecvEnd },
+    /// The send is over: the count of octets taken (fewer than asked: cancelled or the peer went
+    /// away), or the positive errno (nothing was taken).
+    Sent { conn: ConnId, result: Result<u32, i32> },
+    /// The shutdown is done.
+    ShutDown { conn: ConnId },
+    /// The slot is free again.
+    Closed { conn: ConnId },
+    /// Somebody rang the doorbell.
+    Rung,
+}
+
+/// How long `enter` may wait for the first completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all: submit, collect what is there.
+    No,
+    /// Until a completion is there or the clock reaches this instant.
+    Until(Instant),
+}
+
+/// A ring: the real one, or the simulator's.
+pub trait Ring {
+    /// Queues an operation; it reaches the kernel with the next `enter` (or at once when the queue
+    /// is full). The order of pushes for one connection is kept.
+    fn push(&mut self, op: Op);
+    /// Submits what is queued, waits as told, and reads the clock.
+    fn enter(&mut self, wait: Wait);
+    /// The next completion.
+    fn pop(&mut self) -> Option<Done>;
+    /// The monotonic clock as it was when the last `enter` returned.
+    fn now(&self) -> Instant;
+    /// Wall time as it was then: milliseconds since 1970-01-01 UTC.
+    fn wall_millis(&self) -> u64;
+}
+
+const _: () = assert!(core::mem::size_of::<Op>() <= 24);

@@ -1,0 +1,1 @@
+//! Room `sockjs` (under construction).

@@ -1,0 +1,1 @@
+//! Room `stomp` (under construction).
