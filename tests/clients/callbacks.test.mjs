@@ -8,7 +8,7 @@ import { legacy } from "./lib/legacy.mjs";
 
 let server;
 before(async () => (server = await start(application())));
-after(() => server.stop());
+after(() => server?.stop());
 
 const call = (callId, more = {}) => ({ callId, agentId: "7", from: "+86 138 0000 1111", ...more });
 
@@ -36,7 +36,7 @@ test("callbacks", async (t) => {
   await t.test("the same again is a success and pushes nothing", async () => {
     const answers = await Promise.all(
       Array.from({ length: 8 }, () => server.callback("inbound", call("c-1"))));
-    for (const answer of answers) assert.deepEqual([answer.status, answer.json], [200, { code: 0 }]);
+    for (const { status, json } of answers) assert.deepEqual([status, json], [200, { code: 0 }]);
   });
 
   await t.test("equal callbacks at once push once", async () => {

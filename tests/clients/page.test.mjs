@@ -60,7 +60,7 @@ test("a callback pops up in the agent's windows", async () => {
   const other = await open("/#as=8");
   await connected(other, "8");
 
-  const call = { callId: "page-1", agentId: "7", from: "+86 138 1234 5678", to: "+86 10 5555 0100" };
+  const call = { callId: "page-1", agentId: "7", from: "+86 138 1234 5678", to: "+86 10 555" };
   assert.equal((await server.callback("inbound", call)).status, 200);
   for (const page of [first, second]) {
     await ringing(page);
