@@ -38,8 +38,8 @@ impl Message {
         let start = self.octets.len();
         let len = crate::stomp::header_line_len(name, value);
         self.octets.resize(start + len, 0);
-        let plain = crate::stomp::write_header_line(name, value, &mut self.octets[start..]);
-        self.plain &= plain;
+        crate::stomp::write_header_line(name, value, &mut self.octets[start..]);
+        self.plain &= crate::stomp::header_is_plain(name, value);
         self.headers_len += len as u32;
     }
 
@@ -117,6 +117,22 @@ impl Pool {
             self.blocks.rotate_left(1);
         }
         false
+    }
+
+    /// Whether `take` would succeed `count` times.
+    pub fn has_room_for(&mut self, count: usize) -> bool {
+        if self.blocks.len() + count <= self.max {
+            return true;
+        }
+        let looked_at = self.blocks.len().min(count + 8);
+        let mut free = self.max - self.blocks.len();
+        for _ in 0..looked_at {
+            if Arc::get_mut(self.blocks.front_mut().expect("max is not zero")).is_some() {
+                free += 1;
+            }
+            self.blocks.rotate_left(1);
+        }
+        free >= count
     }
 
     /// A message written by `fill` into a free block; None when all are on their way.
