@@ -1,7 +1,7 @@
 //! The octets of a request body, out of a stream that was cut anywhere.
 
+use super::head::{BodyKind, is_token};
 use super::refusal::Refusal;
-use super::request::{BodyKind, is_token};
 use super::url::hex;
 
 /// Octets of all chunk extensions of one body; past it 400 and close.

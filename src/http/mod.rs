@@ -5,7 +5,7 @@
 //! status, headers and body into octets of an answer; a handshake into `101` (RFC 6455 §4.2).
 //!
 //! **What it does not know.** Sockets, time, routes, users, and what a body means. Whether an
-//! origin or a peer may call is answered here ([`allowed`], [`loopback_test`]), but asked elsewhere.
+//! origin or a peer may call is answered here ([`allowed`], [`loopback_test`]) and asked elsewhere.
 //!
 //! **How to drive it.** [`parse`] on everything received so far, again when more has come, until
 //! it gives a [`Head`]; with a body: [`Body::next`] until it is done; then [`Response::write`], and
@@ -26,7 +26,8 @@
 //! let (consumed, piece, done) = body.next(&input[head.len..], 1_048_576).unwrap();
 //! assert_eq!((consumed, piece, done), (2, Some(&b"{}"[..]), true));
 //!
-//! let response = Response { body: b"{\"code\":0}", close: !head.keep_alive, ..Response::new(200) };
+//! let close = !head.keep_alive;
+//! let response = Response { body: b"{\"code\":0}", close, ..Response::new(200) };
 //! let mut out = [0; 128];
 //! assert!(response.write(&mut out) == response.len());
 //! ```
@@ -38,6 +39,7 @@
 //! `memchr` pass. A [`Body`] is 24 octets; its diagram is in `body.rs`.
 
 pub mod body;
+pub mod head;
 pub mod origin;
 pub mod refusal;
 pub mod request;
@@ -46,14 +48,13 @@ pub mod upgrade;
 pub mod url;
 
 pub use body::{Body, EXTENSIONS_MAX, TRAILERS_MAX};
+pub use head::{BodyKind, Head, Method, Target};
 pub use httparse::{EMPTY_HEADER, Header};
 pub use origin::{
     Pattern, PatternError, SameOrigin, allowed, is_foreign, loopback_test, origin_of,
 };
 pub use refusal::Refusal;
-pub use request::{
-    BodyKind, Bounds, HEADERS_MAX, Head, METHOD_MAX, Method, Target, may_end_head, parse,
-};
+pub use request::{Bounds, HEADERS_MAX, METHOD_MAX, may_end_head, parse};
 pub use response::{
     CONTINUE, JSON, JSON_ERROR_MAX, Response, StreamHead, is_field_value, json_error, reason,
 };

@@ -2,7 +2,7 @@
 //!
 //! Compiled patterns allocate, once, when the configuration is read; matching does not.
 
-use super::request::Head;
+use super::head::Head;
 use super::url::{Authority, default_port};
 use core::net::IpAddr;
 use core::str;

@@ -1,6 +1,10 @@
-//! A request head: request line and header lines, checked so that no two readers can disagree.
+//! Parses a request head: request line and header lines, checked so that no two readers can
+//! disagree about it.
 
-use super::refusal::Refusal;
+pub use super::head::{BodyKind, Head, Method, Target};
+pub use super::refusal::Refusal;
+
+use super::head::{elements, is_token};
 use super::url::Authority;
 use core::str;
 use httparse::{Header, Status};
@@ -15,107 +19,6 @@ pub struct Bounds {
     pub headers: u32,
     /// Octets of the request target: `http-target`.
     pub target: u32,
-}
-
-/// A request's method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method<'b> {
-    /// GET
-    Get,
-    /// HEAD
-    Head,
-    /// POST
-    Post,
-    /// PUT
-    Put,
-    /// DELETE
-    Delete,
-    /// OPTIONS
-    Options,
-    /// Any other token.
-    Other(&'b str),
-}
-
-impl<'b> Method<'b> {
-    fn from_token(token: &'b str) -> Method<'b> {
-        match token {
-            "GET" => Method::Get,
-            "HEAD" => Method::Head,
-            "POST" => Method::Post,
-            "PUT" => Method::Put,
-            "DELETE" => Method::Delete,
-            "OPTIONS" => Method::Options,
-            // Methods are case-sensitive (RFC 9110 §9.1): "get" is another method.
-            other => Method::Other(other),
-        }
-    }
-}
-
-/// What is asked for, without scheme and authority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Target<'b> {
-    /// The path, still percent-encoded; begins with `/`.
-    pub path: &'b str,
-    /// What follows the first `?`, without it.
-    pub query: &'b str,
-}
-
-/// How the body's end is found (RFC 9112 §6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyKind {
-    /// There is none (no length, or the length 0).
-    None,
-    /// So many octets, at least one.
-    Length(u64),
-    /// Chunks.
-    Chunked,
-}
-
-/// A request head that has passed every check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head<'b, 'h> {
-    /// Octets of the input that it took, empty lines before it and the blank line included.
-    pub len: usize,
-    /// The method.
-    pub method: Method<'b>,
-    /// The target.
-    pub target: Target<'b>,
-    /// 0 or 1.
-    pub minor_version: u8,
-    /// Host with port as asked for: the target's where it names one (RFC 9112 §3.2.2), else the
-    /// Host header's; empty only in HTTP/1.0.
-    pub host: &'b str,
-    /// The header lines in their order, values without surrounding blanks.
-    pub headers: &'h [Header<'b>],
-    /// How the body ends.
-    pub body: BodyKind,
-    /// The peer wants a further request on this connection.
-    pub keep_alive: bool,
-    /// The peer waits for `100 Continue` before it sends the body.
-    pub expect_continue: bool,
-}
-
-impl<'b> Head<'b, '_> {
-    /// The first value of a header.
-    pub fn header(&self, name: &str) -> Option<&'b [u8]> {
-        self.header_values(name).next()
-    }
-
-    /// The values of every line of a header.
-    pub fn header_values(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
-        let lines = self.headers.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
-        lines.map(|line| line.value)
-    }
-
-    /// The elements of a comma-separated header, over all its lines (RFC 9110 §5.6.1).
-    pub fn tokens(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
-        self.header_values(name).flat_map(elements)
-    }
-
-    /// Whether a comma-separated header has an element, in any case.
-    pub fn has_token(&self, name: &str, token: &str) -> bool {
-        self.tokens(name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
-    }
 }
 
 /// Most header lines of one head, whatever `http-headers` says.
@@ -379,25 +282,6 @@ fn decimal(value: &[u8]) -> Option<u64> {
         let digit = octet.checked_sub(b'0').filter(|digit| *digit < 10)?;
         sum.checked_mul(10)?.checked_add(u64::from(digit))
     })
-}
-
-/// Elements of a comma-separated value without blanks around them; empty ones are skipped.
-fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let parts = value.split(|octet| *octet == b',').map(trim_blanks);
-    parts.filter(|element| !element.is_empty())
-}
-
-/// Cuts optional white space (RFC 9110 §5.6.3) at both ends.
-fn trim_blanks(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
-}
-
-/// RFC 9110 §5.6.2.
-pub(super) fn is_token(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The opening handshake of WebSocket (RFC 6455 §4.2) and the choice of a STOMP version in it.
 
-use super::request::{BodyKind, Head, Method};
+use super::head::{BodyKind, Head, Method};
 use super::response::{header_line, put, status_line};
 use base64::Engine;
 use base64::alphabet;
@@ -224,7 +224,7 @@ mod tests {
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
     fn checked(start: &str, lines: &str) -> Result<Upgrade, UpgradeRefusal> {
-        with_head(&format!("{start}\r\nHost: a\r\n{lines}\r\n"), |head| check(head))
+        with_head(&format!("{start}\r\nHost: a\r\n{lines}\r\n"), check)
     }
 
     /// The sample of RFC 6455 §1.3.
