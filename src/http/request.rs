@@ -206,11 +206,7 @@ impl<'b> Facts<'b> {
             // The length settles most names without a look at their letters.
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             match header.name.len() {
-                4 if is("host") => {
-                    if facts.host.replace(header.value).is_some() {
-                        return Err(Refusal::HostRepeated);
-                    }
-                }
+                4 if is("host") => once(&mut facts.host, header.value, Refusal::HostRepeated)?,
                 6 if is("expect") => {
                     facts.expect = Some(header.value);
                     facts.expects += 1;
@@ -223,9 +219,7 @@ impl<'b> Facts<'b> {
                 }
                 14 if is("content-length") => {
                     let length = decimal(header.value).ok_or(Refusal::ContentLength)?;
-                    if facts.content_length.replace(length).is_some() {
-                        return Err(Refusal::ContentLengthRepeated);
-                    }
+                    once(&mut facts.content_length, length, Refusal::ContentLengthRepeated)?;
                 }
                 17 if is("transfer-encoding") => {
                     facts.transfer_encoding = Some(header.value);
@@ -275,6 +269,11 @@ impl<'b> Facts<'b> {
         };
         Ok(authority.unwrap_or(host))
     }
+}
+
+/// Sets what may be said once only.
+fn once<T>(slot: &mut Option<T>, value: T, repeated: Refusal) -> Result<(), Refusal> {
+    if slot.replace(value).is_some() { Err(repeated) } else { Ok(()) }
 }
 
 fn is_chunked(coding: &[u8]) -> bool {
