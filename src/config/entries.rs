@@ -1,0 +1,366 @@
+//! The tables that may stand several times: endpoints, rules, applications, callbacks.
+
+use super::file::{below, is_free_path, later};
+use super::reader::{Section, quoted, show};
+use super::secrets::Secrets;
+use super::syntax::{
+    Pointer, is_destination, is_origin, is_pattern, is_template, is_token, is_url, variables,
+};
+use super::{
+    Action, Allow, Answer, Application, Broker, CALLBACK_SECRET, Callback, ConfigError, Encoding,
+    Endpoint, Offline, OnMessage, OnOpen, Profile, Protocol, Reply, ReplyTo, SignatureForm, Sockjs,
+    Users,
+};
+use crate::time::Millis;
+use toml::Value;
+
+/// Profiles that are built later.
+const LATER: [&str; 7] = ["twilio", "vonage", "plivo", "sinch", "aliyun", "tencent", "huawei"];
+/// Octets of a close reason (RFC 6455 §5.5: 125 with the code).
+const REASON_MAX: usize = 123;
+
+const PATH: &str = "a path such as \"/chat\": a slash at its start, none at its end, plain ASCII, \
+                    and not one of the server's own (/api, /metrics, …)";
+const DESTINATION: &str = "a destination such as \"/queue/sub\"";
+const URL: &str = "an http or https URL";
+
+/// What is said about a destination of the broker.
+pub(super) fn broker_text(broker: &Broker) -> String {
+    format!("a destination below {}", broker.prefixes.join(" or "))
+}
+
+/// Whether the destination stands below a prefix of the broker.
+pub(super) fn in_broker(broker: &Broker, destination: &str) -> bool {
+    broker
+        .prefixes
+        .iter()
+        .any(|prefix| below(prefix, destination) && destination.len() > prefix.len() + 1)
+}
+
+/// Notes a path; a second one of the same text is refused.
+pub(super) fn unique(paths: &mut Vec<String>, key: &str, path: &str) -> Result<(), ConfigError> {
+    if paths.iter().any(|one| one == path) {
+        let accepted = "a path that no other [[endpoint]] or [[callback]] has";
+        return Err(ConfigError::new(key, &quoted(path), accepted));
+    }
+    paths.push(path.to_string());
+    Ok(())
+}
+
+fn required<T>(
+    section: &Section,
+    key: &str,
+    found: Option<T>,
+    accepted: &str,
+) -> Result<T, ConfigError> {
+    found.ok_or_else(|| section.error(key, "nothing", accepted))
+}
+
+/// Reads every `[[endpoint]]`.
+pub(super) fn endpoints(
+    sections: Vec<Section>,
+    broker: &Broker,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Endpoint>, ConfigError> {
+    sections.into_iter().map(|section| endpoint(section, broker, warnings)).collect()
+}
+
+fn endpoint(
+    mut section: Section,
+    broker: &Broker,
+    warnings: &mut Vec<String>,
+) -> Result<Endpoint, ConfigError> {
+    let path = section.text("path", PATH, is_free_path)?;
+    let path = required(&section, "path", path, PATH)?;
+    let words = [("raw", Protocol::Raw), ("stomp", Protocol::Stomp)];
+    let protocol = section.choice("protocol", &words)?.unwrap_or(Protocol::Stomp);
+    let accepted = "a list of origins such as \"https://a.example.com\", patterns such as \
+                    \"https://*.example.com\" or \"https://a.example.com:[*]\", or \"*\"";
+    let allowed_origins = section.texts("allowed-origins", accepted, is_origin)?;
+    let sockjs = sockjs(&mut section, warnings)?;
+    let on_open = match section.section("on-open")? {
+        Some(part) => Some(on_open(part)?),
+        None => None,
+    };
+    if section.has("on-message") && protocol == Protocol::Stomp {
+        let accepted = "nothing with protocol = \"stomp\": see [[application]]";
+        let value = section.take("on-message").map_or(String::new(), |value| show(&value));
+        return Err(section.error("on-message", &value, accepted));
+    }
+    let on_message = on_message(&mut section, broker)?;
+    if matches!(on_message, OnMessage::Hook(_)) {
+        warnings.push(later(&section.name("on-message.hook")));
+    }
+    section.finish()?;
+    let allowed_origins = allowed_origins.unwrap_or_default();
+    Ok(Endpoint { path, protocol, allowed_origins, sockjs, on_open, on_message })
+}
+
+fn sockjs(
+    section: &mut Section,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Sockjs>, ConfigError> {
+    let written = section.fit("sockjs", "true, false or a table", |value| match value {
+        Value::Boolean(on) => Some(on.then(toml::Table::new)),
+        Value::Table(table) => Some(Some(table.clone())),
+        _ => None,
+    })?;
+    let Some(Some(table)) = written else { return Ok(None) };
+    let mut part = Section::new(&section.name("sockjs"), table);
+    // They shape the transports other than websocket, which are built later.
+    for key in ["disconnect-delay", "stream-bytes", "queue", "cookie", "client-url"] {
+        if part.has(key) {
+            warnings.push(later(&part.name(key)));
+        }
+    }
+    let sockjs = Sockjs {
+        heartbeat: part.span("heartbeat")?.unwrap_or(Millis::seconds(25)),
+        disconnect_delay: part.span("disconnect-delay")?.unwrap_or(Millis::seconds(5)),
+        stream_bytes: part.number("stream-bytes", 1, 1 << 30)?.unwrap_or(131_072),
+        queue: part.number("queue", 1, 1_000_000)?.unwrap_or(100),
+        websocket: part.flag("websocket")?.unwrap_or(true),
+        cookie: part.flag("cookie")?.unwrap_or(false),
+        client_url: part.text("client-url", URL, is_url)?,
+    };
+    part.finish()?;
+    Ok(Some(sockjs))
+}
+
+fn on_open(mut section: Section) -> Result<OnOpen, ConfigError> {
+    let accepted = "{ close = { code = 3000, reason = \"…\" } }";
+    let close = section.section("close")?;
+    let mut close = required(&section, "close", close, accepted)?;
+    let accepted = "a close code that a server may send: 1000 to 1003, 1007 to 1014, 3000 to 4999";
+    // RFC 6455 §7.4: the others are reserved or never sent.
+    let code = close.fit("code", accepted, |value| {
+        let code = u16::try_from(value.as_integer()?).ok()?;
+        matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999).then_some(code)
+    })?;
+    let accepted = "a text of at most 123 octets";
+    let reason = close.text("reason", accepted, |text| text.len() <= REASON_MAX)?;
+    close.finish()?;
+    section.finish()?;
+    Ok(OnOpen { code: code.unwrap_or(1000), reason: reason.unwrap_or_default() })
+}
+
+fn on_message(section: &mut Section, broker: &Broker) -> Result<OnMessage, ConfigError> {
+    let accepted = format!(
+        "\"echo\", {{ reply = \"…\" }}, {{ publish = {} }} or {{ hook = {URL} }}",
+        broker_text(broker)
+    );
+    let message = section.fit("on-message", &accepted, |value| match value {
+        Value::String(word) => (word == "echo").then_some(OnMessage::Echo),
+        Value::Table(table) if table.len() == 1 => {
+            let (key, value) = table.iter().next()?;
+            let text = value.as_str()?;
+            let owned = text.to_string();
+            match key.as_str() {
+                "reply" => Some(OnMessage::Reply(owned)),
+                "publish" if is_destination(text) && in_broker(broker, text) => {
+                    Some(OnMessage::Publish(owned))
+                }
+                "hook" if is_url(text) => Some(OnMessage::Hook(owned)),
+                _ => None,
+            }
+        }
+        _ => None,
+    })?;
+    Ok(message.unwrap_or(OnMessage::Echo))
+}
+
+/// Reads every `[[allow]]`.
+pub(super) fn allow(sections: Vec<Section>) -> Result<Vec<Allow>, ConfigError> {
+    sections.into_iter().map(allow_one).collect()
+}
+
+fn allow_one(mut section: Section) -> Result<Allow, ConfigError> {
+    let action =
+        section.choice("action", &[("send", Action::Send), ("subscribe", Action::Subscribe)])?;
+    let action = required(&section, "action", action, "\"send\" or \"subscribe\"")?;
+    let accepted = "a pattern such as \"/topic/**\"; {user} is the own name";
+    let destination = section.text("destination", accepted, is_pattern)?;
+    let destination = required(&section, "destination", destination, accepted)?;
+    let accepted = "\"*\", \"authenticated\" or a list of names";
+    let users = section.fit("users", accepted, |value| match value {
+        Value::String(word) if word == "*" => Some(Users::Everyone),
+        Value::String(word) if word == "authenticated" => Some(Users::Authenticated),
+        Value::Array(list) => {
+            let names = list.iter().map(|name| name.as_str().map(str::to_string));
+            names.collect::<Option<Vec<_>>>().map(Users::Named)
+        }
+        _ => None,
+    })?;
+    section.finish()?;
+    Ok(Allow { action, destination, users: users.unwrap_or(Users::Everyone) })
+}
+
+/// Reads every `[[application]]`.
+pub(super) fn applications(
+    sections: Vec<Section>,
+    broker: &Broker,
+) -> Result<Vec<Application>, ConfigError> {
+    sections.into_iter().map(|section| application(section, broker)).collect()
+}
+
+fn application(mut section: Section, broker: &Broker) -> Result<Application, ConfigError> {
+    let accepted = "a pattern below the application prefixes, such as \"/trade\" or \"/call/{id}\"";
+    let destination = section.text("destination", accepted, is_pattern)?;
+    let destination = required(&section, "destination", destination, accepted)?;
+    let names = variables(&destination).unwrap_or_default();
+    let accepted = format!(
+        "{}; a {{variable}} in it must be one of destination = {}",
+        broker_text(broker),
+        quoted(&destination)
+    );
+    let target = |text: &str| {
+        let known = |name: &&str| names.contains(name);
+        is_template(text)
+            && in_broker(broker, text)
+            && variables(text).is_some_and(|used| used.iter().all(known))
+    };
+    let reply = section.fit("reply", "a text, or a table or list that becomes JSON", reply)?;
+    let hook = section.text("hook", URL, is_url)?;
+    let forward = section.text("forward", &accepted, target)?;
+    let count = u8::from(reply.is_some()) + u8::from(hook.is_some()) + u8::from(forward.is_some());
+    if count > 1 {
+        let accepted = "one of reply, hook and forward";
+        return Err(section.error("destination", &quoted(&destination), accepted));
+    }
+    let answer = reply.map(Answer::Reply).or_else(|| hook.map(Answer::Hook));
+    let answer = answer.or_else(|| forward.map(Answer::Forward)).unwrap_or(Answer::Unset);
+    let to_user = section.text("to-user", DESTINATION, is_destination)?;
+    let to = section.texts("to", &accepted, target)?;
+    let to = match (to_user, to) {
+        (Some(user), Some(_)) => {
+            return Err(section.error("to-user", &quoted(&user), "one of to-user and to"));
+        }
+        (Some(user), None) => ReplyTo::User(user),
+        (None, Some(list)) => ReplyTo::Destinations(list),
+        (None, None) => ReplyTo::Default,
+    };
+    let broadcast = section.flag("broadcast")?.unwrap_or(true);
+    section.finish()?;
+    Ok(Application { destination, answer, to, broadcast })
+}
+
+fn reply(value: &Value) -> Option<Reply> {
+    match value {
+        Value::String(text) => Some(Reply { body: text.clone(), json: false }),
+        Value::Table(_) | Value::Array(_) => {
+            Some(Reply { body: serde_json::to_string(value).ok()?, json: true })
+        }
+        _ => None,
+    }
+}
+
+/// Reads every `[[callback]]`.
+pub(super) fn callbacks(
+    sections: Vec<Section>,
+    broker: &Broker,
+    secrets: &mut Secrets<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Callback>, ConfigError> {
+    sections.into_iter().map(|section| callback(section, broker, secrets, warnings)).collect()
+}
+
+fn callback(
+    mut section: Section,
+    broker: &Broker,
+    secrets: &mut Secrets<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Callback, ConfigError> {
+    let path = section.text("path", PATH, is_free_path)?;
+    let path = required(&section, "path", path, PATH)?;
+    let profile = profile(&mut section, warnings)?;
+    let secret = secrets.of(&mut section, ["secret-env", "secret-file"], CALLBACK_SECRET)?;
+    let accepted = format!(
+        "the name of a variable that is set, or secret-file; {CALLBACK_SECRET} is not set either"
+    );
+    let secret = required(&section, "secret-env", secret, &accepted)?;
+    let pointer = "a JSON pointer such as \"/callId\"";
+    let id = section.fit("id", pointer, |value| Pointer::parse(value.as_str()?))?;
+    let user = section.fit("user", pointer, |value| Pointer::parse(value.as_str()?))?;
+    let of_user = user.is_some();
+    let accepted = if of_user {
+        "a destination of a user such as \"/queue/sub\"".to_string()
+    } else {
+        format!("{}, as there is no user pointer", broker_text(broker))
+    };
+    let destination = section.text("destination", &accepted, |text| {
+        is_destination(text)
+            && if of_user { !below(&broker.user_prefix, text) } else { in_broker(broker, text) }
+    })?;
+    let destination = required(&section, "destination", destination, &accepted)?;
+    let business_type = section.text("business-type", "a text", |_| true)?;
+    let dedupe_window = section.span("dedupe-window")?.unwrap_or(Millis::seconds(600));
+    let ttl = section.span("ttl")?.unwrap_or(Millis::seconds(3600));
+    let accepted = format!("\"drop\", \"keep\" or \"topic:\" and {}", broker_text(broker));
+    let offline = section.fit("offline", &accepted, |value| match value.as_str()? {
+        "drop" => Some(Offline::Drop),
+        "keep" => Some(Offline::Keep),
+        text => {
+            let topic = text.strip_prefix("topic:")?;
+            let fits = is_destination(topic) && in_broker(broker, topic);
+            fits.then(|| Offline::Topic(topic.to_string()))
+        }
+    })?;
+    if offline == Some(Offline::Keep) {
+        warnings.push(later(&format!("{} = \"keep\"", section.name("offline"))));
+    }
+    let offline = offline.unwrap_or(Offline::Drop);
+    section.finish()?;
+    Ok(Callback {
+        path,
+        profile,
+        secret,
+        id,
+        user,
+        destination,
+        business_type,
+        dedupe_window,
+        ttl,
+        offline,
+    })
+}
+
+fn profile(section: &mut Section, warnings: &mut Vec<String>) -> Result<Profile, ConfigError> {
+    let accepted = format!("\"generic\", or (built later) {}", LATER.join(", "));
+    let name =
+        section.text("profile", &accepted, |text| text == "generic" || LATER.contains(&text))?;
+    let header = section.text("signature-header", "the name of a header", is_token)?;
+    let accepted = "a text with one {hex} or {base64} in it, such as \"sha256={hex}\"";
+    let form = section.fit("signature-form", accepted, |value| form(value.as_str()?))?;
+    match name {
+        Some(name) if name != "generic" => {
+            let key = section.name("profile");
+            warnings.push(format!(
+                "{key} = \"{name}\" is accepted but built later: its callbacks are answered 501"
+            ));
+            Ok(Profile::Later(name))
+        }
+        _ => Ok(Profile::Generic {
+            header: header.unwrap_or_else(|| "X-Signature".to_string()),
+            form: form.unwrap_or(SignatureForm {
+                before: "sha256=".to_string(),
+                encoding: Encoding::Hex,
+                after: String::new(),
+            }),
+        }),
+    }
+}
+
+fn form(text: &str) -> Option<SignatureForm> {
+    let (mark, encoding) = match (text.contains("{hex}"), text.contains("{base64}")) {
+        (true, false) => ("{hex}", Encoding::Hex),
+        (false, true) => ("{base64}", Encoding::Base64),
+        _ => return None,
+    };
+    let (before, after) = text.split_once(mark)?;
+    let plain =
+        |text: &str| text.bytes().all(|b| (b' '..=b'~').contains(&b)) && !text.contains('{');
+    (plain(before) && plain(after)).then(|| SignatureForm {
+        before: before.to_string(),
+        encoding,
+        after: after.to_string(),
+    })
+}

@@ -1,0 +1,397 @@
+//! From the sources to a [`Config`]: the document, its plain sections, and what spans sections.
+
+use super::entries;
+use super::environment::{Override, overrides};
+use super::reader::{Section, list_of, pick, quoted};
+use super::secrets::Secrets;
+use super::syntax::{Network, is_destination, is_path, is_prefix, is_token, is_url};
+use super::{
+    API_TOKEN, Api, Auth, AuthHook, Broker, CALLBACK_SECRET, Config, ConfigError, Engine, Hooks,
+    Listen, Method, Presence, TOKEN_SECRET, Token, TokenAlgorithm, TokenSource, UnknownDestination,
+};
+use crate::limits::SHARDS_MAX;
+use crate::time::Millis;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use toml::{Table, Value};
+
+/// What `ringpush serve` runs with no file.
+const EMBEDDED: &str = include_str!("../../examples/call-centre.toml");
+
+const ADDRESS: &str = "an IP address with a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
+const METHODS: [(&str, Method); 4] = [
+    ("token", Method::Token),
+    ("header", Method::Header),
+    ("hook", Method::Hook),
+    ("query", Method::Query),
+];
+/// The algorithms of tokens by their names.
+pub(super) const ALGORITHMS: [(&str, TokenAlgorithm); 3] = [
+    ("HS256", TokenAlgorithm::Hs256),
+    ("HS384", TokenAlgorithm::Hs384),
+    ("HS512", TokenAlgorithm::Hs512),
+];
+const UNKNOWN: [(&str, UnknownDestination); 2] =
+    [("error", UnknownDestination::Error), ("ignore", UnknownDestination::Ignore)];
+
+/// Where a configuration comes from. Later ones stand above earlier ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// The file; without one the embedded application runs.
+    pub path: Option<PathBuf>,
+    /// The variables of the process: secrets, and overrides `RINGPUSH_SECTION__KEY`.
+    pub environment: Vec<(String, String)>,
+    /// Flags of the command line: the flag, the key that it sets, its value.
+    pub flags: Vec<(&'static str, &'static str, String)>,
+}
+
+impl Sources {
+    /// Reads the file (or takes the embedded application) and checks everything.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let Some(path) = &self.path else { return self.parse(EMBEDDED, true) };
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let accepted = format!("a readable TOML file ({error})");
+            ConfigError::new("--config", &quoted(&path.to_string_lossy()), &accepted)
+        })?;
+        self.parse(&text, false)
+    }
+
+    /// Checks a file's text, with the environment and the flags laid over it.
+    pub fn parse(&self, text: &str, embedded: bool) -> Result<Config, ConfigError> {
+        let mut document: Table = text.parse().map_err(|error| syntax_error(text, &error))?;
+        let mut above = overrides(&self.environment);
+        above.extend(self.flags.iter().map(|(flag, key, value)| Override::new(flag, key, value)));
+        for one in &above {
+            one.apply(&mut document)?;
+        }
+        let made_up = embedded.then_some(CALLBACK_SECRET);
+        let mut secrets = Secrets::new(&self.environment, made_up);
+        resolve(Section::new("", document), &mut secrets, embedded).map_err(|mut error| {
+            // Whoever wrote a variable is told its name, not that of a key in a file.
+            let cause = above.iter().rev().find(|one| {
+                let below = one.path.strip_prefix(error.key.as_str());
+                below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            });
+            if let Some(one) = cause {
+                error.key = one.name.clone();
+            }
+            error
+        })
+    }
+}
+
+fn syntax_error(text: &str, error: &toml::de::Error) -> ConfigError {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let before = text.get(..at).unwrap_or("");
+    let line = before.matches('\n').count();
+    let shown = text.lines().nth(line).unwrap_or("");
+    let accepted = format!("TOML ({})", error.message());
+    ConfigError::new(&format!("line {}", line + 1), &quoted(shown.trim()), &accepted)
+}
+
+/// The line for a key that is accepted but built later.
+pub(super) fn later(name: &str) -> String {
+    format!("{name} is accepted but built later: it has no effect yet")
+}
+
+fn resolve(
+    mut document: Section,
+    secrets: &mut Secrets<'_>,
+    embedded: bool,
+) -> Result<Config, ConfigError> {
+    if document.has("tls") {
+        let accepted = "nothing: TLS is built later; put a proxy with TLS in front of ringpush";
+        return Err(document.error("tls", "a table", accepted));
+    }
+    let mut warnings = Vec::new();
+    if document.take("store").is_some() {
+        warnings.push(later("store"));
+    }
+    let listen = listen(document.part("listen")?, &mut warnings)?;
+    let engine = engine(document.part("engine")?)?;
+    let auth = auth(document.part("auth")?, secrets, &mut warnings)?;
+    let api = api(document.part("api")?, secrets)?;
+    let broker = broker(document.part("broker")?)?;
+    let endpoints = entries::endpoints(document.entries("endpoint")?, &broker, &mut warnings)?;
+    let allow = entries::allow(document.entries("allow")?)?;
+    let applications = entries::applications(document.entries("application")?, &broker)?;
+    let hooks = hooks(document.part("hooks")?)?;
+    let callbacks = document.entries("callback")?;
+    let callbacks = entries::callbacks(callbacks, &broker, secrets, &mut warnings)?;
+    let presence = presence(document.part("presence")?, &broker, &mut warnings)?;
+    let (limits, slow_consumer) = super::limits::read(document.part("limits")?)?;
+    document.finish()?;
+    let mut paths = Vec::new();
+    for (at, endpoint) in endpoints.iter().enumerate() {
+        entries::unique(&mut paths, &format!("endpoint[{at}].path"), &endpoint.path)?;
+    }
+    for (at, callback) in callbacks.iter().enumerate() {
+        entries::unique(&mut paths, &format!("callback[{at}].path"), &callback.path)?;
+    }
+    Ok(Config {
+        listen,
+        engine,
+        auth,
+        api,
+        endpoints,
+        broker,
+        allow,
+        applications,
+        hooks,
+        callbacks,
+        presence,
+        limits,
+        slow_consumer,
+        embedded,
+        warnings,
+    })
+}
+
+fn listen(mut section: Section, warnings: &mut Vec<String>) -> Result<Listen, ConfigError> {
+    let accepted = format!("{ADDRESS}, a list of such, or \"systemd\"");
+    let addresses = section.fits("address", &accepted, |text| match text {
+        "systemd" => Some(None),
+        text => text.parse().ok().map(Some),
+    })?;
+    let mut addresses: Vec<Option<SocketAddr>> = addresses.unwrap_or_default();
+    let socket_activation = addresses.contains(&None);
+    addresses.retain(Option::is_some);
+    let mut addresses: Vec<SocketAddr> = addresses.into_iter().flatten().collect();
+    if addresses.is_empty() {
+        addresses.push(SocketAddr::from(([127, 0, 0, 1], 8080)));
+    }
+    if socket_activation {
+        let instead = addresses[0];
+        warnings.push(format!(
+            "listen.address = \"systemd\" is accepted but built later: listening on {instead}"
+        ));
+    }
+    let one = |value: &Value| value.as_str()?.parse::<SocketAddr>().ok();
+    let api_address = section.fit("api-address", ADDRESS, one)?;
+    let stomp_tcp = section.fit("stomp-tcp", ADDRESS, one)?;
+    if stomp_tcp.is_some() {
+        warnings.push(later("listen.stomp-tcp"));
+    }
+    let mut all: Vec<SocketAddr> = addresses.clone();
+    for (key, address) in [("api-address", api_address), ("stomp-tcp", stomp_tcp)] {
+        let Some(address) = address else { continue };
+        if address.port() != 0 && all.contains(&address) {
+            let accepted = "an address of its own";
+            return Err(section.error(key, &format!("\"{address}\""), accepted));
+        }
+        all.push(address);
+    }
+    let url = "an http or https URL, such as \"https://csms.example.com\"";
+    let external_url = section.text("external-url", url, is_url)?;
+    let accepted = "a list of IP addresses and blocks, such as [\"127.0.0.1\", \"10.0.0.0/8\"]";
+    let trusted_proxies = section.fits("trusted-proxies", accepted, Network::parse)?;
+    section.finish()?;
+    Ok(Listen {
+        addresses,
+        api_address,
+        stomp_tcp,
+        external_url: external_url.map(|url| url.trim_end_matches('/').to_string()),
+        trusted_proxies: trusted_proxies.unwrap_or_default(),
+    })
+}
+
+fn engine(mut section: Section) -> Result<Engine, ConfigError> {
+    let most = u32::try_from(SHARDS_MAX).expect("a small number");
+    let shards = section.number("shards", 0, most)?.unwrap_or(0);
+    let pin = section.flag("pin")?.unwrap_or(false);
+    section.finish()?;
+    Ok(Engine { shards, pin })
+}
+
+fn auth(
+    mut section: Section,
+    secrets: &mut Secrets<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Auth, ConfigError> {
+    let words = list_of(METHODS.iter().map(|(word, _)| *word));
+    let methods = section.fits("methods", &format!("a list of {words}"), |t| pick(t, &METHODS))?;
+    let anonymous = section.flag("anonymous")?.unwrap_or(true);
+    let token = token(section.part("token")?, secrets, warnings)?;
+    let name = "a table such as { name = \"X-User-Id\" }: a name without blanks";
+    let mut named = |key, default: &str| -> Result<String, ConfigError> {
+        let mut part = section.part(key)?;
+        let found = part.text("name", name, is_token)?;
+        part.finish()?;
+        Ok(found.unwrap_or_else(|| default.to_string()))
+    };
+    let header = named("header", "X-User-Id")?;
+    let query = named("query", "userId")?;
+    let hook = match section.section("hook")? {
+        Some(part) => Some(auth_hook(part)?),
+        None => None,
+    };
+    if hook.is_some() {
+        warnings.push(later("auth.hook"));
+    }
+    let explicit = methods.is_some();
+    let methods = methods.unwrap_or_else(|| token.iter().map(|_| Method::Token).collect());
+    let missing = |method| explicit && methods.contains(&method);
+    if missing(Method::Token) && token.is_none() {
+        let accepted = format!(
+            "a list without \"token\" unless its secret is set: auth.token.secret-env, or \
+             {TOKEN_SECRET} in the environment"
+        );
+        return Err(section.error("methods", "[\"token\"]", &accepted));
+    }
+    if missing(Method::Hook) && hook.is_none() {
+        let accepted = "a list without \"hook\" unless auth.hook.url is set";
+        return Err(section.error("methods", "[\"hook\"]", accepted));
+    }
+    section.finish()?;
+    Ok(Auth { methods, anonymous, token, header, hook, query })
+}
+
+fn token(
+    mut section: Section,
+    secrets: &mut Secrets<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Token>, ConfigError> {
+    let secret = secrets.of(&mut section, ["secret-env", "secret-file"], TOKEN_SECRET)?;
+    if section.take("keys-file").is_some() {
+        warnings.push(later("auth.token.keys-file"));
+    }
+    let words = list_of(ALGORITHMS.iter().map(|(word, _)| *word));
+    let accepted = format!("a list of {words}; those with public keys are built later");
+    let algorithms = section.fits("algorithms", &accepted, |text| pick(text, &ALGORITHMS))?;
+    if algorithms.as_ref().is_some_and(Vec::is_empty) {
+        return Err(section.error("algorithms", "[]", &accepted));
+    }
+    let any = |text: &str| !text.is_empty();
+    let user_claim = section.text("user-claim", "the name of a claim", any)?;
+    let accepted = "a list of \"bearer\", \"cookie:NAME\", \"query:NAME\" and \"stomp\"";
+    let from = section.fits("from", accepted, token_source)?;
+    let issuer = section.text("issuer", "the iss of good tokens", any)?;
+    let audience = section.text("audience", "the aud of good tokens", any)?;
+    let leeway = section.span("leeway")?;
+    section.finish()?;
+    Ok(secret.map(|secret| Token {
+        secret,
+        algorithms: algorithms.unwrap_or_else(|| vec![TokenAlgorithm::Hs256]),
+        user_claim: user_claim.unwrap_or_else(|| "sub".to_string()),
+        from: from.unwrap_or_else(|| {
+            vec![
+                TokenSource::Bearer,
+                TokenSource::Cookie("token".to_string()),
+                TokenSource::Query("access_token".to_string()),
+                TokenSource::Stomp,
+            ]
+        }),
+        issuer,
+        audience,
+        leeway: leeway.unwrap_or(Millis::seconds(60)),
+    }))
+}
+
+fn token_source(text: &str) -> Option<TokenSource> {
+    match text.split_once(':') {
+        None if text == "bearer" => Some(TokenSource::Bearer),
+        None if text == "stomp" => Some(TokenSource::Stomp),
+        Some(("cookie", name)) if is_token(name) => Some(TokenSource::Cookie(name.to_string())),
+        Some(("query", name)) if is_token(name) => Some(TokenSource::Query(name.to_string())),
+        _ => None,
+    }
+}
+
+fn auth_hook(mut section: Section) -> Result<AuthHook, ConfigError> {
+    let url = section.text("url", "an http or https URL", is_url)?;
+    let cookies = section.texts("cookies", "a list of names of cookies", is_token)?;
+    let cache = section.span("cache")?;
+    let Some(url) = url else {
+        return Err(section.error("url", "nothing", "an http or https URL"));
+    };
+    section.finish()?;
+    let cookies = cookies.unwrap_or_default();
+    Ok(AuthHook { url, cookies, cache: cache.unwrap_or(Millis::seconds(10)) })
+}
+
+fn api(mut section: Section, secrets: &mut Secrets<'_>) -> Result<Api, ConfigError> {
+    let token = secrets.of(&mut section, ["token-env", "token-file"], API_TOKEN)?;
+    section.finish()?;
+    Ok(Api { token })
+}
+
+fn broker(mut section: Section) -> Result<Broker, ConfigError> {
+    let accepted = "prefixes of destinations, each with a slash at its start and none at its end";
+    let prefixes = section.texts("prefixes", accepted, is_prefix)?;
+    let applications = section.texts("application-prefixes", accepted, is_prefix)?;
+    let user = section.text("user-prefix", "one such prefix as \"/user\"", is_prefix)?;
+    let separator = section.choice("separator", &[("/", b'/'), (".", b'.')])?.unwrap_or(b'/');
+    let heartbeat = section.spans("heartbeat")?.unwrap_or([Millis::seconds(10); 2]);
+    let unknown = section.choice("unknown-destination", &UNKNOWN)?;
+    let owned = |list: &[&str]| list.iter().map(|one| one.to_string()).collect::<Vec<_>>();
+    let broker = Broker {
+        prefixes: prefixes.unwrap_or_else(|| owned(&["/topic", "/queue"])),
+        application_prefixes: applications.unwrap_or_else(|| owned(&["/ws"])),
+        user_prefix: user.unwrap_or_else(|| "/user".to_string()),
+        separator,
+        heartbeat,
+        unknown_destination: unknown.unwrap_or(UnknownDestination::Error),
+    };
+    let mut before: Vec<&str> = Vec::new();
+    let keyed = broker.prefixes.iter().map(|one| ("prefixes", one));
+    let keyed =
+        keyed.chain(broker.application_prefixes.iter().map(|o| ("application-prefixes", o)));
+    for (key, prefix) in keyed.chain([("user-prefix", &broker.user_prefix)]) {
+        // One destination must belong to one of them.
+        if let Some(other) = before.iter().find(|one| below(one, prefix) || below(prefix, one)) {
+            let accepted = format!("a prefix that is not below or above \"{other}\"");
+            return Err(section.error(key, &quoted(prefix), &accepted));
+        }
+        before.push(prefix);
+    }
+    section.finish()?;
+    Ok(broker)
+}
+
+/// Whether the destination is the prefix or stands below it.
+pub(super) fn below(prefix: &str, destination: &str) -> bool {
+    destination.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn hooks(mut section: Section) -> Result<Hooks, ConfigError> {
+    let timeout = section.span("timeout")?.unwrap_or(Millis::seconds(5));
+    let concurrent = section.number("concurrent", 1, 65_536)?.unwrap_or(64);
+    let queue = section.number("queue", 0, 10_000_000)?.unwrap_or(1000);
+    if timeout.0 == 0 {
+        return Err(section.error("timeout", "\"0s\"", "a duration above zero"));
+    }
+    section.finish()?;
+    Ok(Hooks { timeout, concurrent, queue })
+}
+
+fn presence(
+    mut section: Section,
+    broker: &Broker,
+    warnings: &mut Vec<String>,
+) -> Result<Presence, ConfigError> {
+    let accepted = entries::broker_text(broker);
+    let topic = section.text("topic", &accepted, |text| {
+        is_destination(text) && entries::in_broker(broker, text)
+    })?;
+    let hook = section.text("hook", "an http or https URL", is_url)?;
+    if hook.is_some() {
+        warnings.push(later("presence.hook"));
+    }
+    section.finish()?;
+    Ok(Presence { topic, hook })
+}
+
+/// A route that the server does not use for itself.
+pub(super) fn is_free_path(text: &str) -> bool {
+    const OWN: [&str; 8] = [
+        "/api",
+        "/console",
+        "/demo",
+        "/healthz",
+        "/metrics",
+        "/readyz",
+        "/sendMsAll",
+        "/sendMsToUser",
+    ];
+    is_path(text) && !OWN.iter().any(|own| below(own, text))
+}
