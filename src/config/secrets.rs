@@ -134,7 +134,10 @@ mod tests {
         assert_eq!(find("", None), Ok(None));
         for name in ["B", "E"] {
             let error = find(&format!("secret-env = '{name}'"), None).expect_err("not set");
-            assert_eq!((error.key.clone(), error.value.clone()), ("x.secret-env".to_string(), format!("\"{name}\"")));
+            assert_eq!(
+                (error.key.clone(), error.value.clone()),
+                ("x.secret-env".to_string(), format!("\"{name}\""))
+            );
             assert!(error.accepted.contains("a variable that is set"), "{error}");
         }
         let error = find("secret-env = 'A'\nsecret-file = 'f'", None).expect_err("both");
