@@ -364,3 +364,242 @@ fn form(text: &str) -> Option<SignatureForm> {
         after: after.to_string(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources};
+
+    fn parse(toml: &str) -> Result<Config, ConfigError> {
+        let secret = ("SECRET".to_string(), "s".to_string());
+        Sources { environment: vec![secret], ..Sources::default() }.parse(toml, false)
+    }
+
+    #[test]
+    fn every_mistake_names_key_value_and_what_is_accepted() {
+        // Table, its keys, the key that is wrong, its value, the start of what is accepted.
+        let endpoint = "path = '/a'\n";
+        let rule = "action = 'send'\ndestination = '/topic/a'\n";
+        let application = "destination = '/a/{id}'\n";
+        let callback = "path = '/a'\nsecret-env = 'SECRET'\ndestination = '/topic/a'\n";
+        let cases = [
+            ("endpoint", "", "", "path", "nothing", "a path such as"),
+            ("endpoint", "", "path = '/api/x'", "path", "\"/api/x\"", "a path such as"),
+            (
+                "endpoint",
+                endpoint,
+                "protocol = 'mqtt'",
+                "protocol",
+                "\"mqtt\"",
+                "\"raw\" or \"stomp\"",
+            ),
+            (
+                "endpoint",
+                endpoint,
+                "allowed-origins = ['a']",
+                "allowed-origins",
+                "\"a\"",
+                "a list of",
+            ),
+            ("endpoint", endpoint, "sockjs = 1", "sockjs", "1", "true, false or a table"),
+            (
+                "endpoint",
+                endpoint,
+                "sockjs.queue = 0",
+                "sockjs.queue",
+                "0",
+                "a whole number from 1",
+            ),
+            ("endpoint", endpoint, "sockjs.x = 0", "sockjs.x", "0", "no such key"),
+            ("endpoint", endpoint, "on-open = {}", "on-open.close", "nothing", "{ close ="),
+            (
+                "endpoint",
+                endpoint,
+                "on-open.close.code = 1005",
+                "on-open.close.code",
+                "1005",
+                "a close code",
+            ),
+            ("endpoint", endpoint, "on-message = 'echo'", "on-message", "\"echo\"", "nothing with"),
+            (
+                "endpoint",
+                "path = '/a'\nprotocol = 'raw'\n",
+                "on-message.publish = '/x'",
+                "on-message",
+                "{ publish = \"/x\" }",
+                "\"echo\", { reply",
+            ),
+            ("allow", "", "destination = '/a'", "action", "nothing", "\"send\" or \"subscribe\""),
+            ("allow", "", "action = 'send'", "destination", "nothing", "a pattern such as"),
+            ("allow", rule, "users = 'me'", "users", "\"me\"", "\"*\", \"authenticated\" or"),
+            ("application", "", "", "destination", "nothing", "a pattern below"),
+            ("application", application, "reply = 1", "reply", "1", "a text, or a table"),
+            ("application", application, "hook = 'x'", "hook", "\"x\"", "an http or https URL"),
+            (
+                "application",
+                application,
+                "forward = '/x'",
+                "forward",
+                "\"/x\"",
+                "a destination below",
+            ),
+            (
+                "application",
+                application,
+                "to = ['/topic/{id}', '/topic/{x}']",
+                "to",
+                "\"/topic/{x}\"",
+                "a destination below /topic or /queue; a {variable}",
+            ),
+            (
+                "application",
+                application,
+                "reply = 'a'\nforward = '/topic/a'",
+                "destination",
+                "\"/a/{id}\"",
+                "one of reply, hook and forward",
+            ),
+            (
+                "application",
+                application,
+                "to-user = '/queue/a'\nto = '/topic/a'",
+                "to-user",
+                "\"/queue/a\"",
+                "one of to-user and to",
+            ),
+            ("callback", "path = '/a'\n", "", "secret-env", "nothing", "the name of a variable"),
+            ("callback", callback, "profile = 'x'", "profile", "\"x\"", "\"generic\", or (built"),
+            ("callback", callback, "id = 'callId'", "id", "\"callId\"", "a JSON pointer"),
+            (
+                "callback",
+                callback,
+                "offline = 'wait'",
+                "offline",
+                "\"wait\"",
+                "\"drop\", \"keep\" or",
+            ),
+            ("callback", callback, "offline = 'topic:/x'", "offline", "\"topic:/x\"", "\"drop\", "),
+            ("callback", callback, "ttl = '1'", "ttl", "\"1\"", "a duration with its unit"),
+            (
+                "callback",
+                callback,
+                "signature-form = 'sha256='",
+                "signature-form",
+                "\"sha256=\"",
+                "a text with one {hex}",
+            ),
+            (
+                "callback",
+                "path = '/a'\nsecret-env = 'SECRET'\n",
+                "destination = '/x'",
+                "destination",
+                "\"/x\"",
+                "a destination below /topic or /queue, as there is no user",
+            ),
+            (
+                "callback",
+                "path = '/a'\nsecret-env = 'SECRET'\nuser = '/u'\n",
+                "destination = '/user/queue/a'",
+                "destination",
+                "\"/user/queue/a\"",
+                "a destination of a user",
+            ),
+        ];
+        for (table, before, keys, key, value, accepted) in cases {
+            let toml = format!("[[{table}]]\n{before}{keys}");
+            let error = parse(&toml).expect_err(&toml);
+            assert_eq!((error.key, error.value.as_str()), (format!("{table}[0].{key}"), value));
+            assert!(error.accepted.starts_with(accepted), "{toml}: {}", error.accepted);
+        }
+    }
+
+    #[test]
+    fn a_path_belongs_to_one() {
+        let toml = "[[endpoint]]\npath = '/a'\n[[callback]]\npath = '/a'\nsecret-env = 'SECRET'\n\
+                    destination = '/topic/a'";
+        let error = parse(toml).expect_err("twice");
+        assert_eq!((error.key.as_str(), error.value.as_str()), ("callback[0].path", "\"/a\""));
+    }
+
+    #[test]
+    fn every_choice_is_read() {
+        let toml = r#"
+            [[endpoint]]
+            path = "/a"
+            protocol = "raw"
+            allowed-origins = "https://*.example.com:[*]"
+            sockjs = { heartbeat = "1s", websocket = true }
+            on-open = { close = { code = 3000, reason = "Go away!" } }
+            on-message = { publish = "/topic/x" }
+            [[allow]]
+            action = "subscribe"
+            destination = "/topic/{user}/*"
+            users = ["7", "8"]
+            [[application]]
+            destination = "/a/{id}"
+            forward = "/topic/{id}"
+            [[application]]
+            destination = "/b"
+            reply = ["x", 1]
+            to = ["/topic/a", "/queue/b"]
+            broadcast = false
+            [[callback]]
+            path = "/c"
+            secret-env = "SECRET"
+            destination = "/topic/c"
+            signature-header = "X-Hub"
+            signature-form = "v1={base64};"
+            dedupe-window = "1m"
+            offline = "topic:/topic/unassigned"
+        "#;
+        let config = parse(toml).expect("good");
+        assert_eq!(config.warnings, [""; 0]);
+        let endpoint = &config.endpoints[0];
+        assert_eq!(endpoint.on_message, OnMessage::Publish("/topic/x".to_string()));
+        assert_eq!(endpoint.on_open, Some(OnOpen { code: 3000, reason: "Go away!".to_string() }));
+        assert_eq!(endpoint.sockjs.as_ref().map(|s| s.heartbeat), Some(Millis::seconds(1)));
+        let named = Users::Named(vec!["7".to_string(), "8".to_string()]);
+        assert_eq!((config.allow[0].action, &config.allow[0].users), (Action::Subscribe, &named));
+        let [forward, reply] = config.applications.as_slice() else { panic!("two") };
+        assert_eq!(forward.answer, Answer::Forward("/topic/{id}".to_string()));
+        assert_eq!(forward.to, ReplyTo::Default);
+        let body = Reply { body: "[\"x\",1]".to_string(), json: true };
+        assert_eq!((&reply.answer, reply.broadcast), (&Answer::Reply(body), false));
+        let callback = &config.callbacks[0];
+        assert_eq!(callback.offline, Offline::Topic("/topic/unassigned".to_string()));
+        let form = SignatureForm {
+            before: "v1=".to_string(),
+            encoding: Encoding::Base64,
+            after: ";".to_string(),
+        };
+        assert_eq!(callback.profile, Profile::Generic { header: "X-Hub".to_string(), form });
+    }
+
+    #[test]
+    fn what_is_built_later_warns() {
+        let toml = r#"
+            [[endpoint]]
+            path = "/a"
+            protocol = "raw"
+            sockjs = { queue = 10, cookie = true }
+            on-message = { hook = "http://a" }
+            [[callback]]
+            path = "/c"
+            secret-env = "SECRET"
+            destination = "/topic/c"
+            profile = "twilio"
+            offline = "keep"
+        "#;
+        let warnings = parse(toml).expect("accepted").warnings;
+        let keys: Vec<&str> =
+            warnings.iter().map(|w| w.split(" is ").next().expect("one")).collect();
+        let expected = [
+            "endpoint[0].sockjs.queue",
+            "endpoint[0].sockjs.cookie",
+            "endpoint[0].on-message.hook",
+            "callback[0].profile = \"twilio\"",
+            "callback[0].offline = \"keep\"",
+        ];
+        assert_eq!(keys, expected);
+    }
+}

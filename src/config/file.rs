@@ -395,3 +395,210 @@ pub(super) fn is_free_path(text: &str) -> bool {
     ];
     is_path(text) && !OWN.iter().any(|own| below(own, text))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Answer, OnMessage, Protocol, ReplyTo, Secret};
+
+    fn sources(environment: &[(&str, &str)]) -> Sources {
+        let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+        let environment = environment.iter().map(owned).collect();
+        Sources { environment, ..Sources::default() }
+    }
+
+    fn parse(toml: &str) -> Result<Config, ConfigError> {
+        sources(&[]).parse(toml, false)
+    }
+
+    #[test]
+    fn the_embedded_application_is_that_of_the_contract() {
+        let config = sources(&[]).load().expect("good");
+        assert!(config.embedded);
+        assert_eq!(config.warnings, [""; 0]);
+        assert_eq!(config.listen.addresses, ["127.0.0.1:8080".parse().expect("an address")]);
+        let [chat, portfolio] = config.endpoints.as_slice() else { panic!("two endpoints") };
+        assert_eq!((chat.path.as_str(), chat.protocol), ("/chat", Protocol::Raw));
+        assert_eq!(chat.on_message, OnMessage::Reply("来自服务器的消息！".to_string()));
+        assert_eq!((portfolio.path.as_str(), portfolio.protocol), ("/portfolio", Protocol::Stomp));
+        assert!(chat.sockjs.is_some() && portfolio.sockjs.is_some());
+        let [trade, call] = config.applications.as_slice() else { panic!("two applications") };
+        let Answer::Reply(reply) = &trade.answer else { panic!("a reply") };
+        assert_eq!(reply.body, r#"{"code":0,"mess":"服务端返回消息！"}"#);
+        assert!(reply.json && trade.broadcast);
+        assert_eq!(trade.to, ReplyTo::User("/queue/sub".to_string()));
+        assert_eq!(call.answer, Answer::Unset);
+        assert_eq!(config.auth.methods, [Method::Query]);
+        let [outbound, inbound] = config.callbacks.as_slice() else { panic!("two callbacks") };
+        assert_eq!(outbound.path, "/callback/outbound");
+        assert_eq!(inbound.business_type.as_deref(), Some("CALL_IN"));
+        assert_eq!(inbound.secret, outbound.secret);
+        assert_eq!(inbound.secret.expose().len(), 32);
+        assert_eq!(config.presence.topic.as_deref(), Some("/topic/presence"));
+        let set = sources(&[
+            (CALLBACK_SECRET, "mine"),
+            ("RINGPUSH_APPLICATION__1__HOOK", "http://127.0.0.1:9000/call"),
+        ]);
+        let config = set.load().expect("good");
+        assert_eq!(config.callbacks[0].secret, Secret::new("mine"));
+        let hook = "http://127.0.0.1:9000/call".to_string();
+        assert_eq!(config.applications[1].answer, Answer::Hook(hook));
+    }
+
+    #[test]
+    fn an_empty_file_is_good_and_makes_no_secret_up() {
+        let config = parse("").expect("every key is optional");
+        assert!(!config.embedded && config.endpoints.is_empty() && config.auth.methods.is_empty());
+        assert!(config.auth.anonymous && config.auth.token.is_none() && config.api.token.is_none());
+        let with = sources(&[(TOKEN_SECRET, "s"), (API_TOKEN, "t")]).parse("", false);
+        let with = with.expect("good");
+        assert_eq!(with.auth.methods, [Method::Token]);
+        assert_eq!(with.api.token, Some(Secret::new("t")));
+    }
+
+    #[test]
+    fn flags_stand_above_the_environment_and_that_above_the_file() {
+        let mut sources = sources(&[("RINGPUSH_ENGINE__SHARDS", "2")]);
+        let shards = |sources: &Sources| {
+            sources.parse("engine.shards = 1", false).expect("good").engine.shards
+        };
+        assert_eq!(shards(&sources), 2);
+        sources.flags.push(("--shards", "engine.shards", "3".to_string()));
+        assert_eq!(shards(&sources), 3);
+        sources.flags.push(("--shards", "engine.shards", "65".to_string()));
+        let error = sources.parse("", false).expect_err("too many");
+        assert_eq!(error.to_string(), "--shards = 65: accepted is a whole number from 0 to 64");
+    }
+
+    #[test]
+    fn every_mistake_names_key_value_and_what_is_accepted() {
+        // TOML, key, value, the start of what is accepted.
+        let cases = [
+            ("x = 1", "x", "1", "no such key; there is \"allow\", \"api\", "),
+            (
+                "[engine]\ncores = 1",
+                "engine.cores",
+                "1",
+                "no such key; there is \"pin\" or \"shards\"",
+            ),
+            ("engine = 1", "engine", "1", "a table"),
+            ("tls.key = 'k'", "tls", "a table", "nothing: TLS is built later"),
+            ("a = \n", "line 1", "\"a =\"", "TOML ("),
+            ("\n\n[a\n", "line 3", "\"[a\"", "TOML ("),
+            ("listen.address = 'x'", "listen.address", "\"x\"", "an IP address with a port"),
+            ("listen.address = ['1.2.3.4:5', 6]", "listen.address", "6", "an IP address with"),
+            ("listen.api-address = '1'", "listen.api-address", "\"1\"", "an IP address with"),
+            (
+                "listen.api-address = '127.0.0.1:8080'",
+                "listen.api-address",
+                "\"127.0.0.1:8080\"",
+                "an address of its own",
+            ),
+            ("listen.external-url = 'x'", "listen.external-url", "\"x\"", "an http or https URL"),
+            ("listen.trusted-proxies = ['x']", "listen.trusted-proxies", "\"x\"", "a list of IP"),
+            ("engine.shards = 65", "engine.shards", "65", "a whole number from 0 to 64"),
+            ("engine.pin = 1", "engine.pin", "1", "true or false"),
+            (
+                "auth.methods = ['jwt']",
+                "auth.methods",
+                "\"jwt\"",
+                "a list of \"token\", \"header\"",
+            ),
+            ("auth.methods = ['token']", "auth.methods", "[\"token\"]", "a list without \"token\""),
+            ("auth.methods = ['hook']", "auth.methods", "[\"hook\"]", "a list without \"hook\""),
+            ("auth.header.name = 'a b'", "auth.header.name", "\"a b\"", "a table such as"),
+            ("auth.hook.cache = '1s'", "auth.hook.url", "nothing", "an http or https URL"),
+            ("auth.token.algorithms = ['none']", "auth.token.algorithms", "\"none\"", "a list of"),
+            ("auth.token.algorithms = []", "auth.token.algorithms", "[]", "a list of \"HS256\""),
+            ("auth.token.from = ['cookie']", "auth.token.from", "\"cookie\"", "a list of"),
+            ("auth.token.leeway = 5", "auth.token.leeway", "5", "a duration with its unit"),
+            ("auth.token.secret-env = 'NO'", "auth.token.secret-env", "\"NO\"", "a variable that"),
+            (
+                "api.token-env = 'NO'",
+                "api.token-env",
+                "\"NO\"",
+                "a variable that is set; NO is not",
+            ),
+            ("broker.prefixes = ['topic']", "broker.prefixes", "\"topic\"", "prefixes of"),
+            ("broker.separator = ','", "broker.separator", "\",\"", "\"/\" or \".\""),
+            ("broker.heartbeat = ['10s']", "broker.heartbeat", "[\"10s\"]", "two durations"),
+            (
+                "broker.user-prefix = '/topic/u'",
+                "broker.user-prefix",
+                "\"/topic/u\"",
+                "a prefix that",
+            ),
+            (
+                "broker.application-prefixes = ['/queue']",
+                "broker.application-prefixes",
+                "\"/queue\"",
+                "a prefix that is not below or above \"/queue\"",
+            ),
+            ("broker.unknown-destination = 1", "broker.unknown-destination", "1", "\"error\" or"),
+            ("hooks.timeout = '0s'", "hooks.timeout", "\"0s\"", "a duration above zero"),
+            ("hooks.concurrent = 0", "hooks.concurrent", "0", "a whole number from 1 to 65536"),
+            ("presence.topic = '/x'", "presence.topic", "\"/x\"", "a destination below /topic or"),
+            ("presence.hook = 'x'", "presence.hook", "\"x\"", "an http or https URL"),
+            ("limits.mailbox = 1", "limits.mailbox", "1", "at least 2"),
+        ];
+        for (toml, key, value, accepted) in cases {
+            let error = parse(toml).expect_err(toml);
+            assert_eq!((error.key.as_str(), error.value.as_str()), (key, value), "{error}");
+            assert!(error.accepted.starts_with(accepted), "{error}");
+            assert!(!error.to_string().contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_the_environment_names_the_variable() {
+        let cases = [
+            ("RINGPUSH_LIMITS__STOMP_FRAM", "1", "1", "no such key"),
+            ("RINGPUSH_NOTHING__KEY", "1", "{ key = 1 }", "no such key"),
+            ("RINGPUSH_ENGINE__SHARDS", "many", "\"many\"", "a whole number"),
+            ("RINGPUSH_LISTEN__ADDRESS", "x", "\"x\"", "an IP address"),
+            ("RINGPUSH_ENDPOINT__0__PATH", "x", "\"x\"", "a path such as"),
+            ("RINGPUSH_ENDPOINT__9__PATH", "/x", "\"/x\"", "an entry of [[endpoint]]"),
+        ];
+        for (name, text, value, accepted) in cases {
+            let error = sources(&[(name, text)]).load().expect_err(name);
+            assert_eq!((error.key.as_str(), error.value.as_str()), (name, value), "{error}");
+            assert!(error.accepted.starts_with(accepted), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_built_later_is_accepted_with_one_line_each() {
+        let toml = "store.path = 'x'\nlisten.address = 'systemd'\nlisten.stomp-tcp = '[::1]:1'\n\
+                    auth.hook.url = 'http://a'\nauth.token.keys-file = 'k'\n\
+                    presence.hook = 'http://a'";
+        let config = parse(toml).expect("accepted");
+        let expected = [
+            "store is accepted but built later: it has no effect yet",
+            "listen.address = \"systemd\" is accepted but built later: listening on 127.0.0.1:8080",
+            "listen.stomp-tcp is accepted but built later: it has no effect yet",
+            "auth.token.keys-file is accepted but built later: it has no effect yet",
+            "auth.hook is accepted but built later: it has no effect yet",
+            "presence.hook is accepted but built later: it has no effect yet",
+        ];
+        assert_eq!(config.warnings, expected);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error_of_the_flag() {
+        let path = Some(PathBuf::from("no/such/file.toml"));
+        let error = Sources { path, ..Sources::default() }.load().expect_err("no file");
+        assert_eq!(
+            (error.key.as_str(), error.value.as_str()),
+            ("--config", "\"no/such/file.toml\"")
+        );
+        assert!(error.accepted.starts_with("a readable TOML file ("), "{error}");
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_found_by_its_address() {
+        let listen = parse("listen.trusted-proxies = ['10.0.0.0/8', '::1']").expect("good").listen;
+        let trusts = |address: &str| listen.trusts(address.parse().expect("an address"));
+        assert!(trusts("10.1.2.3") && trusts("::ffff:10.1.2.3") && trusts("::1"));
+        assert!(!trusts("11.1.2.3") && !trusts("127.0.0.1"));
+    }
+}
