@@ -14,7 +14,8 @@ pub const ID_MAX: usize = 256;
 pub struct Mapped<'a> {
     /// The key by which a duplicate is recognised, if the rule has one.
     pub id: Option<String>,
-    /// Who gets it. None with [`Target::User`]: the JSON names nobody, the rule's `offline` decides.
+    /// Who gets it. None with [`Target::User`]: the JSON names nobody, and the rule's `offline`
+    /// decides.
     pub user: Option<String>,
     /// Where it goes.
     pub target: Target<'a>,

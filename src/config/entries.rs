@@ -1,26 +1,21 @@
-//! The tables that may stand several times: endpoints, rules, applications, callbacks.
+//! The tables that may stand several times: endpoints, rules, applications.
 
 use super::file::{below, is_free_path, later};
 use super::reader::{Section, quoted, show};
-use super::secrets::Secrets;
-use super::syntax::{
-    Pointer, is_destination, is_origin, is_pattern, is_template, is_token, is_url, variables,
-};
+use super::syntax::{is_destination, is_origin, is_pattern, is_template, is_url, variables};
 use super::{
-    Action, Allow, Answer, Application, Broker, CALLBACK_SECRET, Callback, ConfigError, Encoding,
-    Endpoint, Offline, OnMessage, OnOpen, Profile, Protocol, Reply, ReplyTo, SignatureForm, Sockjs,
-    Users,
+    Action, Allow, Answer, Application, Broker, ConfigError, Endpoint, OnMessage, OnOpen, Protocol,
+    Reply, ReplyTo, Sockjs, Users,
 };
 use crate::time::Millis;
 use toml::Value;
 
-/// Profiles that are built later.
-const LATER: [&str; 7] = ["twilio", "vonage", "plivo", "sinch", "aliyun", "tencent", "huawei"];
 /// Octets of a close reason (RFC 6455 §5.5: 125 with the code).
 const REASON_MAX: usize = 123;
 
-const PATH: &str = "a path such as \"/chat\": a slash at its start, none at its end, plain ASCII, \
-                    and not one of the server's own (/api, /metrics, …)";
+/// What is said about a path.
+pub(super) const PATH: &str = "a path such as \"/chat\": a slash at its start, none at its end, \
+                               plain ASCII, and not one of the server's own (/api, /metrics, …)";
 const DESTINATION: &str = "a destination such as \"/queue/sub\"";
 const URL: &str = "an http or https URL";
 
@@ -47,7 +42,8 @@ pub(super) fn unique(paths: &mut Vec<String>, key: &str, path: &str) -> Result<(
     Ok(())
 }
 
-fn required<T>(
+/// The value, or an error if the key is not there.
+pub(super) fn required<T>(
     section: &Section,
     key: &str,
     found: Option<T>,
@@ -253,262 +249,116 @@ fn reply(value: &Value) -> Option<Reply> {
     }
 }
 
-/// Reads every `[[callback]]`.
-pub(super) fn callbacks(
-    sections: Vec<Section>,
-    broker: &Broker,
-    secrets: &mut Secrets<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Callback>, ConfigError> {
-    sections.into_iter().map(|section| callback(section, broker, secrets, warnings)).collect()
-}
-
-fn callback(
-    mut section: Section,
-    broker: &Broker,
-    secrets: &mut Secrets<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Callback, ConfigError> {
-    let path = section.text("path", PATH, is_free_path)?;
-    let path = required(&section, "path", path, PATH)?;
-    let profile = profile(&mut section, warnings)?;
-    let secret = secrets.of(&mut section, ["secret-env", "secret-file"], CALLBACK_SECRET)?;
-    let accepted = format!(
-        "the name of a variable that is set, or secret-file; {CALLBACK_SECRET} is not set either"
-    );
-    let secret = required(&section, "secret-env", secret, &accepted)?;
-    let pointer = "a JSON pointer such as \"/callId\"";
-    let id = section.fit("id", pointer, |value| Pointer::parse(value.as_str()?))?;
-    let user = section.fit("user", pointer, |value| Pointer::parse(value.as_str()?))?;
-    let of_user = user.is_some();
-    let accepted = if of_user {
-        "a destination of a user such as \"/queue/sub\"".to_string()
-    } else {
-        format!("{}, as there is no user pointer", broker_text(broker))
-    };
-    let destination = section.text("destination", &accepted, |text| {
-        is_destination(text)
-            && if of_user { !below(&broker.user_prefix, text) } else { in_broker(broker, text) }
-    })?;
-    let destination = required(&section, "destination", destination, &accepted)?;
-    let business_type = section.text("business-type", "a text", |_| true)?;
-    let dedupe_window = section.span("dedupe-window")?.unwrap_or(Millis::seconds(600));
-    let ttl = section.span("ttl")?.unwrap_or(Millis::seconds(3600));
-    let accepted = format!("\"drop\", \"keep\" or \"topic:\" and {}", broker_text(broker));
-    let offline = section.fit("offline", &accepted, |value| match value.as_str()? {
-        "drop" => Some(Offline::Drop),
-        "keep" => Some(Offline::Keep),
-        text => {
-            let topic = text.strip_prefix("topic:")?;
-            let fits = is_destination(topic) && in_broker(broker, topic);
-            fits.then(|| Offline::Topic(topic.to_string()))
-        }
-    })?;
-    if offline == Some(Offline::Keep) {
-        warnings.push(later(&format!("{} = \"keep\"", section.name("offline"))));
-    }
-    let offline = offline.unwrap_or(Offline::Drop);
-    section.finish()?;
-    Ok(Callback {
-        path,
-        profile,
-        secret,
-        id,
-        user,
-        destination,
-        business_type,
-        dedupe_window,
-        ttl,
-        offline,
-    })
-}
-
-fn profile(section: &mut Section, warnings: &mut Vec<String>) -> Result<Profile, ConfigError> {
-    let accepted = format!("\"generic\", or (built later) {}", LATER.join(", "));
-    let name =
-        section.text("profile", &accepted, |text| text == "generic" || LATER.contains(&text))?;
-    let header = section.text("signature-header", "the name of a header", is_token)?;
-    let accepted = "a text with one {hex} or {base64} in it, such as \"sha256={hex}\"";
-    let form = section.fit("signature-form", accepted, |value| form(value.as_str()?))?;
-    match name {
-        Some(name) if name != "generic" => {
-            let key = section.name("profile");
-            warnings.push(format!(
-                "{key} = \"{name}\" is accepted but built later: its callbacks are answered 501"
-            ));
-            Ok(Profile::Later(name))
-        }
-        _ => Ok(Profile::Generic {
-            header: header.unwrap_or_else(|| "X-Signature".to_string()),
-            form: form.unwrap_or(SignatureForm {
-                before: "sha256=".to_string(),
-                encoding: Encoding::Hex,
-                after: String::new(),
-            }),
-        }),
-    }
-}
-
-fn form(text: &str) -> Option<SignatureForm> {
-    let (mark, encoding) = match (text.contains("{hex}"), text.contains("{base64}")) {
-        (true, false) => ("{hex}", Encoding::Hex),
-        (false, true) => ("{base64}", Encoding::Base64),
-        _ => return None,
-    };
-    let (before, after) = text.split_once(mark)?;
-    let plain =
-        |text: &str| text.bytes().all(|b| (b' '..=b'~').contains(&b)) && !text.contains('{');
-    (plain(before) && plain(after)).then(|| SignatureForm {
-        before: before.to_string(),
-        encoding,
-        after: after.to_string(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Sources};
+    use crate::config::{Config, Encoding, Offline, Profile, SignatureForm, Sources};
 
     fn parse(toml: &str) -> Result<Config, ConfigError> {
         let secret = ("SECRET".to_string(), "s".to_string());
         Sources { environment: vec![secret], ..Sources::default() }.parse(toml, false)
     }
 
+    const ENDPOINT: &str = "path = '/a'\n";
+    const RULE: &str = "action = 'send'\ndestination = '/topic/a'\n";
+    const APPLICATION: &str = "destination = '/a/{id}'\n";
+    const CALLBACK: &str = "path = '/a'\nsecret-env = 'SECRET'\ndestination = '/topic/a'\n";
+    // Table, its keys, the key that is wrong, its value, the start of what is accepted.
+    const MISTAKES: &[[&str; 6]] = &[
+        ["endpoint", "", "", "path", "nothing", "a path such as"],
+        ["endpoint", "", "path = '/api/x'", "path", "\"/api/x\"", "a path such as"],
+        ["endpoint", ENDPOINT, "protocol = 'mqtt'", "protocol", "\"mqtt\"", "\"raw\" or \"stomp\""],
+        ["endpoint", ENDPOINT, "allowed-origins = ['a']", "allowed-origins", "\"a\"", "a list of"],
+        ["endpoint", ENDPOINT, "sockjs = 1", "sockjs", "1", "true, false or a table"],
+        ["endpoint", ENDPOINT, "sockjs.queue = 0", "sockjs.queue", "0", "a whole number from 1"],
+        ["endpoint", ENDPOINT, "sockjs.x = 0", "sockjs.x", "0", "no such key"],
+        ["endpoint", ENDPOINT, "on-open = {}", "on-open.close", "nothing", "{ close ="],
+        [
+            "endpoint",
+            ENDPOINT,
+            "on-open.close.code = 1005",
+            "on-open.close.code",
+            "1005",
+            "a close code",
+        ],
+        ["endpoint", ENDPOINT, "on-message = 'echo'", "on-message", "\"echo\"", "nothing with"],
+        [
+            "endpoint",
+            "path = '/a'\nprotocol = 'raw'\n",
+            "on-message.publish = '/x'",
+            "on-message",
+            "{ publish = \"/x\" }",
+            "\"echo\", { reply",
+        ],
+        ["allow", "", "destination = '/a'", "action", "nothing", "\"send\" or \"subscribe\""],
+        ["allow", "", "action = 'send'", "destination", "nothing", "a pattern such as"],
+        ["allow", RULE, "users = 'me'", "users", "\"me\"", "\"*\", \"authenticated\" or"],
+        ["application", "", "", "destination", "nothing", "a pattern below"],
+        ["application", APPLICATION, "reply = 1", "reply", "1", "a text, or a table"],
+        ["application", APPLICATION, "hook = 'x'", "hook", "\"x\"", "an http or https URL"],
+        ["application", APPLICATION, "forward = '/x'", "forward", "\"/x\"", "a destination below"],
+        [
+            "application",
+            APPLICATION,
+            "to = ['/topic/{id}', '/topic/{x}']",
+            "to",
+            "\"/topic/{x}\"",
+            "a destination below /topic or /queue; a {variable}",
+        ],
+        [
+            "application",
+            APPLICATION,
+            "reply = 'a'\nforward = '/topic/a'",
+            "destination",
+            "\"/a/{id}\"",
+            "one of reply, hook and forward",
+        ],
+        [
+            "application",
+            APPLICATION,
+            "to-user = '/queue/a'\nto = '/topic/a'",
+            "to-user",
+            "\"/queue/a\"",
+            "one of to-user and to",
+        ],
+        ["callback", "path = '/a'\n", "", "secret-env", "nothing", "the name of a variable"],
+        ["callback", CALLBACK, "profile = 'x'", "profile", "\"x\"", "\"generic\", or (built"],
+        ["callback", CALLBACK, "id = 'callId'", "id", "\"callId\"", "a JSON pointer"],
+        ["callback", CALLBACK, "offline = 'wait'", "offline", "\"wait\"", "\"drop\", \"keep\" or"],
+        ["callback", CALLBACK, "offline = 'topic:/x'", "offline", "\"topic:/x\"", "\"drop\", "],
+        ["callback", CALLBACK, "ttl = '1'", "ttl", "\"1\"", "a duration with its unit"],
+        [
+            "callback",
+            CALLBACK,
+            "signature-form = 'sha256='",
+            "signature-form",
+            "\"sha256=\"",
+            "a text with one {hex}",
+        ],
+        [
+            "callback",
+            "path = '/a'\nsecret-env = 'SECRET'\n",
+            "destination = '/x'",
+            "destination",
+            "\"/x\"",
+            "a destination below /topic or /queue, as there is no user",
+        ],
+        [
+            "callback",
+            "path = '/a'\nsecret-env = 'SECRET'\nuser = '/u'\n",
+            "destination = '/user/queue/a'",
+            "destination",
+            "\"/user/queue/a\"",
+            "a destination of a user",
+        ],
+    ];
+
     #[test]
     fn every_mistake_names_key_value_and_what_is_accepted() {
-        // Table, its keys, the key that is wrong, its value, the start of what is accepted.
-        let endpoint = "path = '/a'\n";
-        let rule = "action = 'send'\ndestination = '/topic/a'\n";
-        let application = "destination = '/a/{id}'\n";
-        let callback = "path = '/a'\nsecret-env = 'SECRET'\ndestination = '/topic/a'\n";
-        let cases = [
-            ("endpoint", "", "", "path", "nothing", "a path such as"),
-            ("endpoint", "", "path = '/api/x'", "path", "\"/api/x\"", "a path such as"),
-            (
-                "endpoint",
-                endpoint,
-                "protocol = 'mqtt'",
-                "protocol",
-                "\"mqtt\"",
-                "\"raw\" or \"stomp\"",
-            ),
-            (
-                "endpoint",
-                endpoint,
-                "allowed-origins = ['a']",
-                "allowed-origins",
-                "\"a\"",
-                "a list of",
-            ),
-            ("endpoint", endpoint, "sockjs = 1", "sockjs", "1", "true, false or a table"),
-            (
-                "endpoint",
-                endpoint,
-                "sockjs.queue = 0",
-                "sockjs.queue",
-                "0",
-                "a whole number from 1",
-            ),
-            ("endpoint", endpoint, "sockjs.x = 0", "sockjs.x", "0", "no such key"),
-            ("endpoint", endpoint, "on-open = {}", "on-open.close", "nothing", "{ close ="),
-            (
-                "endpoint",
-                endpoint,
-                "on-open.close.code = 1005",
-                "on-open.close.code",
-                "1005",
-                "a close code",
-            ),
-            ("endpoint", endpoint, "on-message = 'echo'", "on-message", "\"echo\"", "nothing with"),
-            (
-                "endpoint",
-                "path = '/a'\nprotocol = 'raw'\n",
-                "on-message.publish = '/x'",
-                "on-message",
-                "{ publish = \"/x\" }",
-                "\"echo\", { reply",
-            ),
-            ("allow", "", "destination = '/a'", "action", "nothing", "\"send\" or \"subscribe\""),
-            ("allow", "", "action = 'send'", "destination", "nothing", "a pattern such as"),
-            ("allow", rule, "users = 'me'", "users", "\"me\"", "\"*\", \"authenticated\" or"),
-            ("application", "", "", "destination", "nothing", "a pattern below"),
-            ("application", application, "reply = 1", "reply", "1", "a text, or a table"),
-            ("application", application, "hook = 'x'", "hook", "\"x\"", "an http or https URL"),
-            (
-                "application",
-                application,
-                "forward = '/x'",
-                "forward",
-                "\"/x\"",
-                "a destination below",
-            ),
-            (
-                "application",
-                application,
-                "to = ['/topic/{id}', '/topic/{x}']",
-                "to",
-                "\"/topic/{x}\"",
-                "a destination below /topic or /queue; a {variable}",
-            ),
-            (
-                "application",
-                application,
-                "reply = 'a'\nforward = '/topic/a'",
-                "destination",
-                "\"/a/{id}\"",
-                "one of reply, hook and forward",
-            ),
-            (
-                "application",
-                application,
-                "to-user = '/queue/a'\nto = '/topic/a'",
-                "to-user",
-                "\"/queue/a\"",
-                "one of to-user and to",
-            ),
-            ("callback", "path = '/a'\n", "", "secret-env", "nothing", "the name of a variable"),
-            ("callback", callback, "profile = 'x'", "profile", "\"x\"", "\"generic\", or (built"),
-            ("callback", callback, "id = 'callId'", "id", "\"callId\"", "a JSON pointer"),
-            (
-                "callback",
-                callback,
-                "offline = 'wait'",
-                "offline",
-                "\"wait\"",
-                "\"drop\", \"keep\" or",
-            ),
-            ("callback", callback, "offline = 'topic:/x'", "offline", "\"topic:/x\"", "\"drop\", "),
-            ("callback", callback, "ttl = '1'", "ttl", "\"1\"", "a duration with its unit"),
-            (
-                "callback",
-                callback,
-                "signature-form = 'sha256='",
-                "signature-form",
-                "\"sha256=\"",
-                "a text with one {hex}",
-            ),
-            (
-                "callback",
-                "path = '/a'\nsecret-env = 'SECRET'\n",
-                "destination = '/x'",
-                "destination",
-                "\"/x\"",
-                "a destination below /topic or /queue, as there is no user",
-            ),
-            (
-                "callback",
-                "path = '/a'\nsecret-env = 'SECRET'\nuser = '/u'\n",
-                "destination = '/user/queue/a'",
-                "destination",
-                "\"/user/queue/a\"",
-                "a destination of a user",
-            ),
-        ];
-        for (table, before, keys, key, value, accepted) in cases {
+        for [table, before, keys, key, value, accepted] in MISTAKES {
             let toml = format!("[[{table}]]\n{before}{keys}");
             let error = parse(&toml).expect_err(&toml);
-            assert_eq!((error.key, error.value.as_str()), (format!("{table}[0].{key}"), value));
+            assert_eq!((error.key, error.value.as_str()), (format!("{table}[0].{key}"), *value));
             assert!(error.accepted.starts_with(accepted), "{toml}: {}", error.accepted);
         }
     }

@@ -1,13 +1,15 @@
 //! From the sources to a [`Config`]: the document, its plain sections, and what spans sections.
 
+use super::auth;
+use super::callbacks;
 use super::entries;
 use super::environment::{Override, overrides};
-use super::reader::{Section, list_of, pick, quoted};
+use super::reader::{Section, quoted};
 use super::secrets::Secrets;
-use super::syntax::{Network, is_destination, is_path, is_prefix, is_token, is_url};
+use super::syntax::{Network, is_destination, is_path, is_prefix, is_url};
 use super::{
-    API_TOKEN, Api, Auth, AuthHook, Broker, CALLBACK_SECRET, Config, ConfigError, Engine, Hooks,
-    Listen, Method, Presence, TOKEN_SECRET, Token, TokenAlgorithm, TokenSource, UnknownDestination,
+    API_TOKEN, Api, Broker, CALLBACK_SECRET, Config, ConfigError, Engine, Hooks, Listen, Presence,
+    UnknownDestination,
 };
 use crate::limits::SHARDS_MAX;
 use crate::time::Millis;
@@ -19,18 +21,6 @@ use toml::{Table, Value};
 const EMBEDDED: &str = include_str!("../../examples/call-centre.toml");
 
 const ADDRESS: &str = "an IP address with a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
-const METHODS: [(&str, Method); 4] = [
-    ("token", Method::Token),
-    ("header", Method::Header),
-    ("hook", Method::Hook),
-    ("query", Method::Query),
-];
-/// The algorithms of tokens by their names.
-pub(super) const ALGORITHMS: [(&str, TokenAlgorithm); 3] = [
-    ("HS256", TokenAlgorithm::Hs256),
-    ("HS384", TokenAlgorithm::Hs384),
-    ("HS512", TokenAlgorithm::Hs512),
-];
 const UNKNOWN: [(&str, UnknownDestination); 2] =
     [("error", UnknownDestination::Error), ("ignore", UnknownDestination::Ignore)];
 
@@ -109,7 +99,7 @@ fn resolve(
     }
     let listen = listen(document.part("listen")?, &mut warnings)?;
     let engine = engine(document.part("engine")?)?;
-    let auth = auth(document.part("auth")?, secrets, &mut warnings)?;
+    let auth = auth::read(document.part("auth")?, secrets, &mut warnings)?;
     let api = api(document.part("api")?, secrets)?;
     let broker = broker(document.part("broker")?)?;
     let endpoints = entries::endpoints(document.entries("endpoint")?, &broker, &mut warnings)?;
@@ -117,7 +107,7 @@ fn resolve(
     let applications = entries::applications(document.entries("application")?, &broker)?;
     let hooks = hooks(document.part("hooks")?)?;
     let callbacks = document.entries("callback")?;
-    let callbacks = entries::callbacks(callbacks, &broker, secrets, &mut warnings)?;
+    let callbacks = callbacks::read(callbacks, &broker, secrets, &mut warnings)?;
     let presence = presence(document.part("presence")?, &broker, &mut warnings)?;
     let (limits, slow_consumer) = super::limits::read(document.part("limits")?)?;
     document.finish()?;
@@ -201,112 +191,6 @@ fn engine(mut section: Section) -> Result<Engine, ConfigError> {
     let pin = section.flag("pin")?.unwrap_or(false);
     section.finish()?;
     Ok(Engine { shards, pin })
-}
-
-fn auth(
-    mut section: Section,
-    secrets: &mut Secrets<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Auth, ConfigError> {
-    let words = list_of(METHODS.iter().map(|(word, _)| *word));
-    let methods = section.fits("methods", &format!("a list of {words}"), |t| pick(t, &METHODS))?;
-    let anonymous = section.flag("anonymous")?.unwrap_or(true);
-    let token = token(section.part("token")?, secrets, warnings)?;
-    let name = "a table such as { name = \"X-User-Id\" }: a name without blanks";
-    let mut named = |key, default: &str| -> Result<String, ConfigError> {
-        let mut part = section.part(key)?;
-        let found = part.text("name", name, is_token)?;
-        part.finish()?;
-        Ok(found.unwrap_or_else(|| default.to_string()))
-    };
-    let header = named("header", "X-User-Id")?;
-    let query = named("query", "userId")?;
-    let hook = match section.section("hook")? {
-        Some(part) => Some(auth_hook(part)?),
-        None => None,
-    };
-    if hook.is_some() {
-        warnings.push(later("auth.hook"));
-    }
-    let explicit = methods.is_some();
-    let methods = methods.unwrap_or_else(|| token.iter().map(|_| Method::Token).collect());
-    let missing = |method| explicit && methods.contains(&method);
-    if missing(Method::Token) && token.is_none() {
-        let accepted = format!(
-            "a list without \"token\" unless its secret is set: auth.token.secret-env, or \
-             {TOKEN_SECRET} in the environment"
-        );
-        return Err(section.error("methods", "[\"token\"]", &accepted));
-    }
-    if missing(Method::Hook) && hook.is_none() {
-        let accepted = "a list without \"hook\" unless auth.hook.url is set";
-        return Err(section.error("methods", "[\"hook\"]", accepted));
-    }
-    section.finish()?;
-    Ok(Auth { methods, anonymous, token, header, hook, query })
-}
-
-fn token(
-    mut section: Section,
-    secrets: &mut Secrets<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Option<Token>, ConfigError> {
-    let secret = secrets.of(&mut section, ["secret-env", "secret-file"], TOKEN_SECRET)?;
-    if section.take("keys-file").is_some() {
-        warnings.push(later("auth.token.keys-file"));
-    }
-    let words = list_of(ALGORITHMS.iter().map(|(word, _)| *word));
-    let accepted = format!("a list of {words}; those with public keys are built later");
-    let algorithms = section.fits("algorithms", &accepted, |text| pick(text, &ALGORITHMS))?;
-    if algorithms.as_ref().is_some_and(Vec::is_empty) {
-        return Err(section.error("algorithms", "[]", &accepted));
-    }
-    let any = |text: &str| !text.is_empty();
-    let user_claim = section.text("user-claim", "the name of a claim", any)?;
-    let accepted = "a list of \"bearer\", \"cookie:NAME\", \"query:NAME\" and \"stomp\"";
-    let from = section.fits("from", accepted, token_source)?;
-    let issuer = section.text("issuer", "the iss of good tokens", any)?;
-    let audience = section.text("audience", "the aud of good tokens", any)?;
-    let leeway = section.span("leeway")?;
-    section.finish()?;
-    Ok(secret.map(|secret| Token {
-        secret,
-        algorithms: algorithms.unwrap_or_else(|| vec![TokenAlgorithm::Hs256]),
-        user_claim: user_claim.unwrap_or_else(|| "sub".to_string()),
-        from: from.unwrap_or_else(|| {
-            vec![
-                TokenSource::Bearer,
-                TokenSource::Cookie("token".to_string()),
-                TokenSource::Query("access_token".to_string()),
-                TokenSource::Stomp,
-            ]
-        }),
-        issuer,
-        audience,
-        leeway: leeway.unwrap_or(Millis::seconds(60)),
-    }))
-}
-
-fn token_source(text: &str) -> Option<TokenSource> {
-    match text.split_once(':') {
-        None if text == "bearer" => Some(TokenSource::Bearer),
-        None if text == "stomp" => Some(TokenSource::Stomp),
-        Some(("cookie", name)) if is_token(name) => Some(TokenSource::Cookie(name.to_string())),
-        Some(("query", name)) if is_token(name) => Some(TokenSource::Query(name.to_string())),
-        _ => None,
-    }
-}
-
-fn auth_hook(mut section: Section) -> Result<AuthHook, ConfigError> {
-    let url = section.text("url", "an http or https URL", is_url)?;
-    let cookies = section.texts("cookies", "a list of names of cookies", is_token)?;
-    let cache = section.span("cache")?;
-    let Some(url) = url else {
-        return Err(section.error("url", "nothing", "an http or https URL"));
-    };
-    section.finish()?;
-    let cookies = cookies.unwrap_or_default();
-    Ok(AuthHook { url, cookies, cache: cache.unwrap_or(Millis::seconds(10)) })
 }
 
 fn api(mut section: Section, secrets: &mut Secrets<'_>) -> Result<Api, ConfigError> {
@@ -399,7 +283,7 @@ pub(super) fn is_free_path(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Answer, OnMessage, Protocol, ReplyTo, Secret};
+    use crate::config::{Answer, Method, OnMessage, Protocol, ReplyTo, Secret, TOKEN_SECRET};
 
     fn sources(environment: &[(&str, &str)]) -> Sources {
         let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
@@ -470,80 +354,61 @@ mod tests {
         assert_eq!(error.to_string(), "--shards = 65: accepted is a whole number from 0 to 64");
     }
 
+    // TOML, key, value, the start of what is accepted.
+    const MISTAKES: &[(&str, &str, &str, &str)] = &[
+        ("x = 1", "x", "1", "no such key; there is \"allow\", \"api\", "),
+        ("[engine]\ncores = 1", "engine.cores", "1", "no such key; there is \"pin\" or \"shards\""),
+        ("engine = 1", "engine", "1", "a table"),
+        ("tls.key = 'k'", "tls", "a table", "nothing: TLS is built later"),
+        ("a = \n", "line 1", "\"a =\"", "TOML ("),
+        ("\n\n[a\n", "line 3", "\"[a\"", "TOML ("),
+        ("listen.address = 'x'", "listen.address", "\"x\"", "an IP address with a port"),
+        ("listen.address = ['1.2.3.4:5', 6]", "listen.address", "6", "an IP address with"),
+        ("listen.api-address = '1'", "listen.api-address", "\"1\"", "an IP address with"),
+        (
+            "listen.api-address = '127.0.0.1:8080'",
+            "listen.api-address",
+            "\"127.0.0.1:8080\"",
+            "an address of its own",
+        ),
+        ("listen.external-url = 'x'", "listen.external-url", "\"x\"", "an http or https URL"),
+        ("listen.trusted-proxies = ['x']", "listen.trusted-proxies", "\"x\"", "a list of IP"),
+        ("engine.shards = 65", "engine.shards", "65", "a whole number from 0 to 64"),
+        ("engine.pin = 1", "engine.pin", "1", "true or false"),
+        ("auth.methods = ['jwt']", "auth.methods", "\"jwt\"", "a list of \"token\", \"header\""),
+        ("auth.methods = ['token']", "auth.methods", "[\"token\"]", "a list without \"token\""),
+        ("auth.methods = ['hook']", "auth.methods", "[\"hook\"]", "a list without \"hook\""),
+        ("auth.header.name = 'a b'", "auth.header.name", "\"a b\"", "a table such as"),
+        ("auth.hook.cache = '1s'", "auth.hook.url", "nothing", "an http or https URL"),
+        ("auth.token.algorithms = ['none']", "auth.token.algorithms", "\"none\"", "a list of"),
+        ("auth.token.algorithms = []", "auth.token.algorithms", "[]", "a list of \"HS256\""),
+        ("auth.token.from = ['cookie']", "auth.token.from", "\"cookie\"", "a list of"),
+        ("auth.token.leeway = 5", "auth.token.leeway", "5", "a duration with its unit"),
+        ("auth.token.secret-env = 'NO'", "auth.token.secret-env", "\"NO\"", "a variable that"),
+        ("api.token-env = 'NO'", "api.token-env", "\"NO\"", "a variable that is set; NO is not"),
+        ("broker.prefixes = ['topic']", "broker.prefixes", "\"topic\"", "prefixes of"),
+        ("broker.separator = ','", "broker.separator", "\",\"", "\"/\" or \".\""),
+        ("broker.heartbeat = ['10s']", "broker.heartbeat", "[\"10s\"]", "two durations"),
+        ("broker.user-prefix = '/topic/u'", "broker.user-prefix", "\"/topic/u\"", "a prefix that"),
+        (
+            "broker.application-prefixes = ['/queue']",
+            "broker.application-prefixes",
+            "\"/queue\"",
+            "a prefix that is not below or above \"/queue\"",
+        ),
+        ("broker.unknown-destination = 1", "broker.unknown-destination", "1", "\"error\" or"),
+        ("hooks.timeout = '0s'", "hooks.timeout", "\"0s\"", "a duration above zero"),
+        ("hooks.concurrent = 0", "hooks.concurrent", "0", "a whole number from 1 to 65536"),
+        ("presence.topic = '/x'", "presence.topic", "\"/x\"", "a destination below /topic or"),
+        ("presence.hook = 'x'", "presence.hook", "\"x\"", "an http or https URL"),
+        ("limits.mailbox = 1", "limits.mailbox", "1", "at least 2"),
+    ];
+
     #[test]
     fn every_mistake_names_key_value_and_what_is_accepted() {
-        // TOML, key, value, the start of what is accepted.
-        let cases = [
-            ("x = 1", "x", "1", "no such key; there is \"allow\", \"api\", "),
-            (
-                "[engine]\ncores = 1",
-                "engine.cores",
-                "1",
-                "no such key; there is \"pin\" or \"shards\"",
-            ),
-            ("engine = 1", "engine", "1", "a table"),
-            ("tls.key = 'k'", "tls", "a table", "nothing: TLS is built later"),
-            ("a = \n", "line 1", "\"a =\"", "TOML ("),
-            ("\n\n[a\n", "line 3", "\"[a\"", "TOML ("),
-            ("listen.address = 'x'", "listen.address", "\"x\"", "an IP address with a port"),
-            ("listen.address = ['1.2.3.4:5', 6]", "listen.address", "6", "an IP address with"),
-            ("listen.api-address = '1'", "listen.api-address", "\"1\"", "an IP address with"),
-            (
-                "listen.api-address = '127.0.0.1:8080'",
-                "listen.api-address",
-                "\"127.0.0.1:8080\"",
-                "an address of its own",
-            ),
-            ("listen.external-url = 'x'", "listen.external-url", "\"x\"", "an http or https URL"),
-            ("listen.trusted-proxies = ['x']", "listen.trusted-proxies", "\"x\"", "a list of IP"),
-            ("engine.shards = 65", "engine.shards", "65", "a whole number from 0 to 64"),
-            ("engine.pin = 1", "engine.pin", "1", "true or false"),
-            (
-                "auth.methods = ['jwt']",
-                "auth.methods",
-                "\"jwt\"",
-                "a list of \"token\", \"header\"",
-            ),
-            ("auth.methods = ['token']", "auth.methods", "[\"token\"]", "a list without \"token\""),
-            ("auth.methods = ['hook']", "auth.methods", "[\"hook\"]", "a list without \"hook\""),
-            ("auth.header.name = 'a b'", "auth.header.name", "\"a b\"", "a table such as"),
-            ("auth.hook.cache = '1s'", "auth.hook.url", "nothing", "an http or https URL"),
-            ("auth.token.algorithms = ['none']", "auth.token.algorithms", "\"none\"", "a list of"),
-            ("auth.token.algorithms = []", "auth.token.algorithms", "[]", "a list of \"HS256\""),
-            ("auth.token.from = ['cookie']", "auth.token.from", "\"cookie\"", "a list of"),
-            ("auth.token.leeway = 5", "auth.token.leeway", "5", "a duration with its unit"),
-            ("auth.token.secret-env = 'NO'", "auth.token.secret-env", "\"NO\"", "a variable that"),
-            (
-                "api.token-env = 'NO'",
-                "api.token-env",
-                "\"NO\"",
-                "a variable that is set; NO is not",
-            ),
-            ("broker.prefixes = ['topic']", "broker.prefixes", "\"topic\"", "prefixes of"),
-            ("broker.separator = ','", "broker.separator", "\",\"", "\"/\" or \".\""),
-            ("broker.heartbeat = ['10s']", "broker.heartbeat", "[\"10s\"]", "two durations"),
-            (
-                "broker.user-prefix = '/topic/u'",
-                "broker.user-prefix",
-                "\"/topic/u\"",
-                "a prefix that",
-            ),
-            (
-                "broker.application-prefixes = ['/queue']",
-                "broker.application-prefixes",
-                "\"/queue\"",
-                "a prefix that is not below or above \"/queue\"",
-            ),
-            ("broker.unknown-destination = 1", "broker.unknown-destination", "1", "\"error\" or"),
-            ("hooks.timeout = '0s'", "hooks.timeout", "\"0s\"", "a duration above zero"),
-            ("hooks.concurrent = 0", "hooks.concurrent", "0", "a whole number from 1 to 65536"),
-            ("presence.topic = '/x'", "presence.topic", "\"/x\"", "a destination below /topic or"),
-            ("presence.hook = 'x'", "presence.hook", "\"x\"", "an http or https URL"),
-            ("limits.mailbox = 1", "limits.mailbox", "1", "at least 2"),
-        ];
-        for (toml, key, value, accepted) in cases {
+        for (toml, key, value, accepted) in MISTAKES {
             let error = parse(toml).expect_err(toml);
-            assert_eq!((error.key.as_str(), error.value.as_str()), (key, value), "{error}");
+            assert_eq!((error.key.as_str(), error.value.as_str()), (*key, *value), "{error}");
             assert!(error.accepted.starts_with(accepted), "{error}");
             assert!(!error.to_string().contains('\n'), "{error}");
         }

@@ -29,6 +29,8 @@
 //! Bounds: every value of `[limits]` is checked against its range and against the others it has to
 //! fit (`limits.rs` in this folder); shards by [`crate::limits::SHARDS_MAX`].
 
+mod auth;
+mod callbacks;
 pub mod check;
 mod entries;
 mod environment;

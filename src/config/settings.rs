@@ -1,6 +1,6 @@
 //! A configuration as lines of TOML, to be shown, and compared with another on reload.
 
-use super::file::ALGORITHMS;
+use super::auth::ALGORITHMS;
 use super::limits::SLOW;
 use super::reader::quoted;
 use super::{
