@@ -1,1 +1,4 @@
 //! Room `mem` (under construction).
+
+pub mod receive;
+pub mod region;
