@@ -1,1 +1,19 @@
-//! Room `mem` (under construction).
+//! The engine's data structures and its two memory pools.
+//!
+//! **What it turns into what.** Bounds into places to keep things: a slab whose keys carry a
+//! generation, a timer wheel, an interner, the log of segments that holds every octet on its way to
+//! a client, and the pool of receive buffers.
+//!
+//! **What it does not know.** Protocols, sockets, what is kept.
+//!
+//! **How to drive it.** Each structure stands alone; its file says the order of calls.
+//!
+//! **Bounds.** `segment-bytes`, `segment-size`, `receive-buffers`, `receive-bytes`. Nothing here
+//! allocates once warm.
+
+pub mod intern;
+pub mod receive;
+pub mod region;
+pub mod segment;
+pub mod slab;
+pub mod wheel;

@@ -1,0 +1,164 @@
+#![forbid(unsafe_code)]
+//! The home of the broker destinations: it sequences every publish and knows which shards care.
+
+use super::pattern;
+use crate::ids::ShardId;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Who hears a publish.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Audience {
+    /// One bit a shard.
+    pub shards: u64,
+    /// Count of subscriptions.
+    pub subscriptions: u32,
+}
+
+impl Audience {
+    /// The shards, one after another.
+    pub fn shards(self) -> impl Iterator<Item = ShardId> {
+        let mut left = self.shards;
+        core::iter::from_fn(move || {
+            let shard = left.trailing_zeros();
+            left &= left.wrapping_sub(1);
+            (shard < 64).then_some(ShardId(shard as u8))
+        })
+    }
+
+    fn add(&mut self, shard: usize, count: u32) {
+        if count > 0 {
+            self.shards |= 1 << shard;
+            self.subscriptions += count;
+        }
+    }
+}
+
+/// The table of destinations is full (limit `destinations`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// Subscriptions of one destination, by shard.
+type Counts = SmallVec<[u32; 4]>;
+
+/// The home's table.
+#[derive(Debug)]
+pub struct Home {
+    destinations: HashMap<Arc<str>, Counts, foldhash::fast::FixedState>,
+    patterns: Vec<(Arc<str>, Counts)>,
+    separator: char,
+    max: usize,
+}
+
+impl Home {
+    /// An empty home with its hash key.
+    pub fn new(separator: char, max: u32, seed: u64) -> Home {
+        Home {
+            destinations: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed)),
+            patterns: Vec::new(),
+            separator,
+            max: max as usize,
+        }
+    }
+
+    /// A session of `shard` subscribed to a destination or pattern.
+    pub fn subscribe(&mut self, destination: &Arc<str>, shard: ShardId) -> Result<(), Full> {
+        let room = self.destinations.len() + self.patterns.len() < self.max;
+        let counts = if pattern::is_pattern(destination) {
+            match self.patterns.iter().position(|(pattern, _)| pattern == destination) {
+                Some(index) => &mut self.patterns[index].1,
+                None if !room => return Err(Full),
+                None => {
+                    self.patterns.push((destination.clone(), Counts::new()));
+                    &mut self.patterns.last_mut().expect("just pushed").1
+                }
+            }
+        } else {
+            if !room && !self.destinations.contains_key(destination) {
+                return Err(Full);
+            }
+            self.destinations.entry(destination.clone()).or_default()
+        };
+        if counts.len() <= shard.index() {
+            counts.resize(shard.index() + 1, 0);
+        }
+        counts[shard.index()] += 1;
+        Ok(())
+    }
+
+    /// A session of `shard` left a destination or pattern that it had subscribed to.
+    pub fn unsubscribe(&mut self, destination: &Arc<str>, shard: ShardId) {
+        let gone = |counts: &mut Counts| {
+            let count = &mut counts[shard.index()];
+            *count = count.checked_sub(1).expect("a subscription ends once");
+            counts.iter().all(|&count| count == 0)
+        };
+        if pattern::is_pattern(destination) {
+            let index = self.patterns.iter().position(|(pattern, _)| pattern == destination);
+            let index = index.expect("a subscription ends after it began");
+            if gone(&mut self.patterns[index].1) {
+                self.patterns.swap_remove(index);
+            }
+        } else {
+            let counts = self.destinations.get_mut(destination);
+            if gone(counts.expect("a subscription ends after it began")) {
+                self.destinations.remove(destination);
+            }
+        }
+    }
+
+    /// Who hears a publish to `destination`.
+    pub fn audience(&self, destination: &str) -> Audience {
+        let mut audience = Audience::default();
+        let mut add = |counts: &Counts| {
+            for (shard, &count) in counts.iter().enumerate() {
+                audience.add(shard, count);
+            }
+        };
+        if let Some(counts) = self.destinations.get(destination) {
+            add(counts);
+        }
+        for (pattern, counts) in &self.patterns {
+            if pattern::matches(pattern, destination, self.separator) {
+                add(counts);
+            }
+        }
+        audience
+    }
+
+    /// Count of destinations and patterns with a subscription.
+    pub fn len(&self) -> usize {
+        self.destinations.len() + self.patterns.len()
+    }
+
+    /// Whether nobody has subscribed to anything.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_come_and_go_by_shard_and_patterns_count_too() {
+        let mut home = Home::new('/', 3, 1);
+        let (all, any): (Arc<str>, Arc<str>) = ("/topic/all".into(), "/topic/**".into());
+        home.subscribe(&all, ShardId(0)).expect("room");
+        home.subscribe(&all, ShardId(2)).expect("room");
+        home.subscribe(&any, ShardId(2)).expect("room");
+        let audience = home.audience("/topic/all");
+        assert_eq!(audience, Audience { shards: 0b101, subscriptions: 3 });
+        assert_eq!(audience.shards().collect::<Vec<_>>(), vec![ShardId(0), ShardId(2)]);
+        assert_eq!(home.audience("/topic/x"), Audience { shards: 0b100, subscriptions: 1 });
+        home.subscribe(&"/topic/c".into(), ShardId(1)).expect("room");
+        assert_eq!(home.subscribe(&"/topic/d".into(), ShardId(1)), Err(Full));
+        home.unsubscribe(&any, ShardId(2));
+        home.unsubscribe(&all, ShardId(2));
+        home.unsubscribe(&all, ShardId(0));
+        assert_eq!(home.audience("/topic/all"), Audience::default());
+        assert_eq!(home.len(), 1);
+    }
+}

@@ -1,0 +1,207 @@
+#![forbid(unsafe_code)]
+//! The message block: one published message, written once and read by every shard that delivers it.
+//!
+//! A block is an `Arc` that its publishing shard keeps a second hold of. When all others are done the
+//! publisher finds itself alone with it (`Arc::get_mut`) and writes the next message into it: blocks
+//! go home without a lock, and a warm shard allocates nothing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// One message: destination, header lines and body, in one run of octets.
+#[derive(Debug, Default)]
+pub struct Message {
+    octets: Vec<u8>,
+    user_len: u32,
+    destination_len: u32,
+    headers_len: u32,
+    plain: bool,
+    text: bool,
+}
+
+impl Message {
+    /// Starts a message to `destination`, at `user` when it is a user destination.
+    pub fn begin(&mut self, user: Option<&str>, destination: &str) {
+        self.octets.clear();
+        let user = user.unwrap_or("");
+        self.octets.extend_from_slice(user.as_bytes());
+        self.octets.extend_from_slice(destination.as_bytes());
+        self.user_len = user.len() as u32;
+        self.destination_len = destination.len() as u32;
+        self.headers_len = 0;
+        self.plain = true;
+        self.text = true;
+    }
+
+    /// Adds a header line that a MESSAGE frame will carry, escaped as STOMP 1.2 does.
+    pub fn header(&mut self, name: &[u8], value: &[u8]) {
+        let start = self.octets.len();
+        let len = crate::stomp::header_line_len(name, value);
+        self.octets.resize(start + len, 0);
+        crate::stomp::write_header_line(name, value, &mut self.octets[start..]);
+        self.plain &= crate::stomp::header_is_plain(name, value);
+        self.headers_len += len as u32;
+    }
+
+    /// Ends the message with its body.
+    pub fn finish(&mut self, body: &[u8]) {
+        self.octets.extend_from_slice(body);
+        self.text = simdutf8::basic::from_utf8(&self.octets).is_ok();
+    }
+
+    /// The user it is for; empty for a broker destination.
+    pub fn user(&self) -> &str {
+        text(&self.octets[..self.user_len as usize])
+    }
+
+    /// The destination as a broker knows it (without the user prefix).
+    pub fn destination(&self) -> &str {
+        let start = self.user_len as usize;
+        text(&self.octets[start..start + self.destination_len as usize])
+    }
+
+    /// Header lines in STOMP 1.2 form, `destination` included.
+    pub fn headers(&self) -> &[u8] {
+        let start = (self.user_len + self.destination_len) as usize;
+        &self.octets[start..start + self.headers_len as usize]
+    }
+
+    /// Whether the header lines look the same in every STOMP version.
+    pub fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// Whether all of it is valid UTF-8, so that it may go out as a text frame.
+    pub fn is_text(&self) -> bool {
+        self.text
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        &self.octets[(self.user_len + self.destination_len + self.headers_len) as usize..]
+    }
+}
+
+/// User and destination come from `&str`s.
+fn text(octets: &[u8]) -> &str {
+    core::str::from_utf8(octets).expect("written from a str by `begin`")
+}
+
+/// Above this a block that becomes free gives its memory back, so that rare large messages do not
+/// stay resident.
+const KEEP_BYTES: usize = 16 * 1024;
+
+/// The blocks of one publisher, oldest first. Bound: `message-blocks`.
+#[derive(Debug)]
+pub struct Pool {
+    blocks: VecDeque<Arc<Message>>,
+    max: usize,
+}
+
+impl Pool {
+    /// An empty pool that will hold at most `max` blocks.
+    pub fn new(max: u32) -> Pool {
+        Pool { blocks: VecDeque::new(), max: max as usize }
+    }
+
+    /// Whether `take` would succeed.
+    pub fn has_room(&mut self) -> bool {
+        if self.blocks.len() < self.max {
+            return true;
+        }
+        // The one in front was used longest ago; one slow block must not hide the free ones.
+        for _ in 0..self.blocks.len().min(8) {
+            if Arc::get_mut(self.blocks.front_mut().expect("max is not zero")).is_some() {
+                return true;
+            }
+            self.blocks.rotate_left(1);
+        }
+        false
+    }
+
+    /// Whether `take` would succeed `count` times.
+    pub fn has_room_for(&mut self, count: usize) -> bool {
+        if self.blocks.len() + count <= self.max {
+            return true;
+        }
+        let looked_at = self.blocks.len().min(count + 8);
+        let mut free = self.max - self.blocks.len();
+        for _ in 0..looked_at {
+            if Arc::get_mut(self.blocks.front_mut().expect("max is not zero")).is_some() {
+                free += 1;
+            }
+            self.blocks.rotate_left(1);
+        }
+        free >= count
+    }
+
+    /// A message written by `fill` into a free block; None when all are on their way.
+    pub fn make(&mut self, fill: impl FnOnce(&mut Message)) -> Option<Arc<Message>> {
+        if let Some(front) = self.blocks.front_mut()
+            && let Some(message) = Arc::get_mut(front)
+        {
+            if message.octets.capacity() > KEEP_BYTES {
+                message.octets = Vec::new();
+            }
+            fill(message);
+            let block = front.clone();
+            self.blocks.rotate_left(1);
+            return Some(block);
+        }
+        if self.blocks.len() < self.max {
+            let mut message = Message::default();
+            fill(&mut message);
+            let block = Arc::new(message);
+            self.blocks.push_back(block.clone());
+            return Some(block);
+        }
+        if self.has_room() { self.make(fill) } else { None }
+    }
+
+    /// Count of blocks that somebody else still holds.
+    pub fn on_their_way(&self) -> usize {
+        self.blocks.iter().filter(|block| Arc::strong_count(block) > 1).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_keeps_its_parts_apart() {
+        let mut pool = Pool::new(1);
+        let block = pool
+            .make(|message| {
+                message.begin(Some("7"), "/queue/sub");
+                message.header(b"destination", b"/user/queue/sub");
+                message.header(b"x", b"a:b");
+                message.finish("{\"é\":1}".as_bytes());
+            })
+            .expect("a free block");
+        assert_eq!((block.user(), block.destination()), ("7", "/queue/sub"));
+        assert_eq!(block.headers(), b"destination:/user/queue/sub\nx:a\\cb\n");
+        assert!(!block.is_plain() && block.is_text());
+        assert_eq!(block.body(), "{\"é\":1}".as_bytes());
+    }
+
+    #[test]
+    fn a_block_is_reused_only_when_all_others_are_done_with_it() {
+        let mut pool = Pool::new(2);
+        let fill = |message: &mut Message| {
+            message.begin(None, "/topic/a");
+            message.finish(&[0xff]);
+        };
+        let first = pool.make(fill).expect("first");
+        assert!(!first.is_text());
+        let second = pool.make(fill).expect("second");
+        assert!(!pool.has_room() && pool.make(fill).is_none());
+        let address = Arc::as_ptr(&second);
+        drop(second);
+        assert_eq!(pool.on_their_way(), 1);
+        let third = pool.make(fill).expect("the second block again");
+        assert_eq!(Arc::as_ptr(&third), address);
+        drop((first, third));
+        assert_eq!(pool.on_their_way(), 0);
+    }
+}

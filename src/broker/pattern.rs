@@ -1,0 +1,217 @@
+#![forbid(unsafe_code)]
+//! Ant patterns over destinations, as Spring's AntPathMatcher reads them: `?` one character, `*` any
+//! within a segment, `**` any number of segments, `{name}` like `*` and remembered.
+
+use smallvec::SmallVec;
+
+/// Whether a destination is to be read as a pattern.
+pub fn is_pattern(text: &str) -> bool {
+    text.bytes().any(|b| matches!(b, b'*' | b'?' | b'{'))
+}
+
+/// The values of a pattern's variables, in order of appearance: name and value.
+pub type Variables<'a> = SmallVec<[(&'a str, &'a str); 4]>;
+
+/// Whether `text` matches `pattern`, both split at `separator`.
+pub fn matches(pattern: &str, text: &str, separator: char) -> bool {
+    let mut steps = STEPS_MAX;
+    segments_match(pattern, text, separator, &mut steps)
+}
+
+/// Like `matches`, and gives the variables' values. Variables are whole segments: `{id}`.
+pub fn captures<'a>(pattern: &'a str, text: &'a str, separator: char) -> Option<Variables<'a>> {
+    if !matches(pattern, text, separator) {
+        return None;
+    }
+    let mut variables = Variables::new();
+    // `**` before a variable would make it ambiguous; segments are paired from the front up to it.
+    for (segment, value) in pattern.split(separator).zip(text.split(separator)) {
+        if segment == "**" {
+            break;
+        }
+        if let Some(name) = segment.strip_prefix('{').and_then(|s| s.strip_suffix('}')) {
+            variables.push((name.split(':').next().unwrap_or(name), value));
+        }
+    }
+    Some(variables)
+}
+
+/// Steps after which a match is given up as none: a pattern with many `**` can be made to take
+/// exponential time by whoever chooses both sides.
+const STEPS_MAX: u32 = 10_000;
+
+fn segments_match(pattern: &str, text: &str, separator: char, steps: &mut u32) -> bool {
+    *steps = match steps.checked_sub(1) {
+        Some(left) => left,
+        None => return false,
+    };
+    let (segment, pattern_rest) = split(pattern, separator);
+    if segment == "**" {
+        let Some(pattern_rest) = pattern_rest else { return true };
+        let mut rest = Some(text);
+        while let Some(text) = rest {
+            if segments_match(pattern_rest, text, separator, steps) {
+                return true;
+            }
+            rest = split(text, separator).1;
+        }
+        // `**` before the end may also stand for nothing at all.
+        return false;
+    }
+    let (part, text_rest) = split(text, separator);
+    if !segment_matches(segment.as_bytes(), part.as_bytes()) {
+        return false;
+    }
+    match (pattern_rest, text_rest) {
+        (None, None) => true,
+        (None, Some(_)) => false,
+        (Some(pattern), Some(text)) => segments_match(pattern, text, separator, steps),
+        // `/topic/**` also matches `/topic`.
+        (Some(pattern), None) => pattern.split(separator).all(|segment| segment == "**"),
+    }
+}
+
+fn split(text: &str, separator: char) -> (&str, Option<&str>) {
+    match text.split_once(separator) {
+        Some((head, rest)) => (head, Some(rest)),
+        None => (text, None),
+    }
+}
+
+/// Wildcards within one segment, with one point of return for the last `*`: linear in practice.
+fn segment_matches(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    loop {
+        match pattern.get(p) {
+            Some(b'{') => {
+                let Some(end) = pattern[p..].iter().position(|&b| b == b'}') else { return false };
+                // A variable takes one character at least.
+                if t >= text.len() {
+                    return false;
+                }
+                t += 1;
+                p += end + 1;
+                retry = Some((p, t));
+                continue;
+            }
+            Some(b'*') => {
+                p += 1;
+                retry = Some((p, t));
+                continue;
+            }
+            Some(&b) if t < text.len() && (b == text[t] || b == b'?') => {
+                let width = if b == b'?' { character_len(&text[t..]) } else { 1 };
+                p += 1;
+                t += width;
+                continue;
+            }
+            None if t == text.len() => return true,
+            _ => {}
+        }
+        match retry {
+            Some((pattern_at, text_at)) if text_at < text.len() => {
+                retry = Some((pattern_at, text_at + 1));
+                (p, t) = (pattern_at, text_at + 1);
+            }
+            _ => return false,
+        }
+    }
+}
+
+fn character_len(text: &[u8]) -> usize {
+    1 + text[1..].iter().take_while(|&&b| b & 0xC0 == 0x80).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_cases_that_spring_was_measured_with() {
+        for (pattern, text, expected) in [
+            ("/topic/**", "/topic", true),
+            ("/topic/**", "/topic/", true),
+            ("/topic/**", "/topic/a/b", true),
+            ("/topic/**", "/topicfoo", false),
+            ("/topic/*", "/topic/", true),
+            ("/topic/*", "/topic/abc", true),
+            ("/topic/*", "/topic/abc/", false),
+            ("/topic/*", "/topic", false),
+            ("/topic/a?c", "/topic/abc", true),
+            ("/topic/a?c", "/topic/aéc", true),
+            ("/topic/a?c", "/topic/ac", false),
+            ("/topic/{x}", "/topic/1", true),
+            ("/topic/{n:[0-9]+}", "/topic/12", true),
+            ("/**/end", "/a/b/end", true),
+            ("/**/end", "/end", true),
+            ("/a/**/b/**/c", "/a/1/b/2/3/c", true),
+            ("/a/**/b/**/c", "/a/1/2/3/c", false),
+            ("/a*b*c", "/axxbyybzzc", true),
+            ("/topic/all", "/topic/all/", false),
+        ] {
+            assert_eq!(matches(pattern, text, '/'), expected, "{pattern} {text}");
+        }
+        assert!(matches("/topic/price.*", "/topic/price.eur", '/'));
+        assert!(matches("topic.price.*", "topic.price.eur", '.'));
+        assert!(!matches("topic.price.*", "topic.price.eur.x", '.'));
+    }
+
+    #[test]
+    fn variables_are_remembered() {
+        let found = captures("/room/{id}/{what}", "/room/7/say", '/').expect("it matches");
+        assert_eq!(found.as_slice(), &[("id", "7"), ("what", "say")]);
+        assert!(captures("/room/{id}", "/room", '/').is_none());
+    }
+
+    #[test]
+    fn many_wildcards_end_soon() {
+        let pattern = "/**/a".repeat(40);
+        let text = "/a".repeat(200) + "/b";
+        assert!(!matches(&pattern, &text, '/'));
+    }
+
+    /// Oracle: try every way to spend the text, segment by segment.
+    fn naive(pattern: &[&str], text: &[&str]) -> bool {
+        match (pattern.split_first(), text.split_first()) {
+            (None, None) => true,
+            (Some((&"**", rest)), None) => naive(rest, text),
+            (Some((&"**", rest)), Some((_, after))) => naive(rest, text) || naive(pattern, after),
+            (Some((p, rest)), Some((t, after))) => {
+                naive_segment(p.as_bytes(), t.as_bytes()) && naive(rest, after)
+            }
+            _ => false,
+        }
+    }
+
+    fn naive_segment(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern.split_first(), text.split_first()) {
+            (None, None) => true,
+            (Some((b'*', rest)), None) => naive_segment(rest, text),
+            (Some((b'*', rest)), Some((_, after))) => {
+                naive_segment(rest, text) || naive_segment(pattern, after)
+            }
+            (Some((p, rest)), Some((t, after))) => {
+                (p == t || *p == b'?') && naive_segment(rest, after)
+            }
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn like_the_naive_matcher(
+            pattern in prop::collection::vec("[ab*?]{0,3}|\\*\\*", 1..5),
+            text in prop::collection::vec("[ab]{0,3}", 1..5),
+        ) {
+            let pattern: Vec<&str> = pattern.iter().map(String::as_str).collect();
+            let text: Vec<&str> = text.iter().map(String::as_str).collect();
+            prop_assert_eq!(
+                matches(&pattern.join("/"), &text.join("/"), '/'),
+                naive(&pattern, &text),
+                "{:?} {:?}", pattern, text
+            );
+        }
+    }
+}

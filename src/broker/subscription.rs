@@ -1,0 +1,223 @@
+#![forbid(unsafe_code)]
+//! One shard's subscribers, grouped by what they see on the wire.
+//!
+//! A MESSAGE differs between subscribers only in its `subscription` header, the STOMP version's
+//! escapes and the transport's framing. Subscribers that agree in all three are one group, and a
+//! message is encoded once per group: ten thousand browsers with the id `sub-0` are one group.
+
+use super::pattern;
+use crate::mem::intern::{Interner, Sym};
+use crate::mem::slab::Slab;
+use crate::stomp::Version;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+/// How a frame travels to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// One WebSocket message a frame.
+    WebSocket,
+    /// One SockJS `a[...]` frame in a WebSocket message.
+    SockJs,
+}
+
+/// Everything but the subscription id that decides how a MESSAGE looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Look {
+    /// Transport framing.
+    pub form: Form,
+    /// STOMP version.
+    pub version: Version,
+    /// MESSAGE has an `ack` header (ack modes client and client-individual).
+    pub acks: bool,
+}
+
+/// Number of a group in its index.
+pub type GroupIndex = u32;
+
+/// Subscribers of one destination (or pattern) that see the same octets.
+#[derive(Debug)]
+pub struct Group {
+    /// Destination or pattern.
+    pub destination: Sym,
+    /// Subscription id.
+    pub id: Sym,
+    /// Version and framing.
+    pub look: Look,
+    /// The destination is a pattern.
+    pub is_pattern: bool,
+    /// Indexes of the member sessions in their shard's table.
+    pub members: Vec<u32>,
+    /// Deliveries of this turn that the group has still to be given: numbers of the turn's list.
+    pub pending: Vec<u32>,
+}
+
+/// The index of one shard.
+#[derive(Debug)]
+pub struct Index {
+    groups: Slab<Group>,
+    keys: HashMap<(Sym, Sym, Look), GroupIndex, foldhash::fast::FixedState>,
+    by_destination: HashMap<Sym, SmallVec<[GroupIndex; 2]>, foldhash::fast::FixedState>,
+    patterns: Vec<Sym>,
+    names: Interner,
+    separator: char,
+}
+
+impl Index {
+    /// An empty index with its hash key.
+    pub fn new(separator: char, seed: u64) -> Index {
+        let hasher = foldhash::fast::FixedState::with_seed(seed);
+        Index {
+            groups: Slab::default(),
+            keys: HashMap::with_hasher(hasher.clone()),
+            by_destination: HashMap::with_hasher(hasher),
+            patterns: Vec::new(),
+            names: Interner::new(seed),
+            separator,
+        }
+    }
+
+    /// Strings of destinations and subscription ids; sessions name theirs by it, too.
+    pub fn names(&mut self) -> &mut Interner {
+        &mut self.names
+    }
+
+    /// The string of a name.
+    pub fn text(&self, sym: Sym) -> &std::sync::Arc<str> {
+        self.names.text(sym)
+    }
+
+    /// Puts a session into the group of (destination, id, look), and says which and where in it.
+    pub fn join(
+        &mut self,
+        destination: Sym,
+        id: Sym,
+        look: Look,
+        session: u32,
+    ) -> (GroupIndex, u32) {
+        let group = match self.keys.get(&(destination, id, look)) {
+            Some(&group) => group,
+            None => self.open(destination, id, look),
+        };
+        let members = &mut self.groups.at_mut(group).members;
+        members.push(session);
+        (group, members.len() as u32 - 1)
+    }
+
+    fn open(&mut self, destination: Sym, id: Sym, look: Look) -> GroupIndex {
+        let text = self.names.text(destination).clone();
+        let is_pattern = pattern::is_pattern(&text);
+        // The group keeps its names alive while it exists.
+        self.names.intern(&text);
+        let id_text = self.names.text(id).clone();
+        self.names.intern(&id_text);
+        let group =
+            Group { destination, id, look, is_pattern, members: Vec::new(), pending: Vec::new() };
+        let index = self.groups.insert(group).index;
+        self.keys.insert((destination, id, look), index);
+        let groups = self.by_destination.entry(destination).or_default();
+        if groups.is_empty() && is_pattern {
+            self.patterns.push(destination);
+        }
+        groups.push(index);
+        index
+    }
+
+    /// Takes the member at `position` out. The last member moves to its place: gives its session, so
+    /// that the caller can note its new position.
+    pub fn leave(&mut self, group: GroupIndex, position: u32) -> Option<u32> {
+        let state = self.groups.at_mut(group);
+        state.members.swap_remove(position as usize);
+        let moved = state.members.get(position as usize).copied();
+        if state.members.is_empty() {
+            assert!(state.pending.is_empty(), "what is pending is given before a member leaves");
+            self.close(group);
+        }
+        moved
+    }
+
+    fn close(&mut self, index: GroupIndex) {
+        let group = self.groups.remove(index);
+        self.keys.remove(&(group.destination, group.id, group.look));
+        if let Some(groups) = self.by_destination.get_mut(&group.destination) {
+            groups.retain(|other| *other != index);
+            if groups.is_empty() {
+                self.by_destination.remove(&group.destination);
+                self.patterns.retain(|pattern| *pattern != group.destination);
+            }
+        }
+        self.names.release(group.destination);
+        self.names.release(group.id);
+    }
+
+    /// Every group that hears a message to `destination`, each once.
+    pub fn heard_by(&self, destination: &str, mut visit: impl FnMut(GroupIndex)) {
+        if let Some(sym) = self.names.find(destination)
+            && let Some(groups) = self.by_destination.get(&sym)
+            && !pattern::is_pattern(destination)
+        {
+            groups.iter().for_each(|&group| visit(group));
+        }
+        for sym in &self.patterns {
+            if pattern::matches(self.names.text(*sym), destination, self.separator) {
+                self.by_destination[sym].iter().for_each(|&group| visit(group));
+            }
+        }
+    }
+
+    /// A group in use.
+    pub fn group(&self, group: GroupIndex) -> &Group {
+        self.groups.at(group)
+    }
+
+    /// A group in use.
+    pub fn group_mut(&mut self, group: GroupIndex) -> &mut Group {
+        self.groups.at_mut(group)
+    }
+
+    /// Count of groups.
+    pub fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Whether nobody has subscribed.
+    pub fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOOK: Look = Look { form: Form::WebSocket, version: Version::V1_2, acks: false };
+
+    fn heard(index: &Index, destination: &str) -> Vec<u32> {
+        let mut members = Vec::new();
+        index.heard_by(destination, |group| members.extend(&index.group(group).members));
+        members.sort_unstable();
+        members
+    }
+
+    #[test]
+    fn equal_looks_share_a_group_and_patterns_are_heard_once() {
+        let mut index = Index::new('/', 3);
+        let all = index.names().intern("/topic/all");
+        let any = index.names().intern("/topic/**");
+        let id = index.names().intern("sub-0");
+        let old = Look { version: Version::V1_0, ..LOOK };
+        let (a, _) = index.join(all, id, LOOK, 1);
+        let (b, place) = index.join(all, id, LOOK, 2);
+        assert_eq!((a, place), (b, 1));
+        let (c, _) = index.join(all, id, old, 3);
+        assert_ne!(a, c);
+        index.join(any, id, LOOK, 4);
+        assert_eq!(heard(&index, "/topic/all"), vec![1, 2, 3, 4]);
+        assert_eq!(heard(&index, "/topic/x"), vec![4]);
+        assert_eq!(heard(&index, "/topic/**"), vec![4]);
+        assert_eq!(index.leave(a, 0), Some(2));
+        assert_eq!(index.leave(a, 0), None);
+        assert_eq!(heard(&index, "/topic/all"), vec![3, 4]);
+        assert_eq!(index.len(), 2);
+    }
+}

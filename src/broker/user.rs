@@ -1,0 +1,229 @@
+#![forbid(unsafe_code)]
+//! The home of users: which sessions each has, what they subscribed to, and whether it is on line.
+//!
+//! ```text
+//!            first session joins            announced
+//!   absent ─────────────────────▶ present ───────────▶ present, ON_LINE known
+//!      ▲                             │ last session leaves        │
+//!      └──── announced ──── leaving ◀┴────────────────────────────┘
+//! ```
+//! A change is not announced at once: the user's record is linked into a list, and the shard takes
+//! announcements from it when it has room for a publish. A user who comes back before that has
+//! nothing to announce, so every ON_LINE is followed by exactly one OFF_LINE and the reverse.
+
+use super::home::Audience;
+use super::pattern;
+use crate::ids::SessionId;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// A change of presence to be made known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Who.
+    pub user: Arc<str>,
+    /// ON_LINE or OFF_LINE.
+    pub online: bool,
+    /// Sessions at this moment.
+    pub sessions: u32,
+    /// Rises with every announcement of this home.
+    pub epoch: u64,
+}
+
+#[derive(Debug)]
+struct Member {
+    session: SessionId,
+    destinations: SmallVec<[Arc<str>; 1]>,
+}
+
+#[derive(Debug, Default)]
+struct User {
+    members: SmallVec<[Member; 1]>,
+    /// What was last made known: on line or not.
+    announced: bool,
+    /// It stands in the list of changes.
+    listed: bool,
+}
+
+/// The users whose home this shard is.
+#[derive(Debug)]
+pub struct Users {
+    users: HashMap<Arc<str>, User, foldhash::fast::FixedState>,
+    changed: VecDeque<Arc<str>>,
+    announcements: u64,
+    separator: char,
+}
+
+impl Users {
+    /// Nobody, with the table's hash key.
+    pub fn new(separator: char, seed: u64) -> Users {
+        Users {
+            users: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed)),
+            changed: VecDeque::new(),
+            announcements: 0,
+            separator,
+        }
+    }
+
+    /// A session of this user has begun.
+    pub fn join(&mut self, user: &Arc<str>, session: SessionId) {
+        let record = self.users.entry(user.clone()).or_default();
+        assert!(!record.members.iter().any(|member| member.session == session));
+        record.members.push(Member { session, destinations: SmallVec::new() });
+        self.note(user);
+    }
+
+    /// A session of this user has ended, with all its subscriptions.
+    pub fn leave(&mut self, user: &Arc<str>, session: SessionId) {
+        let record = self.users.get_mut(user).expect("a session leaves after it joined");
+        let place = record.members.iter().position(|member| member.session == session);
+        record.members.swap_remove(place.expect("a session leaves once"));
+        self.note(user);
+    }
+
+    /// Lists a user whose presence differs from what was announced.
+    fn note(&mut self, user: &Arc<str>) {
+        let record = self.users.get_mut(user).expect("the caller has just found it");
+        let online = !record.members.is_empty();
+        if online == record.announced {
+            if !online && !record.listed {
+                self.users.remove(user);
+            }
+        } else if !record.listed {
+            record.listed = true;
+            self.changed.push_back(user.clone());
+        }
+    }
+
+    /// Whether `announce` has something.
+    pub fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// The next change of presence to make known.
+    pub fn announce(&mut self) -> Option<Announcement> {
+        while let Some(user) = self.changed.pop_front() {
+            let record = self.users.get_mut(&user).expect("listed users stay");
+            record.listed = false;
+            let sessions = record.members.len() as u32;
+            let online = sessions > 0;
+            let changed = online != record.announced;
+            record.announced = online;
+            if !online {
+                self.users.remove(&user);
+            }
+            if changed {
+                self.announcements += 1;
+                return Some(Announcement { user, online, sessions, epoch: self.announcements });
+            }
+        }
+        None
+    }
+
+    /// A session subscribed to a destination of its user's.
+    pub fn subscribe(&mut self, user: &str, session: SessionId, destination: &Arc<str>) {
+        if let Some(member) = self.member(user, session) {
+            member.destinations.push(destination.clone());
+        }
+    }
+
+    /// A session left such a destination.
+    pub fn unsubscribe(&mut self, user: &str, session: SessionId, destination: &str) {
+        if let Some(member) = self.member(user, session)
+            && let Some(place) = member.destinations.iter().position(|d| **d == *destination)
+        {
+            member.destinations.swap_remove(place);
+        }
+    }
+
+    fn member(&mut self, user: &str, session: SessionId) -> Option<&mut Member> {
+        self.users.get_mut(user)?.members.iter_mut().find(|member| member.session == session)
+    }
+
+    /// Which shards have sessions that hear a message to this user, and how many sessions.
+    pub fn audience(&self, user: &str, destination: &str, only: Option<SessionId>) -> Audience {
+        let mut audience = Audience::default();
+        let members = self.users.get(user).map_or(&[][..], |record| &record.members);
+        for member in members.iter().filter(|m| only.is_none_or(|only| m.session == only)) {
+            let hears = |d: &Arc<str>| pattern::matches(d, destination, self.separator);
+            if member.destinations.iter().any(hears) {
+                audience.shards |= 1 << member.session.shard().index();
+                audience.subscriptions += 1;
+            }
+        }
+        audience
+    }
+
+    /// Users on line with the count of their sessions.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
+        let online = self.users.iter().filter(|(_, record)| !record.members.is_empty());
+        online.map(|(user, record)| (user, record.members.len()))
+    }
+
+    /// Count of users with a record: on line, or with an OFF_LINE still to be told.
+    pub fn online(&self) -> usize {
+        self.users.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ShardId;
+
+    fn session(n: u32) -> SessionId {
+        SessionId::new(ShardId((n % 3) as u8), n, 0)
+    }
+
+    #[test]
+    fn the_first_window_and_the_last_one_are_announced_once() {
+        let mut users = Users::new('/', 1);
+        let seven: Arc<str> = "7".into();
+        users.join(&seven, session(1));
+        users.join(&seven, session(2));
+        let on = users.announce().expect("on line");
+        assert_eq!((on.online, on.sessions, on.epoch), (true, 2, 1));
+        users.leave(&seven, session(1));
+        assert_eq!(users.announce(), None);
+        users.leave(&seven, session(2));
+        let off = users.announce().expect("off line");
+        assert_eq!((off.online, off.sessions, off.epoch), (false, 0, 2));
+        assert!(users.users.is_empty());
+    }
+
+    #[test]
+    fn a_flap_between_announcements_is_not_told_and_leaves_nothing_behind() {
+        let mut users = Users::new('/', 1);
+        let seven: Arc<str> = "7".into();
+        users.join(&seven, session(1));
+        users.leave(&seven, session(1));
+        assert_eq!(users.announce(), None);
+        assert!(users.users.is_empty() && !users.has_changes());
+        users.join(&seven, session(1));
+        assert!(users.announce().expect("on line").online);
+        users.leave(&seven, session(1));
+        users.join(&seven, session(2));
+        assert_eq!(users.announce(), None);
+        assert_eq!(users.online(), 1);
+    }
+
+    #[test]
+    fn only_sessions_that_subscribed_hear_a_message() {
+        let mut users = Users::new('/', 1);
+        let seven: Arc<str> = "7".into();
+        users.join(&seven, session(1));
+        users.join(&seven, session(2));
+        users.subscribe("7", session(1), &"/queue/sub".into());
+        users.subscribe("7", session(2), &"/queue/*".into());
+        users.subscribe("8", session(2), &"/queue/sub".into());
+        let both = users.audience("7", "/queue/sub", None);
+        assert_eq!(both, Audience { shards: 0b110, subscriptions: 2 });
+        let one = users.audience("7", "/queue/sub", Some(session(2)));
+        assert_eq!(one, Audience { shards: 0b100, subscriptions: 1 });
+        users.unsubscribe("7", session(2), "/queue/*");
+        assert_eq!(users.audience("7", "/queue/x", None), Audience::default());
+        assert_eq!(users.audience("8", "/queue/sub", None), Audience::default());
+    }
+}

@@ -1,0 +1,274 @@
+#![forbid(unsafe_code)]
+//! The end of a connection, in four named steps.
+//!
+//! **drain**: the session leaves the broker at once; frames that have not begun are dropped; the rest
+//! of the frame on its way, an ERROR where one is due and the Close frame are still sent; then our
+//! direction ends and the peer may end its own. Bound: `linger`.
+//! **terminate**: the socket is shut down, so that whatever the kernel holds comes back.
+//! **join**: every completion asks; nothing may be in the kernel any more.
+//! **close**: the descriptor is released and the slot's generation goes up.
+//!
+//! Errors, kicks, shutdown and slow consumers all pass drain; only a reset or a deadline skips it.
+
+use super::conn::{Proto, State};
+use super::session::NONE;
+use super::shard::Shard;
+use crate::broker::subscription::Form;
+use crate::ids::ConnId;
+use crate::mem::segment::{Log, Piece};
+use crate::ring::{Op, Ring};
+use crate::time::Millis;
+use crate::ws;
+
+/// Close code of a session that reads too slowly (Spring's).
+pub(super) const SLOW_CONSUMER: u16 = 4500;
+/// Stands for a Close frame without a code (RFC 6455 §7.1.5); it never goes onto the wire.
+pub(super) const NO_CODE: u16 = 1005;
+/// Whoever holds the oldest segment is let go only when its send has stood still this long; before
+/// that the kernel is given the time to take it.
+const PATIENCE: Millis = Millis(250);
+
+impl<R: Ring> Shard<R> {
+    /// Begins the end of a WebSocket: `error` is a whole encoded ERROR frame for before the Close.
+    pub(super) fn drain(&mut self, slot: u32, error: &[u8], code: u16, reason: &str) {
+        let conn = self.conns.at_mut(slot);
+        if conn.state != State::Open {
+            return;
+        }
+        if !conn.is_websocket() {
+            self.terminate(slot);
+            return;
+        }
+        conn.state = State::Draining;
+        conn.outbox.keep_begun(&mut self.segments, ws::frame_len);
+        let sockjs = self.leave_proto(slot);
+        let mut last = core::mem::take(&mut self.encoder);
+        last.clear();
+        if sockjs {
+            last.sockjs_close(code, reason);
+        }
+        last.close(code, reason);
+        if !error.is_empty() {
+            self.send_private(slot, error);
+        }
+        self.send_private(slot, last.octets());
+        self.encoder = last;
+        let now = self.ms();
+        let conn = self.conns.at_mut(slot);
+        conn.close_sent = true;
+        conn.since = now;
+        self.mark_dirty(slot);
+        self.set_timer(slot);
+    }
+
+    /// The last answer of an HTTP connection is queued: nothing more is read as a request.
+    pub(super) fn drain_http(&mut self, slot: u32) {
+        let now = self.ms();
+        let conn = self.conns.at_mut(slot);
+        if conn.state == State::Open {
+            conn.state = State::Draining;
+            conn.proto = Proto::HttpDone;
+            conn.since = now;
+            self.mark_dirty(slot);
+            self.set_timer(slot);
+        }
+    }
+
+    /// The session of a connection leaves its homes. Says whether its framing is SockJS's.
+    fn leave_proto(&mut self, slot: u32) -> bool {
+        match &mut self.conns.at_mut(slot).proto {
+            Proto::Stomp(stomp) => {
+                let (session, sockjs) = (stomp.session, stomp.sockjs);
+                stomp.session = NONE;
+                if session != NONE {
+                    self.leave_broker(session);
+                }
+                sockjs
+            }
+            Proto::Raw(raw) => raw.sockjs,
+            _ => false,
+        }
+    }
+
+    /// All of an outbox is with the kernel.
+    pub(super) fn on_flushed(&mut self, slot: u32) {
+        let id = self.conns.id(slot);
+        let conn = self.conns.at_mut(slot);
+        if conn.state != State::Draining {
+            return;
+        }
+        if conn.peer_ended {
+            self.terminate(slot);
+        } else if !conn.write_ended {
+            conn.write_ended = true;
+            conn.pending_operations += 1;
+            self.ring.push(Op::ShutdownWrite { conn: id });
+        }
+    }
+
+    /// The peer has ended its direction.
+    pub(super) fn on_peer_ended(&mut self, slot: u32) {
+        let conn = self.conns.at_mut(slot);
+        match (conn.state, &conn.proto) {
+            // It may still read the answer that it asked for.
+            (State::Open, Proto::HttpParked(_)) => {}
+            (State::Open, Proto::HttpIdle) if !conn.outbox.is_empty() => self.drain_http(slot),
+            (State::Draining, _) if !conn.outbox.is_empty() => {}
+            (State::Open | State::Draining, _) => self.terminate(slot),
+            (State::Free | State::Terminated | State::Closing, _) => {}
+        }
+    }
+
+    /// The connection failed, or its deadline has come.
+    pub(super) fn reset(&mut self, slot: u32) {
+        self.terminate(slot);
+    }
+
+    /// Cuts a connection: whatever the kernel holds of it comes back.
+    pub(super) fn terminate(&mut self, slot: u32) {
+        let id = self.conns.id(slot);
+        if !matches!(self.conns.at(slot).state, State::Open | State::Draining) {
+            return;
+        }
+        self.leave_proto(slot);
+        let conn = self.conns.at_mut(slot);
+        conn.state = State::Terminated;
+        if conn.receiving || conn.outbox.is_sending() {
+            conn.pending_operations += 1;
+            self.ring.push(Op::Shutdown { conn: id });
+        }
+        self.join(slot);
+    }
+
+    /// Goes on to the release when nothing is in the kernel any more.
+    pub(super) fn join(&mut self, slot: u32) {
+        let id = self.conns.id(slot);
+        let conn = self.conns.at_mut(slot);
+        if conn.state != State::Terminated || !conn.is_joined() {
+            return;
+        }
+        conn.state = State::Closing;
+        conn.outbox.clear(&mut self.segments);
+        self.ring.push(Op::Close { conn: id });
+    }
+
+    /// A shutdown is done.
+    pub(super) fn on_shut_down(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.find(id) {
+            conn.pending_operations -= 1;
+            self.join(id.slot);
+        }
+    }
+
+    /// The descriptor is released.
+    pub(super) fn on_closed(&mut self, id: ConnId) {
+        if self.conns.find(id).is_none() {
+            return;
+        }
+        self.wheel.cancel(id.slot);
+        self.held -= self.conns.at(id.slot).held_noted as usize;
+        if matches!(self.conns.at(id.slot).proto, Proto::Raw(_)) {
+            self.metrics.raw_sessions.set(self.metrics.raw_sessions.value() - 1);
+        }
+        self.conns.close(id.slot);
+    }
+
+    /// A client does not take what is due to it.
+    pub(super) fn too_slow(&mut self, slot: u32) {
+        self.metrics.slow_consumers_total.add(1);
+        if self.conns.at(slot).is_websocket() {
+            self.drain(slot, &[], SLOW_CONSUMER, "the client reads too slowly");
+        } else {
+            self.terminate(slot);
+        }
+    }
+
+    /// The segment pool has no room: whoever holds the oldest segment and has stood still meets the
+    /// policy. What is left of the frame on its way is copied when the cancelled send has come back.
+    pub(super) fn make_room(&mut self) {
+        self.metrics.segment_shortages_total.add(1);
+        let Some(oldest) = self.segments.oldest() else { return };
+        let now = self.ms();
+        let holders: Vec<u32> = self
+            .conns
+            .slots()
+            .filter(|&slot| {
+                let conn = self.conns.at(slot);
+                let still = now.wrapping_sub(conn.send_since) >= PATIENCE.0;
+                conn.outbox.is_sending()
+                    && still
+                    && !conn.send_stopping
+                    && conn.outbox.holds(oldest)
+            })
+            .collect();
+        for slot in holders {
+            match self.conns.at(slot).state {
+                State::Open => {
+                    self.too_slow(slot);
+                    let id = self.conns.id(slot);
+                    let conn = self.conns.at_mut(slot);
+                    if conn.state == State::Draining && conn.outbox.is_sending() {
+                        conn.send_stopping = true;
+                        self.ring.push(Op::SendCancel { conn: id });
+                    }
+                }
+                State::Draining => self.terminate(slot),
+                State::Free | State::Terminated | State::Closing => {}
+            }
+        }
+    }
+
+    /// A cancelled send has come back: what is left moves out of the old segments.
+    pub(super) fn on_send_stopped(&mut self, slot: u32) {
+        if self.conns.at(slot).state != State::Draining {
+            self.mark_dirty(slot);
+            return;
+        }
+        let mut rest = core::mem::take(&mut self.gathered);
+        rest.clear();
+        self.conns.at_mut(slot).outbox.take_octets(&mut self.segments, &mut rest);
+        if !rest.is_empty() {
+            match self.segments.append(Log::Private, &rest) {
+                Ok(pieces) => {
+                    for piece in pieces {
+                        // It may begin in the middle of a frame.
+                        let piece = Piece { continued: true, ..piece };
+                        self.conns.at_mut(slot).outbox.push(piece, &mut self.segments);
+                    }
+                    self.mark_dirty(slot);
+                }
+                Err(_) => self.terminate(slot),
+            }
+        } else {
+            self.mark_dirty(slot);
+        }
+        self.gathered = rest;
+    }
+
+    /// Ends every connection of the shard: shutdown.
+    pub(super) fn drain_all(&mut self) {
+        if self.draining.is_some() {
+            return;
+        }
+        self.draining = Some(self.now + self.limits.drain_time);
+        let slots: Vec<u32> = self.conns.slots().collect();
+        for slot in slots {
+            let conn = self.conns.at(slot);
+            match (&conn.proto, conn.outbox.is_empty()) {
+                (Proto::Raw(_) | Proto::Stomp(_), _) => self.drain(slot, &[], 1001, ""),
+                (Proto::HttpIdle | Proto::HttpHead, true) => self.terminate(slot),
+                (Proto::HttpIdle | Proto::HttpHead, false) => self.drain_http(slot),
+                (Proto::HttpBody(_) | Proto::HttpParked(_) | Proto::HttpDone, _) => {}
+            }
+        }
+    }
+
+    /// The form of a connection's frames.
+    pub(super) fn form_of(&self, slot: u32) -> Form {
+        match &self.conns.at(slot).proto {
+            Proto::Stomp(stomp) if stomp.sockjs => Form::SockJs,
+            Proto::Raw(raw) if raw.sockjs => Form::SockJs,
+            _ => Form::WebSocket,
+        }
+    }
+}

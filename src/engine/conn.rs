@@ -1,0 +1,307 @@
+#![forbid(unsafe_code)]
+//! The table of connections: what the engine knows of each socket.
+//!
+//! ```text
+//!   Free ──accepted──▶ Open ──drain──▶ Draining ──terminate──▶ Terminated ──join──▶ Closing ──▶ Free
+//!                        └───────────── reset ───────────────────▲
+//! ```
+//! The index is the slot of the direct descriptor. `Conn` holds small structs: the outbox, what was
+//! received but not yet understood, the protocol's state, and the times of last life.
+
+use super::outbox::Outbox;
+use super::web::Request;
+use crate::ids::{ConnId, ListenerId};
+use crate::ws;
+use core::net::{IpAddr, SocketAddr};
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// The slot is not in use.
+    #[default]
+    Free,
+    /// In use.
+    Open,
+    /// Its last octets are being sent; nothing new begins.
+    Draining,
+    /// Cut; the kernel is giving back what it holds.
+    Terminated,
+    /// The descriptor is being released.
+    Closing,
+}
+
+/// What a connection waits for before it is read on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// Nothing: it is read.
+    #[default]
+    No,
+    /// Room in queues or pools: it stands in the shard's list and is looked at every turn.
+    Room,
+    /// An answer (receipts at their bound, a parked HTTP request): whoever brings it resumes it.
+    Answer,
+}
+
+/// What the connection speaks.
+#[derive(Debug, Default)]
+pub enum Proto {
+    /// Between requests: nothing of the next one is there.
+    #[default]
+    HttpIdle,
+    /// Some octets of a request head are there.
+    HttpHead,
+    /// A body is being received.
+    HttpBody(Box<Request>),
+    /// The request waits for an answer or for room.
+    HttpParked(Box<Request>),
+    /// The last answer is on its way; what comes is thrown away.
+    HttpDone,
+    /// A raw WebSocket endpoint.
+    Raw(Raw),
+    /// A STOMP session over WebSocket or SockJS.
+    Stomp(Stomp),
+}
+
+/// State of a raw WebSocket.
+#[derive(Debug)]
+pub struct Raw {
+    /// The framer.
+    pub decoder: ws::Decoder,
+    /// Which endpoint of the configuration.
+    pub endpoint: u16,
+    /// SockJS framing.
+    pub sockjs: bool,
+    /// Pieces of a message that is not complete yet.
+    pub message: Held,
+}
+
+/// State of a STOMP WebSocket.
+#[derive(Debug)]
+pub struct Stomp {
+    /// The framer.
+    pub decoder: ws::Decoder,
+    /// SockJS framing.
+    pub sockjs: bool,
+    /// Index of the session in the shard's table.
+    pub session: u32,
+    /// SockJS only: pieces of a message that is not complete yet.
+    pub message: Held,
+}
+
+/// Octets that a connection keeps for later, allocated only while there are some.
+#[derive(Debug, Default)]
+#[allow(clippy::box_collection, reason = "8 octets instead of 24 in every idle connection")]
+pub struct Held(Option<Box<Vec<u8>>>);
+
+impl Held {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Count of octets.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |octets| octets.len())
+    }
+
+    /// Adds octets at the end.
+    pub fn extend(&mut self, octets: &[u8]) {
+        if !octets.is_empty() {
+            self.0.get_or_insert_default().extend_from_slice(octets);
+        }
+    }
+
+    /// Takes all of it out.
+    pub fn take(&mut self) -> Option<Box<Vec<u8>>> {
+        self.0.take()
+    }
+
+    /// Puts back what `take` gave, without the first `used` octets; frees it when that is all.
+    pub fn put_back(&mut self, mut octets: Box<Vec<u8>>, used: usize) {
+        assert!(self.0.is_none(), "nothing came in between");
+        if used < octets.len() {
+            octets.drain(..used);
+            self.0 = Some(octets);
+        }
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// How often the slot was used before.
+    pub generation: u32,
+    /// Where it is in its life.
+    pub state: State,
+    /// Why it is not read, if so.
+    pub hold: Hold,
+    /// A multishot receive is armed.
+    pub receiving: bool,
+    /// Its end has been asked for.
+    pub receive_stopping: bool,
+    /// It waits for a receive buffer.
+    pub starved: bool,
+    /// The peer has ended its direction.
+    pub peer_ended: bool,
+    /// The shutdown of our direction was asked for.
+    pub write_ended: bool,
+    /// Operations without a state of their own (shutdowns) in the kernel.
+    pub pending_operations: u8,
+    /// The send on its way was asked to stop.
+    pub send_stopping: bool,
+    /// It stands in the list of outboxes to flush.
+    pub dirty: bool,
+    /// A Close frame was sent.
+    pub close_sent: bool,
+    /// A ping was sent because nothing came for an interval.
+    pub pinged: bool,
+    /// The listener it came from.
+    pub listener: ListenerId,
+    /// The peer's port.
+    pub port: u16,
+    /// The peer's address.
+    pub address: IpAddr,
+    /// What waits for it.
+    pub outbox: Outbox,
+    /// Received and not yet understood, or not yet allowed.
+    pub tail: Held,
+    /// Octets that it keeps, as counted in the shard's sum.
+    pub held_noted: u32,
+    /// What it speaks.
+    pub proto: Proto,
+    /// When octets last came (HTTP: when the present phase began), in milliseconds of the clock.
+    pub last_in: u32,
+    /// When octets last went out.
+    pub last_out: u32,
+    /// When its present phase began: a request, the time before CONNECT, the closing.
+    pub since: u32,
+    /// When the send on its way began.
+    pub send_since: u32,
+}
+
+impl Conn {
+    fn free(generation: u32) -> Conn {
+        Conn {
+            generation,
+            state: State::Free,
+            hold: Hold::No,
+            receiving: false,
+            receive_stopping: false,
+            starved: false,
+            peer_ended: false,
+            write_ended: false,
+            pending_operations: 0,
+            send_stopping: false,
+            dirty: false,
+            close_sent: false,
+            pinged: false,
+            listener: ListenerId(0),
+            port: 0,
+            address: IpAddr::from([0, 0, 0, 0]),
+            outbox: Outbox::default(),
+            tail: Held::default(),
+            held_noted: 0,
+            proto: Proto::default(),
+            last_in: 0,
+            last_out: 0,
+            since: 0,
+            send_since: 0,
+        }
+    }
+
+    /// Whether the kernel still holds something of it.
+    pub fn is_joined(&self) -> bool {
+        !self.receiving && !self.outbox.is_sending() && self.pending_operations == 0
+    }
+
+    /// Octets of unfinished input that it keeps.
+    pub fn held(&self) -> usize {
+        let message = match &self.proto {
+            Proto::Raw(raw) => raw.message.len(),
+            Proto::Stomp(stomp) => stomp.message.len(),
+            Proto::HttpBody(request) | Proto::HttpParked(request) => request.held(),
+            Proto::HttpIdle | Proto::HttpHead | Proto::HttpDone => 0,
+        };
+        self.tail.len() + message
+    }
+
+    /// Whether it speaks WebSocket.
+    pub fn is_websocket(&self) -> bool {
+        matches!(self.proto, Proto::Raw(_) | Proto::Stomp(_))
+    }
+}
+
+/// All connections of a shard, by descriptor slot.
+#[derive(Debug, Default)]
+pub struct Conns {
+    table: Vec<Conn>,
+    open: u32,
+}
+
+impl Conns {
+    /// A connection has come in at `slot`.
+    pub fn open(&mut self, slot: u32, listener: ListenerId, peer: SocketAddr, now: u32) -> ConnId {
+        while self.table.len() <= slot as usize {
+            self.table.push(Conn::free(0));
+        }
+        let conn = &mut self.table[slot as usize];
+        assert_eq!(conn.state, State::Free, "the kernel gives a slot once");
+        let generation = conn.generation;
+        *conn = Conn::free(generation);
+        conn.state = State::Open;
+        conn.listener = listener;
+        conn.address = peer.ip();
+        conn.port = peer.port();
+        (conn.last_in, conn.last_out, conn.since) = (now, now, now);
+        self.open += 1;
+        ConnId { slot, generation }
+    }
+
+    /// The descriptor is released: the slot may be used again.
+    pub fn close(&mut self, slot: u32) {
+        let conn = &mut self.table[slot as usize];
+        assert_eq!(conn.state, State::Closing);
+        assert!(conn.is_joined() && conn.outbox.is_empty());
+        let generation = conn.generation.wrapping_add(1);
+        *conn = Conn::free(generation);
+        self.open -= 1;
+    }
+
+    /// The connection of an id, if it is still the same one.
+    pub fn find(&mut self, id: ConnId) -> Option<&mut Conn> {
+        let conn = self.table.get_mut(id.slot as usize)?;
+        (conn.generation == id.generation && conn.state != State::Free).then_some(conn)
+    }
+
+    /// The connection at a slot in use.
+    pub fn at(&self, slot: u32) -> &Conn {
+        &self.table[slot as usize]
+    }
+
+    /// The connection at a slot in use.
+    pub fn at_mut(&mut self, slot: u32) -> &mut Conn {
+        &mut self.table[slot as usize]
+    }
+
+    /// The id of the connection at a slot in use.
+    pub fn id(&self, slot: u32) -> ConnId {
+        ConnId { slot, generation: self.table[slot as usize].generation }
+    }
+
+    /// Count of connections.
+    pub fn len(&self) -> usize {
+        self.open as usize
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Slots in use.
+    pub fn slots(&self) -> impl Iterator<Item = u32> + use<'_> {
+        let used =
+            |(slot, conn): (usize, &Conn)| (conn.state != State::Free).then_some(slot as u32);
+        self.table.iter().enumerate().filter_map(used)
+    }
+}

@@ -1,0 +1,188 @@
+#![forbid(unsafe_code)]
+//! STOMP frames in the form of their transport: WebSocket, or SockJS over WebSocket.
+
+use crate::broker::message::Message;
+use crate::broker::subscription::{Form, Look};
+use crate::stomp;
+use crate::ws;
+
+/// Collects encoded frames in one run of octets. Its buffers live on: once warm it allocates nothing.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    out: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+/// `{boot}-{number}`, the same for all receivers of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageId {
+    text: [u8; 40],
+    len: u8,
+}
+
+impl MessageId {
+    /// The id of a number.
+    pub fn new(boot: &str, number: u64) -> MessageId {
+        let mut text = [0; 40];
+        let mut digits = [0u8; 20];
+        let mut first = digits.len();
+        let mut left = number;
+        loop {
+            first -= 1;
+            digits[first] = b'0' + (left % 10) as u8;
+            left /= 10;
+            if left == 0 {
+                break;
+            }
+        }
+        let number = &digits[first..];
+        let len = boot.len() + 1 + number.len();
+        text[..boot.len()].copy_from_slice(boot.as_bytes());
+        text[boot.len()] = b'-';
+        text[boot.len() + 1..len].copy_from_slice(number);
+        MessageId { text, len: len as u8 }
+    }
+
+    /// The octets of the header's value.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[..self.len as usize]
+    }
+}
+
+impl Encoder {
+    /// Forgets what was encoded.
+    pub fn clear(&mut self) {
+        self.out.clear();
+    }
+
+    /// What was encoded since.
+    pub fn octets(&self) -> &[u8] {
+        &self.out
+    }
+
+    /// Adds a WebSocket frame.
+    pub fn ws(&mut self, opcode: ws::Opcode, payload: &[u8]) {
+        let mut head = [0; 10];
+        let len = ws::head(opcode, true, payload.len() as u64, &mut head);
+        self.out.extend_from_slice(&head[..len]);
+        self.out.extend_from_slice(payload);
+    }
+
+    /// Adds a Close frame (RFC 6455 §5.5.1).
+    pub fn close(&mut self, code: u16, reason: &str) {
+        let mut payload = [0; 125];
+        let no_code = code == super::close::NO_CODE;
+        let len = if no_code { 0 } else { ws::close_payload(code, reason, &mut payload) };
+        self.ws(ws::Opcode::Close, &payload[..len]);
+    }
+
+    /// Adds SockJS's own close frame, which goes before the WebSocket's.
+    pub fn sockjs_close(&mut self, code: u16, reason: &str) {
+        self.frame.clear();
+        self.frame.resize(crate::sockjs::close_len(code, reason), 0);
+        crate::sockjs::write_close(code, reason, &mut self.frame);
+        let frame = core::mem::take(&mut self.frame);
+        self.ws(ws::Opcode::Text, &frame);
+        self.frame = frame;
+    }
+
+    /// Adds a text in the form of the transport: a text message, or `a["..."]`.
+    pub fn text(&mut self, form: Form, text: &[u8]) {
+        match form {
+            Form::WebSocket => self.ws(ws::Opcode::Text, text),
+            Form::SockJs => {
+                self.frame.clear();
+                self.frame.extend_from_slice(text);
+                self.wrap_frame_for_sockjs();
+            }
+        }
+    }
+
+    /// Adds a frame of `len` octets that `write` writes.
+    pub fn stomp(
+        &mut self,
+        form: Form,
+        is_text: bool,
+        len: usize,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) {
+        match form {
+            Form::WebSocket => {
+                let opcode = if is_text { ws::Opcode::Text } else { ws::Opcode::Binary };
+                let mut head = [0; 10];
+                let head_len = ws::head(opcode, true, len as u64, &mut head);
+                let start = self.out.len();
+                self.out.resize(start + head_len + len, 0);
+                self.out[start..start + head_len].copy_from_slice(&head[..head_len]);
+                let written = write(&mut self.out[start + head_len..]);
+                debug_assert_eq!(written, len, "a frame is as long as it said");
+            }
+            Form::SockJs => {
+                self.frame.clear();
+                self.frame.resize(len, 0);
+                let written = write(&mut self.frame);
+                debug_assert_eq!(written, len, "a frame is as long as it said");
+                self.wrap_frame_for_sockjs();
+            }
+        }
+    }
+
+    /// SockJS carries text only: what is not UTF-8 is replaced (a STOMP body of arbitrary octets has
+    /// no form there).
+    fn wrap_frame_for_sockjs(&mut self) {
+        let text = String::from_utf8_lossy(&self.frame);
+        let len = crate::sockjs::message_len(&text);
+        let mut head = [0; 10];
+        let head_len = ws::head(ws::Opcode::Text, true, len as u64, &mut head);
+        let start = self.out.len();
+        self.out.resize(start + head_len + len, 0);
+        self.out[start..start + head_len].copy_from_slice(&head[..head_len]);
+        let written = crate::sockjs::write_message(&text, &mut self.out[start + head_len..]);
+        debug_assert_eq!(written, len, "a frame is as long as it said");
+    }
+
+    /// Adds the MESSAGE of a block for one subscription id.
+    pub fn message(&mut self, look: Look, message: &Message, id: &MessageId, subscription: &str) {
+        let frame = frame_of(look, message, id, subscription);
+        let len = frame.len(look.version);
+        self.stomp(look.form, message.is_text(), len, |out| frame.write(look.version, out));
+    }
+}
+
+/// At most how many octets `Encoder::message` adds.
+pub fn message_bound(look: Look, message: &Message, id: &MessageId, subscription: &str) -> usize {
+    let len = frame_of(look, message, id, subscription).len(look.version);
+    match look.form {
+        Form::WebSocket => len + ws::head_len(len as u64),
+        // Every octet may become a six-character escape, and three more when it is not UTF-8.
+        Form::SockJs => len * 6 + 16,
+    }
+}
+
+fn frame_of<'a>(
+    look: Look,
+    message: &'a Message,
+    id: &'a MessageId,
+    subscription: &'a str,
+) -> stomp::Message<'a> {
+    stomp::Message {
+        headers: message.headers(),
+        plain: message.is_plain(),
+        // STOMP 1.0 lets a subscription have no id.
+        subscription: (!subscription.is_empty()).then_some(subscription.as_bytes()),
+        message_id: id.as_bytes(),
+        ack: look.acks.then_some(id.as_bytes()),
+        body: message.body(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_boot_and_number() {
+        assert_eq!(MessageId::new("k3", 0).as_bytes(), b"k3-0");
+        assert_eq!(MessageId::new("k3", u64::MAX).as_bytes(), b"k3-18446744073709551615");
+    }
+}

@@ -1,0 +1,315 @@
+#![forbid(unsafe_code)]
+//! From one message to many outboxes: encoded once per group, walked once per turn.
+//!
+//! What homes deliver is collected, and at the end of the turn each group that heard something is
+//! encoded in one piece and its members are walked once: one run a member, group and turn, however
+//! many messages it holds. A session in several of those groups gets its messages one by one in the
+//! home's order, out of the same octets; so does a subscriber of a pattern when rules keep some
+//! destinations from some users.
+//!
+//! Bounds: the segment pool. A turn takes as many deliveries as surely fit; if not even one does,
+//! it takes that one group by group, and the rest waits until segments come back.
+
+use super::encode::{Encoder, MessageId, message_bound};
+use super::shard::Shard;
+use crate::broker::message::Message;
+use crate::broker::subscription::{GroupIndex, Index};
+use crate::mem::segment::{Log, Pieces, Segments};
+use crate::ring::Ring;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// A message to be given to the groups that hear it.
+#[derive(Debug)]
+struct Delivery {
+    message: Arc<Message>,
+    number: u64,
+    /// Groups that have not got it yet.
+    groups: u32,
+    /// Octets of all its frames, at most.
+    octets: usize,
+    /// The longest of them.
+    longest: usize,
+}
+
+/// Where one message of one group lies.
+#[derive(Debug)]
+struct Placed {
+    delivery: u32,
+    group: GroupIndex,
+    pieces: Pieces,
+}
+
+/// What was delivered and not yet encoded.
+#[derive(Debug, Default)]
+pub struct Fanout {
+    deliveries: Vec<Delivery>,
+    marked: Vec<GroupIndex>,
+    /// Sessions to be given their messages one by one.
+    single: Vec<u32>,
+    placed: Vec<Placed>,
+    encoder: Encoder,
+    turn: u32,
+}
+
+impl Fanout {
+    /// Whether something waits to be encoded.
+    pub fn is_empty(&self) -> bool {
+        self.deliveries.is_empty()
+    }
+
+    /// A home delivers a message: its groups are marked.
+    pub fn deliver(&mut self, index: &mut Index, message: Arc<Message>, number: u64, boot: &str) {
+        let id = MessageId::new(boot, number);
+        let place = self.deliveries.len() as u32;
+        let mut heard: SmallVec<[GroupIndex; 16]> = SmallVec::new();
+        index.heard_by(message.destination(), |group| heard.push(group));
+        let (mut octets, mut longest) = (0, 0);
+        for &group in &heard {
+            let state = index.group(group);
+            let bound = message_bound(state.look, &message, &id, index.text(state.id));
+            octets += bound;
+            longest = longest.max(bound);
+            let pending = &mut index.group_mut(group).pending;
+            if pending.is_empty() {
+                self.marked.push(group);
+            }
+            pending.push(place);
+        }
+        if !heard.is_empty() {
+            let groups = heard.len() as u32;
+            self.deliveries.push(Delivery { message, number, groups, octets, longest });
+        }
+    }
+
+    /// How many deliveries surely fit the pool, from the first on.
+    fn fitting(&self, segments: &Segments) -> usize {
+        let size = segments.size() as usize;
+        let free = segments.free_count();
+        let (mut octets, mut longest) = (0, 0);
+        for (count, delivery) in self.deliveries.iter().enumerate() {
+            octets += delivery.octets;
+            longest = longest.max(delivery.longest);
+            // At the end of each segment up to one frame's length is lost.
+            let needed = if longest * 2 <= size {
+                octets.div_ceil(size - longest) + 1
+            } else {
+                let frames: usize =
+                    self.deliveries[..=count].iter().map(|d| d.groups as usize).sum();
+                octets.div_ceil(size) + 2 * frames
+            };
+            if needed > free {
+                return count;
+            }
+        }
+        self.deliveries.len()
+    }
+
+    /// Drops the deliveries that every group has got, and renumbers the rest.
+    fn settle(&mut self, index: &mut Index) {
+        let done = self.deliveries.iter().take_while(|delivery| delivery.groups == 0).count();
+        self.deliveries.drain(..done);
+        self.marked.retain(|&group| {
+            let pending = &mut index.group_mut(group).pending;
+            pending.iter_mut().for_each(|place| *place -= done as u32);
+            !pending.is_empty()
+        });
+    }
+}
+
+impl<R: Ring> Shard<R> {
+    /// Gives every marked group what it heard. True if nothing is left.
+    pub(super) fn fan_out(&mut self) -> bool {
+        while !self.fanout.deliveries.is_empty() {
+            let fitting = self.fanout.fitting(&self.segments);
+            if fitting == 0 {
+                if !self.fan_out_one() {
+                    return false;
+                }
+            } else {
+                self.fan_out_first(fitting as u32);
+            }
+            self.fanout.settle(&mut self.index);
+        }
+        true
+    }
+
+    /// The first delivery, group by group, as far as the pool goes. Messages of one delivery have no
+    /// order between groups, so it may stop in between.
+    fn fan_out_one(&mut self) -> bool {
+        for at in 0..self.fanout.marked.len() {
+            let group = self.fanout.marked[at];
+            if self.index.group(group).pending.first() != Some(&0) {
+                continue;
+            }
+            let filtered = self.is_filtered(group);
+            let Some(pieces) = self.place(group, 1) else {
+                self.make_room();
+                return false;
+            };
+            self.index.group_mut(group).pending.remove(0);
+            self.fanout.deliveries[0].groups -= 1;
+            for at in 0..self.index.group(group).members.len() {
+                let session = self.index.group(group).members[at];
+                if !filtered || self.may_hear(session, 0) {
+                    self.give(session, &pieces);
+                }
+            }
+            self.let_go(&pieces);
+        }
+        true
+    }
+
+    /// The first `count` deliveries to all groups; the pool has room for them.
+    fn fan_out_first(&mut self, count: u32) {
+        self.find_single_sessions(count);
+        for at in 0..self.fanout.marked.len() {
+            let group = self.fanout.marked[at];
+            let pending = &self.index.group(group).pending;
+            let taken = pending.iter().take_while(|&&place| place < count).count();
+            if taken == 0 {
+                continue;
+            }
+            if self.fanout.single.is_empty() {
+                let pieces = self.place(group, taken).expect("the pool has room");
+                self.give_group(group, &pieces, taken as u64);
+                self.let_go(&pieces);
+            } else {
+                self.place_one_by_one(group, taken);
+            }
+            let pending = &mut self.index.group_mut(group).pending;
+            for place in pending.drain(..taken) {
+                self.fanout.deliveries[place as usize].groups -= 1;
+            }
+        }
+        self.give_single_sessions();
+    }
+
+    /// Encodes the first `taken` pending messages of a group in one go.
+    fn place(&mut self, group: GroupIndex, taken: usize) -> Option<Pieces> {
+        let Fanout { encoder, deliveries, .. } = &mut self.fanout;
+        encoder.clear();
+        let state = self.index.group(group);
+        for &place in &state.pending[..taken] {
+            let Delivery { message, number, .. } = &deliveries[place as usize];
+            let id = MessageId::new(&self.shared.boot, *number);
+            encoder.message(state.look, message, &id, self.index.text(state.id));
+        }
+        self.segments.append(Log::Shared, encoder.octets()).ok()
+    }
+
+    /// Encodes them one by one and remembers where each lies, for the sessions that need them apart;
+    /// everyone else in the group still gets the merged run.
+    fn place_one_by_one(&mut self, group: GroupIndex, taken: usize) {
+        let mut run = Pieces::new();
+        for at in 0..taken {
+            let delivery = self.index.group(group).pending[at];
+            let Fanout { encoder, deliveries, .. } = &mut self.fanout;
+            encoder.clear();
+            let state = self.index.group(group);
+            let Delivery { message, number, .. } = &deliveries[delivery as usize];
+            let id = MessageId::new(&self.shared.boot, *number);
+            encoder.message(state.look, message, &id, self.index.text(state.id));
+            let pieces = self.segments.append(Log::Shared, encoder.octets());
+            let pieces = pieces.expect("the pool has room");
+            run.extend_from_slice(&pieces);
+            self.fanout.placed.push(Placed { delivery, group, pieces });
+        }
+        self.give_group(group, &run, taken as u64);
+    }
+
+    fn give_group(&mut self, group: GroupIndex, pieces: &Pieces, messages: u64) {
+        let turn = self.fanout.turn;
+        let singles = !self.fanout.single.is_empty();
+        let members = self.index.group(group).members.len();
+        for at in 0..members {
+            let session = self.index.group(group).members[at];
+            if singles && self.sessions.at(session).seen_turn == turn | SINGLE {
+                continue;
+            }
+            self.give(session, pieces);
+        }
+        self.metrics.delivered_total.add(members as u64 * messages);
+    }
+
+    /// Marks the sessions that stand in more than one marked group, or behind a rule.
+    fn find_single_sessions(&mut self, count: u32) {
+        self.fanout.turn = (self.fanout.turn + 1) & !SINGLE;
+        let turn = self.fanout.turn;
+        let several = self.fanout.marked.len() > 1;
+        for at in 0..self.fanout.marked.len() {
+            let group = self.fanout.marked[at];
+            let filtered = self.is_filtered(group);
+            let hears = self.index.group(group).pending.first().is_some_and(|&place| place < count);
+            if !hears || !(several || filtered) {
+                continue;
+            }
+            for at in 0..self.index.group(group).members.len() {
+                let index = self.index.group(group).members[at];
+                let session = self.sessions.at_mut(index);
+                if session.seen_turn == turn | SINGLE {
+                    continue;
+                }
+                if session.seen_turn == turn || filtered {
+                    session.seen_turn = turn | SINGLE;
+                    self.fanout.single.push(index);
+                } else {
+                    session.seen_turn = turn;
+                }
+            }
+        }
+    }
+
+    fn give_single_sessions(&mut self) {
+        let mut placed = core::mem::take(&mut self.fanout.placed);
+        let mut single = core::mem::take(&mut self.fanout.single);
+        placed.sort_by_key(|placed| placed.delivery);
+        for &session in &single {
+            for one in &placed {
+                let in_group = |s: &super::session::Subscription| {
+                    s.group == one.group && s.state != super::session::SubscriptionState::Beginning
+                };
+                let hears = self.sessions.at(session).subscriptions.iter().any(in_group);
+                let filtered = self.is_filtered(one.group);
+                if hears && (!filtered || self.may_hear(session, one.delivery as usize)) {
+                    self.give(session, &one.pieces);
+                }
+            }
+        }
+        for one in placed.drain(..) {
+            self.let_go(&one.pieces);
+        }
+        single.clear();
+        (self.fanout.placed, self.fanout.single) = (placed, single);
+    }
+
+    /// Whether rules may keep a destination from a member of this group.
+    fn is_filtered(&self, group: GroupIndex) -> bool {
+        self.shared.rules_restrict_patterns && self.index.group(group).is_pattern
+    }
+
+    fn may_hear(&self, session: u32, delivery: usize) -> bool {
+        let user = self.sessions.at(session).user.as_deref();
+        let destination = self.fanout.deliveries[delivery].message.destination();
+        self.shared.rules.may_subscribe(&self.shared.names, destination, user)
+    }
+
+    /// One run for one session.
+    fn give(&mut self, session: u32, pieces: &Pieces) {
+        let slot = self.sessions.at(session).slot;
+        for piece in pieces {
+            self.conns.at_mut(slot).outbox.push_shared(*piece, &mut self.segments);
+        }
+        self.mark_dirty(slot);
+    }
+
+    /// Gives back the holds that `append` gave.
+    pub(super) fn let_go(&mut self, pieces: &Pieces) {
+        for piece in pieces {
+            self.segments.release(piece.range.segment);
+        }
+    }
+}
+
+/// Set in `seen_turn` of a session that is given its messages one by one.
+const SINGLE: u32 = 1 << 31;

@@ -1,0 +1,250 @@
+#![forbid(unsafe_code)]
+//! From received octets to the protocol that a connection speaks.
+//!
+//! Octets are read where they lie, in the receive buffer; only an incomplete rest is kept with the
+//! connection. A connection on hold keeps everything, and its receive is stopped so that it does not
+//! drain the shared buffers. Bound: `held-bytes` for all that connections keep.
+
+use super::close::NO_CODE;
+use super::conn::{Conn, Hold, Proto, State};
+use super::session::NONE;
+use super::shard::Shard;
+use crate::ids::ConnId;
+use crate::ring::{Op, Ring};
+use crate::ws;
+
+/// What a protocol did with its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It used so many octets and wants to go on with the rest.
+    Used(usize),
+    /// It used so many and needs more, or waits, or is over.
+    Stop(usize),
+}
+
+impl<R: Ring> Shard<R> {
+    /// Octets have come in.
+    pub(super) fn take_octets(&mut self, slot: u32, octets: &mut [u8]) {
+        let now = self.ms();
+        let id = self.conns.id(slot);
+        let conn = self.conns.at_mut(slot);
+        conn.pinged = false;
+        if !matches!(conn.proto, Proto::HttpHead | Proto::HttpBody(_) | Proto::HttpParked(_)) {
+            conn.last_in = now;
+        }
+        match conn.state {
+            State::Open if conn.hold != Hold::No => {
+                conn.tail.extend(octets);
+                stop_receiving(conn, id, &mut self.ring);
+            }
+            State::Open if conn.tail.is_empty() => {
+                let used = self.process(slot, octets);
+                let conn = self.conns.at_mut(slot);
+                if conn.state == State::Open {
+                    conn.tail.extend(&octets[used..]);
+                }
+            }
+            State::Open => {
+                conn.tail.extend(octets);
+                self.process_tail(slot);
+            }
+            State::Draining => self.look_for_close(slot, octets),
+            State::Free | State::Terminated | State::Closing => {}
+        }
+        self.note_held(slot);
+        if self.held > self.limits.held_bytes as usize && self.conns.at(slot).held_noted > 0 {
+            self.refuse_held(slot);
+        }
+    }
+
+    /// Goes on with what is kept.
+    pub(super) fn process_tail(&mut self, slot: u32) {
+        let Some(mut tail) = self.conns.at_mut(slot).tail.take() else { return };
+        let used = self.process(slot, &mut tail);
+        let conn = self.conns.at_mut(slot);
+        if conn.state == State::Open {
+            conn.tail.put_back(tail, used);
+        }
+    }
+
+    /// Runs the protocol until it stops. Says how many octets it used.
+    fn process(&mut self, slot: u32, octets: &mut [u8]) -> usize {
+        let mut used = 0;
+        loop {
+            let conn = self.conns.at(slot);
+            if used == octets.len() || conn.state != State::Open || conn.hold != Hold::No {
+                return used;
+            }
+            let rest = &mut octets[used..];
+            let step = match conn.proto {
+                Proto::HttpIdle | Proto::HttpHead => self.http_head(slot, rest),
+                Proto::HttpBody(_) => self.http_body(slot, rest),
+                Proto::HttpParked(_) => Step::Stop(0),
+                Proto::HttpDone => Step::Stop(rest.len()),
+                Proto::Raw(_) | Proto::Stomp(_) => self.websocket(slot, rest),
+            };
+            match step {
+                Step::Used(n) => used += n,
+                Step::Stop(n) => return used + n,
+            }
+        }
+    }
+
+    /// One WebSocket event.
+    fn websocket(&mut self, slot: u32, octets: &mut [u8]) -> Step {
+        if self.raw_needs_room(slot) && !self.has_room_for_frame() {
+            self.hold_for_room(slot);
+            return Step::Stop(0);
+        }
+        let message_max = self.limits.message;
+        let conn = self.conns.at_mut(slot);
+        let decoder = match &mut conn.proto {
+            Proto::Raw(raw) => &mut raw.decoder,
+            Proto::Stomp(stomp) => &mut stomp.decoder,
+            _ => unreachable!("only WebSockets come here"),
+        };
+        let (used, event) = match decoder.next(octets, message_max) {
+            Ok(next) => next,
+            Err(error) => {
+                self.metrics.refuse(error.label());
+                self.drain(slot, &[], error.close_code(), error.label());
+                return Step::Stop(0);
+            }
+        };
+        match event {
+            None if used == 0 => return Step::Stop(0),
+            None => {}
+            Some(ws::Event::Ping(payload)) => {
+                let mut encoder = core::mem::take(&mut self.encoder);
+                encoder.clear();
+                encoder.ws(ws::Opcode::Pong, payload);
+                self.send_private(slot, encoder.octets());
+                self.encoder = encoder;
+            }
+            Some(ws::Event::Pong(_)) => {}
+            Some(ws::Event::Close { code, reason: _ }) => {
+                // RFC 6455 §5.5.1: the answer echoes the code; a Close without one gets one without.
+                self.on_close_frame(slot, code);
+                return Step::Stop(used);
+            }
+            Some(ws::Event::Data { opcode, payload, first: _, last, compressed: _ }) => {
+                // A data event ends with its payload.
+                let payload = payload.len();
+                let payload = &mut octets[used - payload..used];
+                match &self.conns.at(slot).proto {
+                    Proto::Raw(_) => self.raw_piece(slot, opcode, payload, last),
+                    _ => self.stomp_piece(slot, opcode, payload, last),
+                }
+            }
+        }
+        Step::Used(used)
+    }
+
+    /// While draining only the peer's Close matters, and that it ends.
+    fn look_for_close(&mut self, slot: u32, octets: &mut [u8]) {
+        let message_max = self.limits.message;
+        let conn = self.conns.at_mut(slot);
+        let decoder = match &mut conn.proto {
+            Proto::Raw(raw) => &mut raw.decoder,
+            Proto::Stomp(stomp) => &mut stomp.decoder,
+            _ => return,
+        };
+        let mut used = 0;
+        while used < octets.len() {
+            match decoder.next(&mut octets[used..], message_max) {
+                Ok((n, Some(ws::Event::Close { .. }))) => {
+                    used += n;
+                    // Both directions have said goodbye: the rest is TCP's.
+                    if conn.outbox.is_empty() {
+                        self.on_flushed(slot);
+                        return;
+                    }
+                }
+                Ok((0, None)) | Err(_) => return,
+                Ok((n, _)) => used += n,
+            }
+        }
+    }
+
+    /// The peer's Close frame: its code goes back, then TCP ends.
+    fn on_close_frame(&mut self, slot: u32, code: Option<u16>) {
+        match code {
+            Some(code) => self.drain(slot, &[], code, ""),
+            None => self.drain(slot, &[], NO_CODE, ""),
+        }
+    }
+
+    /// The rest of a message that a connection waited for may go on: resumes it.
+    pub(super) fn resume(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.find(id) else { return };
+        if conn.state != State::Open || conn.hold == Hold::No {
+            return;
+        }
+        conn.hold = Hold::No;
+        self.continue_parked(id.slot);
+        self.continue_session(id.slot);
+        let conn = self.conns.at(id.slot);
+        if conn.state == State::Open && conn.hold == Hold::No {
+            self.process_tail(id.slot);
+        }
+        self.note_held(id.slot);
+        self.receive_more(id);
+        self.join(id.slot);
+    }
+
+    /// Puts a connection on hold until there is room; every turn looks at it.
+    pub(super) fn hold_for_room(&mut self, slot: u32) {
+        let id = self.conns.id(slot);
+        self.metrics.producers_held_total.add(1);
+        self.conns.at_mut(slot).hold = Hold::Room;
+        self.waiting.push_back(id);
+    }
+
+    /// Puts a connection on hold until an answer resumes it.
+    pub(super) fn hold_for_answer(&mut self, slot: u32) {
+        self.conns.at_mut(slot).hold = Hold::Answer;
+    }
+
+    /// Connections that waited for room try again, each once.
+    pub(super) fn run_waiting(&mut self) {
+        for _ in 0..self.waiting.len() {
+            let Some(id) = self.waiting.pop_front() else { return };
+            if !self.has_room_for_frame() {
+                self.waiting.push_front(id);
+                return;
+            }
+            self.resume(id);
+        }
+    }
+
+    /// Counts what a connection keeps now instead of what it kept when last counted.
+    fn note_held(&mut self, slot: u32) {
+        let conn = self.conns.at(slot);
+        let partial = match &conn.proto {
+            Proto::Stomp(stomp) if stomp.session != NONE => {
+                self.sessions.at(stomp.session).partial.len()
+            }
+            _ => 0,
+        };
+        let held = conn.held() + partial;
+        self.held = self.held + held - conn.held_noted as usize;
+        self.conns.at_mut(slot).held_noted = held as u32;
+    }
+
+    /// The shard keeps as much unfinished input as it may: this connection is let go.
+    fn refuse_held(&mut self, slot: u32) {
+        self.metrics.refuse("held_bytes");
+        if self.conns.at(slot).is_websocket() {
+            self.drain(slot, &[], 1013, "try again later");
+        } else {
+            self.refuse_capacity(slot);
+        }
+    }
+}
+
+fn stop_receiving<R: Ring>(conn: &mut Conn, id: ConnId, ring: &mut R) {
+    if conn.receiving && !conn.receive_stopping {
+        conn.receive_stopping = true;
+        ring.push(Op::RecvStop { conn: id });
+    }
+}

@@ -1,0 +1,302 @@
+#![forbid(unsafe_code)]
+//! Letters between threads: bounded lock-free queues, one pair of lanes for each pair of peers.
+//!
+//! **Classes.** A *request* goes to a home; handling one may produce deliveries. A *delivery* comes
+//! from a home; handling one produces octets for own sockets only. Deliveries are always taken;
+//! requests only while there is room for the deliveries that they produce. So two shards that are
+//! full towards each other cannot wait for each other: deliveries flow whatever the requests do.
+//! What has no room is never put in a list: a session that begins or ends and a user whose presence
+//! changes keep a mark in their own record, and the mark is turned into a letter when there is room.
+//!
+//! **Waking.** A peer that is about to wait sets its flag and looks at its queues once more; whoever
+//! writes to it afterwards sees the flag and rings, once.
+//!
+//! **Order of calls.** Per turn: `take` from both lanes, `room` before `send`, `bells` at the end,
+//! `may_sleep` before waiting and `awake` after it.
+//!
+//! **Bounds.** `mailbox` entries a lane.
+
+use crate::broker::message::Message;
+use crate::ids::{ConnId, PeerId, SessionId, ShardId};
+use rtrb::{Consumer, Producer, RingBuffer};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use super::shared::Shared;
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// Nobody.
+    None,
+    /// A STOMP frame with a receipt: session and number of the frame.
+    Frame(SessionId, u32),
+    /// A parked HTTP request.
+    Request(ShardId, ConnId),
+}
+
+/// What an API query wants to know, or to happen; every shard answers for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// Users whose home a shard is, as JSON items.
+    Users,
+    /// Sessions of a user on a shard, as JSON items.
+    Sessions(Arc<str>),
+    /// End all sessions of a user on a shard.
+    KickUser(Arc<str>),
+    /// End one session.
+    KickSession(SessionId),
+}
+
+/// One entry of a mailbox.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the sentence of a variant says what its fields are")]
+pub enum Letter {
+    // Requests.
+    /// Publish to a broker destination, at the broker home.
+    Publish { message: Arc<Message>, asker: Asker },
+    /// A session wants to hear a broker destination, at the broker home.
+    Subscribe { destination: Arc<str>, session: SessionId, key: u32 },
+    /// A session wants to hear it no longer. Without a `key` the session is gone.
+    Unsubscribe { destination: Arc<str>, session: SessionId, key: Option<u32> },
+    /// Publish to a user, at the user's home.
+    PublishUser { message: Arc<Message>, only: Option<SessionId>, asker: Asker },
+    /// A session wants to hear a destination of its user, at the user's home.
+    SubscribeUser { user: Arc<str>, destination: Arc<str>, session: SessionId, key: u32 },
+    /// A session wants to hear it no longer.
+    UnsubscribeUser { user: Arc<str>, destination: Arc<str>, session: SessionId, key: u32 },
+    /// A session of a user has begun, at the user's home.
+    Join { user: Arc<str>, session: SessionId },
+    /// A session of a user has ended, with all its user subscriptions.
+    Leave { user: Arc<str>, session: SessionId },
+    /// Was this callback seen before? At the key's home.
+    Remember { key: u128, until_millis: u64, message: Arc<Message>, shard: ShardId, conn: ConnId },
+    /// An API query, at every shard.
+    Ask { query: Query, shard: ShardId, conn: ConnId },
+    /// A new configuration.
+    Reload(Arc<Shared>),
+    /// End all sessions, then the shard.
+    Drain,
+    /// Ask an application's hook, at the control thread.
+    Hook {
+        message: Arc<Message>,
+        application: u16,
+        user: Option<Arc<str>>,
+        session: SessionId,
+        asker: Asker,
+    },
+
+    // Deliveries.
+    /// A message for the subscribers of its destination.
+    Deliver { message: Arc<Message>, number: u64 },
+    /// A message for the sessions of its user.
+    DeliverUser { message: Arc<Message>, number: u64, only: Option<SessionId> },
+    /// A subscription holds from here on; or the home had no room for it.
+    Begun { session: SessionId, key: u32, refused: bool },
+    /// A subscription has ended.
+    Ended { session: SessionId, key: u32 },
+    /// A publish is sequenced, and so many subscriptions will hear it.
+    Sequenced { asker: Asker, heard: u32 },
+    /// Answer to `Remember`, with the message to be pushed if the callback is fresh.
+    Remembered { conn: ConnId, fresh: bool, message: Arc<Message> },
+    /// Answer to `Ask`: JSON items and their count.
+    Told { conn: ConnId, items: Arc<str>, count: u32 },
+    /// A message for one session, wherever it comes from.
+    DeliverSession { message: Arc<Message>, session: SessionId, number: u64 },
+}
+
+/// The two lanes of a pair of peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Towards a home or the control thread.
+    Request,
+    /// From a home.
+    Delivery,
+}
+
+impl Letter {
+    /// The lane of this letter.
+    pub fn lane(&self) -> Lane {
+        match self {
+            Letter::Publish { .. }
+            | Letter::Subscribe { .. }
+            | Letter::Unsubscribe { .. }
+            | Letter::PublishUser { .. }
+            | Letter::SubscribeUser { .. }
+            | Letter::UnsubscribeUser { .. }
+            | Letter::Join { .. }
+            | Letter::Leave { .. }
+            | Letter::Remember { .. }
+            | Letter::Ask { .. }
+            | Letter::Reload(_)
+            | Letter::Drain
+            | Letter::Hook { .. } => Lane::Request,
+            Letter::Deliver { .. }
+            | Letter::DeliverUser { .. }
+            | Letter::Begun { .. }
+            | Letter::Ended { .. }
+            | Letter::Sequenced { .. }
+            | Letter::Remembered { .. }
+            | Letter::Told { .. }
+            | Letter::DeliverSession { .. } => Lane::Delivery,
+        }
+    }
+}
+
+/// The flag of a peer that waits for its doorbell.
+#[derive(Debug, Default)]
+pub struct Sleeping(AtomicBool);
+
+impl Sleeping {
+    /// The owner is about to wait; it must look at its queues after this call and before waiting.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `must_ring`: either the owner sees the letter, or the writer sees
+        // the flag.
+        fence(Ordering::SeqCst);
+    }
+
+    /// The owner is awake again.
+    pub fn clear(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Asked by a writer after its letters are in the queue: whether it has to ring. Of several
+    /// writers one rings.
+    pub fn must_ring(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// One peer's end of all its queues.
+#[derive(Debug)]
+pub struct Post {
+    me: PeerId,
+    outgoing: Vec<[Producer<Letter>; 2]>,
+    incoming: Vec<[Consumer<Letter>; 2]>,
+    sleeping: Arc<[Sleeping]>,
+    written: u128,
+}
+
+/// The ends of `peers` peers, each connected to each, itself included.
+pub fn connect(peers: usize, entries: u32) -> Vec<Post> {
+    let sleeping: Arc<[Sleeping]> = (0..peers).map(|_| Sleeping::default()).collect();
+    let mut posts: Vec<Post> = (0..peers)
+        .map(|me| Post {
+            me: PeerId(me as u8),
+            outgoing: Vec::new(),
+            incoming: Vec::new(),
+            sleeping: sleeping.clone(),
+            written: 0,
+        })
+        .collect();
+    for from in 0..peers {
+        for to in 0..peers {
+            let (request_in, request_out) = RingBuffer::new(entries as usize);
+            let (delivery_in, delivery_out) = RingBuffer::new(entries as usize);
+            posts[from].outgoing.push([request_in, delivery_in]);
+            posts[to].incoming.push([request_out, delivery_out]);
+        }
+    }
+    posts
+}
+
+impl Post {
+    /// Free entries of a lane towards a peer.
+    pub fn room(&self, to: PeerId, lane: Lane) -> usize {
+        self.outgoing[to.index()][lane as usize].slots()
+    }
+
+    /// The smallest room of a lane towards the first `count` peers.
+    pub fn room_everywhere(&self, count: usize, lane: Lane) -> usize {
+        let rooms = self.outgoing[..count].iter().map(|lanes| lanes[lane as usize].slots());
+        rooms.min().unwrap_or(0)
+    }
+
+    /// Writes a letter. The caller has asked for room.
+    pub fn send(&mut self, to: PeerId, letter: Letter) {
+        let lane = &mut self.outgoing[to.index()][letter.lane() as usize];
+        assert!(lane.push(letter).is_ok(), "the caller asked for room first");
+        if to != self.me {
+            self.written |= 1 << to.index();
+        }
+    }
+
+    /// The next letter of a lane from a peer.
+    pub fn take(&mut self, from: PeerId, lane: Lane) -> Option<Letter> {
+        self.incoming[from.index()][lane as usize].pop().ok()
+    }
+
+    /// Whether a lane from a peer holds a letter.
+    pub fn holds(&self, from: PeerId, lane: Lane) -> bool {
+        !self.incoming[from.index()][lane as usize].is_empty()
+    }
+
+    /// Count of peers, this one included.
+    pub fn peers(&self) -> usize {
+        self.incoming.len()
+    }
+
+    /// Peers to ring now: written to since the last call, and waiting.
+    pub fn bells(&mut self) -> impl Iterator<Item = PeerId> + use<> {
+        let mut left = core::mem::take(&mut self.written);
+        let sleeping = self.sleeping.clone();
+        core::iter::from_fn(move || {
+            while left != 0 {
+                let peer = left.trailing_zeros() as usize;
+                left &= left - 1;
+                if sleeping[peer].must_ring() {
+                    return Some(PeerId(peer as u8));
+                }
+            }
+            None
+        })
+    }
+
+    /// Sets the flag and looks once more: true if there is nothing to do and waiting is safe.
+    pub fn may_sleep(&mut self) -> bool {
+        self.sleeping[self.me.index()].set();
+        let empty = self.incoming.iter().flatten().all(|lane| lane.is_empty());
+        if !empty {
+            self.awake();
+        }
+        empty
+    }
+
+    /// The wait is over.
+    pub fn awake(&mut self) {
+        self.sleeping[self.me.index()].clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_bounded_and_independent_and_a_sleeper_is_rung_once() {
+        let mut posts = connect(3, 2);
+        let begun = |key| Letter::Ended { session: SessionId::new(ShardId(0), 0, 0), key };
+        assert!(posts[2].may_sleep());
+        posts[0].send(PeerId(2), begun(1));
+        posts[0].send(PeerId(2), begun(2));
+        assert_eq!(posts[0].room(PeerId(2), Lane::Delivery), 0);
+        assert_eq!(posts[0].room(PeerId(2), Lane::Request), 2);
+        assert_eq!(posts[0].room_everywhere(3, Lane::Delivery), 0);
+        assert_eq!(posts[0].bells().collect::<Vec<_>>(), vec![PeerId(2)]);
+        posts[1].send(PeerId(2), begun(3));
+        assert_eq!(posts[1].bells().count(), 0, "it was rung already");
+        assert!(!posts[2].may_sleep());
+        assert!(matches!(
+            posts[2].take(PeerId(0), Lane::Delivery),
+            Some(Letter::Ended { key: 1, .. })
+        ));
+        assert!(posts[2].take(PeerId(0), Lane::Request).is_none());
+    }
+
+    #[test]
+    fn a_letter_is_small() {
+        assert!(core::mem::size_of::<Letter>() <= 64, "{}", core::mem::size_of::<Letter>());
+    }
+}

@@ -1,0 +1,302 @@
+#![forbid(unsafe_code)]
+//! What waits for one connection: runs of the segment log, in order, the first of them on its way.
+//!
+//! Adjacent runs merge, also while the first is in the kernel: the next send then takes all of it.
+//! Every run starts with a frame unless it is marked as continuing one, so that frame borders can be
+//! found again from the octets themselves when a closing has to cut between two frames.
+
+use crate::mem::segment::{Piece, Segments};
+use crate::ring::Range;
+use smallvec::SmallVec;
+
+/// The outbox of a connection. 48 octets.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    pieces: SmallVec<[Piece; 1]>,
+    /// Octets of the first piece that the kernel has taken.
+    sent: u32,
+    /// Octets behind them that are in the kernel's hands now.
+    in_flight: u32,
+    /// Octets not yet taken, in flight ones included.
+    waiting: u32,
+}
+
+const _: () = assert!(core::mem::size_of::<Outbox>() <= 48);
+
+impl Outbox {
+    /// Octets that the kernel has not taken.
+    pub fn waiting(&self) -> u32 {
+        self.waiting
+    }
+
+    /// Whether a send is on its way.
+    pub fn is_sending(&self) -> bool {
+        self.in_flight > 0
+    }
+
+    /// Octets in the kernel's hands.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Adds a piece; the outbox takes over one hold of its segment.
+    pub fn push(&mut self, piece: Piece, segments: &mut Segments) {
+        self.waiting += piece.range.len;
+        if let Some(last) = self.pieces.last_mut()
+            && !piece.continued
+            && !last.continued
+            && last.range.segment == piece.range.segment
+            && last.range.offset + last.range.len == piece.range.offset
+        {
+            last.range.len += piece.range.len;
+            segments.release(piece.range.segment);
+            return;
+        }
+        self.pieces.push(piece);
+    }
+
+    /// Adds a piece that others hold, too.
+    pub fn push_shared(&mut self, piece: Piece, segments: &mut Segments) {
+        segments.hold(piece.range.segment);
+        self.push(piece, segments);
+    }
+
+    /// What to send next, at most `max` octets; it is on its way from now on.
+    pub fn begin_send(&mut self, max: u32) -> Option<Range> {
+        assert!(!self.is_sending(), "one send a socket");
+        let first = self.pieces.first()?;
+        let len = (first.range.len - self.sent).min(max);
+        self.in_flight = len;
+        let Range { segment, offset, .. } = first.range;
+        Some(Range { segment, offset: offset + self.sent, len })
+    }
+
+    /// The pieces from the front that are small and would go out one by one: their count, if there
+    /// are several of together at most `max` octets. Whoever copies them into one piece saves sends.
+    pub fn small_pieces(&self, max: u32) -> Option<(usize, u32)> {
+        if self.is_sending() || self.sent > 0 || self.pieces.len() < 2 {
+            return None;
+        }
+        let (mut count, mut octets) = (0, 0);
+        for piece in &self.pieces {
+            if octets + piece.range.len > max || piece.continued {
+                break;
+            }
+            octets += piece.range.len;
+            count += 1;
+        }
+        // A large frame that goes on in the next piece must stay with it.
+        if self.pieces.get(count).is_some_and(|next| next.continued) {
+            count = count.checked_sub(1)?;
+            octets -= self.pieces[count].range.len;
+        }
+        (count >= 2).then_some((count, octets))
+    }
+
+    /// The pieces, first first.
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// Replaces the first `count` pieces by one with the same octets.
+    pub fn replace_front(&mut self, count: usize, piece: Piece, segments: &mut Segments) {
+        assert!(!self.is_sending() && self.sent == 0);
+        let old: u32 = self.pieces[..count].iter().map(|piece| piece.range.len).sum();
+        assert_eq!(old, piece.range.len, "the same octets");
+        for old in self.pieces.drain(..count) {
+            segments.release(old.range.segment);
+        }
+        self.pieces.insert(0, piece);
+    }
+
+    /// The send on its way is over; `taken` octets of it are the kernel's.
+    pub fn end_send(&mut self, taken: u32, segments: &mut Segments) {
+        assert!(taken <= self.in_flight, "the kernel takes no more than it was given");
+        self.in_flight = 0;
+        self.sent += taken;
+        self.waiting -= taken;
+        let first = &self.pieces[0];
+        if self.sent == first.range.len {
+            segments.release(first.range.segment);
+            self.pieces.remove(0);
+            self.sent = 0;
+        }
+    }
+
+    /// Whether some octets wait in this segment.
+    pub fn holds(&self, segment: u32) -> bool {
+        self.pieces.iter().any(|piece| piece.range.segment == segment)
+    }
+
+    /// Drops every frame that has not begun, given `frame_len` of the octets at a frame's start
+    /// (head and payload; None means that all octets belong to one frame). What is in flight stays.
+    pub fn keep_begun(
+        &mut self,
+        segments: &mut Segments,
+        frame_len: impl Fn(&[u8]) -> Option<u64>,
+    ) {
+        let begun = self.sent + self.in_flight;
+        if self.pieces.is_empty() {
+            return;
+        }
+        let first = self.pieces[0];
+        let mut border: u64 = 0;
+        if first.continued {
+            border = u64::from(first.range.len);
+        }
+        while border < u64::from(begun) {
+            let start = Range {
+                offset: first.range.offset + border as u32,
+                len: first.range.len - border as u32,
+                ..first.range
+            };
+            match frame_len(segments.octets(start)) {
+                Some(len) => border += len,
+                None => return,
+            }
+        }
+        // A frame longer than the piece goes on in the continued ones behind it.
+        let whole_first = first.continued || border > u64::from(first.range.len);
+        let keep_first = border.min(u64::from(first.range.len)) as u32;
+        let mut keep = usize::from(keep_first > 0);
+        if whole_first || keep_first == first.range.len {
+            while self.pieces.get(keep).is_some_and(|piece| piece.continued) {
+                keep += 1;
+            }
+        }
+        for dropped in self.pieces.drain(keep..) {
+            segments.release(dropped.range.segment);
+        }
+        if keep > 0 {
+            self.pieces[0].range.len = keep_first;
+        }
+        self.waiting = self.pieces.iter().map(|piece| piece.range.len).sum::<u32>() - self.sent;
+    }
+
+    /// Drops everything; nothing may be in flight.
+    pub fn clear(&mut self, segments: &mut Segments) {
+        assert!(!self.is_sending());
+        for piece in self.pieces.drain(..) {
+            segments.release(piece.range.segment);
+        }
+        self.sent = 0;
+        self.waiting = 0;
+    }
+
+    /// Takes all octets not yet sent out of the log, for a copy; nothing may be in flight.
+    pub fn take_octets(&mut self, segments: &mut Segments, into: &mut Vec<u8>) {
+        assert!(!self.is_sending());
+        let mut skip = self.sent as usize;
+        for piece in &self.pieces {
+            into.extend_from_slice(&segments.octets(piece.range)[skip..]);
+            skip = 0;
+        }
+        self.clear(segments);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::region::Owner;
+    use crate::mem::segment::{Log, Pieces};
+
+    /// Frames of the test: first octet is the whole length.
+    fn frame_len(octets: &[u8]) -> Option<u64> {
+        Some(u64::from(octets[0]))
+    }
+
+    fn segments() -> Segments {
+        Segments::new(Owner::new(64 * 6).expect("memory"), 64, 64 * 6)
+    }
+
+    fn frame(len: u8) -> Vec<u8> {
+        vec![len; len as usize]
+    }
+
+    fn push(outbox: &mut Outbox, segments: &mut Segments, octets: &[u8]) -> Pieces {
+        let pieces = segments.append(Log::Shared, octets).expect("room");
+        for piece in &pieces {
+            outbox.push(*piece, segments);
+        }
+        pieces
+    }
+
+    #[test]
+    fn neighbours_merge_also_behind_a_send_on_its_way() {
+        let (mut outbox, mut segments) = (Outbox::default(), segments());
+        push(&mut outbox, &mut segments, &frame(10));
+        let first = outbox.begin_send(100).expect("something to send");
+        assert_eq!(first.len, 10);
+        push(&mut outbox, &mut segments, &frame(7));
+        push(&mut outbox, &mut segments, &frame(8));
+        assert_eq!(outbox.pieces().len(), 1);
+        outbox.end_send(10, &mut segments);
+        let next = outbox.begin_send(100).expect("the rest");
+        assert_eq!((next.offset, next.len), (first.offset + 10, 15));
+        outbox.end_send(15, &mut segments);
+        assert!(outbox.is_empty() && outbox.waiting() == 0);
+        assert_eq!(segments.holds(), 0);
+    }
+
+    #[test]
+    fn what_has_begun_is_kept_to_the_end_of_its_frame() {
+        for (max, taken, kept) in [(1, 0, 10), (10, 0, 10), (11, 0, 17), (17, 0, 17), (5, 5, 10)] {
+            let (mut outbox, mut segments) = (Outbox::default(), segments());
+            for len in [10, 7, 8] {
+                push(&mut outbox, &mut segments, &frame(len));
+            }
+            outbox.begin_send(max).expect("something to send");
+            if taken > 0 {
+                outbox.end_send(taken, &mut segments);
+            }
+            outbox.keep_begun(&mut segments, frame_len);
+            assert_eq!(outbox.waiting() + taken, kept, "max {max} taken {taken}");
+        }
+    }
+
+    #[test]
+    fn nothing_begun_means_nothing_kept() {
+        let (mut outbox, mut segments) = (Outbox::default(), segments());
+        push(&mut outbox, &mut segments, &frame(10));
+        outbox.keep_begun(&mut segments, frame_len);
+        assert!(outbox.is_empty() && outbox.waiting() == 0);
+        assert_eq!(segments.holds(), 0);
+    }
+
+    #[test]
+    fn a_frame_over_several_segments_is_kept_whole_wherever_the_cut_comes() {
+        for sent_pieces in 0..3 {
+            let (mut outbox, mut segments) = (Outbox::default(), segments());
+            let large = push(&mut outbox, &mut segments, &frame(150));
+            assert_eq!(large.len(), 3);
+            push(&mut outbox, &mut segments, &frame(9));
+            for _ in 0..sent_pieces {
+                let range = outbox.begin_send(100).expect("a piece");
+                outbox.end_send(range.len, &mut segments);
+            }
+            outbox.begin_send(3).expect("a piece");
+            outbox.keep_begun(&mut segments, frame_len);
+            assert_eq!(outbox.waiting(), 150 - sent_pieces * 64, "after {sent_pieces} pieces");
+        }
+    }
+
+    #[test]
+    fn small_pieces_are_found_and_replaced() {
+        let (mut outbox, mut segments) = (Outbox::default(), segments());
+        push(&mut outbox, &mut segments, &frame(10));
+        let private = segments.append(Log::Private, &frame(5)).expect("room");
+        outbox.push(private[0], &mut segments);
+        push(&mut outbox, &mut segments, &frame(6));
+        assert_eq!(outbox.small_pieces(100), Some((3, 21)));
+        assert_eq!(outbox.small_pieces(15), Some((2, 15)));
+        let copy = segments.append(Log::Private, &[1; 15]).expect("room");
+        outbox.replace_front(2, copy[0], &mut segments);
+        assert_eq!((outbox.pieces().len(), outbox.waiting()), (2, 21));
+    }
+}

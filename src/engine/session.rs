@@ -1,0 +1,303 @@
+#![forbid(unsafe_code)]
+//! The table of STOMP sessions of a shard.
+//!
+//! ```text
+//!   Connecting ──CONNECT──▶ Live ──drain──▶ Leaving ──all its letters are out──▶ gone
+//!        └────────────── drain ─────────────────────────────────────────────────▲
+//! ```
+//! A session that is leaving has no connection any more; its record stays until every home knows that
+//! it is gone, since what has no room in a mailbox now is kept in the record it is about.
+
+use super::conn::Held;
+use crate::broker::subscription::{GroupIndex, Look};
+use crate::ids::{SessionId, ShardId};
+use crate::mem::intern::Sym;
+use crate::mem::slab::{Key, Slab};
+use crate::stomp;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// No index.
+pub const NONE: u32 = u32::MAX;
+
+/// Where a session is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No CONNECT yet.
+    Connecting,
+    /// Logged in.
+    Live,
+    /// Ended; its homes are being told.
+    Leaving,
+}
+
+/// Where a subscription is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SubscriptionState {
+    /// Its home has been asked.
+    Beginning,
+    /// It hears.
+    Active,
+    /// Its home has been asked to end it; it still hears what the home sequenced before.
+    Ending,
+}
+
+/// One subscription of a session. 28 octets.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscription {
+    /// The client's id for it.
+    pub id: Sym,
+    /// Destination or pattern, without the user prefix.
+    pub destination: Sym,
+    /// Number of the SUBSCRIBE frame: what the home's answers name.
+    pub key: u32,
+    /// Its group while it hears a broker destination.
+    pub group: GroupIndex,
+    /// Its place in the group.
+    pub position: u32,
+    /// Where it is in its life.
+    pub state: SubscriptionState,
+    /// It is one of a user destination.
+    pub of_user: bool,
+}
+
+/// A SUBSCRIBE that waits for receipts of an earlier home, so that its own RECEIPT stays in order and
+/// still comes before its first MESSAGE.
+#[derive(Debug)]
+pub struct Deferred {
+    /// Subscription id.
+    pub id: String,
+    /// Destination as the client wrote it.
+    pub destination: String,
+    /// Receipt.
+    pub receipt: Vec<u8>,
+    /// Number of its frame.
+    pub sequence: u32,
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    /// Slot of its connection; meaningless while leaving.
+    pub slot: u32,
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Version and framing.
+    pub look: Look,
+    /// Which endpoint of the configuration.
+    pub endpoint: u16,
+    /// Its frame decoder.
+    pub decoder: stomp::Decoder,
+    /// Octets of frames not yet handled.
+    pub partial: Held,
+    /// Its user, if it has a name.
+    pub user: Option<Arc<str>>,
+    /// The user's home was told of it.
+    pub joined: bool,
+    /// Heart-beats agreed: what we send, what we expect, in milliseconds; 0 is none.
+    pub beat: stomp::heartbeat::Agreed,
+    /// Its subscriptions.
+    pub subscriptions: SmallVec<[Subscription; 1]>,
+    /// Number of its last frame.
+    pub sequence: u32,
+    /// Receipts that wait, first and last in the shard's table, and how many.
+    pub receipts: (u32, u32, u32),
+    /// The home that the last of them waits for.
+    pub receipts_home: Option<ShardId>,
+    /// DISCONNECT has come: the connection ends when the receipts are given.
+    pub disconnecting: bool,
+    /// A SUBSCRIBE that waits for them.
+    pub deferred: Option<Box<Deferred>>,
+    /// Neighbours in the list of its user's sessions on this shard.
+    pub same_user: (u32, u32),
+    /// The turn of a fan-out that has seen it.
+    pub seen_turn: u32,
+}
+
+/// A RECEIPT that waits for its home.
+#[derive(Debug)]
+pub struct WaitingReceipt {
+    /// The client's receipt id.
+    pub id: SmallVec<[u8; 24]>,
+    /// Number of its frame.
+    pub sequence: u32,
+    /// Answers it still waits for.
+    pub answers: u32,
+    /// The next one of the session.
+    pub next: u32,
+}
+
+/// All sessions of a shard.
+#[derive(Debug)]
+pub struct Sessions {
+    shard: ShardId,
+    table: Slab<Session>,
+    by_user: HashMap<Arc<str>, u32, foldhash::fast::FixedState>,
+    receipts: Slab<WaitingReceipt>,
+}
+
+impl Sessions {
+    /// None yet; with the hash key of the table of users.
+    pub fn new(shard: ShardId, seed: u64) -> Sessions {
+        let hasher = foldhash::fast::FixedState::with_seed(seed);
+        Sessions {
+            shard,
+            table: Slab::default(),
+            by_user: HashMap::with_hasher(hasher),
+            receipts: Slab::default(),
+        }
+    }
+
+    /// Puts a session in.
+    pub fn insert(&mut self, session: Session) -> u32 {
+        self.table.insert(session).index
+    }
+
+    /// The id of a session in use.
+    pub fn id(&self, index: u32) -> SessionId {
+        SessionId::new(self.shard, index, self.table.generation(index))
+    }
+
+    /// The index of an id, if the session is still there.
+    pub fn find(&self, id: SessionId) -> Option<u32> {
+        let key = Key { index: id.index(), generation: id.generation() };
+        (id.shard() == self.shard && self.table.find(key).is_some()).then_some(key.index)
+    }
+
+    /// A session in use.
+    pub fn at(&self, index: u32) -> &Session {
+        self.table.at(index)
+    }
+
+    /// A session in use.
+    pub fn at_mut(&mut self, index: u32) -> &mut Session {
+        self.table.at_mut(index)
+    }
+
+    /// Takes a session out.
+    pub fn remove(&mut self, index: u32) -> Session {
+        self.table.remove(index)
+    }
+
+    /// Count of records, leaving ones included.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Puts a session into the list of its user.
+    pub fn link_user(&mut self, index: u32, user: Arc<str>) {
+        let head = self.by_user.insert(user.clone(), index).unwrap_or(NONE);
+        if head != NONE {
+            self.table.at_mut(head).same_user.0 = index;
+        }
+        let session = self.table.at_mut(index);
+        session.user = Some(user);
+        session.same_user = (NONE, head);
+    }
+
+    /// Takes a session out of the list of its user; it keeps the name.
+    pub fn unlink_user(&mut self, index: u32) {
+        let session = self.table.at_mut(index);
+        let (previous, next) = core::mem::replace(&mut session.same_user, (NONE, NONE));
+        let user = session.user.clone().expect("only sessions with a user are linked");
+        if next != NONE {
+            self.table.at_mut(next).same_user.0 = previous;
+        }
+        if previous != NONE {
+            self.table.at_mut(previous).same_user.1 = next;
+        } else if next != NONE {
+            self.by_user.insert(user, next);
+        } else {
+            self.by_user.remove(&user);
+        }
+    }
+
+    /// First session of a user on this shard; the others follow by `same_user.1`.
+    pub fn first_of(&self, user: &str) -> u32 {
+        self.by_user.get(user).copied().unwrap_or(NONE)
+    }
+
+    /// Puts a receipt at the end of a session's list.
+    pub fn push_receipt(&mut self, index: u32, id: &[u8], sequence: u32, answers: u32) {
+        let receipt =
+            WaitingReceipt { id: SmallVec::from_slice(id), sequence, answers, next: NONE };
+        let place = self.receipts.insert(receipt).index;
+        let (first, last, count) = self.table.at(index).receipts;
+        if last != NONE {
+            self.receipts.at_mut(last).next = place;
+        }
+        let first = if first == NONE { place } else { first };
+        self.table.at_mut(index).receipts = (first, place, count + 1);
+    }
+
+    /// One answer for the frame of this number has come.
+    pub fn answer_receipt(&mut self, index: u32, sequence: u32) {
+        let mut place = self.table.at(index).receipts.0;
+        while place != NONE {
+            let receipt = self.receipts.at_mut(place);
+            if receipt.sequence == sequence {
+                receipt.answers = receipt.answers.checked_sub(1).expect("as many answers as asked");
+                return;
+            }
+            place = receipt.next;
+        }
+    }
+
+    /// The first receipt of a session, if all its answers are there.
+    pub fn pop_receipt(&mut self, index: u32) -> Option<WaitingReceipt> {
+        let (first, last, count) = self.table.at(index).receipts;
+        if first == NONE || self.receipts.at(first).answers > 0 {
+            return None;
+        }
+        let receipt = self.receipts.remove(first);
+        let last = if receipt.next == NONE { NONE } else { last };
+        self.table.at_mut(index).receipts = (receipt.next, last, count - 1);
+        Some(receipt)
+    }
+
+    /// Forgets all receipts of a session.
+    pub fn drop_receipts(&mut self, index: u32) {
+        let mut place = self.table.at(index).receipts.0;
+        while place != NONE {
+            place = self.receipts.remove(place).next;
+        }
+        self.table.at_mut(index).receipts = (NONE, NONE, 0);
+    }
+}
+
+impl Session {
+    /// A session that has just been upgraded.
+    pub fn new(slot: u32, endpoint: u16, look: Look, user: Option<Arc<str>>) -> Session {
+        Session {
+            slot,
+            phase: Phase::Connecting,
+            look,
+            endpoint,
+            decoder: stomp::Decoder::new(),
+            partial: Held::default(),
+            user,
+            joined: false,
+            beat: stomp::heartbeat::Agreed { send: 0, receive: 0 },
+            subscriptions: SmallVec::new(),
+            sequence: 0,
+            receipts: (NONE, NONE, 0),
+            receipts_home: None,
+            disconnecting: false,
+            deferred: None,
+            same_user: (NONE, NONE),
+            seen_turn: 0,
+        }
+    }
+
+    /// The subscription that a home's answer names.
+    pub fn by_key(&self, key: u32) -> Option<usize> {
+        self.subscriptions.iter().position(|subscription| subscription.key == key)
+    }
+
+    /// The live subscription of a client's id.
+    pub fn by_id(&self, id: Sym) -> Option<usize> {
+        let live = |s: &Subscription| s.id == id && s.state != SubscriptionState::Ending;
+        self.subscriptions.iter().position(live)
+    }
+}

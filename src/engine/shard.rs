@@ -1,0 +1,513 @@
+#![forbid(unsafe_code)]
+//! One shard: its loop, and everything it owns.
+
+use super::conn::{Conns, Hold, State};
+use super::encode::Encoder;
+use super::fanout::Fanout;
+use super::mailbox::Post;
+use super::seen::Seen;
+use super::session::Sessions;
+use super::shared::Shared;
+use crate::broker::home::Home;
+use crate::broker::message;
+use crate::broker::subscription::Index;
+use crate::broker::user::Users;
+use crate::ids::{BufferId, ConnId, ListenerId, PeerId, ShardId};
+use crate::limits::Limits;
+use crate::mem::receive::ReceivePool;
+use crate::mem::segment::{Log, Segments};
+use crate::mem::wheel::Wheel;
+use crate::metrics::ShardMetrics;
+use crate::ring::{AcceptEnd, Done, Op, RecvEnd, Ring, Wait};
+use crate::time::{Instant, Millis};
+use core::net::SocketAddr;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What a shard is made of.
+pub struct Setup {
+    /// Its number.
+    pub shard: ShardId,
+    /// What all shards know alike.
+    pub shared: Arc<Shared>,
+    /// Its end of the mailboxes.
+    pub post: Post,
+    /// Its receive buffers, lent to the ring already.
+    pub receive: ReceivePool,
+    /// Its segments, lent to the ring already.
+    pub segments: Segments,
+    /// Count of its listeners, and whether each serves the API and the page (the others serve
+    /// endpoints and callbacks; with one kind of listener each serves everything).
+    pub listeners: Vec<Serves>,
+    /// Descriptors that its ring can hold.
+    pub slots: u32,
+    /// Keys of its hash tables, which no client may know.
+    pub seed: u64,
+    /// What the clock shows.
+    pub now: Instant,
+}
+
+/// What a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serves {
+    /// Endpoints and callbacks.
+    pub endpoints: bool,
+    /// The API, metrics and the page.
+    pub api: bool,
+}
+
+/// One shard.
+pub struct Shard<R: Ring> {
+    pub(super) ring: R,
+    pub(super) me: ShardId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) limits: Limits,
+    pub(super) now: Instant,
+    pub(super) post: Post,
+    pub(super) conns: Conns,
+    pub(super) sessions: Sessions,
+    pub(super) segments: Segments,
+    /// Away only while octets of it are being read.
+    receive: Option<ReceivePool>,
+    pub(super) index: Index,
+    pub(super) fanout: Fanout,
+    pub(super) home: Home,
+    pub(super) users: Users,
+    pub(super) seen: Seen,
+    pub(super) blocks: message::Pool,
+    pub(super) numbers: u64,
+    pub(super) wheel: Wheel,
+    pub(super) encoder: Encoder,
+    pub(super) sockjs_messages: crate::sockjs::Messages,
+    pub(super) metrics: Arc<ShardMetrics>,
+    pub(super) listeners: Vec<Serves>,
+    accepting: Vec<Accepting>,
+    slots: u32,
+    /// Slots whose outbox has something to begin.
+    dirty: VecDeque<u32>,
+    /// Connections that wait for room.
+    pub(super) waiting: VecDeque<ConnId>,
+    /// Connections on hold whose answer has come.
+    pub(super) answered: VecDeque<ConnId>,
+    /// Callbacks that are remembered as seen and not yet pushed, and who asked.
+    pub(super) unfinished: VecDeque<(Arc<message::Message>, ConnId)>,
+    /// Sessions whose end is not known everywhere.
+    pub(super) leaving: VecDeque<u32>,
+    starved: Vec<ConnId>,
+    pub(super) gathered: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
+    random: u64,
+    /// Octets that connections hold.
+    pub(super) held: usize,
+    pub(super) draining: Option<Instant>,
+}
+
+/// A listener's accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accepting {
+    Off,
+    On,
+    Stopping,
+}
+
+/// Messages of one home are numbered `counter * SHARDS_MAX + shard`.
+const NUMBER_STEP: u64 = crate::limits::SHARDS_MAX as u64;
+
+/// What a shard waits at most when nothing is due.
+const IDLE_WAIT: Millis = Millis(60_000);
+
+impl<R: Ring> Shard<R> {
+    /// A shard on its ring. It accepts from the first turn on.
+    pub fn new(ring: R, setup: Setup) -> Shard<R> {
+        let Setup { shard, shared, post, receive, segments, listeners, slots, seed, now } = setup;
+        let limits = shared.limits.clone();
+        let separator = shared.names.separator;
+        Shard {
+            ring,
+            me: shard,
+            metrics: shared.metrics.shard(shard.index()).clone(),
+            now,
+            post,
+            conns: Conns::default(),
+            sessions: Sessions::new(shard, seed),
+            segments,
+            receive: Some(receive),
+            index: Index::new(separator, seed ^ 1),
+            fanout: Fanout::default(),
+            home: Home::new(separator, limits.destinations, seed ^ 2),
+            users: Users::new(separator, seed ^ 3),
+            seen: Seen::new(limits.dedupe_keys),
+            blocks: message::Pool::new(limits.message_blocks),
+            numbers: 0,
+            wheel: Wheel::new(now.millis()),
+            encoder: Encoder::default(),
+            sockjs_messages: crate::sockjs::Messages::default(),
+            accepting: vec![Accepting::Off; listeners.len()],
+            listeners,
+            slots,
+            dirty: VecDeque::new(),
+            waiting: VecDeque::new(),
+            answered: VecDeque::new(),
+            unfinished: VecDeque::new(),
+            leaving: VecDeque::new(),
+            starved: Vec::new(),
+            gathered: Vec::new(),
+            scratch: Vec::new(),
+            random: seed ^ 4,
+            held: 0,
+            draining: None,
+            limits,
+            shared,
+        }
+    }
+
+    /// One turn of the loop. False when the shard has drained and nothing is left to do.
+    pub fn turn(&mut self) -> bool {
+        let wait = self.wait();
+        self.ring.enter(wait);
+        self.post.awake();
+        self.now = self.ring.now();
+        while let Some(done) = self.ring.pop() {
+            self.on_done(done);
+        }
+        self.take_letters();
+        self.run_waiting();
+        self.run_leaving();
+        self.announce_presence();
+        self.run_timers();
+        self.take_letters();
+        self.fan_out();
+        self.flush();
+        self.feed_starved();
+        self.steer_accepts();
+        for peer in self.post.bells() {
+            self.ring.push(Op::Doorbell { peer });
+        }
+        self.publish_gauges();
+        !self.is_over()
+    }
+
+    /// How long the next entry may wait.
+    fn wait(&mut self) -> Wait {
+        if !self.dirty.is_empty() || !self.post.may_sleep() {
+            return Wait::No;
+        }
+        // What could not be done for want of room is tried again soon, not at once: others need the
+        // time to make it.
+        let blocked = !self.waiting.is_empty()
+            || !self.leaving.is_empty()
+            || !self.fanout.is_empty()
+            || !self.unfinished.is_empty()
+            || self.users.has_changes();
+        if blocked {
+            return Wait::Until(self.now + Millis(1));
+        }
+        let idle = self.now + IDLE_WAIT;
+        let tick = self.wheel.next_deadline_millis().map(|ms| Instant(ms * 1_000_000));
+        Wait::Until(tick.map_or(idle, |tick| tick.min(idle)))
+    }
+
+    fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Accepted { listener, slot, peer } => self.on_accepted(listener, slot, peer),
+            Done::AcceptEnded { listener, end } => self.on_accept_ended(listener, end),
+            Done::Received { conn, buffer, len, more } => self.on_received(conn, buffer, len, more),
+            Done::RecvEnded { conn, end } => self.on_recv_ended(conn, end),
+            Done::Sent { conn, result } => self.on_sent(conn, result),
+            Done::ShutDown { conn } => self.on_shut_down(conn),
+            Done::Closed { conn } => self.on_closed(conn),
+            Done::Rung => {}
+        }
+    }
+
+    fn on_accepted(&mut self, listener: ListenerId, slot: u32, peer: SocketAddr) {
+        self.metrics.accepted_total.add(1);
+        let id = self.conns.open(slot, listener, peer, self.ms());
+        self.receive_more(id);
+        if self.draining.is_some() {
+            self.terminate(slot);
+            return;
+        }
+        if self.is_over_capacity(peer) {
+            self.refuse_capacity(slot);
+        }
+        self.set_timer(slot);
+    }
+
+    fn is_over_capacity(&self, peer: SocketAddr) -> bool {
+        let configured = self.limits.connections.div_ceil(u32::from(self.shared.shards));
+        if self.limits.connections > 0 && self.conns.len() > configured as usize {
+            return true;
+        }
+        // The hard bound of the table is never met: there the kernel drops connections silently.
+        if self.conns.len() as u32 + self.reserve() > self.slots {
+            return true;
+        }
+        let bound = self.limits.connections_per_address;
+        bound > 0 && {
+            let same = |slot: &u32| self.conns.at(*slot).address == peer.ip();
+            self.conns.slots().filter(same).count() > bound as usize
+        }
+    }
+
+    /// Slots kept free for connections that are told 503.
+    fn reserve(&self) -> u32 {
+        (self.slots / 8).min(64)
+    }
+
+    fn on_accept_ended(&mut self, listener: ListenerId, end: AcceptEnd) {
+        self.accepting[listener.0 as usize] = Accepting::Off;
+        if end != AcceptEnd::Stopped {
+            self.metrics.refuse("accept_failed");
+        }
+    }
+
+    /// Accepts while there are slots, stops before the table is full.
+    fn steer_accepts(&mut self) {
+        let used = self.conns.len() as u32;
+        let room = self.draining.is_none() && used + self.reserve() / 2 < self.slots;
+        for at in 0..self.accepting.len() {
+            let listener = ListenerId(at as u8);
+            match (self.accepting[at], room) {
+                (Accepting::Off, true) => {
+                    self.accepting[at] = Accepting::On;
+                    self.ring.push(Op::Accept { listener });
+                }
+                (Accepting::On, false) => {
+                    self.accepting[at] = Accepting::Stopping;
+                    self.ring.push(Op::AcceptStop { listener });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn on_received(&mut self, id: ConnId, buffer: BufferId, len: u32, more: bool) {
+        // The pool is taken out while its octets are read, so that everything else can be changed.
+        let mut pool = self.receive.take().expect("only this function takes it");
+        pool.on_received(buffer);
+        if let Some(conn) = self.conns.find(id) {
+            conn.receiving = more;
+            if !more {
+                conn.receive_stopping = false;
+            }
+            self.metrics.octets_received_total.add(u64::from(len));
+            self.take_octets(id.slot, pool.bytes_mut(buffer, len));
+        }
+        pool.give_back(buffer);
+        self.ring.push(Op::GiveBack { buffer });
+        self.receive = Some(pool);
+        self.after_input(id);
+    }
+
+    fn on_recv_ended(&mut self, id: ConnId, end: RecvEnd) {
+        let Some(conn) = self.conns.find(id) else { return };
+        conn.receiving = false;
+        conn.receive_stopping = false;
+        match end {
+            RecvEnd::Stopped => {}
+            RecvEnd::Starved => {
+                self.metrics.receive_starved_total.add(1);
+                conn.starved = true;
+                self.starved.push(id);
+                return;
+            }
+            RecvEnd::Eof => {
+                conn.peer_ended = true;
+                self.on_peer_ended(id.slot);
+            }
+            RecvEnd::Failed(_) => {
+                conn.peer_ended = true;
+                self.metrics.resets_total.add(1);
+                self.reset(id.slot);
+            }
+        }
+        self.after_input(id);
+    }
+
+    /// Goes on after input or its end: receives again, or joins a connection that is being cut.
+    fn after_input(&mut self, id: ConnId) {
+        if self.conns.find(id).is_some() {
+            self.receive_more(id);
+            self.join(id.slot);
+        }
+    }
+
+    /// Arms the receive where one is wanted and none is armed.
+    pub(super) fn receive_more(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.find(id) else { return };
+        let wanted = matches!(conn.state, State::Open | State::Draining)
+            && !conn.peer_ended
+            && !conn.starved
+            && (conn.hold == Hold::No || conn.tail.is_empty());
+        if wanted && !conn.receiving {
+            conn.receiving = true;
+            self.ring.push(Op::Recv { conn: id });
+        }
+    }
+
+    /// Sockets that found no buffer are tried again: this turn has given buffers back.
+    fn feed_starved(&mut self) {
+        for id in core::mem::take(&mut self.starved) {
+            if let Some(conn) = self.conns.find(id) {
+                conn.starved = false;
+                self.receive_more(id);
+            }
+        }
+    }
+
+    fn on_sent(&mut self, id: ConnId, result: Result<u32, i32>) {
+        let Some(conn) = self.conns.find(id) else { return };
+        let taken = result.unwrap_or(0);
+        let asked = conn.outbox.in_flight();
+        let stopped = core::mem::take(&mut conn.send_stopping);
+        conn.outbox.end_send(taken, &mut self.segments);
+        self.metrics.sends_total.add(1);
+        self.metrics.octets_sent_total.add(u64::from(taken));
+        if taken > 0 {
+            conn.last_out = (self.now.millis()) as u32;
+        }
+        if stopped {
+            self.on_send_stopped(id.slot);
+        } else if taken < asked {
+            // WAITALL was not satisfied: the peer is gone.
+            self.metrics.resets_total.add(1);
+            self.reset(id.slot);
+        } else {
+            self.mark_dirty(id.slot);
+        }
+        self.join(id.slot);
+    }
+
+    /// Puts a connection into the list of outboxes to look at.
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
+        let conn = self.conns.at_mut(slot);
+        if !conn.dirty && matches!(conn.state, State::Open | State::Draining) {
+            conn.dirty = true;
+            self.dirty.push_back(slot);
+        }
+    }
+
+    /// Begins sends, at most `send-chunk` of them, so that a large fan-out does not blind the loop.
+    fn flush(&mut self) {
+        let mut sends = 0;
+        while sends < self.limits.send_chunk {
+            let Some(slot) = self.dirty.pop_front() else { break };
+            let conn = self.conns.at_mut(slot);
+            conn.dirty = false;
+            if !matches!(conn.state, State::Open | State::Draining) {
+                continue;
+            }
+            if conn.outbox.is_sending() {
+                if conn.state == State::Open && conn.outbox.waiting() > self.limits.send_buffer {
+                    self.too_slow(slot);
+                }
+                continue;
+            }
+            if conn.outbox.is_empty() {
+                self.on_flushed(slot);
+                continue;
+            }
+            self.gather(slot);
+            let now = self.ms();
+            let conn = self.conns.at_mut(slot);
+            let range = conn.outbox.begin_send(self.limits.send_bytes);
+            let range = range.expect("it is not empty");
+            (conn.last_out, conn.send_since) = (now, now);
+            let id = self.conns.id(slot);
+            self.ring.push(Op::Send { conn: id, range });
+            self.set_timer(slot);
+            sends += 1;
+        }
+    }
+
+    /// Copies several small runs into one, which is cheaper than a send for each.
+    fn gather(&mut self, slot: u32) {
+        let outbox = &self.conns.at(slot).outbox;
+        let Some((count, octets)) = outbox.small_pieces(GATHER_MAX.min(self.segments.size()))
+        else {
+            return;
+        };
+        if !self.segments.has_room(Log::Private, octets as usize) {
+            return;
+        }
+        let mut scratch = core::mem::take(&mut self.gathered);
+        scratch.clear();
+        for piece in &self.conns.at(slot).outbox.pieces()[..count] {
+            scratch.extend_from_slice(self.segments.octets(piece.range));
+        }
+        if let Ok(pieces) = self.segments.append(Log::Private, &scratch) {
+            let outbox = &mut self.conns.at_mut(slot).outbox;
+            outbox.replace_front(count, pieces[0], &mut self.segments);
+        }
+        self.gathered = scratch;
+    }
+
+    /// Queues octets for one connection alone. Whole frames only.
+    pub(super) fn send_private(&mut self, slot: u32, octets: &[u8]) {
+        let framed = self.conns.at(slot).is_websocket();
+        let Ok(pieces) = self.segments.append(Log::Private, octets) else {
+            // The pool is at its bound: whoever cannot be answered is let go, and room is made.
+            self.metrics.segment_shortages_total.add(1);
+            self.make_room();
+            self.reset(slot);
+            return;
+        };
+        for piece in pieces {
+            // An HTTP answer has no frame borders: it never merges with what follows.
+            let continued = piece.continued || !framed;
+            let piece = crate::mem::segment::Piece { continued, ..piece };
+            self.conns.at_mut(slot).outbox.push(piece, &mut self.segments);
+        }
+        self.mark_dirty(slot);
+    }
+
+    /// The clock in milliseconds, as connections keep it: it wraps, so only differences count.
+    pub(super) fn ms(&self) -> u32 {
+        self.now.millis() as u32
+    }
+
+    /// The next number of a message that this shard sequences.
+    pub(super) fn next_number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers * NUMBER_STEP + u64::from(self.me.0)
+    }
+
+    /// A number that nobody outside can guess the next of from one alone; no secret.
+    pub(super) fn random(&mut self) -> u64 {
+        // SplitMix64.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// The control thread's place in the mailboxes.
+    pub(super) fn control(&self) -> PeerId {
+        PeerId(self.shared.shards)
+    }
+
+    fn publish_gauges(&mut self) {
+        let metrics = &self.metrics;
+        metrics.turns_total.add(1);
+        metrics.connections.set(self.conns.len() as u64);
+        metrics.segments_free.set(self.segments.free_count() as u64);
+        metrics.held_octets.set(self.held as u64);
+        metrics.subscription_groups.set(self.index.len() as u64);
+    }
+
+    fn is_over(&self) -> bool {
+        let Some(deadline) = self.draining else { return false };
+        let gone = self.conns.is_empty() && self.leaving.is_empty();
+        gone && self.accepting.iter().all(|a| *a == Accepting::Off) || self.now >= deadline
+    }
+
+    /// Asks for the kernel's ring, for whoever looks at it from outside.
+    pub fn ring(&mut self) -> &mut R {
+        &mut self.ring
+    }
+}
+
+/// Up to here copying several runs into one beats a send for each.
+const GATHER_MAX: u32 = 16 * 1024;

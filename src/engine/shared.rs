@@ -1,0 +1,155 @@
+#![forbid(unsafe_code)]
+//! What all shards know alike and never change: the configuration, made ready for use.
+//!
+//! A reload makes a new one and sends it to every shard.
+
+use crate::broker::application::{Answer, Application, Applications};
+use crate::broker::destination::Names;
+use crate::broker::rule::{Action, Rule, Rules, Who};
+use crate::config::{self, Config};
+use crate::http::origin::Pattern;
+use crate::ids::ShardId;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use core::hash::BuildHasher;
+
+/// One `[[endpoint]]`, ready.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// The endpoint as configured.
+    pub config: config::Endpoint,
+    /// Its compiled origins.
+    pub origins: Vec<Pattern>,
+}
+
+/// The configuration, ready for use.
+#[derive(Debug)]
+pub struct Shared {
+    /// The configuration itself.
+    pub config: Config,
+    /// Its bounds.
+    pub limits: Limits,
+    /// Endpoints, in order.
+    pub endpoints: Vec<Endpoint>,
+    /// Prefixes.
+    pub names: Names,
+    /// Who may do what.
+    pub rules: Rules,
+    /// Whether a rule can keep a destination from a pattern's subscriber.
+    pub rules_restrict_patterns: bool,
+    /// Application destinations.
+    pub applications: Applications,
+    /// Letters that one frame may produce towards one peer, at most.
+    pub letters_of_a_frame: usize,
+    /// Count of shards.
+    pub shards: u8,
+    /// Key of the map from names to homes; the same on all shards, unknown to clients.
+    pub home_seed: u64,
+    /// Token of this boot, the first part of every message-id.
+    pub boot: String,
+    /// The numbers of all shards.
+    pub metrics: Metrics,
+}
+
+impl Shared {
+    /// Makes a configuration ready. `home_seed` and `boot` stay the same over reloads.
+    pub fn new(config: Config, shards: u8, home_seed: u64, boot: &str, metrics: Metrics) -> Shared {
+        assert!(shards > 0, "somebody has to do it");
+        let separator = char::from(config.broker.separator);
+        let names = Names {
+            broker: config.broker.prefixes.clone(),
+            application: config.broker.application_prefixes.clone(),
+            user: config.broker.user_prefix.clone(),
+            separator,
+        };
+        let rules = Rules::new(config.allow.iter().map(rule).collect());
+        let endpoints = config.endpoints.iter().map(endpoint).collect();
+        let list: Vec<Application> = config.applications.iter().map(application).collect();
+        let most = list.iter().map(|app| app.to.len() + usize::from(app.to_user.is_some()) + 1);
+        Shared {
+            letters_of_a_frame: most.max().unwrap_or(1).max(1),
+            rules_restrict_patterns: rules.restrict_subscribers(),
+            limits: config.limits.clone(),
+            endpoints,
+            names,
+            rules,
+            applications: Applications::new(list, separator),
+            shards,
+            home_seed,
+            boot: boot.to_owned(),
+            metrics,
+            config,
+        }
+    }
+
+    /// The home of a broker destination. One shard sequences all of them, which is what keeps a
+    /// sender's order across destinations.
+    pub fn home_of_destination(&self, _destination: &str) -> ShardId {
+        ShardId(0)
+    }
+
+    /// The home of a user, and of anything else that is found by its name.
+    pub fn home_of_name(&self, name: &str) -> ShardId {
+        let hash = foldhash::fast::FixedState::with_seed(self.home_seed).hash_one(name);
+        ShardId(((u128::from(hash) * u128::from(self.shards)) >> 64) as u8)
+    }
+
+    /// A keyed fingerprint of a callback's id: equal ids have equal ones, and no client can make two
+    /// different ids meet.
+    pub fn fingerprint(&self, callback: usize, id: &str) -> u128 {
+        let half = |salt: u64| {
+            let state = foldhash::quality::FixedState::with_seed(self.home_seed ^ salt);
+            u128::from(state.hash_one((callback, id)))
+        };
+        half(0x5bd1_e995) << 64 | half(0x9e37_79b9)
+    }
+
+    /// The home of a fingerprint.
+    pub fn home_of_fingerprint(&self, key: u128) -> ShardId {
+        ShardId(((key >> 64) as u64 % u64::from(self.shards)) as u8)
+    }
+}
+
+fn endpoint(config: &config::Endpoint) -> Endpoint {
+    let origins =
+        config.allowed_origins.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
+    Endpoint { config: config.clone(), origins }
+}
+
+fn rule(allow: &config::Allow) -> Rule {
+    Rule {
+        action: match allow.action {
+            config::Action::Send => Action::Send,
+            config::Action::Subscribe => Action::Subscribe,
+        },
+        destination: allow.destination.clone(),
+        users: match &allow.users {
+            config::Users::Everyone => Who::All,
+            config::Users::Authenticated => Who::Authenticated,
+            config::Users::Named(list) => Who::Users(list.clone()),
+        },
+    }
+}
+
+fn application(config: &config::Application) -> Application {
+    let (to_user, to) = match &config.to {
+        config::ReplyTo::User(destination) => (Some(destination.clone()), Vec::new()),
+        config::ReplyTo::Destinations(list) => (None, list.clone()),
+        // Spring's default: /topic and the destination.
+        config::ReplyTo::Default => (None, vec![format!("/topic{}", config.destination)]),
+    };
+    Application {
+        destination: config.destination.clone(),
+        answer: match &config.answer {
+            config::Answer::Reply(reply) => {
+                Answer::Reply { body: reply.body.clone(), json: reply.json }
+            }
+            config::Answer::Hook(url) => Answer::Hook(Some(url.clone())),
+            config::Answer::Forward(destination) => Answer::Forward(destination.clone()),
+            config::Answer::Unset => Answer::Hook(None),
+        },
+        to_user,
+        to,
+        broadcast: config.broadcast,
+    }
+}

@@ -1,0 +1,554 @@
+#![forbid(unsafe_code)]
+//! STOMP sessions: frames in, publishes and subscription changes out.
+//!
+//! A frame is only decoded when there is room for everything that it could produce; else the
+//! connection is on hold. Receipts are given in frame order, when the home has answered.
+
+use super::conn::{Hold, Proto, State};
+use super::mailbox::{Asker, Lane, Letter};
+use super::session::{Phase, SubscriptionState};
+use super::shard::Shard;
+use crate::broker::destination::{Target, decode_user};
+use crate::broker::message::Message;
+use crate::config::UnknownDestination;
+use crate::identity::{self, Identity};
+use crate::ids::ShardId;
+use crate::ring::Ring;
+use crate::stomp::{self, Command, Decoder, ErrorFrame, Frame, Header, Step, Version};
+use crate::ws::Opcode;
+use std::sync::Arc;
+
+/// Headers of one frame that are ever looked at (limit `stomp-headers` is not above it).
+const HEADERS: usize = 128;
+
+/// What this server calls itself in CONNECTED.
+const SERVER: &[u8] = concat!("ringpush/", env!("CARGO_PKG_VERSION")).as_bytes();
+
+/// Why a frame ends its session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Problem<'a> {
+    /// Short text of the `message` header.
+    pub message: &'a str,
+    /// What to do about it, for the body.
+    pub body: &'a str,
+    /// Close code.
+    pub code: u16,
+    /// Word in metrics.
+    pub label: &'static str,
+}
+
+impl<R: Ring> Shard<R> {
+    /// A piece of a message on a STOMP connection.
+    pub(super) fn stomp_piece(&mut self, slot: u32, _: Opcode, payload: &mut [u8], last: bool) {
+        let Proto::Stomp(state) = &mut self.conns.at_mut(slot).proto else { return };
+        if !state.sockjs {
+            let session = state.session;
+            return self.feed(slot, session, payload);
+        }
+        // SockJS: the message is a JSON array, whole before it can be read.
+        if !last {
+            return state.message.extend(payload);
+        }
+        let mut whole = state.message.take();
+        let text: &mut [u8] = match &mut whole {
+            Some(whole) => {
+                whole.extend_from_slice(payload);
+                whole
+            }
+            None => payload,
+        };
+        self.sockjs_message(slot, text);
+    }
+
+    fn sockjs_message(&mut self, slot: u32, text: &mut [u8]) {
+        let mut messages = core::mem::take(&mut self.sockjs_messages);
+        let decoded = match core::str::from_utf8(text) {
+            Ok(text) => crate::sockjs::decode(text, &mut messages).is_ok(),
+            // A binary message; SockJS has only text.
+            Err(_) => false,
+        };
+        if decoded {
+            for message in messages.iter() {
+                let Proto::Stomp(state) = &self.conns.at(slot).proto else { break };
+                if self.conns.at(slot).state != State::Open {
+                    break;
+                }
+                let session = state.session;
+                let mut octets = core::mem::take(&mut self.scratch);
+                octets.clear();
+                octets.extend_from_slice(message.as_bytes());
+                self.feed(slot, session, &mut octets);
+                self.scratch = octets;
+            }
+        } else {
+            self.metrics.refuse("sockjs_broken_json");
+            self.drain(slot, &[], 3000, "Broken framing.");
+        }
+        self.sockjs_messages = messages;
+    }
+
+    /// Octets of the stream of frames.
+    fn feed(&mut self, slot: u32, session: u32, octets: &mut [u8]) {
+        let partial = &mut self.sessions.at_mut(session).partial;
+        let held = self.conns.at(slot).hold != Hold::No;
+        match partial.take() {
+            None if !held => {
+                let used = self.run_frames(slot, session, octets);
+                if self.conns.at(slot).state == State::Open {
+                    self.sessions.at_mut(session).partial.extend(&octets[used..]);
+                }
+            }
+            None => partial.extend(octets),
+            Some(mut kept) => {
+                kept.extend_from_slice(octets);
+                let used = if held { 0 } else { self.run_frames(slot, session, &mut kept) };
+                if self.conns.at(slot).state == State::Open {
+                    self.sessions.at_mut(session).partial.put_back(kept, used);
+                }
+            }
+        }
+    }
+
+    /// Goes on with frames that were kept while the connection was on hold.
+    pub(super) fn continue_session(&mut self, slot: u32) {
+        let Proto::Stomp(state) = &self.conns.at(slot).proto else { return };
+        let session = state.session;
+        if self.conns.at(slot).state != State::Open {
+            return;
+        }
+        self.run_deferred(slot, session);
+        if self.conns.at(slot).state == State::Open && self.conns.at(slot).hold == Hold::No {
+            self.feed(slot, session, &mut []);
+        }
+    }
+
+    /// Whether every lane and pool has room for what any one frame or request step may produce.
+    pub(super) fn has_room_for_frame(&mut self) -> bool {
+        let most = self.shared.letters_of_a_frame;
+        self.post.room_everywhere(self.shared.shards as usize, Lane::Request) >= most
+            && self.blocks.has_room_for(most)
+    }
+
+    /// Decodes and handles frames until the input ends or the connection is on hold. Says how many
+    /// octets it used.
+    fn run_frames(&mut self, slot: u32, session: u32, octets: &mut [u8]) -> usize {
+        let mut headers = [Header::default(); HEADERS];
+        let headers_max = (self.limits.stomp_headers as usize).min(HEADERS);
+        let mut used = 0;
+        while used < octets.len() {
+            let state = self.sessions.at(session);
+            if state.receipts.2 >= self.limits.receipts || state.deferred.is_some() {
+                self.hold_for_answer(slot);
+                return used;
+            }
+            if state.disconnecting {
+                // STOMP 1.2 §DISCONNECT: what comes after it is ignored.
+                return octets.len();
+            }
+            if !self.has_room_for_frame() {
+                self.hold_for_room(slot);
+                return used;
+            }
+            let state = self.sessions.at(session);
+            let live = state.phase == Phase::Live;
+            let (version, frame_max) = if live {
+                (Some(state.look.version), self.limits.stomp_frame)
+            } else {
+                (None, self.limits.stomp_first_frame.min(self.limits.stomp_frame))
+            };
+            let mut decoder = state.decoder;
+            let rest = &mut octets[used..];
+            let step = decoder.next(rest, &mut headers[..headers_max], version, frame_max);
+            match step {
+                Ok(Step::NeedMore) => {
+                    self.sessions.at_mut(session).decoder = decoder;
+                    return used;
+                }
+                Ok(Step::Eol { consumed }) => used += consumed,
+                Ok(Step::Frame { consumed, frame }) => {
+                    self.metrics.frames_received_total.add(1);
+                    self.sessions.at_mut(session).sequence += 1;
+                    self.on_frame(slot, session, &frame);
+                    used += consumed;
+                }
+                Err(error) => {
+                    let receipt = Decoder::faulty_receipt(&octets[used..]).map(<[u8]>::to_vec);
+                    let problem = Problem {
+                        message: error.text(),
+                        body: "The frame could not be read; the connection ends.",
+                        code: error.close_code(),
+                        label: error.label(),
+                    };
+                    self.refuse_frame(slot, session, problem, receipt.as_deref());
+                    return used;
+                }
+            }
+            self.sessions_decoder_reset(slot, session);
+            if self.conns.at(slot).state != State::Open {
+                return used;
+            }
+        }
+        used
+    }
+
+    /// The decoder starts anew behind each frame.
+    fn sessions_decoder_reset(&mut self, slot: u32, session: u32) {
+        if self.conns.at(slot).state == State::Open {
+            self.sessions.at_mut(session).decoder = Decoder::new();
+        }
+    }
+
+    fn on_frame(&mut self, slot: u32, session: u32, frame: &Frame<'_, '_>) {
+        let connecting = self.sessions.at(session).phase == Phase::Connecting;
+        let handled = match (connecting, frame.command()) {
+            (true, Command::Connect | Command::Stomp) => self.on_connect(slot, session, frame),
+            (true, _) => Err(Problem {
+                message: "not connected",
+                body: "The first frame of a session is CONNECT or STOMP.",
+                code: 1002,
+                label: "stomp_not_connected",
+            }),
+            (false, Command::Connect | Command::Stomp) => Err(Problem {
+                message: "connected already",
+                body: "A session has one CONNECT.",
+                code: 1002,
+                label: "stomp_connected_twice",
+            }),
+            (false, Command::Send) => self.on_send(slot, session, frame),
+            (false, Command::Subscribe) => self.on_subscribe(slot, session, frame),
+            (false, Command::Unsubscribe) => self.on_unsubscribe(slot, session, frame),
+            (false, Command::Disconnect) => {
+                self.sessions.at_mut(session).disconnecting = true;
+                self.receipt(session, frame, 0, None);
+                self.give_receipts(session);
+                Ok(())
+            }
+            (false, Command::Ack | Command::Nack) => {
+                // Nothing is redelivered yet, so a settled message is settled.
+                self.receipt(session, frame, 0, None);
+                Ok(())
+            }
+            (false, Command::Begin | Command::Commit | Command::Abort) => Err(NO_TRANSACTIONS),
+        };
+        if let Err(problem) = handled {
+            self.refuse_frame(slot, session, problem, frame.header(b"receipt"));
+        }
+    }
+
+    fn on_connect(&mut self, slot: u32, session: u32, frame: &Frame<'_, '_>) -> Handled {
+        let Some(version) = stomp::negotiate(frame.header(b"accept-version")) else {
+            return Err(Problem {
+                message: VERSIONS,
+                body: "Supported protocol versions are 1.0, 1.1 and 1.2.",
+                code: 1002,
+                label: "stomp_version",
+            });
+        };
+        let client = match frame.header(b"heart-beat").map(stomp::heartbeat::parse) {
+            _ if version == Version::V1_0 => (0, 0),
+            None => (0, 0),
+            Some(Ok(pair)) => pair,
+            Some(Err(error)) => {
+                let body = "heart-beat is two non-negative numbers of milliseconds: 10000,10000.";
+                return Err(Problem {
+                    message: error.text(),
+                    body,
+                    code: 1002,
+                    label: error.label(),
+                });
+            }
+        };
+        if self.sessions.at(session).user.is_none() {
+            self.identify_by_connect(session, frame)?;
+        }
+        let offered = self.shared.config.broker.heartbeat;
+        let offered = (offered[0].0, offered[1].0);
+        let state = self.sessions.at_mut(session);
+        state.phase = Phase::Live;
+        state.look.version = version;
+        state.beat = stomp::heartbeat::negotiate(client, offered);
+        let user = state.user.clone();
+        let id = self.sessions.id(session);
+        self.metrics.sessions.set(self.metrics.sessions.value() + 1);
+        let name = id.to_string();
+        let connected = stomp::Connected {
+            version,
+            heart_beat: offered,
+            session: name.as_bytes(),
+            server: SERVER,
+            user_name: user.as_deref().map(str::as_bytes),
+        };
+        self.reply(slot, connected.len(), |out| connected.write(out));
+        if let Some(user) = user {
+            let home = self.shared.home_of_name(&user);
+            self.sessions.link_user(session, user.clone());
+            self.sessions.at_mut(session).joined = true;
+            self.post.send(home.into(), Letter::Join { user, session: id });
+        }
+        self.set_timer(slot);
+        Ok(())
+    }
+
+    /// CONNECT may carry the token that the handshake had no place for.
+    fn identify_by_connect(&mut self, session: u32, frame: &Frame<'_, '_>) -> Handled {
+        let now = self.ring.wall_millis() / 1000;
+        let auth = &self.shared.config.auth;
+        let (passcode, header) = (frame.header(b"passcode"), frame.header(b"Authorization"));
+        match identity::user_of_connect(auth, passcode, header, now) {
+            Identity::User(name) => self.sessions.at_mut(session).user = Some(Arc::from(name)),
+            Identity::Anonymous | Identity::Deferred => {}
+            Identity::Refused(refusal) => {
+                return Err(Problem {
+                    message: refusal.label(),
+                    body: "The session is not authenticated.",
+                    code: refusal.close_code(),
+                    label: refusal.label(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn on_send(&mut self, slot: u32, session: u32, frame: &Frame<'_, '_>) -> Handled {
+        let destination = required(frame, b"destination")?;
+        if frame.header(b"transaction").is_some() {
+            return Err(NO_TRANSACTIONS);
+        }
+        let shared = self.shared.clone();
+        let user = self.sessions.at(session).user.clone();
+        let target = shared.names.target(destination);
+        if target == Target::Unknown {
+            return self.unknown_destination(session, frame);
+        }
+        if !shared.rules.may_send(&shared.names, destination, user.as_deref()) {
+            return Err(NOT_PERMITTED);
+        }
+        match target {
+            Target::Broker => {
+                let message = self.blocks.make(|m| fill(m, None, destination, destination, frame));
+                let message = message.expect("there is room for a frame");
+                let home = shared.home_of_destination(destination);
+                let asker = self.receipt(session, frame, 1, Some(home));
+                self.post.send(home.into(), Letter::Publish { message, asker });
+            }
+            Target::User { user: whose, destination } => {
+                let whose = decode_user(whose);
+                let shown = format!("{}{destination}", shared.names.user);
+                let own = user.as_deref() == Some(whose.as_str());
+                let fill = |m: &mut Message| fill(m, Some(&whose), destination, &shown, frame);
+                let message = self.blocks.make(fill).expect("there is room for a frame");
+                if own {
+                    // Spring's rule: what a user sends to himself comes back to that window only.
+                    let number = self.next_number();
+                    self.deliver_to_session(session, &message, number);
+                    self.receipt(session, frame, 0, None);
+                } else {
+                    let home = shared.home_of_name(&whose);
+                    let asker = self.receipt(session, frame, 1, Some(home));
+                    self.post.send(home.into(), Letter::PublishUser { message, only: None, asker });
+                }
+            }
+            Target::Application(rest) => match shared.applications.find(rest) {
+                Some(application) => self.ask_application(slot, session, frame, application, rest),
+                None => return self.unknown_destination(session, frame),
+            },
+            Target::Unknown => {}
+        }
+        Ok(())
+    }
+
+    /// A frame to nobody: an ERROR, or Spring's silence.
+    pub(super) fn unknown_destination(&mut self, session: u32, frame: &Frame<'_, '_>) -> Handled {
+        match self.shared.config.broker.unknown_destination {
+            UnknownDestination::Error => Err(UNKNOWN_DESTINATION),
+            UnknownDestination::Ignore => {
+                self.receipt(session, frame, 0, None);
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes the receipt that a frame asks for; it is given when `answers` have come from `home`, and
+    /// never before those of earlier frames.
+    pub(super) fn receipt(
+        &mut self,
+        session: u32,
+        frame: &Frame<'_, '_>,
+        answers: u32,
+        home: Option<ShardId>,
+    ) -> Asker {
+        let Some(id) = frame.header(b"receipt") else { return Asker::None };
+        self.receipt_of(session, id, self.sessions.at(session).sequence, answers, home)
+    }
+
+    /// The same for a receipt whose frame is gone.
+    pub(super) fn receipt_of(
+        &mut self,
+        session: u32,
+        id: &[u8],
+        sequence: u32,
+        answers: u32,
+        home: Option<ShardId>,
+    ) -> Asker {
+        self.sessions.push_receipt(session, id, sequence, answers);
+        self.sessions.at_mut(session).receipts_home = home;
+        if answers == 0 {
+            self.give_receipts(session);
+        }
+        Asker::Frame(self.sessions.id(session), sequence)
+    }
+
+    /// Gives the receipts whose turn has come.
+    pub(super) fn give_receipts(&mut self, session: u32) {
+        let slot = self.sessions.at(session).slot;
+        if self.sessions.at(session).phase != Phase::Live {
+            return;
+        }
+        let full = self.sessions.at(session).receipts.2 >= self.limits.receipts;
+        while let Some(receipt) = self.sessions.pop_receipt(session) {
+            let frame = stomp::Receipt { receipt_id: &receipt.id };
+            let version = self.sessions.at(session).look.version;
+            self.reply(slot, frame.len(version), |out| frame.write(version, out));
+            if self.sessions.at(session).phase != Phase::Live {
+                return;
+            }
+        }
+        let state = self.sessions.at(session);
+        if state.receipts.2 == 0 && state.disconnecting {
+            self.drain(slot, &[], 1000, "");
+        } else if full || state.receipts.2 == 0 && state.deferred.is_some() {
+            let id = self.conns.id(slot);
+            self.answered.push_back(id);
+        }
+    }
+
+    /// Sends a frame to one session.
+    pub(super) fn reply(&mut self, slot: u32, len: usize, write: impl FnOnce(&mut [u8]) -> usize) {
+        let form = self.form_of(slot);
+        let mut encoder = core::mem::take(&mut self.encoder);
+        encoder.clear();
+        encoder.stomp(form, true, len, write);
+        self.send_private(slot, encoder.octets());
+        self.encoder = encoder;
+    }
+
+    /// Answers a frame with ERROR and ends the connection.
+    pub(super) fn refuse_frame(
+        &mut self,
+        slot: u32,
+        session: u32,
+        problem: Problem<'_>,
+        receipt: Option<&[u8]>,
+    ) {
+        self.metrics.refuse(problem.label);
+        self.metrics.errors_sent_total.add(1);
+        let version = self.sessions.at(session).look.version;
+        let frame = ErrorFrame {
+            message: problem.message,
+            receipt_id: receipt,
+            version_list: problem.message == VERSIONS,
+            body: problem.body,
+        };
+        let form = self.form_of(slot);
+        let mut encoder = super::encode::Encoder::default();
+        encoder.stomp(form, true, frame.len(version), |out| frame.write(version, out));
+        self.drain(slot, encoder.octets(), problem.code, problem.message);
+    }
+
+    /// The message of a block, for those subscriptions of one session that hear it.
+    pub(super) fn deliver_to_session(&mut self, session: u32, message: &Message, number: u64) {
+        let separator = self.shared.names.separator;
+        let shared = self.shared.clone();
+        let id = super::encode::MessageId::new(&shared.boot, number);
+        for at in 0..self.sessions.at(session).subscriptions.len() {
+            let state = self.sessions.at(session);
+            if state.phase != Phase::Live {
+                return;
+            }
+            let subscription = state.subscriptions[at];
+            let hears = subscription.of_user
+                && subscription.state == SubscriptionState::Active
+                && crate::broker::pattern::matches(
+                    self.index.text(subscription.destination),
+                    message.destination(),
+                    separator,
+                );
+            if !hears {
+                continue;
+            }
+            let (slot, look) = (state.slot, state.look);
+            let name = self.index.text(subscription.id).clone();
+            let mut encoder = core::mem::take(&mut self.encoder);
+            encoder.clear();
+            encoder.message(look, message, &id, &name);
+            self.send_private(slot, encoder.octets());
+            self.encoder = encoder;
+            self.metrics.delivered_total.add(1);
+        }
+    }
+}
+
+/// Whether a frame was handled, or why its session ends.
+pub(super) type Handled = Result<(), Problem<'static>>;
+
+/// Text of the refusal that lists the versions.
+const VERSIONS: &str = "version not supported";
+
+/// No rule lets this user do it.
+pub(super) const NOT_PERMITTED: Problem<'static> = Problem {
+    message: "not permitted",
+    body: "No rule allows this user to use this destination.",
+    code: 1008,
+    label: "not_permitted",
+};
+
+const UNKNOWN_DESTINATION: Problem<'static> = Problem {
+    message: "unknown destination",
+    body: "The destination begins with none of the configured prefixes.",
+    code: 1002,
+    label: "unknown_destination",
+};
+
+const NO_TRANSACTIONS: Problem<'static> = Problem {
+    message: "transactions are not supported yet",
+    body: "Send the frame without a transaction.",
+    code: 1002,
+    label: "transactions",
+};
+
+/// A header that its command cannot be without.
+pub(super) fn required<'a>(
+    frame: &Frame<'a, '_>,
+    name: &[u8],
+) -> Result<&'a str, Problem<'static>> {
+    let value = frame.header(name).and_then(|value| core::str::from_utf8(value).ok());
+    value.filter(|value| !value.is_empty()).ok_or(Problem {
+        message: "missing header",
+        body: "SEND needs destination, SUBSCRIBE destination and id, UNSUBSCRIBE id.",
+        code: 1002,
+        label: "missing_header",
+    })
+}
+
+/// Copies a frame into a message block: the sender's headers in their order, but for those that are
+/// about the sending only, with the destination as its receivers know it.
+fn fill(
+    message: &mut Message,
+    user: Option<&str>,
+    destination: &str,
+    shown: &str,
+    frame: &Frame<'_, '_>,
+) {
+    message.begin(user, destination);
+    let mut seen = false;
+    for (name, value) in frame.headers() {
+        if name == b"destination" {
+            let value = if seen { value } else { shown.as_bytes() };
+            message.header(name, value);
+            seen = true;
+        } else if stomp::is_forwarded(name) {
+            message.header(name, value);
+        }
+    }
+    message.finish(frame.body());
+}

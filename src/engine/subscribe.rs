@@ -1,0 +1,360 @@
+#![forbid(unsafe_code)]
+//! Subscriptions of sessions: asked for here, begun and ended where their home says so.
+
+use super::mailbox::Letter;
+use super::session::{Deferred, NONE, Phase, Subscription, SubscriptionState};
+use super::shard::Shard;
+use super::stomp::{Handled, NOT_PERMITTED, Problem, required};
+use crate::ids::{SessionId, ShardId};
+use crate::mem::intern::Sym;
+use crate::ring::Ring;
+use crate::stomp::{Frame, Version};
+
+/// Set in the number under which a receipt waits for the end of a subscription, so that it is told
+/// apart from the one that waits for its beginning.
+const END: u32 = 1 << 31;
+
+impl<R: Ring> Shard<R> {
+    pub(super) fn on_subscribe(&mut self, _: u32, session: u32, frame: &Frame<'_, '_>) -> Handled {
+        let destination = required(frame, b"destination")?;
+        let id = match (frame.header(b"id"), self.sessions.at(session).look.version) {
+            // STOMP 1.0 §SUBSCRIBE: the id is optional; MESSAGE then names no subscription.
+            (None, Version::V1_0) => "",
+            _ => required(frame, b"id")?,
+        };
+        let shared = self.shared.clone();
+        let own = shared.names.own(destination);
+        if own.is_none() && !shared.names.is_broker(destination) {
+            return self.unknown_destination(session, frame);
+        }
+        let user = self.sessions.at(session).user.clone();
+        if !shared.rules.may_subscribe(&shared.names, destination, user.as_deref()) {
+            return Err(NOT_PERMITTED);
+        }
+        let known = self.index.names().find(id);
+        if known.is_some_and(|id| self.sessions.at(session).by_id(id).is_some()) {
+            // The first one stays.
+            self.receipt(session, frame, 0, None);
+            return Ok(());
+        }
+        if self.sessions.at(session).subscriptions.len() >= self.limits.subscriptions as usize {
+            return Err(TOO_MANY);
+        }
+        let home = self.home_of_subscription(session, destination);
+        let state = self.sessions.at_mut(session);
+        if let Some(receipt) = frame.header(b"receipt")
+            && state.receipts.2 > 0
+            && state.receipts_home != home
+        {
+            // Its RECEIPT may not overtake those that another home still owes, and its first MESSAGE
+            // not its RECEIPT: it waits, and the connection with it.
+            state.deferred = Some(Box::new(Deferred {
+                id: id.to_owned(),
+                destination: destination.to_owned(),
+                receipt: receipt.to_vec(),
+                sequence: state.sequence,
+            }));
+            return Ok(());
+        }
+        let sequence = self.sessions.at(session).sequence;
+        self.subscribe(session, id, destination, frame.header(b"receipt"), sequence);
+        Ok(())
+    }
+
+    /// A SUBSCRIBE that waited goes on when no receipt is owed any more.
+    pub(super) fn run_deferred(&mut self, slot: u32, session: u32) {
+        let state = self.sessions.at_mut(session);
+        if state.deferred.is_none() {
+            return;
+        }
+        if state.receipts.2 > 0 {
+            return self.hold_for_answer(slot);
+        }
+        if !self.has_room_for_frame() {
+            return self.hold_for_room(slot);
+        }
+        if let Some(deferred) = self.sessions.at_mut(session).deferred.take() {
+            let Deferred { id, destination, receipt, sequence } = *deferred;
+            self.subscribe(session, &id, &destination, Some(&receipt), sequence);
+        }
+    }
+
+    /// The home that a subscription belongs to; None if the session's shard alone knows of it.
+    fn home_of_subscription(&self, session: u32, destination: &str) -> Option<ShardId> {
+        if self.shared.names.own(destination).is_none() {
+            return Some(self.shared.home_of_destination(destination));
+        }
+        let user = self.sessions.at(session).user.as_ref()?;
+        Some(self.shared.home_of_name(user))
+    }
+
+    fn subscribe(
+        &mut self,
+        session: u32,
+        id: &str,
+        destination: &str,
+        receipt: Option<&[u8]>,
+        key: u32,
+    ) {
+        let home = self.home_of_subscription(session, destination);
+        let own = self.shared.names.own(destination).map(str::to_owned);
+        let of_user = own.is_some();
+        let name = self.index.names().intern(own.as_deref().unwrap_or(destination));
+        let id = self.index.names().intern(id);
+        let state = SubscriptionState::Beginning;
+        let subscription =
+            Subscription { id, destination: name, key, group: NONE, position: 0, state, of_user };
+        self.sessions.at_mut(session).subscriptions.push(subscription);
+        let answers = u32::from(home.is_some());
+        if let Some(receipt) = receipt {
+            // A local one is begun before its receipt is given, which changes nothing: nothing can
+            // come in between.
+            self.receipt_of(session, receipt, key, answers, home);
+        }
+        let Some(home) = home else {
+            let at = self.sessions.at(session).by_key(key).expect("just pushed");
+            self.sessions.at_mut(session).subscriptions[at].state = SubscriptionState::Active;
+            return;
+        };
+        let destination = self.index.text(name).clone();
+        let session_id = self.sessions.id(session);
+        let user = self.sessions.at(session).user.clone();
+        let letter = match user {
+            Some(user) if of_user => {
+                Letter::SubscribeUser { user, destination, session: session_id, key }
+            }
+            _ => Letter::Subscribe { destination, session: session_id, key },
+        };
+        self.post.send(home.into(), letter);
+    }
+
+    pub(super) fn on_unsubscribe(
+        &mut self,
+        _: u32,
+        session: u32,
+        frame: &Frame<'_, '_>,
+    ) -> Handled {
+        let version = self.sessions.at(session).look.version;
+        let at = match frame.header(b"id") {
+            // STOMP 1.0 §UNSUBSCRIBE: by destination if the subscription had no id.
+            None if version == Version::V1_0 => {
+                let destination = required(frame, b"destination")?;
+                let plain = self.shared.names.own(destination).unwrap_or(destination).to_owned();
+                let name = self.index.names().find(&plain);
+                self.sessions.at(session).subscriptions.iter().position(|s| {
+                    Some(s.destination) == name && s.state != SubscriptionState::Ending
+                })
+            }
+            _ => {
+                let id = self.index.names().find(required(frame, b"id")?);
+                id.and_then(|id| self.sessions.at(session).by_id(id))
+            }
+        };
+        let Some(at) = at else {
+            self.receipt(session, frame, 0, None);
+            return Ok(());
+        };
+        let subscription = self.sessions.at(session).subscriptions[at];
+        let session_id = self.sessions.id(session);
+        let key = subscription.key;
+        let destination = self.index.text(subscription.destination).clone();
+        let user = self.sessions.at(session).user.clone();
+        let (home, letter) = match user {
+            None if subscription.of_user => {
+                self.receipt(session, frame, 0, None);
+                self.forget_subscription(session, at);
+                return Ok(());
+            }
+            Some(user) if subscription.of_user => (
+                self.shared.home_of_name(&user),
+                Letter::UnsubscribeUser { user, destination, session: session_id, key },
+            ),
+            _ => (
+                self.shared.home_of_destination(&destination),
+                Letter::Unsubscribe { destination, session: session_id, key: Some(key) },
+            ),
+        };
+        self.sessions.at_mut(session).subscriptions[at].state = SubscriptionState::Ending;
+        if let Some(receipt) = frame.header(b"receipt") {
+            self.receipt_of(session, receipt, key | END, 1, Some(home));
+        }
+        self.post.send(home.into(), letter);
+        Ok(())
+    }
+
+    /// A home says that a subscription holds from here on.
+    pub(super) fn on_begun(&mut self, id: SessionId, key: u32, refused: bool) {
+        let Some(session) = self.sessions.find(id) else { return };
+        let Some(at) = self.sessions.at(session).by_key(key) else { return };
+        if refused {
+            return self.on_refused(session, at);
+        }
+        let state = self.sessions.at(session);
+        let subscription = state.subscriptions[at];
+        if state.phase == Phase::Live {
+            if !subscription.of_user {
+                // What was sequenced before is not for it.
+                self.fan_out_before_change();
+                let look = self.sessions.at(session).look;
+                let (name, id) = (subscription.destination, subscription.id);
+                let (group, position) = self.index.join(name, id, look, session);
+                let entry = &mut self.sessions.at_mut(session).subscriptions[at];
+                (entry.group, entry.position) = (group, position);
+            }
+            let entry = &mut self.sessions.at_mut(session).subscriptions[at];
+            if entry.state == SubscriptionState::Beginning {
+                entry.state = SubscriptionState::Active;
+            }
+            self.sessions.answer_receipt(session, key);
+            self.give_receipts(session);
+        } else {
+            // The session has left meanwhile: its record waits for this to tell the home.
+            let entry = &mut self.sessions.at_mut(session).subscriptions[at];
+            if entry.state == SubscriptionState::Beginning {
+                entry.state = SubscriptionState::Active;
+            }
+        }
+    }
+
+    /// A home has no room for the destination: the session hears so and ends.
+    fn on_refused(&mut self, session: u32, at: usize) {
+        let live = self.sessions.at(session).phase == Phase::Live;
+        self.forget_subscription(session, at);
+        if live {
+            let slot = self.sessions.at(session).slot;
+            self.refuse_frame(slot, session, TOO_MANY_DESTINATIONS, None);
+        }
+    }
+
+    /// A home says that a subscription has ended.
+    pub(super) fn on_ended(&mut self, id: SessionId, key: u32) {
+        let Some(session) = self.sessions.find(id) else { return };
+        let Some(at) = self.sessions.at(session).by_key(key) else { return };
+        if self.sessions.at(session).phase == Phase::Live {
+            // What was sequenced before is still for it.
+            self.fan_out_before_change();
+            let Some(at) = self.sessions.at(session).by_key(key) else { return };
+            self.leave_group(session, at);
+            self.forget_subscription(session, at);
+            self.sessions.answer_receipt(session, key | END);
+            self.give_receipts(session);
+        } else {
+            self.forget_subscription(session, at);
+        }
+    }
+
+    fn leave_group(&mut self, session: u32, at: usize) {
+        let Subscription { group, position, .. } = self.sessions.at(session).subscriptions[at];
+        if group == NONE {
+            return;
+        }
+        self.sessions.at_mut(session).subscriptions[at].group = NONE;
+        if let Some(moved) = self.index.leave(group, position) {
+            let entries = &mut self.sessions.at_mut(moved).subscriptions;
+            let entry = entries.iter_mut().find(|entry| entry.group == group);
+            entry.expect("a member has a subscription in its group").position = position;
+        }
+    }
+
+    fn forget_subscription(&mut self, session: u32, at: usize) {
+        let Subscription { id, destination, .. } =
+            self.sessions.at_mut(session).subscriptions.swap_remove(at);
+        self.release_names(id, destination);
+    }
+
+    fn release_names(&mut self, id: Sym, destination: Sym) {
+        self.index.names().release(id);
+        self.index.names().release(destination);
+    }
+
+    /// Encodes what was delivered before a group changes. If the pool is full the rest is given to
+    /// the group as it will be: a shortage that has met its policy already.
+    fn fan_out_before_change(&mut self) {
+        if !self.fanout.is_empty() {
+            self.fan_out();
+        }
+    }
+
+    /// A session ends: it hears nothing more from now on, and its homes are told as room allows.
+    pub(super) fn leave_broker(&mut self, session: u32) {
+        let state = self.sessions.at_mut(session);
+        assert!(state.phase != Phase::Leaving, "a session leaves once");
+        let was_live = state.phase == Phase::Live;
+        state.phase = Phase::Leaving;
+        state.partial.take();
+        state.deferred = None;
+        self.sessions.drop_receipts(session);
+        if was_live {
+            self.metrics.sessions.set(self.metrics.sessions.value() - 1);
+            if self.sessions.at(session).user.is_some() {
+                self.sessions.unlink_user(session);
+            }
+        }
+        self.fan_out_before_change();
+        for at in 0..self.sessions.at(session).subscriptions.len() {
+            self.leave_group(session, at);
+        }
+        self.leaving.push_back(session);
+    }
+
+    /// Tells homes of sessions that have ended, as far as there is room.
+    pub(super) fn run_leaving(&mut self) {
+        for _ in 0..self.leaving.len() {
+            let Some(session) = self.leaving.pop_front() else { return };
+            if !self.tell_homes(session) {
+                self.leaving.push_back(session);
+            }
+        }
+    }
+
+    /// True when everything is told and the record is gone.
+    fn tell_homes(&mut self, session: u32) -> bool {
+        let id = self.sessions.id(session);
+        let mut at = 0;
+        while at < self.sessions.at(session).subscriptions.len() {
+            let subscription = self.sessions.at(session).subscriptions[at];
+            if !subscription.of_user {
+                if subscription.state != SubscriptionState::Active {
+                    // Its home has yet to answer.
+                    at += 1;
+                    continue;
+                }
+                let destination = self.index.text(subscription.destination).clone();
+                let home = self.shared.home_of_destination(&destination);
+                if !self.has_request_room(home) {
+                    return false;
+                }
+                let letter = Letter::Unsubscribe { destination, session: id, key: None };
+                self.post.send(home.into(), letter);
+            }
+            self.forget_subscription(session, at);
+        }
+        if !self.sessions.at(session).subscriptions.is_empty() {
+            return false;
+        }
+        if self.sessions.at(session).joined {
+            let user = self.sessions.at(session).user.clone().expect("it joined by its name");
+            let home = self.shared.home_of_name(&user);
+            if !self.has_request_room(home) {
+                return false;
+            }
+            self.post.send(home.into(), Letter::Leave { user, session: id });
+        }
+        self.sessions.remove(session);
+        true
+    }
+}
+
+const TOO_MANY: Problem<'static> = Problem {
+    message: "too many subscriptions",
+    body: "The session has as many subscriptions as it may (limit subscriptions).",
+    code: 1008,
+    label: "too_many_subscriptions",
+};
+
+const TOO_MANY_DESTINATIONS: Problem<'static> = Problem {
+    message: "too many destinations",
+    body: "The server has as many destinations as it may (limit destinations).",
+    code: 1008,
+    label: "too_many_destinations",
+};

@@ -1,0 +1,111 @@
+#![forbid(unsafe_code)]
+//! Strings that repeat (destinations, subscription ids), kept once and named by a small number.
+//! Each name is counted; the last release frees it.
+
+use hashbrown::HashTable;
+use std::sync::Arc;
+
+use super::slab::Slab;
+
+/// Name of an interned string within one interner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Sym(pub u32);
+
+#[derive(Debug)]
+struct Entry {
+    text: Arc<str>,
+    hash: u64,
+    count: u32,
+}
+
+/// The interner. Its hash is keyed by the caller, so that no client can aim at a bucket.
+#[derive(Debug)]
+pub struct Interner {
+    entries: Slab<Entry>,
+    table: HashTable<u32>,
+    hasher: foldhash::fast::FixedState,
+}
+
+impl Interner {
+    /// An empty interner with its hash key.
+    pub fn new(seed: u64) -> Interner {
+        Interner {
+            entries: Slab::default(),
+            table: HashTable::new(),
+            hasher: foldhash::fast::FixedState::with_seed(seed),
+        }
+    }
+
+    fn hash(&self, text: &str) -> u64 {
+        use core::hash::BuildHasher;
+        self.hasher.hash_one(text)
+    }
+
+    /// The name of a string that is interned already; not counted.
+    pub fn find(&self, text: &str) -> Option<Sym> {
+        let hash = self.hash(text);
+        let entries = &self.entries;
+        self.table.find(hash, |&index| &*entries.at(index).text == text).map(|&index| Sym(index))
+    }
+
+    /// Interns a string and counts one use.
+    pub fn intern(&mut self, text: &str) -> Sym {
+        if let Some(sym) = self.find(text) {
+            self.entries.at_mut(sym.0).count += 1;
+            return sym;
+        }
+        let hash = self.hash(text);
+        let key = self.entries.insert(Entry { text: Arc::from(text), hash, count: 1 });
+        let entries = &self.entries;
+        self.table.insert_unique(hash, key.index, |&index| entries.at(index).hash);
+        Sym(key.index)
+    }
+
+    /// Gives back one use.
+    pub fn release(&mut self, sym: Sym) {
+        let entry = self.entries.at_mut(sym.0);
+        entry.count -= 1;
+        if entry.count > 0 {
+            return;
+        }
+        let hash = entry.hash;
+        if let Ok(found) = self.table.find_entry(hash, |&index| index == sym.0) {
+            found.remove();
+        }
+        self.entries.remove(sym.0);
+    }
+
+    /// The string of a name in use.
+    pub fn text(&self, sym: Sym) -> &Arc<str> {
+        &self.entries.at(sym.0).text
+    }
+
+    /// Count of different strings.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_strings_share_a_name_until_the_last_release() {
+        let mut interner = Interner::new(7);
+        let (a, b) = (interner.intern("sub-0"), interner.intern("/topic/all"));
+        assert_eq!(interner.intern("sub-0"), a);
+        assert_ne!(a, b);
+        interner.release(a);
+        assert_eq!(&**interner.text(a), "sub-0");
+        interner.release(a);
+        assert_eq!(interner.find("sub-0"), None);
+        assert_eq!(interner.find("/topic/all"), Some(b));
+        assert_eq!(interner.len(), 1);
+    }
+}

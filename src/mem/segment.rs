@@ -1,0 +1,224 @@
+#![forbid(unsafe_code)]
+//! The log of segments: every octet on its way to a client lies here, counted by those who send it.
+//!
+//! A fixed pool of equal segments. Two logs write into it, one for what many share and one for what
+//! is private, so that consecutive turns of one group of subscribers lie next to each other and their
+//! ranges merge. A segment is free again when nobody holds a range of it and no log writes into it.
+//!
+//! Order of calls: `append` gives pieces, each with one hold; `hold` for each further holder,
+//! `release` when its octets are sent or dropped.
+//!
+//! Bounds: `segment-bytes`, `segment-size`. `append` refuses when the pool has no room; the caller
+//! then makes room by parting with those who hold the oldest segment (`oldest`).
+
+use super::region::Owner;
+use crate::ring::Range;
+use smallvec::SmallVec;
+
+/// A run of octets of the log, as an outbox holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Where it lies.
+    pub range: Range,
+    /// It goes on with a frame that began in the piece before; otherwise it starts with a frame.
+    pub continued: bool,
+}
+
+/// The pieces of one append: one, unless it is larger than a segment.
+pub type Pieces = SmallVec<[Piece; 2]>;
+
+/// Which of the two logs to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    /// Octets that many connections send.
+    Shared,
+    /// Octets of one connection.
+    Private,
+}
+
+/// The pool has no room for this append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Segment {
+    /// Ranges that somebody holds.
+    holds: u32,
+    used: u32,
+    /// When it was taken from the pool: smaller is older. Zero while free.
+    order: u64,
+}
+
+/// The pool and its two logs.
+#[derive(Debug)]
+pub struct Segments {
+    memory: Owner,
+    size: u32,
+    segments: Vec<Segment>,
+    free: Vec<u32>,
+    open: [Option<u32>; 2],
+    orders: u64,
+}
+
+impl Segments {
+    /// A pool of `bytes / size` segments over `memory`.
+    pub fn new(memory: Owner, size: u32, bytes: u32) -> Segments {
+        let count = bytes / size;
+        assert!(count >= 4, "the two logs and their successors need four segments");
+        Segments {
+            memory,
+            size,
+            segments: vec![Segment::default(); count as usize],
+            free: (0..count).rev().collect(),
+            open: [None; 2],
+            orders: 0,
+        }
+    }
+
+    /// Count of free segments.
+    pub fn free_count(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Count of all segments.
+    pub fn count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Octets of one segment.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Whether an append of `len` octets would find room.
+    pub fn has_room(&self, log: Log, len: usize) -> bool {
+        let size = self.size as usize;
+        let left =
+            self.open[log as usize].map_or(0, |s| size - self.segments[s as usize].used as usize);
+        len <= left || len.div_ceil(size) <= self.free.len()
+    }
+
+    /// Writes whole frames into a log. The pieces come with one hold each. Frames that fit one segment
+    /// lie in one piece.
+    pub fn append(&mut self, log: Log, octets: &[u8]) -> Result<Pieces, Full> {
+        assert!(!octets.is_empty());
+        if !self.has_room(log, octets.len()) {
+            return Err(Full);
+        }
+        let mut pieces = Pieces::new();
+        let mut rest = octets;
+        while !rest.is_empty() {
+            let segment = self.writable(log, rest.len());
+            let state = &mut self.segments[segment as usize];
+            let len = rest.len().min((self.size - state.used) as usize);
+            let offset = state.used;
+            state.used += len as u32;
+            state.holds += 1;
+            let place = segment as usize * self.size as usize + offset as usize;
+            self.memory.bytes_mut(place, len).copy_from_slice(&rest[..len]);
+            let range = Range { segment, offset, len: len as u32 };
+            pieces.push(Piece { range, continued: !pieces.is_empty() });
+            rest = &rest[len..];
+        }
+        Ok(pieces)
+    }
+
+    /// The open segment of a log if `len` octets fit its rest, else a fresh one.
+    fn writable(&mut self, log: Log, len: usize) -> u32 {
+        if let Some(segment) = self.open[log as usize] {
+            if len <= (self.size - self.segments[segment as usize].used) as usize {
+                return segment;
+            }
+            self.open[log as usize] = None;
+            self.free_if_unused(segment);
+        }
+        let segment = self.free.pop().expect("has_room was asked first");
+        self.orders += 1;
+        self.segments[segment as usize] = Segment { holds: 0, used: 0, order: self.orders };
+        self.open[log as usize] = Some(segment);
+        segment
+    }
+
+    /// One more holder of this segment.
+    pub fn hold(&mut self, segment: u32) {
+        let state = &mut self.segments[segment as usize];
+        assert!(state.order > 0, "a free segment cannot be held");
+        state.holds += 1;
+    }
+
+    /// One holder fewer.
+    pub fn release(&mut self, segment: u32) {
+        let state = &mut self.segments[segment as usize];
+        assert!(state.holds > 0, "a hold is released once");
+        state.holds -= 1;
+        self.free_if_unused(segment);
+    }
+
+    fn free_if_unused(&mut self, segment: u32) {
+        let state = &mut self.segments[segment as usize];
+        if state.holds > 0 {
+            return;
+        }
+        if self.open.contains(&Some(segment)) {
+            // Nobody can see its octets any more: write it again from the start.
+            state.used = 0;
+            return;
+        }
+        state.order = 0;
+        self.free.push(segment);
+    }
+
+    /// The octets of a range.
+    pub fn octets(&self, range: Range) -> &[u8] {
+        let place = range.segment as usize * self.size as usize + range.offset as usize;
+        self.memory.bytes(place, range.len as usize)
+    }
+
+    /// The segment that was taken longest ago and is still held; its order tells how old it is.
+    pub fn oldest(&self) -> Option<u32> {
+        let held = self.segments.iter().enumerate().filter(|(_, s)| s.order > 0 && s.holds > 0);
+        held.min_by_key(|(_, s)| s.order).map(|(index, _)| index as u32)
+    }
+
+    /// All holds of all segments, for the check that nothing leaks.
+    pub fn holds(&self) -> u64 {
+        self.segments.iter().map(|segment| u64::from(segment.holds)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool() -> Segments {
+        Segments::new(Owner::new(64 * 4).expect("memory"), 64, 64 * 4)
+    }
+
+    #[test]
+    fn consecutive_appends_are_neighbours_and_large_ones_continue() {
+        let mut pool = pool();
+        let a = pool.append(Log::Shared, &[1; 20]).expect("room");
+        let b = pool.append(Log::Shared, &[2; 20]).expect("room");
+        assert_eq!(a[0].range.offset + a[0].range.len, b[0].range.offset);
+        assert_eq!(a[0].range.segment, b[0].range.segment);
+        let big = pool.append(Log::Private, &[3; 100]).expect("room");
+        assert_eq!(big.iter().map(|p| p.range.len).collect::<Vec<_>>(), vec![64, 36]);
+        assert_eq!(big.iter().map(|p| p.continued).collect::<Vec<_>>(), vec![false, true]);
+        assert_eq!(pool.octets(b[0].range), &[2; 20]);
+    }
+
+    #[test]
+    fn a_segment_returns_when_its_last_hold_goes_and_full_is_an_answer() {
+        let mut pool = pool();
+        let all = pool.append(Log::Shared, &[1; 64 * 4]).expect("room");
+        assert_eq!(pool.append(Log::Private, &[1]), Err(Full));
+        assert_eq!(pool.oldest(), Some(all[0].range.segment));
+        pool.hold(all[0].range.segment);
+        pool.release(all[0].range.segment);
+        assert_eq!(pool.append(Log::Private, &[1]), Err(Full));
+        pool.release(all[0].range.segment);
+        assert!(pool.append(Log::Private, &[1]).is_ok());
+        assert_eq!(pool.oldest(), Some(all[1].range.segment));
+        assert_eq!(pool.holds(), 4);
+    }
+}

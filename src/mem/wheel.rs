@@ -1,0 +1,201 @@
+#![forbid(unsafe_code)]
+//! A hashed timer wheel over small indexes: one entry an index, O(1) to set, move and cancel.
+//!
+//! Ticks are 128 ms and the horizon is 65 s; an entry farther away is visited at the horizon and
+//! set again by its owner, as is an entry whose deadline has moved on meanwhile (lazy re-insertion).
+//! Order of calls: `set`, `cancel` at any time; `advance` once per turn, then `pop` until `None`.
+
+use crate::limits::{TICK_SHIFT, WHEEL_SLOTS};
+
+const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    next: u32,
+    previous: u32,
+    /// Tick at which it is due; meaningful while linked.
+    tick: u64,
+    linked: bool,
+}
+
+/// The wheel. 24 octets an index.
+#[derive(Debug)]
+pub struct Wheel {
+    nodes: Vec<Node>,
+    slots: Vec<u32>,
+    occupied: [u64; WHEEL_SLOTS / 64],
+    /// Every tick up to this one has been handled.
+    now: u64,
+    target: u64,
+}
+
+impl Wheel {
+    /// An empty wheel whose clock stands at `now_millis`.
+    pub fn new(now_millis: u64) -> Wheel {
+        let now = now_millis >> TICK_SHIFT;
+        Wheel {
+            nodes: Vec::new(),
+            slots: vec![NONE; WHEEL_SLOTS],
+            occupied: [0; WHEEL_SLOTS / 64],
+            now,
+            target: now,
+        }
+    }
+
+    /// Sees to it that `index` is visited at `deadline_millis` or up to one tick later. An entry that
+    /// is due earlier stays where it is: its owner looks at its deadline when it is visited.
+    pub fn set(&mut self, index: u32, deadline_millis: u64) {
+        if index as usize >= self.nodes.len() {
+            let empty = Node { next: NONE, previous: NONE, tick: 0, linked: false };
+            self.nodes.resize(index as usize + 1, empty);
+        }
+        let tick = ((deadline_millis >> TICK_SHIFT) + 1)
+            .clamp(self.now + 1, self.now + WHEEL_SLOTS as u64 - 1);
+        let node = &self.nodes[index as usize];
+        if node.linked {
+            if node.tick <= tick {
+                return;
+            }
+            self.unlink(index);
+        }
+        self.link(index, tick);
+    }
+
+    /// Forgets an entry.
+    pub fn cancel(&mut self, index: u32) {
+        if self.nodes.get(index as usize).is_some_and(|node| node.linked) {
+            self.unlink(index);
+        }
+    }
+
+    /// Moves the clock; what is due comes out of `pop`.
+    pub fn advance(&mut self, now_millis: u64) {
+        self.target = self.target.max(now_millis >> TICK_SHIFT);
+    }
+
+    /// The next due entry, taken out of the wheel.
+    pub fn pop(&mut self) -> Option<u32> {
+        while self.now < self.target {
+            let slot = (self.now + 1) as usize % WHEEL_SLOTS;
+            if self.slots[slot] == NONE {
+                self.now = self.next_tick().map_or(self.target, |tick| (tick - 1).min(self.target));
+                continue;
+            }
+            let index = self.slots[slot];
+            debug_assert_eq!(self.nodes[index as usize].tick, self.now + 1);
+            self.unlink(index);
+            return Some(index);
+        }
+        None
+    }
+
+    /// When the next entry is due, in milliseconds; None if the wheel is empty.
+    pub fn next_deadline_millis(&self) -> Option<u64> {
+        self.next_tick().map(|tick| tick << TICK_SHIFT)
+    }
+
+    fn next_tick(&self) -> Option<u64> {
+        let first = (self.now + 1) as usize % WHEEL_SLOTS;
+        let words = WHEEL_SLOTS / 64;
+        for step in 0..=words {
+            let word = (first / 64 + step) % words;
+            let mut bits = self.occupied[word];
+            if step == 0 {
+                bits &= u64::MAX << (first % 64);
+            } else if step == words {
+                bits &= !(u64::MAX << (first % 64));
+            }
+            if bits != 0 {
+                let slot = word * 64 + bits.trailing_zeros() as usize;
+                let distance = (slot + WHEEL_SLOTS - first) % WHEEL_SLOTS;
+                return Some(self.now + 1 + distance as u64);
+            }
+        }
+        None
+    }
+
+    fn link(&mut self, index: u32, tick: u64) {
+        let slot = tick as usize % WHEEL_SLOTS;
+        let head = self.slots[slot];
+        self.nodes[index as usize] = Node { next: head, previous: NONE, tick, linked: true };
+        if head != NONE {
+            self.nodes[head as usize].previous = index;
+        }
+        self.slots[slot] = index;
+        self.occupied[slot / 64] |= 1 << (slot % 64);
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let node = self.nodes[index as usize];
+        assert!(node.linked);
+        let slot = node.tick as usize % WHEEL_SLOTS;
+        if node.previous == NONE {
+            self.slots[slot] = node.next;
+            if node.next == NONE {
+                self.occupied[slot / 64] &= !(1 << (slot % 64));
+            }
+        } else {
+            self.nodes[node.previous as usize].next = node.next;
+        }
+        if node.next != NONE {
+            self.nodes[node.next as usize].previous = node.previous;
+        }
+        self.nodes[index as usize].linked = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn due(wheel: &mut Wheel, now: u64) -> Vec<u32> {
+        wheel.advance(now);
+        let mut all: Vec<u32> = core::iter::from_fn(|| wheel.pop()).collect();
+        all.sort_unstable();
+        all
+    }
+
+    #[test]
+    fn an_entry_is_due_at_its_deadline_or_a_tick_later_and_once() {
+        let mut wheel = Wheel::new(1_000);
+        wheel.set(7, 1_500);
+        assert_eq!(due(&mut wheel, 1_500), Vec::<u32>::new());
+        assert_eq!(due(&mut wheel, 1_500 + 128), vec![7]);
+        assert_eq!(due(&mut wheel, 90_000), Vec::<u32>::new());
+    }
+
+    proptest! {
+        /// Oracle: a list of (index, deadline), where the earliest of several settings holds.
+        #[test]
+        fn like_a_plain_list(
+            steps in prop::collection::vec((0u32..20, 0u64..80_000, 0u64..3_000, 0u8..4), 1..200),
+        ) {
+            let (mut wheel, mut now) = (Wheel::new(5_000), 5_000u64);
+            let mut list = std::collections::BTreeMap::<u32, u64>::new();
+            for (index, ahead, pass, what) in steps {
+                if what == 0 {
+                    wheel.cancel(index);
+                    list.remove(&index);
+                } else {
+                    wheel.set(index, now + ahead);
+                    let entry = list.entry(index).or_insert(now + ahead);
+                    *entry = (*entry).min(now + ahead);
+                }
+                now += pass;
+                for index in due(&mut wheel, now) {
+                    let deadline = list.remove(&index).expect("only what was set is due");
+                    if deadline > now {
+                        // It lay beyond the horizon: its owner sets it again.
+                        prop_assert!(deadline + 128 > now, "visited early: {deadline} at {now}");
+                        list.insert(index, deadline);
+                        wheel.set(index, deadline);
+                    }
+                }
+                for deadline in list.values() {
+                    prop_assert!(deadline + 256 > now, "an entry is never more than a tick late");
+                }
+            }
+        }
+    }
+}
