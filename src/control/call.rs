@@ -1,7 +1,7 @@
 //! One hook call over HTTP.
 
 use super::hooks::Call;
-use super::reply::{Answered, Fault, content_type};
+use super::reply::{Answered, Fault};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use std::fmt::Write;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub(super) fn client() -> reqwest::Result<reqwest::Client> {
 pub(super) async fn post(
     client: reqwest::Client,
     url: String,
-    call: &Call,
+    call: Call,
     timeout: Duration,
     body_max: u32,
 ) -> Result<Answered, (Fault, String)> {
@@ -43,10 +43,10 @@ pub(super) async fn post(
 async fn exchange(
     client: reqwest::Client,
     url: String,
-    call: &Call,
+    call: Call,
     body_max: usize,
 ) -> Result<Answered, (Fault, String)> {
-    let request = client.post(url).headers(headers(call)).body(call.message.body().to_vec());
+    let request = client.post(url).headers(headers(&call)).body(call.body);
     let mut response = request.send().await.map_err(fault)?;
     let status = response.status();
     if !status.is_success() {
@@ -82,8 +82,8 @@ fn fault(error: reqwest::Error) -> (Fault, String) {
 
 fn headers(call: &Call) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    if let Some(value) = content_type(&call.message)
-        && let Ok(value) = HeaderValue::from_bytes(&value)
+    if let Some(value) = &call.content_type
+        && let Ok(value) = HeaderValue::from_bytes(value)
     {
         headers.insert(CONTENT_TYPE, value);
     }
@@ -91,7 +91,7 @@ fn headers(call: &Call) -> HeaderMap {
         headers.insert(USER, header(user));
     }
     headers.insert(SESSION, header(&call.session.to_string()));
-    headers.insert(DESTINATION, header(call.message.destination()));
+    headers.insert(DESTINATION, header(&call.destination));
     headers
 }
 
@@ -112,7 +112,6 @@ fn header(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::message::Message;
     use crate::ids::{SessionId, ShardId};
     use std::io::{Read, Write as _};
     use std::net::TcpListener;
@@ -120,12 +119,13 @@ mod tests {
     use std::thread::JoinHandle;
 
     fn call(user: Option<&str>) -> Call {
-        let mut message = Message::default();
-        message.begin(None, "/ws/call");
-        message.header(b"content-type", b"application/json");
-        message.finish(b"{\"n\":1}");
-        let session = SessionId::new(ShardId(1), 2, 3);
-        Call { message: Arc::new(message), session, user: user.map(Arc::from) }
+        Call {
+            destination: "/ws/call".to_owned(),
+            content_type: Some(b"application/json".to_vec()),
+            body: b"{\"n\":1}".to_vec(),
+            session: SessionId::new(ShardId(1), 2, 3),
+            user: user.map(Arc::from),
+        }
     }
 
     /// An HTTP server that answers one request with these octets (nothing: it waits for the client
@@ -151,7 +151,7 @@ mod tests {
     }
 
     /// In the runtime that the control thread has: reqwest lives in tokio-uring.
-    fn ask(url: &str, call: &Call, millis: u64, body_max: u32) -> Result<Answered, (Fault, String)> {
+    fn ask(url: &str, call: Call, millis: u64, body_max: u32) -> Result<Answered, (Fault, String)> {
         let client = client().expect("a client can be made");
         let timeout = Duration::from_millis(millis);
         tokio_uring::start(post(client, url.to_owned(), call, timeout, body_max))
@@ -161,7 +161,7 @@ mod tests {
     fn a_call_carries_body_type_and_who_asks_and_its_answer_comes_back() {
         let answer = b"HTTP/1.1 201 Created\r\nContent-Type: text/x\r\nContent-Length: 2\r\n\r\nok";
         let (url, thread) = server(answer);
-        let answered = ask(&url, &call(Some("7 \r\n坐")), 10_000, 2).expect("an answer");
+        let answered = ask(&url, call(Some("7 \r\n坐")), 10_000, 2).expect("an answer");
         let content_type = Some(b"text/x".to_vec());
         assert_eq!(answered, Answered { content_type, body: b"ok".to_vec() });
         let asked = thread.join().expect("the server has answered");
@@ -191,7 +191,7 @@ mod tests {
         ];
         for (answer, expected) in cases {
             let (url, thread) = server(answer);
-            let (fault, text) = ask(&url, &call(None), 10_000, 2).expect_err("it went wrong");
+            let (fault, text) = ask(&url, call(None), 10_000, 2).expect_err("it went wrong");
             assert_eq!(fault, expected, "{text}");
             assert!(!text.contains("secret"), "{text}");
             let asked = thread.join().expect("the server has answered");
@@ -202,12 +202,12 @@ mod tests {
     #[test]
     fn silence_and_a_closed_port_are_told_apart() {
         let (url, _thread) = server(b"");
-        assert_eq!(ask(&url, &call(None), 50, 2), Err((Fault::Timeout, String::new())));
+        assert_eq!(ask(&url, call(None), 50, 2), Err((Fault::Timeout, String::new())));
         let (url, _) = {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
             (format!("http://{}/", listener.local_addr().expect("bound")), ())
         };
-        let (fault, text) = ask(&url, &call(None), 10_000, 2).expect_err("nobody listens");
+        let (fault, text) = ask(&url, call(None), 10_000, 2).expect_err("nobody listens");
         assert_eq!(fault, Fault::Unreachable, "{text}");
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!                 no room
-//!  take ──────────────────▶ Full
-//!    │
+//!  has_room ──────────────▶ refused
+//!    │ take
 //!    ▼
 //!  waiting in its session's line ──next──▶ calling ──done──▶ gone
 //!  (the line stands in `ready` while its session has no call running)
@@ -14,24 +14,48 @@
 
 use crate::broker::message::Message;
 use crate::ids::SessionId;
+use crate::stomp::{Version, escape::unescape};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// One hook call that was accepted.
-#[derive(Clone, Debug)]
+/// One hook call. It owns its octets: a shard's message block goes home at once, so that slow hooks
+/// do not take the blocks from everybody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// The message that the client sent, with the destination as sent.
-    pub message: Arc<Message>,
+    /// The destination as the client sent it.
+    pub destination: String,
+    /// The client's `content-type`.
+    pub content_type: Option<Vec<u8>>,
+    /// The client's body.
+    pub body: Vec<u8>,
     /// Who sent it.
     pub session: SessionId,
     /// The user, if the session has one.
     pub user: Option<Arc<str>>,
 }
 
-/// A call that was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+impl Call {
+    /// The call that a message asks for.
+    pub fn new(message: &Message, session: SessionId, user: Option<Arc<str>>) -> Call {
+        Call {
+            destination: message.destination().to_owned(),
+            content_type: content_type(message),
+            body: message.body().to_owned(),
+            session,
+            user,
+        }
+    }
+}
+
+/// The sender's `content-type`, as it was before it was written into the message block.
+fn content_type(message: &Message) -> Option<Vec<u8>> {
+    let mut lines = message.headers().split(|&octet| octet == b'\n');
+    let mut value = lines.find_map(|line| line.strip_prefix(b"content-type:"))?.to_vec();
+    let len = unescape(&mut value, Version::V1_2).ok()?;
+    value.truncate(len);
+    Some(value)
+}
 
 /// The calls of one session.
 #[derive(Debug, Default)]
@@ -51,25 +75,26 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// Accepts a call if one of `queue` places is free for it. A call that can begin at once needs
-    /// no place.
-    pub fn take(&mut self, call: Call, queue: u32, concurrent: u32) -> Result<(), Full> {
-        let session = call.session;
+    /// Whether one of `queue` places is free for a call of a session. A call that can begin at once
+    /// needs no place.
+    pub fn has_room(&self, session: SessionId, queue: u32, concurrent: u32) -> bool {
         let line = self.lines.get(&session);
         let own = line.map_or(0, |line| line.waiting.len());
         let at_once = self.calling + self.ready.len() < concurrent as usize && line.is_none();
         let free = (queue as usize).saturating_sub(self.waiting);
         // One session alone fills at most half of what is free, so that others always find room.
-        if !at_once && (free == 0 || own > 0 && own >= free) {
-            return Err(Full);
-        }
+        at_once || free > 0 && (own == 0 || own < free)
+    }
+
+    /// Accepts a call. The caller has asked for room.
+    pub fn take(&mut self, call: Call) {
+        let session = call.session;
         let line = self.lines.entry(session).or_default();
         if line.waiting.is_empty() && !line.calling {
             self.ready.push_back(session);
         }
         line.waiting.push_back(call);
         self.waiting += 1;
-        Ok(())
     }
 
     /// The next call to begin, while fewer than `concurrent` run.
@@ -121,47 +146,62 @@ mod tests {
         let mut message = Message::default();
         message.begin(None, "/ws/call");
         message.finish(&number.to_be_bytes());
-        Call {
-            message: Arc::new(message),
-            session: SessionId::new(ShardId(0), session, 0),
-            user: None,
+        Call::new(&message, SessionId::new(ShardId(0), session, 0), None)
+    }
+
+    fn take(calls: &mut Calls, call: Call, queue: u32, concurrent: u32) -> bool {
+        let has_room = calls.has_room(call.session, queue, concurrent);
+        if has_room {
+            calls.take(call);
         }
+        has_room
     }
 
     fn number(call: &Call) -> u32 {
-        u32::from_be_bytes(call.message.body().try_into().expect("four octets"))
+        u32::from_be_bytes(call.body[..].try_into().expect("four octets"))
+    }
+
+    #[test]
+    fn a_call_has_the_content_type_as_it_was_sent() {
+        let mut message = Message::default();
+        message.begin(None, "/ws/call");
+        message.header(b"content-type", b"text/x;a=\"b:c\"");
+        message.header(b"content-type", b"second");
+        message.finish(b"");
+        let call = Call::new(&message, SessionId::new(ShardId(0), 0, 0), Some("7".into()));
+        assert_eq!(call.content_type.as_deref(), Some(&b"text/x;a=\"b:c\""[..]));
     }
 
     #[test]
     fn the_queue_is_bounded_and_what_begins_at_once_needs_no_place() {
         let mut calls = Calls::default();
-        assert_eq!(calls.take(call(0, 0), 1, 2), Ok(()));
-        assert_eq!(calls.take(call(1, 1), 1, 2), Ok(()));
+        assert!(take(&mut calls, call(0, 0), 1, 2));
+        assert!(take(&mut calls, call(1, 1), 1, 2));
         assert!(calls.next(2).is_some() && calls.next(2).is_some() && calls.next(2).is_none());
-        assert_eq!(calls.take(call(2, 2), 1, 2), Ok(()));
-        assert_eq!(calls.take(call(3, 3), 1, 2), Err(Full));
+        assert!(take(&mut calls, call(2, 2), 1, 2));
+        assert!(!take(&mut calls, call(3, 3), 1, 2));
         assert_eq!((calls.next(2).is_none(), calls.len()), (true, 3));
         calls.done(SessionId::new(ShardId(0), 0, 0));
         assert_eq!(calls.next(2).map(|call| number(&call)), Some(2));
-        assert_eq!(calls.take(call(3, 3), 1, 2), Ok(()));
+        assert!(take(&mut calls, call(3, 3), 1, 2));
     }
 
     #[test]
     fn one_session_alone_fills_half_of_the_queue() {
         let mut calls = Calls::default();
-        let accepted = (0..200).filter(|&n| calls.take(call(7, n), 100, 4).is_ok()).count();
+        let accepted = (0..200).filter(|&n| take(&mut calls, call(7, n), 100, 4)).count();
         assert_eq!(accepted, 50);
-        assert_eq!(calls.take(call(8, 0), 100, 4), Ok(()));
+        assert!(take(&mut calls, call(8, 0), 100, 4));
     }
 
     #[test]
     fn a_newcomer_with_nothing_waiting_takes_the_last_place() {
         let mut calls = Calls::default();
         for session in 0..3 {
-            assert_eq!(calls.take(call(session, 0), 2, 1), Ok(()));
+            assert!(take(&mut calls, call(session, 0), 2, 1));
             let _ = calls.next(1);
         }
-        assert_eq!(calls.take(call(3, 0), 2, 1), Err(Full));
+        assert!(!take(&mut calls, call(3, 0), 2, 1));
     }
 
     proptest! {
@@ -183,7 +223,7 @@ mod tests {
                 match step {
                     0 => {
                         count += 1;
-                        if calls.take(call(session, count), queue, concurrent).is_ok() {
+                        if take(&mut calls, call(session, count), queue, concurrent) {
                             accepted[session as usize].push(count);
                         }
                     }

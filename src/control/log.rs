@@ -118,9 +118,13 @@ impl Log {
     }
 
     /// Opens the file again under its name, behind the lines that wait: for whoever rotates it.
-    pub async fn reopen(&self) {
-        // The writer is gone only at the end, and then there is nothing to reopen.
-        let _ = self.entries.send(Entry::Reopen).await;
+    /// Inside the runtime only.
+    pub fn reopen(&self) {
+        if self.entries.try_send(Entry::Reopen).is_err() {
+            let entries = self.entries.clone();
+            // Without a writer, at the end, there is nothing to reopen.
+            tokio_uring::spawn(async move { entries.send(Entry::Reopen).await });
+        }
     }
 
     /// Writes what waits and ends the writer.
@@ -204,12 +208,7 @@ impl Writer {
 }
 
 /// One line with its end.
-fn line(
-    at: SystemTime,
-    level: Level,
-    message: &str,
-    values: &[(&str, &dyn Display)],
-) -> String {
+fn line(at: SystemTime, level: Level, message: &str, values: &[(&str, &dyn Display)]) -> String {
     let time = humantime::format_rfc3339_millis(at);
     let mut line = format!("{time} {} {message}", level.label());
     for (key, value) in values {
@@ -245,7 +244,8 @@ mod tests {
     }
 
     fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("ringpush-log-{name}-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("ringpush-log-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("the temporary folder can be written");
         folder
     }
@@ -259,12 +259,17 @@ mod tests {
 
     #[test]
     fn a_line_stays_one_line_whatever_its_values_are() {
-        let text = line(at(1), Level::Warn, "hook failed", &[
-            ("destination", &"/ws/call"),
-            ("status", &500),
-            ("user", &"a b\n\"=坐"),
-            ("empty", &""),
-        ]);
+        let text = line(
+            at(1),
+            Level::Warn,
+            "hook failed",
+            &[
+                ("destination", &"/ws/call"),
+                ("status", &500),
+                ("user", &"a b\n\"=坐"),
+                ("empty", &""),
+            ],
+        );
         let expected = "1970-01-01T00:00:01.000Z WARN  hook failed destination=/ws/call status=500 \
                         user=\"a b\\n\\\"=坐\" empty=\"\"\n";
         assert_eq!(text, expected);
@@ -284,9 +289,11 @@ mod tests {
                 let log = log.clone();
                 std::thread::spawn(move || log.info("from a thread", &[("thread", &thread)]))
             });
-            threads.map(|thread| thread.join().expect("a thread can log"));
+            for thread in threads {
+                thread.join().expect("a thread can log");
+            }
             std::fs::rename(&path, &rotated).expect("the file can be renamed");
-            log.reopen().await;
+            log.reopen();
             log.error("after", &[]);
             log.finish().await;
             writer.await.expect("the writer has ended");

@@ -6,16 +6,16 @@
 //! It does not know protocols, sockets of clients or what a shard is doing. A shard never waits for
 //! it: they meet in the mailboxes only (`engine::mailbox`), in which this thread is the last peer.
 //!
-//! **How to drive it.** [`Runtime::new`] early, so that a machine without io_uring is found out; then
-//! start the shards' threads, each with a [`Reporter`]; then [`Runtime::run`], which returns when the
-//! process shall end. It runs on tokio-uring: a current-thread tokio runtime, so that an HTTP client
-//! written for tokio runs in it, whose file writes go through a ring of their own.
+//! **How to drive it.** Start the shards' threads, each with a [`Reporter`] of [`reports`]; when all
+//! have said that they are ready, [`run`], which returns when the process shall end. It runs on
+//! tokio-uring: a current-thread tokio runtime, so that an HTTP client written for tokio runs in it,
+//! whose file writes go through a ring of their own.
 //!
 //! ```text
-//!             Ready of every shard           first signal            all ended and no call left,
-//!  Starting ──────────────────────▶ Serving ─────────────▶ Draining ─or `drain-time`, or a second──▶ End
-//!      │ Refused                       │ Ended                 │ Ended by a panic      signal
-//!      └──────────────▶ Failure ◀──────┴───────────────────────┘
+//!            first signal            all shards ended and no call left,
+//!  Serving ───────────────▶ Draining ───or `drain-time`, or a second signal──▶ End
+//!     │ a shard ended           │ a shard ended by a panic
+//!     └───────▶ Failure ◀───────┘
 //! ```
 //!
 //! **Hooks.** A SEND to an application destination with a `hook` is one POST: the message's body, its
@@ -44,4 +44,4 @@ mod signals;
 
 pub use log::Log;
 pub use reload::merge;
-pub use runtime::{End, Failure, Report, Reporter, Runtime, Setup, reports};
+pub use runtime::{End, Failure, Report, Reporter, Setup, reports, run};

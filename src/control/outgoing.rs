@@ -8,17 +8,23 @@ use std::collections::VecDeque;
 #[derive(Debug)]
 pub(super) struct Outgoing {
     queues: Vec<[VecDeque<Letter>; 2]>,
+    /// Shards that have ended: nobody reads their mailboxes.
+    ended: Vec<bool>,
     count: usize,
 }
 
 impl Outgoing {
     /// Nothing yet, for so many shards.
     pub(super) fn new(shards: usize) -> Outgoing {
-        Outgoing { queues: (0..shards).map(|_| Default::default()).collect(), count: 0 }
+        let queues = (0..shards).map(|_| Default::default()).collect();
+        Outgoing { queues, ended: vec![false; shards], count: 0 }
     }
 
-    /// Puts a letter at the end.
+    /// Puts a letter at the end; one to a shard that has ended is gone.
     pub(super) fn push(&mut self, to: PeerId, letter: Letter) {
+        if self.ended[to.index()] {
+            return;
+        }
         let lane = letter.lane();
         self.queues[to.index()][lane as usize].push_back(letter);
         self.count += 1;
@@ -35,6 +41,15 @@ impl Outgoing {
                     self.count -= 1;
                 }
             }
+        }
+    }
+
+    /// A shard has ended.
+    pub(super) fn end(&mut self, shard: PeerId) {
+        self.ended[shard.index()] = true;
+        for queue in &mut self.queues[shard.index()] {
+            self.count -= queue.len();
+            queue.clear();
         }
     }
 
@@ -80,5 +95,15 @@ mod tests {
             }
         }
         assert_eq!((heard, rounds), (vec![0, 1, 2, 3, 4], 3));
+    }
+
+    #[test]
+    fn letters_to_a_shard_that_has_ended_are_gone() {
+        let mut outgoing = Outgoing::new(2);
+        outgoing.push(PeerId(0), ended(1));
+        outgoing.push(PeerId(1), ended(2));
+        outgoing.end(PeerId(0));
+        outgoing.push(PeerId(0), ended(3));
+        assert_eq!(outgoing.len(), 1);
     }
 }

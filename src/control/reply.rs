@@ -7,7 +7,6 @@ use crate::broker::message::Message;
 use crate::engine::mailbox::{Asker, Letter};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, SessionId, ShardId};
-use crate::stomp::{Version, escape::unescape};
 use std::sync::Arc;
 
 /// Where a sender hears what went wrong behind an application destination.
@@ -67,9 +66,9 @@ impl Fault {
     }
 }
 
-/// The URL that a message's destination is posted to.
-pub(super) fn url<'a>(shared: &'a Shared, message: &Message) -> Option<&'a str> {
-    let (index, _) = application(shared, message.destination())?;
+/// The URL that messages to a destination are posted to.
+pub(super) fn url<'a>(shared: &'a Shared, destination: &str) -> Option<&'a str> {
+    let (index, _) = application(shared, destination)?;
     match &shared.applications.at(index).answer {
         Answer::Hook(url) => url.as_deref(),
         Answer::Reply { .. } | Answer::Forward(_) => None,
@@ -81,15 +80,6 @@ pub(super) fn url<'a>(shared: &'a Shared, message: &Message) -> Option<&'a str> 
 fn application<'a>(shared: &Shared, destination: &'a str) -> Option<(usize, &'a str)> {
     let Target::Application(rest) = shared.names.target(destination) else { return None };
     Some((shared.applications.find(rest)?, rest))
-}
-
-/// The sender's `content-type`, as it was before it was written into the message block.
-pub(super) fn content_type(message: &Message) -> Option<Vec<u8>> {
-    let lines = message.headers().split(|&octet| octet == b'\n');
-    let mut value = lines.filter_map(|line| line.strip_prefix(b"content-type:")).next()?.to_vec();
-    let len = unescape(&mut value, Version::V1_2).ok()?;
-    value.truncate(len);
-    Some(value)
 }
 
 /// The letter that gives a receipt.
@@ -113,7 +103,7 @@ pub(super) fn letters(
     if answer.body.is_empty() {
         return letters;
     }
-    let Some((index, rest)) = application(shared, call.message.destination()) else {
+    let Some((index, rest)) = application(shared, &call.destination) else {
         return letters;
     };
     let application = shared.applications.at(index);
@@ -146,7 +136,7 @@ pub(super) fn error(shared: &Shared, call: &Call, fault: Fault, number: u64) -> 
     let body = serde_json::json!({
         "code": fault.code(),
         "msg": fault.text(),
-        "destination": call.message.destination(),
+        "destination": call.destination,
     });
     let answer = Answered {
         content_type: Some(b"application/json".to_vec()),
@@ -161,12 +151,7 @@ fn to_session(session: SessionId, message: Arc<Message>, number: u64) -> (PeerId
     (session.shard().into(), Letter::DeliverSession { message, session, number })
 }
 
-fn message(
-    user: Option<&str>,
-    destination: &str,
-    shown: &str,
-    answer: &Answered,
-) -> Arc<Message> {
+fn message(user: Option<&str>, destination: &str, shown: &str, answer: &Answered) -> Arc<Message> {
     let mut message = Message::default();
     message.begin(user, destination);
     message.header(b"destination", shown.as_bytes());
@@ -208,12 +193,10 @@ mod tests {
     }
 
     fn call(destination: &str, user: Option<&str>) -> Call {
-        let mut message = Message::default();
-        message.begin(None, destination);
-        message.header(b"content-type", b"text/x;a=\"b:c\"");
-        message.finish(b"hello");
         Call {
-            message: Arc::new(message),
+            destination: destination.to_owned(),
+            content_type: None,
+            body: b"hello".to_vec(),
             session: SessionId::new(ShardId(2), 5, 1),
             user: user.map(Arc::from),
         }
@@ -224,16 +207,13 @@ mod tests {
     }
 
     #[test]
-    fn the_hook_of_a_destination_is_found_and_its_content_type_is_as_sent() {
+    fn the_hook_of_a_destination_is_found() {
         let shared = shared();
-        let call = |destination| call(destination, None);
-        assert_eq!(url(&shared, &call("/ws/call").message), Some("http://127.0.0.1:9/call"));
-        assert_eq!(url(&shared, &call("/ws/room/4").message), Some("http://127.0.0.1:9/room"));
-        assert_eq!(url(&shared, &call("/ws/fixed").message), None);
-        assert_eq!(url(&shared, &call("/ws/none").message), None);
-        assert_eq!(url(&shared, &call("/topic/a").message), None);
-        let content_type = content_type(&call("/ws/call").message);
-        assert_eq!(content_type.as_deref(), Some(&b"text/x;a=\"b:c\""[..]));
+        assert_eq!(url(&shared, "/ws/call"), Some("http://127.0.0.1:9/call"));
+        assert_eq!(url(&shared, "/ws/room/4"), Some("http://127.0.0.1:9/room"));
+        assert_eq!(url(&shared, "/ws/fixed"), None);
+        assert_eq!(url(&shared, "/ws/none"), None);
+        assert_eq!(url(&shared, "/topic/a"), None);
     }
 
     #[test]

@@ -160,9 +160,9 @@ mod tests {
     fn an_entry_is_due_at_its_deadline_or_a_tick_later_and_once() {
         let mut wheel = Wheel::new(1_000);
         wheel.set(7, 1_500);
-        assert_eq!(due(&mut wheel, 1_500), vec![]);
+        assert_eq!(due(&mut wheel, 1_500), Vec::<u32>::new());
         assert_eq!(due(&mut wheel, 1_500 + 128), vec![7]);
-        assert_eq!(due(&mut wheel, 90_000), vec![]);
+        assert_eq!(due(&mut wheel, 90_000), Vec::<u32>::new());
     }
 
     proptest! {
