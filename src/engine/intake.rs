@@ -92,6 +92,10 @@ impl<R: Ring> Shard<R> {
 
     /// One WebSocket event.
     fn websocket(&mut self, slot: u32, octets: &mut [u8]) -> Step {
+        if self.raw_needs_room(slot) && !self.has_room_for_frame() {
+            self.hold_for_room(slot);
+            return Step::Stop(0);
+        }
         let message_max = self.limits.message;
         let conn = self.conns.at_mut(slot);
         let decoder = match &mut conn.proto {

@@ -185,16 +185,6 @@ impl Sessions {
         self.table.len()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
-
-    /// All sessions.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
-        self.table.iter()
-    }
-
     /// Puts a session into the list of its user.
     pub fn link_user(&mut self, index: u32, user: Arc<str>) {
         let head = self.by_user.insert(user.clone(), index).unwrap_or(NONE);

@@ -4,7 +4,7 @@
 //! A request that needs another shard or the control thread parks its connection: nothing more of it
 //! is parsed until the answer is queued. Bound: `answer-time`, past it 504.
 
-use super::conn::{Hold, Proto, State};
+use super::conn::{Proto, State};
 use super::intake::Step;
 use super::push::Work;
 use super::route::{self, Route};
@@ -316,13 +316,6 @@ impl<R: Ring> Shard<R> {
         match &mut conn.proto {
             Proto::HttpParked(request) => Some(request),
             _ => None,
-        }
-    }
-
-    /// Keeps the connection on hold while its request waits.
-    pub(super) fn hold_parked(&mut self, slot: u32) {
-        if self.conns.at(slot).hold == Hold::No {
-            self.hold_for_answer(slot);
         }
     }
 }
