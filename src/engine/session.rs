@@ -66,7 +66,6 @@ pub struct Subscription {
 
 /// A frame that has to wait for a home, and its connection with it.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "the sentence of a variant says what its fields are")]
 pub enum Deferred {
     /// A SUBSCRIBE whose RECEIPT would overtake those that another home still owes; and its first
     /// MESSAGE may not overtake its RECEIPT.
