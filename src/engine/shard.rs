@@ -125,17 +125,17 @@ const IDLE_WAIT: Millis = Millis(60_000);
 impl<R: Ring> Shard<R> {
     /// A shard on its ring. It accepts from the first turn on.
     pub fn new(ring: R, setup: Setup) -> Shard<R> {
-        let Setup { shard, shared, post, receive, segments, listeners, slots, seed, now } = setup;
+        let Setup { shard: me, shared, post, receive, segments, listeners, slots, seed, now } = setup;
         let limits = shared.limits.clone();
         let separator = shared.names.separator;
-        Shard {
+        let mut shard = Shard {
             ring,
-            me: shard,
-            metrics: shared.metrics.shard(shard.index()).clone(),
+            me,
+            metrics: shared.metrics.shard(me.index()).clone(),
             now,
             post,
             conns: Conns::default(),
-            sessions: Sessions::new(shard, seed),
+            sessions: Sessions::new(me, seed),
             segments,
             receive: Some(receive),
             index: Index::new(separator, seed ^ 1),
@@ -166,7 +166,9 @@ impl<R: Ring> Shard<R> {
             draining: None,
             limits,
             shared,
-        }
+        };
+        shard.steer_accepts();
+        shard
     }
 
     /// One turn of the loop. False when the shard has drained and nothing is left to do.
