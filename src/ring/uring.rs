@@ -37,8 +37,9 @@ const LET_GO_NANOS: u64 = 20_000_000;
 const LET_GO_TURNS: u32 = 100;
 /// Octets of memory for one peer address (sockaddr_in6 has 28).
 pub(super) const NAME_SIZE: usize = 32;
-/// Opcode of io_uring_register that registers the ring's own descriptor, and what it takes.
+/// Opcodes of io_uring_register that register the ring's own descriptor with its thread, and back.
 const REGISTER_RING_FDS: libc::c_uint = 20;
+const UNREGISTER_RING_FDS: libc::c_uint = 21;
 
 /// What a ring needs to start.
 #[derive(Debug)]
@@ -410,6 +411,9 @@ impl Drop for Uring {
             core::mem::forget(self.names.lend());
             self.buffers.leak();
         }
+        if self.enter_flags.contains(EnterFlags::REGISTERED_RING) {
+            unregister_ring_fd(&self.ring, self.enter_fd);
+        }
     }
 }
 
@@ -427,24 +431,133 @@ fn listener(fd: OwnedFd) -> Result<Listener, StartError> {
     Ok(Listener { fd, name_len, armed: false, naming: 0, ended: None })
 }
 
-/// Registers the ring's own descriptor, which spares the kernel a look-up per entry.
+/// struct io_uring_rsrc_update.
+#[repr(C)]
+struct Update {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+}
+
+/// Registers the ring's own descriptor, which spares the kernel a look-up per entry. Its index.
 fn register_ring_fd(ring: &IoUring) -> Option<i32> {
-    /// struct io_uring_rsrc_update.
-    #[repr(C)]
-    struct Update {
-        offset: u32,
-        reserved: u32,
-        data: u64,
-    }
-    let fd = ring.as_raw_fd();
-    let mut update = Update { offset: u32::MAX, reserved: 0, data: fd as u64 };
-    let place = core::ptr::from_mut(&mut update);
-    // SAFETY: `fd` is an open ring; `place` is one valid update, read and written in the call only.
-    let count =
-        unsafe { libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_RING_FDS, place, 1) };
+    let mut update = Update { offset: u32::MAX, reserved: 0, data: ring.as_raw_fd() as u64 };
+    let count = update_ring_fd(ring, REGISTER_RING_FDS, &mut update);
     (count == 1).then_some(update.offset as i32)
+}
+
+/// Takes the registration back: it holds the ring open until its thread ends.
+fn unregister_ring_fd(ring: &IoUring, index: i32) {
+    let mut update = Update { offset: index as u32, reserved: 0, data: 0 };
+    let count = update_ring_fd(ring, UNREGISTER_RING_FDS, &mut update);
+    debug_assert_eq!(count, 1, "what was registered can be unregistered");
+}
+
+fn update_ring_fd(ring: &IoUring, what: libc::c_uint, update: &mut Update) -> i64 {
+    let place = core::ptr::from_mut(update);
+    // SAFETY: the ring is open; `place` is one valid update, read and written in the call only.
+    unsafe { libc::syscall(libc::SYS_io_uring_register, ring.as_raw_fd(), what, place, 1) }
 }
 
 fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().expect("the last error is an errno")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::listen::{self, SendBound};
+    use super::*;
+    use crate::ids::ListenerId;
+    use crate::time::Millis;
+    use core::net::SocketAddr;
+    use std::net::TcpStream;
+
+    fn ring(slots: u32) -> (Uring, SocketAddr) {
+        let (address, listeners) =
+            listen::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1, SendBound::Kernel)
+                .expect("a free port");
+        let memory = Owner::new(4096).expect("memory");
+        let setup = Setup {
+            submission_entries: 8,
+            completion_entries: 32,
+            slots,
+            receive: memory.lend(),
+            receive_buffers: 4,
+            receive_bytes: 64,
+            segments: memory.lend(),
+            segment_size: 64,
+            listeners,
+            send_chunk: 4,
+            doorbells: Doorbells::new(1).expect("an eventfd"),
+            peer: PeerId(0),
+            flavor: None,
+        };
+        (Uring::start(setup).expect("this kernel has io_uring"), address)
+    }
+
+    #[test]
+    fn a_connection_without_a_name_is_closed() {
+        let (mut ring, address) = ring(1);
+        // The kernel refuses a length that is not its family's: the name cannot be had.
+        let name_len = core::mem::replace(&mut ring.listeners[0].name_len, 30);
+        ring.push(Op::Accept { listener: ListenerId(0) });
+        ring.enter(Wait::No);
+        let _nameless = TcpStream::connect(address).expect("the ring listens");
+        let deadline = ring.now() + Millis::seconds(20);
+        while ring.stats().nameless == 0 || ring.slots.any(0, u8::MAX) {
+            assert!(ring.now() < deadline, "{:?}", ring.stats());
+            ring.enter(Wait::Until(deadline));
+            assert_eq!(ring.pop(), None, "the engine hears nothing of it");
+        }
+        // The only slot is free again.
+        ring.listeners[0].name_len = name_len;
+        let named = TcpStream::connect(address).expect("the ring listens");
+        let accepted = loop {
+            ring.enter(Wait::Until(deadline));
+            if let Some(done) = ring.pop() {
+                break done;
+            }
+            assert!(ring.now() < deadline);
+        };
+        let peer = named.local_addr().expect("connected");
+        assert_eq!(accepted, Done::Accepted { listener: ListenerId(0), slot: 0, peer });
+    }
+
+    #[test]
+    fn signals_end_a_wait_and_lose_nothing() {
+        extern "C" fn ignore(_signal: libc::c_int) {}
+        let handler: extern "C" fn(libc::c_int) = ignore;
+        // SAFETY: the handler does nothing, and nobody else in this process uses SIGURG.
+        unsafe { libc::signal(libc::SIGURG, handler as libc::sighandler_t) };
+        let (mut ring, address) = ring(8);
+        // SAFETY: takes no memory.
+        let this = unsafe { libc::pthread_self() };
+        let is_over = Arc::new(core::sync::atomic::AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let storm = std::thread::spawn(move || {
+            while !over.load(core::sync::atomic::Ordering::Relaxed) {
+                // SAFETY: the thread lives: it joins this one.
+                unsafe { libc::pthread_kill(this, libc::SIGURG) };
+                std::thread::yield_now();
+            }
+        });
+        ring.push(Op::Accept { listener: ListenerId(0) });
+        let start = ring.now();
+        let mut clients = Vec::new();
+        let mut accepted = 0;
+        while accepted < 5 || ring.now() < start + Millis(50) {
+            if clients.len() < 5 {
+                clients.push(TcpStream::connect(address).expect("the ring listens"));
+            }
+            ring.enter(Wait::Until(start + Millis(20_000)));
+            while let Some(done) = ring.pop() {
+                assert!(matches!(done, Done::Accepted { .. }), "{done:?}");
+                accepted += 1;
+            }
+            assert!(ring.now() < start + Millis(20_000));
+        }
+        is_over.store(true, core::sync::atomic::Ordering::Relaxed);
+        storm.join().expect("no panic");
+        assert_eq!(accepted, 5);
+    }
 }
