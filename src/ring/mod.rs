@@ -6,8 +6,9 @@
 //!
 //! **How to drive it.** Once per turn: `push` what should happen, `enter` (submits, and waits when
 //! asked), `pop` until `None`. Everything that a push asks for is answered by the `Done` named at
-//! it; errors are values of that `Done`, never a return value of `push`. A stop or a cancellation of
-//! what has ended already is no error and has no answer.
+//! it; errors are values of that `Done`, never a return value of `push`. A stop or a cancellation
+//! of what has ended already is no error and has no answer. The kernel goes on with what is on its
+//! way, parked sends included, only while the ring is entered.
 //!
 //! ```
 //! use ringpush::ids::{ConnId, ListenerId, PeerId};
@@ -194,7 +195,8 @@ pub enum AcceptEnd {
 /// What the kernel tells the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// A new connection lies in descriptor slot `slot`; IPv4 peers of an IPv6 listener are unwrapped.
+    /// A new connection lies in descriptor slot `slot`. It may be reset already. IPv4 peers of an
+    /// IPv6 listener are unwrapped.
     Accepted {
         /// The listener.
         listener: ListenerId,
@@ -210,7 +212,8 @@ pub enum Done {
         /// Why.
         end: AcceptEnd,
     },
-    /// `len` octets lie at the start of `buffer`. Without `more` the receive has ended (as `Stopped`).
+    /// `len` octets lie at the start of `buffer`. Without `more` the receive has ended (as
+    /// `Stopped`), and no `RecvEnded` follows.
     Received {
         /// The connection.
         conn: ConnId,

@@ -1,5 +1,5 @@
-//! The ring on io_uring: entry into the kernel, and the end. Its start stands in `start.rs`, what an
-//! [`Op`] becomes in `ops.rs`, what a completion becomes in `completion.rs`.
+//! The ring on io_uring: entry into the kernel, and the end. Its start stands in `start.rs`, what
+//! an [`Op`] becomes in `ops.rs`, what a completion becomes in `completion.rs`.
 //!
 //! ```text
 //!  push(Op) ─▶ submission queue ─▶ enter ─▶ kernel ─▶ completion queue ─▶ pop() ─▶ Done
