@@ -87,7 +87,7 @@ fn a_full_completion_queue_loses_nothing() {
 }
 
 #[test]
-fn a_full_table_drops_one_and_keeps_the_rest() {
+fn a_full_table_drops_just_one() {
     let mut bench = Shape { slots: 3, ..Shape::default() }.accept();
     assert_eq!(bench.ring.slots(), 3);
     let mut clients: Vec<_> = (0..6).map(|_| bench.connect()).collect();
@@ -254,7 +254,7 @@ fn a_reused_slot_keeps_generations_apart() {
 }
 
 #[test]
-fn a_connection_that_was_reset_in_the_backlog_is_told_apart_by_its_receive() {
+fn a_reset_in_the_backlog_is_told_by_the_receive() {
     let mut bench = Shape { slots: 1, ..Shape::default() }.start();
     let client = bench.connect();
     let address = client.local_addr().expect("connected");
