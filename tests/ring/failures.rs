@@ -254,7 +254,7 @@ fn a_reused_slot_keeps_generations_apart() {
 }
 
 #[test]
-fn a_reset_in_the_backlog_is_told_by_the_receive() {
+fn a_reset_in_the_backlog_is_seen() {
     let mut bench = Shape { slots: 1, ..Shape::default() }.start();
     let client = bench.connect();
     let address = client.local_addr().expect("connected");

@@ -17,8 +17,8 @@
 //! | shutdown, then close                   | `failures::shutdown_ends_everything_and_sends_fin` |
 //! | close under an armed receive           | `failures::close_under_a_receive_is_our_bug` |
 //! | a slot is reused                       | `failures::a_reused_slot_keeps_generations_apart` |
-//! | the connection is reset before accept  | `failures::a_reset_in_the_backlog_is_told_by_the_receive` |
-//! | a peer's address cannot be had         | `a_connection_without_a_name_is_closed` (`src/ring/uring.rs`) |
+//! | the connection is reset before accept  | `failures::a_reset_in_the_backlog_is_seen` |
+//! | a peer's address cannot be had         | lib: `a_connection_without_a_name_is_closed` |
 //! | deferred work without an entry         | `basics::a_look_without_a_wait_sees_arrivals` |
 //! | a ring used by another thread          | does not compile (`Uring` is not `Send`) |
 //!
