@@ -122,7 +122,7 @@ impl<R: Ring> Shard<R> {
         let Setup { shard, shared, post, receive, segments, listeners, slots, seed, now } = setup;
         let limits = shared.limits.clone();
         let separator = shared.names.separator;
-        Shard {
+        let mut shard = Shard {
             ring,
             me: shard,
             metrics: shared.metrics.shard(shard.index()).clone(),
@@ -158,7 +158,10 @@ impl<R: Ring> Shard<R> {
             draining: None,
             limits,
             shared,
-        }
+        };
+        // Before the first wait, which nothing else would end.
+        shard.steer_accepts();
+        shard
     }
 
     /// One turn of the loop. False when the shard has drained and nothing is left to do.
