@@ -42,6 +42,9 @@ mod reply;
 mod runtime;
 mod signals;
 
+#[cfg(test)]
+mod tests;
+
 pub use log::Log;
 pub use reload::merge;
 pub use runtime::{End, Failure, Report, Reporter, Setup, reports, run};

@@ -120,7 +120,7 @@ pub struct Setup {
     /// The log file; standard error without one.
     pub log: Option<PathBuf>,
     /// Called when signals are answered and the log is open.
-    pub ready: Box<dyn FnOnce(&Log)>,
+    pub ready: Box<dyn FnOnce(&Log) + Send>,
 }
 
 /// How an orderly run ended.
@@ -229,7 +229,11 @@ impl Control {
         loop {
             self.take_letters();
             self.begin_calls();
+            let was_blocked = self.is_blocked();
             self.flush();
+            if was_blocked && !self.is_blocked() {
+                continue;
+            }
             if let Some(deadline) = self.deadline {
                 let is_done = self.alive == 0 && self.calls.is_empty();
                 if is_done || Instant::now() >= deadline {

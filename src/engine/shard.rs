@@ -167,6 +167,7 @@ impl<R: Ring> Shard<R> {
             limits,
             shared,
         };
+        // Before the first wait, which nothing else would end.
         shard.steer_accepts();
         shard
     }
