@@ -28,7 +28,8 @@ use tokio::time::Instant;
 const ENTRIES: u32 = 16;
 /// How soon a full mailbox is tried again.
 const RETRY: Duration = Duration::from_millis(1);
-/// Shards count `drain-time` from their letter; they are given this much longer to say that they ended.
+/// Shards count `drain-time` from their letter; they are given this much longer to say that they
+/// ended.
 const DRAIN_MARGIN: Duration = Duration::from_millis(200);
 /// How long the last lines of the log may take.
 const LOG_TIME: Duration = Duration::from_secs(1);

@@ -1,5 +1,5 @@
-//! The whole thread against a stand-in for a shard, with mailboxes of two entries, and hooks that are
-//! real HTTP servers.
+//! The whole thread against a stand-in for a shard, with mailboxes of two entries, and hooks that
+//! are real HTTP servers.
 
 use super::*;
 use crate::broker::message::Message;
@@ -147,8 +147,8 @@ fn echo_one(mut socket: TcpStream) {
     }
 }
 
-/// 60 calls of five sessions through mailboxes of two entries: each gets its receipt, each session's
-/// replies come in the order it sent, nothing is lost and nothing comes twice.
+/// 60 calls of five sessions through mailboxes of two entries: each gets its receipt, each
+/// session's replies come in the order it sent, nothing is lost and nothing comes twice.
 #[test]
 fn every_call_gets_its_receipt_and_its_reply_in_order() {
     let url = echo();
