@@ -89,7 +89,6 @@ pub struct Stomp {
 }
 
 /// Octets behind one pointer: 8 octets instead of 24 in every idle connection.
-#[expect(clippy::box_collection, reason = "the size of an idle connection")]
 pub type Kept = Box<Vec<u8>>;
 
 /// Octets that a connection keeps for later, allocated only while there are some.
