@@ -231,12 +231,13 @@ impl<R: Ring> Shard<R> {
         body: &[u8],
     ) {
         self.metrics.requests_total.add(1);
+        let close = asked.close || self.draining.is_some();
         let response = Response {
             status,
             headers,
             content_type,
             body,
-            close: asked.close,
+            close,
             head_only: asked.head_only,
             minor_version: asked.minor_version,
         };
@@ -248,7 +249,7 @@ impl<R: Ring> Shard<R> {
         let conn = self.conns.at_mut(slot);
         conn.proto = Proto::HttpIdle;
         conn.last_in = now;
-        let over = asked.close || conn.peer_ended;
+        let over = close || conn.peer_ended;
         self.send_private(slot, &octets[..len]);
         self.scratch = octets;
         if over {
