@@ -3,8 +3,8 @@
 
 use crate::config::{Config, Difference};
 
-/// The configuration to run from now on, and what the loaded one sets differently. A difference that
-/// is not `reloadable` is not in it: it waits for a restart.
+/// The configuration to run from now on, and what the loaded one sets differently. A difference
+/// that is not `reloadable` is not in it: it waits for a restart.
 pub fn merge(running: &Config, loaded: Config) -> (Config, Vec<Difference>) {
     let mut differences = running.differences(&loaded);
     let stands = |config: &Config, key: &str| {

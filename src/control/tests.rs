@@ -1,5 +1,5 @@
-//! The whole thread against a stand-in for a shard, with mailboxes of two entries, and hooks that are
-//! real HTTP servers.
+//! The whole thread against a stand-in for a shard, with mailboxes of two entries, and hooks that
+//! are real HTTP servers.
 
 use super::*;
 use crate::broker::message::Message;
@@ -147,8 +147,8 @@ fn echo_one(mut socket: TcpStream) {
     }
 }
 
-/// 60 calls of five sessions through mailboxes of two entries: each gets its receipt, each session's
-/// replies come in the order it sent, nothing is lost and nothing comes twice.
+/// 60 calls of five sessions through mailboxes of two entries: each gets its receipt, each
+/// session's replies come in the order it sent, nothing is lost and nothing comes twice.
 #[test]
 fn every_call_gets_its_receipt_and_its_reply_in_order() {
     let url = echo();
@@ -242,8 +242,8 @@ fn a_shard_that_panics_ends_the_process() {
     });
     assert!(thread.join().is_err());
     let ended = Report::Ended { shard: ShardId(1), panicked: true };
-    assert_eq!(reports.blocking_recv(), Some(ended));
+    assert_eq!(reports.wait(), Some(ended));
     drop(reporters);
     let ended = Report::Ended { shard: ShardId(0), panicked: false };
-    assert_eq!(reports.blocking_recv(), Some(ended));
+    assert_eq!(reports.wait(), Some(ended));
 }
