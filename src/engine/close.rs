@@ -1,9 +1,9 @@
 #![forbid(unsafe_code)]
 //! The end of a connection, in four named steps.
 //!
-//! **drain**: the session leaves the broker at once; frames that have not begun are dropped; the rest
-//! of the frame on its way, an ERROR where one is due and the Close frame are still sent; then our
-//! direction ends and the peer may end its own. Bound: `linger`.
+//! **drain**: the session leaves the broker at once; what is queued, an ERROR where one is due and the
+//! Close frame are still sent (to a slow consumer only the rest of the frame on its way, and the
+//! Close); then our direction ends and the peer may end its own. Bound: `linger`.
 //! **terminate**: the socket is shut down, so that whatever the kernel holds comes back.
 //! **join**: every completion asks; nothing may be in the kernel any more.
 //! **close**: the descriptor is released and the slot's generation goes up.
@@ -41,7 +41,10 @@ impl<R: Ring> Shard<R> {
         }
         conn.state = State::Draining;
         conn.tail.take();
-        conn.outbox.keep_begun(&mut self.segments, ws::frame_len);
+        if code == SLOW_CONSUMER {
+            // It would not read them in time anyway.
+            conn.outbox.keep_begun(&mut self.segments, ws::frame_len);
+        }
         let sockjs = self.leave_proto(slot);
         let mut last = core::mem::take(&mut self.encoder);
         last.clear();
