@@ -14,7 +14,7 @@
 //! ```
 
 use crate::config::{Config, ConfigError, Sources, check};
-use crate::control::{self, End, Failure, Report, Reporter};
+use crate::control::{self, End, Failure, Report, Reporter, Reports};
 use crate::engine::mailbox::{Post, connect};
 use crate::engine::shard::{self, Serves, Shard};
 use crate::engine::shared::Shared;
@@ -32,7 +32,6 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use tokio::sync::mpsc::UnboundedReceiver;
 
 /// The most shards: the last number below the engine's own bound is the control thread's, which
 /// numbers messages as a home does.
@@ -241,13 +240,10 @@ fn listen(config: &Config, shards: usize) -> Result<Vec<Listener>, ServeError> {
 }
 
 /// Waits until every shard has said that it can run. Tells the kind of the rings.
-fn all_ready(
-    reports: &mut UnboundedReceiver<Report>,
-    shards: u8,
-) -> Result<&'static str, ServeError> {
+fn all_ready(reports: &mut Reports, shards: u8) -> Result<&'static str, ServeError> {
     let mut kind = "";
     for _ in 0..shards {
-        match reports.blocking_recv().expect("a shard that ends says so first") {
+        match reports.wait().expect("a shard that ends says so first") {
             Report::Ready { flavor, .. } => kind = flavor.label(),
             Report::Refused { error, .. } => return Err(ServeError::Ring(error)),
             Report::Ended { shard, .. } => return Err(ServeError::ShardEnded(shard)),
