@@ -20,6 +20,7 @@ use crate::mem::wheel::Wheel;
 use crate::metrics::ShardMetrics;
 use crate::ring::{AcceptEnd, Done, Op, RecvEnd, Ring, Wait};
 use crate::time::{Instant, Millis};
+use crate::ws;
 use core::net::SocketAddr;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -79,6 +80,8 @@ pub struct Shard<R: Ring> {
     pub(super) wheel: Wheel,
     pub(super) encoder: Encoder,
     pub(super) sockjs_messages: crate::sockjs::Messages,
+    pub(super) inflater: ws::Inflater,
+    pub(super) inflated: Vec<u8>,
     pub(super) metrics: Arc<ShardMetrics>,
     pub(super) listeners: Vec<Serves>,
     accepting: Vec<Accepting>,
@@ -149,6 +152,8 @@ impl<R: Ring> Shard<R> {
             wheel: Wheel::new(now.millis()),
             encoder: Encoder::default(),
             sockjs_messages: crate::sockjs::Messages::default(),
+            inflater: ws::Inflater::new(),
+            inflated: Vec::new(),
             accepting: vec![Accepting::Off; listeners.len()],
             listeners,
             slots,
