@@ -5,8 +5,8 @@
 //!   Connecting ──CONNECT──▶ Live ──drain──▶ Leaving ──all its letters are out──▶ gone
 //!        └────────────── drain ─────────────────────────────────────────────────▲
 //! ```
-//! A session that is leaving has no connection any more; its record stays until every home knows that
-//! it is gone, since what has no room in a mailbox now is kept in the record it is about.
+//! A session that is leaving has no connection any more; its record stays until every home knows
+//! that it is gone, since what has no room in a mailbox now is kept in the record it is about.
 
 use super::conn::Held;
 use crate::broker::subscription::{GroupIndex, Look};

@@ -125,7 +125,8 @@ const IDLE_WAIT: Millis = Millis(60_000);
 impl<R: Ring> Shard<R> {
     /// A shard on its ring. It accepts from the first turn on.
     pub fn new(ring: R, setup: Setup) -> Shard<R> {
-        let Setup { shard: me, shared, post, receive, segments, listeners, slots, seed, now } = setup;
+        let Setup { shard: me, shared, post, receive, segments, listeners, slots, seed, now } =
+            setup;
         let limits = shared.limits.clone();
         let separator = shared.names.separator;
         let mut shard = Shard {
@@ -517,8 +518,8 @@ impl<R: Ring> Shard<R> {
         metrics.subscription_groups.set(self.index.len() as u64);
     }
 
-    /// Whether the shard has drained and may end. All end together: whoever still tells a home of its
-    /// sessions' end needs that home.
+    /// Whether the shard has drained and may end. All end together: whoever still tells a home of
+    /// its sessions' end needs that home.
     fn is_over(&mut self) -> bool {
         let Some(deadline) = self.draining else { return false };
         let gone = self.conns.is_empty() && self.sessions.len() == 0;

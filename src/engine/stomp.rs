@@ -366,8 +366,8 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Notes the receipt that a frame asks for; it is given when `answers` have come from `home`, and
-    /// never before those of earlier frames.
+    /// Notes the receipt that a frame asks for; it is given when `answers` have come from `home`,
+    /// and never before those of earlier frames.
     pub(super) fn receipt(
         &mut self,
         session: u32,

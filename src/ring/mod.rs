@@ -90,20 +90,10 @@ pub use probe::{Flavor, StartError};
 pub use start::Setup;
 pub use uring::{RingStats, Uring};
 
+pub use crate::ids::Range;
 use crate::ids::{BufferId, ConnId, ListenerId, PeerId};
 use crate::time::Instant;
 use core::net::SocketAddr;
-
-/// A run of octets in the segment pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Range {
-    /// Number of the segment.
-    pub segment: u32,
-    /// First octet within the segment.
-    pub offset: u32,
-    /// Count of octets, at least one.
-    pub len: u32,
-}
 
 /// What the engine asks of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
