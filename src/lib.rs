@@ -21,6 +21,7 @@ pub mod identity;
 pub mod load;
 pub mod mem;
 pub mod ring;
+pub mod serve;
 pub mod sim;
 pub mod sockjs;
 pub mod stomp;

@@ -85,7 +85,7 @@ impl Fanout {
     /// How many deliveries surely fit the pool, from the first on.
     fn fitting(&self, segments: &Segments) -> usize {
         let size = segments.size() as usize;
-        let free = segments.free_count();
+        let free = segments.free_to_share();
         let (mut octets, mut longest) = (0, 0);
         for (count, delivery) in self.deliveries.iter().enumerate() {
             octets += delivery.octets;
@@ -103,6 +103,14 @@ impl Fanout {
             }
         }
         self.deliveries.len()
+    }
+
+    /// A group is about to lose its last member: nobody hears what is pending for it.
+    pub fn forget_group(&mut self, index: &mut Index, group: GroupIndex) {
+        for place in index.group_mut(group).pending.drain(..) {
+            self.deliveries[place as usize].groups -= 1;
+        }
+        self.marked.retain(|marked| *marked != group);
     }
 
     /// Drops the deliveries that every group has got, and renumbers the rest.
@@ -134,8 +142,8 @@ impl<R: Ring> Shard<R> {
         true
     }
 
-    /// The first delivery, group by group, as far as the pool goes. Messages of one delivery have no
-    /// order between groups, so it may stop in between.
+    /// The first delivery, group by group, as far as the pool goes. Messages of one delivery have
+    /// no order between groups, so it may stop in between.
     fn fan_out_one(&mut self) -> bool {
         for at in 0..self.fanout.marked.len() {
             let group = self.fanout.marked[at];
@@ -198,8 +206,8 @@ impl<R: Ring> Shard<R> {
         self.segments.append(Log::Shared, encoder.octets()).ok()
     }
 
-    /// Encodes them one by one and remembers where each lies, for the sessions that need them apart;
-    /// everyone else in the group still gets the merged run.
+    /// Encodes them one by one and remembers where each lies, for the sessions that need them
+    /// apart; everyone else in the group still gets the merged run.
     fn place_one_by_one(&mut self, group: GroupIndex, taken: usize) {
         let mut run = Pieces::new();
         for at in 0..taken {

@@ -2,8 +2,8 @@
 //! From received octets to the protocol that a connection speaks.
 //!
 //! Octets are read where they lie, in the receive buffer; only an incomplete rest is kept with the
-//! connection. A connection on hold keeps everything, and its receive is stopped so that it does not
-//! drain the shared buffers. Bound: `held-bytes` for all that connections keep.
+//! connection. A connection on hold keeps everything, and its receive is stopped so that it does
+//! not drain the shared buffers. Bound: `held-bytes` for all that connections keep.
 
 use super::close::NO_CODE;
 use super::conn::{Conn, Hold, Proto, State};
@@ -48,8 +48,8 @@ impl<R: Ring> Shard<R> {
                 conn.tail.extend(octets);
                 self.process_tail(slot);
             }
-            State::Draining => self.look_for_close(slot, octets),
-            State::Free | State::Terminated | State::Closing => {}
+            // Nothing that comes now is answered; the end of it is what is waited for.
+            State::Free | State::Draining | State::Terminated | State::Closing => {}
         }
         self.note_held(slot);
         if self.held > self.limits.held_bytes as usize && self.conns.at(slot).held_noted > 0 {
@@ -75,6 +75,11 @@ impl<R: Ring> Shard<R> {
             if used == octets.len() || conn.state != State::Open || conn.hold != Hold::No {
                 return used;
             }
+            if !conn.is_websocket() && conn.outbox.waiting() > self.limits.send_bytes {
+                // Answers that nobody takes: no more requests until they are taken.
+                self.hold_for_room(slot);
+                return used;
+            }
             let rest = &mut octets[used..];
             let step = match conn.proto {
                 Proto::HttpIdle | Proto::HttpHead => self.http_head(slot, rest),
@@ -96,7 +101,7 @@ impl<R: Ring> Shard<R> {
             self.hold_for_room(slot);
             return Step::Stop(0);
         }
-        let message_max = self.limits.message;
+        let message_max = self.message_max(slot);
         let conn = self.conns.at_mut(slot);
         let decoder = match &mut conn.proto {
             Proto::Raw(raw) => &mut raw.decoder,
@@ -123,7 +128,8 @@ impl<R: Ring> Shard<R> {
             }
             Some(ws::Event::Pong(_)) => {}
             Some(ws::Event::Close { code, reason: _ }) => {
-                // RFC 6455 §5.5.1: the answer echoes the code; a Close without one gets one without.
+                // RFC 6455 §5.5.1: the answer echoes the code; a Close without one gets one
+                // without.
                 self.on_close_frame(slot, code);
                 return Step::Stop(used);
             }
@@ -140,29 +146,15 @@ impl<R: Ring> Shard<R> {
         Step::Used(used)
     }
 
-    /// While draining only the peer's Close matters, and that it ends.
-    fn look_for_close(&mut self, slot: u32, octets: &mut [u8]) {
-        let message_max = self.limits.message;
-        let conn = self.conns.at_mut(slot);
-        let decoder = match &mut conn.proto {
-            Proto::Raw(raw) => &mut raw.decoder,
-            Proto::Stomp(stomp) => &mut stomp.decoder,
-            _ => return,
-        };
-        let mut used = 0;
-        while used < octets.len() {
-            match decoder.next(&mut octets[used..], message_max) {
-                Ok((n, Some(ws::Event::Close { .. }))) => {
-                    used += n;
-                    // Both directions have said goodbye: the rest is TCP's.
-                    if conn.outbox.is_empty() {
-                        self.on_flushed(slot);
-                        return;
-                    }
-                }
-                Ok((0, None)) | Err(_) => return,
-                Ok((n, _)) => used += n,
-            }
+    /// Octets of the longest message. A message of STOMP always has room for a frame that is
+    /// somewhat too long, so that its sender hears of it by an ERROR; SockJS's quoting makes one
+    /// longer still.
+    fn message_max(&self, slot: u32) -> u32 {
+        let frame = self.limits.stomp_frame;
+        match &self.conns.at(slot).proto {
+            Proto::Stomp(stomp) if stomp.sockjs => self.limits.message.max(frame.saturating_mul(6)),
+            Proto::Stomp(_) => self.limits.message.max(frame.saturating_mul(2)),
+            _ => self.limits.message,
         }
     }
 

@@ -6,10 +6,11 @@
 //! requests only while there is room for the deliveries that they produce. So two shards that are
 //! full towards each other cannot wait for each other: deliveries flow whatever the requests do.
 //! What has no room is never put in a list: a session that begins or ends and a user whose presence
-//! changes keep a mark in their own record, and the mark is turned into a letter when there is room.
+//! changes keep a mark in their own record, and the mark is turned into a letter when there is
+//! room.
 //!
-//! **Waking.** A peer that is about to wait sets its flag and looks at its queues once more; whoever
-//! writes to it afterwards sees the flag and rings, once.
+//! **Waking.** A peer that is about to wait sets its flag and looks at its queues once more;
+//! whoever writes to it afterwards sees the flag and rings, once.
 //!
 //! **Order of calls.** Per turn: `take` from both lanes, `room` before `send`, `bells` at the end,
 //! `may_sleep` before waiting and `awake` after it.
@@ -176,18 +177,21 @@ pub struct Post {
     outgoing: Vec<[Producer<Letter>; 2]>,
     incoming: Vec<[Consumer<Letter>; 2]>,
     sleeping: Arc<[Sleeping]>,
+    finished: Arc<[AtomicBool]>,
     written: u128,
 }
 
 /// The ends of `peers` peers, each connected to each, itself included.
 pub fn connect(peers: usize, entries: u32) -> Vec<Post> {
     let sleeping: Arc<[Sleeping]> = (0..peers).map(|_| Sleeping::default()).collect();
+    let finished: Arc<[AtomicBool]> = (0..peers).map(|_| AtomicBool::new(false)).collect();
     let mut posts: Vec<Post> = (0..peers)
         .map(|me| Post {
             me: PeerId(me as u8),
             outgoing: Vec::new(),
             incoming: Vec::new(),
             sleeping: sleeping.clone(),
+            finished: finished.clone(),
             written: 0,
         })
         .collect();
@@ -252,6 +256,16 @@ impl Post {
             }
             None
         })
+    }
+
+    /// This peer has nothing left to do but to answer others.
+    pub fn finish(&self) {
+        self.finished[self.me.index()].store(true, Ordering::Release);
+    }
+
+    /// Whether the first `count` peers have finished.
+    pub fn all_finished(&self, count: usize) -> bool {
+        self.finished[..count].iter().all(|finished| finished.load(Ordering::Acquire))
     }
 
     /// Sets the flag and looks once more: true if there is nothing to do and waiting is safe.

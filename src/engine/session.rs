@@ -5,8 +5,8 @@
 //!   Connecting ──CONNECT──▶ Live ──drain──▶ Leaving ──all its letters are out──▶ gone
 //!        └────────────── drain ─────────────────────────────────────────────────▲
 //! ```
-//! A session that is leaving has no connection any more; its record stays until every home knows that
-//! it is gone, since what has no room in a mailbox now is kept in the record it is about.
+//! A session that is leaving has no connection any more; its record stays until every home knows
+//! that it is gone, since what has no room in a mailbox now is kept in the record it is about.
 
 use super::conn::Held;
 use crate::broker::subscription::{GroupIndex, Look};
@@ -60,20 +60,18 @@ pub struct Subscription {
     pub state: SubscriptionState,
     /// It is one of a user destination.
     pub of_user: bool,
+    /// Its MESSAGEs have an `ack` header.
+    pub acks: bool,
 }
 
-/// A SUBSCRIBE that waits for receipts of an earlier home, so that its own RECEIPT stays in order and
-/// still comes before its first MESSAGE.
+/// A frame that has to wait for a home, and its connection with it.
 #[derive(Debug)]
-pub struct Deferred {
-    /// Subscription id.
-    pub id: String,
-    /// Destination as the client wrote it.
-    pub destination: String,
-    /// Receipt.
-    pub receipt: Vec<u8>,
-    /// Number of its frame.
-    pub sequence: u32,
+pub enum Deferred {
+    /// A SUBSCRIBE whose RECEIPT would overtake those that another home still owes; and its first
+    /// MESSAGE may not overtake its RECEIPT.
+    Subscribe { id: String, destination: String, receipt: Vec<u8>, sequence: u32, acks: bool },
+    /// An UNSUBSCRIBE of a subscription (by its key) that has not begun yet.
+    Unsubscribe { key: u32, receipt: Option<Vec<u8>>, sequence: u32 },
 }
 
 /// One session.
@@ -107,7 +105,7 @@ pub struct Session {
     pub receipts_home: Option<ShardId>,
     /// DISCONNECT has come: the connection ends when the receipts are given.
     pub disconnecting: bool,
-    /// A SUBSCRIBE that waits for them.
+    /// A frame that waits for a home.
     pub deferred: Option<Box<Deferred>>,
     /// Neighbours in the list of its user's sessions on this shard.
     pub same_user: (u32, u32),

@@ -2,8 +2,9 @@
 //! The log of segments: every octet on its way to a client lies here, counted by those who send it.
 //!
 //! A fixed pool of equal segments. Two logs write into it, one for what many share and one for what
-//! is private, so that consecutive turns of one group of subscribers lie next to each other and their
-//! ranges merge. A segment is free again when nobody holds a range of it and no log writes into it.
+//! is private, so that consecutive turns of one group of subscribers lie next to each other and
+//! their ranges merge. A segment is free again when nobody holds a range of it and no log writes
+//! into it.
 //!
 //! Order of calls: `append` gives pieces, each with one hold; `hold` for each further holder,
 //! `release` when its octets are sent or dropped.
@@ -12,7 +13,7 @@
 //! then makes room by parting with those who hold the oldest segment (`oldest`).
 
 use super::region::Owner;
-use crate::ring::Range;
+use crate::ids::Range;
 use smallvec::SmallVec;
 
 /// A run of octets of the log, as an outbox holds it.
@@ -90,16 +91,31 @@ impl Segments {
         self.size
     }
 
+    /// Segments that only the private log may take: whoever is answered alone must not suffer from
+    /// what others are late in taking.
+    fn reserve(&self) -> usize {
+        self.segments.len() / 8
+    }
+
+    /// Free segments that the shared log may take.
+    pub fn free_to_share(&self) -> usize {
+        self.free.len().saturating_sub(self.reserve())
+    }
+
     /// Whether an append of `len` octets would find room.
     pub fn has_room(&self, log: Log, len: usize) -> bool {
+        let free = match log {
+            Log::Shared => self.free_to_share(),
+            Log::Private => self.free.len(),
+        };
         let size = self.size as usize;
         let left =
             self.open[log as usize].map_or(0, |s| size - self.segments[s as usize].used as usize);
-        len <= left || len.div_ceil(size) <= self.free.len()
+        len <= left || len.div_ceil(size) <= free
     }
 
-    /// Writes whole frames into a log. The pieces come with one hold each. Frames that fit one segment
-    /// lie in one piece.
+    /// Writes whole frames into a log. The pieces come with one hold each. Frames that fit one
+    /// segment lie in one piece.
     pub fn append(&mut self, log: Log, octets: &[u8]) -> Result<Pieces, Full> {
         assert!(!octets.is_empty());
         if !self.has_room(log, octets.len()) {
