@@ -117,8 +117,8 @@ enum Accepting {
     Stopping,
 }
 
-/// Messages of one home are numbered `counter * SHARDS_MAX + shard`.
-const NUMBER_STEP: u64 = crate::limits::SHARDS_MAX as u64;
+/// Messages of one home are numbered `counter * HOMES_MAX + shard`.
+const NUMBER_STEP: u64 = crate::limits::HOMES_MAX as u64;
 
 /// What a shard that has drained waits at most before it looks whether the others have, too.
 const DRAIN_WAIT: Millis = Millis(10);

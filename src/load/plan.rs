@@ -270,7 +270,10 @@ mod tests {
     #[test]
     fn sessions_take_ids_and_sources_in_turn() {
         let plan = Plan::new(&fanout(&["--ids", "3"]).target, "/topic/load");
-        assert_eq!([0, 1, 2, 3].map(|at| plan.subscription_id(at)).concat(), "sub-0sub-1sub-2sub-0");
+        assert_eq!(
+            [0, 1, 2, 3].map(|at| plan.subscription_id(at)).concat(),
+            "sub-0sub-1sub-2sub-0"
+        );
         assert_eq!(plan.source(19_999), None);
         assert_eq!(plan.source(20_000), Some("127.0.0.2:0".parse().expect("an address")));
         assert_eq!(plan.source(5_000_000), Some("127.0.1.1:0".parse().expect("an address")));

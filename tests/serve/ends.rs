@@ -73,7 +73,6 @@ fn bad_settings_are_one_line_and_exit_2() {
         &["serve", "--config", "/nowhere/at/all.toml"],
         &["serve", "--listen", "here"],
         &["serve", "--shards", "64"],
-        &["load", "fanout", "--help"],
     ] {
         let (code, out, err) = run(arguments);
         assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}: {err}");
