@@ -1,0 +1,123 @@
+//! What a request head says, once it has passed every check of `request`.
+
+use httparse::Header;
+
+/// A request's method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method<'b> {
+    /// GET
+    Get,
+    /// HEAD
+    Head,
+    /// POST
+    Post,
+    /// PUT
+    Put,
+    /// DELETE
+    Delete,
+    /// OPTIONS
+    Options,
+    /// Any other token.
+    Other(&'b str),
+}
+
+impl<'b> Method<'b> {
+    pub(super) fn from_token(token: &'b str) -> Method<'b> {
+        match token {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "POST" => Method::Post,
+            "PUT" => Method::Put,
+            "DELETE" => Method::Delete,
+            "OPTIONS" => Method::Options,
+            // Methods are case-sensitive (RFC 9110 §9.1): "get" is another method.
+            other => Method::Other(other),
+        }
+    }
+}
+
+/// What is asked for, without scheme and authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target<'b> {
+    /// The path, still percent-encoded; begins with `/`.
+    pub path: &'b str,
+    /// What follows the first `?`, without it.
+    pub query: &'b str,
+}
+
+/// How the body's end is found (RFC 9112 §6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    /// There is none (no length, or the length 0).
+    None,
+    /// So many octets, at least one.
+    Length(u64),
+    /// Chunks.
+    Chunked,
+}
+
+/// A request head that has passed every check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head<'b, 'h> {
+    /// Octets of the input that it took, empty lines before it and the blank line included.
+    pub len: usize,
+    /// The method.
+    pub method: Method<'b>,
+    /// The target.
+    pub target: Target<'b>,
+    /// 0 or 1.
+    pub minor_version: u8,
+    /// Host with port as asked for: the target's where it names one (RFC 9112 §3.2.2), else the
+    /// Host header's; empty only in HTTP/1.0.
+    pub host: &'b str,
+    /// The header lines in their order, values without surrounding blanks.
+    pub headers: &'h [Header<'b>],
+    /// How the body ends.
+    pub body: BodyKind,
+    /// The peer wants a further request on this connection.
+    pub keep_alive: bool,
+    /// The peer waits for `100 Continue` before it sends the body.
+    pub expect_continue: bool,
+}
+
+impl<'b> Head<'b, '_> {
+    /// The first value of a header.
+    pub fn header(&self, name: &str) -> Option<&'b [u8]> {
+        self.header_values(name).next()
+    }
+
+    /// The values of every line of a header.
+    pub fn header_values(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
+        let lines = self.headers.iter().filter(move |line| line.name.eq_ignore_ascii_case(name));
+        lines.map(|line| line.value)
+    }
+
+    /// The elements of a comma-separated header, over all its lines (RFC 9110 §5.6.1).
+    pub fn tokens(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
+        self.header_values(name).flat_map(elements)
+    }
+
+    /// Whether a comma-separated header has an element, in any case.
+    pub fn has_token(&self, name: &str, token: &str) -> bool {
+        self.tokens(name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+    }
+}
+
+/// Elements of a comma-separated value without blanks around them; empty ones are skipped.
+pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let parts = value.split(|octet| *octet == b',').map(trim_blanks);
+    parts.filter(|element| !element.is_empty())
+}
+
+/// Cuts optional white space (RFC 9110 §5.6.3) at both ends.
+fn trim_blanks(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+/// RFC 9110 §5.6.2.
+pub(super) fn is_token(octet: u8) -> bool {
+    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
+}

@@ -1,0 +1,377 @@
+//! Who may call: allowed origins (RFC 6454), same origin, and the loopback test of the API.
+//!
+//! Compiled patterns allocate, once, when the configuration is read; matching does not.
+
+use super::head::Head;
+use super::url::{Authority, default_port};
+use core::net::IpAddr;
+use core::str;
+
+/// One entry of `allowed-origins`.
+///
+/// ```
+/// use ringpush::http::{Pattern, SameOrigin, allowed};
+///
+/// let patterns = [Pattern::parse("https://*.example.com:[443,8443]").unwrap()];
+/// let same = SameOrigin { scheme: "http", host: "push.example.org" };
+/// assert!(allowed(Some("https://app.example.com:8443"), &patterns, same));
+/// assert!(allowed(Some("http://push.example.org"), &patterns, same));
+/// assert!(!allowed(Some("https://example.net"), &patterns, same));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    /// Lower case, without the default port of its scheme; `*` stands for any octets.
+    text: Box<str>,
+    ports: Ports,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Ports {
+    /// Whatever the text says, which is matched against the whole origin.
+    AsWritten,
+    /// `:[*]`: the text is matched without port.
+    Any,
+    /// `:[8080,8081]`: likewise, and the port is one of these.
+    List(Box<[u16]>),
+}
+
+/// Why an entry of `allowed-origins` is not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatternError {
+    /// `null` stands for sandboxed pages, files and redirects of anybody.
+    Null,
+    /// Something follows the host and the port.
+    Path,
+    /// The list in `:[…]` is neither `*` nor port numbers.
+    Ports,
+    /// It does not begin with a scheme and `://`.
+    Scheme,
+}
+
+impl PatternError {
+    /// A sentence for the operator.
+    pub const fn text(self) -> &'static str {
+        match self {
+            PatternError::Null => "the origin null belongs to everybody and cannot be allowed",
+            PatternError::Path => "an origin has no path: https://host or https://host:port",
+            PatternError::Ports => "ports are written :[8080,8081] or :[*]",
+            PatternError::Scheme => "an origin begins with its scheme: https://host, or is *",
+        }
+    }
+}
+
+impl Pattern {
+    /// Compiles an exact origin, a pattern or `*`.
+    pub fn parse(text: &str) -> Result<Pattern, PatternError> {
+        let text = text.trim().to_ascii_lowercase();
+        let text = text.strip_suffix('/').unwrap_or(&text);
+        if text == "null" {
+            return Err(PatternError::Null);
+        }
+        let authority = match text.split_once("://") {
+            Some((_, authority)) => authority,
+            None if text.starts_with('*') => text,
+            None => return Err(PatternError::Scheme),
+        };
+        if authority.is_empty() || authority.contains(['/', '?', '#', '@', ' ']) {
+            return Err(PatternError::Path);
+        }
+        let (text, ports) = match text.strip_suffix(']').and_then(|t| t.rsplit_once(":[")) {
+            Some((text, "*")) => (text, Ports::Any),
+            Some((text, list)) => {
+                let ports = list.split(',').map(|port| port.trim().parse::<u16>());
+                let ports = ports.collect::<Result<_, _>>().map_err(|_| PatternError::Ports)?;
+                (text, Ports::List(ports))
+            }
+            None => (without_default_port(text), Ports::AsWritten),
+        };
+        Ok(Pattern { text: text.into(), ports })
+    }
+
+    /// Whether it is `*`, which also takes `null` and what is no origin at all.
+    pub fn is_any(&self) -> bool {
+        &*self.text == "*" && self.ports == Ports::AsWritten
+    }
+
+    fn matches(&self, origin: &Origin<'_>) -> bool {
+        match &self.ports {
+            Ports::AsWritten => glob(self.text.as_bytes(), origin.text.as_bytes()),
+            Ports::Any => glob(self.text.as_bytes(), origin.without_port.as_bytes()),
+            Ports::List(ports) => {
+                origin.port.is_some_and(|port| ports.contains(&port))
+                    && glob(self.text.as_bytes(), origin.without_port.as_bytes())
+            }
+        }
+    }
+}
+
+/// How the outside reaches this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SameOrigin<'a> {
+    /// The listener's scheme, or what a trusted proxy says.
+    pub scheme: &'a str,
+    /// Host with its port, as in the Host header.
+    pub host: &'a str,
+}
+
+/// Whether a handshake or a cross-origin request may go on: without an Origin it is not a
+/// browser's cross-origin request; the same origin always may; others by the patterns.
+pub fn allowed(origin: Option<&str>, patterns: &[Pattern], same: SameOrigin<'_>) -> bool {
+    let Some(text) = origin else { return true };
+    let Some(origin) = Origin::parse(text) else { return patterns.iter().any(Pattern::is_any) };
+    origin.is_same(same) || patterns.iter().any(|pattern| pattern.matches(&origin))
+}
+
+/// Whether there is an Origin and it is not the server's own.
+pub fn is_foreign(origin: Option<&str>, same: SameOrigin<'_>) -> bool {
+    origin.is_some_and(|text| !Origin::parse(text).is_some_and(|origin| origin.is_same(same)))
+}
+
+/// The Origin of a request. One that is repeated or not ASCII comes back as an empty text, which
+/// is foreign, and which only `*` allows.
+pub fn origin_of<'b>(head: &Head<'b, '_>) -> Option<&'b str> {
+    let mut values = head.header_values("origin");
+    let first = values.next()?;
+    let only = values.next().is_none() && first.is_ascii();
+    Some(if only { str::from_utf8(first).unwrap_or("") } else { "" })
+}
+
+/// Whether a request comes from this machine and from no foreign page or proxy in between: what
+/// the API demands while it has no token. `foreign_origin` is [`is_foreign`], or `false` where the
+/// endpoint has allowed the Origin.
+pub fn loopback_test(peer: IpAddr, head: &Head<'_, '_>, foreign_origin: bool) -> bool {
+    // The Host must be a loopback name too: a foreign name that resolves to 127.0.0.1 makes a
+    // foreign page's request same-origin (DNS rebinding).
+    peer.to_canonical().is_loopback()
+        && !foreign_origin
+        && !head.headers.iter().any(|line| is_of_proxy(line.name))
+        && !head.has_token("sec-fetch-site", "cross-site")
+        && Authority::parse(head.host).is_some_and(|host| host.is_loopback())
+}
+
+fn is_of_proxy(name: &str) -> bool {
+    const PREFIX: &[u8] = b"x-forwarded-";
+    let exact = ["forwarded", "x-real-ip", "via", "x-forwarded"];
+    exact.iter().any(|known| name.eq_ignore_ascii_case(known))
+        || name.as_bytes().get(..PREFIX.len()).is_some_and(|s| s.eq_ignore_ascii_case(PREFIX))
+}
+
+/// A well-formed Origin: scheme, host, port and nothing else.
+struct Origin<'o> {
+    scheme: &'o str,
+    host: &'o str,
+    /// The named port, else the scheme's own.
+    port: Option<u16>,
+    /// Without a trailing slash and without the scheme's own port.
+    text: &'o str,
+    without_port: &'o str,
+}
+
+impl<'o> Origin<'o> {
+    fn parse(text: &'o str) -> Option<Origin<'o>> {
+        let text = text.strip_suffix('/').unwrap_or(text);
+        let (scheme, rest) = text.split_once("://")?;
+        let well_formed = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+        if scheme.is_empty() || !scheme.bytes().all(well_formed) {
+            return None;
+        }
+        let authority = Authority::parse(rest)?;
+        let without_port = &text[..scheme.len() + "://".len() + authority.host.len()];
+        let is_default = authority.port.is_none() || authority.port == default_port(scheme);
+        Some(Origin {
+            scheme,
+            host: authority.host,
+            port: authority.port_or_default(scheme),
+            text: if is_default { without_port } else { text },
+            without_port,
+        })
+    }
+
+    fn is_same(&self, same: SameOrigin<'_>) -> bool {
+        Authority::parse(same.host).is_some_and(|own| {
+            self.scheme.eq_ignore_ascii_case(same.scheme)
+                && self.host.eq_ignore_ascii_case(own.host)
+                && self.port == own.port_or_default(same.scheme)
+        })
+    }
+}
+
+fn without_default_port(text: &str) -> &str {
+    let (scheme, port) = if text.starts_with("https://") { (8, ":443") } else { (7, ":80") };
+    let known = text.starts_with("https://") || text.starts_with("http://");
+    text.strip_suffix(port).filter(|rest| known && rest.len() > scheme).unwrap_or(text)
+}
+
+/// Whether a lower-case pattern matches the text in any case; `*` matches any octets, also none.
+/// On a mismatch only the last `*` takes one octet more: an earlier one never needs to.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p + 1, t));
+                p += 1;
+            }
+            Some(octet) if *octet == text[t].to_ascii_lowercase() => {
+                p += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((after_star, taken_to)) = star else { return false };
+                star = Some((after_star, taken_to + 1));
+                p = after_star;
+                t = taken_to + 1;
+            }
+        }
+    }
+    pattern[p..].iter().all(|octet| *octet == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::tests::with_head;
+    use proptest::prelude::*;
+
+    const OWN: SameOrigin<'_> = SameOrigin { scheme: "http", host: "push.example.org:8080" };
+
+    fn matches(pattern: &str, origin: &str) -> bool {
+        allowed(Some(origin), &[Pattern::parse(pattern).expect(pattern)], OWN)
+    }
+
+    #[test]
+    fn patterns() {
+        for (pattern, yes, no) in [
+            ("https://a.com", "https://A.com", "http://a.com"),
+            ("https://A.com/", "https://a.com:443", "https://a.com:8443"),
+            ("https://a.com:443", "https://a.com/", "https://a.com.evil.com"),
+            ("http://a.com:80", "http://a.com", "http://a.com:443"),
+            ("http://a.com:8080", "http://a.com:8080", "http://a.com"),
+            ("https://*.a.com", "https://b.c.a.com", "https://a.com"),
+            ("https://*.a.com", "https://b.a.com:443", "https://b.a.com:8443"),
+            ("https://*.a.com", "https://x.a.com", "https://evil.com/.a.com"),
+            ("https://*.a.com", "https://y.a.com", "https://evil.com#.a.com"),
+            ("https://*.a.com", "https://y.a.com", "https://evil.com:80.a.com"),
+            ("https://*.a.com:[8080,8081]", "https://b.a.com:8081", "https://b.a.com:8082"),
+            ("https://*.a.com:[443]", "https://b.a.com", "https://b.a.com:8080"),
+            ("https://a.com:[*]", "https://a.com:1", "https://b.com:1"),
+            ("https://a.com:[*]", "https://a.com", "http://a.com"),
+            ("http://localhost:*", "http://localhost:3000", "http://localhost"),
+            ("http://[::1]:3000", "http://[::1]:3000", "http://[::1]"),
+            ("http://[::1]:[*]", "http://[::1]:3000", "http://[::2]:3000"),
+            ("*.a.com", "https://b.a.com", "https://ba.com"),
+            ("https://*", "https://a.com:9", "http://a.com"),
+            ("capacitor://localhost", "capacitor://localhost", "null"),
+        ] {
+            assert!(matches(pattern, yes), "{pattern} {yes}");
+            assert!(!matches(pattern, no), "{pattern} {no}");
+        }
+        for origin in ["null", "", "https://", "what ever", "https://a.com"] {
+            assert!(matches("*", origin), "{origin}");
+            assert!(!matches("https://b.com", origin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_are_mistakes() {
+        for (text, error) in [
+            ("null", PatternError::Null),
+            ("a.com", PatternError::Scheme),
+            ("", PatternError::Scheme),
+            ("https://", PatternError::Scheme),
+            ("https://a.com/x", PatternError::Path),
+            ("https://u@a.com", PatternError::Path),
+            ("https://a.com:[80,x]", PatternError::Ports),
+            ("https://a.com:[]", PatternError::Ports),
+        ] {
+            assert_eq!(Pattern::parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn same_origin_and_none() {
+        assert!(allowed(None, &[], OWN));
+        assert!(!is_foreign(None, OWN));
+        let own = |scheme, host| SameOrigin { scheme, host };
+        for (origin, same, yes) in [
+            ("http://push.example.org:8080", OWN, true),
+            ("HTTP://Push.Example.ORG:8080", OWN, true),
+            ("https://push.example.org:8080", OWN, false),
+            ("http://push.example.org", OWN, false),
+            ("https://a.com", own("https", "a.com:443"), true),
+            ("https://a.com:443", own("https", "a.com"), true),
+            ("http://a.com:80", own("http", "a.com"), true),
+            ("http://a.com:443", own("https", "a.com"), false),
+            ("http://a.com", own("http", ""), false),
+            ("null", own("http", "null"), false),
+        ] {
+            assert_eq!(allowed(Some(origin), &[], same), yes, "{origin}");
+            assert_eq!(is_foreign(Some(origin), same), !yes, "{origin}");
+        }
+    }
+
+    fn local(peer: &str, host: &str, lines: &str) -> bool {
+        let text = format!("GET /api/users HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n");
+        let peer = peer.parse().expect("an address");
+        with_head(&text, |head| {
+            let same = SameOrigin { scheme: "http", host: head.host };
+            loopback_test(peer, head, is_foreign(origin_of(head), same))
+        })
+    }
+
+    #[test]
+    fn loopback() {
+        for (peer, host) in [
+            ("127.0.0.1", "127.0.0.1:8080"),
+            ("::1", "localhost:8080"),
+            ("::ffff:127.0.0.1", "[::1]"),
+            ("127.0.0.1", "api.localhost"),
+        ] {
+            assert!(local(peer, host, ""), "{peer} {host}");
+            assert!(local(peer, host, &format!("Origin: http://{host}\r\n")), "{peer} {host}");
+        }
+        assert!(!local("192.168.1.1", "localhost", ""));
+        assert!(!local("::ffff:10.0.0.1", "localhost", ""));
+        assert!(!local("127.0.0.1", "rebound.example.com", ""));
+        for line in [
+            "Forwarded: for=1.2.3.4",
+            "X-Forwarded-For: 1.2.3.4",
+            "x-forwarded-anything: 1",
+            "X-Real-IP: 1.2.3.4",
+            "Via: 1.1 proxy",
+            "Origin: https://evil.com",
+            "Origin: null",
+            "Origin: http://localhost:81",
+            "Origin: http://localhost\r\nOrigin: http://localhost",
+            "Origin:",
+            "Sec-Fetch-Site: cross-site",
+        ] {
+            assert!(!local("127.0.0.1", "localhost", &format!("{line}\r\n")), "{line}");
+        }
+        assert!(local("127.0.0.1", "localhost", "Sec-Fetch-Site: same-origin\r\n"));
+        // The target's authority counts, not the Host header that it overrides.
+        let target = "GET http://evil.com/ HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let peer = IpAddr::from([127, 0, 0, 1]);
+        assert!(!with_head(target, |head| loopback_test(peer, head, false)));
+    }
+
+    fn naive_glob(pattern: &[u8], text: &[u8]) -> bool {
+        match pattern.split_first() {
+            None => text.is_empty(),
+            Some((b'*', rest)) => (0..=text.len()).any(|n| naive_glob(rest, &text[n..])),
+            Some((octet, rest)) => {
+                text.first().is_some_and(|t| t.to_ascii_lowercase() == *octet)
+                    && naive_glob(rest, &text[1..])
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn glob_is_the_naive_one(pattern in "[ab*]{0,8}", text in "[abA]{0,12}") {
+            let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+            prop_assert_eq!(glob(pattern, text), naive_glob(pattern, text));
+        }
+    }
+}
