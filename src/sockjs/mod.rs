@@ -1,1 +1,59 @@
-//! Room `sockjs` (under construction).
+#![forbid(unsafe_code)]
+//! SockJS: paths below an endpoint become [`Route`]s, and messages become frames and back.
+//!
+//! Here so far: the greeting, `/info`, and both WebSocket transports. The HTTP transports (xhr,
+//! xhr_streaming, eventsource, htmlfile, jsonp), whose sessions outlive a connection, are known to
+//! [`route`] as [`Route::Transport`] and move in beside this file; the iframe page too.
+//!
+//! It does not know sockets, HTTP, WebSocket frames, STOMP or time.
+//!
+//! # How to drive it
+//!
+//! Cut the endpoint's path and the query off the request's path and ask [`route`].
+//! [`Route::RawWebsocket`] is a WebSocket without any of this. On [`Route::Websocket`] every text
+//! message to the client is a frame: first [`OPEN`], then `a[…]` from [`write_message`] or
+//! [`write_messages`], now and then [`HEARTBEAT`], at the end [`write_close`]; every text message
+//! from the client goes through [`decode`].
+//!
+//! ```
+//! use ringpush::sockjs::{Messages, Route, decode, message_len, route, write_message};
+//!
+//! assert_eq!(route("/000/k3j2/websocket"), Route::Websocket { server: "000", session: "k3j2" });
+//!
+//! let mut messages = Messages::default(); // kept: its room is used again
+//! decode(r#"["CONNECT\n\n\u0000","\n"]"#, &mut messages).expect("an array of strings");
+//! assert!(messages.iter().eq(["CONNECT\n\n\0", "\n"]));
+//!
+//! let mut out = [0; 64];
+//! let len = write_message("RECEIPT\n\n\0", &mut out);
+//! assert_eq!(len, message_len("RECEIPT\n\n\0"));
+//! assert_eq!(&out[..len], br#"a["RECEIPT\n\n\u0000"]"#);
+//! ```
+//!
+//! # Bounds
+//!
+//! None of its own. `limits.message` bounds what the caller hands to [`decode`]; [`Messages`] holds
+//! at most as many octets as the text had, and one `usize` for every three of them. A frame to the
+//! client is at most six times as long as its text, plus five octets.
+//!
+//! # State
+//!
+//! None on the WebSocket transports; [`Messages`] is scratch, one per shard.
+
+extern crate alloc;
+
+mod decode;
+mod framing;
+mod info;
+mod url;
+
+pub use decode::{Error, Messages, decode};
+pub use framing::{
+    HEARTBEAT, OPEN, close_len, message_len, messages_len, write_close, write_message,
+    write_messages,
+};
+pub use info::Info;
+pub use url::{Route, Transport, route};
+
+/// Body of the answer to [`Route::Greeting`]; its type is `text/plain; charset=UTF-8`.
+pub const GREETING: &str = "Welcome to SockJS!\n";

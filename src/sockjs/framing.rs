@@ -1,0 +1,263 @@
+//! Messages and close reasons → frames: JSON, quoted so that every browser reads it back.
+
+/// The first frame of a session.
+pub const OPEN: &str = "o";
+/// A frame that only says that the server is there.
+pub const HEARTBEAT: &str = "h";
+
+/// Where octets go, or just how many there are. Both are one code path, so lengths are exact.
+pub(super) trait Sink {
+    fn put(&mut self, octets: &[u8]);
+}
+
+/// Counts.
+pub(super) struct Count(pub(super) usize);
+
+impl Sink for Count {
+    fn put(&mut self, octets: &[u8]) {
+        self.0 += octets.len();
+    }
+}
+
+/// Writes.
+pub(super) struct Fill<'a> {
+    out: &'a mut [u8],
+    pub(super) len: usize,
+}
+
+impl<'a> Fill<'a> {
+    pub(super) fn new(out: &'a mut [u8]) -> Fill<'a> {
+        Fill { out, len: 0 }
+    }
+}
+
+impl Sink for Fill<'_> {
+    fn put(&mut self, octets: &[u8]) {
+        // The caller asked for the length and gave room: a short slice is our own bug.
+        self.out[self.len..self.len + octets.len()].copy_from_slice(octets);
+        self.len += octets.len();
+    }
+}
+
+/// Octets of the frame `a["text"]`.
+pub fn message_len(text: &str) -> usize {
+    messages_len([text])
+}
+
+/// Writes the frame `a["text"]` and returns its length. Panics if `out` is shorter than
+/// [`message_len`].
+pub fn write_message(text: &str, out: &mut [u8]) -> usize {
+    write_messages([text], out)
+}
+
+/// Octets of one frame with several messages.
+pub fn messages_len<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
+    let mut count = Count(0);
+    put_messages(&mut count, texts);
+    count.0
+}
+
+/// Writes one frame with several messages and returns its length. Panics if `out` is shorter than
+/// [`messages_len`].
+pub fn write_messages<'a>(texts: impl IntoIterator<Item = &'a str>, out: &mut [u8]) -> usize {
+    let mut fill = Fill::new(out);
+    put_messages(&mut fill, texts);
+    fill.len
+}
+
+/// Octets of the frame `c[code,"reason"]`.
+pub fn close_len(code: u16, reason: &str) -> usize {
+    let mut count = Count(0);
+    put_close(&mut count, code, reason);
+    count.0
+}
+
+/// Writes the frame `c[code,"reason"]` and returns its length. Panics if `out` is shorter than
+/// [`close_len`].
+pub fn write_close(code: u16, reason: &str, out: &mut [u8]) -> usize {
+    let mut fill = Fill::new(out);
+    put_close(&mut fill, code, reason);
+    fill.len
+}
+
+fn put_messages<'a>(sink: &mut impl Sink, texts: impl IntoIterator<Item = &'a str>) {
+    let mut opening: &[u8] = b"a[";
+    for text in texts {
+        sink.put(opening);
+        put_quoted(sink, text);
+        opening = b",";
+    }
+    assert!(opening == b",", "a frame carries at least one message");
+    sink.put(b"]");
+}
+
+fn put_close(sink: &mut impl Sink, code: u16, reason: &str) {
+    sink.put(b"c[");
+    put_number(sink, u32::from(code));
+    sink.put(b",");
+    put_quoted(sink, reason);
+    sink.put(b"]");
+}
+
+pub(super) fn put_number(sink: &mut impl Sink, number: u32) {
+    let (mut digits, mut at, mut rest) = ([0; 10], 10, number);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    sink.put(&digits[at..]);
+}
+
+/// Writes `text` as a JSON string.
+pub(super) fn put_quoted(sink: &mut impl Sink, text: &str) {
+    let octets = text.as_bytes();
+    sink.put(b"\"");
+    let (mut copied, mut at) = (0, 0);
+    while let Some(found) = next_candidate(octets, at) {
+        let rest = &text[found..];
+        let letter = rest.chars().next().expect("a candidate starts a character");
+        at = found + letter.len_utf8();
+        if is_escaped(letter) {
+            sink.put(&octets[copied..found]);
+            put_escaped(sink, letter);
+            copied = at;
+        }
+    }
+    sink.put(&octets[copied..]);
+    sink.put(b"\"");
+}
+
+/// Octets that start a character which may be escaped: the rest is copied unseen. 0xE2 starts
+/// U+2000–2FFF, 0xEF U+F000–FFFF, and what is above starts everything past U+FFFF.
+const fn is_candidate(octet: u8) -> bool {
+    octet < b' ' || octet == b'"' || octet == b'\\' || octet == 0xE2 || octet >= 0xEF
+}
+
+/// The first candidate at or behind `from`.
+fn next_candidate(octets: &[u8], from: usize) -> Option<usize> {
+    const BLOCK: usize = 32;
+    let mut at = from;
+    // Without an exit inside the block the compiler compares all its octets at once.
+    while let Some(block) = octets.get(at..at + BLOCK) {
+        if block.iter().fold(false, |any, &octet| any | is_candidate(octet)) {
+            break;
+        }
+        at += BLOCK;
+    }
+    octets[at..].iter().position(|&octet| is_candidate(octet)).map(|offset| at + offset)
+}
+
+/// The protocol's set: what JSON demands, and what some browser's JSON or script engine broke on.
+fn is_escaped(letter: char) -> bool {
+    matches!(letter,
+        '\0'..='\x1f' | '"' | '\\'
+        | '\u{200c}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{2060}'..='\u{206f}'
+        | '\u{fff0}'..)
+}
+
+fn put_escaped(sink: &mut impl Sink, letter: char) {
+    match letter {
+        '"' => sink.put(b"\\\""),
+        '\\' => sink.put(b"\\\\"),
+        '\n' => sink.put(b"\\n"),
+        '\r' => sink.put(b"\\r"),
+        '\t' => sink.put(b"\\t"),
+        '\x08' => sink.put(b"\\b"),
+        '\x0c' => sink.put(b"\\f"),
+        letter => {
+            // Past U+FFFF: a surrogate pair, as the reference server writes it.
+            for &unit in &*letter.encode_utf16(&mut [0; 2]) {
+                let digit = |shift: u16| b"0123456789abcdef"[usize::from(unit >> shift & 0xf)];
+                sink.put(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn quoted(text: &str) -> String {
+        let mut out = vec![b'#'; message_len(text) + 1];
+        let len = write_message(text, &mut out);
+        assert_eq!((len + 1, out[len]), (out.len(), b'#'), "the length is exact");
+        out.truncate(len);
+        let frame = String::from_utf8(out).unwrap();
+        frame.strip_prefix("a[\"").unwrap().strip_suffix("\"]").unwrap().to_string()
+    }
+
+    /// One character at a time, by the words of the protocol.
+    fn naive(text: &str) -> String {
+        let mut out = String::new();
+        for letter in text.chars() {
+            let code = letter as u32;
+            let ranges = [0..=0x1f, 0x200c..=0x200f, 0x2028..=0x202f, 0x2060..=0x206f];
+            let unsafe_one = code >= 0xfff0 || ranges.iter().any(|range| range.contains(&code));
+            match letter {
+                '"' | '\\' => out.extend(['\\', letter]),
+                '\n' => out += "\\n",
+                '\r' => out += "\\r",
+                '\t' => out += "\\t",
+                '\u{8}' => out += "\\b",
+                '\u{c}' => out += "\\f",
+                _ if unsafe_one => {
+                    letter.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                        out += &format!("\\u{unit:04x}");
+                    });
+                }
+                _ => out.push(letter),
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_character_is_quoted_as_the_protocol_says() {
+        for letter in '\0'..=char::MAX {
+            let text = letter.to_string();
+            assert_eq!(quoted(&text), naive(&text), "{letter:?}");
+        }
+    }
+
+    #[test]
+    fn the_edges_measured_on_the_reference_server() {
+        let raw = "\x7f\u{80}\u{ad}\u{200b}\u{2010}\u{2030}\u{205f}\u{2070}\u{d7ff}\u{e000}\
+            \u{feff}\u{ffef}/";
+        assert_eq!(quoted(raw), raw);
+        assert_eq!(quoted("\u{200c}\u{2028}\u{206f}\u{fff0}"), "\\u200c\\u2028\\u206f\\ufff0");
+        assert_eq!(quoted("\u{ffff}\u{1f600}\0"), "\\uffff\\ud83d\\ude00\\u0000");
+        assert_eq!(quoted("来自服务器的消息！"), "来自服务器的消息！");
+        assert_eq!(quoted(""), "");
+    }
+
+    #[test]
+    fn frames() {
+        let mut out = [0; 64];
+        let len = write_messages(["x", "\n", ""], &mut out);
+        assert_eq!(&out[..len], br#"a["x","\n",""]"#);
+        assert_eq!(len, messages_len(["x", "\n", ""]));
+        let len = write_close(3000, "Go away!", &mut out);
+        assert_eq!(&out[..len], br#"c[3000,"Go away!"]"#);
+        assert_eq!(len, close_len(3000, "Go away!"));
+        let len = write_close(65_535, "\"\u{2028}", &mut out);
+        assert_eq!(&out[..len], br#"c[65535,"\"\u2028"]"#);
+    }
+
+    proptest! {
+        #[test]
+        fn texts_are_quoted_like_their_characters(
+            text in "(\\PC{0,40}|[a-z \u{e9}\u{4e2d}]{0,70}|[\n\"\\\\\0\u{200f}\u{1f600}]){0,4}",
+        ) {
+            let frame = quoted(&text);
+            prop_assert_eq!(&frame, &naive(&text));
+            let back: String = serde_json::from_str(&format!("\"{frame}\"")).unwrap();
+            prop_assert_eq!(back, text);
+        }
+    }
+}

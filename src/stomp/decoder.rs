@@ -1,0 +1,460 @@
+//! Octets of a client → frames.
+
+use memchr::{memchr, memchr2_iter};
+
+use super::escape;
+use super::frame::{Command, Frame, Header, Span, Step};
+use super::{Error, Version};
+
+/// How far the frame at the start of the input has been looked at. One per session, 12 octets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Decoder {
+    /// No head ends in front of this; once the head has ended, no body does.
+    searched: u32,
+    /// Where the body starts; 0 while the head has not ended.
+    body: u32,
+    /// Length of the whole frame if `content-length` tells it; 0 if a NUL must.
+    end: u32,
+}
+
+const _: () = assert!(size_of::<Decoder>() <= 32);
+
+/// What the lines of a head say.
+struct Head {
+    command: Command,
+    /// There are escapes, and they are to be undone.
+    escapes: bool,
+    headers: usize,
+    content_length: Option<u32>,
+}
+
+impl Decoder {
+    /// At a frame border.
+    pub fn new() -> Decoder {
+        Decoder::default()
+    }
+
+    /// Looks for one frame, or EOLs, at the start of `input`.
+    ///
+    /// On [`Step::NeedMore`] the caller keeps all of `input` and calls again with the same octets
+    /// and more behind them. Nothing in `input` is changed before its frame is whole; then the
+    /// headers are unescaped where they lie: not at all before CONNECT (`version` is `None`), in
+    /// CONNECT and STOMP, and in 1.0, whose values are trimmed instead.
+    pub fn next<'a, 'h>(
+        &mut self,
+        input: &'a mut [u8],
+        headers: &'h mut [Header],
+        version: Option<Version>,
+        frame_max: u32,
+    ) -> Result<Step<'a, 'h>, Error> {
+        assert!(input.len() >= self.searched as usize, "a caller keeps what is not consumed");
+        if self.searched == 0 && input.first().is_none_or(|&octet| octet <= b'\r') {
+            match between_frames(input)? {
+                Some(0) => {}
+                Some(consumed) => return Ok(Step::Eol { consumed }),
+                None => return Ok(Step::NeedMore),
+            }
+        }
+        let step = self.frame(input, headers, version, frame_max);
+        if !matches!(step, Ok(Step::NeedMore)) {
+            *self = Decoder::new();
+        }
+        step
+    }
+
+    fn frame<'a, 'h>(
+        &mut self,
+        input: &'a mut [u8],
+        headers: &'h mut [Header],
+        version: Option<Version>,
+        frame_max: u32,
+    ) -> Result<Step<'a, 'h>, Error> {
+        let arrived = input.len();
+        // Octets past the bound cannot belong to a frame that is allowed: they are not looked at.
+        let window = arrived.min(frame_max as usize);
+        let unfinished =
+            if arrived >= frame_max as usize { Err(Error::TooLarge) } else { Ok(Step::NeedMore) };
+        let mut head = None;
+        if self.body == 0 {
+            let Some(body) = self.head_end(&input[..window])? else { return unfinished };
+            let read = read_head(&input[..body], headers, version)?;
+            self.expect_body(&read, body, frame_max)?;
+            head = Some(read);
+        }
+        let body = self.body as usize;
+        let Some(end) = self.frame_end(&input[..window])? else { return unfinished };
+        // A head that came earlier left its spans in nobody's hands: read its lines again.
+        let head = match head {
+            Some(head) => head,
+            None => read_head(&input[..body], headers, version)?,
+        };
+        if end > body + 1 && !head.command.may_have_body() {
+            return Err(Error::BodyNotAllowed);
+        }
+        let headers = &mut headers[..head.headers];
+        if head.escapes {
+            settle(input, headers)?;
+        }
+        let body = Span::new(body, end - 1);
+        let frame = Frame { text: input, headers, command: head.command, body };
+        Ok(Step::Frame { consumed: end, frame })
+    }
+
+    /// Finds the octet behind the blank line that ends the head.
+    fn head_end(&mut self, window: &[u8]) -> Result<Option<usize>, Error> {
+        let from = self.searched as usize;
+        for at in memchr2_iter(b'\n', 0, &window[from..]).map(|at| from + at) {
+            if window[at] == 0 {
+                return Err(Error::NulInHead);
+            }
+            if matches!(&window[..at], [.., b'\n'] | [.., b'\n', b'\r']) {
+                return Ok(Some(at + 1));
+            }
+        }
+        self.searched = window.len() as u32;
+        Ok(None)
+    }
+
+    /// Enters the body.
+    fn expect_body(&mut self, head: &Head, body: usize, frame_max: u32) -> Result<(), Error> {
+        let body = body as u32;
+        if let Some(length) = head.content_length {
+            let end = u64::from(body) + u64::from(length) + 1;
+            self.end = u32::try_from(end).map_err(|_| Error::TooLarge)?;
+            if self.end > frame_max {
+                return Err(Error::TooLarge);
+            }
+            if length > 0 && !head.command.may_have_body() {
+                return Err(Error::BodyNotAllowed);
+            }
+        }
+        (self.body, self.searched) = (body, body);
+        Ok(())
+    }
+
+    /// Finds the octet behind the NUL that ends the frame.
+    fn frame_end(&mut self, window: &[u8]) -> Result<Option<usize>, Error> {
+        if self.end > 0 {
+            // STOMP 1.2 "Body": content-length octets, whatever they are, then a NUL.
+            let end = self.end as usize;
+            return match window.get(end - 1) {
+                None => Ok(None),
+                Some(0) => Ok(Some(end)),
+                Some(_) => Err(Error::NoNulAfterBody),
+            };
+        }
+        let from = self.searched as usize;
+        let nul = memchr(0, &window[from..]);
+        self.searched = window.len() as u32;
+        Ok(nul.map(|at| from + at + 1))
+    }
+
+    /// The value of a `receipt` header in the text of a frame that was refused, as it stands there,
+    /// for the ERROR's `receipt-id`. As good as can be had: only whole lines count, and `None` when
+    /// the value is escaped or no text, since naming the wrong receipt is worse than naming none.
+    pub fn faulty_receipt(input: &[u8]) -> Option<&[u8]> {
+        let start = input.iter().position(|octet| !matches!(octet, b'\n' | b'\r' | 0))?;
+        let mut rest = &input[start..];
+        while let Some(at) = memchr(b'\n', rest) {
+            let line = rest[..at].strip_suffix(b"\r").unwrap_or(&rest[..at]);
+            if line.is_empty() || memchr(0, line).is_some() {
+                return None;
+            }
+            if let Some(value) = line.strip_prefix(b"receipt:") {
+                let readable = !value.iter().any(|octet| matches!(octet, b'\\' | b'\r'))
+                    && core::str::from_utf8(value).is_ok();
+                return readable.then_some(value);
+            }
+            rest = &rest[at + 1..];
+        }
+        None
+    }
+}
+
+/// Length of the run of EOLs and stray NULs at the start; `None` if it cannot be told yet.
+fn between_frames(input: &[u8]) -> Result<Option<usize>, Error> {
+    let mut at = 0;
+    loop {
+        at += match (input.get(at), input.get(at + 1)) {
+            (Some(b'\n' | 0), _) => 1,
+            (Some(b'\r'), Some(b'\n')) => 2,
+            (Some(b'\r'), None) | (None, _) if at == 0 => return Ok(None),
+            (Some(b'\r'), Some(_)) if at == 0 => return Err(Error::BareCarriageReturn),
+            _ => return Ok(Some(at)),
+        };
+    }
+}
+
+/// Reads the lines of a whole head: all that can be wrong with them is found here.
+fn read_head(head: &[u8], headers: &mut [Header], version: Option<Version>) -> Result<Head, Error> {
+    // STOMP 1.1 and 1.2 "Augmented BNF": command and headers are UTF-8.
+    simdutf8::basic::from_utf8(head).map_err(|_| Error::NotUtf8)?;
+    let mut lines = Lines { head, at: 0 };
+    let line = lines.next().expect("a head ends with a blank line")?;
+    let command = Command::parse(line.of(head)).ok_or(Error::UnknownCommand)?;
+    let escapes = !command.opens()
+        && version.is_some_and(|version| version != Version::V1_0)
+        && memchr(b'\\', head).is_some();
+    let mut read = Head { command, escapes, headers: 0, content_length: None };
+    for line in lines {
+        let line = line?;
+        let text = line.of(head);
+        if text.is_empty() {
+            break;
+        }
+        let colon = memchr(b':', text).ok_or(Error::NoColon)?;
+        if colon == 0 {
+            return Err(Error::EmptyName);
+        }
+        if escapes {
+            escape::check(text)?;
+        }
+        let slot = headers.get_mut(read.headers).ok_or(Error::TooManyHeaders)?;
+        read.headers += 1;
+        // Further colons stay in the value: clients older than 1.2 do not escape them.
+        let name_end = line.start as usize + colon;
+        slot.name = Span::new(line.start as usize, name_end);
+        slot.value = Span::new(name_end + 1, line.end as usize);
+        if version == Some(Version::V1_0) {
+            slot.value = trimmed(head, slot.value);
+        }
+        if slot.name.of(head) == b"content-length" {
+            let length = content_length(slot.value.of(head))?;
+            if read.content_length.is_some_and(|earlier| earlier != length) {
+                return Err(Error::BadContentLength);
+            }
+            read.content_length = Some(length);
+        }
+    }
+    Ok(read)
+}
+
+/// The lines of a head without their ends, the blank one included.
+struct Lines<'a> {
+    head: &'a [u8],
+    at: usize,
+}
+
+impl Iterator for Lines<'_> {
+    type Item = Result<Span, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = &self.head[self.at..];
+        let length = memchr(b'\n', rest)?;
+        let text = rest[..length].strip_suffix(b"\r").unwrap_or(&rest[..length]);
+        let line = Span::new(self.at, self.at + text.len());
+        self.at += length + 1;
+        // STOMP 1.2 "Augmented BNF": a CR stands only in front of the LF that ends its line.
+        Some(if text.contains(&b'\r') { Err(Error::BareCarriageReturn) } else { Ok(line) })
+    }
+}
+
+/// Without the blanks around it: peers of 1.0 pad their values.
+fn trimmed(head: &[u8], value: Span) -> Span {
+    let text = value.of(head);
+    let blank = |octet: &&u8| matches!(octet, b' ' | b'\t');
+    let front = text.iter().take_while(blank).count();
+    let back = text[front..].iter().rev().take_while(blank).count();
+    Span::new(value.start as usize + front, value.end as usize - back)
+}
+
+fn content_length(digits: &[u8]) -> Result<u32, Error> {
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(Error::BadContentLength);
+    }
+    // Past u32 all lengths are alike: too large for any frame.
+    let push = |n: u32, digit: &u8| n.saturating_mul(10).saturating_add(u32::from(digit - b'0'));
+    Ok(digits.iter().fold(0, push))
+}
+
+/// Unescapes names and values where they lie.
+fn settle(input: &mut [u8], headers: &mut [Header]) -> Result<(), Error> {
+    for span in headers.iter_mut().flat_map(|header| [&mut header.name, &mut header.value]) {
+        let length = escape::unescape(span.of_mut(input), Version::V1_2)?;
+        span.end = span.start + length as u32;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::oracle::{self, Event};
+    use super::*;
+    use proptest::prelude::*;
+
+    const V1_0: Option<Version> = Some(Version::V1_0);
+    const V1_1: Option<Version> = Some(Version::V1_1);
+    const V1_2: Option<Version> = Some(Version::V1_2);
+
+    /// All events of `input`, fed whole; asserts that chunking does not change them.
+    fn events(input: &[u8], version: Option<Version>, frame_max: u32) -> Vec<Event> {
+        let whole = oracle::feed(&[input], version, frame_max);
+        let single: Vec<&[u8]> = input.chunks(1).collect();
+        assert_eq!(oracle::feed(&single, version, frame_max), whole, "octet by octet");
+        assert_eq!(oracle::naive(input, version, frame_max), whole, "naive");
+        whole
+    }
+
+    fn only(input: &[u8], version: Option<Version>) -> Event {
+        let mut events = events(input, version, 4_096);
+        assert_eq!(events.len(), 1, "{events:?}");
+        events.remove(0)
+    }
+
+    fn frame(command: Command, headers: &[(&str, &str)], body: &[u8]) -> Event {
+        let pair = |&(name, value): &(&str, &str)| (name.into(), value.into());
+        Event::Frame(command, headers.iter().map(pair).collect(), body.to_vec())
+    }
+
+    fn refused(input: &[u8], version: Option<Version>) -> Error {
+        match only(input, version) {
+            Event::Refused(error) => error,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_real_clients_send() {
+        assert_eq!(
+            only(b"CONNECT\naccept-version:1.1,1.0\nheart-beat:10000,10000\n\n\0", None),
+            frame(
+                Command::Connect,
+                &[("accept-version", "1.1,1.0"), ("heart-beat", "10000,10000")],
+                b""
+            )
+        );
+        let send = b"SEND\ndestination:/ws/trade\ncontent-length:3\n\n{\0}\0";
+        let headers = [("destination", "/ws/trade"), ("content-length", "3")];
+        assert_eq!(only(send, V1_1), frame(Command::Send, &headers, b"{\0}"));
+        assert_eq!(
+            only(b"SUBSCRIBE\r\nid:sub-0\r\ndestination:/user/queue/sub\r\n\r\n\0", V1_1),
+            frame(Command::Subscribe, &[("id", "sub-0"), ("destination", "/user/queue/sub")], b"")
+        );
+        assert_eq!(only(b"DISCONNECT\n\n\0", V1_1), frame(Command::Disconnect, &[], b""));
+    }
+
+    #[test]
+    fn ends_of_lines_between_frames_are_life() {
+        let two = b"\n\r\n\0SEND\n\na\0\n\n\0\r\nSEND\n\r\nb\0\r\n";
+        let send = |body| frame(Command::Send, &[], body);
+        assert_eq!(
+            events(two, V1_2, 64),
+            [Event::Eol, send(b"a"), Event::Eol, send(b"b"), Event::Eol]
+        );
+        assert_eq!(events(b"", V1_2, 64), []);
+        assert_eq!(events(b"\r", V1_2, 64), []);
+        assert_eq!(events(b"\r\n", V1_2, 64), [Event::Eol]);
+    }
+
+    #[test]
+    fn values_are_read_as_their_version_says() {
+        let text = b"SEND\nk: a\\c:b\\r \n\n\0";
+        assert_eq!(only(text, V1_0), frame(Command::Send, &[("k", "a\\c:b\\r")], b""));
+        assert_eq!(only(text, V1_1), frame(Command::Send, &[("k", " a::b\r ")], b""));
+        assert_eq!(only(text, V1_2), frame(Command::Send, &[("k", " a::b\r ")], b""));
+        assert_eq!(only(text, None), frame(Command::Send, &[("k", " a\\c:b\\r ")], b""));
+        let login = b"CONNECT\nlogin:a\\tb\n\n\0";
+        assert_eq!(only(login, V1_2), frame(Command::Connect, &[("login", "a\\tb")], b""));
+        let name = b"SEND\na\\cb:\\\\n\nx:\n\n\0";
+        assert_eq!(only(name, V1_2), frame(Command::Send, &[("a:b", "\\n"), ("x", "")], b""));
+        let padded = b"SEND\ncontent-length: 1\n\n\0\0";
+        assert_eq!(only(padded, V1_0), frame(Command::Send, &[("content-length", "1")], b"\0"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_head_has_a_name() {
+        let cases: [(&[u8], Error); 20] = [
+            (b"HELLO\n\n\0", Error::UnknownCommand),
+            (b"MESSAGE\n\n\0", Error::UnknownCommand),
+            (b"send\n\n\0", Error::UnknownCommand),
+            (b"\rSEND\n\n\0", Error::BareCarriageReturn),
+            (b"SEND\na:b\rc\n\n\0", Error::BareCarriageReturn),
+            (b"SEND\r\r\n\n\0", Error::BareCarriageReturn),
+            (b"SEND\na:b\0", Error::NulInHead),
+            (b"SEND\na:b\n\0", Error::NulInHead),
+            (b"SEND\na\n\n\0", Error::NoColon),
+            (b"SEND\n:a\n\n\0", Error::EmptyName),
+            (b"SEND\na:\xff\n\n\0", Error::NotUtf8),
+            (b"SEND\na:\\t\n\n\0", Error::BadEscape),
+            (b"SEND\na\\:b\n\n\0", Error::BadEscape),
+            (b"SEND\ncontent-length:-1\n\n\0", Error::BadContentLength),
+            (b"SEND\ncontent-length:\n\n\0", Error::BadContentLength),
+            (b"SEND\ncontent-length: 1\n\na\0", Error::BadContentLength),
+            (b"SEND\ncontent-length:1\ncontent-length:2\n\na\0", Error::BadContentLength),
+            (b"SEND\ncontent-length:1\n\nab\0", Error::NoNulAfterBody),
+            (b"ACK\nid:1\n\nbody\0", Error::BodyNotAllowed),
+            (b"ACK\ncontent-length:2\n\n", Error::BodyNotAllowed),
+        ];
+        for (input, error) in cases {
+            assert_eq!(refused(input, V1_2), error, "{}", input.escape_ascii());
+        }
+        let twice = b"SEND\ncontent-length:1\ncontent-length:01\n\na\0";
+        assert!(matches!(only(twice, V1_2), Event::Frame(..)));
+    }
+
+    #[test]
+    fn the_bound_counts_the_whole_frame() {
+        let frame = b"SEND\nk:v\n\nbody\0";
+        let max = frame.len() as u32;
+        assert!(matches!(events(frame, V1_2, max)[..], [Event::Frame(..)]));
+        assert_eq!(events(frame, V1_2, max - 1), [Event::Refused(Error::TooLarge)]);
+        let announced = b"SEND\ncontent-length:4\n\n";
+        let max = announced.len() as u32 + 5;
+        assert_eq!(events(announced, V1_2, max), []);
+        assert_eq!(events(announced, V1_2, max - 1), [Event::Refused(Error::TooLarge)]);
+        let huge = b"SEND\ncontent-length:99999999999999999999999\n\n";
+        assert_eq!(events(huge, V1_2, u32::MAX), [Event::Refused(Error::TooLarge)]);
+        assert_eq!(events(b"SENDSENDSEND", V1_2, 12), [Event::Refused(Error::TooLarge)]);
+        // The EOLs in front are not the frame's.
+        assert_eq!(events(b"\n\n\n\n\n\n\n\nSEND\n\n\0", V1_2, 7).len(), 2);
+        let many = "SEND\n".to_string() + &"a:b\n".repeat(oracle::HEADERS_MAX + 1) + "\n\0";
+        assert_eq!(refused(many.as_bytes(), V1_2), Error::TooManyHeaders);
+    }
+
+    #[test]
+    fn the_first_of_repeated_headers_counts() {
+        let mut input = *b"SEND\na:1\nb:2\na:3\n\n\0";
+        let mut headers = [Header::EMPTY; 3];
+        let step = Decoder::new().next(&mut input, &mut headers, V1_2, 64);
+        let Ok(Step::Frame { frame, consumed }) = step else { panic!("{step:?}") };
+        assert_eq!(consumed, 19);
+        assert_eq!(frame.header(b"a"), Some(&b"1"[..]));
+        assert_eq!(frame.header(b"c"), None);
+        let names: Vec<_> = frame.headers().map(|(name, _)| name).collect();
+        assert_eq!(names, [b"a", b"b", b"a"]);
+    }
+
+    #[test]
+    fn a_refused_frame_can_still_name_its_receipt() {
+        let receipt = Decoder::faulty_receipt;
+        assert_eq!(receipt(b"\nSEND\nx\r\nreceipt:r-1\r\n\nq"), Some(&b"r-1"[..]));
+        assert_eq!(receipt(b"SEND\nreceipt:a:b\nno end"), Some(&b"a:b"[..]));
+        for none in [&b"SEND\nreceipt:r-1"[..], b"SEND\n\nreceipt:1\n", b"", b"\n\n"] {
+            assert_eq!(receipt(none), None);
+        }
+        assert_eq!(receipt(b"SEND\nreceipt:a\\cb\n\n\0"), None);
+        assert_eq!(receipt(b"SEND\na:b\0\nreceipt:1\n"), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+        #[test]
+        fn the_naive_decoder_agrees_and_chunking_does_not_matter(
+            parts in proptest::collection::vec(oracle::part(), 0..14),
+            cuts in proptest::collection::vec(1usize..9, 1..9),
+            version in proptest::sample::select(vec![None, V1_0, V1_1, V1_2]),
+            frame_max in 8u32..80,
+        ) {
+            let input = parts.concat();
+            let whole = events(&input, version, frame_max);
+            let mut pieces = Vec::new();
+            let (mut rest, mut cut) = (&input[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let (piece, tail) = rest.split_at(rest.len().min(*cut.next().unwrap()));
+                pieces.push(piece);
+                rest = tail;
+            }
+            prop_assert_eq!(oracle::feed(&pieces, version, frame_max), whole);
+        }
+    }
+}

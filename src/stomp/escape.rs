@@ -1,0 +1,216 @@
+//! Header escaping of the three versions, in both directions.
+//!
+//! | version | in | out |
+//! |---|---|---|
+//! | 1.0 | none: a backslash is a backslash | cannot be escaped: CR and LF are dropped |
+//! | 1.1 | `\\` `\n` `\c`, and `\r` as other servers do | `\\` `\n` `\c`; CR is dropped |
+//! | 1.2 | `\\` `\n` `\c` `\r` | the same |
+//!
+//! NUL ends a frame wherever it stands and no version has an escape for it: it is dropped. What a
+//! *name* cannot say becomes `_` instead, so that a name never becomes empty or another header.
+
+use super::{Error, Version};
+
+/// Where a text goes, or just how long it is. Both are one code path, so lengths are exact.
+pub(super) trait Sink {
+    fn put(&mut self, octets: &[u8]);
+
+    fn put_all(&mut self, parts: &[&[u8]]) {
+        for part in parts {
+            self.put(part);
+        }
+    }
+}
+
+/// Counts.
+pub(super) struct Count(pub(super) usize);
+
+impl Sink for Count {
+    fn put(&mut self, octets: &[u8]) {
+        self.0 += octets.len();
+    }
+}
+
+/// Writes.
+pub(super) struct Fill<'a> {
+    pub(super) out: &'a mut [u8],
+    pub(super) len: usize,
+}
+
+impl<'a> Fill<'a> {
+    pub(super) fn new(out: &'a mut [u8]) -> Fill<'a> {
+        Fill { out, len: 0 }
+    }
+}
+
+impl Sink for Fill<'_> {
+    fn put(&mut self, octets: &[u8]) {
+        // The caller asked `len` and gave room: a short slice is our own bug and panics here.
+        self.out[self.len..self.len + octets.len()].copy_from_slice(octets);
+        self.len += octets.len();
+    }
+}
+
+/// Which half of a header line is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Half {
+    Name,
+    Value,
+}
+
+/// Whether an octet may need more than a copy in a header.
+pub(super) fn is_special(octet: u8) -> bool {
+    matches!(octet, b'\\' | b'\n' | b'\r' | b':' | 0)
+}
+
+/// What stands for a special octet in a header of `version`.
+fn replacement(octet: u8, version: Version, half: Half) -> &'static [u8] {
+    let unsayable: &[u8] = if half == Half::Name { b"_" } else { b"" };
+    match (octet, version) {
+        (b'\\', Version::V1_0) => b"\\",
+        // STOMP 1.0 splits at the first colon: harmless in a value, a forged header in a name.
+        (b':', Version::V1_0) if half == Half::Value => b":",
+        (0, _) | (_, Version::V1_0) | (b'\r', Version::V1_1) => unsayable,
+        (b'\\', _) => b"\\\\",
+        (b'\n', _) => b"\\n",
+        (b'\r', _) => b"\\r",
+        (b':', _) => b"\\c",
+        _ => unreachable!("only special octets are replaced"),
+    }
+}
+
+/// Writes the escaped form of a raw name or value.
+pub(super) fn escape(sink: &mut impl Sink, raw: &[u8], version: Version, half: Half) {
+    let mut rest = raw;
+    while let Some(at) = rest.iter().position(|&octet| is_special(octet)) {
+        sink.put(&rest[..at]);
+        sink.put(replacement(rest[at], version, half));
+        rest = &rest[at + 1..];
+    }
+    sink.put(rest);
+}
+
+/// Rewrites one line half from 1.2's escaped form to the form of `version`.
+pub(super) fn transcode(sink: &mut impl Sink, escaped: &[u8], version: Version, half: Half) {
+    let mut rest = escaped;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        sink.put(&rest[..at]);
+        let letter = rest.get(at + 1).copied();
+        let raw = letter.and_then(meaning).expect("canonical headers are our own escaped form");
+        sink.put(replacement(raw, version, half));
+        rest = &rest[at + 2..];
+    }
+    sink.put(rest);
+}
+
+/// The octet that an escape's letter stands for.
+fn meaning(letter: u8) -> Option<u8> {
+    match letter {
+        b'\\' => Some(b'\\'),
+        b'n' => Some(b'\n'),
+        b'c' => Some(b':'),
+        b'r' => Some(b'\r'),
+        _ => None,
+    }
+}
+
+/// Whether every backslash starts an escape.
+pub(super) fn check(text: &[u8]) -> Result<(), Error> {
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        rest.get(at + 1).copied().and_then(meaning).ok_or(Error::BadEscape)?;
+        rest = &rest[at + 2..];
+    }
+    Ok(())
+}
+
+/// Unescapes in place and returns the new length. In 1.0 nothing changes. On an undefined escape
+/// nothing changes either.
+///
+/// STOMP 1.1 knows no `\r`; RabbitMQ, ActiveMQ and Spring accept it there, and so does this.
+pub fn unescape(text: &mut [u8], version: Version) -> Result<usize, Error> {
+    if version == Version::V1_0 {
+        return Ok(text.len());
+    }
+    check(text)?;
+    let Some(first) = memchr::memchr(b'\\', text) else { return Ok(text.len()) };
+    let (mut read, mut write) = (first, first);
+    while read < text.len() {
+        let octet = text[read];
+        let escaped = octet == b'\\';
+        text[write] = if escaped { meaning(text[read + 1]).expect("checked above") } else { octet };
+        read += 1 + usize::from(escaped);
+        write += 1;
+    }
+    Ok(write)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn escaped(raw: &[u8], version: Version, half: Half) -> Vec<u8> {
+        let mut count = Count(0);
+        escape(&mut count, raw, version, half);
+        let mut out = vec![0; count.0];
+        let mut fill = Fill::new(&mut out);
+        escape(&mut fill, raw, version, half);
+        assert_eq!(fill.len, count.0);
+        out
+    }
+
+    fn unescaped(text: &[u8], version: Version) -> Result<Vec<u8>, Error> {
+        let mut copy = text.to_vec();
+        let len = unescape(&mut copy, version)?;
+        copy.truncate(len);
+        Ok(copy)
+    }
+
+    #[test]
+    fn each_version_says_what_it_can() {
+        let raw = b"a\\b\nc\rd:e\0f";
+        assert_eq!(escaped(raw, Version::V1_0, Half::Value), b"a\\bcd:ef");
+        assert_eq!(escaped(raw, Version::V1_1, Half::Value), b"a\\\\b\\ncd\\cef");
+        assert_eq!(escaped(raw, Version::V1_2, Half::Value), b"a\\\\b\\nc\\rd\\cef");
+        assert_eq!(escaped(raw, Version::V1_0, Half::Name), b"a\\b_c_d_e_f");
+        assert_eq!(escaped(raw, Version::V1_1, Half::Name), b"a\\\\b\\nc_d\\ce_f");
+    }
+
+    #[test]
+    fn escapes_are_read_strictly_but_for_the_old_version() {
+        assert_eq!(unescaped(b"\\\\n\\n\\c\\r", Version::V1_2), Ok(b"\\n\n:\r".to_vec()));
+        assert_eq!(unescaped(b"\\r", Version::V1_1), Ok(b"\r".to_vec()));
+        for bad in [&b"\\t"[..], b"x\\", b"\\\\\\", b"\\N"] {
+            assert_eq!(unescaped(bad, Version::V1_1), Err(Error::BadEscape));
+            assert_eq!(unescaped(bad, Version::V1_2), Err(Error::BadEscape));
+            assert_eq!(unescaped(bad, Version::V1_0), Ok(bad.to_vec()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn escaping_and_back_is_nothing(raw in "[\\\\\n\r:a-c\u{4e2d}]{0,24}") {
+            let raw = raw.as_bytes();
+            let there = escaped(raw, Version::V1_2, Half::Value);
+            prop_assert_eq!(unescaped(&there, Version::V1_2).unwrap(), raw);
+            let there = escaped(raw, Version::V1_1, Half::Value);
+            let no_cr: Vec<u8> = raw.iter().copied().filter(|&octet| octet != b'\r').collect();
+            prop_assert_eq!(unescaped(&there, Version::V1_1).unwrap(), no_cr);
+        }
+
+        #[test]
+        fn transcoding_equals_escaping_the_raw(raw in "[\\\\\n\r:a-c\u{4e2d}]{0,24}") {
+            for half in [Half::Name, Half::Value] {
+                let canonical = escaped(raw.as_bytes(), Version::V1_2, half);
+                for version in [Version::V1_0, Version::V1_1, Version::V1_2] {
+                    let mut out = vec![0; 2 * raw.len()];
+                    let mut fill = Fill::new(&mut out);
+                    transcode(&mut fill, &canonical, version, half);
+                    let len = fill.len;
+                    prop_assert_eq!(&out[..len], escaped(raw.as_bytes(), version, half));
+                }
+            }
+        }
+    }
+}
