@@ -1,0 +1,198 @@
+//! RFC 6455 read slowly: all octets at once, a copy of everything, no state between calls. It
+//! shares no code with the decoder that it is held against.
+
+/// What a stream of octets says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// What came whole.
+    pub seen: Vec<Seen>,
+    /// The message that is still open, if a piece of it came.
+    pub open: Vec<u8>,
+    /// How it ended.
+    pub end: End,
+}
+
+/// One thing that came whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// A message: is it text, is it compressed, its octets.
+    Message(bool, bool, Vec<u8>),
+    /// A Ping.
+    Ping(Vec<u8>),
+    /// A Pong.
+    Pong(Vec<u8>),
+}
+
+/// How a stream ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum End {
+    /// So many octets at its end are no whole head or control frame yet.
+    #[default]
+    Open,
+    /// A Close frame.
+    Closed(Option<u16>, String),
+    /// A fault, by its label.
+    Fault(&'static str),
+}
+
+/// How the stream is to be read.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Frames must be masked.
+    pub masked: bool,
+    /// RSV1 is allowed on first frames.
+    pub compression: bool,
+    /// Octets of the longest message.
+    pub message_max: u32,
+}
+
+/// The open message.
+struct Message {
+    text: bool,
+    compressed: bool,
+    octets: Vec<u8>,
+    announced: u128,
+}
+
+/// Reads a stream from its beginning.
+pub fn read(mut input: &[u8], options: Options) -> Trace {
+    let mut trace = Trace::default();
+    let mut message: Option<Message> = None;
+    loop {
+        match frame(&mut input, options, &mut message, &mut trace) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(end) => {
+                trace.end = end;
+                break;
+            }
+        }
+    }
+    trace.open = message.map_or(Vec::new(), |message| message.octets);
+    trace
+}
+
+/// One frame, or as much of its payload as is there. `Ok(false)`: there is no more.
+fn frame(
+    input: &mut &[u8],
+    options: Options,
+    message: &mut Option<Message>,
+    trace: &mut Trace,
+) -> Result<bool, End> {
+    let fault = |label| Err(End::Fault(label));
+    if input.len() < 2 {
+        return Ok(false);
+    }
+    let (fin, rsv, opcode) = (input[0] >= 128, input[0] / 16 % 8, input[0] % 16);
+    let (masked, short) = (input[1] >= 128, input[1] % 128);
+    let control = opcode >= 8;
+    if !matches!(opcode, 0 | 1 | 2 | 8 | 9 | 10) {
+        return fault("reserved-opcode");
+    }
+    let compressed = rsv == 4 && options.compression && (opcode == 1 || opcode == 2);
+    if rsv != 0 && !compressed {
+        return fault("reserved-bits");
+    }
+    if masked != options.masked {
+        return fault(if masked { "masked" } else { "not-masked" });
+    }
+    if control && !fin {
+        return fault("control-fragmented");
+    }
+    if control && short > 125 {
+        return fault("control-too-long");
+    }
+    if opcode == 0 && message.is_none() {
+        return fault("continuation-unexpected");
+    }
+    if (opcode == 1 || opcode == 2) && message.is_some() {
+        return fault("continuation-expected");
+    }
+    let extended = match short {
+        126 => 2,
+        127 => 8,
+        _ => 0,
+    };
+    if input.len() < 2 + extended {
+        return Ok(false);
+    }
+    let mut len = if extended == 0 { u128::from(short) } else { 0 };
+    for octet in &input[2..2 + extended] {
+        len = len * 256 + u128::from(*octet);
+    }
+    if len >= 1 << 63 {
+        return fault("length-high-bit");
+    }
+    if (extended == 2 && len < 126) || (extended == 8 && len < 65_536) {
+        return fault("length-not-minimal");
+    }
+    let before = message.as_ref().map_or(0, |message| message.announced);
+    if !control && before + len > u128::from(options.message_max) {
+        return fault("message-too-big");
+    }
+    let head = 2 + extended + if masked { 4 } else { 0 };
+    if input.len() < head {
+        return Ok(false);
+    }
+    let mut payload = input[head..].to_vec();
+    payload.truncate(usize::try_from(len).expect("below message_max"));
+    let whole = payload.len() as u128 == len;
+    if masked {
+        let key = &input[head - 4..head];
+        payload = payload.iter().enumerate().map(|(i, octet)| octet ^ key[i % 4]).collect();
+    }
+    if control && !whole {
+        return Ok(false);
+    }
+    *input = &input[head + payload.len()..];
+    if control {
+        return self::control(opcode, payload, trace).map(|()| true);
+    }
+    let fresh = Message { text: opcode == 1, compressed, octets: Vec::new(), announced: 0 };
+    let open = message.get_or_insert(fresh);
+    open.announced += len;
+    open.octets.extend(payload);
+    let ends = fin && whole;
+    if open.text && !open.compressed && !text_may_be(&open.octets, ends) {
+        return fault("text-not-utf8");
+    }
+    if ends {
+        let done = message.take().expect("it is open");
+        trace.seen.push(Seen::Message(done.text, done.compressed, done.octets));
+    }
+    Ok(whole)
+}
+
+fn control(opcode: u8, payload: Vec<u8>, trace: &mut Trace) -> Result<(), End> {
+    match opcode {
+        9 => trace.seen.push(Seen::Ping(payload)),
+        10 => trace.seen.push(Seen::Pong(payload)),
+        _ => {
+            if payload.is_empty() {
+                return Err(End::Closed(None, String::new()));
+            }
+            if payload.len() == 1 {
+                return Err(End::Fault("close-length"));
+            }
+            let code = u16::from(payload[0]) * 256 + u16::from(payload[1]);
+            let local = [1004, 1005, 1006].contains(&code);
+            let known = (1000..1015).contains(&code) || (3000..5000).contains(&code);
+            if local || !known {
+                return Err(End::Fault("close-code"));
+            }
+            return Err(match String::from_utf8(payload[2..].to_vec()) {
+                Ok(reason) => End::Closed(Some(code), reason),
+                Err(_) => End::Fault("close-reason"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether these octets are a text, or may become one if there are more to come.
+fn text_may_be(octets: &[u8], ends: bool) -> bool {
+    match std::str::from_utf8(octets) {
+        Ok(_) => true,
+        Err(error) => !ends && error.error_len().is_none(),
+    }
+}

@@ -1,0 +1,175 @@
+//! UTF-8 of a text message that comes in pieces (RFC 6455 §8.1), judged as early as can be: the
+//! first octet that no valid text could have there is an error, even when its code point is not
+//! complete yet.
+
+/// What is known about the code point at the border of two pieces. Three octets of state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Utf8 {
+    /// Octets that the open code point still needs, 0 when none is open.
+    missing: u8,
+    /// The lowest octet that may come next within the open code point.
+    low: u8,
+    /// The highest octet that may come next within the open code point.
+    high: u8,
+}
+
+impl Utf8 {
+    /// Before the first octet of a text.
+    pub(super) const fn new() -> Utf8 {
+        Utf8 { missing: 0, low: 0x80, high: 0xbf }
+    }
+
+    /// Whether the text may end here.
+    pub(super) const fn is_complete(self) -> bool {
+        self.missing == 0
+    }
+
+    /// Takes the next piece. `false`: the text so far can be no prefix of valid UTF-8.
+    #[must_use]
+    pub(super) fn push(&mut self, piece: &[u8]) -> bool {
+        if self.missing == 0 && piece.is_ascii() {
+            return true;
+        }
+        self.push_any(piece)
+    }
+
+    fn push_any(&mut self, mut piece: &[u8]) -> bool {
+        while self.missing > 0 {
+            let Some((&octet, rest)) = piece.split_first() else { return true };
+            if !self.step(octet) {
+                return false;
+            }
+            piece = rest;
+        }
+        // The bulk goes to simdutf8 in one run; only the code point that the piece's end cuts
+        // through is left to the octet-wise judge.
+        let (bulk, tail) = piece.split_at(piece.len() - open_tail(piece));
+        simdutf8::basic::from_utf8(bulk).is_ok() && tail.iter().all(|&octet| self.step(octet))
+    }
+
+    /// One octet: the table of well-formed sequences (Unicode 16, table 3-7; RFC 3629 §4).
+    fn step(&mut self, octet: u8) -> bool {
+        if self.missing > 0 {
+            let fits = (self.low..=self.high).contains(&octet);
+            *self = Utf8 { missing: self.missing - 1, ..Utf8::new() };
+            return fits;
+        }
+        let (missing, low, high) = match octet {
+            0x00..=0x7f => (0, 0x80, 0xbf),
+            0xc2..=0xdf => (1, 0x80, 0xbf),
+            0xe0 => (2, 0xa0, 0xbf),
+            0xe1..=0xec | 0xee..=0xef => (2, 0x80, 0xbf),
+            0xed => (2, 0x80, 0x9f),
+            0xf0 => (3, 0x90, 0xbf),
+            0xf1..=0xf3 => (3, 0x80, 0xbf),
+            0xf4 => (3, 0x80, 0x8f),
+            _ => return false,
+        };
+        *self = Utf8 { missing, low, high };
+        true
+    }
+}
+
+/// How many octets at the end belong to a code point that goes on after it: 0 to 3.
+fn open_tail(piece: &[u8]) -> usize {
+    for (back, &octet) in piece.iter().rev().take(3).enumerate() {
+        let len = match octet {
+            0x80..=0xbf => continue,
+            0xc0..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xff => 4,
+            _ => 1,
+        };
+        return if len > back + 1 { back + 1 } else { 0 };
+    }
+    0
+}
+
+const _: () = assert!(core::mem::size_of::<Utf8>() <= 4);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The standard library's word on it: `None` when no valid text begins so, otherwise whether
+    /// the text is complete.
+    fn naive(octets: &[u8]) -> Option<bool> {
+        match std::str::from_utf8(octets) {
+            Ok(_) => Some(true),
+            Err(error) if error.error_len().is_none() => Some(false),
+            Err(_) => None,
+        }
+    }
+
+    fn judged(pieces: &[&[u8]]) -> Option<bool> {
+        let mut utf8 = Utf8::new();
+        pieces.iter().all(|piece| utf8.push(piece)).then(|| utf8.is_complete())
+    }
+
+    #[test]
+    fn every_border_octet_at_four_places() {
+        // Both sides of every border in the table; other octets behave like one of these.
+        let borders = [
+            0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1,
+            0xec, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xff,
+        ];
+        for index in 0..borders.len().pow(4) {
+            let at = |place: u32| borders[index / borders.len().pow(place) % borders.len()];
+            let octets = [at(0), at(1), at(2), at(3)];
+            let expected = naive(&octets);
+            assert_eq!(judged(&[&octets]), expected, "{octets:02x?}");
+            let (a, b) = octets.split_at(index % 3 + 1);
+            assert_eq!(judged(&[a, b]), expected, "{octets:02x?} cut at {}", a.len());
+            if naive(a).is_none() {
+                assert_eq!(judged(&[a]), None, "{a:02x?} is judged at once");
+            }
+        }
+    }
+
+    #[test]
+    fn one_octet_and_the_empty_piece() {
+        assert_eq!(judged(&[]), Some(true));
+        assert_eq!(judged(&[b"", b""]), Some(true));
+        for octet in 0..=255u8 {
+            assert_eq!(judged(&[&[octet]]), naive(&[octet]));
+            assert_eq!(judged(&[&[octet], b""]), naive(&[octet]));
+        }
+    }
+
+    #[test]
+    fn autobahn_6_4_is_judged_at_the_first_impossible_octet() {
+        // U+110000 begins like valid text with f4; its second octet gives it away.
+        let mut utf8 = Utf8::new();
+        assert!(utf8.push("κόσµε".as_bytes()));
+        assert!(utf8.push(&[0xf4]));
+        assert!(!utf8.is_complete());
+        assert!(!utf8.push(&[0x90]));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_agree_with_the_standard_library(
+            text in "\\PC{0,80}",
+            damage in proptest::option::of((any::<prop::sample::Index>(), any::<u8>())),
+            cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..5),
+        ) {
+            let mut octets = text.into_bytes();
+            if let (Some((index, octet)), false) = (damage, octets.is_empty()) {
+                let at = index.index(octets.len());
+                octets[at] = octet;
+            }
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(octets.len() + 1)).collect();
+            cuts.sort_unstable();
+            let mut pieces = Vec::new();
+            let mut from = 0;
+            for cut in cuts.into_iter().chain([octets.len()]) {
+                pieces.push(&octets[from..cut]);
+                from = cut;
+                let mut utf8 = Utf8::new();
+                let alive = pieces.iter().all(|piece| utf8.push(piece));
+                prop_assert_eq!(alive.then(|| utf8.is_complete()), naive(&octets[..cut]));
+            }
+        }
+    }
+}
