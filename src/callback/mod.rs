@@ -1,1 +1,39 @@
-//! Room `callback` (under construction).
+#![forbid(unsafe_code)]
+//! Turns a third party's HTTP request (headers, body) into a push: checks who signed it, and finds
+//! in its JSON who shall get it and by which key a duplicate is recognised.
+//!
+//! It does not know the broker, the connection, the clock or which keys it has seen.
+//!
+//! Drive it: [`verify`] on the whole body, then [`map`], then [`success`] as the answer once the
+//! push is on its way (or the key was seen before).
+//!
+//! ```
+//! use ringpush::callback::{map, sign, success, verify};
+//! use ringpush::config::Sources;
+//!
+//! let config = Sources::default().load().expect("the embedded application is good");
+//! let inbound = &config.callbacks[1];
+//! let body = br#"{"callId":"c-1","agentId":7,"from":"+86"}"#;
+//! let signature = sign(inbound, body).expect("a generic profile signs");
+//! verify(inbound, &[("x-signature", signature.as_bytes())], body).expect("signed");
+//! let mut out = Vec::new();
+//! let mapped = map(inbound, config.limits.json_depth, body, &mut out).expect("it has both");
+//! assert_eq!((mapped.id.as_deref(), mapped.user.as_deref()), (Some("c-1"), Some("7")));
+//! assert!(out.starts_with(br#"{"businessType":"CALL_IN","data":{"callId":"c-1","#));
+//! assert_eq!(success(inbound), br#"{"code":0}"#);
+//! ```
+//!
+//! Bounds: `json-depth` (past it 400); ids have at most [`ID_MAX`] octets, user names
+//! [`crate::identity::NAME_MAX`] (past them 400); the body is as long as `http-body` lets it be.
+//! A body is read a fixed number of times, whatever is in it; nothing recurses.
+
+mod mapping;
+mod pointer;
+mod profile;
+mod verify;
+
+pub use mapping::{ID_MAX, Mapped, Problem, Target, map};
+pub use profile::success;
+pub use verify::{Denial, sign, verify};
+
+pub use crate::identity::HeaderLine;

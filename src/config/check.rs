@@ -1,0 +1,215 @@
+//! The text of `ringpush check`: what holds, every limit with its sentence, and what it all costs.
+
+use super::Config;
+use super::reader::quoted;
+use crate::limits::{DESCRIPTORS_MAX, Value};
+use std::fmt::Write;
+
+/// What the running process knows and the configuration does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Cores that the process may use.
+    pub cores: u32,
+    /// File descriptors that it may open.
+    pub descriptors: u32,
+}
+
+/// Octets of the records that are kept per connection, message and letter (`size_of`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordBytes {
+    /// One connection with its protocol's state.
+    pub connection: usize,
+    /// One message block, with a typical message in it.
+    pub message_block: usize,
+    /// One entry of a mailbox.
+    pub letter: usize,
+}
+
+/// One addend of the footprint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addend {
+    /// What the memory is for.
+    pub what: &'static str,
+    /// How many, and the octets of each.
+    pub product: (u64, u64),
+}
+
+impl Addend {
+    /// Octets of one shard.
+    pub fn octets(&self) -> u64 {
+        self.product.0 * self.product.1
+    }
+}
+
+/// Shards that will run: as configured, or one per core.
+pub fn shards(config: &Config, machine: Machine) -> u32 {
+    let most = u32::try_from(crate::limits::SHARDS_MAX).expect("a small number");
+    match config.engine.shards {
+        0 => machine.cores.clamp(1, most),
+        shards => shards,
+    }
+}
+
+/// Connections that one shard has room for.
+pub fn connections(config: &Config, machine: Machine) -> u32 {
+    let shards = shards(config, machine);
+    let carried = (machine.descriptors / shards).min(DESCRIPTORS_MAX);
+    match config.limits.connections {
+        0 => carried,
+        limit => limit.div_ceil(shards).min(carried),
+    }
+}
+
+/// The memory of one shard when every pool is full, addend by addend.
+pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec<Addend> {
+    let limits = &config.limits;
+    // A queue to each other shard and one to the control thread, and the one that comes from there.
+    let queues = u64::from(shards(config, machine)) + 1;
+    let size = |octets: usize| octets as u64;
+    let addend = |what, count: u64, each: u64| Addend { what, product: (count, each) };
+    vec![
+        addend("receive buffers", limits.receive_buffers.into(), limits.receive_bytes.into()),
+        addend(
+            "segments",
+            u64::from(limits.segment_bytes / limits.segment_size),
+            limits.segment_size.into(),
+        ),
+        addend("held octets", 1, limits.held_bytes.into()),
+        addend("message blocks", limits.message_blocks.into(), size(records.message_block)),
+        addend("mailboxes", queues * u64::from(limits.mailbox), size(records.letter)),
+        addend("connections", connections(config, machine).into(), size(records.connection)),
+        // A submission entry has 64 octets, a completion entry 16 (io_uring.h).
+        addend("submission queue", limits.submission_entries.into(), 64),
+        addend("completion queue", limits.completion_entries.into(), 16),
+    ]
+}
+
+/// Everything that `ringpush check` prints.
+pub fn text(config: &Config, machine: Machine, records: RecordBytes) -> String {
+    let mut out = String::new();
+    settings(config, &mut out);
+    limits(config, &mut out);
+    memory(config, machine, records, &mut out);
+    out
+}
+
+fn settings(config: &Config, out: &mut String) {
+    let mut before = None;
+    for setting in config.settings() {
+        if setting.section == "limits" && setting.key != "slow-consumer" {
+            continue;
+        }
+        let here = (setting.section, setting.entry.clone());
+        if before.as_ref() != Some(&here) {
+            let blank = if before.is_some() { "\n" } else { "" };
+            let heading = match setting.entry {
+                Some(_) => format!("[[{}]]", setting.section),
+                None => format!("[{}]", setting.section),
+            };
+            line(out, format_args!("{blank}{heading}"));
+            before = Some(here);
+        }
+        line(out, format_args!("{} = {}", setting.key, setting.value));
+    }
+}
+
+fn limits(config: &Config, out: &mut String) {
+    for limit in config.limits.lines() {
+        let value = match limit.value {
+            Value::Number(number) => number.to_string(),
+            Value::Span(span) => quoted(&span.to_string()),
+        };
+        let setting = format!("{} = {value}", limit.key);
+        line(out, format_args!("{setting:<36}# {}", limit.doc));
+    }
+}
+
+fn memory(config: &Config, machine: Machine, records: RecordBytes, out: &mut String) {
+    let shards = shards(config, machine);
+    let addends = footprint(config, machine, records);
+    line(out, format_args!("\n# memory of one shard, every pool full"));
+    for addend in &addends {
+        let (count, each) = addend.product;
+        let product = format!("{count} x {each}");
+        line(out, format_args!("# {:<18}{product:>20} = {:>12}", addend.what, addend.octets()));
+    }
+    let sum: u64 = addends.iter().map(Addend::octets).sum();
+    let total = sum * u64::from(shards);
+    line(out, format_args!("# {:<18}{:>20} = {sum:>12}", "one shard", ""));
+    let product = format!("{shards} x {sum}");
+    line(out, format_args!("# {:<18}{product:>20} = {total:>12}", "all shards"));
+    line(out, format_args!("# {:.1} MiB", total as f64 / 1_048_576.0));
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    writeln!(out, "{text}").expect("a String takes any text");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    const MACHINE: Machine = Machine { cores: 4, descriptors: 100_000 };
+    const RECORDS: RecordBytes = RecordBytes { connection: 256, message_block: 1024, letter: 32 };
+
+    fn embedded() -> Config {
+        Sources::default().load().expect("the embedded application is good")
+    }
+
+    #[test]
+    fn the_embedded_application_is_shown() {
+        let text = text(&embedded(), MACHINE, RECORDS);
+        let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        let text = lines.collect::<Vec<_>>().join("\n") + "\n";
+        let expected = [
+            "[listen]\naddress = [\"127.0.0.1:8080\"]\ntrusted-proxies = []\n\n[engine]\n",
+            "\n[[endpoint]]\npath = \"/chat\"\nprotocol = \"raw\"\nallowed-origins = []\n",
+            "\non-message.reply = \"来自服务器的消息！\"\n",
+            "\nreply = \"{\\\"code\\\":0,\\\"mess\\\":\\\"服务端返回消息！\\\"}\"\n",
+            "\nsecret = \"***\"\nid = \"/callId\"\nuser = \"/agentId\"\n",
+            "\n[limits]\nslow-consumer = \"close\"\n",
+            "\nstomp-frame = 65536 # octets of one whole STOMP frame; past it ERROR",
+            "\nsend-time = \"10s\" # age of the oldest octet",
+            "\n# receive buffers 2048 x 4096 = 8388608\n",
+            "\n# segments 1024 x 65536 = 67108864\n",
+            "\n# mailboxes 20480 x 32 = 655360\n",
+            "\n# connections 20000 x 256 = 5120000\n",
+            "\n# one shard = 119349248\n",
+            "\n# all shards 4 x 119349248 = 477396992\n# 455.3 MiB\n",
+        ];
+        for part in expected {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_limit_is_shown_with_its_sentence() {
+        let config = embedded();
+        let text = text(&config, MACHINE, RECORDS);
+        for limit in config.limits.lines() {
+            let line = text.lines().find(|line| line.starts_with(&format!("{} = ", limit.key)));
+            assert!(line.expect(limit.key).ends_with(limit.doc), "{}", limit.key);
+        }
+    }
+
+    #[test]
+    fn shards_and_connections_follow_the_machine_unless_set() {
+        let mut config = embedded();
+        assert_eq!((shards(&config, MACHINE), connections(&config, MACHINE)), (4, 20_000));
+        let small = Machine { cores: 0, descriptors: 1_000 };
+        assert_eq!((shards(&config, small), connections(&config, small)), (1, 1_000));
+        config.engine.shards = 3;
+        config.limits.connections = 10;
+        assert_eq!((shards(&config, MACHINE), connections(&config, MACHINE)), (3, 4));
+    }
+
+    #[test]
+    fn the_total_is_the_sum_of_its_lines() {
+        let config = embedded();
+        let sum: u64 = footprint(&config, MACHINE, RECORDS).iter().map(Addend::octets).sum();
+        let line = format!("# all shards{:>28} = {:>12}\n", format!("4 x {sum}"), sum * 4);
+        let text = text(&config, MACHINE, RECORDS);
+        assert!(text.contains(&line), "{line}\n{text}");
+    }
+}

@@ -1,0 +1,455 @@
+//! The tables that may stand several times: endpoints, rules, applications.
+
+use super::file::{below, is_free_path, later};
+use super::reader::{Section, quoted, show};
+use super::syntax::{is_destination, is_origin, is_pattern, is_template, is_url, variables};
+use super::{
+    Action, Allow, Answer, Application, Broker, ConfigError, Endpoint, OnMessage, OnOpen, Protocol,
+    Reply, ReplyTo, Sockjs, Users,
+};
+use crate::time::Millis;
+use toml::Value;
+
+/// Octets of a close reason (RFC 6455 §5.5: 125 with the code).
+const REASON_MAX: usize = 123;
+
+/// What is said about a path.
+pub(super) const PATH: &str = "a path such as \"/chat\": a slash at its start, none at its end, \
+                               plain ASCII, and not one of the server's own (/api, /metrics, …)";
+const DESTINATION: &str = "a destination such as \"/queue/sub\"";
+const URL: &str = "an http or https URL";
+
+/// What is said about a destination of the broker.
+pub(super) fn broker_text(broker: &Broker) -> String {
+    format!("a destination below {}", broker.prefixes.join(" or "))
+}
+
+/// Whether the destination stands below a prefix of the broker.
+pub(super) fn in_broker(broker: &Broker, destination: &str) -> bool {
+    broker
+        .prefixes
+        .iter()
+        .any(|prefix| below(prefix, destination) && destination.len() > prefix.len() + 1)
+}
+
+/// Notes a path; a second one of the same text is refused.
+pub(super) fn unique(paths: &mut Vec<String>, key: &str, path: &str) -> Result<(), ConfigError> {
+    if paths.iter().any(|one| one == path) {
+        let accepted = "a path that no other [[endpoint]] or [[callback]] has";
+        return Err(ConfigError::new(key, &quoted(path), accepted));
+    }
+    paths.push(path.to_string());
+    Ok(())
+}
+
+/// The value, or an error if the key is not there.
+pub(super) fn required<T>(
+    section: &Section,
+    key: &str,
+    found: Option<T>,
+    accepted: &str,
+) -> Result<T, ConfigError> {
+    found.ok_or_else(|| section.error(key, "nothing", accepted))
+}
+
+/// Reads every `[[endpoint]]`.
+pub(super) fn endpoints(
+    sections: Vec<Section>,
+    broker: &Broker,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Endpoint>, ConfigError> {
+    sections.into_iter().map(|section| endpoint(section, broker, warnings)).collect()
+}
+
+fn endpoint(
+    mut section: Section,
+    broker: &Broker,
+    warnings: &mut Vec<String>,
+) -> Result<Endpoint, ConfigError> {
+    let path = section.text("path", PATH, is_free_path)?;
+    let path = required(&section, "path", path, PATH)?;
+    let words = [("raw", Protocol::Raw), ("stomp", Protocol::Stomp)];
+    let protocol = section.choice("protocol", &words)?.unwrap_or(Protocol::Stomp);
+    let accepted = "a list of origins such as \"https://a.example.com\", patterns such as \
+                    \"https://*.example.com\" or \"https://a.example.com:[*]\", or \"*\"";
+    let allowed_origins = section.texts("allowed-origins", accepted, is_origin)?;
+    let sockjs = sockjs(&mut section, warnings)?;
+    let on_open = match section.section("on-open")? {
+        Some(part) => Some(on_open(part)?),
+        None => None,
+    };
+    if section.has("on-message") && protocol == Protocol::Stomp {
+        let accepted = "nothing with protocol = \"stomp\": see [[application]]";
+        let value = section.take("on-message").map_or(String::new(), |value| show(&value));
+        return Err(section.error("on-message", &value, accepted));
+    }
+    let on_message = on_message(&mut section, broker)?;
+    if matches!(on_message, OnMessage::Hook(_)) {
+        warnings.push(later(&section.name("on-message.hook")));
+    }
+    section.finish()?;
+    let allowed_origins = allowed_origins.unwrap_or_default();
+    Ok(Endpoint { path, protocol, allowed_origins, sockjs, on_open, on_message })
+}
+
+fn sockjs(
+    section: &mut Section,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Sockjs>, ConfigError> {
+    let written = section.fit("sockjs", "true, false or a table", |value| match value {
+        Value::Boolean(on) => Some(on.then(toml::Table::new)),
+        Value::Table(table) => Some(Some(table.clone())),
+        _ => None,
+    })?;
+    let Some(Some(table)) = written else { return Ok(None) };
+    let mut part = Section::new(&section.name("sockjs"), table);
+    // They shape the transports other than websocket, which are built later.
+    for key in ["disconnect-delay", "stream-bytes", "queue", "cookie", "client-url"] {
+        if part.has(key) {
+            warnings.push(later(&part.name(key)));
+        }
+    }
+    let sockjs = Sockjs {
+        heartbeat: part.span("heartbeat")?.unwrap_or(Millis::seconds(25)),
+        disconnect_delay: part.span("disconnect-delay")?.unwrap_or(Millis::seconds(5)),
+        stream_bytes: part.number("stream-bytes", 1, 1 << 30)?.unwrap_or(131_072),
+        queue: part.number("queue", 1, 1_000_000)?.unwrap_or(100),
+        websocket: part.flag("websocket")?.unwrap_or(true),
+        cookie: part.flag("cookie")?.unwrap_or(false),
+        client_url: part.text("client-url", URL, is_url)?,
+    };
+    part.finish()?;
+    Ok(Some(sockjs))
+}
+
+fn on_open(mut section: Section) -> Result<OnOpen, ConfigError> {
+    let accepted = "{ close = { code = 3000, reason = \"…\" } }";
+    let close = section.section("close")?;
+    let mut close = required(&section, "close", close, accepted)?;
+    let accepted = "a close code that a server may send: 1000 to 1003, 1007 to 1014, 3000 to 4999";
+    // RFC 6455 §7.4: the others are reserved or never sent.
+    let code = close.fit("code", accepted, |value| {
+        let code = u16::try_from(value.as_integer()?).ok()?;
+        matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999).then_some(code)
+    })?;
+    let accepted = "a text of at most 123 octets";
+    let reason = close.text("reason", accepted, |text| text.len() <= REASON_MAX)?;
+    close.finish()?;
+    section.finish()?;
+    Ok(OnOpen { code: code.unwrap_or(1000), reason: reason.unwrap_or_default() })
+}
+
+fn on_message(section: &mut Section, broker: &Broker) -> Result<OnMessage, ConfigError> {
+    let accepted = format!(
+        "\"echo\", {{ reply = \"…\" }}, {{ publish = {} }} or {{ hook = {URL} }}",
+        broker_text(broker)
+    );
+    let message = section.fit("on-message", &accepted, |value| match value {
+        Value::String(word) => (word == "echo").then_some(OnMessage::Echo),
+        Value::Table(table) if table.len() == 1 => {
+            let (key, value) = table.iter().next()?;
+            let text = value.as_str()?;
+            let owned = text.to_string();
+            match key.as_str() {
+                "reply" => Some(OnMessage::Reply(owned)),
+                "publish" if is_destination(text) && in_broker(broker, text) => {
+                    Some(OnMessage::Publish(owned))
+                }
+                "hook" if is_url(text) => Some(OnMessage::Hook(owned)),
+                _ => None,
+            }
+        }
+        _ => None,
+    })?;
+    Ok(message.unwrap_or(OnMessage::Echo))
+}
+
+/// Reads every `[[allow]]`.
+pub(super) fn allow(sections: Vec<Section>) -> Result<Vec<Allow>, ConfigError> {
+    sections.into_iter().map(allow_one).collect()
+}
+
+fn allow_one(mut section: Section) -> Result<Allow, ConfigError> {
+    let action =
+        section.choice("action", &[("send", Action::Send), ("subscribe", Action::Subscribe)])?;
+    let action = required(&section, "action", action, "\"send\" or \"subscribe\"")?;
+    let accepted = "a pattern such as \"/topic/**\"; {user} is the own name";
+    let destination = section.text("destination", accepted, is_pattern)?;
+    let destination = required(&section, "destination", destination, accepted)?;
+    let accepted = "\"*\", \"authenticated\" or a list of names";
+    let users = section.fit("users", accepted, |value| match value {
+        Value::String(word) if word == "*" => Some(Users::Everyone),
+        Value::String(word) if word == "authenticated" => Some(Users::Authenticated),
+        Value::Array(list) => {
+            let names = list.iter().map(|name| name.as_str().map(str::to_string));
+            names.collect::<Option<Vec<_>>>().map(Users::Named)
+        }
+        _ => None,
+    })?;
+    section.finish()?;
+    Ok(Allow { action, destination, users: users.unwrap_or(Users::Everyone) })
+}
+
+/// Reads every `[[application]]`.
+pub(super) fn applications(
+    sections: Vec<Section>,
+    broker: &Broker,
+) -> Result<Vec<Application>, ConfigError> {
+    sections.into_iter().map(|section| application(section, broker)).collect()
+}
+
+fn application(mut section: Section, broker: &Broker) -> Result<Application, ConfigError> {
+    let accepted = "a pattern below the application prefixes, such as \"/trade\" or \"/call/{id}\"";
+    let destination = section.text("destination", accepted, is_pattern)?;
+    let destination = required(&section, "destination", destination, accepted)?;
+    let names = variables(&destination).unwrap_or_default();
+    let accepted = format!(
+        "{}; a {{variable}} in it must be one of destination = {}",
+        broker_text(broker),
+        quoted(&destination)
+    );
+    let target = |text: &str| {
+        let known = |name: &&str| names.contains(name);
+        is_template(text)
+            && in_broker(broker, text)
+            && variables(text).is_some_and(|used| used.iter().all(known))
+    };
+    let reply = section.fit("reply", "a text, or a table or list that becomes JSON", reply)?;
+    let hook = section.text("hook", URL, is_url)?;
+    let forward = section.text("forward", &accepted, target)?;
+    let count = u8::from(reply.is_some()) + u8::from(hook.is_some()) + u8::from(forward.is_some());
+    if count > 1 {
+        let accepted = "one of reply, hook and forward";
+        return Err(section.error("destination", &quoted(&destination), accepted));
+    }
+    let answer = reply.map(Answer::Reply).or_else(|| hook.map(Answer::Hook));
+    let answer = answer.or_else(|| forward.map(Answer::Forward)).unwrap_or(Answer::Unset);
+    let to_user = section.text("to-user", DESTINATION, is_destination)?;
+    let to = section.texts("to", &accepted, target)?;
+    let to = match (to_user, to) {
+        (Some(user), Some(_)) => {
+            return Err(section.error("to-user", &quoted(&user), "one of to-user and to"));
+        }
+        (Some(user), None) => ReplyTo::User(user),
+        (None, Some(list)) => ReplyTo::Destinations(list),
+        (None, None) => ReplyTo::Default,
+    };
+    let broadcast = section.flag("broadcast")?.unwrap_or(true);
+    section.finish()?;
+    Ok(Application { destination, answer, to, broadcast })
+}
+
+fn reply(value: &Value) -> Option<Reply> {
+    match value {
+        Value::String(text) => Some(Reply { body: text.clone(), json: false }),
+        Value::Table(_) | Value::Array(_) => {
+            Some(Reply { body: serde_json::to_string(value).ok()?, json: true })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Encoding, Offline, Profile, SignatureForm, Sources};
+
+    fn parse(toml: &str) -> Result<Config, ConfigError> {
+        let secret = ("SECRET".to_string(), "s".to_string());
+        Sources { environment: vec![secret], ..Sources::default() }.parse(toml, false)
+    }
+
+    const ENDPOINT: &str = "path = '/a'\n";
+    const RULE: &str = "action = 'send'\ndestination = '/topic/a'\n";
+    const APPLICATION: &str = "destination = '/a/{id}'\n";
+    const CALLBACK: &str = "path = '/a'\nsecret-env = 'SECRET'\ndestination = '/topic/a'\n";
+    // Table, its keys, the key that is wrong, its value, the start of what is accepted.
+    const MISTAKES: &[[&str; 6]] = &[
+        ["endpoint", "", "", "path", "nothing", "a path such as"],
+        ["endpoint", "", "path = '/api/x'", "path", "\"/api/x\"", "a path such as"],
+        ["endpoint", ENDPOINT, "protocol = 'mqtt'", "protocol", "\"mqtt\"", "\"raw\" or \"stomp\""],
+        ["endpoint", ENDPOINT, "allowed-origins = ['a']", "allowed-origins", "\"a\"", "a list of"],
+        ["endpoint", ENDPOINT, "sockjs = 1", "sockjs", "1", "true, false or a table"],
+        ["endpoint", ENDPOINT, "sockjs.queue = 0", "sockjs.queue", "0", "a whole number from 1"],
+        ["endpoint", ENDPOINT, "sockjs.x = 0", "sockjs.x", "0", "no such key"],
+        ["endpoint", ENDPOINT, "on-open = {}", "on-open.close", "nothing", "{ close ="],
+        [
+            "endpoint",
+            ENDPOINT,
+            "on-open.close.code = 1005",
+            "on-open.close.code",
+            "1005",
+            "a close code",
+        ],
+        ["endpoint", ENDPOINT, "on-message = 'echo'", "on-message", "\"echo\"", "nothing with"],
+        [
+            "endpoint",
+            "path = '/a'\nprotocol = 'raw'\n",
+            "on-message.publish = '/x'",
+            "on-message",
+            "{ publish = \"/x\" }",
+            "\"echo\", { reply",
+        ],
+        ["allow", "", "destination = '/a'", "action", "nothing", "\"send\" or \"subscribe\""],
+        ["allow", "", "action = 'send'", "destination", "nothing", "a pattern such as"],
+        ["allow", RULE, "users = 'me'", "users", "\"me\"", "\"*\", \"authenticated\" or"],
+        ["application", "", "", "destination", "nothing", "a pattern below"],
+        ["application", APPLICATION, "reply = 1", "reply", "1", "a text, or a table"],
+        ["application", APPLICATION, "hook = 'x'", "hook", "\"x\"", "an http or https URL"],
+        ["application", APPLICATION, "forward = '/x'", "forward", "\"/x\"", "a destination below"],
+        [
+            "application",
+            APPLICATION,
+            "to = ['/topic/{id}', '/topic/{x}']",
+            "to",
+            "\"/topic/{x}\"",
+            "a destination below /topic or /queue; a {variable}",
+        ],
+        [
+            "application",
+            APPLICATION,
+            "reply = 'a'\nforward = '/topic/a'",
+            "destination",
+            "\"/a/{id}\"",
+            "one of reply, hook and forward",
+        ],
+        [
+            "application",
+            APPLICATION,
+            "to-user = '/queue/a'\nto = '/topic/a'",
+            "to-user",
+            "\"/queue/a\"",
+            "one of to-user and to",
+        ],
+        ["callback", "path = '/a'\n", "", "secret-env", "nothing", "the name of a variable"],
+        ["callback", CALLBACK, "profile = 'x'", "profile", "\"x\"", "\"generic\", or (built"],
+        ["callback", CALLBACK, "id = 'callId'", "id", "\"callId\"", "a JSON pointer"],
+        ["callback", CALLBACK, "offline = 'wait'", "offline", "\"wait\"", "\"drop\", \"keep\" or"],
+        ["callback", CALLBACK, "offline = 'topic:/x'", "offline", "\"topic:/x\"", "\"drop\", "],
+        ["callback", CALLBACK, "ttl = '1'", "ttl", "\"1\"", "a duration with its unit"],
+        [
+            "callback",
+            CALLBACK,
+            "signature-form = 'sha256='",
+            "signature-form",
+            "\"sha256=\"",
+            "a text with one {hex}",
+        ],
+        [
+            "callback",
+            "path = '/a'\nsecret-env = 'SECRET'\n",
+            "destination = '/x'",
+            "destination",
+            "\"/x\"",
+            "a destination below /topic or /queue, as there is no user",
+        ],
+        [
+            "callback",
+            "path = '/a'\nsecret-env = 'SECRET'\nuser = '/u'\n",
+            "destination = '/user/queue/a'",
+            "destination",
+            "\"/user/queue/a\"",
+            "a destination of a user",
+        ],
+    ];
+
+    #[test]
+    fn every_mistake_names_key_value_and_what_is_accepted() {
+        for [table, before, keys, key, value, accepted] in MISTAKES {
+            let toml = format!("[[{table}]]\n{before}{keys}");
+            let error = parse(&toml).expect_err(&toml);
+            assert_eq!((error.key, error.value.as_str()), (format!("{table}[0].{key}"), *value));
+            assert!(error.accepted.starts_with(accepted), "{toml}: {}", error.accepted);
+        }
+    }
+
+    #[test]
+    fn a_path_belongs_to_one() {
+        let toml = "[[endpoint]]\npath = '/a'\n[[callback]]\npath = '/a'\nsecret-env = 'SECRET'\n\
+                    destination = '/topic/a'";
+        let error = parse(toml).expect_err("twice");
+        assert_eq!((error.key.as_str(), error.value.as_str()), ("callback[0].path", "\"/a\""));
+    }
+
+    #[test]
+    fn every_choice_is_read() {
+        let toml = r#"
+            [[endpoint]]
+            path = "/a"
+            protocol = "raw"
+            allowed-origins = "https://*.example.com:[*]"
+            sockjs = { heartbeat = "1s", websocket = true }
+            on-open = { close = { code = 3000, reason = "Go away!" } }
+            on-message = { publish = "/topic/x" }
+            [[allow]]
+            action = "subscribe"
+            destination = "/topic/{user}/*"
+            users = ["7", "8"]
+            [[application]]
+            destination = "/a/{id}"
+            forward = "/topic/{id}"
+            [[application]]
+            destination = "/b"
+            reply = ["x", 1]
+            to = ["/topic/a", "/queue/b"]
+            broadcast = false
+            [[callback]]
+            path = "/c"
+            secret-env = "SECRET"
+            destination = "/topic/c"
+            signature-header = "X-Hub"
+            signature-form = "v1={base64};"
+            dedupe-window = "1m"
+            offline = "topic:/topic/unassigned"
+        "#;
+        let config = parse(toml).expect("good");
+        assert_eq!(config.warnings, [""; 0]);
+        let endpoint = &config.endpoints[0];
+        assert_eq!(endpoint.on_message, OnMessage::Publish("/topic/x".to_string()));
+        assert_eq!(endpoint.on_open, Some(OnOpen { code: 3000, reason: "Go away!".to_string() }));
+        assert_eq!(endpoint.sockjs.as_ref().map(|s| s.heartbeat), Some(Millis::seconds(1)));
+        let named = Users::Named(vec!["7".to_string(), "8".to_string()]);
+        assert_eq!((config.allow[0].action, &config.allow[0].users), (Action::Subscribe, &named));
+        let [forward, reply] = config.applications.as_slice() else { panic!("two") };
+        assert_eq!(forward.answer, Answer::Forward("/topic/{id}".to_string()));
+        assert_eq!(forward.to, ReplyTo::Default);
+        let body = Reply { body: "[\"x\",1]".to_string(), json: true };
+        assert_eq!((&reply.answer, reply.broadcast), (&Answer::Reply(body), false));
+        let callback = &config.callbacks[0];
+        assert_eq!(callback.offline, Offline::Topic("/topic/unassigned".to_string()));
+        let form = SignatureForm {
+            before: "v1=".to_string(),
+            encoding: Encoding::Base64,
+            after: ";".to_string(),
+        };
+        assert_eq!(callback.profile, Profile::Generic { header: "X-Hub".to_string(), form });
+    }
+
+    #[test]
+    fn what_is_built_later_warns() {
+        let toml = r#"
+            [[endpoint]]
+            path = "/a"
+            protocol = "raw"
+            sockjs = { queue = 10, cookie = true }
+            on-message = { hook = "http://a" }
+            [[callback]]
+            path = "/c"
+            secret-env = "SECRET"
+            destination = "/topic/c"
+            profile = "twilio"
+            offline = "keep"
+        "#;
+        let warnings = parse(toml).expect("accepted").warnings;
+        let keys: Vec<&str> =
+            warnings.iter().map(|w| w.split(" is ").next().expect("one")).collect();
+        let expected = [
+            "endpoint[0].sockjs.queue",
+            "endpoint[0].sockjs.cookie",
+            "endpoint[0].on-message.hook",
+            "callback[0].profile = \"twilio\"",
+            "callback[0].offline = \"keep\"",
+        ];
+        assert_eq!(keys, expected);
+    }
+}

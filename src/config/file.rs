@@ -1,0 +1,469 @@
+//! From the sources to a [`Config`]: the document, its plain sections, and what spans sections.
+
+use super::auth;
+use super::callbacks;
+use super::entries;
+use super::environment::{Override, overrides};
+use super::reader::{Section, quoted};
+use super::secrets::Secrets;
+use super::syntax::{Network, is_destination, is_path, is_prefix, is_url};
+use super::{
+    API_TOKEN, Api, Broker, CALLBACK_SECRET, Config, ConfigError, Engine, Hooks, Listen, Presence,
+    UnknownDestination,
+};
+use crate::limits::SHARDS_MAX;
+use crate::time::Millis;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use toml::{Table, Value};
+
+/// What `ringpush serve` runs with no file.
+const EMBEDDED: &str = include_str!("../../examples/call-centre.toml");
+
+const ADDRESS: &str = "an IP address with a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
+const UNKNOWN: [(&str, UnknownDestination); 2] =
+    [("error", UnknownDestination::Error), ("ignore", UnknownDestination::Ignore)];
+
+/// Where a configuration comes from. Later ones stand above earlier ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// The file; without one the embedded application runs.
+    pub path: Option<PathBuf>,
+    /// The variables of the process: secrets, and overrides `RINGPUSH_SECTION__KEY`.
+    pub environment: Vec<(String, String)>,
+    /// Flags of the command line: the flag, the key that it sets, its value.
+    pub flags: Vec<(&'static str, &'static str, String)>,
+}
+
+impl Sources {
+    /// Reads the file (or takes the embedded application) and checks everything.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        let Some(path) = &self.path else { return self.parse(EMBEDDED, true) };
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let accepted = format!("a readable TOML file ({error})");
+            ConfigError::new("--config", &quoted(&path.to_string_lossy()), &accepted)
+        })?;
+        self.parse(&text, false)
+    }
+
+    /// Checks a file's text, with the environment and the flags laid over it.
+    pub fn parse(&self, text: &str, embedded: bool) -> Result<Config, ConfigError> {
+        let mut document: Table = text.parse().map_err(|error| syntax_error(text, &error))?;
+        let mut above = overrides(&self.environment);
+        above.extend(self.flags.iter().map(|(flag, key, value)| Override::new(flag, key, value)));
+        for one in &above {
+            one.apply(&mut document)?;
+        }
+        let made_up = embedded.then_some(CALLBACK_SECRET);
+        let mut secrets = Secrets::new(&self.environment, made_up);
+        resolve(Section::new("", document), &mut secrets, embedded).map_err(|mut error| {
+            // Whoever wrote a variable is told its name, not that of a key in a file.
+            let cause = above.iter().rev().find(|one| {
+                let below = one.path.strip_prefix(error.key.as_str());
+                below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            });
+            if let Some(one) = cause {
+                error.key = one.name.clone();
+            }
+            error
+        })
+    }
+}
+
+fn syntax_error(text: &str, error: &toml::de::Error) -> ConfigError {
+    let at = error.span().map_or(0, |span| span.start.min(text.len()));
+    let before = text.get(..at).unwrap_or("");
+    let line = before.matches('\n').count();
+    let shown = text.lines().nth(line).unwrap_or("");
+    let accepted = format!("TOML ({})", error.message());
+    ConfigError::new(&format!("line {}", line + 1), &quoted(shown.trim()), &accepted)
+}
+
+/// The line for a key that is accepted but built later.
+pub(super) fn later(name: &str) -> String {
+    format!("{name} is accepted but built later: it has no effect yet")
+}
+
+fn resolve(
+    mut document: Section,
+    secrets: &mut Secrets<'_>,
+    embedded: bool,
+) -> Result<Config, ConfigError> {
+    if document.has("tls") {
+        let accepted = "nothing: TLS is built later; put a proxy with TLS in front of ringpush";
+        return Err(document.error("tls", "a table", accepted));
+    }
+    let mut warnings = Vec::new();
+    if document.take("store").is_some() {
+        warnings.push(later("store"));
+    }
+    let listen = listen(document.part("listen")?, &mut warnings)?;
+    let engine = engine(document.part("engine")?)?;
+    let auth = auth::read(document.part("auth")?, secrets, &mut warnings)?;
+    let api = api(document.part("api")?, secrets)?;
+    let broker = broker(document.part("broker")?)?;
+    let endpoints = entries::endpoints(document.entries("endpoint")?, &broker, &mut warnings)?;
+    let allow = entries::allow(document.entries("allow")?)?;
+    let applications = entries::applications(document.entries("application")?, &broker)?;
+    let hooks = hooks(document.part("hooks")?)?;
+    let callbacks = document.entries("callback")?;
+    let callbacks = callbacks::read(callbacks, &broker, secrets, &mut warnings)?;
+    let presence = presence(document.part("presence")?, &broker, &mut warnings)?;
+    let (limits, slow_consumer) = super::limits::read(document.part("limits")?)?;
+    document.finish()?;
+    let mut paths = Vec::new();
+    for (at, endpoint) in endpoints.iter().enumerate() {
+        entries::unique(&mut paths, &format!("endpoint[{at}].path"), &endpoint.path)?;
+    }
+    for (at, callback) in callbacks.iter().enumerate() {
+        entries::unique(&mut paths, &format!("callback[{at}].path"), &callback.path)?;
+    }
+    Ok(Config {
+        listen,
+        engine,
+        auth,
+        api,
+        endpoints,
+        broker,
+        allow,
+        applications,
+        hooks,
+        callbacks,
+        presence,
+        limits,
+        slow_consumer,
+        embedded,
+        warnings,
+    })
+}
+
+fn listen(mut section: Section, warnings: &mut Vec<String>) -> Result<Listen, ConfigError> {
+    let accepted = format!("{ADDRESS}, a list of such, or \"systemd\"");
+    let addresses = section.fits("address", &accepted, |text| match text {
+        "systemd" => Some(None),
+        text => text.parse().ok().map(Some),
+    })?;
+    let mut addresses: Vec<Option<SocketAddr>> = addresses.unwrap_or_default();
+    let socket_activation = addresses.contains(&None);
+    addresses.retain(Option::is_some);
+    let mut addresses: Vec<SocketAddr> = addresses.into_iter().flatten().collect();
+    if addresses.is_empty() {
+        addresses.push(SocketAddr::from(([127, 0, 0, 1], 8080)));
+    }
+    if socket_activation {
+        let instead = addresses[0];
+        warnings.push(format!(
+            "listen.address = \"systemd\" is accepted but built later: listening on {instead}"
+        ));
+    }
+    let one = |value: &Value| value.as_str()?.parse::<SocketAddr>().ok();
+    let api_address = section.fit("api-address", ADDRESS, one)?;
+    let stomp_tcp = section.fit("stomp-tcp", ADDRESS, one)?;
+    if stomp_tcp.is_some() {
+        warnings.push(later("listen.stomp-tcp"));
+    }
+    let mut all: Vec<SocketAddr> = addresses.clone();
+    for (key, address) in [("api-address", api_address), ("stomp-tcp", stomp_tcp)] {
+        let Some(address) = address else { continue };
+        if address.port() != 0 && all.contains(&address) {
+            let accepted = "an address of its own";
+            return Err(section.error(key, &format!("\"{address}\""), accepted));
+        }
+        all.push(address);
+    }
+    let url = "an http or https URL, such as \"https://csms.example.com\"";
+    let external_url = section.text("external-url", url, is_url)?;
+    let accepted = "a list of IP addresses and blocks, such as [\"127.0.0.1\", \"10.0.0.0/8\"]";
+    let trusted_proxies = section.fits("trusted-proxies", accepted, Network::parse)?;
+    section.finish()?;
+    Ok(Listen {
+        addresses,
+        api_address,
+        stomp_tcp,
+        external_url: external_url.map(|url| url.trim_end_matches('/').to_string()),
+        trusted_proxies: trusted_proxies.unwrap_or_default(),
+    })
+}
+
+fn engine(mut section: Section) -> Result<Engine, ConfigError> {
+    let most = u32::try_from(SHARDS_MAX).expect("a small number");
+    let shards = section.number("shards", 0, most)?.unwrap_or(0);
+    let pin = section.flag("pin")?.unwrap_or(false);
+    section.finish()?;
+    Ok(Engine { shards, pin })
+}
+
+fn api(mut section: Section, secrets: &mut Secrets<'_>) -> Result<Api, ConfigError> {
+    let token = secrets.of(&mut section, ["token-env", "token-file"], API_TOKEN)?;
+    section.finish()?;
+    Ok(Api { token })
+}
+
+fn broker(mut section: Section) -> Result<Broker, ConfigError> {
+    let accepted = "prefixes of destinations, each with a slash at its start and none at its end";
+    let prefixes = section.texts("prefixes", accepted, is_prefix)?;
+    let applications = section.texts("application-prefixes", accepted, is_prefix)?;
+    let user = section.text("user-prefix", "one such prefix as \"/user\"", is_prefix)?;
+    let separator = section.choice("separator", &[("/", b'/'), (".", b'.')])?.unwrap_or(b'/');
+    let heartbeat = section.spans("heartbeat")?.unwrap_or([Millis::seconds(10); 2]);
+    let unknown = section.choice("unknown-destination", &UNKNOWN)?;
+    let owned = |list: &[&str]| list.iter().map(|one| one.to_string()).collect::<Vec<_>>();
+    let broker = Broker {
+        prefixes: prefixes.unwrap_or_else(|| owned(&["/topic", "/queue"])),
+        application_prefixes: applications.unwrap_or_else(|| owned(&["/ws"])),
+        user_prefix: user.unwrap_or_else(|| "/user".to_string()),
+        separator,
+        heartbeat,
+        unknown_destination: unknown.unwrap_or(UnknownDestination::Error),
+    };
+    let mut before: Vec<&str> = Vec::new();
+    let keyed = broker.prefixes.iter().map(|one| ("prefixes", one));
+    let keyed =
+        keyed.chain(broker.application_prefixes.iter().map(|o| ("application-prefixes", o)));
+    for (key, prefix) in keyed.chain([("user-prefix", &broker.user_prefix)]) {
+        // One destination must belong to one of them.
+        if let Some(other) = before.iter().find(|one| below(one, prefix) || below(prefix, one)) {
+            let accepted = format!("a prefix that is not below or above \"{other}\"");
+            return Err(section.error(key, &quoted(prefix), &accepted));
+        }
+        before.push(prefix);
+    }
+    section.finish()?;
+    Ok(broker)
+}
+
+/// Whether the destination is the prefix or stands below it.
+pub(super) fn below(prefix: &str, destination: &str) -> bool {
+    destination.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn hooks(mut section: Section) -> Result<Hooks, ConfigError> {
+    let timeout = section.span("timeout")?.unwrap_or(Millis::seconds(5));
+    let concurrent = section.number("concurrent", 1, 65_536)?.unwrap_or(64);
+    let queue = section.number("queue", 0, 10_000_000)?.unwrap_or(1000);
+    if timeout.0 == 0 {
+        return Err(section.error("timeout", "\"0s\"", "a duration above zero"));
+    }
+    section.finish()?;
+    Ok(Hooks { timeout, concurrent, queue })
+}
+
+fn presence(
+    mut section: Section,
+    broker: &Broker,
+    warnings: &mut Vec<String>,
+) -> Result<Presence, ConfigError> {
+    let accepted = entries::broker_text(broker);
+    let topic = section.text("topic", &accepted, |text| {
+        is_destination(text) && entries::in_broker(broker, text)
+    })?;
+    let hook = section.text("hook", "an http or https URL", is_url)?;
+    if hook.is_some() {
+        warnings.push(later("presence.hook"));
+    }
+    section.finish()?;
+    Ok(Presence { topic, hook })
+}
+
+/// A route that the server does not use for itself.
+pub(super) fn is_free_path(text: &str) -> bool {
+    const OWN: [&str; 8] = [
+        "/api",
+        "/console",
+        "/demo",
+        "/healthz",
+        "/metrics",
+        "/readyz",
+        "/sendMsAll",
+        "/sendMsToUser",
+    ];
+    is_path(text) && !OWN.iter().any(|own| below(own, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Answer, Method, OnMessage, Protocol, ReplyTo, Secret, TOKEN_SECRET};
+
+    fn sources(environment: &[(&str, &str)]) -> Sources {
+        let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+        let environment = environment.iter().map(owned).collect();
+        Sources { environment, ..Sources::default() }
+    }
+
+    fn parse(toml: &str) -> Result<Config, ConfigError> {
+        sources(&[]).parse(toml, false)
+    }
+
+    #[test]
+    fn the_embedded_application_is_that_of_the_contract() {
+        let config = sources(&[]).load().expect("good");
+        assert!(config.embedded);
+        assert_eq!(config.warnings, [""; 0]);
+        assert_eq!(config.listen.addresses, ["127.0.0.1:8080".parse().expect("an address")]);
+        let [chat, portfolio] = config.endpoints.as_slice() else { panic!("two endpoints") };
+        assert_eq!((chat.path.as_str(), chat.protocol), ("/chat", Protocol::Raw));
+        assert_eq!(chat.on_message, OnMessage::Reply("来自服务器的消息！".to_string()));
+        assert_eq!((portfolio.path.as_str(), portfolio.protocol), ("/portfolio", Protocol::Stomp));
+        assert!(chat.sockjs.is_some() && portfolio.sockjs.is_some());
+        let [trade, call] = config.applications.as_slice() else { panic!("two applications") };
+        let Answer::Reply(reply) = &trade.answer else { panic!("a reply") };
+        assert_eq!(reply.body, r#"{"code":0,"mess":"服务端返回消息！"}"#);
+        assert!(reply.json && trade.broadcast);
+        assert_eq!(trade.to, ReplyTo::User("/queue/sub".to_string()));
+        assert_eq!(call.answer, Answer::Unset);
+        assert_eq!(config.auth.methods, [Method::Query]);
+        let [outbound, inbound] = config.callbacks.as_slice() else { panic!("two callbacks") };
+        assert_eq!(outbound.path, "/callback/outbound");
+        assert_eq!(inbound.business_type.as_deref(), Some("CALL_IN"));
+        assert_eq!(inbound.secret, outbound.secret);
+        assert_eq!(inbound.secret.expose().len(), 32);
+        assert_eq!(config.presence.topic.as_deref(), Some("/topic/presence"));
+        let set = sources(&[
+            (CALLBACK_SECRET, "mine"),
+            ("RINGPUSH_APPLICATION__1__HOOK", "http://127.0.0.1:9000/call"),
+        ]);
+        let config = set.load().expect("good");
+        assert_eq!(config.callbacks[0].secret, Secret::new("mine"));
+        let hook = "http://127.0.0.1:9000/call".to_string();
+        assert_eq!(config.applications[1].answer, Answer::Hook(hook));
+    }
+
+    #[test]
+    fn an_empty_file_is_good_and_makes_no_secret_up() {
+        let config = parse("").expect("every key is optional");
+        assert!(!config.embedded && config.endpoints.is_empty() && config.auth.methods.is_empty());
+        assert!(config.auth.anonymous && config.auth.token.is_none() && config.api.token.is_none());
+        let with = sources(&[(TOKEN_SECRET, "s"), (API_TOKEN, "t")]).parse("", false);
+        let with = with.expect("good");
+        assert_eq!(with.auth.methods, [Method::Token]);
+        assert_eq!(with.api.token, Some(Secret::new("t")));
+    }
+
+    #[test]
+    fn flags_stand_above_the_environment_and_that_above_the_file() {
+        let mut sources = sources(&[("RINGPUSH_ENGINE__SHARDS", "2")]);
+        let shards = |sources: &Sources| {
+            sources.parse("engine.shards = 1", false).expect("good").engine.shards
+        };
+        assert_eq!(shards(&sources), 2);
+        sources.flags.push(("--shards", "engine.shards", "3".to_string()));
+        assert_eq!(shards(&sources), 3);
+        sources.flags.push(("--shards", "engine.shards", "65".to_string()));
+        let error = sources.parse("", false).expect_err("too many");
+        assert_eq!(error.to_string(), "--shards = 65: accepted is a whole number from 0 to 64");
+    }
+
+    // TOML, key, value, the start of what is accepted.
+    const MISTAKES: &[(&str, &str, &str, &str)] = &[
+        ("x = 1", "x", "1", "no such key; there is \"allow\", \"api\", "),
+        ("[engine]\ncores = 1", "engine.cores", "1", "no such key; there is \"pin\" or \"shards\""),
+        ("engine = 1", "engine", "1", "a table"),
+        ("tls.key = 'k'", "tls", "a table", "nothing: TLS is built later"),
+        ("a = \n", "line 1", "\"a =\"", "TOML ("),
+        ("\n\n[a\n", "line 3", "\"[a\"", "TOML ("),
+        ("listen.address = 'x'", "listen.address", "\"x\"", "an IP address with a port"),
+        ("listen.address = ['1.2.3.4:5', 6]", "listen.address", "6", "an IP address with"),
+        ("listen.api-address = '1'", "listen.api-address", "\"1\"", "an IP address with"),
+        (
+            "listen.api-address = '127.0.0.1:8080'",
+            "listen.api-address",
+            "\"127.0.0.1:8080\"",
+            "an address of its own",
+        ),
+        ("listen.external-url = 'x'", "listen.external-url", "\"x\"", "an http or https URL"),
+        ("listen.trusted-proxies = ['x']", "listen.trusted-proxies", "\"x\"", "a list of IP"),
+        ("engine.shards = 65", "engine.shards", "65", "a whole number from 0 to 64"),
+        ("engine.pin = 1", "engine.pin", "1", "true or false"),
+        ("auth.methods = ['jwt']", "auth.methods", "\"jwt\"", "a list of \"token\", \"header\""),
+        ("auth.methods = ['token']", "auth.methods", "[\"token\"]", "a list without \"token\""),
+        ("auth.methods = ['hook']", "auth.methods", "[\"hook\"]", "a list without \"hook\""),
+        ("auth.header.name = 'a b'", "auth.header.name", "\"a b\"", "a table such as"),
+        ("auth.hook.cache = '1s'", "auth.hook.url", "nothing", "an http or https URL"),
+        ("auth.token.algorithms = ['none']", "auth.token.algorithms", "\"none\"", "a list of"),
+        ("auth.token.algorithms = []", "auth.token.algorithms", "[]", "a list of \"HS256\""),
+        ("auth.token.from = ['cookie']", "auth.token.from", "\"cookie\"", "a list of"),
+        ("auth.token.leeway = 5", "auth.token.leeway", "5", "a duration with its unit"),
+        ("auth.token.secret-env = 'NO'", "auth.token.secret-env", "\"NO\"", "a variable that"),
+        ("api.token-env = 'NO'", "api.token-env", "\"NO\"", "a variable that is set; NO is not"),
+        ("broker.prefixes = ['topic']", "broker.prefixes", "\"topic\"", "prefixes of"),
+        ("broker.separator = ','", "broker.separator", "\",\"", "\"/\" or \".\""),
+        ("broker.heartbeat = ['10s']", "broker.heartbeat", "[\"10s\"]", "two durations"),
+        ("broker.user-prefix = '/topic/u'", "broker.user-prefix", "\"/topic/u\"", "a prefix that"),
+        (
+            "broker.application-prefixes = ['/queue']",
+            "broker.application-prefixes",
+            "\"/queue\"",
+            "a prefix that is not below or above \"/queue\"",
+        ),
+        ("broker.unknown-destination = 1", "broker.unknown-destination", "1", "\"error\" or"),
+        ("hooks.timeout = '0s'", "hooks.timeout", "\"0s\"", "a duration above zero"),
+        ("hooks.concurrent = 0", "hooks.concurrent", "0", "a whole number from 1 to 65536"),
+        ("presence.topic = '/x'", "presence.topic", "\"/x\"", "a destination below /topic or"),
+        ("presence.hook = 'x'", "presence.hook", "\"x\"", "an http or https URL"),
+        ("limits.mailbox = 1", "limits.mailbox", "1", "at least 2"),
+    ];
+
+    #[test]
+    fn every_mistake_names_key_value_and_what_is_accepted() {
+        for (toml, key, value, accepted) in MISTAKES {
+            let error = parse(toml).expect_err(toml);
+            assert_eq!((error.key.as_str(), error.value.as_str()), (*key, *value), "{error}");
+            assert!(error.accepted.starts_with(accepted), "{error}");
+            assert!(!error.to_string().contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_in_the_environment_names_the_variable() {
+        let cases = [
+            ("RINGPUSH_LIMITS__STOMP_FRAM", "1", "1", "no such key"),
+            ("RINGPUSH_NOTHING__KEY", "1", "{ key = 1 }", "no such key"),
+            ("RINGPUSH_ENGINE__SHARDS", "many", "\"many\"", "a whole number"),
+            ("RINGPUSH_LISTEN__ADDRESS", "x", "\"x\"", "an IP address"),
+            ("RINGPUSH_ENDPOINT__0__PATH", "x", "\"x\"", "a path such as"),
+            ("RINGPUSH_ENDPOINT__9__PATH", "/x", "\"/x\"", "an entry of [[endpoint]]"),
+        ];
+        for (name, text, value, accepted) in cases {
+            let error = sources(&[(name, text)]).load().expect_err(name);
+            assert_eq!((error.key.as_str(), error.value.as_str()), (name, value), "{error}");
+            assert!(error.accepted.starts_with(accepted), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_built_later_is_accepted_with_one_line_each() {
+        let toml = "store.path = 'x'\nlisten.address = 'systemd'\nlisten.stomp-tcp = '[::1]:1'\n\
+                    auth.hook.url = 'http://a'\nauth.token.keys-file = 'k'\n\
+                    presence.hook = 'http://a'";
+        let config = parse(toml).expect("accepted");
+        let expected = [
+            "store is accepted but built later: it has no effect yet",
+            "listen.address = \"systemd\" is accepted but built later: listening on 127.0.0.1:8080",
+            "listen.stomp-tcp is accepted but built later: it has no effect yet",
+            "auth.token.keys-file is accepted but built later: it has no effect yet",
+            "auth.hook is accepted but built later: it has no effect yet",
+            "presence.hook is accepted but built later: it has no effect yet",
+        ];
+        assert_eq!(config.warnings, expected);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error_of_the_flag() {
+        let path = Some(PathBuf::from("no/such/file.toml"));
+        let error = Sources { path, ..Sources::default() }.load().expect_err("no file");
+        assert_eq!(
+            (error.key.as_str(), error.value.as_str()),
+            ("--config", "\"no/such/file.toml\"")
+        );
+        assert!(error.accepted.starts_with("a readable TOML file ("), "{error}");
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_found_by_its_address() {
+        let listen = parse("listen.trusted-proxies = ['10.0.0.0/8', '::1']").expect("good").listen;
+        let trusts = |address: &str| listen.trusts(address.parse().expect("an address"));
+        assert!(trusts("10.1.2.3") && trusts("::ffff:10.1.2.3") && trusts("::1"));
+        assert!(!trusts("11.1.2.3") && !trusts("127.0.0.1"));
+    }
+}

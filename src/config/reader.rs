@@ -1,0 +1,264 @@
+//! One TOML table being read: typed values out, every mistake as one line, nothing left unread.
+
+use super::ConfigError;
+use crate::time::Millis;
+use std::time::Duration;
+use toml::{Table, Value};
+
+/// A table whose keys are taken one by one; what is left at the end is an unknown key.
+pub(super) struct Section {
+    path: String,
+    table: Table,
+    known: Vec<&'static str>,
+}
+
+const SPAN: &str = "a duration with its unit, such as \"10s\", \"500ms\" or \"10m\"";
+
+impl Section {
+    /// Starts to read the table that stands at `path` ("" for the document).
+    pub(super) fn new(path: &str, table: Table) -> Section {
+        Section { path: path.to_string(), table, known: Vec::new() }
+    }
+
+    /// The full name of one of its keys.
+    pub(super) fn name(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_string() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// An error about one of its keys.
+    pub(super) fn error(&self, key: &str, value: &str, accepted: &str) -> ConfigError {
+        ConfigError::new(&self.name(key), value, accepted)
+    }
+
+    /// Whether the key was written.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// The key's raw value.
+    pub(super) fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.known.push(key);
+        self.table.remove(key)
+    }
+
+    /// A value that `fit` makes something of, or an error that says what is accepted.
+    pub(super) fn fit<T>(
+        &mut self,
+        key: &'static str,
+        accepted: &str,
+        fit: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        match fit(&value) {
+            Some(fitting) => Ok(Some(fitting)),
+            None => Err(self.error(key, &show(&value), accepted)),
+        }
+    }
+
+    /// A string for which `good` holds.
+    pub(super) fn text(
+        &mut self,
+        key: &'static str,
+        accepted: &str,
+        good: impl Fn(&str) -> bool,
+    ) -> Result<Option<String>, ConfigError> {
+        self.fit(key, accepted, |value| value.as_str().filter(|t| good(t)).map(str::to_string))
+    }
+
+    /// A list of strings (one alone is accepted) for each of which `good` holds.
+    pub(super) fn texts(
+        &mut self,
+        key: &'static str,
+        accepted: &str,
+        good: impl Fn(&str) -> bool,
+    ) -> Result<Option<Vec<String>>, ConfigError> {
+        self.fits(key, accepted, |text| good(text).then(|| text.to_string()))
+    }
+
+    /// A list of strings (one alone is accepted) that `fit` makes something of.
+    pub(super) fn fits<T>(
+        &mut self,
+        key: &'static str,
+        accepted: &str,
+        fit: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, ConfigError> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let list = match value {
+            Value::Array(list) => list,
+            one => vec![one],
+        };
+        let mut all = Vec::with_capacity(list.len());
+        for item in &list {
+            match item.as_str().and_then(&fit) {
+                Some(fitting) => all.push(fitting),
+                None => return Err(self.error(key, &show(item), accepted)),
+            }
+        }
+        Ok(Some(all))
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&str, T)],
+    ) -> Result<Option<T>, ConfigError> {
+        let accepted = list_of(words.iter().map(|(word, _)| *word));
+        self.fit(key, &accepted, |value| pick(value.as_str()?, words))
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, key: &'static str) -> Result<Option<bool>, ConfigError> {
+        self.fit(key, "true or false", Value::as_bool)
+    }
+
+    /// A whole number from `least` to `most`.
+    pub(super) fn number(
+        &mut self,
+        key: &'static str,
+        least: u32,
+        most: u32,
+    ) -> Result<Option<u32>, ConfigError> {
+        let accepted = format!("a whole number from {least} to {most}");
+        self.fit(key, &accepted, |value| {
+            let number = u32::try_from(value.as_integer()?).ok()?;
+            (least..=most).contains(&number).then_some(number)
+        })
+    }
+
+    /// A duration, up to 49 days.
+    pub(super) fn span(&mut self, key: &'static str) -> Result<Option<Millis>, ConfigError> {
+        self.fit(key, SPAN, |value| span(value.as_str()?))
+    }
+
+    /// Two durations.
+    pub(super) fn spans(&mut self, key: &'static str) -> Result<Option<[Millis; 2]>, ConfigError> {
+        let accepted = "two durations, [send, receive], such as [\"10s\", \"10s\"]";
+        self.fit(key, accepted, |value| match value.as_array()?.as_slice() {
+            [send, receive] => Some([span(send.as_str()?)?, span(receive.as_str()?)?]),
+            _ => None,
+        })
+    }
+
+    /// A table below this one.
+    pub(super) fn section(&mut self, key: &'static str) -> Result<Option<Section>, ConfigError> {
+        let table = self.fit(key, "a table", |value| value.as_table().cloned())?;
+        Ok(table.map(|table| Section::new(&self.name(key), table)))
+    }
+
+    /// A table below this one, empty when it is not written.
+    pub(super) fn part(&mut self, key: &'static str) -> Result<Section, ConfigError> {
+        let path = self.name(key);
+        Ok(self.section(key)?.unwrap_or_else(|| Section::new(&path, Table::new())))
+    }
+
+    /// The tables of a `[[key]]`.
+    pub(super) fn entries(&mut self, key: &'static str) -> Result<Vec<Section>, ConfigError> {
+        let accepted = format!("tables, each written [[{key}]]");
+        let tables = self.fit(key, &accepted, |value| {
+            value.as_array()?.iter().map(|entry| entry.as_table().cloned()).collect()
+        })?;
+        let tables: Vec<Table> = tables.unwrap_or_default();
+        let named = tables.into_iter().enumerate();
+        Ok(named.map(|(at, table)| Section::new(&format!("{key}[{at}]"), table)).collect())
+    }
+
+    /// Ends the reading: a key that nobody took is unknown.
+    pub(super) fn finish(mut self) -> Result<(), ConfigError> {
+        let Some((key, value)) = self.table.iter().next() else { return Ok(()) };
+        self.known.sort_unstable();
+        let accepted = list_of(self.known.iter().copied());
+        let accepted = format!("no such key; there is {accepted}");
+        Err(self.error(key, &show(value), &accepted))
+    }
+}
+
+/// Finds a word's meaning.
+pub(super) fn pick<T: Copy>(text: &str, words: &[(&str, T)]) -> Option<T> {
+    words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning)
+}
+
+/// `"a", "b" or "c"`, for error texts.
+pub(super) fn list_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let words: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        Some((last, _)) => last.clone(),
+        None => String::new(),
+    }
+}
+
+/// A TOML value as it could be written, on one line.
+pub(super) fn show(value: &Value) -> String {
+    match value {
+        Value::Table(table) => {
+            let fields = table.iter().map(|(key, value)| format!("{key} = {}", show(value)));
+            format!("{{ {} }}", fields.collect::<Vec<_>>().join(", "))
+        }
+        Value::Array(list) => {
+            format!("[{}]", list.iter().map(show).collect::<Vec<_>>().join(", "))
+        }
+        Value::String(text) => quoted(text),
+        other => other.to_string(),
+    }
+}
+
+/// A TOML basic string, on one line.
+pub(super) fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn span(text: &str) -> Option<Millis> {
+    let span: Duration = humantime::parse_duration(text).ok()?;
+    let millis = u32::try_from(span.as_millis()).ok()?;
+    // Less than a millisecond is no span this engine can keep, and zero must be written as zero.
+    (millis > 0 || span.is_zero()).then_some(Millis(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(text: &str) -> Section {
+        Section::new("part", text.parse().expect("the test's TOML is good"))
+    }
+
+    #[test]
+    fn spans_need_a_unit_and_fit_milliseconds() {
+        assert_eq!(span("10s"), Some(Millis(10_000)));
+        assert_eq!(span("1m 30s"), Some(Millis(90_000)));
+        assert_eq!(span("0s"), Some(Millis(0)));
+        for bad in ["10", "", "s", "-1s", "1us", "50days", "1 fortnight"] {
+            assert_eq!(span(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_taken_is_unknown_and_the_known_are_listed() {
+        let mut part = section("a = 1\nc = 'x'");
+        assert_eq!(part.number("a", 0, 9), Ok(Some(1)));
+        assert_eq!(part.flag("b"), Ok(None));
+        let error = part.finish().expect_err("c is left");
+        assert_eq!(error.key, "part.c");
+        assert_eq!(error.value, "\"x\"");
+        assert_eq!(error.accepted, "no such key; there is \"a\" or \"b\"");
+    }
+
+    #[test]
+    fn a_value_is_shown_on_one_line() {
+        let mut part = section("a = { b = [1, \"x\\ny\"] }");
+        let value = part.take("a").expect("it is there");
+        assert_eq!(show(&value), "{ b = [1, \"x\\u000Ay\"] }");
+        assert_eq!(quoted("a\"\\"), "\"a\\\"\\\\\"");
+    }
+}

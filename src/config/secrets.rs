@@ -1,0 +1,162 @@
+//! Secrets: named in the TOML, read from the environment or a file, never shown.
+
+use super::ConfigError;
+use super::reader::{Section, quoted};
+use super::syntax::is_token;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Octets of the largest secret, so that a wrong file name does not load a disk image.
+const SECRET_MAX: usize = 65_536;
+
+/// A secret's octets. Its `Debug` shows three asterisks.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// Wraps the octets.
+    pub fn new(octets: impl Into<Vec<u8>>) -> Secret {
+        Secret(octets.into())
+    }
+
+    /// The octets, for a key or a comparison only.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Where secrets come from.
+pub(super) struct Secrets<'a> {
+    /// The environment of the process.
+    pub(super) environment: &'a [(String, String)],
+    /// Names that may be made up: the callback secret of the embedded application.
+    pub(super) made_up: Option<&'static str>,
+    made: BTreeMap<String, Secret>,
+}
+
+impl<'a> Secrets<'a> {
+    pub(super) fn new(
+        environment: &'a [(String, String)],
+        made_up: Option<&'static str>,
+    ) -> Secrets<'a> {
+        Secrets { environment, made_up, made: BTreeMap::new() }
+    }
+
+    /// The secret that `{stem}-env` or `{stem}-file` names; without either, the environment's
+    /// `default`, if it is set.
+    pub(super) fn of(
+        &mut self,
+        section: &mut Section,
+        [env_key, file_key]: [&'static str; 2],
+        default: &str,
+    ) -> Result<Option<Secret>, ConfigError> {
+        let accepted = "the name of an environment variable";
+        let name = section.text(env_key, accepted, is_token)?;
+        let file = section.text(file_key, "the name of a file", |text| !text.is_empty())?;
+        match (name, file) {
+            (Some(name), Some(_)) => {
+                let accepted = format!("one of {env_key} and {file_key}, not both");
+                Err(section.error(env_key, &quoted(&name), &accepted))
+            }
+            (Some(name), None) => match self.variable(&name) {
+                Some(secret) => Ok(Some(secret)),
+                None => {
+                    let accepted = format!(
+                        "a variable that is set; {name} is not, or it is empty, in the environment"
+                    );
+                    Err(section.error(env_key, &quoted(&name), &accepted))
+                }
+            },
+            (None, Some(file)) => match read(&file) {
+                Ok(secret) => Ok(Some(secret)),
+                Err(why) => {
+                    let accepted = format!("a readable file of at most {SECRET_MAX} bytes ({why})");
+                    Err(section.error(file_key, &quoted(&file), &accepted))
+                }
+            },
+            (None, None) => Ok(self.variable(default)),
+        }
+    }
+
+    fn variable(&mut self, name: &str) -> Option<Secret> {
+        let set = self.environment.iter().find(|(key, value)| key == name && !value.is_empty());
+        if let Some((_, value)) = set {
+            return Some(Secret::new(value.as_bytes()));
+        }
+        if self.made_up != Some(name) {
+            return None;
+        }
+        if let Some(made) = self.made.get(name) {
+            return Some(made.clone());
+        }
+        let mut octets = [0; 32];
+        getrandom::fill(&mut octets).expect("Linux has a source of randomness");
+        let secret = Secret::new(octets);
+        self.made.insert(name.to_string(), secret.clone());
+        Some(secret)
+    }
+}
+
+// The line's end that editors put at the end of a file is not part of the secret.
+fn read(file: &str) -> Result<Secret, String> {
+    let mut octets = std::fs::read(file).map_err(|error| error.to_string())?;
+    while octets.last().is_some_and(|octet| matches!(octet, b'\n' | b'\r')) {
+        octets.pop();
+    }
+    match octets.len() {
+        0 => Err("it is empty".to_string()),
+        1..=SECRET_MAX => Ok(Secret(octets)),
+        _ => Err("it is larger".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEYS: [&str; 2] = ["secret-env", "secret-file"];
+
+    fn find(toml: &str, made_up: Option<&'static str>) -> Result<Option<Secret>, ConfigError> {
+        let environment = [("A".to_string(), "secret".to_string()), ("E".into(), String::new())];
+        let table = toml.parse().expect("the test's TOML is good");
+        Secrets::new(&environment, made_up).of(&mut Section::new("x", table), KEYS, "B")
+    }
+
+    #[test]
+    fn a_named_secret_must_be_set() {
+        assert_eq!(find("secret-env = 'A'", None), Ok(Some(Secret::new("secret"))));
+        assert_eq!(find("", None), Ok(None));
+        for name in ["B", "E"] {
+            let error = find(&format!("secret-env = '{name}'"), None).expect_err("not set");
+            assert_eq!(
+                (error.key.clone(), error.value.clone()),
+                ("x.secret-env".to_string(), format!("\"{name}\""))
+            );
+            assert!(error.accepted.contains("a variable that is set"), "{error}");
+        }
+        let error = find("secret-env = 'A'\nsecret-file = 'f'", None).expect_err("both");
+        assert_eq!(error.accepted, "one of secret-env and secret-file, not both");
+        let error = find("secret-file = '/nowhere/at/all'", None).expect_err("no such file");
+        assert_eq!(error.key, "x.secret-file");
+    }
+
+    #[test]
+    fn a_made_up_secret_is_the_same_for_both_that_name_it_and_never_the_same_again() {
+        let mut secrets = Secrets::new(&[], Some("B"));
+        let (one, two) = (secrets.variable("B"), secrets.variable("B"));
+        assert_eq!(one, two);
+        assert_eq!(secrets.variable("A"), None);
+        assert_ne!(one, Secrets::new(&[], Some("B")).variable("B"));
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        assert_eq!(format!("{:?}", Secret::new("secret")), "***");
+    }
+}
