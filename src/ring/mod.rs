@@ -15,6 +15,21 @@
 //!
 //! **Bounds.** `submission-entries`, `completion-entries`, `receive-buffers`, `send-chunk`.
 
+mod buffers;
+mod clock;
+mod completion;
+pub mod doorbell;
+pub mod listen;
+mod ops;
+mod probe;
+mod slots;
+mod token;
+mod uring;
+
+pub use doorbell::Doorbells;
+pub use probe::{Flavor, StartError};
+pub use uring::{RingStats, Setup, Uring};
+
 use crate::ids::{BufferId, ConnId, ListenerId, PeerId};
 use crate::time::Instant;
 use core::net::SocketAddr;
@@ -34,28 +49,63 @@ pub struct Range {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Take connections from a listener until told otherwise. Answers: `Accepted`, `AcceptEnded`.
-    Accept { listener: ListenerId },
+    Accept {
+        /// The listener.
+        listener: ListenerId,
+    },
     /// Stop taking connections. Answer: `AcceptEnded`.
-    AcceptStop { listener: ListenerId },
+    AcceptStop {
+        /// The listener.
+        listener: ListenerId,
+    },
     /// Receive on a connection until told otherwise. Answers: `Received`, `RecvEnded`.
-    Recv { conn: ConnId },
+    Recv {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Stop receiving. Answer: `RecvEnded`, after whatever was on its way.
-    RecvStop { conn: ConnId },
+    RecvStop {
+        /// The connection.
+        conn: ConnId,
+    },
     /// The engine is done with a receive buffer. No answer.
-    GiveBack { buffer: BufferId },
+    GiveBack {
+        /// The buffer, which the engine held until now.
+        buffer: BufferId,
+    },
     /// Send a run of octets whole (MSG_WAITALL, MSG_NOSIGNAL). At most one per connection is on its
     /// way. Answer: `Sent`.
-    Send { conn: ConnId, range: Range },
+    Send {
+        /// The connection.
+        conn: ConnId,
+        /// The octets, which belong to the kernel until `Sent`.
+        range: Range,
+    },
     /// Stop the send that is on its way; its `Sent` tells how much the kernel took.
-    SendCancel { conn: ConnId },
+    SendCancel {
+        /// The connection.
+        conn: ConnId,
+    },
     /// End both directions: pending receives and sends return. Answer: `ShutDown`.
-    Shutdown { conn: ConnId },
+    Shutdown {
+        /// The connection.
+        conn: ConnId,
+    },
     /// End our direction only (FIN). Answer: `ShutDown`.
-    ShutdownWrite { conn: ConnId },
+    ShutdownWrite {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Release the descriptor. Nothing may be on its way. Answer: `Closed`.
-    Close { conn: ConnId },
+    Close {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Wake another thread out of its wait. No answer here; `Rung` there.
-    Doorbell { peer: PeerId },
+    Doorbell {
+        /// Whom to wake; not the ring's own peer.
+        peer: PeerId,
+    },
 }
 
 /// Why receiving ended.
@@ -87,20 +137,57 @@ pub enum AcceptEnd {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
     /// A new connection lies in descriptor slot `slot`; IPv4 peers of an IPv6 listener are unwrapped.
-    Accepted { listener: ListenerId, slot: u32, peer: SocketAddr },
+    Accepted {
+        /// The listener.
+        listener: ListenerId,
+        /// Slot of the descriptor, free until now; the engine gives it a generation.
+        slot: u32,
+        /// Address of the other end.
+        peer: SocketAddr,
+    },
     /// The listener takes no more connections until `Accept` is pushed again.
-    AcceptEnded { listener: ListenerId, end: AcceptEnd },
+    AcceptEnded {
+        /// The listener.
+        listener: ListenerId,
+        /// Why.
+        end: AcceptEnd,
+    },
     /// `len` octets lie at the start of `buffer`. Without `more` the receive has ended (as `Stopped`).
-    Received { conn: ConnId, buffer: BufferId, len: u32, more: bool },
+    Received {
+        /// The connection.
+        conn: ConnId,
+        /// The buffer, which the engine holds until `Op::GiveBack`.
+        buffer: BufferId,
+        /// Count of octets, at least one.
+        len: u32,
+        /// Whether the receive goes on.
+        more: bool,
+    },
     /// No more octets will come until `Recv` is pushed again (never after `Eof` and `Failed`).
-    RecvEnded { conn: ConnId, end: RecvEnd },
+    RecvEnded {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        end: RecvEnd,
+    },
     /// The send is over: the count of octets taken (fewer than asked: cancelled or the peer went
     /// away), or the positive errno (nothing was taken).
-    Sent { conn: ConnId, result: Result<u32, i32> },
+    Sent {
+        /// The connection.
+        conn: ConnId,
+        /// Octets taken, or errno. A send cancelled before it began is `Ok(0)`.
+        result: Result<u32, i32>,
+    },
     /// The shutdown is done.
-    ShutDown { conn: ConnId },
+    ShutDown {
+        /// The connection.
+        conn: ConnId,
+    },
     /// The slot is free again.
-    Closed { conn: ConnId },
+    Closed {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Somebody rang the doorbell.
     Rung,
 }

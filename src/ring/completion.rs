@@ -1,0 +1,226 @@
+//! What a completion becomes: the answer that the engine gets, or a step that it never sees.
+
+use super::slots::{NAMING, RECEIVING, SENDING, SHUT, SHUTTING};
+use super::token::{Kind, Token};
+use super::uring::{NAME_SIZE, Uring};
+use super::{AcceptEnd, Done, RecvEnd};
+use crate::ids::{BufferId, ListenerId};
+use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use io_uring::cqueue;
+
+impl Uring {
+    /// Keeps the books of what is on its way. Unpacks the mark.
+    pub(super) fn settle(&mut self, completion: &cqueue::Entry) -> Token {
+        let token = Token::unpack(completion.user_data()).expect("all entries of a ring are ours");
+        let flag = match token.kind {
+            Kind::PeerName => NAMING,
+            Kind::Recv => RECEIVING,
+            Kind::Send => SENDING,
+            Kind::Shutdown => SHUTTING,
+            _ => return token,
+        };
+        if !cqueue::more(completion.flags()) {
+            self.slots.end(token.slot, flag);
+        }
+        token
+    }
+
+    /// The answer to a completion, if it has one.
+    pub(super) fn complete(&mut self, completion: &cqueue::Entry) -> Option<Done> {
+        let token = self.settle(completion);
+        let conn = token.conn();
+        let result = result(completion, token);
+        match token.kind {
+            Kind::Accept => self.accepted(completion, result, ListenerId(token.slot as u8)),
+            Kind::PeerName => self.named(token, result),
+            Kind::Recv => self.received(completion, token, result),
+            // A send that was cancelled before it began has taken nothing.
+            Kind::Send if result == Err(libc::ECANCELED) => {
+                Some(Done::Sent { conn, result: Ok(0) })
+            }
+            Kind::Send => Some(Done::Sent { conn, result }),
+            // An error is ENOTCONN: the connection is shut down already.
+            Kind::Shutdown => Some(Done::ShutDown { conn }),
+            Kind::Close => {
+                assert_eq!(result, Ok(0), "slot {}: an open descriptor closes", token.slot);
+                self.slots.end_close(token.slot);
+                Some(Done::Closed { conn })
+            }
+            Kind::Refuse => {
+                self.slots.end_close(token.slot);
+                None
+            }
+            Kind::Cancel => None,
+            Kind::Doorbell => {
+                self.stats.unheard += u64::from(result.is_err());
+                None
+            }
+            Kind::Rung => Some(Done::Rung),
+            Kind::Bell => {
+                if !cqueue::more(completion.flags()) {
+                    self.watch_bell();
+                }
+                Some(Done::Rung)
+            }
+        }
+    }
+
+    fn accepted(
+        &mut self,
+        completion: &cqueue::Entry,
+        result: Result<u32, i32>,
+        id: ListenerId,
+    ) -> Option<Done> {
+        if let Ok(slot) = result {
+            self.ask_name(id, slot);
+        }
+        if cqueue::more(completion.flags()) {
+            return None;
+        }
+        let end = match result {
+            Ok(_) => {
+                self.stats.ended_multishots += 1;
+                AcceptEnd::Stopped
+            }
+            Err(libc::ECANCELED) => AcceptEnd::Stopped,
+            Err(libc::ENFILE) => AcceptEnd::TableFull,
+            Err(errno) => AcceptEnd::Failed(errno),
+        };
+        self.listeners[usize::from(id.0)].ended = Some(end);
+        self.accept_ended(id)
+    }
+
+    /// `AcceptEnded`, if it is due: not before the last `Accepted`.
+    fn accept_ended(&mut self, listener: ListenerId) -> Option<Done> {
+        let state = &mut self.listeners[usize::from(listener.0)];
+        if state.naming > 0 {
+            return None;
+        }
+        let end = state.ended.take()?;
+        state.armed = false;
+        Some(Done::AcceptEnded { listener, end })
+    }
+
+    /// The peer's address of a new connection is known, or cannot be.
+    fn named(&mut self, token: Token, result: Result<u32, i32>) -> Option<Done> {
+        let (slot, listener) = (token.slot, ListenerId(token.generation as u8));
+        self.listeners[usize::from(listener.0)].naming -= 1;
+        let ended = self.accept_ended(listener);
+        let name = self.names.bytes(slot as usize * NAME_SIZE, NAME_SIZE);
+        match result.ok().and_then(|_| address(name)) {
+            Some(peer) => {
+                assert!(self.after.is_none(), "an answer is popped before the next completion");
+                self.after = ended;
+                Some(Done::Accepted { listener, slot, peer })
+            }
+            None => {
+                self.stats.nameless += 1;
+                self.close(Token::new(Kind::Refuse, slot, 0));
+                ended
+            }
+        }
+    }
+
+    fn received(
+        &mut self,
+        completion: &cqueue::Entry,
+        token: Token,
+        result: Result<u32, i32>,
+    ) -> Option<Done> {
+        let conn = token.conn();
+        let more = cqueue::more(completion.flags());
+        let buffer = cqueue::buffer_select(completion.flags()).map(BufferId);
+        let len = result.unwrap_or(0);
+        if let Some(buffer) = buffer {
+            self.buffers.on_received(buffer, len);
+            if len > 0 {
+                self.stats.ended_multishots += u64::from(!more);
+                return Some(Done::Received { conn, buffer, len, more });
+            }
+            self.buffers.give_back(buffer);
+        }
+        let end = match result {
+            // Our own shutdown looks like the peer's.
+            Ok(0) if self.slots.any(token.slot, SHUT) => RecvEnd::Stopped,
+            Ok(0) => RecvEnd::Eof,
+            Ok(len) => panic!("slot {}: {len} octets without a buffer", token.slot),
+            Err(libc::ENOBUFS) => {
+                self.stats.starved += 1;
+                RecvEnd::Starved
+            }
+            Err(libc::ECANCELED) => RecvEnd::Stopped,
+            Err(errno) => RecvEnd::Failed(errno),
+        };
+        assert!(!more, "slot {}: a receive that has ended has no more", token.slot);
+        Some(Done::RecvEnded { conn, end })
+    }
+}
+
+/// The result of a completion, or its positive errno. Panics at what only our own bugs provoke.
+fn result(completion: &cqueue::Entry, token: Token) -> Result<u32, i32> {
+    let result = u32::try_from(completion.result()).map_err(|_| -completion.result());
+    if matches!(token.kind, Kind::Recv | Kind::Send | Kind::Shutdown | Kind::Close) {
+        assert_ne!(result, Err(libc::EBADF), "{token:?}: the slot is empty");
+        assert_ne!(result, Err(libc::EFAULT), "{token:?}: the memory is not ours");
+    }
+    result
+}
+
+/// A socket address from what the kernel wrote, IPv4 unwrapped from `::ffff:a.b.c.d`.
+fn address(name: &[u8]) -> Option<SocketAddr> {
+    let family = u16::from_ne_bytes(name.get(..2)?.try_into().ok()?);
+    let port = u16::from_be_bytes(name.get(2..4)?.try_into().ok()?);
+    match i32::from(family) {
+        libc::AF_INET => {
+            let ip: [u8; 4] = name.get(4..8)?.try_into().ok()?;
+            Some(SocketAddr::from((Ipv4Addr::from(ip), port)))
+        }
+        libc::AF_INET6 => {
+            let flow = u32::from_be_bytes(name.get(4..8)?.try_into().ok()?);
+            let ip: [u8; 16] = name.get(8..24)?.try_into().ok()?;
+            let scope = u32::from_ne_bytes(name.get(24..28)?.try_into().ok()?);
+            let ip = Ipv6Addr::from(ip);
+            match ip.to_ipv4_mapped() {
+                Some(ip) => Some(SocketAddr::from((ip, port))),
+                None => Some(SocketAddr::V6(SocketAddrV6::new(ip, port, flow, scope))),
+            }
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::SockAddr;
+
+    #[test]
+    fn addresses_are_read_as_the_kernel_writes_them() {
+        let cases = [
+            ("127.0.0.1:8080", "127.0.0.1:8080"),
+            ("[::ffff:10.1.2.3]:443", "10.1.2.3:443"),
+            ("[fe80::1%7]:65535", "[fe80::1%7]:65535"),
+            ("[::1]:1", "[::1]:1"),
+        ];
+        for (written, read) in cases {
+            let given: SocketAddr = written.parse().expect("an address");
+            let mut octets = [0u8; NAME_SIZE];
+            let name = SockAddr::from(given);
+            match given {
+                SocketAddr::V4(_) => octets[..2].copy_from_slice(&2u16.to_ne_bytes()),
+                SocketAddr::V6(_) => octets[..2].copy_from_slice(&10u16.to_ne_bytes()),
+            }
+            octets[2..4].copy_from_slice(&given.port().to_be_bytes());
+            match name.as_socket() {
+                Some(SocketAddr::V4(v4)) => octets[4..8].copy_from_slice(&v4.ip().octets()),
+                Some(SocketAddr::V6(v6)) => {
+                    octets[8..24].copy_from_slice(&v6.ip().octets());
+                    octets[24..28].copy_from_slice(&v6.scope_id().to_ne_bytes());
+                }
+                None => unreachable!("made from an address"),
+            }
+            assert_eq!(address(&octets).expect("known family").to_string(), read);
+        }
+        assert_eq!(address(&[0u8; NAME_SIZE]), None);
+    }
+}

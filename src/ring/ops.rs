@@ -1,0 +1,134 @@
+//! What an operation becomes: one entry of the submission queue each.
+//!
+//! Entries name memory by address. Its keepers: receive buffers `buffers.rs` and `ReceivePool`,
+//! octets of sends the `SENDING` flag of the slot (and the engine, which keeps the range until
+//! `Sent`), addresses the `NAMING` flag.
+
+use super::buffers::GROUP;
+use super::doorbell::Way;
+use super::slots::{NAMING, RECEIVING, SENDING, SHUTTING};
+use super::token::{Kind, Token};
+use super::uring::{NAME_SIZE, Uring};
+use super::{Op, Range};
+use crate::ids::{ConnId, ListenerId, PeerId};
+use io_uring::{opcode, squeue, types};
+use std::os::fd::AsRawFd;
+
+/// What is written into an eventfd.
+static ONE: u64 = 1;
+
+impl Uring {
+    /// Queues the entry of an operation.
+    pub(super) fn start_operation(&mut self, op: Op) {
+        match op {
+            Op::Accept { listener } => self.accept(listener),
+            Op::AcceptStop { listener } => {
+                self.cancel(Token::new(Kind::Accept, u32::from(listener.0), 0));
+            }
+            Op::Recv { conn } => self.recv(conn),
+            Op::RecvStop { conn } => self.cancel(Token::of(Kind::Recv, conn)),
+            Op::GiveBack { buffer } => self.buffers.give_back(buffer),
+            Op::Send { conn, range } => self.send(conn, range),
+            Op::SendCancel { conn } => self.cancel(Token::of(Kind::Send, conn)),
+            Op::Shutdown { conn } => {
+                self.slots.shut(conn.slot);
+                self.shutdown(conn, libc::SHUT_RDWR);
+            }
+            Op::ShutdownWrite { conn } => self.shutdown(conn, libc::SHUT_WR),
+            Op::Close { conn } => self.close(Token::of(Kind::Close, conn)),
+            Op::Doorbell { peer } => self.ring_bell(peer),
+        }
+    }
+
+    fn accept(&mut self, id: ListenerId) {
+        let listener = &mut self.listeners[usize::from(id.0)];
+        assert!(!listener.armed, "listener {} accepts already", id.0);
+        listener.armed = true;
+        let entry = opcode::AcceptMulti::new(types::Fd(listener.fd.as_raw_fd()));
+        let entry = entry.allocate_file_index(true).build();
+        self.queue(&marked(entry, Token::new(Kind::Accept, u32::from(id.0), 0)));
+    }
+
+    /// Asks for the peer's address of a descriptor that has just been accepted.
+    pub(super) fn ask_name(&mut self, id: ListenerId, slot: u32) {
+        self.slots.begin(slot, NAMING);
+        let listener = &mut self.listeners[usize::from(id.0)];
+        listener.naming += 1;
+        let name_len = listener.name_len;
+        assert!(name_len as usize <= NAME_SIZE, "an address fits its place");
+        let region = self.names.lend();
+        let place = region.address(slot as usize * NAME_SIZE, name_len as usize);
+        let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_PEERNAME as u32);
+        let entry =
+            opcode::GetSockOpt::new(types::Fixed(slot), level, name, place.cast(), name_len);
+        self.queue(&marked(entry.build(), Token::new(Kind::PeerName, slot, u32::from(id.0))));
+    }
+
+    fn recv(&mut self, conn: ConnId) {
+        self.slots.begin(conn.slot, RECEIVING);
+        let entry = opcode::RecvMulti::new(types::Fixed(conn.slot), GROUP).build();
+        self.queue(&marked(entry, Token::of(Kind::Recv, conn)));
+    }
+
+    fn send(&mut self, conn: ConnId, range: Range) {
+        assert!(range.len > 0, "an empty send asks for nothing");
+        let end = range.offset.checked_add(range.len).expect("a range ends within 32 bits");
+        assert!(end <= self.segment_size, "{range:?} of a segment of {}", self.segment_size);
+        self.slots.begin(conn.slot, SENDING);
+        let start = range.segment as usize * self.segment_size as usize + range.offset as usize;
+        let octets = self.segments.address(start, range.len as usize);
+        let entry = opcode::Send::new(types::Fixed(conn.slot), octets.cast_const(), range.len)
+            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
+            .build();
+        self.queue(&marked(entry, Token::of(Kind::Send, conn)));
+        self.count_send();
+    }
+
+    fn shutdown(&mut self, conn: ConnId, how: i32) {
+        self.slots.begin(conn.slot, SHUTTING);
+        let entry = opcode::Shutdown::new(types::Fixed(conn.slot), how).build();
+        self.queue(&marked(entry, Token::of(Kind::Shutdown, conn)));
+    }
+
+    /// Releases a descriptor, for the engine (`Close`) or before it heard of it (`Refuse`).
+    pub(super) fn close(&mut self, token: Token) {
+        self.slots.begin_close(token.slot);
+        let entry = opcode::Close::new(types::Fixed(token.slot)).build();
+        self.queue(&marked(entry, token));
+    }
+
+    /// Cancels an operation. Its own completion tells what has become of it, so ours is not wanted.
+    fn cancel(&mut self, what: Token) {
+        let entry = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(what.pack()));
+        let entry = entry.build().flags(squeue::Flags::SKIP_SUCCESS);
+        self.queue(&marked(entry, Token::new(Kind::Cancel, 0, 0)));
+    }
+
+    fn ring_bell(&mut self, peer: PeerId) {
+        assert_ne!(peer, self.peer, "who is awake needs no bell");
+        let entry = match self.doorbells.way(peer) {
+            Way::Ring(fd) => {
+                let message = Token::new(Kind::Rung, 0, 0).pack();
+                opcode::MsgRingData::new(types::Fd(fd), 0, message, None).build()
+            }
+            Way::Event(fd) => {
+                let one = core::ptr::from_ref(&ONE).cast();
+                opcode::Write::new(types::Fd(fd), one, size_of_val(&ONE) as u32).build()
+            }
+        };
+        let entry = entry.flags(squeue::Flags::SKIP_SUCCESS);
+        self.queue(&marked(entry, Token::new(Kind::Doorbell, u32::from(peer.0), 0)));
+    }
+
+    /// Watches the eventfd of this ring's own bell. Nobody reads it: each write counts as an event
+    /// of its own for a multishot poll.
+    pub(super) fn watch_bell(&mut self) {
+        let fd = types::Fd(self.doorbells.event(self.peer).as_raw_fd());
+        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
+        self.queue(&marked(entry, Token::new(Kind::Bell, 0, 0)));
+    }
+}
+
+fn marked(entry: squeue::Entry, token: Token) -> squeue::Entry {
+    entry.user_data(token.pack())
+}

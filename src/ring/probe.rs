@@ -1,0 +1,250 @@
+//! Start-up: makes a ring of the best kind that the kernel grants, and says clearly why not.
+#![allow(unsafe_code)]
+
+use core::fmt;
+use io_uring::{IoUring, Probe, opcode, types};
+use socket2::{Domain, Socket, Type};
+use std::io;
+use std::os::fd::AsRawFd;
+
+/// Fewest entries of the queues before start-up gives up for want of locked memory.
+const SUBMISSION_FLOOR: u32 = 64;
+const COMPLETION_FLOOR: u32 = 512;
+
+/// Kinds of ring, best first. All are for a single thread and submit all they are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavor {
+    /// Completions run when we ask (DEFER_TASKRUN), no submission array: Linux 6.6.
+    Full,
+    /// Completions run when we ask (DEFER_TASKRUN): Linux 6.1.
+    WithArray,
+    /// Completions run with any system call (COOP_TASKRUN): Linux 6.0.
+    Cooperative,
+}
+
+impl Flavor {
+    const ALL: [Flavor; 3] = [Flavor::Full, Flavor::WithArray, Flavor::Cooperative];
+
+    /// Name for the start log.
+    pub fn label(self) -> &'static str {
+        match self {
+            Flavor::Full => "deferred",
+            Flavor::WithArray => "deferred, with array",
+            Flavor::Cooperative => "cooperative",
+        }
+    }
+
+    fn build(self, submission: u32, completion: u32) -> io::Result<IoUring> {
+        let mut builder = IoUring::builder();
+        builder.setup_single_issuer().setup_taskrun_flag().setup_submit_all();
+        builder.setup_clamp().setup_cqsize(completion).dontfork();
+        match self {
+            Flavor::Full => builder.setup_defer_taskrun().setup_no_sqarray(),
+            Flavor::WithArray => builder.setup_defer_taskrun(),
+            Flavor::Cooperative => builder.setup_coop_taskrun(),
+        };
+        builder.build(submission)
+    }
+}
+
+/// Why a ring could not be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartError {
+    /// EPERM; the value of kernel.io_uring_disabled, if there is one.
+    NotPermitted(Option<u8>),
+    /// ENOSYS.
+    NotSupported,
+    /// The kernel lacks something; its name, and the version that has it.
+    TooOld(&'static str, &'static str),
+    /// ENOMEM.
+    LockedMemory {
+        /// Octets that the smallest queues need.
+        needed: u64,
+        /// RLIMIT_MEMLOCK in octets.
+        limit: u64,
+    },
+    /// EMFILE or ENFILE; RLIMIT_NOFILE.
+    Descriptors(u64),
+    /// Anything else: the step and the errno.
+    System(&'static str, i32),
+}
+
+impl StartError {
+    /// Exit code of the process (as in sysexits.h).
+    pub fn exit_code(self) -> u8 {
+        match self {
+            StartError::NotSupported | StartError::TooOld(..) => 69,
+            StartError::LockedMemory { .. } => 71,
+            StartError::Descriptors(_) | StartError::System(..) => 71,
+            StartError::NotPermitted(_) => 77,
+        }
+    }
+
+    /// From an errno at a step.
+    pub(super) fn at(step: &'static str, error: &io::Error) -> StartError {
+        match error.raw_os_error().unwrap_or(0) {
+            libc::EMFILE | libc::ENFILE => StartError::Descriptors(limit(libc::RLIMIT_NOFILE)),
+            errno => StartError::System(step, errno),
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            StartError::NotPermitted(Some(value)) if value > 0 => write!(
+                f,
+                "io_uring is switched off on this machine: kernel.io_uring_disabled is {value}; \
+                 set it to 0"
+            ),
+            StartError::NotPermitted(_) => f.write_str(
+                "io_uring is not permitted here: a seccomp filter, such as a container runtime's, \
+                 refuses it; allow io_uring_setup, io_uring_enter and io_uring_register",
+            ),
+            StartError::NotSupported => f.write_str(
+                "this kernel has no io_uring, or a seccomp filter hides it; Linux 6.7 or newer is \
+                 needed",
+            ),
+            StartError::TooOld(lacks, since) => {
+                write!(f, "this kernel is too old: it lacks {lacks}, which Linux {since} has")
+            }
+            StartError::LockedMemory { needed, limit } => write!(
+                f,
+                "not enough locked memory: even the smallest queues of a shard need {} KiB, and \
+                 RLIMIT_MEMLOCK allows this user {} KiB for all its rings; raise it (LimitMEMLOCK= \
+                 in systemd, ulimit -l in a shell) or run fewer shards",
+                needed / 1024,
+                limit / 1024
+            ),
+            StartError::Descriptors(limit) => write!(
+                f,
+                "out of file descriptors: RLIMIT_NOFILE is {limit}; raise it (LimitNOFILE= in \
+                 systemd, ulimit -n in a shell)"
+            ),
+            StartError::System(step, errno) => {
+                write!(f, "cannot {step}: {}", io::Error::from_raw_os_error(errno))
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A ring of the wanted or else the best kind, and its kind. Halves the queues while the kernel
+/// does not grant the memory.
+pub(super) fn ring(
+    wanted: Option<Flavor>,
+    submission: u32,
+    completion: u32,
+) -> Result<(IoUring, Flavor), StartError> {
+    for flavor in Flavor::ALL {
+        if wanted.is_some_and(|wanted| wanted != flavor) {
+            continue;
+        }
+        match sized(flavor, submission, completion) {
+            Ok(ring) => return check(ring).map(|ring| (ring, flavor)),
+            // EINVAL: a flag is unknown.
+            Err(StartError::System(_, libc::EINVAL)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(StartError::TooOld("IORING_SETUP_SINGLE_ISSUER", "6.0"))
+}
+
+fn sized(flavor: Flavor, submission: u32, completion: u32) -> Result<IoUring, StartError> {
+    let (mut submission, mut completion) = (submission, completion.max(submission));
+    loop {
+        let error = match flavor.build(submission, completion) {
+            Ok(ring) => return Ok(ring),
+            Err(error) => error,
+        };
+        match error.raw_os_error().unwrap_or(0) {
+            libc::ENOMEM if completion > COMPLETION_FLOOR || submission > SUBMISSION_FLOOR => {
+                completion = (completion / 2).max(COMPLETION_FLOOR.min(completion));
+                submission = (submission / 2).max(SUBMISSION_FLOOR.min(submission));
+            }
+            libc::ENOMEM => {
+                let needed = u64::from(submission) * 68 + u64::from(completion) * 16 + 8192;
+                return Err(StartError::LockedMemory {
+                    needed,
+                    limit: limit(libc::RLIMIT_MEMLOCK),
+                });
+            }
+            libc::EPERM | libc::EACCES => return Err(StartError::NotPermitted(disabled())),
+            libc::ENOSYS => return Err(StartError::NotSupported),
+            _ => return Err(StartError::at("set up io_uring", &error)),
+        }
+    }
+}
+
+/// Checks what the ring can do.
+fn check(mut ring: IoUring) -> Result<IoUring, StartError> {
+    let features = ring.params();
+    if !features.is_feature_nodrop() || !features.is_feature_ext_arg() {
+        return Err(StartError::TooOld("lossless completions and timed waits", "5.11"));
+    }
+    let mut probe = Probe::new();
+    ring.submitter()
+        .register_probe(&mut probe)
+        .map_err(|e| StartError::at("probe io_uring", &e))?;
+    let needed = [
+        (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD", "5.1"),
+        (opcode::AcceptMulti::CODE, "IORING_OP_ACCEPT", "5.5"),
+        (opcode::AsyncCancel2::CODE, "IORING_OP_ASYNC_CANCEL", "5.5"),
+        (opcode::Close::CODE, "IORING_OP_CLOSE", "5.6"),
+        (opcode::Write::CODE, "IORING_OP_WRITE", "5.6"),
+        (opcode::Send::CODE, "IORING_OP_SEND", "5.6"),
+        (opcode::RecvMulti::CODE, "IORING_OP_RECV", "5.6"),
+        (opcode::Shutdown::CODE, "IORING_OP_SHUTDOWN", "5.11"),
+        (opcode::MsgRingData::CODE, "IORING_OP_MSG_RING", "5.18"),
+        (opcode::GetSockOpt::CODE, "IORING_OP_URING_CMD", "5.19"),
+    ];
+    for (code, name, since) in needed {
+        if !probe.is_supported(code) {
+            return Err(StartError::TooOld(name, since));
+        }
+    }
+    check_socket_option(&mut ring)?;
+    Ok(ring)
+}
+
+/// Tries to read a socket option by the ring: peers' addresses are read so, and no probe tells.
+fn check_socket_option(ring: &mut IoUring) -> Result<(), StartError> {
+    let at = |e: io::Error| StartError::at("try a socket", &e);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(at)?;
+    let mut kind = [0u8; 4];
+    let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_TYPE as u32);
+    let place = kind.as_mut_ptr().cast();
+    let entry = opcode::GetSockOpt::new(types::Fd(socket.as_raw_fd()), level, name, place, 4);
+    // SAFETY: `kind` and `socket` live until the completion, which is awaited here: on the error
+    // path nothing was submitted.
+    unsafe { ring.submission().push(&entry.build()) }.expect("the queue of a new ring is empty");
+    let completion = loop {
+        match ring.submit_and_wait(1) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(at(error)),
+            _ => {}
+        }
+        if let Some(completion) = ring.completion().next() {
+            break completion;
+        }
+    };
+    if completion.result() == 4 && i32::from_ne_bytes(kind) == libc::SOCK_STREAM {
+        return Ok(());
+    }
+    Err(StartError::TooOld("SOCKET_URING_OP_GETSOCKOPT", "6.7"))
+}
+
+/// A resource limit of this process: its soft value.
+pub(super) fn limit(resource: libc::__rlimit_resource_t) -> u64 {
+    let mut value = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `value` is a valid place for one rlimit, which is all that the call writes.
+    let result = unsafe { libc::getrlimit(resource, &mut value) };
+    assert_eq!(result, 0, "limits that exist can be read");
+    value.rlim_cur
+}
+
+/// The value of kernel.io_uring_disabled.
+fn disabled() -> Option<u8> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
+    text.trim().parse().ok()
+}

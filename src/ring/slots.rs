@@ -1,0 +1,136 @@
+//! What is on its way per descriptor slot: one octet of flags each.
+//!
+//! It is the ring's half of two promises that the engine makes: at most one send and one receive of
+//! a connection are on their way, and nothing is when its slot is closed. And it counts what the
+//! kernel may still read or write in our memory, which `Uring::drop` waits for.
+
+/// The peer's address is being asked for.
+pub(super) const NAMING: u8 = 1;
+/// A receive is armed.
+pub(super) const RECEIVING: u8 = 1 << 1;
+/// A send is on its way.
+pub(super) const SENDING: u8 = 1 << 2;
+/// A shutdown is on its way.
+pub(super) const SHUTTING: u8 = 1 << 3;
+/// Both directions were shut down by us: the end of a receive is our doing, not the peer's.
+pub(super) const SHUT: u8 = 1 << 4;
+/// A close is on its way.
+pub(super) const CLOSING: u8 = 1 << 5;
+
+/// Flags of operations that touch our memory.
+const LENT: u8 = NAMING | RECEIVING | SENDING;
+
+/// Flags of all slots.
+#[derive(Debug)]
+pub(super) struct Slots {
+    flags: Box<[u8]>,
+    /// Count of flags of [`LENT`] that are set.
+    lent: u32,
+}
+
+impl Slots {
+    pub(super) fn new(count: u32) -> Slots {
+        Slots { flags: vec![0; count as usize].into_boxed_slice(), lent: 0 }
+    }
+
+    /// Count of slots.
+    pub(super) fn count(&self) -> u32 {
+        self.flags.len() as u32
+    }
+
+    /// Count of operations that touch our memory.
+    pub(super) fn lent(&self) -> u32 {
+        self.lent
+    }
+
+    /// Marks the beginning of an operation.
+    pub(super) fn begin(&mut self, slot: u32, flag: u8) {
+        let flags = &mut self.flags[slot as usize];
+        assert!(*flags & flag == 0, "slot {slot}: operation {flag:#x} is on its way already");
+        assert!(*flags & CLOSING == 0, "slot {slot}: operation {flag:#x} after close");
+        *flags |= flag;
+        self.lent += u32::from(flag & LENT != 0);
+    }
+
+    /// Marks the end of an operation.
+    pub(super) fn end(&mut self, slot: u32, flag: u8) {
+        let flags = &mut self.flags[slot as usize];
+        assert!(*flags & flag != 0, "slot {slot}: operation {flag:#x} ends that never began");
+        *flags &= !flag;
+        self.lent -= u32::from(flag & LENT != 0);
+    }
+
+    /// Marks that we end both directions.
+    pub(super) fn shut(&mut self, slot: u32) {
+        self.flags[slot as usize] |= SHUT;
+    }
+
+    /// Marks the beginning of a close: nothing may be on its way.
+    pub(super) fn begin_close(&mut self, slot: u32) {
+        let flags = &mut self.flags[slot as usize];
+        assert!(*flags & !SHUT == 0, "slot {slot}: close while {:#x} is on its way", *flags);
+        *flags = CLOSING;
+    }
+
+    /// Marks the end of a close: the slot is as new.
+    pub(super) fn end_close(&mut self, slot: u32) {
+        let flags = &mut self.flags[slot as usize];
+        assert!(*flags == CLOSING, "slot {slot}: closed, but the flags are {:#x}", *flags);
+        *flags = 0;
+    }
+
+    /// Whether any of `flags` is set.
+    pub(super) fn any(&self, slot: u32, flags: u8) -> bool {
+        self.flags[slot as usize] & flags != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_of_a_slot() {
+        let mut slots = Slots::new(2);
+        slots.begin(1, NAMING);
+        slots.end(1, NAMING);
+        slots.begin(1, RECEIVING);
+        slots.begin(1, SENDING);
+        assert_eq!(slots.lent(), 2);
+        slots.begin(1, SHUTTING);
+        slots.shut(1);
+        assert_eq!(slots.lent(), 2, "a shutdown touches no memory");
+        slots.end(1, SENDING);
+        slots.end(1, RECEIVING);
+        assert!(slots.any(1, SHUT) && !slots.any(0, SHUT));
+        slots.end(1, SHUTTING);
+        slots.begin_close(1);
+        slots.end_close(1);
+        assert!(!slots.any(1, SHUT), "the next user of the slot starts afresh");
+        assert_eq!((slots.lent(), slots.count()), (0, 2));
+    }
+
+    #[test]
+    #[should_panic(expected = "on its way already")]
+    fn a_second_send_is_our_bug() {
+        let mut slots = Slots::new(1);
+        slots.begin(0, SENDING);
+        slots.begin(0, SENDING);
+    }
+
+    #[test]
+    #[should_panic(expected = "close while 0x2 is on its way")]
+    fn a_close_under_a_receive_is_our_bug() {
+        let mut slots = Slots::new(1);
+        slots.begin(0, RECEIVING);
+        slots.begin_close(0);
+    }
+
+    #[test]
+    #[should_panic(expected = "after close")]
+    fn an_operation_after_close_is_our_bug() {
+        let mut slots = Slots::new(1);
+        slots.begin_close(0);
+        slots.begin(0, SENDING);
+    }
+}

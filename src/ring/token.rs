@@ -1,0 +1,118 @@
+//! What a completion is about: kind, slot and generation, packed into the 64 bits that the kernel
+//! hands back (`user_data`). A late completion of a reused slot keeps its old generation, so that
+//! the engine recognises it.
+//!
+//! ```text
+//!  63      56 55                    32 31                                0
+//! ┌──────────┬────────────────────────┬───────────────────────────────────┐
+//! │   kind   │          slot          │            generation             │
+//! └──────────┴────────────────────────┴───────────────────────────────────┘
+//! ```
+
+use crate::ids::{ConnId, SLOT_MAX};
+
+/// Which operation a completion answers. Zero is not used, so that forgotten marks are noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    /// Multishot accept; the slot is the listener.
+    Accept = 1,
+    /// Peer address of an accepted descriptor; the generation is the listener.
+    PeerName,
+    /// Close of a descriptor that the engine never heard of.
+    Refuse,
+    /// Multishot receive.
+    Recv,
+    /// Send.
+    Send,
+    /// Shutdown of one or both directions.
+    Shutdown,
+    /// Close of a descriptor.
+    Close,
+    /// Cancellation of any of these: its own result says nothing that the cancelled one does not.
+    Cancel,
+    /// Our ringing of another thread has failed.
+    Doorbell,
+    /// Another ring rang.
+    Rung,
+    /// A thread without a ring rang: poll of our eventfd.
+    Bell,
+}
+
+impl Kind {
+    const ALL: [Kind; 11] = [
+        Kind::Accept,
+        Kind::PeerName,
+        Kind::Refuse,
+        Kind::Recv,
+        Kind::Send,
+        Kind::Shutdown,
+        Kind::Close,
+        Kind::Cancel,
+        Kind::Doorbell,
+        Kind::Rung,
+        Kind::Bell,
+    ];
+
+    fn parse(number: u8) -> Option<Kind> {
+        Kind::ALL.get(usize::from(number).wrapping_sub(1)).copied()
+    }
+}
+
+/// One such mark, unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Token {
+    /// The operation.
+    pub(super) kind: Kind,
+    /// What it works on.
+    pub(super) slot: u32,
+    /// Which use of the slot.
+    pub(super) generation: u32,
+}
+
+impl Token {
+    /// A mark that is not about a connection.
+    pub(super) fn new(kind: Kind, slot: u32, generation: u32) -> Token {
+        assert!(slot <= SLOT_MAX, "a slot has 24 bits");
+        Token { kind, slot, generation }
+    }
+
+    /// A mark about a connection.
+    pub(super) fn of(kind: Kind, conn: ConnId) -> Token {
+        Token::new(kind, conn.slot, conn.generation)
+    }
+
+    /// The connection it is about.
+    pub(super) fn conn(self) -> ConnId {
+        ConnId { slot: self.slot, generation: self.generation }
+    }
+
+    /// The 64 bits.
+    pub(super) fn pack(self) -> u64 {
+        (self.kind as u64) << 56 | u64::from(self.slot) << 32 | u64::from(self.generation)
+    }
+
+    /// From the 64 bits; `None` if this ring did not write them.
+    pub(super) fn unpack(bits: u64) -> Option<Token> {
+        let kind = Kind::parse((bits >> 56) as u8)?;
+        Some(Token { kind, slot: (bits >> 32) as u32 & SLOT_MAX, generation: bits as u32 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_round_trip_and_foreign_bits_are_refused() {
+        for kind in Kind::ALL {
+            for (slot, generation) in [(0, 0), (SLOT_MAX, u32::MAX), (5, 7)] {
+                let token = Token::new(kind, slot, generation);
+                assert_eq!(Token::unpack(token.pack()), Some(token));
+            }
+        }
+        assert_eq!(Token::unpack(0), None);
+        assert_eq!(Token::unpack(12 << 56), None);
+        assert_eq!(Token::unpack(u64::MAX), None);
+    }
+}
