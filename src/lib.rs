@@ -17,6 +17,7 @@ pub mod console;
 pub mod control;
 pub mod engine;
 pub mod http;
+pub mod identity;
 pub mod mem;
 pub mod ring;
 pub mod sim;

@@ -172,6 +172,22 @@ limits! {
         "octets that one shard answers to an API query; past it the list is cut and says so"
 }
 
+impl Limits {
+    /// Takes over the bounds that pools and queues were made with: those hold until a restart.
+    pub fn keep_pools_of(&mut self, other: &Limits) {
+        self.segment_bytes = other.segment_bytes;
+        self.segment_size = other.segment_size;
+        self.receive_buffers = other.receive_buffers;
+        self.receive_bytes = other.receive_bytes;
+        self.mailbox = other.mailbox;
+        self.message_blocks = other.message_blocks;
+        self.submission_entries = other.submission_entries;
+        self.completion_entries = other.completion_entries;
+        self.destinations = other.destinations;
+        self.dedupe_keys = other.dedupe_keys;
+    }
+}
+
 /// Octets of the longest WebSocket frame head a server sends (RFC 6455 §5.2).
 pub const WS_HEAD_MAX: usize = 10;
 /// Octets of the longest WebSocket frame head a client sends, with its mask (RFC 6455 §5.2).

@@ -58,7 +58,7 @@ fn mutated(random: &mut Random, inputs: &[Vec<u8>]) -> Vec<u8> {
     data
 }
 
-/// Runs an oracle over the corpus and over `rounds` changed inputs. What fails is named by its seed.
+/// Runs an oracle over the corpus and over `rounds` changed inputs. A failure names its seed.
 fn smoke(target: &str, rounds: u64, oracle: impl Fn(&[u8])) {
     let inputs = corpus(target);
     inputs.iter().for_each(|input| oracle(input));

@@ -83,31 +83,10 @@ fn frame(
     if input.len() < 2 {
         return Ok(false);
     }
-    let (fin, rsv, opcode) = (input[0] >= 128, input[0] / 16 % 8, input[0] % 16);
+    let (fin, opcode) = (input[0] >= 128, input[0] % 16);
     let (masked, short) = (input[1] >= 128, input[1] % 128);
     let control = opcode >= 8;
-    if !matches!(opcode, 0 | 1 | 2 | 8 | 9 | 10) {
-        return fault("reserved-opcode");
-    }
-    let compressed = rsv == 4 && options.compression && (opcode == 1 || opcode == 2);
-    if rsv != 0 && !compressed {
-        return fault("reserved-bits");
-    }
-    if masked != options.masked {
-        return fault(if masked { "masked" } else { "not-masked" });
-    }
-    if control && !fin {
-        return fault("control-fragmented");
-    }
-    if control && short > 125 {
-        return fault("control-too-long");
-    }
-    if opcode == 0 && message.is_none() {
-        return fault("continuation-unexpected");
-    }
-    if (opcode == 1 || opcode == 2) && message.is_some() {
-        return fault("continuation-expected");
-    }
+    let compressed = begin(input[0], input[1], options, message.is_some())?;
     let extended = match short {
         126 => 2,
         127 => 8,
@@ -161,6 +140,28 @@ fn frame(
         trace.seen.push(Seen::Message(done.text, done.compressed, done.octets));
     }
     Ok(whole)
+}
+
+/// The first two octets of a frame. Returns whether it begins a compressed message.
+fn begin(first: u8, second: u8, options: Options, open: bool) -> Result<bool, End> {
+    let (fin, rsv, opcode) = (first >= 128, first / 16 % 8, first % 16);
+    let (masked, short) = (second >= 128, second % 128);
+    let control = opcode >= 8;
+    let compressed = rsv == 4 && options.compression && (opcode == 1 || opcode == 2);
+    let faults = [
+        (!matches!(opcode, 0 | 1 | 2 | 8 | 9 | 10), "reserved-opcode"),
+        (rsv != 0 && !compressed, "reserved-bits"),
+        (masked && !options.masked, "masked"),
+        (!masked && options.masked, "not-masked"),
+        (control && !fin, "control-fragmented"),
+        (control && short > 125, "control-too-long"),
+        (opcode == 0 && !open, "continuation-unexpected"),
+        ((opcode == 1 || opcode == 2) && open, "continuation-expected"),
+    ];
+    match faults.iter().find(|(wrong, _)| *wrong) {
+        Some((_, label)) => Err(End::Fault(label)),
+        None => Ok(compressed),
+    }
 }
 
 fn control(opcode: u8, payload: Vec<u8>, trace: &mut Trace) -> Result<(), End> {

@@ -6,8 +6,13 @@ use super::pattern;
 /// What answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// A fixed body.
-    Reply(String),
+    /// A fixed body, JSON or text.
+    Reply {
+        /// The body.
+        body: String,
+        /// It is JSON.
+        json: bool,
+    },
     /// An HTTP hook; its answer's body is the reply. None: not configured, and the sender hears so.
     Hook(Option<String>),
     /// The body itself goes on, to this broker destination.
@@ -47,9 +52,8 @@ impl Applications {
     pub fn find(&self, destination: &str) -> Option<usize> {
         let literal = self.list.iter().position(|app| app.destination == destination);
         literal.or_else(|| {
-            let matches = |app: &Application| {
-                pattern::matches(&app.destination, destination, self.separator)
-            };
+            let matches =
+                |app: &Application| pattern::matches(&app.destination, destination, self.separator);
             self.list.iter().position(matches)
         })
     }
@@ -79,7 +83,7 @@ mod tests {
     fn app(destination: &str) -> Application {
         Application {
             destination: destination.into(),
-            answer: Answer::Reply(String::new()),
+            answer: Answer::Reply { body: String::new(), json: true },
             to_user: None,
             to: vec!["/topic/room/{id}".into()],
             broadcast: true,

@@ -16,6 +16,7 @@ pub struct Names {
 
 /// What a SEND addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the sentence of a variant says what its fields are")]
 pub enum Target<'a> {
     /// A broker destination.
     Broker,

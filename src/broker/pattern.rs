@@ -178,7 +178,9 @@ mod tests {
             (None, None) => true,
             (Some((&"**", rest)), None) => naive(rest, text),
             (Some((&"**", rest)), Some((_, after))) => naive(rest, text) || naive(pattern, after),
-            (Some((p, rest)), Some((t, after))) => naive_segment(p.as_bytes(), t.as_bytes()) && naive(rest, after),
+            (Some((p, rest)), Some((t, after))) => {
+                naive_segment(p.as_bytes(), t.as_bytes()) && naive(rest, after)
+            }
             _ => false,
         }
     }
@@ -187,8 +189,12 @@ mod tests {
         match (pattern.split_first(), text.split_first()) {
             (None, None) => true,
             (Some((b'*', rest)), None) => naive_segment(rest, text),
-            (Some((b'*', rest)), Some((_, after))) => naive_segment(rest, text) || naive_segment(pattern, after),
-            (Some((p, rest)), Some((t, after))) => (p == t || *p == b'?') && naive_segment(rest, after),
+            (Some((b'*', rest)), Some((_, after))) => {
+                naive_segment(rest, text) || naive_segment(pattern, after)
+            }
+            (Some((p, rest)), Some((t, after))) => {
+                (p == t || *p == b'?') && naive_segment(rest, after)
+            }
             _ => false,
         }
     }

@@ -37,7 +37,13 @@ pub struct Rule {
 
 impl Rule {
     /// None: the rule is about something else.
-    fn decide(&self, action: Action, destination: &str, user: Option<&str>, separator: char) -> Option<bool> {
+    fn decide(
+        &self,
+        action: Action,
+        destination: &str,
+        user: Option<&str>,
+        separator: char,
+    ) -> Option<bool> {
         if self.action != action {
             return None;
         }
@@ -91,7 +97,13 @@ impl Rules {
         })
     }
 
-    fn decide(&self, action: Action, destination: &str, user: Option<&str>, separator: char) -> Option<bool> {
+    fn decide(
+        &self,
+        action: Action,
+        destination: &str,
+        user: Option<&str>,
+        separator: char,
+    ) -> Option<bool> {
         self.rules.iter().find_map(|rule| rule.decide(action, destination, user, separator))
     }
 }

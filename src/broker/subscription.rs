@@ -28,6 +28,8 @@ pub struct Look {
     pub form: Form,
     /// STOMP version.
     pub version: Version,
+    /// MESSAGE has an `ack` header (ack modes client and client-individual).
+    pub acks: bool,
 }
 
 /// Number of a group in its index.
@@ -67,7 +69,7 @@ impl Index {
         let hasher = foldhash::fast::FixedState::with_seed(seed);
         Index {
             groups: Slab::default(),
-            keys: HashMap::with_hasher(hasher),
+            keys: HashMap::with_hasher(hasher.clone()),
             by_destination: HashMap::with_hasher(hasher),
             patterns: Vec::new(),
             names: Interner::new(seed),
@@ -86,7 +88,13 @@ impl Index {
     }
 
     /// Puts a session into the group of (destination, id, look), and says which and where in it.
-    pub fn join(&mut self, destination: Sym, id: Sym, look: Look, session: u32) -> (GroupIndex, u32) {
+    pub fn join(
+        &mut self,
+        destination: Sym,
+        id: Sym,
+        look: Look,
+        session: u32,
+    ) -> (GroupIndex, u32) {
         let group = match self.keys.get(&(destination, id, look)) {
             Some(&group) => group,
             None => self.open(destination, id, look),
@@ -103,14 +111,8 @@ impl Index {
         self.names.intern(&text);
         let id_text = self.names.text(id).clone();
         self.names.intern(&id_text);
-        let group = Group {
-            destination,
-            id,
-            look,
-            is_pattern,
-            members: Vec::new(),
-            pending: Vec::new(),
-        };
+        let group =
+            Group { destination, id, look, is_pattern, members: Vec::new(), pending: Vec::new() };
         let index = self.groups.insert(group).index;
         self.keys.insert((destination, id, look), index);
         let groups = self.by_destination.entry(destination).or_default();
@@ -188,7 +190,7 @@ impl Index {
 mod tests {
     use super::*;
 
-    const LOOK: Look = Look { form: Form::WebSocket, version: Version::V1_2 };
+    const LOOK: Look = Look { form: Form::WebSocket, version: Version::V1_2, acks: false };
 
     fn heard(index: &Index, destination: &str) -> Vec<u32> {
         let mut members = Vec::new();

@@ -162,14 +162,9 @@ impl Users {
         online.map(|(user, record)| (user, record.members.len()))
     }
 
-    /// Count of users on line.
-    pub fn len(&self) -> usize {
-        self.iter().count()
-    }
-
-    /// Whether nobody is on line.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Count of users with a record: on line, or with an OFF_LINE still to be told.
+    pub fn online(&self) -> usize {
+        self.users.len()
     }
 }
 
@@ -211,7 +206,7 @@ mod tests {
         users.leave(&seven, session(1));
         users.join(&seven, session(2));
         assert_eq!(users.announce(), None);
-        assert_eq!(users.len(), 1);
+        assert_eq!(users.online(), 1);
     }
 
     #[test]

@@ -110,8 +110,8 @@ fn sockjs(
         }
     }
     let sockjs = Sockjs {
-        heartbeat: part.span("heartbeat")?.unwrap_or(Millis::seconds(25)),
-        disconnect_delay: part.span("disconnect-delay")?.unwrap_or(Millis::seconds(5)),
+        heartbeat: part.period("heartbeat")?.unwrap_or(Millis::seconds(25)),
+        disconnect_delay: part.period("disconnect-delay")?.unwrap_or(Millis::seconds(5)),
         stream_bytes: part.number("stream-bytes", 1, 1 << 30)?.unwrap_or(131_072),
         queue: part.number("queue", 1, 1_000_000)?.unwrap_or(100),
         websocket: part.flag("websocket")?.unwrap_or(true),
@@ -271,7 +271,15 @@ mod tests {
         ["endpoint", ENDPOINT, "allowed-origins = ['a']", "allowed-origins", "\"a\"", "a list of"],
         ["endpoint", ENDPOINT, "sockjs = 1", "sockjs", "1", "true, false or a table"],
         ["endpoint", ENDPOINT, "sockjs.queue = 0", "sockjs.queue", "0", "a whole number from 1"],
-        ["endpoint", ENDPOINT, "sockjs.x = 0", "sockjs.x", "0", "no such key"],
+        [
+            "endpoint",
+            ENDPOINT,
+            "sockjs.heartbeat = '0s'",
+            "sockjs.heartbeat",
+            "\"0s\"",
+            "a duration",
+        ],
+        ["endpoint", ENDPOINT, "sockjs.x = 0", "sockjs.x", "0", "only the keys"],
         ["endpoint", ENDPOINT, "on-open = {}", "on-open.close", "nothing", "{ close ="],
         [
             "endpoint",

@@ -238,12 +238,9 @@ pub(super) fn below(prefix: &str, destination: &str) -> bool {
 }
 
 fn hooks(mut section: Section) -> Result<Hooks, ConfigError> {
-    let timeout = section.span("timeout")?.unwrap_or(Millis::seconds(5));
+    let timeout = section.period("timeout")?.unwrap_or(Millis::seconds(5));
     let concurrent = section.number("concurrent", 1, 65_536)?.unwrap_or(64);
     let queue = section.number("queue", 0, 10_000_000)?.unwrap_or(1000);
-    if timeout.0 == 0 {
-        return Err(section.error("timeout", "\"0s\"", "a duration above zero"));
-    }
     section.finish()?;
     Ok(Hooks { timeout, concurrent, queue })
 }
@@ -351,13 +348,13 @@ mod tests {
         assert_eq!(shards(&sources), 3);
         sources.flags.push(("--shards", "engine.shards", "65".to_string()));
         let error = sources.parse("", false).expect_err("too many");
-        assert_eq!(error.to_string(), "--shards = 65: accepted is a whole number from 0 to 64");
+        assert_eq!(error.to_string(), "--shards = 65: accepted: a whole number from 0 to 64");
     }
 
     // TOML, key, value, the start of what is accepted.
     const MISTAKES: &[(&str, &str, &str, &str)] = &[
-        ("x = 1", "x", "1", "no such key; there is \"allow\", \"api\", "),
-        ("[engine]\ncores = 1", "engine.cores", "1", "no such key; there is \"pin\" or \"shards\""),
+        ("x = 1", "x", "1", "only the keys \"allow\", \"api\", "),
+        ("[engine]\ncores = 1", "engine.cores", "1", "only the keys \"pin\" or \"shards\""),
         ("engine = 1", "engine", "1", "a table"),
         ("tls.key = 'k'", "tls", "a table", "nothing: TLS is built later"),
         ("a = \n", "line 1", "\"a =\"", "TOML ("),
@@ -417,8 +414,8 @@ mod tests {
     #[test]
     fn a_mistake_in_the_environment_names_the_variable() {
         let cases = [
-            ("RINGPUSH_LIMITS__STOMP_FRAM", "1", "1", "no such key"),
-            ("RINGPUSH_NOTHING__KEY", "1", "{ key = 1 }", "no such key"),
+            ("RINGPUSH_LIMITS__STOMP_FRAM", "1", "1", "only the keys"),
+            ("RINGPUSH_NOTHING__KEY", "1", "{ key = 1 }", "only the keys"),
             ("RINGPUSH_ENGINE__SHARDS", "many", "\"many\"", "a whole number"),
             ("RINGPUSH_LISTEN__ADDRESS", "x", "\"x\"", "an IP address"),
             ("RINGPUSH_ENDPOINT__0__PATH", "x", "\"x\"", "a path such as"),
@@ -446,6 +443,33 @@ mod tests {
             "presence.hook is accepted but built later: it has no effect yet",
         ];
         assert_eq!(config.warnings, expected);
+    }
+
+    #[test]
+    fn the_example_with_every_key_is_good() {
+        let text = include_str!("../../examples/every-key.toml");
+        let secrets = sources(&[(TOKEN_SECRET, "a"), (API_TOKEN, "b"), (CALLBACK_SECRET, "c")]);
+        let config = secrets.parse(text, false).expect("good");
+        let later = config.warnings.iter().map(|line| line.split(" is ").next().expect("one"));
+        let expected = [
+            "listen.stomp-tcp",
+            "auth.token.keys-file",
+            "auth.hook",
+            "endpoint[0].sockjs.disconnect-delay",
+            "endpoint[0].sockjs.stream-bytes",
+            "endpoint[0].sockjs.queue",
+            "endpoint[0].sockjs.cookie",
+            "endpoint[0].sockjs.client-url",
+            "endpoint[0].on-message.hook",
+            "presence.hook",
+        ];
+        assert_eq!(later.collect::<Vec<_>>(), expected);
+        for name in [TOKEN_SECRET, API_TOKEN, CALLBACK_SECRET] {
+            let mut without = secrets.clone();
+            without.environment.retain(|(key, _)| key != name);
+            let error = without.parse(text, false).expect_err("a named secret is not set");
+            assert_eq!(error.value, format!("\"{name}\""));
+        }
     }
 
     #[test]

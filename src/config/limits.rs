@@ -179,6 +179,6 @@ mod tests {
         assert_eq!(error.value, "\"wait\"");
         assert_eq!(error.accepted, "\"close\", \"drop-oldest\" or \"conflate\"");
         let error = parse("stomp-fram = 1").expect_err("no such key");
-        assert!(error.accepted.starts_with("no such key; there is \"answer-time\", "), "{error}");
+        assert!(error.accepted.starts_with("only the keys \"answer-time\", "), "{error}");
     }
 }

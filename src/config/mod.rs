@@ -22,7 +22,7 @@
 //! let error = sources.load().expect_err("a limit is a number");
 //! assert_eq!(
 //!     error.to_string(),
-//!     "RINGPUSH_LIMITS__STOMP_FRAME = \"none\": accepted is a whole number from 1 to 4294967295"
+//!     "RINGPUSH_LIMITS__STOMP_FRAME = \"none\": accepted: a whole number from 1 to 4294967295"
 //! );
 //! ```
 //!
@@ -87,7 +87,7 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = format!("{} = {}: accepted is {}", self.key, self.value, self.accepted);
+        let line = format!("{} = {}: accepted: {}", self.key, self.value, self.accepted);
         // One line whatever the value was.
         f.write_str(&line.replace(|c: char| c.is_control(), " "))
     }

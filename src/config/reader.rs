@@ -131,6 +131,12 @@ impl Section {
         self.fit(key, SPAN, |value| span(value.as_str()?))
     }
 
+    /// A duration above zero.
+    pub(super) fn period(&mut self, key: &'static str) -> Result<Option<Millis>, ConfigError> {
+        let accepted = "a duration above zero, such as \"10s\"";
+        self.fit(key, accepted, |value| span(value.as_str()?).filter(|span| span.0 > 0))
+    }
+
     /// Two durations.
     pub(super) fn spans(&mut self, key: &'static str) -> Result<Option<[Millis; 2]>, ConfigError> {
         let accepted = "two durations, [send, receive], such as [\"10s\", \"10s\"]";
@@ -168,7 +174,7 @@ impl Section {
         let Some((key, value)) = self.table.iter().next() else { return Ok(()) };
         self.known.sort_unstable();
         let accepted = list_of(self.known.iter().copied());
-        let accepted = format!("no such key; there is {accepted}");
+        let accepted = format!("only the keys {accepted}");
         Err(self.error(key, &show(value), &accepted))
     }
 }
@@ -251,7 +257,7 @@ mod tests {
         let error = part.finish().expect_err("c is left");
         assert_eq!(error.key, "part.c");
         assert_eq!(error.value, "\"x\"");
-        assert_eq!(error.accepted, "no such key; there is \"a\" or \"b\"");
+        assert_eq!(error.accepted, "only the keys \"a\" or \"b\"");
     }
 
     #[test]

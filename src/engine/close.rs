@@ -189,11 +189,18 @@ impl<R: Ring> Shard<R> {
         self.metrics.segment_shortages_total.add(1);
         let Some(oldest) = self.segments.oldest() else { return };
         let now = self.ms();
-        let holders: Vec<u32> = self.conns.slots().filter(|&slot| {
-            let conn = self.conns.at(slot);
-            let still = now.wrapping_sub(conn.send_since) >= PATIENCE.0;
-            conn.outbox.is_sending() && still && !conn.send_stopping && conn.outbox.holds(oldest)
-        }).collect();
+        let holders: Vec<u32> = self
+            .conns
+            .slots()
+            .filter(|&slot| {
+                let conn = self.conns.at(slot);
+                let still = now.wrapping_sub(conn.send_since) >= PATIENCE.0;
+                conn.outbox.is_sending()
+                    && still
+                    && !conn.send_stopping
+                    && conn.outbox.holds(oldest)
+            })
+            .collect();
         for slot in holders {
             match self.conns.at(slot).state {
                 State::Open => {

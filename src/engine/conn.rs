@@ -300,7 +300,8 @@ impl Conns {
 
     /// Slots in use.
     pub fn slots(&self) -> impl Iterator<Item = u32> + use<'_> {
-        let used = |(slot, conn): (usize, &Conn)| (conn.state != State::Free).then_some(slot as u32);
+        let used =
+            |(slot, conn): (usize, &Conn)| (conn.state != State::Free).then_some(slot as u32);
         self.table.iter().enumerate().filter_map(used)
     }
 }

@@ -99,7 +99,13 @@ impl Encoder {
     }
 
     /// Adds a frame of `len` octets that `write` writes.
-    pub fn stomp(&mut self, form: Form, is_text: bool, len: usize, write: impl FnOnce(&mut [u8]) -> usize) {
+    pub fn stomp(
+        &mut self,
+        form: Form,
+        is_text: bool,
+        len: usize,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) {
         match form {
             Form::WebSocket => {
                 let opcode = if is_text { ws::Opcode::Text } else { ws::Opcode::Binary };
@@ -137,7 +143,7 @@ impl Encoder {
 
     /// Adds the MESSAGE of a block for one subscription id.
     pub fn message(&mut self, look: Look, message: &Message, id: &MessageId, subscription: &str) {
-        let frame = frame_of(message, id, subscription);
+        let frame = frame_of(look, message, id, subscription);
         let len = frame.len(look.version);
         self.stomp(look.form, message.is_text(), len, |out| frame.write(look.version, out));
     }
@@ -145,7 +151,7 @@ impl Encoder {
 
 /// At most how many octets `Encoder::message` adds.
 pub fn message_bound(look: Look, message: &Message, id: &MessageId, subscription: &str) -> usize {
-    let len = frame_of(message, id, subscription).len(look.version);
+    let len = frame_of(look, message, id, subscription).len(look.version);
     match look.form {
         Form::WebSocket => len + ws::head_len(len as u64),
         // Every octet may become a six-character escape, and three more when it is not UTF-8.
@@ -153,13 +159,19 @@ pub fn message_bound(look: Look, message: &Message, id: &MessageId, subscription
     }
 }
 
-fn frame_of<'a>(message: &'a Message, id: &'a MessageId, subscription: &'a str) -> stomp::Message<'a> {
+fn frame_of<'a>(
+    look: Look,
+    message: &'a Message,
+    id: &'a MessageId,
+    subscription: &'a str,
+) -> stomp::Message<'a> {
     stomp::Message {
         headers: message.headers(),
         plain: message.is_plain(),
-        subscription: Some(subscription.as_bytes()),
+        // STOMP 1.0 lets a subscription have no id.
+        subscription: (!subscription.is_empty()).then_some(subscription.as_bytes()),
         message_id: id.as_bytes(),
-        ack: None,
+        ack: look.acks.then_some(id.as_bytes()),
         body: message.body(),
     }
 }

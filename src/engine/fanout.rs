@@ -94,7 +94,8 @@ impl Fanout {
             let needed = if longest * 2 <= size {
                 octets.div_ceil(size - longest) + 1
             } else {
-                let frames: usize = self.deliveries[..=count].iter().map(|d| d.groups as usize).sum();
+                let frames: usize =
+                    self.deliveries[..=count].iter().map(|d| d.groups as usize).sum();
                 octets.div_ceil(size) + 2 * frames
             };
             if needed > free {

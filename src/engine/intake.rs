@@ -103,7 +103,7 @@ impl<R: Ring> Shard<R> {
             Ok(next) => next,
             Err(error) => {
                 self.metrics.refuse(error.label());
-                self.fail(slot, "", error.close_code(), error.label());
+                self.drain(slot, &[], error.close_code(), error.label());
                 return Step::Stop(0);
             }
         };

@@ -50,6 +50,7 @@ pub enum Query {
 
 /// One entry of a mailbox.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the sentence of a variant says what its fields are")]
 pub enum Letter {
     // Requests.
     /// Publish to a broker destination, at the broker home.
@@ -69,7 +70,7 @@ pub enum Letter {
     /// A session of a user has ended, with all its user subscriptions.
     Leave { user: Arc<str>, session: SessionId },
     /// Was this callback seen before? At the key's home.
-    Remember { key: u128, until_millis: u64, shard: ShardId, conn: ConnId },
+    Remember { key: u128, until_millis: u64, message: Arc<Message>, shard: ShardId, conn: ConnId },
     /// An API query, at every shard.
     Ask { query: Query, shard: ShardId, conn: ConnId },
     /// A new configuration.
@@ -77,7 +78,13 @@ pub enum Letter {
     /// End all sessions, then the shard.
     Drain,
     /// Ask an application's hook, at the control thread.
-    Hook { message: Arc<Message>, application: u16, session: SessionId, asker: Asker },
+    Hook {
+        message: Arc<Message>,
+        application: u16,
+        user: Option<Arc<str>>,
+        session: SessionId,
+        asker: Asker,
+    },
 
     // Deliveries.
     /// A message for the subscribers of its destination.
@@ -90,8 +97,8 @@ pub enum Letter {
     Ended { session: SessionId, key: u32 },
     /// A publish is sequenced, and so many subscriptions will hear it.
     Sequenced { asker: Asker, heard: u32 },
-    /// Answer to `Remember`.
-    Remembered { conn: ConnId, fresh: bool },
+    /// Answer to `Remember`, with the message to be pushed if the callback is fresh.
+    Remembered { conn: ConnId, fresh: bool, message: Arc<Message> },
     /// Answer to `Ask`: JSON items and their count.
     Told { conn: ConnId, items: Arc<str>, count: u32 },
     /// A message for one session, wherever it comes from.
@@ -281,7 +288,10 @@ mod tests {
         posts[1].send(PeerId(2), begun(3));
         assert_eq!(posts[1].bells().count(), 0, "it was rung already");
         assert!(!posts[2].may_sleep());
-        assert!(matches!(posts[2].take(PeerId(0), Lane::Delivery), Some(Letter::Ended { key: 1, .. })));
+        assert!(matches!(
+            posts[2].take(PeerId(0), Lane::Delivery),
+            Some(Letter::Ended { key: 1, .. })
+        ));
         assert!(posts[2].take(PeerId(0), Lane::Request).is_none());
     }
 

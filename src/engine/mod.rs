@@ -23,6 +23,8 @@ pub mod mailbox;
 pub mod shard;
 pub mod shared;
 
+mod api;
+mod application;
 mod close;
 mod conn;
 mod encode;
@@ -33,6 +35,7 @@ mod intake;
 mod outbox;
 mod push;
 mod raw;
+mod route;
 mod seen;
 mod session;
 mod stomp;

@@ -135,7 +135,11 @@ impl Outbox {
 
     /// Drops every frame that has not begun, given `frame_len` of the octets at a frame's start
     /// (head and payload; None means that all octets belong to one frame). What is in flight stays.
-    pub fn keep_begun(&mut self, segments: &mut Segments, frame_len: impl Fn(&[u8]) -> Option<u64>) {
+    pub fn keep_begun(
+        &mut self,
+        segments: &mut Segments,
+        frame_len: impl Fn(&[u8]) -> Option<u64>,
+    ) {
         let begun = self.sent + self.in_flight;
         if self.pieces.is_empty() {
             return;
@@ -146,7 +150,11 @@ impl Outbox {
             border = u64::from(first.range.len);
         }
         while border < u64::from(begun) {
-            let start = Range { offset: first.range.offset + border as u32, len: first.range.len - border as u32, ..first.range };
+            let start = Range {
+                offset: first.range.offset + border as u32,
+                len: first.range.len - border as u32,
+                ..first.range
+            };
             match frame_len(segments.octets(start)) {
                 Some(len) => border += len,
                 None => return,

@@ -230,7 +230,8 @@ impl Sessions {
 
     /// Puts a receipt at the end of a session's list.
     pub fn push_receipt(&mut self, index: u32, id: &[u8], sequence: u32, answers: u32) {
-        let receipt = WaitingReceipt { id: SmallVec::from_slice(id), sequence, answers, next: NONE };
+        let receipt =
+            WaitingReceipt { id: SmallVec::from_slice(id), sequence, answers, next: NONE };
         let place = self.receipts.insert(receipt).index;
         let (first, last, count) = self.table.at(index).receipts;
         if last != NONE {

@@ -89,10 +89,14 @@ pub struct Shard<R: Ring> {
     pub(super) waiting: VecDeque<ConnId>,
     /// Connections on hold whose answer has come.
     pub(super) answered: VecDeque<ConnId>,
+    /// Callbacks that are remembered as seen and not yet pushed, and who asked.
+    pub(super) unfinished: VecDeque<(Arc<message::Message>, ConnId)>,
     /// Sessions whose end is not known everywhere.
     pub(super) leaving: VecDeque<u32>,
     starved: Vec<ConnId>,
     pub(super) gathered: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
+    random: u64,
     /// Octets that connections hold.
     pub(super) held: usize,
     pub(super) draining: Option<Instant>,
@@ -144,9 +148,12 @@ impl<R: Ring> Shard<R> {
             dirty: VecDeque::new(),
             waiting: VecDeque::new(),
             answered: VecDeque::new(),
+            unfinished: VecDeque::new(),
             leaving: VecDeque::new(),
             starved: Vec::new(),
             gathered: Vec::new(),
+            scratch: Vec::new(),
+            random: seed ^ 4,
             held: 0,
             draining: None,
             limits,
@@ -190,6 +197,7 @@ impl<R: Ring> Shard<R> {
         let blocked = !self.waiting.is_empty()
             || !self.leaving.is_empty()
             || !self.fanout.is_empty()
+            || !self.unfinished.is_empty()
             || self.users.has_changes();
         if blocked {
             return Wait::Until(self.now + Millis(1));
@@ -416,7 +424,8 @@ impl<R: Ring> Shard<R> {
     /// Copies several small runs into one, which is cheaper than a send for each.
     fn gather(&mut self, slot: u32) {
         let outbox = &self.conns.at(slot).outbox;
-        let Some((count, octets)) = outbox.small_pieces(GATHER_MAX.min(self.segments.size())) else {
+        let Some((count, octets)) = outbox.small_pieces(GATHER_MAX.min(self.segments.size()))
+        else {
             return;
         };
         if !self.segments.has_room(Log::Private, octets as usize) {
@@ -462,6 +471,16 @@ impl<R: Ring> Shard<R> {
     pub(super) fn next_number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers * NUMBER_STEP + u64::from(self.me.0)
+    }
+
+    /// A number that nobody outside can guess the next of from one alone; no secret.
+    pub(super) fn random(&mut self) -> u64 {
+        // SplitMix64.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
     }
 
     /// The control thread's place in the mailboxes.

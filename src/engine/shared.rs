@@ -111,7 +111,8 @@ impl Shared {
 }
 
 fn endpoint(config: &config::Endpoint) -> Endpoint {
-    let origins = config.allowed_origins.iter().filter_map(|text| Pattern::parse(text)).collect();
+    let origins =
+        config.allowed_origins.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
     Endpoint { config: config.clone(), origins }
 }
 
@@ -140,7 +141,9 @@ fn application(config: &config::Application) -> Application {
     Application {
         destination: config.destination.clone(),
         answer: match &config.answer {
-            config::Answer::Reply(reply) => Answer::Reply(reply.body.clone()),
+            config::Answer::Reply(reply) => {
+                Answer::Reply { body: reply.body.clone(), json: reply.json }
+            }
             config::Answer::Hook(url) => Answer::Hook(Some(url.clone())),
             config::Answer::Forward(destination) => Answer::Forward(destination.clone()),
             config::Answer::Unset => Answer::Hook(None),

@@ -68,13 +68,17 @@ impl<R: Ring> Shard<R> {
             Err(_) => false,
         };
         if decoded {
-            for index in 0..messages.len() {
+            for message in messages.iter() {
                 let Proto::Stomp(state) = &self.conns.at(slot).proto else { break };
                 if self.conns.at(slot).state != State::Open {
                     break;
                 }
                 let session = state.session;
-                self.feed(slot, session, messages.bytes_mut(index));
+                let mut octets = core::mem::take(&mut self.scratch);
+                octets.clear();
+                octets.extend_from_slice(message.as_bytes());
+                self.feed(slot, session, &mut octets);
+                self.scratch = octets;
             }
         } else {
             self.metrics.refuse("sockjs_broken_json");
@@ -246,7 +250,12 @@ impl<R: Ring> Shard<R> {
             Some(Ok(pair)) => pair,
             Some(Err(error)) => {
                 let body = "heart-beat is two non-negative numbers of milliseconds: 10000,10000.";
-                return Err(Problem { message: error.text(), body, code: 1002, label: error.label() });
+                return Err(Problem {
+                    message: error.text(),
+                    body,
+                    code: 1002,
+                    label: error.label(),
+                });
             }
         };
         if self.sessions.at(session).user.is_none() {
@@ -261,10 +270,11 @@ impl<R: Ring> Shard<R> {
         let user = state.user.clone();
         let id = self.sessions.id(session);
         self.metrics.sessions.set(self.metrics.sessions.value() + 1);
+        let name = id.to_string();
         let connected = stomp::Connected {
             version,
             heart_beat: offered,
-            session: id.to_string().as_bytes(),
+            session: name.as_bytes(),
             server: SERVER,
             user_name: user.as_deref().map(str::as_bytes),
         };
@@ -507,7 +517,10 @@ const NO_TRANSACTIONS: Problem<'static> = Problem {
 };
 
 /// A header that its command cannot be without.
-pub(super) fn required<'a>(frame: &Frame<'a, '_>, name: &[u8]) -> Result<&'a str, Problem<'static>> {
+pub(super) fn required<'a>(
+    frame: &Frame<'a, '_>,
+    name: &[u8],
+) -> Result<&'a str, Problem<'static>> {
     let value = frame.header(name).and_then(|value| core::str::from_utf8(value).ok());
     value.filter(|value| !value.is_empty()).ok_or(Problem {
         message: "missing header",

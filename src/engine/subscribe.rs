@@ -2,7 +2,7 @@
 //! Subscriptions of sessions: asked for here, begun and ended where their home says so.
 
 use super::mailbox::Letter;
-use super::session::{Deferred, Phase, Subscription, SubscriptionState, NONE};
+use super::session::{Deferred, NONE, Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
 use super::stomp::{Handled, NOT_PERMITTED, Problem, required};
 use crate::ids::{SessionId, ShardId};
@@ -128,7 +128,12 @@ impl<R: Ring> Shard<R> {
         self.post.send(home.into(), letter);
     }
 
-    pub(super) fn on_unsubscribe(&mut self, _: u32, session: u32, frame: &Frame<'_, '_>) -> Handled {
+    pub(super) fn on_unsubscribe(
+        &mut self,
+        _: u32,
+        session: u32,
+        frame: &Frame<'_, '_>,
+    ) -> Handled {
         let version = self.sessions.at(session).look.version;
         let at = match frame.header(b"id") {
             // STOMP 1.0 §UNSUBSCRIBE: by destination if the subscription had no id.

@@ -93,7 +93,8 @@ impl Segments {
     /// Whether an append of `len` octets would find room.
     pub fn has_room(&self, log: Log, len: usize) -> bool {
         let size = self.size as usize;
-        let left = self.open[log as usize].map_or(0, |s| size - self.segments[s as usize].used as usize);
+        let left =
+            self.open[log as usize].map_or(0, |s| size - self.segments[s as usize].used as usize);
         len <= left || len.div_ceil(size) <= self.free.len()
     }
 

@@ -38,7 +38,7 @@ macro_rules! counters {
         pub struct ShardMetrics {
             $(#[doc = $help] pub $field: Counter,)*
             /// Bad input by its label, see [`ShardMetrics::refuse`].
-            refusals: [Counter; REFUSALS],
+            refusals: Refusals,
         }
 
         impl Metrics {
@@ -89,6 +89,16 @@ counters! {
     turns_total "counter" "Turns of the loop.";
 }
 
+/// Bad input by the place of its label in `LABELS`.
+#[derive(Debug)]
+struct Refusals([Counter; REFUSALS]);
+
+impl Default for Refusals {
+    fn default() -> Refusals {
+        Refusals([const { Counter(AtomicU64::new(0)) }; REFUSALS])
+    }
+}
+
 /// Labels of bad input; more fall into the last one.
 const REFUSALS: usize = 64;
 /// The labels, in order of their first use; shared by all shards.
@@ -107,13 +117,13 @@ impl ShardMetrics {
             None => REFUSALS - 1,
         };
         drop(labels);
-        self.refusals[index].add(1);
+        self.refusals.0[index].add(1);
     }
 
     /// How often bad input of one kind was counted.
     pub fn refused(&self, label: &str) -> u64 {
         let labels = LABELS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        labels.iter().position(|known| *known == label).map_or(0, |i| self.refusals[i].value())
+        labels.iter().position(|known| *known == label).map_or(0, |i| self.refusals.0[i].value())
     }
 }
 
@@ -144,7 +154,7 @@ impl Metrics {
         let _ = writeln!(out, "# HELP {name} Bad input, by what was wrong.\n# TYPE {name} counter");
         let labels = LABELS.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         for (index, label) in labels.iter().enumerate() {
-            let sum: u64 = self.shards.iter().map(|shard| shard.refusals[index].value()).sum();
+            let sum: u64 = self.shards.iter().map(|shard| shard.refusals.0[index].value()).sum();
             let _ = writeln!(out, "{name}{{reason=\"{label}\"}} {sum}");
         }
     }

@@ -70,7 +70,7 @@ pub use encoder::{
 pub use frame::{Command, Frame, Header, Headers, Step};
 
 /// A version of the protocol, lowest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
     /// STOMP 1.0: no escapes, no heart-beats.
     V1_0,

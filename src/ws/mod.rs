@@ -22,7 +22,7 @@
 //!         break; // `input` is kept: here the first octet of a Ping.
 //!     }
 //!     if let Some(event) = event {
-//!         assert!(matches!(event, Event::Data { payload: b"Hello", first: true, last: true, .. }));
+//!         assert!(matches!(event, Event::Data { payload: b"Hello", last: true, .. }));
 //!     }
 //!     input = &mut input[done..];
 //! }

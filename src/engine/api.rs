@@ -1,0 +1,469 @@
+#![forbid(unsafe_code)]
+//! What each HTTP route does with a whole request.
+
+use super::mailbox::Query;
+use super::push::{OK, Push, Shape, Tells, Work};
+use super::route::{self, Route};
+use super::session::NONE;
+use super::shard::Shard;
+use super::web::Asked;
+use crate::broker::destination::{Target, decode_user};
+use crate::callback::{self, Target as CallbackTarget};
+use crate::console;
+use crate::http::request::{Head, Method};
+use crate::http::url;
+use crate::identity::HeaderLine;
+use crate::ids::SessionId;
+use crate::ring::Ring;
+use serde_json::Value;
+use std::sync::Arc;
+
+/// Why a request is answered with an error: status and text.
+type Bad = (u16, String);
+
+impl<R: Ring> Shard<R> {
+    /// Does what a request asks for; its head has been admitted.
+    pub(super) fn execute(&mut self, slot: u32, asked: Asked, head: &Head<'_, '_>, body: &[u8]) {
+        let shared = self.shared.clone();
+        let serves = self.listeners[self.conns.at(slot).listener.0 as usize];
+        let done = match route::route(&shared, head.target.path, serves) {
+            Route::Endpoint(at, rest) => {
+                self.at_endpoint(slot, asked, head, at, rest);
+                Ok(())
+            }
+            Route::SendToUser => self.send_to(slot, asked, head, body, true),
+            Route::SendToAll => self.send_to(slot, asked, head, body, false),
+            Route::Publish => self.api_publish(slot, asked, body),
+            Route::UserMessages(user) => self.api_message(slot, asked, user, body),
+            Route::Users => {
+                self.ask_shards(slot, asked, Query::Users, Shape::Users);
+                Ok(())
+            }
+            Route::User(user) => self.api_user(slot, asked, head, user),
+            Route::Session(id) => self.api_session(slot, asked, id),
+            Route::Stats => {
+                let body = self.stats();
+                self.answer_json(slot, asked, 200, body.as_bytes());
+                Ok(())
+            }
+            Route::Callback(at) => self.callback(slot, asked, head, body, at),
+            Route::Demo(at) => self.demo(slot, asked, body, at),
+            Route::Metrics => {
+                let mut text = String::new();
+                shared.metrics.write(&mut text);
+                let kind = Some("text/plain; version=0.0.4; charset=utf-8");
+                self.answer(slot, asked, 200, &[], kind, text.as_bytes());
+                Ok(())
+            }
+            Route::Health => {
+                self.answer_json(slot, asked, 200, OK);
+                Ok(())
+            }
+            Route::Ready if self.draining.is_some() => {
+                Err((503, "the server is going down".into()))
+            }
+            Route::Ready => {
+                self.answer_json(slot, asked, 200, OK);
+                Ok(())
+            }
+            Route::Page(asset) => {
+                let headers = [
+                    ("Content-Security-Policy", console::CONTENT_SECURITY_POLICY),
+                    ("X-Content-Type-Options", "nosniff"),
+                    ("Cache-Control", "no-cache"),
+                ];
+                self.answer(slot, asked, 200, &headers, Some(asset.content_type), asset.bytes);
+                Ok(())
+            }
+            Route::Nothing => Err((404, "there is nothing at this path".into())),
+        };
+        if let Err((status, text)) = done {
+            self.answer_error(slot, asked, status, &[], &text);
+        }
+    }
+
+    /// `/sendMsToUser` and `/sendMsAll`, as the original application had them.
+    fn send_to(
+        &mut self,
+        slot: u32,
+        asked: Asked,
+        head: &Head<'_, '_>,
+        body: &[u8],
+        to_user: bool,
+    ) -> Result<(), Bad> {
+        let destination = parameter(head, "subscribePath")?;
+        let user = if to_user { Some(parameter(head, "userId")?) } else { None };
+        if !self.shared.names.is_broker(&destination) {
+            return Err((404, format!("{destination} begins with no broker prefix")));
+        }
+        let body = match head.method {
+            Method::Post => {
+                let json = parse_json(body, self.limits.json_depth)?;
+                let whole = json.get("businessType").is_some_and(Value::is_string)
+                    && json.get("data").is_some();
+                if !whole {
+                    return Err((400, "the body is {\"businessType\":…,\"data\":…}".into()));
+                }
+                body.trim_ascii().to_vec()
+            }
+            _ if to_user => TEST_TO_USER.to_vec(),
+            _ => TEST_TO_ALL.to_vec(),
+        };
+        let push = Push { user, destination, headers: json_type(), body, only: None };
+        let work = pushes(vec![push], Tells::Nothing);
+        self.park(slot, asked, work);
+        Ok(())
+    }
+
+    /// `POST /api/publish`: one item, or an array of them.
+    fn api_publish(&mut self, slot: u32, asked: Asked, body: &[u8]) -> Result<(), Bad> {
+        let json = parse_json(body, self.limits.json_depth)?;
+        let (list, tells) = match &json {
+            Value::Array(items) => {
+                let list: Result<Vec<Push>, Bad> = items.iter().map(|i| self.api_item(i)).collect();
+                (list?, Tells::DeliveredList)
+            }
+            item => (vec![self.api_item(item)?], Tells::Delivered),
+        };
+        self.park(slot, asked, pushes(list, tells));
+        Ok(())
+    }
+
+    fn api_item(&self, item: &Value) -> Result<Push, Bad> {
+        let destination = item.get("destination").and_then(Value::as_str);
+        let destination = destination.ok_or((400, "an item has a destination".to_owned()))?;
+        let (headers, body) = headers_and_body(item)?;
+        let unknown = || (404, format!("{destination} begins with no broker or user prefix"));
+        let (user, destination) = match self.shared.names.target(destination) {
+            Target::Broker => (None, destination.to_owned()),
+            Target::User { user, destination } => (Some(decode_user(user)), destination.to_owned()),
+            Target::Application(_) | Target::Unknown => return Err(unknown()),
+        };
+        Ok(Push { user, destination, headers, body, only: None })
+    }
+
+    /// `POST /api/users/{user}/messages`
+    fn api_message(&mut self, slot: u32, asked: Asked, user: &str, body: &[u8]) -> Result<(), Bad> {
+        let json = parse_json(body, self.limits.json_depth)?;
+        let destination = json.get("destination").and_then(Value::as_str);
+        let destination = destination.ok_or((400, "the body has a destination".to_owned()))?;
+        let destination = self.shared.names.own(destination).unwrap_or(destination).to_owned();
+        if !self.shared.names.is_broker(&destination) {
+            return Err((404, format!("{destination} begins with no broker prefix")));
+        }
+        let (headers, body) = headers_and_body(&json)?;
+        let only = match json.get("session") {
+            None | Some(Value::Null) => None,
+            Some(id) => Some(
+                id.as_str()
+                    .and_then(SessionId::parse)
+                    .ok_or((400, "session is the id of a session".to_owned()))?,
+            ),
+        };
+        let user = Some(decoded(user)?);
+        let push = Push { user, destination, headers, body, only };
+        self.park(slot, asked, pushes(vec![push], Tells::Sessions));
+        Ok(())
+    }
+
+    /// `GET` and `DELETE /api/users/{user}`
+    fn api_user(
+        &mut self,
+        slot: u32,
+        asked: Asked,
+        head: &Head<'_, '_>,
+        user: &str,
+    ) -> Result<(), Bad> {
+        let user: Arc<str> = Arc::from(decoded(user)?);
+        match head.method {
+            Method::Delete => {
+                let query = Query::KickUser(user);
+                self.ask_shards(slot, asked, query, Shape::Closed { one: false });
+            }
+            _ => self.ask_shards(slot, asked, Query::Sessions(user.clone()), Shape::User(user)),
+        }
+        Ok(())
+    }
+
+    /// `DELETE /api/sessions/{id}`
+    fn api_session(&mut self, slot: u32, asked: Asked, id: &str) -> Result<(), Bad> {
+        let id = SessionId::parse(id);
+        let id = id.ok_or((404, "there is no such session".to_owned()))?;
+        self.ask_shards(slot, asked, Query::KickSession(id), Shape::Closed { one: true });
+        Ok(())
+    }
+
+    fn ask_shards(&mut self, slot: u32, asked: Asked, query: Query, shape: Shape) {
+        let left = self.shared.shards;
+        let items = String::new();
+        self.park(slot, asked, Work::Question { query, next: 0, left, items, count: 0, shape });
+    }
+
+    /// What this shard answers to a question: JSON items, and how many there are.
+    pub(super) fn answer_query(&mut self, query: &Query) -> (Arc<str>, u32) {
+        let mut items = String::new();
+        let mut count = 0;
+        let room = self.limits.query_bytes as usize;
+        let mut add = |items: &mut String, item: Value| {
+            if items.len() < room {
+                if !items.is_empty() {
+                    items.push(',');
+                }
+                items.push_str(&item.to_string());
+            }
+            count += 1;
+        };
+        match query {
+            Query::Users => {
+                for (user, sessions) in self.users.iter() {
+                    let item = serde_json::json!({
+                        "user": &**user, "status": "ON_LINE", "sessions": sessions,
+                    });
+                    add(&mut items, item);
+                }
+            }
+            Query::Sessions(user) => {
+                let mut session = self.sessions.first_of(user);
+                while session != NONE {
+                    add(&mut items, self.describe(session));
+                    session = self.sessions.at(session).same_user.1;
+                }
+            }
+            Query::KickUser(user) => {
+                let mut session = self.sessions.first_of(user);
+                while session != NONE {
+                    let next = self.sessions.at(session).same_user.1;
+                    let slot = self.sessions.at(session).slot;
+                    self.drain(slot, &[], KICKED, "ended by the operator");
+                    count += 1;
+                    session = next;
+                }
+            }
+            Query::KickSession(id) => {
+                if let Some(session) = self.sessions.find(*id)
+                    && self.sessions.at(session).phase != super::session::Phase::Leaving
+                {
+                    let slot = self.sessions.at(session).slot;
+                    self.drain(slot, &[], KICKED, "ended by the operator");
+                    count += 1;
+                }
+            }
+        }
+        (Arc::from(items), count)
+    }
+
+    fn describe(&self, session: u32) -> Value {
+        let state = self.sessions.at(session);
+        let conn = self.conns.at(state.slot);
+        let prefix = &self.shared.names.user;
+        let subscriptions: Vec<Value> = state
+            .subscriptions
+            .iter()
+            .map(|subscription| {
+                let destination = self.index.text(subscription.destination);
+                let prefix = if subscription.of_user { prefix.as_str() } else { "" };
+                serde_json::json!({
+                    "id": &**self.index.text(subscription.id),
+                    "destination": format!("{prefix}{destination}"),
+                })
+            })
+            .collect();
+        serde_json::json!({
+            "session": self.sessions.id(session).to_string(),
+            "address": conn.address.to_string(),
+            "version": state.look.version.text(),
+            "subscriptions": subscriptions,
+        })
+    }
+
+    fn stats(&self) -> String {
+        let shards: Vec<Value> = self
+            .shared
+            .metrics
+            .shards()
+            .map(|m| {
+                serde_json::json!({
+                    "connections": m.connections.value(),
+                    "sessions": m.sessions.value(),
+                    "rawSessions": m.raw_sessions.value(),
+                    "users": m.users.value(),
+                    "published": m.published_total.value(),
+                    "delivered": m.delivered_total.value(),
+                    "slowConsumers": m.slow_consumers_total.value(),
+                })
+            })
+            .collect();
+        let sum = |name: &str| -> u64 { shards.iter().filter_map(|s| s[name].as_u64()).sum() };
+        serde_json::json!({
+            "code": 0,
+            "connections": sum("connections"),
+            "sessions": sum("sessions"),
+            "users": sum("users"),
+            "published": sum("published"),
+            "delivered": sum("delivered"),
+            "shards": shards,
+        })
+        .to_string()
+    }
+
+    /// A callback of a third party: its signature, then its push.
+    fn callback(
+        &mut self,
+        slot: u32,
+        asked: Asked,
+        head: &Head<'_, '_>,
+        body: &[u8],
+        at: usize,
+    ) -> Result<(), Bad> {
+        let shared = self.shared.clone();
+        let rule = &shared.config.callbacks[at];
+        let headers: Vec<HeaderLine<'_>> = head.headers.iter().map(|h| (h.name, h.value)).collect();
+        if let Err(denial) = callback::verify(rule, &headers, body) {
+            self.metrics.callback_denied_total.add(1);
+            self.metrics.refuse(denial.label());
+            return Err((denial.status(), "the signature is missing or wrong".into()));
+        }
+        self.push_callback(slot, asked, body, at)
+    }
+
+    /// The page's provider panel: the server signs in its place. Guarded by the loopback test.
+    fn demo(&mut self, slot: u32, asked: Asked, body: &[u8], at: usize) -> Result<(), Bad> {
+        let shared = self.shared.clone();
+        let rule = &shared.config.callbacks[at];
+        let signature = callback::sign(rule, body);
+        let signature = signature.ok_or((501, "this profile is built later".to_owned()))?;
+        let crate::config::Profile::Generic { header, .. } = &rule.profile else {
+            return Err((501, "this profile is built later".into()));
+        };
+        let headers: [HeaderLine<'_>; 1] = [(header.as_str(), signature.as_bytes())];
+        if callback::verify(rule, &headers, body).is_err() {
+            return Err((500, "the signature made here was refused here".into()));
+        }
+        self.push_callback(slot, asked, body, at)
+    }
+
+    fn push_callback(
+        &mut self,
+        slot: u32,
+        asked: Asked,
+        body: &[u8],
+        at: usize,
+    ) -> Result<(), Bad> {
+        let shared = self.shared.clone();
+        let rule = &shared.config.callbacks[at];
+        let mut payload = Vec::new();
+        let mapped = match callback::map(rule, self.limits.json_depth, body, &mut payload) {
+            Ok(mapped) => mapped,
+            Err(problem) => {
+                self.metrics.refuse(problem.label());
+                return Err((problem.status(), problem.to_string()));
+            }
+        };
+        let (user, destination) = match (mapped.target, mapped.user) {
+            (CallbackTarget::User(destination), Some(user)) => (Some(user), destination),
+            (CallbackTarget::Broker(destination), _) => (None, destination),
+            (CallbackTarget::User(_), None) => match &rule.offline {
+                crate::config::Offline::Topic(topic) => (None, topic.as_str()),
+                _ => {
+                    // Nobody is named, and nobody is to get it.
+                    self.metrics.callbacks_total.add(1);
+                    self.answer_json(slot, asked, 200, callback::success(rule));
+                    return Ok(());
+                }
+            },
+        };
+        let destination = destination.to_owned();
+        let push = Push { user, destination, headers: json_type(), body: payload, only: None };
+        let until = self.ring.wall_millis() + u64::from(rule.dedupe_window.0);
+        let key = mapped.id.map(|id| (shared.fingerprint(at, &id), until));
+        let Some(message) = self.push_message(&push) else {
+            return Err((503, "too many messages are on their way".into()));
+        };
+        let work = Work::Callback { rule: at, key, message: Some(message), done: false };
+        self.park(slot, asked, work);
+        Ok(())
+    }
+}
+
+/// Close code of a session that the operator ends (RFC 6455 §7.4.1: policy).
+const KICKED: u16 = 1008;
+
+/// What `GET /sendMsToUser` pushes, as the original application did.
+const TEST_TO_USER: &[u8] =
+    br#"{"businessType":"TEST","data":{"data":"The Data!","message":"The message!"}}"#;
+/// What `GET /sendMsAll` pushes.
+const TEST_TO_ALL: &[u8] =
+    br#"{"businessType":"TEST All","data":{"data":"The All Data!","message":"The All message!"}}"#;
+
+fn pushes(list: Vec<Push>, tells: Tells) -> Work {
+    let heard = Vec::with_capacity(list.len());
+    Work::Pushes { list, heard, asked: false, tells }
+}
+
+fn json_type() -> Vec<(String, String)> {
+    vec![("content-type".into(), "application/json".into())]
+}
+
+fn parameter(head: &Head<'_, '_>, name: &str) -> Result<String, Bad> {
+    let mut out = [0; 1024];
+    match url::query_value(head.target.query, name, &mut out) {
+        Some(Ok(value)) if !value.is_empty() && !value.chars().any(char::is_control) => {
+            Ok(value.to_owned())
+        }
+        Some(Ok(_)) => {
+            Err((400, format!("the parameter {name} is empty or has control characters")))
+        }
+        Some(Err(error)) => Err((400, format!("the parameter {name}: {}", error.text()))),
+        None => Err((400, format!("the parameter {name} is missing"))),
+    }
+}
+
+fn decoded(segment: &str) -> Result<String, Bad> {
+    let mut out = [0; 1024];
+    match url::decode(segment, &mut out) {
+        Ok(text) if crate::identity::is_name(text) => Ok(text.to_owned()),
+        _ => Err((400, "the user's name is not one".into())),
+    }
+}
+
+fn parse_json(body: &[u8], depth_max: u32) -> Result<Value, Bad> {
+    let json: Value =
+        serde_json::from_slice(body).map_err(|_| (400, "the body is not JSON".to_owned()))?;
+    if depth(&json) > depth_max {
+        return Err((400, "the JSON is nested too deeply".into()));
+    }
+    Ok(json)
+}
+
+fn depth(json: &Value) -> u32 {
+    match json {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Headers and body of an API item: a string goes out as it is, any other JSON as JSON.
+fn headers_and_body(item: &Value) -> Result<(Vec<(String, String)>, Vec<u8>), Bad> {
+    let mut headers = Vec::new();
+    if let Some(given) = item.get("headers") {
+        let fields = given.as_object().ok_or((400, "headers are an object of texts".to_owned()))?;
+        for (name, value) in fields {
+            let value = value.as_str().filter(|_| !name.is_empty());
+            let value = value.ok_or((400, "headers are an object of texts".to_owned()))?;
+            if crate::stomp::is_forwarded(name.as_bytes()) && name != "destination" {
+                headers.push((name.clone(), value.to_owned()));
+            }
+        }
+    }
+    let body = item.get("body").ok_or((400, "an item has a body".to_owned()))?;
+    let typed = headers.iter().any(|(name, _)| name == "content-type");
+    let (kind, body) = match body {
+        Value::String(text) => ("text/plain;charset=UTF-8", text.clone().into_bytes()),
+        json => ("application/json", json.to_string().into_bytes()),
+    };
+    if !typed {
+        headers.insert(0, ("content-type".into(), kind.into()));
+    }
+    Ok((headers, body))
+}

@@ -1,0 +1,161 @@
+#![forbid(unsafe_code)]
+//! Application destinations: a SEND gets its answer from the configuration, or from a hook at the
+//! control thread.
+
+use super::mailbox::{Asker, Lane, Letter};
+use super::shard::Shard;
+use crate::broker::application::Answer;
+use crate::ids::ShardId;
+use crate::ring::Ring;
+use crate::stomp::Frame;
+
+/// Where the engine tells a sender what went wrong behind an application destination.
+const ERRORS: &str = "/queue/errors";
+
+impl<R: Ring> Shard<R> {
+    /// A SEND to an application destination. The caller has seen to room for its letters.
+    pub(super) fn ask_application(
+        &mut self,
+        _: u32,
+        session: u32,
+        frame: &Frame<'_, '_>,
+        application: usize,
+        rest: &str,
+    ) {
+        let shared = self.shared.clone();
+        let found = shared.applications.at(application);
+        match &found.answer {
+            Answer::Reply { body, json } => {
+                let content_type: &[u8] =
+                    if *json { b"application/json" } else { b"text/plain;charset=UTF-8" };
+                self.give_answer(session, frame, application, rest, body.as_bytes(), content_type);
+            }
+            Answer::Forward(template) => {
+                let destination = shared.applications.fill(application, rest, template);
+                let content_type = frame.header(b"content-type").unwrap_or(b"");
+                let home = shared.home_of_destination(&destination);
+                let asker = self.receipt(session, frame, 1, Some(home));
+                self.publish(home, &destination, frame.body(), content_type, asker);
+            }
+            Answer::Hook(None) => {
+                let text = format!(
+                    "set hook in the [[application]] with destination {}",
+                    found.destination
+                );
+                self.tell_error(session, 501, &text);
+                self.receipt(session, frame, 0, None);
+            }
+            Answer::Hook(Some(_)) => self.ask_hook(session, frame, application),
+        }
+    }
+
+    fn ask_hook(&mut self, session: u32, frame: &Frame<'_, '_>, application: usize) {
+        let control = self.control();
+        if self.post.room(control, Lane::Request) == 0 {
+            self.metrics.hooks_refused_total.add(1);
+            self.tell_error(session, 503, "too many hook calls are waiting");
+            self.receipt(session, frame, 0, None);
+            return;
+        }
+        let destination = frame.header(b"destination").unwrap_or(b"");
+        let destination = core::str::from_utf8(destination).unwrap_or("");
+        let message = self.blocks.make(|message| {
+            message.begin(None, destination);
+            if let Some(content_type) = frame.header(b"content-type") {
+                message.header(b"content-type", content_type);
+            }
+            message.finish(frame.body());
+        });
+        let message = message.expect("there is room for a frame");
+        // The control thread answers like a home: its receipts keep their order.
+        let asker = self.receipt(session, frame, 1, Some(ShardId(control.0)));
+        let user = self.sessions.at(session).user.clone();
+        let session = self.sessions.id(session);
+        let application = application as u16;
+        self.post.send(control, Letter::Hook { message, application, user, session, asker });
+    }
+
+    /// A reply goes where the application says: to the sender's windows, or to broker destinations.
+    fn give_answer(
+        &mut self,
+        session: u32,
+        frame: &Frame<'_, '_>,
+        application: usize,
+        rest: &str,
+        body: &[u8],
+        content_type: &[u8],
+    ) {
+        let shared = self.shared.clone();
+        let found = shared.applications.at(application);
+        let user = self.sessions.at(session).user.clone();
+        let windows = user.filter(|_| found.broadcast && found.to_user.is_some());
+        let answers = found.to.len() as u32 + u32::from(windows.is_some());
+        let last_home = match (&windows, found.to.last()) {
+            (_, Some(destination)) => Some(shared.home_of_destination(destination)),
+            (Some(user), None) => Some(shared.home_of_name(user)),
+            (None, None) => None,
+        };
+        let asker = self.receipt(session, frame, answers, last_home);
+        if let Some(to_user) = &found.to_user {
+            let shown = format!("{}{to_user}", shared.names.user);
+            let name = windows.as_deref().or(Some(""));
+            let message = self.blocks.make(|message| {
+                message.begin(name, to_user);
+                message.header(b"destination", shown.as_bytes());
+                message.header(b"content-type", content_type);
+                message.finish(body);
+            });
+            let message = message.expect("there is room for a frame");
+            match &windows {
+                Some(user) => {
+                    let home = shared.home_of_name(user);
+                    self.post.send(home.into(), Letter::PublishUser { message, only: None, asker });
+                }
+                None => {
+                    let number = self.next_number();
+                    self.deliver_to_session(session, &message, number);
+                }
+            }
+        }
+        for template in &found.to {
+            let destination = shared.applications.fill(application, rest, template);
+            let home = shared.home_of_destination(&destination);
+            self.publish(home, &destination, body, content_type, asker);
+        }
+    }
+
+    fn publish(
+        &mut self,
+        home: ShardId,
+        destination: &str,
+        body: &[u8],
+        content_type: &[u8],
+        asker: Asker,
+    ) {
+        let message = self.blocks.make(|message| {
+            message.begin(None, destination);
+            message.header(b"destination", destination.as_bytes());
+            if !content_type.is_empty() {
+                message.header(b"content-type", content_type);
+            }
+            message.finish(body);
+        });
+        let message = message.expect("there is room for a frame");
+        self.post.send(home.into(), Letter::Publish { message, asker });
+    }
+
+    /// Tells one session on its error queue what went wrong.
+    fn tell_error(&mut self, session: u32, code: u16, text: &str) {
+        let body = serde_json::json!({ "code": code, "msg": text }).to_string();
+        let shown = format!("{}{ERRORS}", self.shared.names.user);
+        let message = self.blocks.make(|message| {
+            message.begin(None, ERRORS);
+            message.header(b"destination", shown.as_bytes());
+            message.header(b"content-type", b"application/json");
+            message.finish(body.as_bytes());
+        });
+        let message = message.expect("there is room for a frame");
+        let number = self.next_number();
+        self.deliver_to_session(session, &message, number);
+    }
+}

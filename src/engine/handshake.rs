@@ -1,0 +1,225 @@
+#![forbid(unsafe_code)]
+//! What stands below an endpoint: the WebSocket upgrade, and SockJS's greeting and `/info`.
+
+use super::conn::{Proto, Raw, Stomp};
+use super::session::Session;
+use super::shard::Shard;
+use super::web::Asked;
+use crate::broker::subscription::{Form, Look};
+use crate::config::{self, Protocol};
+use crate::http::origin::{self, SameOrigin};
+use crate::http::request::{Head, Method};
+use crate::http::upgrade::{self, Offer};
+use crate::identity::{self, Handshake, HeaderLine, Identity};
+use crate::ring::Ring;
+use crate::sockjs::{self, Route};
+use crate::stomp::Version;
+use crate::ws;
+use std::sync::Arc;
+
+/// Never kept, never changed on the way (SockJS protocol).
+const NO_CACHE: &str = "no-store, no-cache, no-transform, must-revalidate, max-age=0";
+/// A year, in seconds.
+const YEAR: &str = "31536000";
+
+impl<R: Ring> Shard<R> {
+    /// A request at or below an endpoint's path; `rest` is what follows it.
+    pub(super) fn at_endpoint(
+        &mut self,
+        slot: u32,
+        asked: Asked,
+        head: &Head<'_, '_>,
+        at: usize,
+        rest: &str,
+    ) {
+        let shared = self.shared.clone();
+        let endpoint = &shared.endpoints[at].config;
+        let Some(sockjs) = &endpoint.sockjs else {
+            return match rest {
+                "" => self.upgrade(slot, asked, head, at, Form::WebSocket),
+                _ => self.answer_plain(slot, asked, 404, &[]),
+            };
+        };
+        match sockjs::route(rest) {
+            Route::Greeting if upgrade::is_upgrade(head) => {
+                self.upgrade(slot, asked, head, at, Form::WebSocket);
+            }
+            Route::Greeting if head.method == Method::Get => {
+                let text = Some("text/plain; charset=UTF-8");
+                self.answer(slot, asked, 200, &[], text, sockjs::GREETING.as_bytes());
+            }
+            Route::Greeting => self.answer_plain(slot, asked, 405, &[("Allow", "GET")]),
+            Route::Info => self.info(slot, asked, head, at, sockjs),
+            Route::RawWebsocket if sockjs.websocket => {
+                self.upgrade(slot, asked, head, at, Form::WebSocket);
+            }
+            Route::Websocket { .. } if sockjs.websocket => {
+                self.upgrade(slot, asked, head, at, Form::SockJs);
+            }
+            // The other transports are built with the issue on SockJS.
+            _ => self.answer_plain(slot, asked, 404, &[]),
+        }
+    }
+
+    fn same_origin<'a>(&self, slot: u32, head: &Head<'a, '_>) -> SameOrigin<'a> {
+        let trusted = self.shared.config.listen.trusts(self.conns.at(slot).address);
+        let forwarded = |name| {
+            let value = head.header(name).filter(|_| trusted)?;
+            core::str::from_utf8(value).ok()
+        };
+        SameOrigin {
+            scheme: forwarded("x-forwarded-proto").unwrap_or("http"),
+            host: forwarded("x-forwarded-host").unwrap_or(head.host),
+        }
+    }
+
+    /// Whether the request stands the loopback test of `[api]`. An Origin that an endpoint allows is
+    /// not foreign to it.
+    pub(super) fn is_loopback(&self, slot: u32, head: &Head<'_, '_>, at: Option<usize>) -> bool {
+        let origin = origin::origin_of(head);
+        let same = self.same_origin(slot, head);
+        let foreign = match at {
+            Some(at) => !origin::allowed(origin, &self.shared.endpoints[at].origins, same),
+            None => origin::is_foreign(origin, same),
+        };
+        origin::loopback_test(self.conns.at(slot).address, head, foreign)
+    }
+
+    fn info(
+        &mut self,
+        slot: u32,
+        asked: Asked,
+        head: &Head<'_, '_>,
+        at: usize,
+        sockjs: &config::Sockjs,
+    ) {
+        let same = self.same_origin(slot, head);
+        let origin = origin::origin_of(head);
+        if !origin::allowed(origin, &self.shared.endpoints[at].origins, same) {
+            return self.answer_plain(slot, asked, 403, &[]);
+        }
+        let mut headers: Vec<(&str, &str)> = vec![("Vary", "Origin")];
+        match origin {
+            Some(origin) if crate::http::response::is_field_value(origin) => {
+                headers.push(("Access-Control-Allow-Origin", origin));
+                headers.push(("Access-Control-Allow-Credentials", "true"));
+            }
+            _ => headers.push(("Access-Control-Allow-Origin", "*")),
+        }
+        match head.method {
+            Method::Get => {
+                headers.push(("Cache-Control", NO_CACHE));
+                let info = sockjs::Info {
+                    websocket: sockjs.websocket,
+                    cookie_needed: sockjs.cookie,
+                    entropy: self.random() as u32,
+                    base_url: None,
+                };
+                let mut body = vec![0; info.len()];
+                info.write(&mut body);
+                let json = Some("application/json; charset=UTF-8");
+                self.answer(slot, asked, 200, &headers, json, &body);
+            }
+            Method::Options => {
+                let asked_for = head.header("access-control-request-headers");
+                let asked_for = asked_for.and_then(|value| core::str::from_utf8(value).ok());
+                if let Some(value) = asked_for.filter(|value| !value.is_empty()) {
+                    headers.push(("Access-Control-Allow-Headers", value));
+                }
+                headers.push(("Cache-Control", "public, max-age=31536000"));
+                headers.push(("Access-Control-Max-Age", YEAR));
+                headers.push(("Access-Control-Allow-Methods", "OPTIONS, GET"));
+                self.answer_plain(slot, asked, 204, &headers);
+            }
+            _ => self.answer_plain(slot, asked, 405, &[("Allow", "OPTIONS, GET")]),
+        }
+    }
+
+    /// The WebSocket handshake: form, origin, user, then 101.
+    fn upgrade(&mut self, slot: u32, asked: Asked, head: &Head<'_, '_>, at: usize, form: Form) {
+        let accept = match upgrade::check(head) {
+            Ok(upgrade) => upgrade.accept,
+            Err(refusal) => {
+                self.metrics.refuse(refusal.label());
+                // It asked for an upgrade: nothing sensible follows on this connection.
+                let asked = Asked { close: true, ..asked };
+                return self.answer_error(
+                    slot,
+                    asked,
+                    refusal.status(),
+                    refusal.headers(),
+                    refusal.text(),
+                );
+            }
+        };
+        let same = self.same_origin(slot, head);
+        if !origin::allowed(origin::origin_of(head), &self.shared.endpoints[at].origins, same) {
+            self.metrics.refuse("origin");
+            return self.answer_error(slot, asked, 403, &[], "this origin may not connect");
+        }
+        let shared = self.shared.clone();
+        let stomp = shared.endpoints[at].config.protocol == Protocol::Stomp;
+        let user = match self.identify(slot, head, at, stomp) {
+            Identity::User(name) => Some(Arc::from(name)),
+            Identity::Anonymous | Identity::Deferred => None,
+            Identity::Refused(refusal) => {
+                self.metrics.refuse(refusal.label());
+                return self.answer_error(slot, asked, refusal.status(), &[], refusal.label());
+            }
+        };
+        let offer = if stomp { upgrade::stomp_subprotocol(head) } else { Offer::Absent };
+        let mut answer = [0; upgrade::UPGRADE_MAX];
+        let len = upgrade::write_101(&accept, offer.name(), None, &mut answer);
+        self.send_private(slot, &answer[..len]);
+        self.metrics.requests_total.add(1);
+        self.open_websocket(slot, at, stomp, form, user);
+    }
+
+    fn open_websocket(
+        &mut self,
+        slot: u32,
+        at: usize,
+        stomp: bool,
+        form: Form,
+        user: Option<Arc<str>>,
+    ) {
+        let decoder = ws::Decoder::server();
+        let sockjs = form == Form::SockJs;
+        let endpoint = at as u16;
+        let message = super::conn::Held::default();
+        let proto = if stomp {
+            let look = Look { form, version: Version::V1_2, acks: false };
+            let session = self.sessions.insert(Session::new(slot, endpoint, look, user));
+            Proto::Stomp(Stomp { decoder, sockjs, session, message })
+        } else {
+            self.metrics.raw_sessions.set(self.metrics.raw_sessions.value() + 1);
+            Proto::Raw(Raw { decoder, endpoint, sockjs, message })
+        };
+        let now = self.ms();
+        let conn = self.conns.at_mut(slot);
+        conn.proto = proto;
+        (conn.since, conn.last_in) = (now, now);
+        if sockjs {
+            self.send_frame(slot, ws::Opcode::Text, sockjs::OPEN.as_bytes());
+        }
+        let shared = self.shared.clone();
+        if let Some(close) = &shared.endpoints[at].config.on_open {
+            self.drain(slot, &[], close.code, &close.reason);
+        }
+        self.set_timer(slot);
+    }
+
+    fn identify(&self, slot: u32, head: &Head<'_, '_>, at: usize, stomp: bool) -> Identity {
+        let headers: Vec<HeaderLine<'_>> = head.headers.iter().map(|h| (h.name, h.value)).collect();
+        let config = &self.shared.config;
+        let handshake = Handshake {
+            headers: &headers,
+            query: head.target.query.as_bytes(),
+            trusted_proxy: config.listen.trusts(self.conns.at(slot).address),
+            loopback: self.is_loopback(slot, head, Some(at)),
+            stomp,
+            now: self.ring.wall_millis() / 1000,
+        };
+        identity::user_of_handshake(&config.auth, &handshake)
+    }
+}

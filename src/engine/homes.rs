@@ -1,0 +1,230 @@
+#![forbid(unsafe_code)]
+//! Letters of other shards and of this one: what a home does with requests, and a shard with
+//! deliveries.
+
+use super::mailbox::{Asker, Lane, Letter};
+use super::session::NONE;
+use super::shard::Shard;
+use crate::broker::message::Message;
+use crate::ids::{PeerId, SessionId, ShardId};
+use crate::ring::Ring;
+use std::sync::Arc;
+
+/// A request produces at most so many deliveries towards one peer: the message and the answer.
+const DELIVERIES_OF_A_REQUEST: usize = 2;
+
+/// A shard sends letters to itself: what one round produces is taken by the next, so that a message
+/// that stays on its shard is delivered in the turn it came in. More rounds than this wait a turn.
+const ROUNDS: usize = 4;
+
+impl<R: Ring> Shard<R> {
+    /// Takes what lies in the mailboxes: all deliveries, and requests while there is room for what
+    /// they produce.
+    pub(super) fn take_letters(&mut self) {
+        for _ in 0..ROUNDS {
+            let delivered = self.take_lane(Lane::Delivery);
+            let requested = self.take_lane(Lane::Request);
+            self.run_answered();
+            if !delivered && !requested {
+                return;
+            }
+        }
+    }
+
+    fn take_lane(&mut self, lane: Lane) -> bool {
+        let mut progress = false;
+        for peer in 0..self.post.peers() {
+            for _ in 0..self.limits.turn_letters {
+                if lane == Lane::Request && !self.has_delivery_room() {
+                    return progress;
+                }
+                let Some(letter) = self.post.take(PeerId(peer as u8), lane) else { break };
+                progress = true;
+                match lane {
+                    Lane::Request => self.on_request(letter),
+                    Lane::Delivery => self.on_delivery(letter),
+                }
+            }
+        }
+        progress
+    }
+
+    fn has_delivery_room(&self) -> bool {
+        let shards = self.shared.shards as usize;
+        self.post.room_everywhere(shards, Lane::Delivery) >= DELIVERIES_OF_A_REQUEST
+    }
+
+    /// Whether one more request to a home finds room.
+    pub(super) fn has_request_room(&self, home: ShardId) -> bool {
+        self.post.room(home.into(), Lane::Request) > 0
+    }
+
+    fn on_request(&mut self, letter: Letter) {
+        match letter {
+            Letter::Publish { message, asker } => self.sequence(message, asker),
+            Letter::PublishUser { message, only, asker } => {
+                self.sequence_user(message, only, asker);
+            }
+            Letter::Subscribe { destination, session, key } => {
+                let refused = self.home.subscribe(&destination, session.shard()).is_err();
+                self.post.send(session.shard().into(), Letter::Begun { session, key, refused });
+            }
+            Letter::Unsubscribe { destination, session, key } => {
+                self.home.unsubscribe(&destination, session.shard());
+                if let Some(key) = key {
+                    self.post.send(session.shard().into(), Letter::Ended { session, key });
+                }
+            }
+            Letter::SubscribeUser { user, destination, session, key } => {
+                self.users.subscribe(&user, session, &destination);
+                let begun = Letter::Begun { session, key, refused: false };
+                self.post.send(session.shard().into(), begun);
+            }
+            Letter::UnsubscribeUser { user, destination, session, key } => {
+                self.users.unsubscribe(&user, session, &destination);
+                self.post.send(session.shard().into(), Letter::Ended { session, key });
+            }
+            Letter::Join { user, session } => self.users.join(&user, session),
+            Letter::Leave { user, session } => self.users.leave(&user, session),
+            Letter::Remember { key, until_millis, message, shard, conn } => {
+                let fresh = self.seen.is_fresh(key, self.ring.wall_millis(), until_millis);
+                self.post.send(shard.into(), Letter::Remembered { conn, fresh, message });
+            }
+            Letter::Ask { query, shard, conn } => {
+                let (items, count) = self.answer_query(&query);
+                self.post.send(shard.into(), Letter::Told { conn, items, count });
+            }
+            Letter::Reload(shared) => self.reload(shared),
+            Letter::Drain => self.drain_all(),
+            Letter::Hook { .. } => unreachable!("hooks are asked at the control thread"),
+            Letter::Deliver { .. }
+            | Letter::DeliverUser { .. }
+            | Letter::Begun { .. }
+            | Letter::Ended { .. }
+            | Letter::Sequenced { .. }
+            | Letter::Remembered { .. }
+            | Letter::Told { .. }
+            | Letter::DeliverSession { .. } => unreachable!("deliveries have their own lane"),
+        }
+    }
+
+    /// Numbers a message and sends it to every shard with a subscriber.
+    fn sequence(&mut self, message: Arc<Message>, asker: Asker) {
+        let number = self.next_number();
+        self.metrics.published_total.add(1);
+        let audience = self.home.audience(message.destination());
+        for shard in audience.shards() {
+            let message = message.clone();
+            self.post.send(shard.into(), Letter::Deliver { message, number });
+        }
+        self.answer_asker(asker, audience.subscriptions);
+    }
+
+    fn sequence_user(&mut self, message: Arc<Message>, only: Option<SessionId>, asker: Asker) {
+        let number = self.next_number();
+        self.metrics.published_total.add(1);
+        let audience = self.users.audience(message.user(), message.destination(), only);
+        for shard in audience.shards() {
+            let message = message.clone();
+            self.post.send(shard.into(), Letter::DeliverUser { message, number, only });
+        }
+        self.answer_asker(asker, audience.subscriptions);
+    }
+
+    fn answer_asker(&mut self, asker: Asker, heard: u32) {
+        let shard = match asker {
+            Asker::None => return,
+            Asker::Frame(session, _) => session.shard(),
+            Asker::Request(shard, _) => shard,
+        };
+        self.post.send(shard.into(), Letter::Sequenced { asker, heard });
+    }
+
+    fn on_delivery(&mut self, letter: Letter) {
+        match letter {
+            Letter::Deliver { message, number } => {
+                self.fanout.deliver(&mut self.index, message, number, &self.shared.boot);
+            }
+            Letter::DeliverUser { message, number, only } => {
+                let mut session = self.sessions.first_of(message.user());
+                while session != NONE {
+                    // Delivering may end the session.
+                    let next = self.sessions.at(session).same_user.1;
+                    if only.is_none_or(|only| only == self.sessions.id(session)) {
+                        self.deliver_to_session(session, &message, number);
+                    }
+                    session = next;
+                }
+            }
+            Letter::DeliverSession { message, session, number } => {
+                if let Some(session) = self.sessions.find(session) {
+                    self.deliver_to_session(session, &message, number);
+                }
+            }
+            Letter::Begun { session, key, refused } => self.on_begun(session, key, refused),
+            Letter::Ended { session, key } => self.on_ended(session, key),
+            Letter::Sequenced { asker, heard } => match asker {
+                Asker::None => {}
+                Asker::Frame(id, sequence) => {
+                    if let Some(session) = self.sessions.find(id) {
+                        self.sessions.answer_receipt(session, sequence);
+                        self.give_receipts(session);
+                    }
+                }
+                Asker::Request(_, conn) => self.on_pushed(conn, heard),
+            },
+            Letter::Remembered { conn, fresh, message } => self.on_remembered(conn, fresh, message),
+            Letter::Told { conn, items, count } => self.on_told(conn, &items, count),
+            _ => unreachable!("requests have their own lane"),
+        }
+    }
+
+    /// Connections whose answer has come go on.
+    fn run_answered(&mut self) {
+        for _ in 0..self.answered.len() {
+            let Some(id) = self.answered.pop_front() else { return };
+            self.resume(id);
+        }
+    }
+
+    /// Makes changes of presence known, as far as there is room.
+    pub(super) fn announce_presence(&mut self) {
+        self.run_unfinished();
+        while self.users.has_changes() {
+            let shared = self.shared.clone();
+            let Some(topic) = &shared.config.presence.topic else {
+                self.users.announce();
+                continue;
+            };
+            let home = shared.home_of_destination(topic);
+            if !self.has_request_room(home) || !self.blocks.has_room() {
+                return;
+            }
+            let Some(change) = self.users.announce() else { return };
+            let status = if change.online { "ON_LINE" } else { "OFF_LINE" };
+            let body = serde_json::json!({
+                "user": &*change.user,
+                "status": status,
+                "sessions": change.sessions,
+                "epoch": change.epoch,
+            });
+            let message = self.blocks.make(|message| {
+                message.begin(None, topic);
+                message.header(b"destination", topic.as_bytes());
+                message.header(b"content-type", b"application/json");
+                message.finish(body.to_string().as_bytes());
+            });
+            let message = message.expect("there is a free block");
+            self.post.send(home.into(), Letter::Publish { message, asker: Asker::None });
+        }
+        self.metrics.users.set(self.users.online() as u64);
+    }
+
+    /// A new configuration. What belongs to a running session stays as it is.
+    fn reload(&mut self, shared: Arc<super::shared::Shared>) {
+        let pools = self.limits.clone();
+        self.limits = shared.limits.clone();
+        self.limits.keep_pools_of(&pools);
+        self.shared = shared;
+    }
+}

@@ -1,0 +1,302 @@
+#![forbid(unsafe_code)]
+//! What HTTP requests do: push to users and destinations, one push after another, each waiting for
+//! its home; and questions that every shard answers.
+
+use super::conn::Proto;
+use super::mailbox::{Asker, Letter, Query};
+use super::shard::Shard;
+use super::web::Asked;
+use crate::broker::message::Message;
+use crate::ids::{ConnId, SessionId};
+use crate::ring::Ring;
+use std::sync::Arc;
+
+/// One push that a request asks for.
+#[derive(Debug)]
+pub(super) struct Push {
+    /// To this user, or to a broker destination.
+    pub user: Option<String>,
+    /// Destination, without the user prefix.
+    pub destination: String,
+    /// Headers of the MESSAGE besides `destination`.
+    pub headers: Vec<(String, String)>,
+    /// Its body.
+    pub body: Vec<u8>,
+    /// Only to this session of the user.
+    pub only: Option<SessionId>,
+}
+
+/// How the answer tells what was pushed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tells {
+    /// `{"code":0}`
+    Nothing,
+    /// `{"code":0,"delivered":n}`
+    Delivered,
+    /// The same, an item each, in an array.
+    DeliveredList,
+    /// `{"code":0,"sessions":n}`
+    Sessions,
+}
+
+/// What is being done about a parked request.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Nothing yet.
+    None,
+    /// Pushes, the first `heard.len()` of them done; `asked` while one waits for its home.
+    Pushes { list: Vec<Push>, heard: Vec<u32>, asked: bool, tells: Tells },
+    /// A callback that waits for the home of its id, or for that of its push.
+    Callback {
+        rule: usize,
+        /// Fingerprint of its id, and until when it is remembered.
+        key: Option<(u128, u64)>,
+        /// The push, until it is on its way.
+        message: Option<Arc<Message>>,
+        done: bool,
+    },
+    /// A question to every shard.
+    Question { query: Query, next: u8, left: u8, items: String, count: u32, shape: Shape },
+}
+
+/// How the items of a question are shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// `{"code":0,"users":[…]}`
+    Users,
+    /// `{"code":0,"user":…,"status":…,"sessions":[…]}`
+    User(Arc<str>),
+    /// `{"code":0,"closed":n}`, 404 for none if it was one session.
+    Closed { one: bool },
+}
+
+impl Work {
+    /// Octets that it keeps.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Work::Pushes { list, .. } => list.iter().map(|push| push.body.len()).sum(),
+            Work::Question { items, .. } => items.len(),
+            Work::None | Work::Callback { .. } => 0,
+        }
+    }
+}
+
+impl<R: Ring> Shard<R> {
+    /// Does the next step of a parked request, as far as there is room.
+    pub(super) fn continue_parked(&mut self, slot: u32) {
+        loop {
+            let Some(request) = self.parked(slot) else { return };
+            let asked = request.asked;
+            let mut work = core::mem::replace(&mut request.work, Work::None);
+            let done = match &mut work {
+                Work::None => true,
+                Work::Pushes { list, heard, asked, .. } => {
+                    if !*asked && heard.len() < list.len() {
+                        if !self.has_room_for_frame() {
+                            return self.keep_work(slot, work, true);
+                        }
+                        self.send_push(slot, &list[heard.len()]);
+                        *asked = true;
+                    }
+                    heard.len() == list.len()
+                }
+                Work::Callback { key, message, done, .. } => {
+                    if let Some(message_now) = message.take() {
+                        if !self.has_room_for_frame() {
+                            *message = Some(message_now);
+                            return self.keep_work(slot, work, true);
+                        }
+                        self.send_callback(slot, *key, message_now);
+                    }
+                    *done
+                }
+                Work::Question { query, next, left, .. } => {
+                    while *next < self.shared.shards {
+                        let shard = crate::ids::ShardId(*next);
+                        if !self.has_request_room(shard) {
+                            return self.keep_work(slot, work, true);
+                        }
+                        let conn = self.conns.id(slot);
+                        let letter = Letter::Ask { query: query.clone(), shard: self.me, conn };
+                        self.post.send(shard.into(), letter);
+                        *next += 1;
+                    }
+                    *left == 0
+                }
+            };
+            if !done {
+                return self.keep_work(slot, work, false);
+            }
+            return self.finish(slot, asked, work);
+        }
+    }
+
+    /// Puts the work back; the connection stays on hold.
+    fn keep_work(&mut self, slot: u32, work: Work, for_room: bool) {
+        if let Some(request) = self.parked(slot) {
+            request.work = work;
+        }
+        if for_room { self.hold_for_room(slot) } else { self.hold_for_answer(slot) }
+    }
+
+    fn finish(&mut self, slot: u32, asked: Asked, work: Work) {
+        self.conns.at_mut(slot).proto = Proto::HttpIdle;
+        match work {
+            Work::None => self.answer_json(slot, asked, 200, OK),
+            Work::Pushes { heard, tells, .. } => {
+                self.answer_json(slot, asked, 200, told(tells, &heard).as_bytes());
+            }
+            Work::Callback { rule, .. } => {
+                self.metrics.callbacks_total.add(1);
+                let shared = self.shared.clone();
+                let success =
+                    shared.config.callbacks.get(rule).map_or(OK, crate::callback::success);
+                self.answer_json(slot, asked, 200, success);
+            }
+            Work::Question { items, count, shape, .. } => {
+                self.answer_question(slot, asked, &items, count, &shape);
+            }
+        }
+    }
+
+    fn answer_question(&mut self, slot: u32, asked: Asked, items: &str, count: u32, shape: &Shape) {
+        let body = match shape {
+            Shape::Users => format!("{{\"code\":0,\"users\":[{items}]}}"),
+            Shape::User(user) => {
+                let user = serde_json::Value::from(&**user);
+                let status = if count > 0 { "ON_LINE" } else { "OFF_LINE" };
+                format!(
+                    "{{\"code\":0,\"user\":{user},\"status\":\"{status}\",\"sessions\":[{items}]}}"
+                )
+            }
+            Shape::Closed { one: true } if count == 0 => {
+                return self.answer_error(slot, asked, 404, &[], "there is no such session");
+            }
+            Shape::Closed { .. } => format!("{{\"code\":0,\"closed\":{count}}}"),
+        };
+        self.answer_json(slot, asked, 200, body.as_bytes());
+    }
+
+    /// The caller has seen to room.
+    fn send_push(&mut self, slot: u32, push: &Push) {
+        let asker = Asker::Request(self.me, self.conns.id(slot));
+        let message = self.push_message(push).expect("there is room for a frame");
+        self.send_message(message, push.only, asker);
+    }
+
+    /// A message block of a push; None when all blocks are on their way.
+    pub(super) fn push_message(&mut self, push: &Push) -> Option<Arc<Message>> {
+        let prefix = push.user.as_ref().map_or("", |_| &self.shared.names.user);
+        let shown = format!("{prefix}{}", push.destination);
+        self.blocks.make(|message| {
+            message.begin(push.user.as_deref(), &push.destination);
+            message.header(b"destination", shown.as_bytes());
+            for (name, value) in &push.headers {
+                message.header(name.as_bytes(), value.as_bytes());
+            }
+            message.finish(&push.body);
+        })
+    }
+
+    /// Sends a message to its home. The caller has seen to room.
+    fn send_message(&mut self, message: Arc<Message>, only: Option<SessionId>, asker: Asker) {
+        if message.user().is_empty() {
+            let home = self.shared.home_of_destination(message.destination());
+            self.post.send(home.into(), Letter::Publish { message, asker });
+        } else {
+            let home = self.shared.home_of_name(message.user());
+            self.post.send(home.into(), Letter::PublishUser { message, only, asker });
+        }
+    }
+
+    fn send_callback(&mut self, slot: u32, key: Option<(u128, u64)>, message: Arc<Message>) {
+        let conn = self.conns.id(slot);
+        let Some((key, until_millis)) = key else {
+            return self.send_message(message, None, Asker::Request(self.me, conn));
+        };
+        let home = self.shared.home_of_fingerprint(key);
+        let letter = Letter::Remember { key, until_millis, message, shard: self.me, conn };
+        self.post.send(home.into(), letter);
+    }
+
+    /// The home of a callback's id has answered. A fresh one is pushed whether or not the caller is
+    /// still there: its id is remembered, so a retry would push nothing.
+    pub(super) fn on_remembered(&mut self, conn: ConnId, fresh: bool, message: Arc<Message>) {
+        if fresh {
+            self.unfinished.push_back((message, conn));
+            self.run_unfinished();
+            return;
+        }
+        self.metrics.callback_duplicates_total.add(1);
+        self.on_pushed(conn, 0);
+    }
+
+    /// Pushes that no connection has to wait for room for.
+    pub(super) fn run_unfinished(&mut self) {
+        while let Some((message, _)) = self.unfinished.front() {
+            let home = if message.user().is_empty() {
+                self.shared.home_of_destination(message.destination())
+            } else {
+                self.shared.home_of_name(message.user())
+            };
+            if !self.has_request_room(home) {
+                return;
+            }
+            if let Some((message, conn)) = self.unfinished.pop_front() {
+                self.send_message(message, None, Asker::Request(self.me, conn));
+            }
+        }
+    }
+
+    /// A push of a parked request is sequenced.
+    pub(super) fn on_pushed(&mut self, conn: ConnId, count: u32) {
+        if self.conns.find(conn).is_none() {
+            return;
+        }
+        let Some(request) = self.parked(conn.slot) else { return };
+        match &mut request.work {
+            Work::Pushes { heard, asked, .. } => {
+                heard.push(count);
+                *asked = false;
+            }
+            Work::Callback { done, .. } => *done = true,
+            Work::None | Work::Question { .. } => return,
+        }
+        self.answered.push_back(conn);
+    }
+
+    /// A shard has answered a question.
+    pub(super) fn on_told(&mut self, conn: ConnId, more: &str, number: u32) {
+        if self.conns.find(conn).is_none() {
+            return;
+        }
+        let Some(request) = self.parked(conn.slot) else { return };
+        if let Work::Question { left, items, count, .. } = &mut request.work {
+            *left -= 1;
+            *count += number;
+            if !items.is_empty() && !more.is_empty() {
+                items.push(',');
+            }
+            items.push_str(more);
+            if *left == 0 {
+                self.answered.push_back(conn);
+            }
+        }
+    }
+}
+
+/// The plainest answer.
+pub(super) const OK: &[u8] = br#"{"code":0}"#;
+
+fn told(tells: Tells, heard: &[u32]) -> String {
+    let first = heard.first().copied().unwrap_or(0);
+    match tells {
+        Tells::Nothing => "{\"code\":0}".to_owned(),
+        Tells::Delivered => format!("{{\"code\":0,\"delivered\":{first}}}"),
+        Tells::Sessions => format!("{{\"code\":0,\"sessions\":{first}}}"),
+        Tells::DeliveredList => {
+            let item = |n: &u32| format!("{{\"code\":0,\"delivered\":{n}}}");
+            format!("[{}]", heard.iter().map(item).collect::<Vec<_>>().join(","))
+        }
+    }
+}

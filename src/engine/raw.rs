@@ -1,0 +1,97 @@
+#![forbid(unsafe_code)]
+//! Raw WebSocket endpoints: each message is echoed, answered with a text, or published.
+
+use super::conn::{Proto, State};
+use super::mailbox::{Asker, Letter};
+use super::shard::Shard;
+use crate::broker::subscription::Form;
+use crate::config::OnMessage;
+use crate::ring::Ring;
+use crate::ws::Opcode;
+
+impl<R: Ring> Shard<R> {
+    /// A piece of a message on a raw connection.
+    pub(super) fn raw_piece(&mut self, slot: u32, opcode: Opcode, payload: &mut [u8], last: bool) {
+        let Proto::Raw(raw) = &mut self.conns.at_mut(slot).proto else { return };
+        if !last {
+            return raw.message.extend(payload);
+        }
+        let sockjs = raw.sockjs;
+        let mut whole = raw.message.take();
+        let message: &[u8] = match &mut whole {
+            Some(whole) => {
+                whole.extend_from_slice(payload);
+                whole
+            }
+            None => payload,
+        };
+        self.metrics.frames_received_total.add(1);
+        if sockjs {
+            self.raw_sockjs(slot, message)
+        } else {
+            self.raw_message(slot, opcode, message)
+        }
+    }
+
+    fn raw_sockjs(&mut self, slot: u32, text: &[u8]) {
+        let mut messages = core::mem::take(&mut self.sockjs_messages);
+        let text = core::str::from_utf8(text).unwrap_or("\u{0}");
+        if crate::sockjs::decode(text, &mut messages).is_ok() {
+            for message in messages.iter() {
+                if self.conns.at(slot).state == State::Open {
+                    self.raw_message(slot, Opcode::Text, message.as_bytes());
+                }
+            }
+        } else {
+            self.metrics.refuse("sockjs_broken_json");
+            self.drain(slot, &[], 1007, "Broken JSON encoding.");
+        }
+        self.sockjs_messages = messages;
+    }
+
+    /// One whole message.
+    fn raw_message(&mut self, slot: u32, opcode: Opcode, message: &[u8]) {
+        let Proto::Raw(raw) = &self.conns.at(slot).proto else { return };
+        let shared = self.shared.clone();
+        let Some(endpoint) = shared.endpoints.get(raw.endpoint as usize) else { return };
+        match &endpoint.config.on_message {
+            OnMessage::Echo => self.raw_send(slot, opcode, message),
+            OnMessage::Reply(text) => self.raw_send(slot, Opcode::Text, text.as_bytes()),
+            OnMessage::Publish(destination) => {
+                let text = if opcode == Opcode::Text { TEXT } else { OCTETS };
+                let block = self.blocks.make(|block| {
+                    block.begin(None, destination);
+                    block.header(b"destination", destination.as_bytes());
+                    block.header(b"content-type", text);
+                    block.finish(message);
+                });
+                let message = block.expect("room was asked for before the message was read");
+                let home = shared.home_of_destination(destination);
+                self.post.send(home.into(), Letter::Publish { message, asker: Asker::None });
+            }
+            // Built with the issue on hooks; the configuration warns about it.
+            OnMessage::Hook(_) => {}
+        }
+    }
+
+    fn raw_send(&mut self, slot: u32, opcode: Opcode, message: &[u8]) {
+        let mut encoder = core::mem::take(&mut self.encoder);
+        encoder.clear();
+        match self.form_of(slot) {
+            Form::WebSocket => encoder.ws(opcode, message),
+            form @ Form::SockJs => encoder.text(form, message),
+        }
+        self.send_private(slot, encoder.octets());
+        self.encoder = encoder;
+    }
+
+    /// Whether a raw endpoint publishes, and so needs room before it reads.
+    pub(super) fn raw_needs_room(&self, slot: u32) -> bool {
+        let Proto::Raw(raw) = &self.conns.at(slot).proto else { return false };
+        let endpoint = self.shared.endpoints.get(raw.endpoint as usize);
+        endpoint.is_some_and(|e| matches!(e.config.on_message, OnMessage::Publish(_)))
+    }
+}
+
+const TEXT: &[u8] = b"text/plain;charset=UTF-8";
+const OCTETS: &[u8] = b"application/octet-stream";

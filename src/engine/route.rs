@@ -1,0 +1,155 @@
+#![forbid(unsafe_code)]
+//! From a request's path to what answers it.
+
+use super::shard::Serves;
+use super::shared::Shared;
+use crate::console::{self, Asset};
+use crate::http::request::Method;
+
+/// What answers a path.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Route<'a> {
+    /// At or below an endpoint: its number and the rest of the path.
+    Endpoint(usize, &'a str),
+    /// `/sendMsToUser`
+    SendToUser,
+    /// `/sendMsAll`
+    SendToAll,
+    /// `/api/publish`
+    Publish,
+    /// `/api/users`
+    Users,
+    /// `/api/users/{user}`
+    User(&'a str),
+    /// `/api/users/{user}/messages`
+    UserMessages(&'a str),
+    /// `/api/sessions/{id}`
+    Session(&'a str),
+    /// `/api/stats`
+    Stats,
+    /// A callback's path, by its number.
+    Callback(usize),
+    /// The page's provider panel: signs for a callback, by its number.
+    Demo(usize),
+    /// `/metrics`
+    Metrics,
+    /// `/healthz`
+    Health,
+    /// `/readyz`
+    Ready,
+    /// A file of the page.
+    Page(&'static Asset),
+    /// Nothing.
+    Nothing,
+}
+
+/// Finds what answers `path` on a listener.
+pub(super) fn route<'a>(shared: &Shared, path: &'a str, serves: Serves) -> Route<'a> {
+    match path {
+        "/healthz" => return Route::Health,
+        "/readyz" => return Route::Ready,
+        _ => {}
+    }
+    if serves.api {
+        match at_api(path) {
+            Route::Nothing => {}
+            route => return route,
+        }
+    }
+    if serves.endpoints {
+        let callbacks = &shared.config.callbacks;
+        if let Some(at) = callbacks.iter().position(|callback| callback.path == path) {
+            return Route::Callback(at);
+        }
+        if let Some((at, rest)) = at_endpoint(shared, path) {
+            return Route::Endpoint(at, rest);
+        }
+    }
+    if serves.api {
+        if shared.config.embedded
+            && let Some(rest) = path.strip_prefix("/demo")
+            && let Some(at) = shared.config.callbacks.iter().position(|c| c.path == rest)
+        {
+            return Route::Demo(at);
+        }
+        if let Some(asset) = console::find(path) {
+            return Route::Page(asset);
+        }
+    }
+    Route::Nothing
+}
+
+fn at_api(path: &str) -> Route<'_> {
+    match path {
+        "/sendMsToUser" => return Route::SendToUser,
+        "/sendMsAll" => return Route::SendToAll,
+        "/metrics" => return Route::Metrics,
+        "/api/publish" => return Route::Publish,
+        "/api/users" => return Route::Users,
+        "/api/stats" => return Route::Stats,
+        _ => {}
+    }
+    if let Some(id) = path.strip_prefix("/api/sessions/") {
+        return Route::Session(id);
+    }
+    match path.strip_prefix("/api/users/").map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
+        Some((user, "")) if !user.is_empty() => Route::User(user),
+        Some((user, "messages")) if !user.is_empty() => Route::UserMessages(user),
+        _ => Route::Nothing,
+    }
+}
+
+/// The endpoint with the longest path that `path` is at or below.
+fn at_endpoint<'a>(shared: &Shared, path: &'a str) -> Option<(usize, &'a str)> {
+    let below = |(at, endpoint): (usize, &super::shared::Endpoint)| {
+        let rest = path.strip_prefix(endpoint.config.path.as_str())?;
+        (rest.is_empty() || rest.starts_with('/')).then_some((at, rest))
+    };
+    shared.endpoints.iter().enumerate().filter_map(below).min_by_key(|(_, rest)| rest.len())
+}
+
+impl Route<'_> {
+    /// None if the method fits; else the methods that do, for `Allow`.
+    pub(super) fn refuses(&self, method: Method<'_>) -> Option<&'static str> {
+        use Method::{Delete, Get, Head, Post};
+        let allowed: (&[Method<'_>], &'static str) = match self {
+            // The endpoint answers itself.
+            Route::Endpoint(..) | Route::Nothing => return None,
+            Route::SendToUser | Route::SendToAll => (&[Get, Head, Post], "GET, HEAD, POST"),
+            Route::Publish | Route::UserMessages(_) | Route::Callback(_) | Route::Demo(_) => {
+                (&[Post], "POST")
+            }
+            Route::User(_) => (&[Get, Head, Delete], "GET, HEAD, DELETE"),
+            Route::Session(_) => (&[Delete], "DELETE"),
+            Route::Users
+            | Route::Stats
+            | Route::Metrics
+            | Route::Health
+            | Route::Ready
+            | Route::Page(_) => (&[Get, Head], "GET, HEAD"),
+        };
+        (!allowed.0.contains(&method)).then_some(allowed.1)
+    }
+
+    /// Whether the API's token, or the loopback test, guards it.
+    pub(super) fn needs_token(&self) -> bool {
+        match self {
+            Route::SendToUser
+            | Route::SendToAll
+            | Route::Publish
+            | Route::Users
+            | Route::User(_)
+            | Route::UserMessages(_)
+            | Route::Session(_)
+            | Route::Stats => true,
+            Route::Endpoint(..)
+            | Route::Callback(_)
+            | Route::Demo(_)
+            | Route::Metrics
+            | Route::Health
+            | Route::Ready
+            | Route::Page(_)
+            | Route::Nothing => false,
+        }
+    }
+}

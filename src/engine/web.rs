@@ -1,0 +1,328 @@
+#![forbid(unsafe_code)]
+//! HTTP on a connection: request heads and bodies in, answers out, one request at a time.
+//!
+//! A request that needs another shard or the control thread parks its connection: nothing more of it
+//! is parsed until the answer is queued. Bound: `answer-time`, past it 504.
+
+use super::conn::{Hold, Proto, State};
+use super::intake::Step;
+use super::push::Work;
+use super::route::{self, Route};
+use super::shard::Shard;
+use crate::http::request::{self, BodyKind, Bounds, HEADERS_MAX, Head, Method};
+use crate::http::response::{self, Response};
+use crate::http::{Body, EMPTY_HEADER};
+use crate::ring::Ring;
+
+/// What an answer has to know of its request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    /// Minor version of the request.
+    pub minor_version: u8,
+    /// The connection ends after the answer.
+    pub close: bool,
+    /// The answer has no body.
+    pub head_only: bool,
+    /// The SockJS protocol fixes the form of errors: no JSON.
+    pub below_endpoint: bool,
+}
+
+/// A request that is not answered yet.
+#[derive(Debug)]
+pub struct Request {
+    pub(super) asked: Asked,
+    /// Its head, as it came; parsed again when the body is there.
+    head: Vec<u8>,
+    body: Vec<u8>,
+    decoder: Body,
+    /// What is being done about it.
+    pub(super) work: Work,
+}
+
+impl Request {
+    /// Octets that it keeps.
+    pub(super) fn held(&self) -> usize {
+        self.head.len() + self.body.len() + self.work.held()
+    }
+}
+
+impl<R: Ring> Shard<R> {
+    /// A request head at the start of `octets`, or a part of one.
+    pub(super) fn http_head(&mut self, slot: u32, octets: &mut [u8]) -> Step {
+        let limits = &self.limits;
+        let bounds = Bounds {
+            head: limits.http_head,
+            headers: limits.http_headers,
+            target: limits.http_target,
+        };
+        let mut storage = [EMPTY_HEADER; HEADERS_MAX];
+        let head = match request::parse(octets, &mut storage, &bounds) {
+            Ok(Some(head)) => head,
+            Ok(None) => {
+                let now = self.ms();
+                let conn = self.conns.at_mut(slot);
+                if matches!(conn.proto, Proto::HttpIdle) {
+                    conn.proto = Proto::HttpHead;
+                    conn.since = now;
+                    self.set_timer(slot);
+                }
+                return Step::Stop(0);
+            }
+            Err(refusal) => {
+                self.metrics.refuse(refusal.label());
+                self.refuse_request(slot, refusal.status(), refusal.text());
+                return Step::Stop(0);
+            }
+        };
+        let used = head.len;
+        let mut asked = Asked {
+            minor_version: head.minor_version,
+            close: !head.keep_alive || self.draining.is_some(),
+            head_only: head.method == Method::Head,
+            below_endpoint: false,
+        };
+        let now = self.ms();
+        self.conns.at_mut(slot).since = now;
+        let serves = self.listeners[self.conns.at(slot).listener.0 as usize];
+        let route = route::route(&self.shared, head.target.path, serves);
+        asked.below_endpoint = matches!(route, Route::Endpoint(..));
+        if let Err((status, text, header)) = self.admit(slot, &head, &route) {
+            // A body that is refused is not read: the connection ends.
+            let close = asked.close || head.body != BodyKind::None;
+            let headers = header.as_slice();
+            self.answer_error(slot, Asked { close, ..asked }, status, headers, text);
+            return Step::Used(used);
+        }
+        let mut decoder = Body::new(head.body);
+        if decoder.is_done() {
+            self.execute(slot, asked, &head, &[]);
+            return Step::Used(used);
+        }
+        // Content-Length alone may be too much already.
+        if let Err(refusal) = decoder.next(&[], self.limits.http_body) {
+            self.metrics.refuse(refusal.label());
+            self.refuse_request(slot, refusal.status(), refusal.text());
+            return Step::Stop(0);
+        }
+        let expects = head.expect_continue && octets.len() == used;
+        let request = Request {
+            asked,
+            head: octets[..used].to_vec(),
+            body: Vec::new(),
+            decoder,
+            work: Work::None,
+        };
+        self.conns.at_mut(slot).proto = Proto::HttpBody(Box::new(request));
+        if expects {
+            self.send_private(slot, response::CONTINUE);
+        }
+        self.set_timer(slot);
+        Step::Used(used)
+    }
+
+    /// Whether a request may go on to its body: method and access.
+    fn admit(
+        &mut self,
+        slot: u32,
+        head: &Head<'_, '_>,
+        route: &Route<'_>,
+    ) -> Result<(), (u16, &'static str, Option<(&'static str, &'static str)>)> {
+        if matches!(route, Route::Nothing) {
+            return Err((404, "there is nothing at this path", None));
+        }
+        if let Some(allow) = route.refuses(head.method) {
+            return Err((405, "this path does not take this method", Some(("Allow", allow))));
+        }
+        if route.needs_token() {
+            return self.admit_to_api(slot, head);
+        }
+        if matches!(route, Route::Demo(_)) && !self.is_loopback(slot, head, None) {
+            return Err((403, "the demonstration answers this machine only", None));
+        }
+        Ok(())
+    }
+
+    fn admit_to_api(
+        &mut self,
+        slot: u32,
+        head: &Head<'_, '_>,
+    ) -> Result<(), (u16, &'static str, Option<(&'static str, &'static str)>)> {
+        let Some(token) = &self.shared.config.api.token else {
+            if self.is_loopback(slot, head, None) {
+                return Ok(());
+            }
+            self.metrics.refuse("api_not_loopback");
+            return Err((403, "without an API token the API answers this machine only", None));
+        };
+        let given = head.header("authorization").and_then(|value| {
+            let (scheme, token) = value.split_at_checked(7)?;
+            scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+        });
+        if given.is_some_and(|given| token.matches(given)) {
+            return Ok(());
+        }
+        self.metrics.refuse("api_token");
+        Err((401, "the API token is missing or wrong", Some(("WWW-Authenticate", "Bearer"))))
+    }
+
+    /// Some of a request's body.
+    pub(super) fn http_body(&mut self, slot: u32, octets: &mut [u8]) -> Step {
+        let body_max = self.limits.http_body;
+        let Proto::HttpBody(request) = &mut self.conns.at_mut(slot).proto else {
+            return Step::Stop(0);
+        };
+        let mut used = 0;
+        let done = loop {
+            match request.decoder.next(&octets[used..], body_max) {
+                Ok((n, piece, done)) => {
+                    used += n;
+                    request.body.extend_from_slice(piece.unwrap_or(&[]));
+                    if done || n == 0 {
+                        break done;
+                    }
+                }
+                Err(refusal) => {
+                    self.metrics.refuse(refusal.label());
+                    self.refuse_request(slot, refusal.status(), refusal.text());
+                    return Step::Stop(used);
+                }
+            }
+        };
+        if !done {
+            return Step::Stop(used);
+        }
+        let proto = core::mem::take(&mut self.conns.at_mut(slot).proto);
+        let Proto::HttpBody(request) = proto else { return Step::Stop(used) };
+        let bounds = Bounds { head: u32::MAX, headers: u32::MAX, target: u32::MAX };
+        let mut storage = [EMPTY_HEADER; HEADERS_MAX];
+        let head = request::parse(&request.head, &mut storage, &bounds);
+        let head = head.ok().flatten().expect("it was parsed before");
+        let now = self.ms();
+        self.conns.at_mut(slot).since = now;
+        self.execute(slot, request.asked, &head, &request.body);
+        Step::Used(used)
+    }
+
+    /// Parks the connection with its work.
+    pub(super) fn park(&mut self, slot: u32, asked: Asked, work: Work) {
+        let request = Request {
+            asked,
+            head: Vec::new(),
+            body: Vec::new(),
+            decoder: Body::new(BodyKind::None),
+            work,
+        };
+        let now = self.ms();
+        let conn = self.conns.at_mut(slot);
+        conn.proto = Proto::HttpParked(Box::new(request));
+        conn.since = now;
+        self.set_timer(slot);
+        self.continue_parked(slot);
+    }
+
+    /// Queues an answer. The connection goes on with the next request, or ends.
+    pub(super) fn answer(
+        &mut self,
+        slot: u32,
+        asked: Asked,
+        status: u16,
+        headers: &[(&str, &str)],
+        content_type: Option<&str>,
+        body: &[u8],
+    ) {
+        self.metrics.requests_total.add(1);
+        let response = Response {
+            status,
+            headers,
+            content_type,
+            body,
+            close: asked.close,
+            head_only: asked.head_only,
+            minor_version: asked.minor_version,
+        };
+        let mut octets = core::mem::take(&mut self.scratch);
+        octets.clear();
+        octets.resize(response.len(), 0);
+        let len = response.write(&mut octets);
+        let now = self.ms();
+        let conn = self.conns.at_mut(slot);
+        conn.proto = Proto::HttpIdle;
+        conn.last_in = now;
+        let over = asked.close || conn.peer_ended;
+        self.send_private(slot, &octets[..len]);
+        self.scratch = octets;
+        if over {
+            self.drain_http(slot);
+        } else {
+            self.set_timer(slot);
+        }
+    }
+
+    /// An answer without a body.
+    pub(super) fn answer_plain(
+        &mut self,
+        slot: u32,
+        asked: Asked,
+        status: u16,
+        headers: &[(&str, &str)],
+    ) {
+        self.answer(slot, asked, status, headers, None, &[]);
+    }
+
+    /// A JSON answer.
+    pub(super) fn answer_json(&mut self, slot: u32, asked: Asked, status: u16, body: &[u8]) {
+        self.answer(slot, asked, status, &[], Some(response::JSON), body);
+    }
+
+    /// An error: JSON with a short text, but below an endpoint, where SockJS fixes the form, a 404 is
+    /// plain and a 405 empty.
+    pub(super) fn answer_error(
+        &mut self,
+        slot: u32,
+        asked: Asked,
+        status: u16,
+        headers: &[(&str, &str)],
+        text: &str,
+    ) {
+        if asked.below_endpoint && matches!(status, 404 | 405) {
+            return self.answer_plain(slot, asked, status, headers);
+        }
+        let mut body = [0; response::JSON_ERROR_MAX];
+        let body = response::json_error(status, text, &mut body);
+        self.answer(slot, asked, status, headers, Some(response::JSON), body);
+    }
+
+    /// Refuses what cannot be answered as a request any more, and ends the connection.
+    pub(super) fn refuse_request(&mut self, slot: u32, status: u16, text: &str) {
+        let asked =
+            Asked { minor_version: 1, close: true, head_only: false, below_endpoint: false };
+        self.answer_error(slot, asked, status, &[], text);
+    }
+
+    /// More connections than the bounds allow.
+    pub(super) fn refuse_capacity(&mut self, slot: u32) {
+        self.metrics.refused_capacity_total.add(1);
+        let asked =
+            Asked { minor_version: 1, close: true, head_only: false, below_endpoint: false };
+        self.answer_error(slot, asked, 503, &[("Retry-After", "5")], "the server is full");
+    }
+
+    /// The parked request of a connection, if it is still there.
+    pub(super) fn parked(&mut self, slot: u32) -> Option<&mut Request> {
+        let conn = self.conns.at_mut(slot);
+        if conn.state != State::Open {
+            return None;
+        }
+        match &mut conn.proto {
+            Proto::HttpParked(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// Keeps the connection on hold while its request waits.
+    pub(super) fn hold_parked(&mut self, slot: u32) {
+        if self.conns.at(slot).hold == Hold::No {
+            self.hold_for_answer(slot);
+        }
+    }
+}
