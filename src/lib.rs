@@ -20,6 +20,7 @@ pub mod http;
 pub mod identity;
 pub mod mem;
 pub mod ring;
+pub mod serve;
 pub mod sim;
 pub mod sockjs;
 pub mod stomp;

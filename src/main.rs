@@ -2,6 +2,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use ringpush::config::{self, Config, ConfigError, Sources, check};
+use ringpush::ring::process;
+use ringpush::serve::{self, ServeOptions};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,8 +21,23 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Run the server; the embedded call-centre application when no file is given.
+    Serve {
+        #[command(flatten)]
+        settings: Settings,
+        /// Write the log to this file (reopened on SIGHUP); standard error without it.
+        #[arg(long, value_name = "FILE")]
+        log: Option<PathBuf>,
+    },
     /// Validate; print resolved settings, limits and the memory footprint.
     Check(Settings),
+    /// Generate load: built later.
+    #[command(disable_help_flag = true)]
+    Load {
+        /// The scenario and its options.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 /// Where the settings come from.
@@ -52,13 +69,26 @@ impl Settings {
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
-        Command::Check(settings) => load(&settings.sources()).map(|config| check(&config)),
-    };
-    done.unwrap_or_else(|error| {
-        complain(&error.to_string());
-        ExitCode::from(config::EXIT)
-    })
+    match Arguments::parse().command {
+        Command::Serve { settings, log } => {
+            let options = ServeOptions { sources: settings.sources(), log };
+            match serve::run(options) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => refuse(&error.to_string(), error.exit_code()),
+            }
+        }
+        Command::Check(settings) => match load(&settings.sources()) {
+            Ok(config) => check(&config),
+            Err(error) => refuse(&error.to_string(), config::EXIT),
+        },
+        Command::Load { .. } => refuse("load is built later", config::EXIT),
+    }
+}
+
+/// Says why and gives the exit code.
+fn refuse(text: &str, code: u8) -> ExitCode {
+    complain(text);
+    ExitCode::from(code)
 }
 
 /// Loads the configuration and says what of it is built later.
@@ -83,21 +113,11 @@ fn check(config: &Config) -> ExitCode {
 const RECORDS: check::RecordBytes =
     check::RecordBytes { connection: 450, message_block: 1024, letter: 64 };
 
+/// As `serve` would find it.
 fn machine() -> check::Machine {
-    let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    check::Machine { cores: u32::try_from(cores).unwrap_or(1), descriptors: descriptors(&limits) }
-}
-
-/// The soft limit of open files. A server is started with the kernel's default where it is unread.
-fn descriptors(limits: &str) -> u32 {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
-    let soft = line.and_then(|line| line.split_whitespace().next());
-    match soft {
-        Some("unlimited") => u32::MAX,
-        Some(number) => number.parse().unwrap_or(1024),
-        None => 1024,
-    }
+    let cores = process::cores().map_or(1, |cores| cores.len());
+    let cores = u32::try_from(cores).unwrap_or(1);
+    check::Machine { cores, descriptors: process::raise_descriptors() }
 }
 
 /// One line on standard error; nobody is left to tell if that is closed.
@@ -115,7 +135,9 @@ mod tests {
         Arguments::command().debug_assert();
         let arguments =
             ["ringpush", "check", "--config", "a.toml", "--listen", "x", "--shards", "3"];
-        let Command::Check(settings) = Arguments::parse_from(arguments).command;
+        let Command::Check(settings) = Arguments::parse_from(arguments).command else {
+            panic!("it is a check");
+        };
         let sources = settings.sources();
         assert_eq!(sources.path, Some(PathBuf::from("a.toml")));
         let flags = [
@@ -123,13 +145,5 @@ mod tests {
             ("--shards", "engine.shards", "3".to_string()),
         ];
         assert_eq!(sources.flags, flags);
-    }
-
-    #[test]
-    fn descriptors_are_read_from_the_soft_limit() {
-        let text = "Limit Soft Hard Units\nMax open files            1048576   2000000  files\n";
-        assert_eq!(descriptors(text), 1_048_576);
-        assert_eq!(descriptors("Max open files unlimited unlimited files"), u32::MAX);
-        assert_eq!(descriptors(""), 1024);
     }
 }

@@ -1,7 +1,11 @@
 //! The oracles: plain functions that panic where a property does not hold. The targets call them
 //! under libFuzzer, and `tests/fuzz_smoke.rs` on the stable compiler.
 
+pub mod http_head;
 pub mod naive_ws;
+pub mod stomp_frame;
 pub mod ws;
 
+pub use http_head::http_head;
+pub use stomp_frame::stomp_frame;
 pub use ws::ws_frame;

@@ -67,7 +67,7 @@ fn segments_match(pattern: &str, text: &str, separator: char, steps: &mut u32) -
         (None, Some(_)) => false,
         (Some(pattern), Some(text)) => segments_match(pattern, text, separator, steps),
         // `/topic/**` also matches `/topic`.
-        (Some(pattern), None) => pattern == "**",
+        (Some(pattern), None) => pattern.split(separator).all(|segment| segment == "**"),
     }
 }
 

@@ -32,6 +32,11 @@ function addRow(list, parts, kind) {
   return row;
 }
 
+function addText(list, kind, text, className) {
+  const parts = [make("time", "", clock()), make("b", "", kind), make("span", "", text)];
+  return addRow(at(list), parts, className);
+}
+
 function duration(ms) {
   const seconds = Math.max(0, Math.floor(ms / 1000));
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
@@ -91,14 +96,16 @@ function showState(name, detail) {
   at("disconnect").disabled = name === "offline";
   at("connect").textContent = name === "offline" ? "Connect" : "Reconnect";
   at("connect").classList.toggle("primary", name === "offline");
-  for (const button of document.querySelectorAll("[data-live]")) button.disabled = name !== "online";
+  for (const button of document.querySelectorAll("[data-live]")) {
+    button.disabled = name !== "online";
+  }
   at("avatar").textContent = (me || "?").slice(0, 2).toUpperCase();
 }
 
 function onError(frame) {
   const text = frame.body || frame.headers.message || "error";
   if (announced && /all/.test(text)) mayAnnounce = false;
-  addRow(at("mine"), [make("time", "", clock()), make("b", "", "ERROR"), make("span", "", text)], "bad");
+  addText("mine", "ERROR", text, "bad");
 }
 
 // ---- calls -----------------------------------------------------------------------------------
@@ -119,14 +126,14 @@ function onMine(frame) {
   } else {
     trace.arrived(message?.businessType === "TEST" ? "test" : "reply");
     const kind = message?.businessType ?? (message?.code === undefined ? "message" : "reply");
-    addRow(at("mine"), [make("time", "", clock()), make("b", "", kind), make("span", "", frame.body)]);
+    addText("mine", kind, frame.body);
   }
 }
 
 function onUserError(frame) {
   trace.arrived("dial");
   const text = parse(frame.body)?.msg ?? frame.body;
-  addRow(at("mine"), [make("time", "", clock()), make("b", "", "error"), make("span", "", text)], "bad");
+  addText("mine", "error", text, "bad");
 }
 
 function ring(data) {
@@ -145,7 +152,8 @@ function logCall(data, way, result) {
   const chip = make("em", "chip", RESULTS[result] ?? result);
   chip.dataset.result = result;
   const arrow = make("b", `way ${way}`, way === "in" ? "in" : "out");
-  const row = addRow(at("calls"), [make("time", "", clock()), arrow, make("span", "", number), chip]);
+  const parts = [make("time", "", clock()), arrow, make("span", "", number), chip];
+  const row = addRow(at("calls"), parts);
   row.title = id;
   rowOf.set(id, row);
 }
@@ -157,6 +165,8 @@ function setResult(id, result) {
   chip.dataset.result = result;
 }
 
+const STAGE = { idle: "No call waiting", ringing: "Incoming call", talking: "On the line" };
+
 function showStage() {
   const call = current ?? waiting[0];
   const stage = at("stage");
@@ -164,16 +174,16 @@ function showStage() {
   at("stage-buttons").hidden = !call;
   at("answer").hidden = Boolean(current);
   at("dismiss").textContent = current ? "Hang up" : "Dismiss";
+  const number = String(call?.data.from ?? "unknown number");
   const more = current ? waiting.length : waiting.length - 1;
   at("stage-queue").hidden = more < 1;
   at("stage-queue").textContent = `${more} more waiting`;
-  at("stage-kind").textContent = current ? "On the line" : call ? "Incoming call" : "No call waiting";
-  at("stage-number").textContent = call
-    ? String(call.data.from ?? "unknown number") : "Calls for this agent pop up here";
+  at("stage-kind").textContent = STAGE[stage.dataset.state];
+  at("stage-number").textContent = call ? number : "Calls for this agent pop up here";
   const { callId, agentId, to } = call?.data ?? {};
   const facts = [agentId && `agent ${agentId}`, to && `line ${to}`, callId && `call ${callId}`];
   at("stage-facts").textContent = call ? facts.filter(Boolean).join("  ·  ") : "";
-  document.title = call && !current ? `☎ ${call.data.from ?? ""} is calling` : "ringpush agent console";
+  document.title = call && !current ? `☎ ${number} is calling` : "ringpush agent console";
   showTimer();
 }
 
@@ -230,7 +240,7 @@ function onFeed(frame) {
     text = `agent ${data.agentId || "?"} took ${data.from ?? data.callId}`;
     if (String(data.agentId) === me) retract(data.callId);
   }
-  addRow(at("feed"), [make("time", "", clock()), make("b", "", kind), make("span", "", text)]);
+  addText("feed", kind, text);
 }
 
 const people = new Map(); // user -> { sessions, epoch, online }
@@ -382,7 +392,8 @@ at("dial").addEventListener("submit", (event) => {
   event.preventDefault();
   dialled = { callId: newCallId(), agentId: me, to: at("number").value.trim() };
   logCall(dialled, "out", "dialling");
-  sendFrame("SEND /ws/call", "/ws/call", dialled, { key: "dial", silence: "no error", quiet: true });
+  const expectation = { key: "dial", silence: "no error", quiet: true };
+  sendFrame("SEND /ws/call", "/ws/call", dialled, expectation);
 });
 at("say").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -395,7 +406,8 @@ at("say").addEventListener("submit", (event) => {
 });
 at("inbound").addEventListener("click", () => callback("inbound", inboundCall()));
 for (const button of document.querySelectorAll("[data-result]")) {
-  button.addEventListener("click", () => callback("outbound", outboundResult(button.dataset.result)));
+  const { result } = button.dataset;
+  button.addEventListener("click", () => callback("outbound", outboundResult(result)));
 }
 at("again").addEventListener("click", () => callback(last.kind, last.body, true));
 at("forged").addEventListener("click", forgedCall);

@@ -40,6 +40,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         conn.state = State::Draining;
+        conn.tail.take();
         conn.outbox.keep_begun(&mut self.segments, ws::frame_len);
         let sockjs = self.leave_proto(slot);
         let mut last = core::mem::take(&mut self.encoder);

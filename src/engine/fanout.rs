@@ -85,7 +85,7 @@ impl Fanout {
     /// How many deliveries surely fit the pool, from the first on.
     fn fitting(&self, segments: &Segments) -> usize {
         let size = segments.size() as usize;
-        let free = segments.free_count();
+        let free = segments.free_to_share();
         let (mut octets, mut longest) = (0, 0);
         for (count, delivery) in self.deliveries.iter().enumerate() {
             octets += delivery.octets;
@@ -103,6 +103,14 @@ impl Fanout {
             }
         }
         self.deliveries.len()
+    }
+
+    /// A group is about to lose its last member: nobody hears what is pending for it.
+    pub fn forget_group(&mut self, index: &mut Index, group: GroupIndex) {
+        for place in index.group_mut(group).pending.drain(..) {
+            self.deliveries[place as usize].groups -= 1;
+        }
+        self.marked.retain(|marked| *marked != group);
     }
 
     /// Drops the deliveries that every group has got, and renumbers the rest.

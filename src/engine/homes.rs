@@ -140,7 +140,31 @@ impl<R: Ring> Shard<R> {
         self.post.send(shard.into(), Letter::Sequenced { asker, heard });
     }
 
+    /// A delivery. Changes of subscriptions come after what was delivered before them: when the pool
+    /// has no room to encode that, they and what follows them wait, in order.
     fn on_delivery(&mut self, letter: Letter) {
+        let changes = matches!(letter, Letter::Begun { .. } | Letter::Ended { .. });
+        let ordered = changes || matches!(letter, Letter::Deliver { .. });
+        if ordered && (!self.stash.is_empty() || changes && !self.fan_out()) {
+            return self.stash.push_back(letter);
+        }
+        self.handle_delivery(letter);
+    }
+
+    /// What waited for the pool goes on.
+    pub(super) fn run_stash(&mut self) {
+        while let Some(letter) = self.stash.front() {
+            let changes = matches!(letter, Letter::Begun { .. } | Letter::Ended { .. });
+            if changes && !self.fan_out() {
+                return;
+            }
+            if let Some(letter) = self.stash.pop_front() {
+                self.handle_delivery(letter);
+            }
+        }
+    }
+
+    fn handle_delivery(&mut self, letter: Letter) {
         match letter {
             Letter::Deliver { message, number } => {
                 self.fanout.deliver(&mut self.index, message, number, &self.shared.boot);

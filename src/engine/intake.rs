@@ -48,8 +48,8 @@ impl<R: Ring> Shard<R> {
                 conn.tail.extend(octets);
                 self.process_tail(slot);
             }
-            State::Draining => self.look_for_close(slot, octets),
-            State::Free | State::Terminated | State::Closing => {}
+            // Nothing that comes now is answered; the end of it is what is waited for.
+            State::Free | State::Draining | State::Terminated | State::Closing => {}
         }
         self.note_held(slot);
         if self.held > self.limits.held_bytes as usize && self.conns.at(slot).held_noted > 0 {
@@ -75,6 +75,11 @@ impl<R: Ring> Shard<R> {
             if used == octets.len() || conn.state != State::Open || conn.hold != Hold::No {
                 return used;
             }
+            if !conn.is_websocket() && conn.outbox.waiting() > self.limits.send_bytes {
+                // Answers that nobody takes: no more requests until they are taken.
+                self.hold_for_room(slot);
+                return used;
+            }
             let rest = &mut octets[used..];
             let step = match conn.proto {
                 Proto::HttpIdle | Proto::HttpHead => self.http_head(slot, rest),
@@ -92,6 +97,10 @@ impl<R: Ring> Shard<R> {
 
     /// One WebSocket event.
     fn websocket(&mut self, slot: u32, octets: &mut [u8]) -> Step {
+        if self.raw_needs_room(slot) && !self.has_room_for_frame() {
+            self.hold_for_room(slot);
+            return Step::Stop(0);
+        }
         let message_max = self.limits.message;
         let conn = self.conns.at_mut(slot);
         let decoder = match &mut conn.proto {
@@ -134,32 +143,6 @@ impl<R: Ring> Shard<R> {
             }
         }
         Step::Used(used)
-    }
-
-    /// While draining only the peer's Close matters, and that it ends.
-    fn look_for_close(&mut self, slot: u32, octets: &mut [u8]) {
-        let message_max = self.limits.message;
-        let conn = self.conns.at_mut(slot);
-        let decoder = match &mut conn.proto {
-            Proto::Raw(raw) => &mut raw.decoder,
-            Proto::Stomp(stomp) => &mut stomp.decoder,
-            _ => return,
-        };
-        let mut used = 0;
-        while used < octets.len() {
-            match decoder.next(&mut octets[used..], message_max) {
-                Ok((n, Some(ws::Event::Close { .. }))) => {
-                    used += n;
-                    // Both directions have said goodbye: the rest is TCP's.
-                    if conn.outbox.is_empty() {
-                        self.on_flushed(slot);
-                        return;
-                    }
-                }
-                Ok((0, None)) | Err(_) => return,
-                Ok((n, _)) => used += n,
-            }
-        }
     }
 
     /// The peer's Close frame: its code goes back, then TCP ends.

@@ -176,18 +176,21 @@ pub struct Post {
     outgoing: Vec<[Producer<Letter>; 2]>,
     incoming: Vec<[Consumer<Letter>; 2]>,
     sleeping: Arc<[Sleeping]>,
+    finished: Arc<[AtomicBool]>,
     written: u128,
 }
 
 /// The ends of `peers` peers, each connected to each, itself included.
 pub fn connect(peers: usize, entries: u32) -> Vec<Post> {
     let sleeping: Arc<[Sleeping]> = (0..peers).map(|_| Sleeping::default()).collect();
+    let finished: Arc<[AtomicBool]> = (0..peers).map(|_| AtomicBool::new(false)).collect();
     let mut posts: Vec<Post> = (0..peers)
         .map(|me| Post {
             me: PeerId(me as u8),
             outgoing: Vec::new(),
             incoming: Vec::new(),
             sleeping: sleeping.clone(),
+            finished: finished.clone(),
             written: 0,
         })
         .collect();
@@ -254,6 +257,16 @@ impl Post {
         })
     }
 
+    /// This peer has nothing left to do but to answer others.
+    pub fn finish(&self) {
+        self.finished[self.me.index()].store(true, Ordering::Release);
+    }
+
+    /// Whether the first `count` peers have finished.
+    pub fn all_finished(&self, count: usize) -> bool {
+        self.finished[..count].iter().all(|finished| finished.load(Ordering::Acquire))
+    }
+
     /// Sets the flag and looks once more: true if there is nothing to do and waiting is safe.
     pub fn may_sleep(&mut self) -> bool {
         self.sleeping[self.me.index()].set();
@@ -297,6 +310,6 @@ mod tests {
 
     #[test]
     fn a_letter_is_small() {
-        assert!(core::mem::size_of::<Letter>() <= 56, "{}", core::mem::size_of::<Letter>());
+        assert!(core::mem::size_of::<Letter>() <= 64, "{}", core::mem::size_of::<Letter>());
     }
 }

@@ -60,20 +60,19 @@ pub struct Subscription {
     pub state: SubscriptionState,
     /// It is one of a user destination.
     pub of_user: bool,
+    /// Its MESSAGEs have an `ack` header.
+    pub acks: bool,
 }
 
-/// A SUBSCRIBE that waits for receipts of an earlier home, so that its own RECEIPT stays in order and
-/// still comes before its first MESSAGE.
+/// A frame that has to wait for a home, and its connection with it.
 #[derive(Debug)]
-pub struct Deferred {
-    /// Subscription id.
-    pub id: String,
-    /// Destination as the client wrote it.
-    pub destination: String,
-    /// Receipt.
-    pub receipt: Vec<u8>,
-    /// Number of its frame.
-    pub sequence: u32,
+#[expect(missing_docs, reason = "the sentence of a variant says what its fields are")]
+pub enum Deferred {
+    /// A SUBSCRIBE whose RECEIPT would overtake those that another home still owes; and its first
+    /// MESSAGE may not overtake its RECEIPT.
+    Subscribe { id: String, destination: String, receipt: Vec<u8>, sequence: u32, acks: bool },
+    /// An UNSUBSCRIBE of a subscription (by its key) that has not begun yet.
+    Unsubscribe { key: u32, receipt: Option<Vec<u8>>, sequence: u32 },
 }
 
 /// One session.
@@ -107,7 +106,7 @@ pub struct Session {
     pub receipts_home: Option<ShardId>,
     /// DISCONNECT has come: the connection ends when the receipts are given.
     pub disconnecting: bool,
-    /// A SUBSCRIBE that waits for them.
+    /// A frame that waits for a home.
     pub deferred: Option<Box<Deferred>>,
     /// Neighbours in the list of its user's sessions on this shard.
     pub same_user: (u32, u32),
@@ -183,16 +182,6 @@ impl Sessions {
     /// Count of records, leaving ones included.
     pub fn len(&self) -> usize {
         self.table.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.table.is_empty()
-    }
-
-    /// All sessions.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &Session)> {
-        self.table.iter()
     }
 
     /// Puts a session into the list of its user.

@@ -91,12 +91,16 @@ pub struct Shard<R: Ring> {
     pub(super) answered: VecDeque<ConnId>,
     /// Callbacks that are remembered as seen and not yet pushed, and who asked.
     pub(super) unfinished: VecDeque<(Arc<message::Message>, ConnId)>,
+    /// Deliveries that wait for segments, in order.
+    pub(super) stash: VecDeque<super::mailbox::Letter>,
     /// Sessions whose end is not known everywhere.
     pub(super) leaving: VecDeque<u32>,
     starved: Vec<ConnId>,
     pub(super) gathered: Vec<u8>,
     pub(super) scratch: Vec<u8>,
     random: u64,
+    /// The pool had no room: somebody has to part with some.
+    needs_room: bool,
     /// Octets that connections hold.
     pub(super) held: usize,
     pub(super) draining: Option<Instant>,
@@ -113,6 +117,8 @@ enum Accepting {
 /// Messages of one home are numbered `counter * SHARDS_MAX + shard`.
 const NUMBER_STEP: u64 = crate::limits::SHARDS_MAX as u64;
 
+/// What a shard that has drained waits at most before it looks whether the others have, too.
+const DRAIN_WAIT: Millis = Millis(10);
 /// What a shard waits at most when nothing is due.
 const IDLE_WAIT: Millis = Millis(60_000);
 
@@ -149,11 +155,13 @@ impl<R: Ring> Shard<R> {
             waiting: VecDeque::new(),
             answered: VecDeque::new(),
             unfinished: VecDeque::new(),
+            stash: VecDeque::new(),
             leaving: VecDeque::new(),
             starved: Vec::new(),
             gathered: Vec::new(),
             scratch: Vec::new(),
             random: seed ^ 4,
+            needs_room: false,
             held: 0,
             draining: None,
             limits,
@@ -176,7 +184,11 @@ impl<R: Ring> Shard<R> {
         self.announce_presence();
         self.run_timers();
         self.take_letters();
+        self.run_stash();
         self.fan_out();
+        if core::mem::take(&mut self.needs_room) {
+            self.make_room();
+        }
         self.flush();
         self.feed_starved();
         self.steer_accepts();
@@ -197,10 +209,14 @@ impl<R: Ring> Shard<R> {
         let blocked = !self.waiting.is_empty()
             || !self.leaving.is_empty()
             || !self.fanout.is_empty()
+            || !self.stash.is_empty()
             || !self.unfinished.is_empty()
             || self.users.has_changes();
         if blocked {
             return Wait::Until(self.now + Millis(1));
+        }
+        if self.draining.is_some() {
+            return Wait::Until(self.now + DRAIN_WAIT);
         }
         let idle = self.now + IDLE_WAIT;
         let tick = self.wheel.next_deadline_millis().map(|ms| Instant(ms * 1_000_000));
@@ -374,7 +390,9 @@ impl<R: Ring> Shard<R> {
             self.metrics.resets_total.add(1);
             self.reset(id.slot);
         } else {
-            self.mark_dirty(id.slot);
+            if conn.state == State::Draining || !conn.outbox.is_empty() {
+                self.mark_dirty(id.slot);
+            }
         }
         self.join(id.slot);
     }
@@ -416,7 +434,7 @@ impl<R: Ring> Shard<R> {
             (conn.last_out, conn.send_since) = (now, now);
             let id = self.conns.id(slot);
             self.ring.push(Op::Send { conn: id, range });
-            self.set_timer(slot);
+            self.wheel.set(slot, self.now.millis() + u64::from(self.limits.send_time.0));
             sends += 1;
         }
     }
@@ -448,8 +466,7 @@ impl<R: Ring> Shard<R> {
         let framed = self.conns.at(slot).is_websocket();
         let Ok(pieces) = self.segments.append(Log::Private, octets) else {
             // The pool is at its bound: whoever cannot be answered is let go, and room is made.
-            self.metrics.segment_shortages_total.add(1);
-            self.make_room();
+            self.needs_room = true;
             self.reset(slot);
             return;
         };
@@ -497,10 +514,15 @@ impl<R: Ring> Shard<R> {
         metrics.subscription_groups.set(self.index.len() as u64);
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether the shard has drained and may end. All end together: whoever still tells a home of its
+    /// sessions' end needs that home.
+    fn is_over(&mut self) -> bool {
         let Some(deadline) = self.draining else { return false };
-        let gone = self.conns.is_empty() && self.leaving.is_empty();
-        gone && self.accepting.iter().all(|a| *a == Accepting::Off) || self.now >= deadline
+        let gone = self.conns.is_empty() && self.sessions.len() == 0;
+        if gone && self.accepting.iter().all(|accepting| *accepting == Accepting::Off) {
+            self.post.finish();
+        }
+        self.post.all_finished(self.shared.shards as usize) || self.now >= deadline
     }
 
     /// Asks for the kernel's ring, for whoever looks at it from outside.

@@ -82,7 +82,7 @@ impl<R: Ring> Shard<R> {
             }
         } else {
             self.metrics.refuse("sockjs_broken_json");
-            self.drain(slot, &[], 1007, "Broken JSON encoding.");
+            self.drain(slot, &[], 3000, "Broken framing.");
         }
         self.sockjs_messages = messages;
     }

@@ -5,6 +5,7 @@ use super::mailbox::Letter;
 use super::session::{Deferred, NONE, Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
 use super::stomp::{Handled, NOT_PERMITTED, Problem, required};
+use crate::broker::subscription::Look;
 use crate::ids::{SessionId, ShardId};
 use crate::mem::intern::Sym;
 use crate::ring::Ring;
@@ -40,6 +41,7 @@ impl<R: Ring> Shard<R> {
         if self.sessions.at(session).subscriptions.len() >= self.limits.subscriptions as usize {
             return Err(TOO_MANY);
         }
+        let acks = matches!(frame.header(b"ack"), Some(b"client" | b"client-individual"));
         let home = self.home_of_subscription(session, destination);
         let state = self.sessions.at_mut(session);
         if let Some(receipt) = frame.header(b"receipt")
@@ -48,34 +50,44 @@ impl<R: Ring> Shard<R> {
         {
             // Its RECEIPT may not overtake those that another home still owes, and its first MESSAGE
             // not its RECEIPT: it waits, and the connection with it.
-            state.deferred = Some(Box::new(Deferred {
+            state.deferred = Some(Box::new(Deferred::Subscribe {
                 id: id.to_owned(),
                 destination: destination.to_owned(),
                 receipt: receipt.to_vec(),
                 sequence: state.sequence,
+                acks,
             }));
             return Ok(());
         }
         let sequence = self.sessions.at(session).sequence;
-        self.subscribe(session, id, destination, frame.header(b"receipt"), sequence);
+        self.subscribe(session, id, destination, frame.header(b"receipt"), sequence, acks);
         Ok(())
     }
 
-    /// A SUBSCRIBE that waited goes on when no receipt is owed any more.
+    /// A frame that waited goes on when what it waited for is there.
     pub(super) fn run_deferred(&mut self, slot: u32, session: u32) {
-        let state = self.sessions.at_mut(session);
-        if state.deferred.is_none() {
-            return;
-        }
-        if state.receipts.2 > 0 {
+        let state = self.sessions.at(session);
+        let waits = match state.deferred.as_deref() {
+            None => return,
+            Some(Deferred::Subscribe { .. }) => state.receipts.2 > 0,
+            Some(Deferred::Unsubscribe { key, .. }) => state
+                .by_key(*key)
+                .is_some_and(|at| state.subscriptions[at].state == SubscriptionState::Beginning),
+        };
+        if waits {
             return self.hold_for_answer(slot);
         }
         if !self.has_room_for_frame() {
             return self.hold_for_room(slot);
         }
-        if let Some(deferred) = self.sessions.at_mut(session).deferred.take() {
-            let Deferred { id, destination, receipt, sequence } = *deferred;
-            self.subscribe(session, &id, &destination, Some(&receipt), sequence);
+        match self.sessions.at_mut(session).deferred.take().map(|deferred| *deferred) {
+            None => {}
+            Some(Deferred::Subscribe { id, destination, receipt, sequence, acks }) => {
+                self.subscribe(session, &id, &destination, Some(&receipt), sequence, acks);
+            }
+            Some(Deferred::Unsubscribe { key, receipt, sequence }) => {
+                self.unsubscribe(session, key, receipt.as_deref(), sequence);
+            }
         }
     }
 
@@ -95,6 +107,7 @@ impl<R: Ring> Shard<R> {
         destination: &str,
         receipt: Option<&[u8]>,
         key: u32,
+        acks: bool,
     ) {
         let home = self.home_of_subscription(session, destination);
         let own = self.shared.names.own(destination).map(str::to_owned);
@@ -102,8 +115,16 @@ impl<R: Ring> Shard<R> {
         let name = self.index.names().intern(own.as_deref().unwrap_or(destination));
         let id = self.index.names().intern(id);
         let state = SubscriptionState::Beginning;
-        let subscription =
-            Subscription { id, destination: name, key, group: NONE, position: 0, state, of_user };
+        let subscription = Subscription {
+            id,
+            destination: name,
+            key,
+            group: NONE,
+            position: 0,
+            state,
+            of_user,
+            acks,
+        };
         self.sessions.at_mut(session).subscriptions.push(subscription);
         let answers = u32::from(home.is_some());
         if let Some(receipt) = receipt {
@@ -154,65 +175,84 @@ impl<R: Ring> Shard<R> {
             self.receipt(session, frame, 0, None);
             return Ok(());
         };
+        let Subscription { key, state, .. } = self.sessions.at(session).subscriptions[at];
+        let sequence = self.sessions.at(session).sequence;
+        let receipt = frame.header(b"receipt");
+        if state == SubscriptionState::Beginning {
+            // Its home may yet refuse it: it can end only when it has begun.
+            let receipt = receipt.map(<[u8]>::to_vec);
+            let deferred = Deferred::Unsubscribe { key, receipt, sequence };
+            self.sessions.at_mut(session).deferred = Some(Box::new(deferred));
+        } else {
+            self.unsubscribe(session, key, receipt, sequence);
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, session: u32, key: u32, receipt: Option<&[u8]>, sequence: u32) {
+        let Some(at) = self.sessions.at(session).by_key(key) else { return };
         let subscription = self.sessions.at(session).subscriptions[at];
-        let session_id = self.sessions.id(session);
-        let key = subscription.key;
+        let id = self.sessions.id(session);
         let destination = self.index.text(subscription.destination).clone();
         let user = self.sessions.at(session).user.clone();
         let (home, letter) = match user {
             None if subscription.of_user => {
-                self.receipt(session, frame, 0, None);
                 self.forget_subscription(session, at);
-                return Ok(());
+                if let Some(receipt) = receipt {
+                    self.receipt_of(session, receipt, sequence, 0, None);
+                }
+                return;
             }
             Some(user) if subscription.of_user => (
                 self.shared.home_of_name(&user),
-                Letter::UnsubscribeUser { user, destination, session: session_id, key },
+                Letter::UnsubscribeUser { user, destination, session: id, key },
             ),
             _ => (
                 self.shared.home_of_destination(&destination),
-                Letter::Unsubscribe { destination, session: session_id, key: Some(key) },
+                Letter::Unsubscribe { destination, session: id, key: Some(key) },
             ),
         };
         self.sessions.at_mut(session).subscriptions[at].state = SubscriptionState::Ending;
-        if let Some(receipt) = frame.header(b"receipt") {
+        if let Some(receipt) = receipt {
             self.receipt_of(session, receipt, key | END, 1, Some(home));
         }
         self.post.send(home.into(), letter);
-        Ok(())
     }
 
-    /// A home says that a subscription holds from here on.
+    /// A home says that a subscription holds from here on. What was sequenced before is encoded
+    /// already: it is not for it.
     pub(super) fn on_begun(&mut self, id: SessionId, key: u32, refused: bool) {
         let Some(session) = self.sessions.find(id) else { return };
         let Some(at) = self.sessions.at(session).by_key(key) else { return };
         if refused {
             return self.on_refused(session, at);
         }
+        let live = self.sessions.at(session).phase == Phase::Live;
+        let look = self.sessions.at(session).look;
+        let Subscription { destination, id, of_user, acks, .. } =
+            self.sessions.at(session).subscriptions[at];
+        self.sessions.at_mut(session).subscriptions[at].state = SubscriptionState::Active;
+        if !live {
+            // The session has left meanwhile: its record waited for this to tell the home.
+            return;
+        }
+        if !of_user {
+            let look = Look { acks, ..look };
+            let (group, position) = self.index.join(destination, id, look, session);
+            let entry = &mut self.sessions.at_mut(session).subscriptions[at];
+            (entry.group, entry.position) = (group, position);
+        }
+        self.sessions.answer_receipt(session, key);
+        self.give_receipts(session);
+        self.wake_deferred(session);
+    }
+
+    /// Whatever a deferred frame waited for may be there now.
+    fn wake_deferred(&mut self, session: u32) {
         let state = self.sessions.at(session);
-        let subscription = state.subscriptions[at];
-        if state.phase == Phase::Live {
-            if !subscription.of_user {
-                // What was sequenced before is not for it.
-                self.fan_out_before_change();
-                let look = self.sessions.at(session).look;
-                let (name, id) = (subscription.destination, subscription.id);
-                let (group, position) = self.index.join(name, id, look, session);
-                let entry = &mut self.sessions.at_mut(session).subscriptions[at];
-                (entry.group, entry.position) = (group, position);
-            }
-            let entry = &mut self.sessions.at_mut(session).subscriptions[at];
-            if entry.state == SubscriptionState::Beginning {
-                entry.state = SubscriptionState::Active;
-            }
-            self.sessions.answer_receipt(session, key);
-            self.give_receipts(session);
-        } else {
-            // The session has left meanwhile: its record waits for this to tell the home.
-            let entry = &mut self.sessions.at_mut(session).subscriptions[at];
-            if entry.state == SubscriptionState::Beginning {
-                entry.state = SubscriptionState::Active;
-            }
+        if state.deferred.is_some() && state.phase == Phase::Live {
+            let id = self.conns.id(state.slot);
+            self.answered.push_back(id);
         }
     }
 
@@ -231,9 +271,6 @@ impl<R: Ring> Shard<R> {
         let Some(session) = self.sessions.find(id) else { return };
         let Some(at) = self.sessions.at(session).by_key(key) else { return };
         if self.sessions.at(session).phase == Phase::Live {
-            // What was sequenced before is still for it.
-            self.fan_out_before_change();
-            let Some(at) = self.sessions.at(session).by_key(key) else { return };
             self.leave_group(session, at);
             self.forget_subscription(session, at);
             self.sessions.answer_receipt(session, key | END);
@@ -249,6 +286,9 @@ impl<R: Ring> Shard<R> {
             return;
         }
         self.sessions.at_mut(session).subscriptions[at].group = NONE;
+        if self.index.group(group).members.len() == 1 {
+            self.fanout.forget_group(&mut self.index, group);
+        }
         if let Some(moved) = self.index.leave(group, position) {
             let entries = &mut self.sessions.at_mut(moved).subscriptions;
             let entry = entries.iter_mut().find(|entry| entry.group == group);
@@ -267,14 +307,6 @@ impl<R: Ring> Shard<R> {
         self.index.names().release(destination);
     }
 
-    /// Encodes what was delivered before a group changes. If the pool is full the rest is given to
-    /// the group as it will be: a shortage that has met its policy already.
-    fn fan_out_before_change(&mut self) {
-        if !self.fanout.is_empty() {
-            self.fan_out();
-        }
-    }
-
     /// A session ends: it hears nothing more from now on, and its homes are told as room allows.
     pub(super) fn leave_broker(&mut self, session: u32) {
         let state = self.sessions.at_mut(session);
@@ -290,7 +322,6 @@ impl<R: Ring> Shard<R> {
                 self.sessions.unlink_user(session);
             }
         }
-        self.fan_out_before_change();
         for at in 0..self.sessions.at(session).subscriptions.len() {
             self.leave_group(session, at);
         }

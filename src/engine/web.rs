@@ -4,7 +4,7 @@
 //! A request that needs another shard or the control thread parks its connection: nothing more of it
 //! is parsed until the answer is queued. Bound: `answer-time`, past it 504.
 
-use super::conn::{Hold, Proto, State};
+use super::conn::{Proto, State};
 use super::intake::Step;
 use super::push::Work;
 use super::route::{self, Route};
@@ -231,12 +231,13 @@ impl<R: Ring> Shard<R> {
         body: &[u8],
     ) {
         self.metrics.requests_total.add(1);
+        let close = asked.close || self.draining.is_some();
         let response = Response {
             status,
             headers,
             content_type,
             body,
-            close: asked.close,
+            close,
             head_only: asked.head_only,
             minor_version: asked.minor_version,
         };
@@ -248,7 +249,7 @@ impl<R: Ring> Shard<R> {
         let conn = self.conns.at_mut(slot);
         conn.proto = Proto::HttpIdle;
         conn.last_in = now;
-        let over = asked.close || conn.peer_ended;
+        let over = close || conn.peer_ended;
         self.send_private(slot, &octets[..len]);
         self.scratch = octets;
         if over {
@@ -316,13 +317,6 @@ impl<R: Ring> Shard<R> {
         match &mut conn.proto {
             Proto::HttpParked(request) => Some(request),
             _ => None,
-        }
-    }
-
-    /// Keeps the connection on hold while its request waits.
-    pub(super) fn hold_parked(&mut self, slot: u32) {
-        if self.conns.at(slot).hold == Hold::No {
-            self.hold_for_answer(slot);
         }
     }
 }

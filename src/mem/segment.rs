@@ -90,12 +90,27 @@ impl Segments {
         self.size
     }
 
+    /// Segments that only the private log may take: whoever is answered alone must not suffer from
+    /// what others are late in taking.
+    fn reserve(&self) -> usize {
+        self.segments.len() / 8
+    }
+
+    /// Free segments that the shared log may take.
+    pub fn free_to_share(&self) -> usize {
+        self.free.len().saturating_sub(self.reserve())
+    }
+
     /// Whether an append of `len` octets would find room.
     pub fn has_room(&self, log: Log, len: usize) -> bool {
+        let free = match log {
+            Log::Shared => self.free_to_share(),
+            Log::Private => self.free.len(),
+        };
         let size = self.size as usize;
         let left =
             self.open[log as usize].map_or(0, |s| size - self.segments[s as usize].used as usize);
-        len <= left || len.div_ceil(size) <= self.free.len()
+        len <= left || len.div_ceil(size) <= free
     }
 
     /// Writes whole frames into a log. The pieces come with one hold each. Frames that fit one segment

@@ -22,6 +22,7 @@ pub mod doorbell;
 pub mod listen;
 mod ops;
 mod probe;
+pub mod process;
 mod slots;
 mod token;
 mod uring;

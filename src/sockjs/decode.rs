@@ -243,6 +243,8 @@ mod tests {
         assert_eq!(decoded(r#"["\ud800\ud83d\ude00"]"#), strings(&["\u{fffd}\u{1f600}"]));
         assert_eq!(decoded(r#"["\ud800\n"]"#), strings(&["\u{fffd}\n"]));
         assert_eq!(decoded(r#"["\ud800\u0041"]"#), strings(&["\u{fffd}A"]));
+        let edges = r#""\ud800\udc00\udbff\udfff\ud7ff\ue000""#;
+        assert_eq!(decoded(edges), strings(&["\u{10000}\u{10ffff}\u{d7ff}\u{e000}"]));
         assert_eq!(decoded(r#"["\ude00\ud83d"]"#), strings(&["\u{fffd}\u{fffd}"]));
     }
 

@@ -1,6 +1,6 @@
 //! Octets of a client → frames.
 
-use memchr::{memchr, memchr2_iter};
+use memchr::{memchr, memchr2, memchr2_iter};
 
 use super::escape;
 use super::frame::{Command, Frame, Header, Span, Step};
@@ -189,10 +189,13 @@ fn between_frames(input: &[u8]) -> Result<Option<usize>, Error> {
 fn read_head(head: &[u8], headers: &mut [Header], version: Option<Version>) -> Result<Head, Error> {
     // STOMP 1.1 and 1.2 "Augmented BNF": command and headers are UTF-8.
     simdutf8::basic::from_utf8(head).map_err(|_| Error::NotUtf8)?;
-    let mut lines = Lines { head, at: 0 };
+    // Most heads hold neither: then no line is searched for them.
+    let smooth = memchr2(b'\r', b'\\', head).is_none();
+    let mut lines = Lines { head, at: 0, smooth };
     let line = lines.next().expect("a head ends with a blank line")?;
     let command = Command::parse(line.of(head)).ok_or(Error::UnknownCommand)?;
-    let escapes = !command.opens()
+    let escapes = !smooth
+        && !command.opens()
         && version.is_some_and(|version| version != Version::V1_0)
         && memchr(b'\\', head).is_some();
     let mut read = Head { command, escapes, headers: 0, content_length: None };
@@ -233,6 +236,8 @@ fn read_head(head: &[u8], headers: &mut [Header], version: Option<Version>) -> R
 struct Lines<'a> {
     head: &'a [u8],
     at: usize,
+    /// There is no CR.
+    smooth: bool,
 }
 
 impl Iterator for Lines<'_> {
@@ -241,6 +246,11 @@ impl Iterator for Lines<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let rest = &self.head[self.at..];
         let length = memchr(b'\n', rest)?;
+        if self.smooth {
+            let line = Span::new(self.at, self.at + length);
+            self.at += length + 1;
+            return Some(Ok(line));
+        }
         let text = rest[..length].strip_suffix(b"\r").unwrap_or(&rest[..length]);
         let line = Span::new(self.at, self.at + text.len());
         self.at += length + 1;

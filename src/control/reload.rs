@@ -1,0 +1,85 @@
+//! What a reload changes: the loaded configuration, with everything that needs a restart left as it
+//! runs. Pure.
+
+use crate::config::{Config, Difference};
+
+/// The configuration to run from now on, and what the loaded one sets differently. A difference that
+/// is not `reloadable` is not in it: it waits for a restart.
+pub fn merge(running: &Config, loaded: Config) -> (Config, Vec<Difference>) {
+    let differences = running.differences(&loaded);
+    let mut merged = loaded;
+    merged.listen = running.listen.clone();
+    merged.engine = running.engine;
+    merged.broker = running.broker.clone();
+    merged.embedded = running.embedded;
+    // Sessions know their endpoint by its place: the list stays, with what may change in each.
+    let loaded = core::mem::replace(&mut merged.endpoints, running.endpoints.clone());
+    for endpoint in &mut merged.endpoints {
+        if let Some(new) = loaded.iter().find(|new| new.path == endpoint.path) {
+            endpoint.allowed_origins = new.allowed_origins.clone();
+            endpoint.on_open = new.on_open.clone();
+            endpoint.on_message = new.on_message.clone();
+        }
+    }
+    let fixed = |key: &str| {
+        let same = |found: &Difference| found.key.strip_prefix("limits.") == Some(key);
+        differences.iter().any(|found| same(found) && !found.reloadable)
+    };
+    for line in running.limits.lines() {
+        if fixed(line.key) {
+            merged.limits.set(line.key, line.value).expect("a limit takes its own value");
+        }
+    }
+    (merged, differences)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    fn load(toml: &str) -> Config {
+        Sources::default().parse(toml, false).expect("the test's TOML is good")
+    }
+
+    #[test]
+    fn what_can_change_does_and_the_rest_stays_and_is_named() {
+        let running = load(
+            "listen.address = '127.0.0.1:1'\nengine.shards = 2\n\
+             limits.send-buffer = 1000000\nlimits.segment-bytes = 10000000\n\
+             [[endpoint]]\npath = '/a'\nprotocol = 'stomp'\n[[endpoint]]\npath = '/gone'",
+        );
+        let loaded = load(
+            "listen.address = '127.0.0.1:2'\nengine.shards = 4\nbroker.separator = '.'\n\
+             limits.send-buffer = 2000000\nlimits.segment-bytes = 20000000\n\
+             limits.send-time = '3s'\nhooks.queue = 5\n\
+             [[endpoint]]\npath = '/new'\n[[endpoint]]\npath = '/a'\nprotocol = 'stomp'\n\
+             allowed-origins = '*'\n\
+             [[allow]]\naction = 'send'\ndestination = '/topic/**'\nusers = '*'",
+        );
+        let (merged, differences) = merge(&running, loaded.clone());
+        let waiting: Vec<&str> = differences
+            .iter()
+            .filter(|found| !found.reloadable)
+            .map(|found| found.key.as_str())
+            .collect();
+        for key in ["listen.address", "engine.shards", "broker.separator", "limits.segment-bytes"] {
+            assert!(waiting.contains(&key), "{key} in {waiting:?}");
+        }
+        // What is left to be different is exactly what waits.
+        let left: Vec<_> = merged.differences(&loaded).into_iter().map(|found| found.key).collect();
+        assert_eq!(left, waiting);
+        assert_eq!((merged.limits.send_buffer, merged.hooks.queue), (2_000_000, 5));
+        assert_eq!(merged.allow, loaded.allow);
+        assert_eq!(merged.endpoints[0].allowed_origins, ["*"]);
+        assert_eq!(merged.endpoints[1].path, "/gone");
+        assert_eq!(merged.limits.segment_bytes, 10_000_000);
+    }
+
+    #[test]
+    fn the_same_again_changes_nothing() {
+        let running = load("[[endpoint]]\npath = '/a'");
+        let (merged, differences) = merge(&running, running.clone());
+        assert_eq!((merged, differences), (running, vec![]));
+    }
+}

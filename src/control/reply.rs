@@ -1,0 +1,275 @@
+//! From the outcome of a hook call to letters. Pure.
+
+use super::hooks::Call;
+use crate::broker::application::Answer;
+use crate::broker::destination::Target;
+use crate::broker::message::Message;
+use crate::engine::mailbox::{Asker, Letter};
+use crate::engine::shared::Shared;
+use crate::ids::{PeerId, SessionId, ShardId};
+use std::sync::Arc;
+
+/// Where a sender hears what went wrong behind an application destination.
+const ERRORS: &str = "/queue/errors";
+
+/// What a hook answered: status 2xx.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answered {
+    /// Its `Content-Type`, if it has one.
+    pub content_type: Option<Vec<u8>>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
+/// What went wrong with a hook call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// All places of the queue are taken.
+    Full,
+    /// The destination has no hook, or no longer.
+    NoHook,
+    /// No answer, or only a part of one, within `hooks.timeout`.
+    Timeout,
+    /// No connection.
+    Unreachable,
+    /// A connection that broke, or an answer that is not HTTP.
+    Broken,
+    /// An answer of this status.
+    Status(u16),
+    /// An answer longer than `hook-body`.
+    TooLarge,
+}
+
+impl Fault {
+    /// A code as of HTTP.
+    pub(super) fn code(self) -> u16 {
+        match self {
+            Fault::Full => 503,
+            Fault::NoHook => 501,
+            Fault::Timeout => 504,
+            Fault::Unreachable | Fault::Broken | Fault::Status(_) | Fault::TooLarge => 502,
+        }
+    }
+
+    /// What the sender is told.
+    pub(super) fn text(self) -> String {
+        let text = match self {
+            Fault::Full => "too many hook calls are waiting: hooks.queue is full",
+            Fault::NoHook => "no hook is set for this destination",
+            Fault::Timeout => "the hook did not answer in time",
+            Fault::Unreachable => "the hook cannot be reached",
+            Fault::Broken => "the connection to the hook broke",
+            Fault::Status(status) => return format!("the hook answered with status {status}"),
+            Fault::TooLarge => "the hook's answer is too large",
+        };
+        text.to_owned()
+    }
+}
+
+/// The URL that messages to a destination are posted to.
+pub(super) fn url<'a>(shared: &'a Shared, destination: &str) -> Option<&'a str> {
+    let (index, _) = application(shared, destination)?;
+    match &shared.applications.at(index).answer {
+        Answer::Hook(url) => url.as_deref(),
+        Answer::Reply { .. } | Answer::Forward(_) => None,
+    }
+}
+
+/// The application of a destination, and the destination below the prefix. It is looked up here
+/// instead of being numbered by the shard: a reload may have come between.
+fn application<'a>(shared: &Shared, destination: &'a str) -> Option<(usize, &'a str)> {
+    let Target::Application(rest) = shared.names.target(destination) else { return None };
+    Some((shared.applications.find(rest)?, rest))
+}
+
+/// The letter that gives a receipt.
+pub(super) fn receipt(asker: Asker) -> Option<(PeerId, Letter)> {
+    let shard = match asker {
+        Asker::None => return None,
+        Asker::Frame(session, _) => session.shard(),
+        Asker::Request(shard, _) => shard,
+    };
+    Some((shard.into(), Letter::Sequenced { asker, heard: 0 }))
+}
+
+/// What an answer becomes. `number` is the number of the message that goes to one session directly.
+pub(super) fn letters(
+    shared: &Shared,
+    call: &Call,
+    answer: &Answered,
+    number: u64,
+) -> Vec<(PeerId, Letter)> {
+    let mut letters = Vec::new();
+    if answer.body.is_empty() {
+        return letters;
+    }
+    let Some((index, rest)) = application(shared, &call.destination) else {
+        return letters;
+    };
+    let application = shared.applications.at(index);
+    if let Some(template) = &application.to_user {
+        let destination = shared.applications.fill(index, rest, template);
+        let shown = format!("{}{destination}", shared.names.user);
+        let user = call.user.as_deref();
+        let message = message(user, &destination, &shown, answer);
+        letters.push(match user {
+            // Also to one window only: its home keeps the order of what a user gets.
+            Some(user) => {
+                let only = (!application.broadcast).then_some(call.session);
+                let letter = Letter::PublishUser { message, only, asker: Asker::None };
+                (shared.home_of_name(user).into(), letter)
+            }
+            None => to_session(call.session, message, number),
+        });
+    }
+    for template in &application.to {
+        let destination = shared.applications.fill(index, rest, template);
+        let message = message(None, &destination, &destination, answer);
+        let home: ShardId = shared.home_of_destination(&destination);
+        letters.push((home.into(), Letter::Publish { message, asker: Asker::None }));
+    }
+    letters
+}
+
+/// Tells the asking session what went wrong.
+pub(super) fn error(shared: &Shared, call: &Call, fault: Fault, number: u64) -> (PeerId, Letter) {
+    let body = serde_json::json!({
+        "code": fault.code(),
+        "msg": fault.text(),
+        "destination": call.destination,
+    });
+    let answer = Answered {
+        content_type: Some(b"application/json".to_vec()),
+        body: body.to_string().into_bytes(),
+    };
+    let shown = format!("{}{ERRORS}", shared.names.user);
+    let message = message(call.user.as_deref(), ERRORS, &shown, &answer);
+    to_session(call.session, message, number)
+}
+
+fn to_session(session: SessionId, message: Arc<Message>, number: u64) -> (PeerId, Letter) {
+    (session.shard().into(), Letter::DeliverSession { message, session, number })
+}
+
+fn message(user: Option<&str>, destination: &str, shown: &str, answer: &Answered) -> Arc<Message> {
+    let mut message = Message::default();
+    message.begin(user, destination);
+    message.header(b"destination", shown.as_bytes());
+    if let Some(content_type) = &answer.content_type {
+        message.header(b"content-type", content_type);
+    }
+    message.finish(&answer.body);
+    Arc::new(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+    use crate::metrics::Metrics;
+
+    const SETTINGS: &str = "
+        [[application]]
+        destination = '/call'
+        hook = 'http://127.0.0.1:9/call'
+        to-user = '/queue/sub'
+        [[application]]
+        destination = '/one'
+        hook = 'http://127.0.0.1:9/one'
+        to-user = '/queue/sub'
+        broadcast = false
+        [[application]]
+        destination = '/room/{id}'
+        hook = 'http://127.0.0.1:9/room'
+        to = ['/topic/room/{id}', '/queue/log']
+        [[application]]
+        destination = '/fixed'
+        reply = 'x'
+    ";
+
+    fn shared() -> Shared {
+        let config = Sources::default().parse(SETTINGS, false).expect("the test's TOML is good");
+        Shared::new(config, 3, 7, "abcdef", Metrics::new(3))
+    }
+
+    fn call(destination: &str, user: Option<&str>) -> Call {
+        Call {
+            destination: destination.to_owned(),
+            content_type: None,
+            body: b"hello".to_vec(),
+            session: SessionId::new(ShardId(2), 5, 1),
+            user: user.map(Arc::from),
+        }
+    }
+
+    fn ok(body: &str) -> Answered {
+        Answered { content_type: Some(b"application/json".to_vec()), body: body.into() }
+    }
+
+    #[test]
+    fn the_hook_of_a_destination_is_found() {
+        let shared = shared();
+        assert_eq!(url(&shared, "/ws/call"), Some("http://127.0.0.1:9/call"));
+        assert_eq!(url(&shared, "/ws/room/4"), Some("http://127.0.0.1:9/room"));
+        assert_eq!(url(&shared, "/ws/fixed"), None);
+        assert_eq!(url(&shared, "/ws/none"), None);
+        assert_eq!(url(&shared, "/topic/a"), None);
+    }
+
+    #[test]
+    fn a_reply_goes_to_all_windows_or_to_one_or_to_an_anonymous_session() {
+        let shared = shared();
+        let named = letters(&shared, &call("/ws/call", Some("7")), &ok("{}"), 63);
+        let [(peer, Letter::PublishUser { message, only: None, asker: Asker::None })] = &named[..]
+        else {
+            panic!("{named:?}");
+        };
+        assert_eq!(*peer, PeerId::from(shared.home_of_name("7")));
+        assert_eq!((message.user(), message.destination()), ("7", "/queue/sub"));
+        let headers = b"destination:/user/queue/sub\ncontent-type:application/json\n";
+        assert_eq!((message.headers(), message.body()), (&headers[..], &b"{}"[..]));
+        let one = letters(&shared, &call("/ws/one", Some("7")), &ok("{}"), 63);
+        let session = SessionId::new(ShardId(2), 5, 1);
+        assert!(
+            matches!(&one[..], [(_, Letter::PublishUser { only: Some(only), .. })] if *only == session)
+        );
+        let anonymous = letters(&shared, &call("/ws/call", None), &ok("{}"), 63);
+        let [(PeerId(2), Letter::DeliverSession { session: asking, number: 63, message })] =
+            &anonymous[..]
+        else {
+            panic!("{anonymous:?}");
+        };
+        assert_eq!((*asking, message.destination()), (session, "/queue/sub"));
+    }
+
+    #[test]
+    fn a_reply_to_destinations_has_the_variables_filled_in() {
+        let shared = shared();
+        let letters = letters(&shared, &call("/ws/room/4", Some("7")), &ok("x"), 63);
+        let destinations: Vec<&str> = letters
+            .iter()
+            .map(|(_, letter)| match letter {
+                Letter::Publish { message, asker: Asker::None } => message.destination(),
+                letter => panic!("{letter:?}"),
+            })
+            .collect();
+        assert_eq!(destinations, ["/topic/room/4", "/queue/log"]);
+    }
+
+    #[test]
+    fn an_empty_answer_is_no_reply() {
+        assert!(letters(&shared(), &call("/ws/call", Some("7")), &ok(""), 63).is_empty());
+    }
+
+    #[test]
+    fn a_fault_is_told_to_the_asking_session_as_json() {
+        let (peer, letter) = error(&shared(), &call("/ws/call", Some("7")), Fault::Status(500), 63);
+        let Letter::DeliverSession { message, .. } = letter else { panic!("{letter:?}") };
+        assert_eq!((peer, message.destination()), (PeerId(2), "/queue/errors"));
+        let body: serde_json::Value = serde_json::from_slice(message.body()).expect("JSON");
+        let expected = serde_json::json!({
+            "code": 502, "msg": "the hook answered with status 500", "destination": "/ws/call"
+        });
+        assert_eq!(body, expected);
+    }
+}

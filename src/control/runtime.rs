@@ -1,0 +1,456 @@
+//! The thread: its loop, and how it starts and ends.
+
+use super::call;
+use super::hooks::{Call, Calls};
+use super::log::{self, Log};
+use super::outgoing::Outgoing;
+use super::reload::merge;
+use super::reply::{self, Answered, Fault};
+use super::signals::{Signal, Signals};
+use crate::config::Sources;
+use crate::engine::mailbox::{Asker, Lane, Letter, Post};
+use crate::engine::shared::Shared;
+use crate::ids::{PeerId, ShardId};
+use crate::limits::SHARDS_MAX;
+use crate::ring::{Doorbells, Flavor, StartError};
+use hashbrown::HashMap;
+use std::fmt::Display;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
+
+/// Entries of this thread's own ring: it carries the log and nothing else.
+const ENTRIES: u32 = 16;
+/// How soon a full mailbox is tried again.
+const RETRY: Duration = Duration::from_millis(1);
+/// Shards count `drain-time` from their letter; they are given this much longer to say that they ended.
+const DRAIN_MARGIN: Duration = Duration::from_millis(200);
+/// How long the last lines of the log may take.
+const LOG_TIME: Duration = Duration::from_secs(1);
+
+/// What a shard's thread says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// It is ready to run.
+    Ready {
+        /// Which one.
+        shard: ShardId,
+        /// Connections that it has room for.
+        slots: u32,
+        /// The kind of its ring.
+        flavor: Flavor,
+    },
+    /// It cannot start.
+    Refused {
+        /// Which one.
+        shard: ShardId,
+        /// Why.
+        error: StartError,
+    },
+    /// It has ended.
+    Ended {
+        /// Which one.
+        shard: ShardId,
+        /// By a panic.
+        panicked: bool,
+    },
+}
+
+/// The voice of one shard's thread. That the thread ends, by return or panic, is said when this is
+/// dropped: make it the thread's first value, so that it is the last one gone.
+#[derive(Debug)]
+pub struct Reporter {
+    shard: ShardId,
+    reports: mpsc::UnboundedSender<Report>,
+}
+
+impl Reporter {
+    /// Whose voice it is.
+    pub fn shard(&self) -> ShardId {
+        self.shard
+    }
+
+    /// The shard is ready to run.
+    pub fn ready(&self, slots: u32, flavor: Flavor) {
+        self.say(Report::Ready { shard: self.shard, slots, flavor });
+    }
+
+    /// The shard cannot start.
+    pub fn refused(&self, error: StartError) {
+        self.say(Report::Refused { shard: self.shard, error });
+    }
+
+    fn say(&self, report: Report) {
+        // Nobody listens any more when the process ends.
+        let _ = self.reports.send(report);
+    }
+}
+
+impl Drop for Reporter {
+    fn drop(&mut self) {
+        let panicked = std::thread::panicking();
+        self.say(Report::Ended { shard: self.shard, panicked });
+    }
+}
+
+/// A voice for each shard, and where they are heard. A shard says two things at most.
+pub fn reports(shards: u8) -> (Vec<Reporter>, mpsc::UnboundedReceiver<Report>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let voice = |shard| Reporter { shard: ShardId(shard), reports: sender.clone() };
+    ((0..shards).map(voice).collect(), receiver)
+}
+
+/// What the control thread is made of.
+pub struct Setup {
+    /// What all shards know alike.
+    pub shared: Arc<Shared>,
+    /// What a reload reads.
+    pub sources: Sources,
+    /// Its end of the mailboxes: the last peer.
+    pub post: Post,
+    /// The bells of all peers.
+    pub doorbells: Doorbells,
+    /// What the shards say; each has said that it is ready.
+    pub reports: mpsc::UnboundedReceiver<Report>,
+    /// The log file; standard error without one.
+    pub log: Option<PathBuf>,
+    /// Called when signals are answered and the log is open.
+    pub ready: Box<dyn FnOnce(&Log)>,
+}
+
+/// How an orderly run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All sessions were told, or `drain-time` was over.
+    Drained,
+    /// A second signal cut it short.
+    Hurried,
+}
+
+/// Why the control thread cannot run, or go on.
+#[derive(Debug)]
+pub enum Failure {
+    /// Its runtime, doorbell, HTTP client or signals could not be made.
+    Start(io::Error),
+    /// The log file cannot be opened.
+    Log(PathBuf, io::Error),
+    /// A shard has ended unasked.
+    ShardEnded(ShardId),
+}
+
+/// Runs the control plane on this thread until the process shall end.
+pub fn run(setup: Setup) -> Result<End, Failure> {
+    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(ENTRIES));
+    let runtime = runtime.map_err(Failure::Start)?;
+    let end = runtime.block_on(run_inside(setup));
+    // Its end would wait for names that are still being resolved, however long that takes.
+    core::mem::forget(runtime);
+    end
+}
+
+async fn run_inside(setup: Setup) -> Result<End, Failure> {
+    let signals = Signals::install().map_err(Failure::Start)?;
+    let path = setup.log.clone();
+    let (log, writer) = log::channel(setup.log).await.map_err(|error| match path {
+        Some(path) => Failure::Log(path, error),
+        None => Failure::Start(error),
+    })?;
+    let me = PeerId(setup.shared.shards);
+    let bell = setup.doorbells.event(me).try_clone_to_owned();
+    let bell = bell.and_then(pipe::Receiver::from_owned_fd_unchecked);
+    let shards = usize::from(setup.shared.shards);
+    let mut control = Control {
+        bell: bell.map_err(Failure::Start)?,
+        client: call::client().map_err(|error| Failure::Start(io::Error::other(error)))?,
+        shared: setup.shared,
+        sources: setup.sources,
+        post: setup.post,
+        doorbells: setup.doorbells,
+        reports: setup.reports,
+        signals,
+        log: log.clone(),
+        outgoing: Outgoing::new(shards),
+        calls: Calls::default(),
+        running: JoinSet::new(),
+        asking: HashMap::new(),
+        numbers: 0,
+        alive: shards,
+        deadline: None,
+    };
+    tokio_uring::spawn(writer.run());
+    (setup.ready)(&log);
+    let end = control.run().await;
+    let _ = tokio::time::timeout(LOG_TIME, log.finish()).await;
+    end
+}
+
+type Outcome = Result<Answered, (Fault, String)>;
+
+struct Control {
+    /// Its eventfd. It is no pipe, but is read like one: 8 octets, and then there is nothing until
+    /// somebody rings.
+    bell: pipe::Receiver,
+    client: reqwest::Client,
+    shared: Arc<Shared>,
+    sources: Sources,
+    post: Post,
+    doorbells: Doorbells,
+    reports: mpsc::UnboundedReceiver<Report>,
+    signals: Signals,
+    log: Log,
+    outgoing: Outgoing,
+    calls: Calls,
+    running: JoinSet<Outcome>,
+    /// The call of each running task, without its body.
+    asking: HashMap<Id, Call>,
+    numbers: u64,
+    /// Shards that have not ended.
+    alive: usize,
+    /// Set by the first signal to end.
+    deadline: Option<Instant>,
+}
+
+/// What ended a wait.
+enum Woken {
+    Bell,
+    Answered(Id, Outcome),
+    Signal(Signal),
+    Report(Report),
+    Time,
+}
+
+impl Control {
+    async fn run(&mut self) -> Result<End, Failure> {
+        loop {
+            self.take_letters();
+            self.begin_calls();
+            self.flush();
+            if let Some(deadline) = self.deadline {
+                let is_done = self.alive == 0 && self.calls.is_empty();
+                if is_done || Instant::now() >= deadline {
+                    self.say_what_is_left();
+                    return Ok(End::Drained);
+                }
+            }
+            // With a full mailbox nothing is taken, and what came is left until the next try.
+            if !self.post.may_sleep() && !self.is_blocked() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let woken = self.wait().await;
+            self.post.awake();
+            match woken {
+                Woken::Bell => {
+                    // An error says that there was nothing to silence.
+                    let _ = self.bell.try_read(&mut [0; 8]);
+                }
+                Woken::Answered(id, outcome) => self.on_answered(id, outcome),
+                Woken::Signal(Signal::Reload) => self.reload(),
+                Woken::Signal(Signal::Stop) if self.deadline.is_some() => return Ok(End::Hurried),
+                Woken::Signal(Signal::Stop) => self.drain(),
+                Woken::Report(report) => self.on_report(report)?,
+                Woken::Time => {}
+            }
+        }
+    }
+
+    async fn wait(&mut self) -> Woken {
+        let blocked = !self.outgoing.is_empty();
+        let until = self.deadline.unwrap_or_else(Instant::now);
+        tokio::select! {
+            signal = self.signals.next() => Woken::Signal(signal),
+            Some(report) = self.reports.recv() => Woken::Report(report),
+            ready = self.bell.readable() => {
+                ready.expect("the runtime outlives its tasks");
+                Woken::Bell
+            }
+            Some(joined) = self.running.join_next_with_id(), if !self.running.is_empty() => {
+                match joined {
+                    Ok((id, outcome)) => Woken::Answered(id, outcome),
+                    Err(error) => {
+                        Woken::Answered(error.id(), Err((Fault::Broken, error.to_string())))
+                    }
+                }
+            }
+            () = tokio::time::sleep(RETRY), if blocked => Woken::Time,
+            () = tokio::time::sleep_until(until), if self.deadline.is_some() => Woken::Time,
+        }
+    }
+
+    /// Whether so many letters wait that no more may be made.
+    fn is_blocked(&self) -> bool {
+        self.outgoing.len() >= self.shared.limits.mailbox as usize
+    }
+
+    fn take_letters(&mut self) {
+        for shard in (0..self.shared.shards).map(PeerId) {
+            for _ in 0..self.shared.limits.turn_letters {
+                if self.is_blocked() {
+                    return;
+                }
+                let Some(letter) = self.post.take(shard, Lane::Request) else { break };
+                match letter {
+                    Letter::Hook { message, user, session, asker, .. } => {
+                        self.on_hook(Call::new(&message, session, user), asker);
+                    }
+                    letter => unreachable!("the control thread is asked for hooks: {letter:?}"),
+                }
+            }
+            let answer = self.post.take(shard, Lane::Delivery);
+            assert!(answer.is_none(), "the control thread asks for no answer: {answer:?}");
+        }
+    }
+
+    fn on_hook(&mut self, call: Call, asker: Asker) {
+        let hooks = self.shared.config.hooks;
+        if self.calls.has_room(call.session, hooks.queue, hooks.concurrent) {
+            self.calls.take(call);
+        } else {
+            let shard = self.shared.metrics.shard(call.session.shard().index());
+            shard.hooks_refused_total.add(1);
+            self.tell(&call, Fault::Full);
+        }
+        if let Some((to, letter)) = reply::receipt(asker) {
+            self.outgoing.push(to, letter);
+        }
+    }
+
+    fn begin_calls(&mut self) {
+        let hooks = self.shared.config.hooks;
+        while !self.is_blocked()
+            && let Some(mut call) = self.calls.next(hooks.concurrent)
+        {
+            let Some(url) = reply::url(&self.shared, &call.destination) else {
+                // A reload has come between.
+                self.tell(&call, Fault::NoHook);
+                self.calls.done(call.session);
+                continue;
+            };
+            let timeout = Duration::from_millis(u64::from(hooks.timeout.0));
+            let body_max = self.shared.limits.hook_body;
+            let post =
+                call::post(self.client.clone(), url.to_owned(), call.clone(), timeout, body_max);
+            let id = self.running.spawn_local(post).id();
+            call.body = Vec::new();
+            self.asking.insert(id, call);
+        }
+    }
+
+    fn on_answered(&mut self, id: Id, outcome: Outcome) {
+        let call = self.asking.remove(&id).expect("every task has its call");
+        match outcome {
+            Ok(answer) => {
+                let number = self.number();
+                for (to, letter) in reply::letters(&self.shared, &call, &answer, number) {
+                    self.outgoing.push(to, letter);
+                }
+            }
+            Err((fault, error)) => {
+                let values: [(&str, &dyn Display); 4] = [
+                    ("destination", &call.destination),
+                    ("session", &call.session),
+                    ("fault", &fault.text()),
+                    ("error", &error),
+                ];
+                let count = if error.is_empty() { 3 } else { 4 };
+                self.log.warn("a hook call failed", &values[..count]);
+                self.tell(&call, fault);
+            }
+        }
+        self.calls.done(call.session);
+    }
+
+    fn tell(&mut self, call: &Call, fault: Fault) {
+        let number = self.number();
+        let (to, letter) = reply::error(&self.shared, call, fault, number);
+        self.outgoing.push(to, letter);
+    }
+
+    /// Numbers as a home gives them, `counter * SHARDS_MAX + home`; the last home is this thread.
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers * SHARDS_MAX as u64 + (SHARDS_MAX as u64 - 1)
+    }
+
+    fn flush(&mut self) {
+        self.outgoing.flush(&mut self.post);
+        for peer in self.post.bells() {
+            self.doorbells.ring_from_outside(peer);
+        }
+    }
+
+    fn reload(&mut self) {
+        self.log.reopen();
+        let loaded = match self.sources.load() {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                let values: [(&str, &dyn Display); 1] = [("error", &error)];
+                return self.log.error("not reloaded, the configuration stays", &values);
+            }
+        };
+        for warning in &loaded.warnings {
+            self.log.warn("built later", &[("key", warning)]);
+        }
+        let (config, differences) = merge(&self.shared.config, loaded);
+        for difference in &differences {
+            let values: [(&str, &dyn Display); 1] = [("key", &difference.key)];
+            match difference.reloadable {
+                true => self.log.info("changed", &values),
+                false => self.log.warn("takes effect after a restart", &values),
+            }
+        }
+        let changed = differences.iter().filter(|difference| difference.reloadable).count();
+        if changed > 0 {
+            let old = &self.shared;
+            let metrics = old.metrics.clone();
+            let shared = Shared::new(config, old.shards, old.home_seed, &old.boot, metrics);
+            self.shared = Arc::new(shared);
+            self.send_all(&Letter::Reload(self.shared.clone()));
+        }
+        self.log.info("reloaded", &[("changed", &changed)]);
+    }
+
+    fn drain(&mut self) {
+        let span = Duration::from_millis(u64::from(self.shared.limits.drain_time.0));
+        self.deadline = Some(Instant::now() + span + DRAIN_MARGIN);
+        self.send_all(&Letter::Drain);
+        self.log.info("ending", &[("hook-calls", &self.calls.len())]);
+    }
+
+    fn send_all(&mut self, letter: &Letter) {
+        for shard in (0..self.shared.shards).map(PeerId) {
+            self.outgoing.push(shard, letter.clone());
+        }
+    }
+
+    fn on_report(&mut self, report: Report) -> Result<(), Failure> {
+        match report {
+            Report::Ended { shard, panicked } if panicked || self.deadline.is_none() => {
+                self.log.error("a shard has ended", &[("shard", &shard.0), ("panic", &panicked)]);
+                Err(Failure::ShardEnded(shard))
+            }
+            Report::Ended { shard, .. } => {
+                self.alive -= 1;
+                self.outgoing.end(shard.into());
+                Ok(())
+            }
+            Report::Ready { .. } | Report::Refused { .. } => {
+                unreachable!("the shards were ready before this thread ran: {report:?}")
+            }
+        }
+    }
+
+    fn say_what_is_left(&self) {
+        if self.alive > 0 || !self.calls.is_empty() {
+            let values: [(&str, &dyn Display); 2] =
+                [("shards", &self.alive), ("hook-calls", &self.calls.len())];
+            self.log.warn("drain-time is over", &values);
+        }
+        self.log.info("ended", &[]);
+    }
+}

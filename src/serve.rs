@@ -1,0 +1,381 @@
+#![forbid(unsafe_code)]
+//! `ringpush serve`: wires configuration, listeners, the shards' threads and the control plane.
+//!
+//! It turns sources of a configuration into a running server and its end into a result. It knows no
+//! protocol, and nothing of what the rooms that it wires do inside.
+//!
+//! **How to drive it.** [`run`] once; it returns when the process shall end. One line for each
+//! listener goes to standard output when all shards are ready, and only then is anything accepted.
+//!
+//! **Bounds.** [`SHARDS_MAX`] shards; the memory that `ringpush check` prints.
+//!
+//! ```text
+//!  load ─▶ bind ─▶ threads: pools, ring ─▶ all ready ─▶ control runs, signals ─▶ gate opens ─▶ end
+//! ```
+
+use crate::config::{Config, ConfigError, Sources, check};
+use crate::control::{self, End, Failure, Report, Reporter};
+use crate::engine::mailbox::{Post, connect};
+use crate::engine::shard::{self, Serves, Shard};
+use crate::engine::shared::Shared;
+use crate::ids::ShardId;
+use crate::limits::Limits;
+use crate::mem::receive::ReceivePool;
+use crate::mem::region::Owner;
+use crate::mem::segment::Segments;
+use crate::metrics::Metrics;
+use crate::ring::listen::{SendBound, bind};
+use crate::ring::{Doorbells, Ring, StartError, Uring, process};
+use std::fmt;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// The most shards: the last number below the engine's own bound is the control thread's, which
+/// numbers messages as a home does.
+pub const SHARDS_MAX: usize = crate::limits::SHARDS_MAX - 1;
+
+/// Octets that may wait in the kernel behind what is on its way to one client. What a slow client
+/// does not read is ours to see, and not hidden in megabytes of socket buffer.
+const NOT_SENT: u32 = 131_072;
+
+/// What `serve` is told on the command line.
+#[derive(Clone, Debug, Default)]
+pub struct ServeOptions {
+    /// Where the configuration comes from, now and on reload.
+    pub sources: Sources,
+    /// The log file; standard error without one.
+    pub log: Option<PathBuf>,
+}
+
+/// Why the server cannot start, or could not go on.
+#[derive(Debug)]
+pub enum ServeError {
+    /// The configuration is bad.
+    Config(ConfigError),
+    /// An address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// A shard's ring cannot be started.
+    Ring(StartError),
+    /// A thread, a doorbell, or what the control plane needs cannot be had.
+    Start(io::Error),
+    /// The log file cannot be opened.
+    Log(PathBuf, io::Error),
+    /// A shard has ended unasked.
+    ShardEnded(ShardId),
+    /// A second signal cut the end short.
+    Hurried,
+}
+
+impl ServeError {
+    /// The exit code of the process.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            ServeError::Hurried => 1,
+            ServeError::Config(_) => crate::config::EXIT,
+            ServeError::Listen(..)
+            | ServeError::Ring(_)
+            | ServeError::Start(_)
+            | ServeError::Log(..) => 3,
+            // What a panic of the main thread would give.
+            ServeError::ShardEnded(_) => 101,
+        }
+    }
+}
+
+impl fmt::Display for ServeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ServeError::Config(error) => write!(f, "{error}"),
+            ServeError::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            ServeError::Ring(error) => write!(f, "{error}"),
+            ServeError::Start(error) => write!(f, "cannot start: {error}"),
+            ServeError::Log(path, error) => {
+                write!(f, "cannot open the log file {}: {error}", path.display())
+            }
+            ServeError::ShardEnded(shard) => {
+                write!(f, "shard {} has ended unasked; the process ends with it", shard.0)
+            }
+            ServeError::Hurried => f.write_str("ended at once by a second signal"),
+        }
+    }
+}
+
+impl std::error::Error for ServeError {}
+
+impl From<Failure> for ServeError {
+    fn from(failure: Failure) -> ServeError {
+        match failure {
+            Failure::Start(error) => ServeError::Start(error),
+            Failure::Log(path, error) => ServeError::Log(path, error),
+            Failure::ShardEnded(shard) => ServeError::ShardEnded(shard),
+        }
+    }
+}
+
+/// One bound address: a socket for each shard.
+struct Listener {
+    address: SocketAddr,
+    serves: Serves,
+    sockets: Vec<OwnedFd>,
+}
+
+/// What one shard's thread begins with.
+struct Start {
+    shard: ShardId,
+    shared: Arc<Shared>,
+    post: Post,
+    doorbells: Doorbells,
+    sockets: Vec<OwnedFd>,
+    serves: Vec<Serves>,
+    slots: u32,
+    seed: u64,
+    core: Option<usize>,
+    /// Opens when the server is ready as a whole.
+    gate: Arc<OnceLock<()>>,
+}
+
+/// Runs the server until a signal ends it.
+pub fn run(options: ServeOptions) -> Result<(), ServeError> {
+    let ServeOptions { mut sources, log } = options;
+    let config = load(&mut sources)?;
+    let cores = process::cores().map_err(ServeError::Start)?;
+    let machine =
+        check::Machine { cores: cores.len() as u32, descriptors: process::raise_descriptors() };
+    let shards = shards(&config, machine)?;
+    let slots = slots(check::connections(&config, machine), config.limits.connections);
+    let mut listeners = listen(&config, usize::from(shards))?;
+    let pins = if config.engine.pin { &cores[..] } else { &[] };
+    let metrics = Metrics::new(usize::from(shards));
+    let shared = Arc::new(Shared::new(config, shards, random()?, &boot()?, metrics));
+
+    let peers = usize::from(shards) + 1;
+    let doorbells = Doorbells::new(peers).map_err(ServeError::Start)?;
+    let mut posts = connect(peers, shared.limits.mailbox);
+    let post = posts.pop().expect("the control thread is the last peer");
+    let (reporters, mut reports) = control::reports(shards);
+    let gate = Arc::new(OnceLock::new());
+    let serves: Vec<Serves> = listeners.iter().map(|listener| listener.serves).collect();
+    for (post, reporter) in posts.into_iter().zip(reporters) {
+        let shard = reporter.shard();
+        let start = Start {
+            shard,
+            shared: shared.clone(),
+            post,
+            doorbells: doorbells.clone(),
+            sockets: listeners.iter_mut().filter_map(|one| one.sockets.pop()).collect(),
+            serves: serves.clone(),
+            slots,
+            seed: random()?,
+            core: pins.get(shard.index() % pins.len().max(1)).copied(),
+            gate: gate.clone(),
+        };
+        let thread = std::thread::Builder::new().name(format!("shard-{}", shard.0));
+        thread.spawn(move || run_shard(start, reporter)).map_err(ServeError::Start)?;
+    }
+    let flavor = all_ready(&mut reports, shards)?;
+    let addresses = listeners.iter().map(|listener| (listener.address, listener.serves)).collect();
+    let ready = Box::new(move |log: &control::Log| {
+        log.info("serving", &[("shards", &shards), ("slots", &slots), ("ring", &flavor)]);
+        announce(addresses);
+        gate.set(()).expect("it is opened here only");
+    });
+    let setup = control::Setup { shared, sources, post, doorbells, reports, log, ready };
+    match control::run(setup)? {
+        End::Drained => Ok(()),
+        End::Hurried => Err(ServeError::Hurried),
+    }
+}
+
+/// Loads the configuration and says what of it is built later.
+fn load(sources: &mut Sources) -> Result<Config, ServeError> {
+    let callback = crate::config::CALLBACK_SECRET;
+    let is_set =
+        sources.environment.iter().any(|(name, value)| name == callback && !value.is_empty());
+    if sources.path.is_none() && !is_set {
+        // The embedded application makes its secret up; a reload shall find the same one.
+        let secret = format!("{:016x}{:016x}", random()?, random()?);
+        sources.environment.push((callback.to_owned(), secret));
+    }
+    let config = sources.load().map_err(ServeError::Config)?;
+    for warning in &config.warnings {
+        // Nobody is left to tell if standard error is closed.
+        let _ = writeln!(io::stderr(), "ringpush: {warning}");
+    }
+    Ok(config)
+}
+
+fn shards(config: &Config, machine: check::Machine) -> Result<u8, ServeError> {
+    if config.engine.shards as usize > SHARDS_MAX {
+        return Err(ServeError::Config(ConfigError {
+            key: "engine.shards".to_owned(),
+            value: config.engine.shards.to_string(),
+            accepted: format!("a whole number from 0 to {SHARDS_MAX}"),
+        }));
+    }
+    let shards = check::shards(config, machine).min(SHARDS_MAX as u32);
+    Ok(u8::try_from(shards).expect("SHARDS_MAX is small"))
+}
+
+/// Descriptors that a shard asks for. Beside its connections it has room for some that are told that
+/// there is no room.
+fn slots(connections: u32, configured: u32) -> u32 {
+    if configured == 0 { connections } else { connections + connections / 4 + 16 }
+}
+
+fn listen(config: &Config, shards: usize) -> Result<Vec<Listener>, ServeError> {
+    let has_own = config.listen.api_address.is_some();
+    let public = Serves { endpoints: true, api: !has_own };
+    let api = Serves { endpoints: false, api: true };
+    let public = config.listen.addresses.iter().map(|address| (*address, public));
+    let wanted = public.chain(config.listen.api_address.map(|address| (address, api)));
+    let listener = |(address, serves)| {
+        let (address, sockets) = bind(address, shards, SendBound::NotSent(NOT_SENT))
+            .map_err(|error| ServeError::Listen(address, error))?;
+        Ok(Listener { address, serves, sockets })
+    };
+    wanted.map(listener).collect()
+}
+
+/// Waits until every shard has said that it can run. Tells the kind of the rings.
+fn all_ready(
+    reports: &mut UnboundedReceiver<Report>,
+    shards: u8,
+) -> Result<&'static str, ServeError> {
+    let mut kind = "";
+    for _ in 0..shards {
+        match reports.blocking_recv().expect("a shard that ends says so first") {
+            Report::Ready { flavor, .. } => kind = flavor.label(),
+            Report::Refused { error, .. } => return Err(ServeError::Ring(error)),
+            Report::Ended { shard, .. } => return Err(ServeError::ShardEnded(shard)),
+        }
+    }
+    Ok(kind)
+}
+
+/// One line for each listener.
+fn announce(addresses: Vec<(SocketAddr, Serves)>) {
+    let mut out = io::stdout().lock();
+    for (address, serves) in addresses {
+        let what = if serves.endpoints { "" } else { " for the API and the page" };
+        // Whoever closed standard output does not want to know.
+        let _ = writeln!(out, "listening on http://{address}{what}");
+    }
+    let _ = out.flush();
+}
+
+/// The whole life of a shard's thread. Whatever ends it, the reporter says so.
+fn run_shard(start: Start, reporter: Reporter) {
+    let gate = start.gate.clone();
+    match make_shard(start) {
+        Ok((mut shard, slots)) => {
+            reporter.ready(slots, shard.ring().flavor());
+            gate.wait();
+            while shard.turn() {}
+        }
+        Err(error) => reporter.refused(error),
+    }
+}
+
+fn make_shard(start: Start) -> Result<(Shard<Uring>, u32), StartError> {
+    let at =
+        |step| move |error: io::Error| StartError::System(step, error.raw_os_error().unwrap_or(0));
+    if let Some(core) = start.core {
+        process::pin(core).map_err(at("pin a shard to its core"))?;
+    }
+    let limits: &Limits = &start.shared.limits;
+    let receive = ReceivePool::new(limits.receive_buffers, limits.receive_bytes)
+        .map_err(at("map the receive buffers"))?;
+    let memory = Owner::new(limits.segment_bytes as usize).map_err(at("map the segments"))?;
+    let lent = memory.lend();
+    let segments = Segments::new(memory, limits.segment_size, limits.segment_bytes);
+    let ring = Uring::start(crate::ring::Setup {
+        submission_entries: limits.submission_entries,
+        completion_entries: limits.completion_entries,
+        slots: start.slots,
+        receive: receive.lend(),
+        receive_buffers: limits.receive_buffers,
+        receive_bytes: limits.receive_bytes,
+        segments: lent,
+        segment_size: limits.segment_size,
+        listeners: start.sockets,
+        send_chunk: limits.send_chunk,
+        doorbells: start.doorbells,
+        peer: start.shard.into(),
+        flavor: None,
+    })?;
+    let (now, slots) = (ring.now(), ring.slots());
+    let setup = shard::Setup {
+        shard: start.shard,
+        shared: start.shared,
+        post: start.post,
+        receive,
+        segments,
+        listeners: start.serves,
+        slots,
+        seed: start.seed,
+        now,
+    };
+    Ok((Shard::new(ring, setup), slots))
+}
+
+fn random() -> Result<u64, ServeError> {
+    getrandom::u64().map_err(|error| ServeError::Start(io::Error::other(error)))
+}
+
+/// The token of this boot: six characters of `0-9a-z`.
+fn boot() -> Result<String, ServeError> {
+    let mut rest = random()?;
+    let mut digit = || {
+        let digit = (rest % 36) as u32;
+        rest /= 36;
+        char::from_digit(digit, 36).expect("below 36")
+    };
+    Ok((0..6).map(|_| digit()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_has_six_characters_and_is_another_one_each_time() {
+        let boots: Vec<String> = (0..4).map(|_| boot().expect("randomness")).collect();
+        for boot in &boots {
+            let is_digit = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+            assert!(boot.len() == 6 && boot.chars().all(is_digit), "{boot}");
+        }
+        assert!(boots.iter().any(|boot| *boot != boots[0]), "{boots:?}");
+    }
+
+    #[test]
+    fn a_bound_of_connections_leaves_slots_for_those_that_are_refused() {
+        assert_eq!(slots(1000, 0), 1000);
+        for configured in [1, 10, 16, 1000, 20_000] {
+            let slots = slots(configured, configured);
+            // The engine keeps an eighth, at most 64, for refusals.
+            assert!(slots - (slots / 8).min(64) > configured, "{configured}: {slots}");
+        }
+    }
+
+    #[test]
+    fn the_embedded_secret_is_the_same_after_a_reload() {
+        let mut sources = Sources::default();
+        let config = load(&mut sources).expect("the embedded application is good");
+        let again = sources.load().expect("the embedded application is good");
+        assert!(config.embedded && config.differences(&again).is_empty());
+    }
+
+    #[test]
+    fn exit_codes_tell_bad_settings_from_a_bad_place() {
+        let refused = io::Error::from(io::ErrorKind::AddrInUse);
+        let listen = ServeError::Listen(SocketAddr::from(([127, 0, 0, 1], 80)), refused);
+        assert_eq!(listen.exit_code(), 3);
+        assert!(listen.to_string().starts_with("cannot listen on 127.0.0.1:80: "), "{listen}");
+        assert_eq!(ServeError::Ring(StartError::NotSupported).exit_code(), 3);
+        assert_eq!(ServeError::ShardEnded(ShardId(1)).exit_code(), 101);
+    }
+}

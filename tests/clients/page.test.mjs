@@ -1,0 +1,151 @@
+// The page at / and the old libraries, in a headless Chromium.
+
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { after, before, test } from "node:test";
+import { chromium } from "playwright-core";
+import { WORK, start } from "./lib/server.mjs";
+
+const require = createRequire(import.meta.url);
+const FLAGS = [
+  "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+  "--disable-background-networking", "--disable-component-update", "--disable-sync",
+];
+let server;
+let browser;
+
+before(async () => {
+  mkdirSync(WORK, { recursive: true });
+  server = await start();
+  browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: FLAGS });
+});
+after(async () => {
+  await browser?.close();
+  await server?.stop();
+});
+
+// A new window; whatever the page logs as an error fails the test at its end.
+async function open(path, options = {}) {
+  const context = await browser.newContext(options);
+  context.setDefaultTimeout(10_000);
+  const page = await context.newPage();
+  page.complaints = [];
+  page.on("pageerror", (error) => page.complaints.push(error.message));
+  page.on("console", (message) => {
+    // Chromium logs every refused request; the forged callback is one on purpose.
+    const refusal = message.text().includes("401");
+    if (message.type() === "error" && !refusal) page.complaints.push(message.text());
+  });
+  await page.goto(server.url + path);
+  return page;
+}
+
+async function close(page) {
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+}
+
+const connected = (page, user) => page.getByText(`On line as ${user}`).waitFor();
+const ringing = (page) => page.locator('#stage[data-state="ringing"]').waitFor();
+const rows = (page, text) => page.locator("#trace tr", { hasText: text });
+
+test("a callback pops up in the agent's windows", async () => {
+  const first = await open("/", { viewport: { width: 1440, height: 1000 } });
+  await first.fill("#user", "7");
+  await first.click("#connect");
+  await connected(first, "7");
+  const second = await open("/#as=7", { viewport: { width: 400, height: 860 } });
+  await connected(second, "7");
+  const other = await open("/#as=8");
+  await connected(other, "8");
+
+  const call = { callId: "page-1", agentId: "7", from: "+86 138 1234 5678", to: "+86 10 555" };
+  assert.equal((await server.callback("inbound", call)).status, 200);
+  for (const page of [first, second]) {
+    await ringing(page);
+    assert.equal(await page.locator("#stage-number").textContent(), call.from);
+    assert.match(await page.locator("#announcer").textContent(), /138 1234 5678/);
+  }
+  await first.screenshot({ path: `${WORK}page-desk.png`, fullPage: true });
+  await second.screenshot({ path: `${WORK}page-narrow.png`, fullPage: true });
+  const overflow = await second.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  assert.ok(overflow <= 0, `the narrow page is ${overflow} px too wide`);
+
+  // Answering in one window ends the ringing in the other.
+  await first.click("#answer");
+  await first.locator('#stage[data-state="talking"]').waitFor();
+  await second.locator('#stage[data-state="idle"]').waitFor();
+  assert.equal(await other.locator("#stage").getAttribute("data-state"), "idle");
+  for (const page of [first, second, other]) await close(page);
+});
+
+test("the second panel plays the provider", async () => {
+  const page = await open("/#as=17", { viewport: { width: 1440, height: 1000 } });
+  await connected(page, "17");
+  await page.locator("#people li", { hasText: "17" }).waitFor();
+
+  await page.click("#inbound");
+  await ringing(page);
+  await page.click("#again");
+  await rows(page, "inbound (again)").getByText("none: known call").waitFor();
+  assert.equal(await page.locator("#stage-queue").isVisible(), false, "the same call rings once");
+  await page.click("#dismiss");
+  await page.locator('#stage[data-state="idle"]').waitFor();
+
+  await page.click("#forged");
+  await rows(page, "(forged)").getByText("401").waitFor();
+  await page.click('[data-result="busy"]');
+  await page.locator("#calls .chip", { hasText: "busy" }).waitFor();
+
+  await page.click("#trade");
+  await page.locator("#mine li", { hasText: "服务端返回消息！" }).waitFor();
+  await page.click("#push-user");
+  await page.locator("#mine li", { hasText: "The message!" }).waitFor();
+  await page.click("#push-all");
+  await page.locator("#feed li", { hasText: "The All message!" }).waitFor();
+  await page.fill("#words", "<img src=x onerror=alert(1)>");
+  await page.click("#say button");
+  await page.locator("#feed li", { hasText: "<img src=x" }).waitFor();
+  assert.equal(await page.locator("#feed img").count(), 0, "text stays text");
+  await page.click("#dial button");
+  await page.locator("#mine .bad", { hasText: "hook" }).waitFor();
+  await page.screenshot({ path: `${WORK}page-provider.png`, fullPage: true });
+
+  await page.click("#disconnect");
+  await page.getByText("Off line", { exact: true }).waitFor();
+  await close(page);
+});
+
+test("the original libraries in a browser", async () => {
+  const page = await open("/");
+  const files = {
+    "/-old/sockjs.js": require.resolve("sockjs-client/dist/sockjs.min.js"),
+    "/-old/stomp.js": require.resolve("stompjs/lib/stomp.min.js"),
+  };
+  for (const [path, file] of Object.entries(files)) {
+    await page.route(`**${path}`, (route) => route.fulfill({ path: file }));
+    await page.addScriptTag({ url: path });
+  }
+  for (const query of ["?userId=7", ""]) {
+    const seen = await page.evaluate((query) => new Promise((resolve, reject) => {
+      setTimeout(() => reject(new Error("nothing within 10 s")), 10_000);
+      const client = Stomp.over(new SockJS(`/portfolio${query}`));
+      client.debug = null;
+      const seen = {};
+      const note = (name) => (frame) => {
+        seen[name] = JSON.parse(frame.body);
+        if (seen.mine && seen.all) client.disconnect(() => resolve(seen));
+      };
+      client.connect({}, () => {
+        client.subscribe("/user/queue/sub", note("mine"));
+        client.subscribe("/topic/all", note("all"));
+        client.onreceipt = () => fetch("/sendMsAll?subscribePath=/topic/all");
+        client.send("/ws/trade", { receipt: "r" }, JSON.stringify({ a: 1 }));
+      }, reject);
+    }), query);
+    assert.deepEqual(seen.mine, { code: 0, mess: "服务端返回消息！" });
+    assert.equal(seen.all.businessType, "TEST All");
+  }
+  await close(page);
+});

@@ -1,0 +1,155 @@
+//! Bells between threads.
+
+use crate::bench::{Bench, PATIENCE, Shape};
+use ringpush::ids::PeerId;
+use ringpush::ring::{Done, Doorbells, Op, Ring, Wait};
+use std::sync::Barrier;
+
+const A: PeerId = PeerId(0);
+const B: PeerId = PeerId(1);
+const CONTROL: PeerId = PeerId(2);
+
+fn bells() -> Doorbells {
+    Doorbells::new(3).expect("eventfds can be made")
+}
+
+fn ring_of(bells: &Doorbells, peer: PeerId) -> Bench {
+    Shape { bells: Some((bells.clone(), peer)), ..Shape::default() }.start()
+}
+
+fn rung(bench: &mut Bench) {
+    bench.wait_for(|done| (*done == Done::Rung).then_some(()));
+}
+
+#[test]
+fn a_bell_wakes_a_sleeping_ring() {
+    let (bells, started) = (bells(), Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut bench = ring_of(&bells, B);
+            started.wait();
+            // Rounds: each side sleeps in the kernel until the other rings.
+            for _ in 0..100 {
+                rung(&mut bench);
+                bench.ring.push(Op::Doorbell { peer: A });
+                bench.ring.enter(Wait::No);
+            }
+        });
+        let mut bench = ring_of(&bells, A);
+        started.wait();
+        for _ in 0..100 {
+            bench.ring.push(Op::Doorbell { peer: B });
+            rung(&mut bench);
+        }
+        assert_eq!(bench.look(), [], "a bell that was rung is not answered at the ringer's");
+        assert_eq!(bench.ring.stats().unheard, 0);
+    });
+}
+
+#[test]
+fn a_bell_rides_on_a_sleeping_entry() {
+    let (bells, started) = (bells(), Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut bench = ring_of(&bells, B);
+            started.wait();
+            rung(&mut bench);
+            // Wakes A, which went to sleep with the very entry that rang here.
+            bench.ring.push(Op::Doorbell { peer: A });
+            bench.ring.enter(Wait::No);
+        });
+        let mut bench = ring_of(&bells, A);
+        started.wait();
+        bench.ring.push(Op::Doorbell { peer: B });
+        bench.ring.enter(Wait::No);
+        let deadline = bench.ring.now() + PATIENCE;
+        bench.ring.enter(Wait::Until(deadline));
+        assert_eq!(bench.ring.pop(), Some(Done::Rung));
+        assert!(bench.ring.now() < deadline);
+    });
+}
+
+#[test]
+fn every_ring_is_heard() {
+    const RINGS: usize = 500;
+    let bells = bells();
+    let mut a = ring_of(&bells, A);
+    let shape = Shape { submission: 8, completion: 16, ..Shape::default() };
+    let mut b = Shape { bells: Some((bells.clone(), B)), ..shape }.start();
+    for _ in 0..RINGS {
+        a.ring.push(Op::Doorbell { peer: B });
+    }
+    assert_eq!(a.look(), []);
+    // B's queue of 16 is full many times over: the kernel keeps the rest.
+    for _ in 0..RINGS {
+        rung(&mut b);
+    }
+    assert_eq!(b.look(), []);
+    assert_eq!(a.ring.stats().unheard, 0);
+}
+
+#[test]
+fn the_control_thread_is_rung_by_a_write() {
+    let bells = bells();
+    let mut bench = ring_of(&bells, A);
+    assert!(!bells.silence(CONTROL));
+    bench.ring.push(Op::Doorbell { peer: CONTROL });
+    assert!(!bells.silence(CONTROL), "not before the entry");
+    assert_eq!(bench.look(), []);
+    assert!(bells.silence(CONTROL));
+    assert!(!bells.silence(CONTROL));
+}
+
+#[test]
+fn the_control_thread_rings_a_sleeping_ring() {
+    let (bells, started) = (bells(), Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut bench = ring_of(&bells, B);
+            started.wait();
+            for _ in 0..50 {
+                rung(&mut bench);
+                bench.ring.push(Op::Doorbell { peer: CONTROL });
+                bench.ring.enter(Wait::No);
+            }
+        });
+        started.wait();
+        for _ in 0..50 {
+            bells.ring_from_outside(B);
+            while !bells.silence(CONTROL) {
+                std::thread::yield_now();
+            }
+        }
+    });
+}
+
+#[test]
+fn a_bell_is_kept_for_a_ring_that_has_not_started() {
+    let bells = bells();
+    let mut a = ring_of(&bells, A);
+    a.ring.push(Op::Doorbell { peer: B });
+    assert_eq!(a.look(), []);
+    let mut b = ring_of(&bells, B);
+    rung(&mut b);
+}
+
+#[test]
+fn a_ring_that_has_ended_is_not_missed() {
+    let bells = bells();
+    let mut a = ring_of(&bells, A);
+    let b = ring_of(&bells, B);
+    a.ring.push(Op::Doorbell { peer: B });
+    drop(b);
+    // The bell was on its way to a ring that is closed now.
+    assert_eq!(a.look(), []);
+    assert_eq!(a.ring.stats().unheard, 1);
+    a.ring.push(Op::Doorbell { peer: B });
+    assert_eq!(a.look(), []);
+    assert_eq!(a.ring.stats().unheard, 1);
+}
+
+#[test]
+#[should_panic(expected = "who is awake needs no bell")]
+fn ringing_oneself_is_our_bug() {
+    ring_of(&bells(), A).ring.push(Op::Doorbell { peer: A });
+}

@@ -1,0 +1,142 @@
+//! Each rule against a planted mistake, and against the nearest thing that is none.
+
+use super::source::{Source, blank, mark_test_files};
+use super::{FLOORS, FUNCTION_LINES_MAX, NEIGHBOURS, complaints};
+
+const HEAD: &str = "#![forbid(unsafe_code)]\n//! A\n//! B\n//! C\n//! D\n//! E\n";
+
+/// Complaints about one file.
+fn about(path: &str, text: &str) -> Vec<String> {
+    complaints(&[Source::new(path, text)])
+}
+
+#[track_caller]
+fn bad(path: &str, text: &str, word: &str) {
+    let found = about(path, text);
+    assert!(found.iter().any(|line| line.contains(word)), "{path}: no `{word}` in {found:?}");
+}
+
+#[track_caller]
+fn good(path: &str, text: &str) {
+    assert_eq!(about(path, text), Vec::<String>::new(), "{path}: {text}");
+}
+
+#[test]
+fn sizes() {
+    bad("src/ws/a.rs", &"x".repeat(101), "columns");
+    good("src/ws/a.rs", &"ü".repeat(100));
+    good("src/ws/a.rs", &format!("    \"{}\"", "x".repeat(120)));
+    bad("src/ws/a.rs", &"\n".repeat(601), "split it");
+    good("src/ws/a.rs", &"\n".repeat(600));
+    let function = |lines: usize| format!("fn f() {{\n{}}}\n", "    1;\n".repeat(lines - 2));
+    bad("src/ws/a.rs", &function(FUNCTION_LINES_MAX + 1), "fn f: 71 lines");
+    good("src/ws/a.rs", &function(FUNCTION_LINES_MAX));
+    let array = function(FUNCTION_LINES_MAX + 1).replace("()", "(a: [u8; 4]) -> [u8; 2]");
+    bad("src/ws/a.rs", &array, "fn f: 71 lines");
+    good("src/ws/a.rs", &format!("fn f();\nstruct A {{\n{}}}\n", "    a: u8,\n".repeat(90)));
+}
+
+#[test]
+fn floors() {
+    bad("src/ws/a.rs", "use crate::broker::Broker;", "`ws` may not name `broker`");
+    bad("src/ws/a.rs", "use crate::http;", "`ws` may not name `http`");
+    bad("src/broker/a.rs", "use crate::{ids::X, engine::{Y, Z}};", "may not name `engine`");
+    bad("src/broker/a.rs", "fn f() { crate::ring::x() }", "may not name `ring`");
+    bad("src/ws/mod.rs", &format!("{HEAD}use super::engine;\n"), "may not name `engine`");
+    bad("src/ws/a.rs", "use super::super::engine;\n", "may not name `engine`");
+    bad("src/kitchen/a.rs", "fn f() {}", "on which floor");
+    good("src/broker/a.rs", "use crate::{ids::X, ws::{Y, engine}, broker::Z};");
+    good("src/broker/a.rs", "use crate::config::Rules; use super::engine;");
+    good("src/engine/a.rs", "use crate::{broker, ring, sim, callback, console};");
+    good("src/ws/a.rs", "// crate::broker\nconst A: &str = \"crate::broker\";");
+    good("src/ws/a.rs", "#[cfg(test)]\nmod tests {\n    use crate::engine;\n}\n");
+}
+
+#[test]
+fn pure_rooms() {
+    for text in
+        ["let a: Vec<u8>;", "use std::fmt;", "format!(\"\")", "a.to_string()", "Box::new(1)"]
+    {
+        bad("src/stomp/a.rs", text, "core alone");
+        good("src/stomp/a.rs", &format!("#[cfg(test)]\nmod tests {{\n{text}\n}}\n"));
+        good("src/broker/a.rs", text);
+    }
+    good("src/http/origin.rs", "let a: Vec<u8>;");
+    good("src/ws/a.rs", "//! Vec\nuse core::str; struct VecLike; const A: &str = \"String\";");
+    bad("src/ws/a.rs", "#[cfg(not(test))]\nfn f(a: Vec<u8>) {}\n", "core alone");
+    bad("src/ws/a.rs", "#[cfg(test)]\nmod tests {\n}\nfn f(a: Vec<u8>) {}\n", "core alone");
+    good("src/ws/tests.rs", "fn f(a: Vec<u8>) {}");
+}
+
+#[test]
+fn unsafe_and_bans() {
+    bad("src/mem/slab.rs", "fn f() { unsafe { } }", "unsafe stands only");
+    bad("src/engine/a.rs", "#[cfg(test)]\nmod tests {\nunsafe fn f() {}\n}", "unsafe stands only");
+    good("src/mem/region.rs", "fn f() { unsafe { } }");
+    good("src/ring/uring.rs", "unsafe fn f() {}");
+    good("src/broker/a.rs", "// unsafe\n#![forbid(unsafe_code)]");
+    bad("src/broker/a.rs", "let a = std::time::Instant::now();", "read once a turn");
+    good("src/ring/clock.rs", "let a = std::time::Instant::now();");
+    bad("src/broker/a.rs", "a.b().unwrap();", "the proof");
+    good("src/broker/a.rs", "a.unwrap_or(1); a.expect(\"unwrap()\");");
+    good("src/broker/a.rs", "#[cfg(all(test, not(loom)))]\nmod tests {\na.unwrap();\n}\n");
+    bad("src/engine/a.rs", "println!(\"a\");", "terminal");
+    good("src/main.rs", "println!(\"a\");");
+    bad("src/engine/a.rs", concat!("tod", "o!()"), "finish it");
+    bad("src/callback/a.rs", "use std::net::{SocketAddr, TcpStream};", "sockets belong");
+    good("src/callback/a.rs", "use std::net::{SocketAddr, IpAddr};");
+    bad("tests/a.py", concat!("# FIX", "ME later"), concat!("FIX", "ME"));
+    bad("src/ws/a.rs", "#[allow(dead_code)]\nfn f() {}", "switched off");
+    bad("src/ws/a.rs", "#[ignore = \"slow\"]\nfn f() {}", "skipped");
+    bad("tests/clients/package-lock.json", "{\"resolved\": \"x\"}", "registry");
+}
+
+#[test]
+fn heads() {
+    good("src/ws/mod.rs", &format!("{HEAD}pub mod a;\n"));
+    good("src/ws/mod.rs", "//! Nothing here yet.\n");
+    bad("src/ws/mod.rs", "//! Short.\npub mod a;\n", "too little");
+    bad("src/ws/mod.rs", &format!("use core::fmt;\n{HEAD}pub mod a;\n"), "comes first");
+    bad("src/ws/mod.rs", &HEAD.replace("#![forbid(unsafe_code)]", "use a;"), "is missing");
+}
+
+#[test]
+fn blanking() {
+    let cases = [
+        ("a // b\nc", "a     \nc"),
+        ("a /* b /* c */ d */ e", "a                   e"),
+        (r#"f("a\"{", 'x', '\'', b"y")"#, "f(      ,    ,     , b   )"),
+        ("r#\"{\"}\"# x", "         x"),
+        ("br\"{\" x r y", "b     x r y"),
+        ("fn f<'a>(a: &'a str) {'{'}", "fn f<'a>(a: &'a str) {   }"),
+        ("'\\u{41}' \"ü\"", "             "),
+    ];
+    for (text, code) in cases {
+        assert_eq!(blank(text), code, "{text}");
+        assert_eq!(blank(text).len(), text.len());
+    }
+}
+
+#[test]
+fn files_declared_as_tests() {
+    let room = format!("{HEAD}#[cfg(test)]\nmod oracle;\nmod frame;\n");
+    let code = "fn f() { a.unwrap(); }";
+    let read = |paths: [&str; 2]| {
+        let mut files = vec![Source::new("src/ws/mod.rs", &room)];
+        files.extend(paths.map(|path| Source::new(path, code)));
+        mark_test_files(&mut files);
+        complaints(&files)
+    };
+    assert_eq!(read(["src/ws/oracle.rs", "src/ws/oracle/mod.rs"]), Vec::<String>::new());
+    assert_eq!(read(["src/ws/frame.rs", "src/http/oracle.rs"]).len(), 2);
+}
+
+#[test]
+fn neighbours_make_no_circles() {
+    let floor = |room: &str| FLOORS.iter().find(|(name, _)| *name == room).map(|(_, at)| *at);
+    for (who, whom, _) in NEIGHBOURS {
+        assert_eq!(floor(who), floor(whom), "{who} and {whom} live on one floor");
+        let back = NEIGHBOURS.iter().any(|(a, b, _)| a == whom && b == who);
+        assert!(!back, "{who} and {whom} name each other");
+    }
+}
