@@ -68,7 +68,7 @@ pub struct Shard<R: Ring> {
     pub(super) sessions: Sessions,
     pub(super) segments: Segments,
     /// Away only while octets of it are being read.
-    receive: Option<ReceivePool>,
+    pub(super) receive: Option<ReceivePool>,
     pub(super) index: Index,
     pub(super) fanout: Fanout,
     pub(super) home: Home,
@@ -128,7 +128,7 @@ impl<R: Ring> Shard<R> {
         let Setup { shard, shared, post, receive, segments, listeners, slots, seed, now } = setup;
         let limits = shared.limits.clone();
         let separator = shared.names.separator;
-        Shard {
+        let mut shard = Shard {
             ring,
             me: shard,
             metrics: shared.metrics.shard(shard.index()).clone(),
@@ -166,7 +166,10 @@ impl<R: Ring> Shard<R> {
             draining: None,
             limits,
             shared,
-        }
+        };
+        // The first turn begins with a wait, which a connection has to be able to end.
+        shard.steer_accepts();
+        shard
     }
 
     /// One turn of the loop. False when the shard has drained and nothing is left to do.
@@ -199,8 +202,9 @@ impl<R: Ring> Shard<R> {
         !self.is_over()
     }
 
-    /// How long the next entry may wait.
-    fn wait(&mut self) -> Wait {
+    /// How long the next entry may wait. Asked by `turn` itself, and by whoever runs several shards on
+    /// one thread, before it lets one sleep.
+    pub fn wait(&mut self) -> Wait {
         if !self.dirty.is_empty() || !self.post.may_sleep() {
             return Wait::No;
         }

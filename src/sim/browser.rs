@@ -131,7 +131,11 @@ impl Browser {
     }
 
     /// One that only watches who comes and leaves.
-    pub(super) fn watcher(number: usize, scene: &mut Scene<'_>, wire: &mut Wire) -> Browser {
+    pub(super) fn watcher(
+        number: usize,
+        scene: &mut Scene<'_>,
+        wire: &mut Wire,
+    ) -> Browser {
         let plain = Browser::new(number, None, scene, wire);
         Browser { watches: true, beats: false, ..plain }
     }
@@ -177,6 +181,10 @@ impl Browser {
             self.transmit(&[b"\n".to_vec()], wire, scene);
         }
         if self.watches {
+            if self.subscriptions.is_empty() {
+                let frame = self.subscribe_to(PRESENCE, false, scene);
+                self.transmit(&[frame], wire, scene);
+            }
             return Decision::Wait(NEVER);
         }
         if scene.plan.phase == Phase::Leave {

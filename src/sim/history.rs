@@ -107,6 +107,11 @@ pub(super) enum Content {
 }
 
 impl History {
+    /// An empty history.
+    pub(super) fn new(has_secret: bool) -> History {
+        History { has_secret, ..History::default() }
+    }
+
     /// The next stamp.
     pub(super) fn tick(&mut self) -> u64 {
         self.tick += 1;

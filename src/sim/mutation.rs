@@ -36,4 +36,14 @@ impl Mutation {
         Mutation::Isolation,
         Mutation::Callback,
     ];
+
+    /// Whether it sits in the fake kernel or in the configuration, not in the mail.
+    pub(super) fn is_of_kernel(self) -> bool {
+        matches!(self, Mutation::Leak | Mutation::Limit | Mutation::Wake)
+    }
+
+    /// Whether it happens once in a run; the others happen whenever they can.
+    pub(super) fn is_once(self) -> bool {
+        !matches!(self, Mutation::Isolation | Mutation::Callback)
+    }
 }

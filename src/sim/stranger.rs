@@ -70,13 +70,13 @@ impl Stranger {
             0 => Kind::Silence,
             1 => Kind::HalfHead,
             2 => Kind::HalfBody,
-            3..=4 => Kind::Wrong(random.pick(&WRONG)),
+            3..=4 => Kind::Wrong(WRONG[random.index(WRONG.len())]),
             5 => Kind::LongHead,
             6 => Kind::LargeBody,
             7 => Kind::Noise,
             8 => Kind::NoConnect,
             9..=10 => Kind::WrongFrame(random.below(6) as u8),
-            11..=12 => Kind::WrongStomp(random.pick(&WRONG_STOMP)),
+            11..=12 => Kind::WrongStomp(WRONG_STOMP[random.index(WRONG_STOMP.len())]),
             _ => Kind::WrongSockJs,
         };
         let stranger = Stranger { kind, begun: None };

@@ -223,6 +223,12 @@ impl World {
         self.kernels[ring].buffers_lent()
     }
 
+    /// A peer without a ring rings.
+    pub fn ring_from_outside(&mut self, peer: PeerId) {
+        self.rung.push(peer);
+        self.deliver_bells();
+    }
+
     /// A peer without a ring that was rung.
     pub fn rung_outsider(&mut self) -> Option<PeerId> {
         self.outsiders_rung.pop()
