@@ -53,6 +53,17 @@ pub const SLOT_MAX: u32 = (1 << 24) - 1;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BufferId(pub u16);
 
+/// A run of octets in the segment pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Range {
+    /// Number of the segment.
+    pub segment: u32,
+    /// First octet within the segment.
+    pub offset: u32,
+    /// Count of octets, at least one.
+    pub len: u32,
+}
+
 /// One session of the process, unique for its whole life: shard, index and generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(u64);

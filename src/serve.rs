@@ -220,8 +220,8 @@ fn shards(config: &Config, machine: check::Machine) -> Result<u8, ServeError> {
     Ok(u8::try_from(shards).expect("SHARDS_MAX is small"))
 }
 
-/// Descriptors that a shard asks for. Beside its connections it has room for some that are told that
-/// there is no room.
+/// Descriptors that a shard asks for. Beside its connections it has room for some that are told
+/// that there is no room.
 fn slots(connections: u32, configured: u32) -> u32 {
     if configured == 0 { connections } else { connections + connections / 4 + 16 }
 }

@@ -47,8 +47,8 @@ impl Applications {
         Applications { list, separator }
     }
 
-    /// The application of a destination without its prefix: a literal one before a pattern, patterns
-    /// in the order of the configuration.
+    /// The application of a destination without its prefix: a literal one before a pattern,
+    /// patterns in the order of the configuration.
     pub fn find(&self, destination: &str) -> Option<usize> {
         let literal = self.list.iter().position(|app| app.destination == destination);
         literal.or_else(|| {

@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
-//! Ant patterns over destinations, as Spring's AntPathMatcher reads them: `?` one character, `*` any
-//! within a segment, `**` any number of segments, `{name}` like `*` and remembered.
+//! Ant patterns over destinations, as Spring's AntPathMatcher reads them: `?` one character, `*`
+//! any within a segment, `**` any number of segments, `{name}` like `*` and remembered.
 
 use smallvec::SmallVec;
 

@@ -83,8 +83,8 @@ impl Rules {
         }
     }
 
-    /// Whether `user` may SUBSCRIBE to `destination`. By default: to everything the broker serves and
-    /// to the own user destinations.
+    /// Whether `user` may SUBSCRIBE to `destination`. By default: to everything the broker serves
+    /// and to the own user destinations.
     pub fn may_subscribe(&self, names: &Names, destination: &str, user: Option<&str>) -> bool {
         self.decide(Action::Subscribe, destination, user, names.separator).unwrap_or(true)
     }

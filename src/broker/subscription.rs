@@ -123,8 +123,8 @@ impl Index {
         index
     }
 
-    /// Takes the member at `position` out. The last member moves to its place: gives its session, so
-    /// that the caller can note its new position.
+    /// Takes the member at `position` out. The last member moves to its place: gives its session,
+    /// so that the caller can note its new position.
     pub fn leave(&mut self, group: GroupIndex, position: u32) -> Option<u32> {
         let state = self.groups.at_mut(group);
         state.members.swap_remove(position as usize);

@@ -6,8 +6,8 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// How long an unused connection is kept. Shorter than servers keep theirs (5 s is common), so that a
-/// POST does not meet a connection that the server is just closing: it could not be tried again.
+/// How long an unused connection is kept. Shorter than servers keep theirs (5 s is common), so that
+/// a POST does not meet a connection that the server is just closing: it could not be tried again.
 const KEEP: Duration = Duration::from_secs(4);
 
 const USER: HeaderName = HeaderName::from_static("x-ringpush-user");
@@ -95,8 +95,8 @@ fn headers(call: &Call) -> HeaderMap {
     headers
 }
 
-/// A header value for any text: what is not visible ASCII is percent-encoded (RFC 3986 §2.1), and so
-/// is `%`. A user's name thus arrives whole and cannot add a header.
+/// A header value for any text: what is not visible ASCII is percent-encoded (RFC 3986 §2.1), and
+/// so is `%`. A user's name thus arrives whole and cannot add a header.
 fn header(text: &str) -> HeaderValue {
     let mut value = String::with_capacity(text.len());
     for octet in text.bytes() {

@@ -3,10 +3,18 @@
 
 use crate::config::{Config, Difference};
 
-/// The configuration to run from now on, and what the loaded one sets differently. A difference that
-/// is not `reloadable` is not in it: it waits for a restart.
+/// The configuration to run from now on, and what the loaded one sets differently. A difference
+/// that is not `reloadable` is not in it: it waits for a restart.
 pub fn merge(running: &Config, loaded: Config) -> (Config, Vec<Difference>) {
-    let differences = running.differences(&loaded);
+    let mut differences = running.differences(&loaded);
+    let stands = |config: &Config, key: &str| {
+        let place = |path: &str| format!("endpoint[{path}].");
+        config.endpoints.iter().any(|endpoint| key.starts_with(&place(&endpoint.path)))
+    };
+    for found in differences.iter_mut().filter(|found| found.key.starts_with("endpoint[")) {
+        // An endpoint that comes or goes does so with everything it has.
+        found.reloadable &= stands(running, &found.key) && stands(&loaded, &found.key);
+    }
     let mut merged = loaded;
     merged.listen = running.listen.clone();
     merged.engine = running.engine;

@@ -28,7 +28,8 @@ use tokio::time::Instant;
 const ENTRIES: u32 = 16;
 /// How soon a full mailbox is tried again.
 const RETRY: Duration = Duration::from_millis(1);
-/// Shards count `drain-time` from their letter; they are given this much longer to say that they ended.
+/// Shards count `drain-time` from their letter; they are given this much longer to say that they
+/// ended.
 const DRAIN_MARGIN: Duration = Duration::from_millis(200);
 /// How long the last lines of the log may take.
 const LOG_TIME: Duration = Duration::from_secs(1);
@@ -120,7 +121,7 @@ pub struct Setup {
     /// The log file; standard error without one.
     pub log: Option<PathBuf>,
     /// Called when signals are answered and the log is open.
-    pub ready: Box<dyn FnOnce(&Log)>,
+    pub ready: Box<dyn FnOnce(&Log) + Send>,
 }
 
 /// How an orderly run ended.
@@ -229,7 +230,11 @@ impl Control {
         loop {
             self.take_letters();
             self.begin_calls();
+            let was_blocked = self.is_blocked();
             self.flush();
+            if was_blocked && !self.is_blocked() {
+                continue;
+            }
             if let Some(deadline) = self.deadline {
                 let is_done = self.alive == 0 && self.calls.is_empty();
                 if is_done || Instant::now() >= deadline {

@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 /// Why a request is answered with an error: status and text.
 type Bad = (u16, String);
+/// Headers of a message besides its destination.
+type Headers = Vec<(String, String)>;
 
 impl<R: Ring> Shard<R> {
     /// Does what a request asks for; its head has been admitted.
@@ -400,7 +402,7 @@ fn pushes(list: Vec<Push>, tells: Tells) -> Work {
     Work::Pushes { list, heard, asked: false, tells }
 }
 
-fn json_type() -> Vec<(String, String)> {
+fn json_type() -> Headers {
     vec![("content-type".into(), "application/json".into())]
 }
 
@@ -444,7 +446,7 @@ fn depth(json: &Value) -> u32 {
 }
 
 /// Headers and body of an API item: a string goes out as it is, any other JSON as JSON.
-fn headers_and_body(item: &Value) -> Result<(Vec<(String, String)>, Vec<u8>), Bad> {
+fn headers_and_body(item: &Value) -> Result<(Headers, Vec<u8>), Bad> {
     let mut headers = Vec::new();
     if let Some(given) = item.get("headers") {
         let fields = given.as_object().ok_or((400, "headers are an object of texts".to_owned()))?;

@@ -6,7 +6,8 @@ use crate::broker::subscription::{Form, Look};
 use crate::stomp;
 use crate::ws;
 
-/// Collects encoded frames in one run of octets. Its buffers live on: once warm it allocates nothing.
+/// Collects encoded frames in one run of octets. Its buffers live on: once warm it allocates
+/// nothing.
 #[derive(Debug, Default)]
 pub struct Encoder {
     out: Vec<u8>,
@@ -127,8 +128,8 @@ impl Encoder {
         }
     }
 
-    /// SockJS carries text only: what is not UTF-8 is replaced (a STOMP body of arbitrary octets has
-    /// no form there).
+    /// SockJS carries text only: what is not UTF-8 is replaced (a STOMP body of arbitrary octets
+    /// has no form there).
     fn wrap_frame_for_sockjs(&mut self) {
         let text = String::from_utf8_lossy(&self.frame);
         let len = crate::sockjs::message_len(&text);

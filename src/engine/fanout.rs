@@ -142,8 +142,8 @@ impl<R: Ring> Shard<R> {
         true
     }
 
-    /// The first delivery, group by group, as far as the pool goes. Messages of one delivery have no
-    /// order between groups, so it may stop in between.
+    /// The first delivery, group by group, as far as the pool goes. Messages of one delivery have
+    /// no order between groups, so it may stop in between.
     fn fan_out_one(&mut self) -> bool {
         for at in 0..self.fanout.marked.len() {
             let group = self.fanout.marked[at];
@@ -206,8 +206,8 @@ impl<R: Ring> Shard<R> {
         self.segments.append(Log::Shared, encoder.octets()).ok()
     }
 
-    /// Encodes them one by one and remembers where each lies, for the sessions that need them apart;
-    /// everyone else in the group still gets the merged run.
+    /// Encodes them one by one and remembers where each lies, for the sessions that need them
+    /// apart; everyone else in the group still gets the merged run.
     fn place_one_by_one(&mut self, group: GroupIndex, taken: usize) {
         let mut run = Pieces::new();
         for at in 0..taken {

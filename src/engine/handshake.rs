@@ -73,8 +73,8 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Whether the request stands the loopback test of `[api]`. An Origin that an endpoint allows is
-    /// not foreign to it.
+    /// Whether the request stands the loopback test of `[api]`. An Origin that an endpoint allows
+    /// is not foreign to it.
     pub(super) fn is_loopback(&self, slot: u32, head: &Head<'_, '_>, at: Option<usize>) -> bool {
         let origin = origin::origin_of(head);
         let same = self.same_origin(slot, head);

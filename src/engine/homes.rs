@@ -140,8 +140,8 @@ impl<R: Ring> Shard<R> {
         self.post.send(shard.into(), Letter::Sequenced { asker, heard });
     }
 
-    /// A delivery. Changes of subscriptions come after what was delivered before them: when the pool
-    /// has no room to encode that, they and what follows them wait, in order.
+    /// A delivery. Changes of subscriptions come after what was delivered before them: when the
+    /// pool has no room to encode that, they and what follows them wait, in order.
     fn on_delivery(&mut self, letter: Letter) {
         let changes = matches!(letter, Letter::Begun { .. } | Letter::Ended { .. });
         let ordered = changes || matches!(letter, Letter::Deliver { .. });

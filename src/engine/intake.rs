@@ -2,8 +2,8 @@
 //! From received octets to the protocol that a connection speaks.
 //!
 //! Octets are read where they lie, in the receive buffer; only an incomplete rest is kept with the
-//! connection. A connection on hold keeps everything, and its receive is stopped so that it does not
-//! drain the shared buffers. Bound: `held-bytes` for all that connections keep.
+//! connection. A connection on hold keeps everything, and its receive is stopped so that it does
+//! not drain the shared buffers. Bound: `held-bytes` for all that connections keep.
 
 use super::close::NO_CODE;
 use super::conn::{Conn, Hold, Proto, State};
@@ -101,7 +101,7 @@ impl<R: Ring> Shard<R> {
             self.hold_for_room(slot);
             return Step::Stop(0);
         }
-        let message_max = self.limits.message;
+        let message_max = self.message_max(slot);
         let conn = self.conns.at_mut(slot);
         let decoder = match &mut conn.proto {
             Proto::Raw(raw) => &mut raw.decoder,
@@ -128,7 +128,8 @@ impl<R: Ring> Shard<R> {
             }
             Some(ws::Event::Pong(_)) => {}
             Some(ws::Event::Close { code, reason: _ }) => {
-                // RFC 6455 §5.5.1: the answer echoes the code; a Close without one gets one without.
+                // RFC 6455 §5.5.1: the answer echoes the code; a Close without one gets one
+                // without.
                 self.on_close_frame(slot, code);
                 return Step::Stop(used);
             }
@@ -143,6 +144,18 @@ impl<R: Ring> Shard<R> {
             }
         }
         Step::Used(used)
+    }
+
+    /// Octets of the longest message. A message of STOMP always has room for a frame that is
+    /// somewhat too long, so that its sender hears of it by an ERROR; SockJS's quoting makes one
+    /// longer still.
+    fn message_max(&self, slot: u32) -> u32 {
+        let frame = self.limits.stomp_frame;
+        match &self.conns.at(slot).proto {
+            Proto::Stomp(stomp) if stomp.sockjs => self.limits.message.max(frame.saturating_mul(6)),
+            Proto::Stomp(_) => self.limits.message.max(frame.saturating_mul(2)),
+            _ => self.limits.message,
+        }
     }
 
     /// The peer's Close frame: its code goes back, then TCP ends.

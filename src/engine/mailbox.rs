@@ -6,10 +6,11 @@
 //! requests only while there is room for the deliveries that they produce. So two shards that are
 //! full towards each other cannot wait for each other: deliveries flow whatever the requests do.
 //! What has no room is never put in a list: a session that begins or ends and a user whose presence
-//! changes keep a mark in their own record, and the mark is turned into a letter when there is room.
+//! changes keep a mark in their own record, and the mark is turned into a letter when there is
+//! room.
 //!
-//! **Waking.** A peer that is about to wait sets its flag and looks at its queues once more; whoever
-//! writes to it afterwards sees the flag and rings, once.
+//! **Waking.** A peer that is about to wait sets its flag and looks at its queues once more;
+//! whoever writes to it afterwards sees the flag and rings, once.
 //!
 //! **Order of calls.** Per turn: `take` from both lanes, `room` before `send`, `bells` at the end,
 //! `may_sleep` before waiting and `awake` after it.

@@ -12,8 +12,8 @@
 //! (`homes`), connections that waited for room, timers, fan-out, outboxes, doorbells.
 //!
 //! **The way of a message**, six hops: `ring` pops a completion → `shard` finds the connection →
-//! `intake` runs the protocol → `stomp` or `web` makes a publish for its home → `homes` sequences it
-//! and `fanout` encodes it once → `outbox` sends it once per socket at the end of the turn.
+//! `intake` runs the protocol → `stomp` or `web` makes a publish for its home → `homes` sequences
+//! it and `fanout` encodes it once → `outbox` sends it once per socket at the end of the turn.
 //!
 //! **Bounds.** All of `limits`; each is named where it is kept.
 //!

@@ -2,8 +2,8 @@
 //! What waits for one connection: runs of the segment log, in order, the first of them on its way.
 //!
 //! Adjacent runs merge, also while the first is in the kernel: the next send then takes all of it.
-//! Every run starts with a frame unless it is marked as continuing one, so that frame borders can be
-//! found again from the octets themselves when a closing has to cut between two frames.
+//! Every run starts with a frame unless it is marked as continuing one, so that frame borders can
+//! be found again from the octets themselves when a closing has to cut between two frames.
 
 use crate::mem::segment::{Piece, Segments};
 use crate::ring::Range;
@@ -77,7 +77,8 @@ impl Outbox {
     }
 
     /// The pieces from the front that are small and would go out one by one: their count, if there
-    /// are several of together at most `max` octets. Whoever copies them into one piece saves sends.
+    /// are several of together at most `max` octets. Whoever copies them into one piece saves
+    /// sends.
     pub fn small_pieces(&self, max: u32) -> Option<(usize, u32)> {
         if self.is_sending() || self.sent > 0 || self.pieces.len() < 2 {
             return None;

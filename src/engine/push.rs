@@ -84,51 +84,49 @@ impl Work {
 impl<R: Ring> Shard<R> {
     /// Does the next step of a parked request, as far as there is room.
     pub(super) fn continue_parked(&mut self, slot: u32) {
-        loop {
-            let Some(request) = self.parked(slot) else { return };
-            let asked = request.asked;
-            let mut work = core::mem::replace(&mut request.work, Work::None);
-            let done = match &mut work {
-                Work::None => true,
-                Work::Pushes { list, heard, asked, .. } => {
-                    if !*asked && heard.len() < list.len() {
-                        if !self.has_room_for_frame() {
-                            return self.keep_work(slot, work, true);
-                        }
-                        self.send_push(slot, &list[heard.len()]);
-                        *asked = true;
+        let Some(request) = self.parked(slot) else { return };
+        let asked = request.asked;
+        let mut work = core::mem::replace(&mut request.work, Work::None);
+        let done = match &mut work {
+            Work::None => true,
+            Work::Pushes { list, heard, asked, .. } => {
+                if !*asked && heard.len() < list.len() {
+                    if !self.has_room_for_frame() {
+                        return self.keep_work(slot, work, true);
                     }
-                    heard.len() == list.len()
+                    self.send_push(slot, &list[heard.len()]);
+                    *asked = true;
                 }
-                Work::Callback { key, message, done, .. } => {
-                    if let Some(message_now) = message.take() {
-                        if !self.has_room_for_frame() {
-                            *message = Some(message_now);
-                            return self.keep_work(slot, work, true);
-                        }
-                        self.send_callback(slot, *key, message_now);
-                    }
-                    *done
-                }
-                Work::Question { query, next, left, .. } => {
-                    while *next < self.shared.shards {
-                        let shard = crate::ids::ShardId(*next);
-                        if !self.has_request_room(shard) {
-                            return self.keep_work(slot, work, true);
-                        }
-                        let conn = self.conns.id(slot);
-                        let letter = Letter::Ask { query: query.clone(), shard: self.me, conn };
-                        self.post.send(shard.into(), letter);
-                        *next += 1;
-                    }
-                    *left == 0
-                }
-            };
-            if !done {
-                return self.keep_work(slot, work, false);
+                heard.len() == list.len()
             }
-            return self.finish(slot, asked, work);
+            Work::Callback { key, message, done, .. } => {
+                if let Some(message_now) = message.take() {
+                    if !self.has_room_for_frame() {
+                        *message = Some(message_now);
+                        return self.keep_work(slot, work, true);
+                    }
+                    self.send_callback(slot, *key, message_now);
+                }
+                *done
+            }
+            Work::Question { query, next, left, .. } => {
+                while *next < self.shared.shards {
+                    let shard = crate::ids::ShardId(*next);
+                    if !self.has_request_room(shard) {
+                        return self.keep_work(slot, work, true);
+                    }
+                    let conn = self.conns.id(slot);
+                    let letter = Letter::Ask { query: query.clone(), shard: self.me, conn };
+                    self.post.send(shard.into(), letter);
+                    *next += 1;
+                }
+                *left == 0
+            }
+        };
+        if !done {
+            return self.keep_work(slot, work, false);
         }
+        self.finish(slot, asked, work);
     }
 
     /// Puts the work back; the connection stays on hold.

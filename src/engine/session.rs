@@ -5,8 +5,8 @@
 //!   Connecting ──CONNECT──▶ Live ──drain──▶ Leaving ──all its letters are out──▶ gone
 //!        └────────────── drain ─────────────────────────────────────────────────▲
 //! ```
-//! A session that is leaving has no connection any more; its record stays until every home knows that
-//! it is gone, since what has no room in a mailbox now is kept in the record it is about.
+//! A session that is leaving has no connection any more; its record stays until every home knows
+//! that it is gone, since what has no room in a mailbox now is kept in the record it is about.
 
 use super::conn::Held;
 use crate::broker::subscription::{GroupIndex, Look};
@@ -66,7 +66,6 @@ pub struct Subscription {
 
 /// A frame that has to wait for a home, and its connection with it.
 #[derive(Debug)]
-#[expect(missing_docs, reason = "the sentence of a variant says what its fields are")]
 pub enum Deferred {
     /// A SUBSCRIBE whose RECEIPT would overtake those that another home still owes; and its first
     /// MESSAGE may not overtake its RECEIPT.

@@ -125,17 +125,18 @@ const IDLE_WAIT: Millis = Millis(60_000);
 impl<R: Ring> Shard<R> {
     /// A shard on its ring. It accepts from the first turn on.
     pub fn new(ring: R, setup: Setup) -> Shard<R> {
-        let Setup { shard, shared, post, receive, segments, listeners, slots, seed, now } = setup;
+        let Setup { shard: me, shared, post, receive, segments, listeners, slots, seed, now } =
+            setup;
         let limits = shared.limits.clone();
         let separator = shared.names.separator;
         let mut shard = Shard {
             ring,
-            me: shard,
-            metrics: shared.metrics.shard(shard.index()).clone(),
+            me,
+            metrics: shared.metrics.shard(me.index()).clone(),
             now,
             post,
             conns: Conns::default(),
-            sessions: Sessions::new(shard, seed),
+            sessions: Sessions::new(me, seed),
             segments,
             receive: Some(receive),
             index: Index::new(separator, seed ^ 1),
@@ -167,7 +168,7 @@ impl<R: Ring> Shard<R> {
             limits,
             shared,
         };
-        // The first turn begins with a wait, which a connection has to be able to end.
+        // Before the first wait, which nothing else would end.
         shard.steer_accepts();
         shard
     }
@@ -518,8 +519,8 @@ impl<R: Ring> Shard<R> {
         metrics.subscription_groups.set(self.index.len() as u64);
     }
 
-    /// Whether the shard has drained and may end. All end together: whoever still tells a home of its
-    /// sessions' end needs that home.
+    /// Whether the shard has drained and may end. All end together: whoever still tells a home of
+    /// its sessions' end needs that home.
     fn is_over(&mut self) -> bool {
         let Some(deadline) = self.draining else { return false };
         let gone = self.conns.is_empty() && self.sessions.len() == 0;

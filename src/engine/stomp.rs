@@ -137,7 +137,7 @@ impl<R: Ring> Shard<R> {
         let mut used = 0;
         while used < octets.len() {
             let state = self.sessions.at(session);
-            if state.receipts.2 >= self.limits.receipts || state.deferred.is_some() {
+            if state.receipts.2 >= self.limits.receipts {
                 self.hold_for_answer(slot);
                 return used;
             }
@@ -183,19 +183,17 @@ impl<R: Ring> Shard<R> {
                     return used;
                 }
             }
-            self.sessions_decoder_reset(slot, session);
             if self.conns.at(slot).state != State::Open {
+                return used;
+            }
+            let state = self.sessions.at_mut(session);
+            state.decoder = Decoder::new();
+            if state.deferred.is_some() {
+                self.hold_for_answer(slot);
                 return used;
             }
         }
         used
-    }
-
-    /// The decoder starts anew behind each frame.
-    fn sessions_decoder_reset(&mut self, slot: u32, session: u32) {
-        if self.conns.at(slot).state == State::Open {
-            self.sessions.at_mut(session).decoder = Decoder::new();
-        }
     }
 
     fn on_frame(&mut self, slot: u32, session: u32, frame: &Frame<'_, '_>) {
@@ -368,8 +366,8 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Notes the receipt that a frame asks for; it is given when `answers` have come from `home`, and
-    /// never before those of earlier frames.
+    /// Notes the receipt that a frame asks for; it is given when `answers` have come from `home`,
+    /// and never before those of earlier frames.
     pub(super) fn receipt(
         &mut self,
         session: u32,

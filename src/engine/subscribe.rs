@@ -48,8 +48,8 @@ impl<R: Ring> Shard<R> {
             && state.receipts.2 > 0
             && state.receipts_home != home
         {
-            // Its RECEIPT may not overtake those that another home still owes, and its first MESSAGE
-            // not its RECEIPT: it waits, and the connection with it.
+            // Its RECEIPT may not overtake those that another home still owes, and its first
+            // MESSAGE not its RECEIPT: it waits, and the connection with it.
             state.deferred = Some(Box::new(Deferred::Subscribe {
                 id: id.to_owned(),
                 destination: destination.to_owned(),

@@ -116,7 +116,8 @@ impl<R: Ring> Shard<R> {
                 (left(conn.last_in, receive.saturating_add(SLACK)), Due::Ping)
             }
         });
-        // A session whose server sends STOMP heart-beats needs none of SockJS (Spring does the same).
+        // A session whose server sends STOMP heart-beats needs none of SockJS (Spring does the
+        // same).
         let sockjs = match &conn.proto {
             Proto::Stomp(stomp) if stomp.sockjs && send == 0 => {
                 self.sockjs_beat(state.endpoint, slot)

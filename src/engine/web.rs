@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! HTTP on a connection: request heads and bodies in, answers out, one request at a time.
 //!
-//! A request that needs another shard or the control thread parks its connection: nothing more of it
-//! is parsed until the answer is queued. Bound: `answer-time`, past it 504.
+//! A request that needs another shard or the control thread parks its connection: nothing more of
+//! it is parsed until the answer is queued. Bound: `answer-time`, past it 504.
 
 use super::conn::{Proto, State};
 use super::intake::Step;
@@ -26,6 +26,9 @@ pub(super) struct Asked {
     /// The SockJS protocol fixes the form of errors: no JSON.
     pub below_endpoint: bool,
 }
+
+/// Why a request is refused at its head: status, text, and a header that belongs to it.
+type NotAdmitted = (u16, &'static str, Option<(&'static str, &'static str)>);
 
 /// A request that is not answered yet.
 #[derive(Debug)]
@@ -59,13 +62,7 @@ impl<R: Ring> Shard<R> {
         let head = match request::parse(octets, &mut storage, &bounds) {
             Ok(Some(head)) => head,
             Ok(None) => {
-                let now = self.ms();
-                let conn = self.conns.at_mut(slot);
-                if matches!(conn.proto, Proto::HttpIdle) {
-                    conn.proto = Proto::HttpHead;
-                    conn.since = now;
-                    self.set_timer(slot);
-                }
+                self.head_has_begun(slot);
                 return Step::Stop(0);
             }
             Err(refusal) => {
@@ -120,13 +117,24 @@ impl<R: Ring> Shard<R> {
         Step::Used(used)
     }
 
+    /// From the first octet of a head its time runs.
+    fn head_has_begun(&mut self, slot: u32) {
+        let now = self.ms();
+        let conn = self.conns.at_mut(slot);
+        if matches!(conn.proto, Proto::HttpIdle) {
+            conn.proto = Proto::HttpHead;
+            conn.since = now;
+            self.set_timer(slot);
+        }
+    }
+
     /// Whether a request may go on to its body: method and access.
     fn admit(
         &mut self,
         slot: u32,
         head: &Head<'_, '_>,
         route: &Route<'_>,
-    ) -> Result<(), (u16, &'static str, Option<(&'static str, &'static str)>)> {
+    ) -> Result<(), NotAdmitted> {
         if matches!(route, Route::Nothing) {
             return Err((404, "there is nothing at this path", None));
         }
@@ -142,11 +150,7 @@ impl<R: Ring> Shard<R> {
         Ok(())
     }
 
-    fn admit_to_api(
-        &mut self,
-        slot: u32,
-        head: &Head<'_, '_>,
-    ) -> Result<(), (u16, &'static str, Option<(&'static str, &'static str)>)> {
+    fn admit_to_api(&mut self, slot: u32, head: &Head<'_, '_>) -> Result<(), NotAdmitted> {
         let Some(token) = &self.shared.config.api.token else {
             if self.is_loopback(slot, head, None) {
                 return Ok(());
@@ -275,8 +279,8 @@ impl<R: Ring> Shard<R> {
         self.answer(slot, asked, status, &[], Some(response::JSON), body);
     }
 
-    /// An error: JSON with a short text, but below an endpoint, where SockJS fixes the form, a 404 is
-    /// plain and a 405 empty.
+    /// An error: JSON with a short text, but below an endpoint, where SockJS fixes the form, a 404
+    /// is plain and a 405 empty.
     pub(super) fn answer_error(
         &mut self,
         slot: u32,

@@ -153,7 +153,9 @@ mod tests {
     proptest! {
         /// Against a naive model: buffers keep their own octets, and the count is right.
         #[test]
-        fn buffers_do_not_overlap(steps in prop::collection::vec((0u16..4, 0u32..=64, any::<u8>()), 1..60)) {
+        fn buffers_do_not_overlap(
+            steps in prop::collection::vec((0u16..4, 0u32..=64, any::<u8>()), 1..60),
+        ) {
             let mut pool = pool();
             let region = pool.lend();
             let mut model: [Option<Vec<u8>>; 4] = Default::default();

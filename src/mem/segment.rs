@@ -2,8 +2,9 @@
 //! The log of segments: every octet on its way to a client lies here, counted by those who send it.
 //!
 //! A fixed pool of equal segments. Two logs write into it, one for what many share and one for what
-//! is private, so that consecutive turns of one group of subscribers lie next to each other and their
-//! ranges merge. A segment is free again when nobody holds a range of it and no log writes into it.
+//! is private, so that consecutive turns of one group of subscribers lie next to each other and
+//! their ranges merge. A segment is free again when nobody holds a range of it and no log writes
+//! into it.
 //!
 //! Order of calls: `append` gives pieces, each with one hold; `hold` for each further holder,
 //! `release` when its octets are sent or dropped.
@@ -12,7 +13,7 @@
 //! then makes room by parting with those who hold the oldest segment (`oldest`).
 
 use super::region::Owner;
-use crate::ring::Range;
+use crate::ids::Range;
 use smallvec::SmallVec;
 
 /// A run of octets of the log, as an outbox holds it.
@@ -113,8 +114,8 @@ impl Segments {
         len <= left || len.div_ceil(size) <= free
     }
 
-    /// Writes whole frames into a log. The pieces come with one hold each. Frames that fit one segment
-    /// lie in one piece.
+    /// Writes whole frames into a log. The pieces come with one hold each. Frames that fit one
+    /// segment lie in one piece.
     pub fn append(&mut self, log: Log, octets: &[u8]) -> Result<Pieces, Full> {
         assert!(!octets.is_empty());
         if !self.has_room(log, octets.len()) {

@@ -2,8 +2,9 @@
 //! A hashed timer wheel over small indexes: one entry an index, O(1) to set, move and cancel.
 //!
 //! Ticks are 128 ms and the horizon is 65 s; an entry farther away is visited at the horizon and
-//! set again by its owner, as is an entry whose deadline has moved on meanwhile (lazy re-insertion).
-//! Order of calls: `set`, `cancel` at any time; `advance` once per turn, then `pop` until `None`.
+//! set again by its owner, as is an entry whose deadline has moved on meanwhile (lazy
+//! re-insertion). Order of calls: `set`, `cancel` at any time; `advance` once per turn, then `pop`
+//! until `None`.
 
 use crate::limits::{TICK_SHIFT, WHEEL_SLOTS};
 
@@ -42,8 +43,8 @@ impl Wheel {
         }
     }
 
-    /// Sees to it that `index` is visited at `deadline_millis` or up to one tick later. An entry that
-    /// is due earlier stays where it is: its owner looks at its deadline when it is visited.
+    /// Sees to it that `index` is visited at `deadline_millis` or up to one tick later. An entry
+    /// that is due earlier stays where it is: its owner looks at its deadline when it is visited.
     pub fn set(&mut self, index: u32, deadline_millis: u64) {
         if index as usize >= self.nodes.len() {
             let empty = Node { next: NONE, previous: NONE, tick: 0, linked: false };

@@ -48,7 +48,8 @@ macro_rules! counters {
                     let name = concat!("ringpush_", stringify!($field));
                     let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {}", $help, $kind);
                     for (shard, metrics) in self.shards.iter().enumerate() {
-                        let _ = writeln!(out, "{name}{{shard=\"{shard}\"}} {}", metrics.$field.value());
+                        let value = metrics.$field.value();
+                        let _ = writeln!(out, "{name}{{shard=\"{shard}\"}} {value}");
                     }
                 })*
                 self.write_refusals(out);

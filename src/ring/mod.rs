@@ -6,14 +6,71 @@
 //!
 //! **How to drive it.** Once per turn: `push` what should happen, `enter` (submits, and waits when
 //! asked), `pop` until `None`. Everything that a push asks for is answered by the `Done` named at
-//! it; errors are values of that `Done`, never a return value of `push`.
+//! it; errors are values of that `Done`, never a return value of `push`. A stop or a cancellation
+//! of what has ended already is no error and has no answer. The kernel goes on with what is on its
+//! way, parked sends included, only while the ring is entered.
+//!
+//! ```
+//! use ringpush::ids::{ConnId, ListenerId, PeerId};
+//! use ringpush::mem::{receive::ReceivePool, region::Owner};
+//! use ringpush::ring::{Done, Doorbells, Op, Ring, Setup, Uring, Wait, listen};
+//! use ringpush::time::Millis;
+//!
+//! let mut pool = ReceivePool::new(4, 64).unwrap();
+//! let segments = Owner::new(1024).unwrap();
+//! let any_port = ([127, 0, 0, 1], 0).into();
+//! let (address, listeners) = listen::bind(any_port, 1, listen::SendBound::Kernel).unwrap();
+//! let mut ring = Uring::start(Setup {
+//!     submission_entries: 8,
+//!     completion_entries: 32,
+//!     slots: 2,
+//!     receive: pool.lend(),
+//!     receive_buffers: 4,
+//!     receive_bytes: 64,
+//!     segments: segments.lend(),
+//!     segment_size: 64,
+//!     listeners,
+//!     send_chunk: 4,
+//!     doorbells: Doorbells::new(1).unwrap(),
+//!     peer: PeerId(0),
+//!     flavor: None,
+//! })
+//! .unwrap();
+//! ring.push(Op::Accept { listener: ListenerId(0) });
+//! let mut client = std::net::TcpStream::connect(address).unwrap();
+//! std::io::Write::write_all(&mut client, b"hello").unwrap();
+//! let hello = 'turns: loop {
+//!     ring.enter(Wait::Until(ring.now() + Millis::seconds(1)));
+//!     while let Some(done) = ring.pop() {
+//!         match done {
+//!             Done::Accepted { slot, .. } => {
+//!                 ring.push(Op::Recv { conn: ConnId { slot, generation: 1 } });
+//!             }
+//!             Done::Received { buffer, len, .. } => {
+//!                 pool.on_received(buffer);
+//!                 let octets = pool.bytes(buffer, len).to_vec();
+//!                 pool.give_back(buffer);
+//!                 ring.push(Op::GiveBack { buffer });
+//!                 break 'turns octets;
+//!             }
+//!             _ => {}
+//!         }
+//!     }
+//! };
+//! assert_eq!(hello, b"hello");
+//! ```
 //!
 //! **Bytes.** They live in two pools of `mem` that the ring does not own: receive buffers and
 //! segments. Both are handed over at start; operations name places in them by id. A receive buffer
 //! belongs to the engine from `Done::Received` until `Op::GiveBack`; octets of an `Op::Send` belong
 //! to the kernel until its `Done::Sent`.
 //!
-//! **Bounds.** `submission-entries`, `completion-entries`, `receive-buffers`, `send-chunk`.
+//! **Bounds.** `submission-entries`: a full queue enters the kernel. `completion-entries`: an
+//! overflow is counted, loses nothing, and ends multishot operations. `receive-buffers`:
+//! `RecvEnd::Starved`. `send-chunk`: so many sends enter the kernel. Descriptor slots (the least of
+//! RLIMIT_NOFILE and the configured number): `AcceptEnd::TableFull`.
+//!
+//! **State.** One octet of flags and a place for an address per slot; the kernel holds the rest.
 
 mod buffers;
 mod clock;
@@ -24,27 +81,19 @@ mod ops;
 mod probe;
 pub mod process;
 mod slots;
+mod start;
 mod token;
 mod uring;
 
 pub use doorbell::Doorbells;
 pub use probe::{Flavor, StartError};
-pub use uring::{RingStats, Setup, Uring};
+pub use start::Setup;
+pub use uring::{RingStats, Uring};
 
+pub use crate::ids::Range;
 use crate::ids::{BufferId, ConnId, ListenerId, PeerId};
 use crate::time::Instant;
 use core::net::SocketAddr;
-
-/// A run of octets in the segment pool.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Range {
-    /// Number of the segment.
-    pub segment: u32,
-    /// First octet within the segment.
-    pub offset: u32,
-    /// Count of octets, at least one.
-    pub len: u32,
-}
 
 /// What the engine asks of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +186,8 @@ pub enum AcceptEnd {
 /// What the kernel tells the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// A new connection lies in descriptor slot `slot`; IPv4 peers of an IPv6 listener are unwrapped.
+    /// A new connection lies in descriptor slot `slot`. It may be reset already. IPv4 peers of an
+    /// IPv6 listener are unwrapped.
     Accepted {
         /// The listener.
         listener: ListenerId,
@@ -153,7 +203,8 @@ pub enum Done {
         /// Why.
         end: AcceptEnd,
     },
-    /// `len` octets lie at the start of `buffer`. Without `more` the receive has ended (as `Stopped`).
+    /// `len` octets lie at the start of `buffer`. Without `more` the receive has ended (as
+    /// `Stopped`), and no `RecvEnded` follows.
     Received {
         /// The connection.
         conn: ConnId,

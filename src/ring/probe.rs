@@ -248,3 +248,106 @@ fn disabled() -> Option<u8> {
     let text = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?;
     text.trim().parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs in a thread of its own whose calls of io_uring_setup fail with `errno`, as they do in
+    /// containers. Needs no privilege.
+    fn refused(errno: i32) -> StartError {
+        let thread = std::thread::spawn(move || {
+            let instruction = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
+                code: code as u16,
+                jt,
+                jf,
+                k,
+            };
+            let number = libc::SYS_io_uring_setup as u32;
+            let program = [
+                // The call's number is the first word of what the filter sees.
+                instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+                instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number, 0, 1),
+                instruction(libc::BPF_RET, libc::SECCOMP_RET_ERRNO | errno as u32, 0, 0),
+                instruction(libc::BPF_RET, libc::SECCOMP_RET_ALLOW, 0, 0),
+            ];
+            let filter = program.as_ptr().cast_mut();
+            let filter = libc::sock_fprog { len: program.len() as u16, filter };
+            // SAFETY: `filter` and its program are valid for the calls, which only read them; they
+            // bind this thread alone.
+            unsafe {
+                assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+                let (mode, place) = (libc::SECCOMP_SET_MODE_FILTER, core::ptr::from_ref(&filter));
+                assert_eq!(libc::syscall(libc::SYS_seccomp, mode, 0, place), 0);
+            }
+            ring(None, 8, 32).err().expect("the filter refuses")
+        });
+        thread.join().expect("no panic")
+    }
+
+    #[test]
+    fn a_refusal_says_who_refuses() {
+        let error = refused(libc::EPERM);
+        assert!(matches!(error, StartError::NotPermitted(_)), "{error:?}");
+        assert!(error.to_string().contains("seccomp"), "{error}");
+        assert_eq!(error.exit_code(), 77);
+        let switched_off = StartError::NotPermitted(Some(2)).to_string();
+        assert!(switched_off.contains("kernel.io_uring_disabled is 2"), "{switched_off}");
+        let error = refused(libc::ENOSYS);
+        assert_eq!((error, error.exit_code()), (StartError::NotSupported, 69));
+        assert!(error.to_string().contains("no io_uring"), "{error}");
+        let error = refused(libc::EMFILE);
+        assert!(error.to_string().contains("RLIMIT_NOFILE is "), "{error}");
+        // A kernel that knows none of the kinds.
+        let error = refused(libc::EINVAL);
+        assert_eq!(error, StartError::TooOld("IORING_SETUP_SINGLE_ISSUER", "6.0"));
+    }
+
+    #[test]
+    fn a_refusal_for_want_of_memory_names_the_limit() {
+        let error = refused(libc::ENOMEM);
+        let StartError::LockedMemory { needed, .. } = error else { panic!("{error:?}") };
+        assert!(needed < 64 * 1024, "the smallest queues are small: {needed}");
+        assert!(error.to_string().contains("RLIMIT_MEMLOCK allows"), "{error}");
+    }
+
+    /// Root has as much locked memory as it likes, so the thread becomes nobody; another user needs
+    /// no privilege for this test.
+    #[test]
+    fn queues_shrink_to_the_memory_there_is() {
+        if limit(libc::RLIMIT_MEMLOCK) > 64 << 20 {
+            return; // Nothing is short on this machine.
+        }
+        let thread = std::thread::spawn(|| {
+            // SAFETY: takes no memory; as a plain system call it changes this thread alone.
+            unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) };
+            let mut rings = Vec::new();
+            let mut is_shrunk = false;
+            loop {
+                match ring(None, 32_768, 65_536) {
+                    Ok((ring, _)) => {
+                        is_shrunk |= ring.params().sq_entries() < 32_768;
+                        rings.push(ring);
+                        assert!(rings.len() < 10_000, "memory is never short");
+                    }
+                    Err(error) => return (is_shrunk, rings.len(), error),
+                }
+            }
+        });
+        let (is_shrunk, count, error) = thread.join().expect("no panic");
+        assert!(is_shrunk && count > 2, "{count} rings");
+        assert!(matches!(error, StartError::LockedMemory { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_best_kind_is_taken_and_each_can_be_had() {
+        let (ring, best) = ring(None, 8, 32).expect("this kernel has io_uring");
+        assert_eq!(best, Flavor::Full);
+        assert_eq!((ring.params().sq_entries(), ring.params().cq_entries()), (8, 32));
+        for flavor in Flavor::ALL {
+            let (_, got) = super::ring(Some(flavor), 8, 32).expect("this kernel has all");
+            assert_eq!(got, flavor);
+            assert!(!flavor.label().is_empty());
+        }
+    }
+}

@@ -29,8 +29,8 @@ pub fn pin(core: usize) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Raises the soft limit of open files to the hard one, as every server of many connections does, and
-/// tells what it is then.
+/// Raises the soft limit of open files to the hard one, as every server of many connections does,
+/// and tells what it is then.
 pub fn raise_descriptors() -> u32 {
     let mut value = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `value` is a valid place for one rlimit, which is all that the call writes.

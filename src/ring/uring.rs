@@ -1,5 +1,5 @@
-//! The ring on io_uring: start, entry into the kernel, end. What an [`Op`] becomes stands in
-//! `ops.rs`, what a completion becomes in `completion.rs`.
+//! The ring on io_uring: entry into the kernel, and the end. Its start stands in `start.rs`, what
+//! an [`Op`] becomes in `ops.rs`, what a completion becomes in `completion.rs`.
 //!
 //! ```text
 //!  push(Op) ─▶ submission queue ─▶ enter ─▶ kernel ─▶ completion queue ─▶ pop() ─▶ Done
@@ -11,25 +11,23 @@
 //! for its own before `Done::Accepted`.
 #![allow(unsafe_code)]
 
-use super::buffers::{Buffers, GROUP};
+use super::buffers::Buffers;
 use super::clock::{Clock, monotonic};
-use super::probe::{self, Flavor, StartError};
+use super::probe::Flavor;
 use super::slots::Slots;
+use super::start::unregister_ring_fd;
 use super::token::{Kind, Token};
 use super::{AcceptEnd, Done, Doorbells, Op, Ring, Wait};
-use crate::ids::{PeerId, SLOT_MAX};
+use crate::ids::PeerId;
 use crate::mem::region::{Owner, Region};
 use crate::time::Instant;
 use core::marker::PhantomData;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
-use socket2::SockRef;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// Worker threads that the kernel may start for a ring; only shutdowns need one.
-const WORKERS_MAX: u32 = 4;
 /// How often the kernel may refuse a submission for want of memory before we give up.
 const REFUSALS_MAX: u32 = 10_000;
 /// How long the end of a ring waits for the kernel to let go of our memory, per turn and in turns.
@@ -37,39 +35,6 @@ const LET_GO_NANOS: u64 = 20_000_000;
 const LET_GO_TURNS: u32 = 100;
 /// Octets of memory for one peer address (sockaddr_in6 has 28).
 pub(super) const NAME_SIZE: usize = 32;
-/// Opcode of io_uring_register that registers the ring's own descriptor, and what it takes.
-const REGISTER_RING_FDS: libc::c_uint = 20;
-
-/// What a ring needs to start.
-#[derive(Debug)]
-pub struct Setup {
-    /// Entries of the submission queue (`submission-entries`).
-    pub submission_entries: u32,
-    /// Entries of the completion queue (`completion-entries`).
-    pub completion_entries: u32,
-    /// Descriptor slots wanted; at most RLIMIT_NOFILE are had, see [`Uring::slots`].
-    pub slots: u32,
-    /// Memory of the receive buffers.
-    pub receive: Arc<Region>,
-    /// Count of receive buffers (`receive-buffers`), at most 32 768.
-    pub receive_buffers: u32,
-    /// Octets of one receive buffer (`receive-bytes`).
-    pub receive_bytes: u32,
-    /// Memory of the segments.
-    pub segments: Arc<Region>,
-    /// Octets of one segment (`segment-size`).
-    pub segment_size: u32,
-    /// Listening sockets; the index is the `ListenerId`.
-    pub listeners: Vec<OwnedFd>,
-    /// Sends after which a push enters the kernel by itself (`send-chunk`).
-    pub send_chunk: u32,
-    /// The bells of all peers.
-    pub doorbells: Doorbells,
-    /// Whose ring this is.
-    pub peer: PeerId,
-    /// The kind of ring; `None` is the best that the kernel grants.
-    pub flavor: Option<Flavor>,
-}
 
 /// Counters of a ring, from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,13 +75,20 @@ pub(super) struct Listener {
 
 /// A ring on io_uring. Made on the thread that uses it, and used there only (the kernel refuses
 /// other threads; the type is not `Send`).
+///
+/// ```compile_fail,E0277
+/// fn to_another_thread<T: Send>(_: T) {}
+/// fn example(ring: ringpush::ring::Uring) {
+///     to_another_thread(ring);
+/// }
+/// ```
 pub struct Uring {
     pub(super) ring: IoUring,
     /// What to enter: the registered index of the ring, or its descriptor.
-    enter_fd: i32,
+    pub(super) enter_fd: i32,
     /// `REGISTERED_RING` or nothing.
-    enter_flags: EnterFlags,
-    flavor: Flavor,
+    pub(super) enter_flags: EnterFlags,
+    pub(super) flavor: Flavor,
     pub(super) buffers: Buffers,
     pub(super) slots: Slots,
     pub(super) segments: Arc<Region>,
@@ -126,78 +98,20 @@ pub struct Uring {
     pub(super) listeners: Vec<Listener>,
     pub(super) doorbells: Doorbells,
     pub(super) peer: PeerId,
-    send_chunk: u32,
+    pub(super) send_chunk: u32,
     /// Sends pushed since the last entry.
-    sends_queued: u32,
+    pub(super) sends_queued: u32,
     /// Completions that were moved out of the queue's way; older than those in the queue.
-    spill: VecDeque<cqueue::Entry>,
+    pub(super) spill: VecDeque<cqueue::Entry>,
     /// A second answer of the completion that was popped last.
     pub(super) after: Option<Done>,
-    clock: Clock,
+    pub(super) clock: Clock,
     pub(super) stats: RingStats,
     /// The kernel binds the ring to its thread.
-    not_send: PhantomData<*const ()>,
+    pub(super) not_send: PhantomData<*const ()>,
 }
 
 impl Uring {
-    /// Makes the ring, gives it its memory and publishes its doorbell.
-    pub fn start(setup: Setup) -> Result<Uring, StartError> {
-        assert!(setup.segment_size > 0 && setup.send_chunk > 0, "limits are not zero");
-        let (ring, flavor) =
-            probe::ring(setup.flavor, setup.submission_entries, setup.completion_entries)?;
-        let open_max = probe::limit(libc::RLIMIT_NOFILE).min(u64::from(SLOT_MAX)) as u32;
-        let slots = setup.slots.min(open_max).max(1);
-        let submitter = ring.submitter();
-        submitter
-            .register_files_sparse(slots)
-            .map_err(|e| StartError::at("register the table of descriptors", &e))?;
-        submitter
-            .register_iowq_max_workers(&mut [WORKERS_MAX; 2])
-            .map_err(|e| StartError::at("bound the ring's workers", &e))?;
-        let memory = |e: io::Error| StartError::at("map memory", &e);
-        let buffers = Buffers::new(setup.receive, setup.receive_buffers, setup.receive_bytes)
-            .map_err(memory)?;
-        // SAFETY: the entries lie in memory that `buffers` holds, which lives as long as the ring;
-        // there are `entry_count` of them (`Buffers::new`).
-        unsafe {
-            let (address, count) = (buffers.address(), buffers.entry_count());
-            submitter.register_buf_ring_with_flags(address, count, GROUP, 0)
-        }
-        .map_err(|e| StartError::at("register the receive buffers", &e))?;
-        let names = Owner::new(slots as usize * NAME_SIZE).map_err(memory)?;
-        let listeners = setup.listeners.into_iter().map(listener).collect::<Result<_, _>>()?;
-        // Without registration (Linux before 5.18) the descriptor itself is entered.
-        let (enter_fd, enter_flags) = match register_ring_fd(&ring) {
-            Some(index) => (index, EnterFlags::REGISTERED_RING),
-            None => (ring.as_raw_fd(), EnterFlags::empty()),
-        };
-        let spill = VecDeque::with_capacity(ring.params().cq_entries() as usize);
-        let mut uring = Uring {
-            ring,
-            enter_fd,
-            enter_flags,
-            flavor,
-            buffers,
-            slots: Slots::new(slots),
-            segments: setup.segments,
-            segment_size: setup.segment_size,
-            names,
-            listeners,
-            doorbells: setup.doorbells,
-            peer: setup.peer,
-            send_chunk: setup.send_chunk,
-            sends_queued: 0,
-            spill,
-            after: None,
-            clock: Clock::started(),
-            stats: RingStats::default(),
-            not_send: PhantomData,
-        };
-        uring.watch_bell();
-        uring.doorbells.publish(uring.peer, uring.ring.as_raw_fd());
-        Ok(uring)
-    }
-
     /// The kind of ring that the kernel granted.
     pub fn flavor(&self) -> Flavor {
         self.flavor
@@ -410,41 +324,112 @@ impl Drop for Uring {
             core::mem::forget(self.names.lend());
             self.buffers.leak();
         }
+        if self.enter_flags.contains(EnterFlags::REGISTERED_RING) {
+            unregister_ring_fd(&self.ring, self.enter_fd);
+        }
     }
-}
-
-/// A listener from its socket.
-fn listener(fd: OwnedFd) -> Result<Listener, StartError> {
-    let address = SockRef::from(&fd).local_addr();
-    let address = address.map_err(|e| StartError::at("read a listener's address", &e))?;
-    let Some(address) = address.as_socket() else {
-        return Err(StartError::System("listen on a socket that is not TCP", libc::EAFNOSUPPORT));
-    };
-    let name_len = match address.is_ipv4() {
-        true => size_of::<libc::sockaddr_in>(),
-        false => size_of::<libc::sockaddr_in6>(),
-    } as u32;
-    Ok(Listener { fd, name_len, armed: false, naming: 0, ended: None })
-}
-
-/// Registers the ring's own descriptor, which spares the kernel a look-up per entry.
-fn register_ring_fd(ring: &IoUring) -> Option<i32> {
-    /// struct io_uring_rsrc_update.
-    #[repr(C)]
-    struct Update {
-        offset: u32,
-        reserved: u32,
-        data: u64,
-    }
-    let fd = ring.as_raw_fd();
-    let mut update = Update { offset: u32::MAX, reserved: 0, data: fd as u64 };
-    let place = core::ptr::from_mut(&mut update);
-    // SAFETY: `fd` is an open ring; `place` is one valid update, read and written in the call only.
-    let count =
-        unsafe { libc::syscall(libc::SYS_io_uring_register, fd, REGISTER_RING_FDS, place, 1) };
-    (count == 1).then_some(update.offset as i32)
 }
 
 fn errno() -> i32 {
     io::Error::last_os_error().raw_os_error().expect("the last error is an errno")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Setup;
+    use super::super::listen::{self, SendBound};
+    use super::*;
+    use crate::ids::ListenerId;
+    use crate::time::Millis;
+    use core::net::SocketAddr;
+    use std::net::TcpStream;
+
+    fn ring(slots: u32) -> (Uring, SocketAddr) {
+        let (address, listeners) =
+            listen::bind(SocketAddr::from(([127, 0, 0, 1], 0)), 1, SendBound::Kernel)
+                .expect("a free port");
+        let memory = Owner::new(4096).expect("memory");
+        let setup = Setup {
+            submission_entries: 8,
+            completion_entries: 32,
+            slots,
+            receive: memory.lend(),
+            receive_buffers: 4,
+            receive_bytes: 64,
+            segments: memory.lend(),
+            segment_size: 64,
+            listeners,
+            send_chunk: 4,
+            doorbells: Doorbells::new(1).expect("an eventfd"),
+            peer: PeerId(0),
+            flavor: None,
+        };
+        (Uring::start(setup).expect("this kernel has io_uring"), address)
+    }
+
+    #[test]
+    fn a_connection_without_a_name_is_closed() {
+        let (mut ring, address) = ring(1);
+        // The kernel refuses a length that is not its family's: the name cannot be had.
+        let name_len = core::mem::replace(&mut ring.listeners[0].name_len, 30);
+        ring.push(Op::Accept { listener: ListenerId(0) });
+        ring.enter(Wait::No);
+        let _nameless = TcpStream::connect(address).expect("the ring listens");
+        let deadline = ring.now() + Millis::seconds(20);
+        while ring.stats().nameless == 0 || ring.slots.any(0, u8::MAX) {
+            assert!(ring.now() < deadline, "{:?}", ring.stats());
+            ring.enter(Wait::Until(deadline));
+            assert_eq!(ring.pop(), None, "the engine hears nothing of it");
+        }
+        // The only slot is free again.
+        ring.listeners[0].name_len = name_len;
+        let named = TcpStream::connect(address).expect("the ring listens");
+        let accepted = loop {
+            ring.enter(Wait::Until(deadline));
+            if let Some(done) = ring.pop() {
+                break done;
+            }
+            assert!(ring.now() < deadline);
+        };
+        let peer = named.local_addr().expect("connected");
+        assert_eq!(accepted, Done::Accepted { listener: ListenerId(0), slot: 0, peer });
+    }
+
+    #[test]
+    fn signals_end_a_wait_and_lose_nothing() {
+        extern "C" fn ignore(_signal: libc::c_int) {}
+        let handler: extern "C" fn(libc::c_int) = ignore;
+        // SAFETY: the handler does nothing, and nobody else in this process uses SIGURG.
+        unsafe { libc::signal(libc::SIGURG, handler as libc::sighandler_t) };
+        let (mut ring, address) = ring(8);
+        // SAFETY: takes no memory.
+        let this = unsafe { libc::pthread_self() };
+        let is_over = Arc::new(core::sync::atomic::AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let storm = std::thread::spawn(move || {
+            while !over.load(core::sync::atomic::Ordering::Relaxed) {
+                // SAFETY: the thread lives: it joins this one.
+                unsafe { libc::pthread_kill(this, libc::SIGURG) };
+                std::thread::yield_now();
+            }
+        });
+        ring.push(Op::Accept { listener: ListenerId(0) });
+        let start = ring.now();
+        let mut clients = Vec::new();
+        let mut accepted = 0;
+        while accepted < 5 || ring.now() < start + Millis(50) {
+            if clients.len() < 5 {
+                clients.push(TcpStream::connect(address).expect("the ring listens"));
+            }
+            ring.enter(Wait::Until(start + Millis(20_000)));
+            while let Some(done) = ring.pop() {
+                assert!(matches!(done, Done::Accepted { .. }), "{done:?}");
+                accepted += 1;
+            }
+            assert!(ring.now() < start + Millis(20_000));
+        }
+        is_over.store(true, core::sync::atomic::Ordering::Relaxed);
+        storm.join().expect("no panic");
+        assert_eq!(accepted, 5);
+    }
 }

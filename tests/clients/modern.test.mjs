@@ -28,7 +28,7 @@ for (const path of ["/portfolio/websocket", "/portfolio"]) {
     assert.equal(reply.headers.destination, "/user/queue/sub");
 
     // Headers of the sender in the message; `receipt` stays behind.
-    const headers = { "content-type": "text/plain", note: "a:b\\c\nd" };
+    const headers = { "content-type": "text/plain", note: "a:b\\x\nd" };
     await me.receipt((more) => me.client.publish({
       destination: "/topic/modern", body: "ünï ☎", headers: { ...headers, ...more },
     }));

@@ -158,9 +158,7 @@ impl Bench {
     /// Connects a client.
     pub fn connect(&self) -> TcpStream {
         let client = TcpStream::connect(self.address).expect("the ring listens");
-        let patience = std::time::Duration::from_millis(PATIENCE.0.into());
-        client.set_read_timeout(Some(patience)).expect("a timeout is valid");
-        client
+        patient(client)
     }
 
     /// Connects a client that takes little before it reads.
@@ -168,7 +166,7 @@ impl Bench {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("TCP");
         socket.set_recv_buffer_size(16_384).expect("a size is valid");
         socket.connect(&self.address.into()).expect("the ring listens");
-        (socket.into(), self.accepted().0)
+        (patient(socket.into()), self.accepted().0)
     }
 
     /// Puts octets into a segment.
@@ -224,4 +222,11 @@ impl Bench {
         self.ring.push(op);
         self.wait_for(|done| (*done == answer).then_some(()));
     }
+}
+
+/// A client that does not wait for ever.
+fn patient(client: TcpStream) -> TcpStream {
+    let patience = std::time::Duration::from_millis(PATIENCE.0.into());
+    client.set_read_timeout(Some(patience)).expect("a timeout is valid");
+    client
 }

@@ -2,24 +2,25 @@
 //!
 //! Rows of the list of failure modes (PERF.md, "known cliffs") and the tests that provoke them:
 //!
-//! | what happens                           | test                                              |
-//! |----------------------------------------|---------------------------------------------------|
-//! | no receive buffer is free              | `failures::receives_starve_and_go_on`             |
+//! | what happens                           | test |
+//! |----------------------------------------|------|
+//! | no receive buffer is free              | `failures::receives_starve_and_go_on` |
 //! | multishot receive ends with data       | `failures::a_full_completion_queue_loses_nothing` |
 //! | the completion queue overflows         | `failures::a_full_completion_queue_loses_nothing` |
-//! | the peer sends FIN                     | `basics::fin_is_the_end`                          |
-//! | MSG_RING into a full completion queue  | `doorbells::every_ring_is_heard`                  |
-//! | accept with a full table               | `failures::a_full_table_drops_one_and_keeps_the_rest` |
-//! | several sends of a socket              | `failures::a_second_send_is_our_bug`              |
+//! | the peer sends FIN                     | `basics::fin_is_the_end` |
+//! | MSG_RING into a full completion queue  | `doorbells::every_ring_is_heard` |
+//! | accept with a full table               | `failures::a_full_table_drops_just_one` |
+//! | several sends of a socket              | `failures::a_second_send_is_our_bug` |
 //! | a parked send is cancelled             | `failures::a_cancelled_send_goes_on_where_it_was` |
 //! | a send is cancelled before it began    | `failures::a_cancelled_send_goes_on_where_it_was` |
-//! | the peer vanishes under a parked send  | `failures::a_vanished_peer_ends_a_parked_send`    |
-//! | shutdown, then close                   | `failures::shutdown_ends_everything_and_sends_fin`|
-//! | close under an armed receive           | `failures::close_under_a_receive_is_our_bug`      |
+//! | the peer vanishes under a parked send  | `failures::a_vanished_peer_ends_a_parked_send` |
+//! | shutdown, then close                   | `failures::shutdown_ends_everything_and_sends_fin` |
+//! | close under an armed receive           | `failures::close_under_a_receive_is_our_bug` |
 //! | a slot is reused                       | `failures::a_reused_slot_keeps_generations_apart` |
-//! | the connection is reset before accept  | `failures::a_connection_without_a_name_is_closed` |
-//! | deferred work without an entry         | `basics::a_look_without_a_wait_sees_arrivals`     |
-//! | a ring used by another thread          | does not compile (`Uring` is not `Send`)          |
+//! | the connection is reset before accept  | `failures::a_reset_in_the_backlog_is_seen` |
+//! | a peer's address cannot be had         | lib: `a_connection_without_a_name_is_closed` |
+//! | deferred work without an entry         | `basics::a_look_without_a_wait_sees_arrivals` |
+//! | a ring used by another thread          | does not compile (`Uring` is not `Send`) |
 //!
 //! Not provoked because the ring never does it: zero-copy sends, linked sends, MSG_DONTWAIT,
 //! CQE_SKIP_SUCCESS for payload.

@@ -1,0 +1,249 @@
+//! The whole thread against a stand-in for a shard, with mailboxes of two entries, and hooks that
+//! are real HTTP servers.
+
+use super::*;
+use crate::broker::message::Message;
+use crate::config::Sources;
+use crate::engine::mailbox::{Asker, Lane, Letter, Post, connect};
+use crate::engine::shared::Shared;
+use crate::ids::{PeerId, SessionId, ShardId};
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::ring::Doorbells;
+use hashbrown::HashMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::unix::pipe;
+
+const SHARD: PeerId = PeerId(0);
+const CONTROL: PeerId = PeerId(1);
+/// Longer than anything takes that works.
+const LONG: Duration = Duration::from_secs(20);
+
+/// One shard's end of everything.
+struct StandIn {
+    post: Post,
+    doorbells: Doorbells,
+    reporter: Reporter,
+    runtime: tokio::runtime::Runtime,
+    bell: pipe::Receiver,
+    control: JoinHandle<Result<End, Failure>>,
+    metrics: Metrics,
+}
+
+fn start(settings: &str) -> StandIn {
+    let mut config = Sources::default().parse(settings, false).expect("the test's TOML is good");
+    config.limits = Limits { hook_body: 64, ..Limits::tiny() };
+    let metrics = Metrics::new(1);
+    let shared = Arc::new(Shared::new(config, 1, 7, "abcdef", metrics.clone()));
+    let mut posts = connect(2, shared.limits.mailbox);
+    let doorbells = Doorbells::new(2).expect("two eventfds can be made");
+    let (mut reporters, reports) = reports(1);
+    let setup = Setup {
+        shared,
+        sources: Sources::default(),
+        post: posts.pop().expect("two posts"),
+        doorbells: doorbells.clone(),
+        reports,
+        log: Some("/dev/null".into()),
+        ready: Box::new(|_| {}),
+    };
+    let control = std::thread::spawn(move || run(setup));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime can be made");
+    let inside = runtime.enter();
+    let event = doorbells.event(SHARD).try_clone_to_owned().expect("a descriptor is free");
+    let bell = pipe::Receiver::from_owned_fd_unchecked(event).expect("it can be watched");
+    drop(inside);
+    let (post, reporter) = (posts.remove(0), reporters.remove(0));
+    StandIn { post, doorbells, reporter, runtime, bell, control, metrics }
+}
+
+impl StandIn {
+    /// The next letter of the control thread.
+    fn next(&mut self) -> Letter {
+        loop {
+            for lane in [Lane::Delivery, Lane::Request] {
+                if let Some(letter) = self.post.take(CONTROL, lane) {
+                    return letter;
+                }
+            }
+            if self.post.may_sleep() {
+                let bell = &self.bell;
+                let rung = self
+                    .runtime
+                    .block_on(async move { tokio::time::timeout(LONG, bell.readable()).await });
+                rung.expect("the control thread rings").expect("the eventfd is open");
+                let _ = self.bell.try_read(&mut [0; 8]);
+                self.post.awake();
+            }
+        }
+    }
+
+    /// Sends a letter if there is room.
+    fn send(&mut self, letter: Letter) -> Result<(), Letter> {
+        if self.post.room(CONTROL, letter.lane()) == 0 {
+            return Err(letter);
+        }
+        self.post.send(CONTROL, letter);
+        for peer in self.post.bells() {
+            self.doorbells.ring_from_outside(peer);
+        }
+        Ok(())
+    }
+
+    /// Ends the shard and gives what became of the control thread.
+    fn end(self) -> Result<End, Failure> {
+        drop(self.reporter);
+        self.control.join().expect("the control thread does not panic")
+    }
+}
+
+fn session(index: u32) -> SessionId {
+    SessionId::new(ShardId(0), index, 1)
+}
+
+fn hook(destination: &str, index: u32, user: Option<&str>, number: u32) -> Letter {
+    let mut message = Message::default();
+    message.begin(None, destination);
+    message.finish(number.to_string().as_bytes());
+    let (session, user) = (session(index), user.map(Arc::from));
+    let asker = Asker::Frame(session, number);
+    Letter::Hook { message: Arc::new(message), application: 0, user, session, asker }
+}
+
+/// A server that answers every request with its own body, one connection after the other.
+fn echo() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("bound"));
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            std::thread::spawn(move || echo_one(socket.expect("a client")));
+        }
+    });
+    url
+}
+
+fn echo_one(mut socket: TcpStream) {
+    let mut asked = Vec::new();
+    loop {
+        let mut octets = [0; 1024];
+        match socket.read(&mut octets) {
+            Ok(len) if len > 0 => asked.extend_from_slice(&octets[..len]),
+            _ => return,
+        }
+        let text = String::from_utf8_lossy(&asked).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let len = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let len: usize = len.and_then(|len| len.parse().ok()).expect("a length");
+        if body.len() == len {
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n{body}");
+            socket.write_all(answer.as_bytes()).expect("the client waits");
+            asked.clear();
+        }
+    }
+}
+
+/// 60 calls of five sessions through mailboxes of two entries: each gets its receipt, each
+/// session's replies come in the order it sent, nothing is lost and nothing comes twice.
+#[test]
+fn every_call_gets_its_receipt_and_its_reply_in_order() {
+    let url = echo();
+    let settings = format!(
+        "hooks.concurrent = 3\n\
+         [[application]]\ndestination = '/call'\nhook = '{url}'\nto-user = '/queue/sub'"
+    );
+    let mut shard = start(&settings);
+    let mut wanted: Vec<Letter> =
+        (1..=60).rev().map(|number| hook("/ws/call", number % 5, None, number)).collect();
+    let mut receipts = Vec::new();
+    let mut replies: HashMap<SessionId, Vec<u32>> = HashMap::new();
+    let mut numbers = Vec::new();
+    while receipts.len() < 60 || replies.values().map(Vec::len).sum::<usize>() < 60 {
+        while let Some(letter) = wanted.pop() {
+            if let Err(letter) = shard.send(letter) {
+                wanted.push(letter);
+                break;
+            }
+        }
+        match shard.next() {
+            Letter::Sequenced { asker: Asker::Frame(_, number), heard: 0 } => receipts.push(number),
+            Letter::DeliverSession { message, session, number } => {
+                assert_eq!(message.destination(), "/queue/sub");
+                let body = core::str::from_utf8(message.body()).expect("digits");
+                replies.entry(session).or_default().push(body.parse().expect("digits"));
+                numbers.push(number);
+            }
+            letter => panic!("{letter:?}"),
+        }
+    }
+    assert_eq!(receipts, (1..=60).collect::<Vec<u32>>());
+    for (index, heard) in replies.iter().map(|(session, heard)| (session.index(), heard)) {
+        let sent: Vec<u32> = (1..=60).filter(|number| number % 5 == index).collect();
+        assert_eq!(*heard, sent);
+    }
+    numbers.dedup();
+    assert_eq!(numbers.len(), 60, "every message has its own number");
+    assert!(numbers.iter().all(|number| number % 64 == 63));
+    assert!(matches!(shard.end(), Err(Failure::ShardEnded(ShardId(0)))));
+}
+
+#[test]
+fn a_call_past_the_queue_is_refused_before_its_receipt_and_counted() {
+    // Nobody answers: what is called stays called.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("bound"));
+    let settings = format!(
+        "hooks = {{ concurrent = 1, queue = 1, timeout = '60s' }}\n\
+         [[application]]\ndestination = '/call'\nhook = '{url}'\nto-user = '/queue/sub'"
+    );
+    let mut shard = start(&settings);
+    for number in 1..=2 {
+        shard.send(hook("/ws/call", number, Some("7"), number)).expect("room");
+        let letter = shard.next();
+        assert!(matches!(letter, Letter::Sequenced { heard: 0, .. }), "{letter:?}");
+    }
+    shard.send(hook("/ws/call", 3, Some("7"), 3)).expect("room");
+    let Letter::DeliverSession { message, session: asking, .. } = shard.next() else {
+        panic!("the sender hears so");
+    };
+    assert_eq!((asking, message.destination()), (session(3), "/queue/errors"));
+    let body = String::from_utf8_lossy(message.body());
+    assert!(body.contains("\"code\":503") && body.contains("hooks.queue"), "{body}");
+    let letter = shard.next();
+    assert!(matches!(letter, Letter::Sequenced { asker: Asker::Frame(_, 3), .. }), "{letter:?}");
+    assert_eq!(shard.metrics.shard(0).hooks_refused_total.value(), 1);
+    drop(shard.end());
+}
+
+#[test]
+fn a_destination_without_a_hook_is_told_so() {
+    let mut shard = start("[[application]]\ndestination = '/call'\nreply = 'x'");
+    shard.send(hook("/ws/call", 1, None, 1)).expect("room");
+    let letter = shard.next();
+    assert!(matches!(letter, Letter::Sequenced { .. }), "{letter:?}");
+    let Letter::DeliverSession { message, .. } = shard.next() else {
+        panic!("the sender hears so");
+    };
+    assert!(String::from_utf8_lossy(message.body()).contains("\"code\":501"));
+    drop(shard.end());
+}
+
+#[test]
+fn a_shard_that_panics_ends_the_process() {
+    let (mut reporters, mut reports) = reports(2);
+    let reporter = reporters.pop().expect("two");
+    let thread = std::thread::spawn(move || {
+        let _last = reporter;
+        panic!("on purpose");
+    });
+    assert!(thread.join().is_err());
+    let ended = Report::Ended { shard: ShardId(1), panicked: true };
+    assert_eq!(reports.blocking_recv(), Some(ended));
+    drop(reporters);
+    let ended = Report::Ended { shard: ShardId(0), panicked: false };
+    assert_eq!(reports.blocking_recv(), Some(ended));
+}

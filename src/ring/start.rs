@@ -1,0 +1,160 @@
+//! The start of a ring: queues, table of descriptors, buffers, listeners, bell.
+#![allow(unsafe_code)]
+
+use super::Doorbells;
+use super::buffers::{Buffers, GROUP};
+use super::clock::Clock;
+use super::probe::{self, Flavor, StartError};
+use super::slots::Slots;
+use super::uring::{Listener, NAME_SIZE, RingStats, Uring};
+use crate::ids::{PeerId, SLOT_MAX};
+use crate::mem::region::{Owner, Region};
+use core::marker::PhantomData;
+use io_uring::{EnterFlags, IoUring};
+use socket2::SockRef;
+use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+/// Worker threads that the kernel may start for a ring; only shutdowns need one.
+const WORKERS_MAX: u32 = 4;
+/// Opcodes of io_uring_register that register the ring's own descriptor with its thread, and back.
+const REGISTER_RING_FDS: libc::c_uint = 20;
+const UNREGISTER_RING_FDS: libc::c_uint = 21;
+
+/// What a ring needs to start.
+#[derive(Debug)]
+pub struct Setup {
+    /// Entries of the submission queue (`submission-entries`).
+    pub submission_entries: u32,
+    /// Entries of the completion queue (`completion-entries`).
+    pub completion_entries: u32,
+    /// Descriptor slots wanted; at most RLIMIT_NOFILE are had, see [`Uring::slots`].
+    pub slots: u32,
+    /// Memory of the receive buffers.
+    pub receive: Arc<Region>,
+    /// Count of receive buffers (`receive-buffers`), at most 32 768.
+    pub receive_buffers: u32,
+    /// Octets of one receive buffer (`receive-bytes`).
+    pub receive_bytes: u32,
+    /// Memory of the segments.
+    pub segments: Arc<Region>,
+    /// Octets of one segment (`segment-size`).
+    pub segment_size: u32,
+    /// Listening sockets; the index is the `ListenerId`.
+    pub listeners: Vec<OwnedFd>,
+    /// Sends after which a push enters the kernel by itself (`send-chunk`).
+    pub send_chunk: u32,
+    /// The bells of all peers.
+    pub doorbells: Doorbells,
+    /// Whose ring this is.
+    pub peer: PeerId,
+    /// The kind of ring; `None` is the best that the kernel grants.
+    pub flavor: Option<Flavor>,
+}
+
+impl Uring {
+    /// Makes the ring, gives it its memory and publishes its doorbell.
+    pub fn start(setup: Setup) -> Result<Uring, StartError> {
+        let least = setup.segment_size.min(setup.send_chunk).min(setup.slots);
+        assert!(least > 0, "these limits are not zero: {setup:?}");
+        let (ring, flavor) =
+            probe::ring(setup.flavor, setup.submission_entries, setup.completion_entries)?;
+        let open_max = probe::limit(libc::RLIMIT_NOFILE).min(u64::from(SLOT_MAX)) as u32;
+        let slots = setup.slots.min(open_max);
+        let memory = |e| StartError::at("map memory", &e);
+        let buffers = Buffers::new(setup.receive, setup.receive_buffers, setup.receive_bytes)
+            .map_err(memory)?;
+        register(&ring, slots, &buffers)?;
+        let names = Owner::new(slots as usize * NAME_SIZE).map_err(memory)?;
+        let listeners = setup.listeners.into_iter().map(listener).collect::<Result<_, _>>()?;
+        // Without registration (Linux before 5.18) the descriptor itself is entered.
+        let (enter_fd, enter_flags) = match register_ring_fd(&ring) {
+            Some(index) => (index, EnterFlags::REGISTERED_RING),
+            None => (ring.as_raw_fd(), EnterFlags::empty()),
+        };
+        let spill = VecDeque::with_capacity(ring.params().cq_entries() as usize);
+        let mut uring = Uring {
+            ring,
+            enter_fd,
+            enter_flags,
+            flavor,
+            buffers,
+            slots: Slots::new(slots),
+            segments: setup.segments,
+            segment_size: setup.segment_size,
+            names,
+            listeners,
+            doorbells: setup.doorbells,
+            peer: setup.peer,
+            send_chunk: setup.send_chunk,
+            sends_queued: 0,
+            spill,
+            after: None,
+            clock: Clock::started(),
+            stats: RingStats::default(),
+            not_send: PhantomData,
+        };
+        uring.watch_bell();
+        uring.doorbells.publish(uring.peer, uring.ring.as_raw_fd());
+        Ok(uring)
+    }
+}
+
+/// Registers the table of descriptors and the receive buffers.
+fn register(ring: &IoUring, slots: u32, buffers: &Buffers) -> Result<(), StartError> {
+    let submitter = ring.submitter();
+    submitter
+        .register_files_sparse(slots)
+        .map_err(|e| StartError::at("register the table of descriptors", &e))?;
+    submitter
+        .register_iowq_max_workers(&mut [WORKERS_MAX; 2])
+        .map_err(|e| StartError::at("bound the ring's workers", &e))?;
+    let (address, count) = (buffers.address(), buffers.entry_count());
+    // SAFETY: `address` is that of `count` entries in memory that `buffers` holds (`Buffers::new`),
+    // which lives as long as the ring (`Uring`), or longer if the kernel does not let go.
+    unsafe { submitter.register_buf_ring_with_flags(address, count, GROUP, 0) }
+        .map_err(|e| StartError::at("register the receive buffers", &e))
+}
+
+/// A listener from its socket.
+fn listener(fd: OwnedFd) -> Result<Listener, StartError> {
+    let address = SockRef::from(&fd).local_addr();
+    let address = address.map_err(|e| StartError::at("read a listener's address", &e))?;
+    let Some(address) = address.as_socket() else {
+        return Err(StartError::System("listen on a socket that is not TCP", libc::EAFNOSUPPORT));
+    };
+    let name_len = match address.is_ipv4() {
+        true => size_of::<libc::sockaddr_in>(),
+        false => size_of::<libc::sockaddr_in6>(),
+    } as u32;
+    Ok(Listener { fd, name_len, armed: false, naming: 0, ended: None })
+}
+
+/// struct io_uring_rsrc_update.
+#[repr(C)]
+struct Update {
+    offset: u32,
+    reserved: u32,
+    data: u64,
+}
+
+/// Registers the ring's own descriptor, which spares the kernel a look-up per entry. Its index.
+fn register_ring_fd(ring: &IoUring) -> Option<i32> {
+    let mut update = Update { offset: u32::MAX, reserved: 0, data: ring.as_raw_fd() as u64 };
+    let count = update_ring_fd(ring, REGISTER_RING_FDS, &mut update);
+    (count == 1).then_some(update.offset as i32)
+}
+
+/// Takes the registration back: it holds the ring open until its thread ends.
+pub(super) fn unregister_ring_fd(ring: &IoUring, index: i32) {
+    let mut update = Update { offset: index as u32, reserved: 0, data: 0 };
+    let count = update_ring_fd(ring, UNREGISTER_RING_FDS, &mut update);
+    debug_assert_eq!(count, 1, "what was registered can be unregistered");
+}
+
+fn update_ring_fd(ring: &IoUring, what: libc::c_uint, update: &mut Update) -> i64 {
+    let place = core::ptr::from_mut(update);
+    // SAFETY: the ring is open; `place` is one valid update, read and written in the call only.
+    unsafe { libc::syscall(libc::SYS_io_uring_register, ring.as_raw_fd(), what, place, 1) }
+}
