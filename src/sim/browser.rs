@@ -307,7 +307,7 @@ impl Browser {
     }
 
     fn call(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
-        self.send_to("/ws/call", Target::Hook(self.number), scene)
+        self.send_to("/ws/call", Target::Hook(self.number, self.user), scene)
     }
 
     fn trade(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {

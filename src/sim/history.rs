@@ -22,8 +22,8 @@ pub(super) enum Target {
     User(usize, &'static str),
     /// From a session to itself.
     Own(usize, &'static str),
-    /// From a session to a hook, which sends it to all windows of its user, or back.
-    Hook(usize),
+    /// From a session (and its user) to a hook, which sends it to all windows of the user, or back.
+    Hook(usize, Option<usize>),
     /// Nobody may ever see it.
     Nobody,
 }
@@ -249,11 +249,6 @@ impl History {
         );
         Err(Violation::new(Oracle::Isolation, text))
     }
-
-    /// The user of a client, as its subscriptions tell.
-    fn user_of(&self, client: usize) -> Option<usize> {
-        self.subscriptions.iter().find(|s| s.client == client).and_then(|s| s.user)
-    }
 }
 
 /// Whether a subscription is to hear what goes to a target.
@@ -268,8 +263,8 @@ pub(super) fn hears(history: &History, subscription: &Subscription, target: Targ
         Target::Own(whose, destination) => {
             of_user && client == whose && matches(pattern, destination)
         }
-        Target::Hook(asker) => {
-            let same = asker == client || user.is_some() && history.user_of(asker) == user;
+        Target::Hook(asker, whose) => {
+            let same = asker == client || user.is_some() && whose == user;
             of_user && same && matches(pattern, "/queue/sub")
         }
         Target::Nobody => false,

@@ -153,7 +153,8 @@ fn judge_ends(
             Some(leave_at) => known_at.is_some_and(|known| known < leave_at),
             None => subscription.complete,
         };
-        let promised = after && before_leave && (whole || place < heard.end);
+        let so_far = whole || !heard.is_empty() && place < heard.end;
+        let promised = after && before_leave && so_far;
         if promised && !heard.contains(&place) {
             let what = format!("{p} did not come ({publication:?})");
             return Err(tell(Oracle::Lost, at, subscription, &what));

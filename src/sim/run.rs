@@ -58,6 +58,8 @@ pub struct Report {
 
 /// Virtual time in which a phase has to end.
 const PATIENCE: u64 = 90_000_000_000;
+/// Virtual time after the last arrival in which clients do what they want to do.
+const LAST_ACTIONS: u64 = 20_000_000_000;
 /// Steps in which a run has to end.
 const STEPS_MAX: u64 = 3_000_000;
 
@@ -202,6 +204,7 @@ impl Simulation {
             return true;
         }
         let gone = self.clients.iter().skip(1).all(|client| client.over || client.vanished);
+        let gone = gone || now.0 > self.next_arrival.0 + LAST_ACTIONS;
         self.plan.budget == 0 || self.arrivals == 0 && gone
     }
 
@@ -251,7 +254,7 @@ impl Simulation {
             client.vanished = false;
         });
         self.clients_reset(|client| client.left || client.reading == Reading::Never);
-        self.go_on("leaving", |s| s.clients.iter().skip(1).all(|c| c.over) && s.is_calm())?;
+        self.go_on("leaving", |s| s.are_gone() && s.is_calm())?;
         let watched = self.watched();
         if !self.clients[0].over
             && let Some(watched) = watched
@@ -259,6 +262,13 @@ impl Simulation {
             oracle::judge_watcher(&self.history, watched)?;
         }
         self.audit_alone()
+    }
+
+    /// All but the watcher have gone, and the server has noticed.
+    fn are_gone(&mut self) -> bool {
+        let watchers = usize::from(!self.clients[0].over);
+        self.clients.iter().skip(1).all(|client| client.over)
+            && self.world.borrow().open_connections() <= watchers
     }
 
     /// Those who would not end by themselves are reset.

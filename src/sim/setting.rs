@@ -154,7 +154,7 @@ fn shard(
     let receive = pool.expect("a small pool can be mapped");
     let memory = Owner::new(limits.segment_bytes as usize).expect("a small pool can be mapped");
     let mut machine = world.borrow_mut();
-    let slots = machine.random.between(6, 20) as u32;
+    let slots = machine.random.between(8, 20) as u32;
     let completion_entries = machine.random.between(4, u64::from(limits.completion_entries));
     let ring = machine.add_ring(Kernel {
         receive: receive.lend(),

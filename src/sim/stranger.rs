@@ -10,7 +10,7 @@ use crate::time::Instant;
 use crate::ws::Opcode;
 
 /// Nanoseconds in which the server has to let go.
-const PATIENCE: u64 = 12_000_000_000;
+const PATIENCE: u64 = 20_000_000_000;
 
 /// What he does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,12 +132,13 @@ impl Stranger {
 
     pub(super) fn step(
         &mut self,
-        _: &mut Wire,
+        wire: &mut Wire,
         scene: &mut Scene<'_>,
     ) -> Result<Decision, Violation> {
         let now = scene.world.now();
         let begun = *self.begun.get_or_insert(now);
-        if scene.plan.phase == Phase::Leave {
+        // He need not have noticed: some do not read.
+        if scene.plan.phase == Phase::Leave || scene.world.is_closed(wire.socket) {
             return Ok(Decision::Leave(true));
         }
         if now.0 > begun.0 + PATIENCE {
