@@ -279,6 +279,7 @@ impl<R: Ring> Shard<R> {
             if *left == 0 {
                 self.answered.push_back(conn);
             }
+            self.note_held(conn.slot);
         }
     }
 }

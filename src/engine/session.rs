@@ -183,6 +183,11 @@ impl Sessions {
         self.table.len()
     }
 
+    /// All records.
+    pub fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.table.iter().map(|(_, session)| session)
+    }
+
     /// Puts a session into the list of its user.
     pub fn link_user(&mut self, index: u32, user: Arc<str>) {
         let head = self.by_user.insert(user.clone(), index).unwrap_or(NONE);

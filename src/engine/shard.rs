@@ -69,7 +69,7 @@ pub struct Shard<R: Ring> {
     pub(super) sessions: Sessions,
     pub(super) segments: Segments,
     /// Away only while octets of it are being read.
-    receive: Option<ReceivePool>,
+    pub(super) receive: Option<ReceivePool>,
     pub(super) index: Index,
     pub(super) fanout: Fanout,
     pub(super) home: Home,
@@ -208,8 +208,9 @@ impl<R: Ring> Shard<R> {
         !self.is_over()
     }
 
-    /// How long the next entry may wait.
-    fn wait(&mut self) -> Wait {
+    /// How long the next entry may wait. Asked by `turn` itself, and by whoever runs several shards on
+    /// one thread, before it lets one sleep.
+    pub fn wait(&mut self) -> Wait {
         if !self.dirty.is_empty() || !self.post.may_sleep() {
             return Wait::No;
         }

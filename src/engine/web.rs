@@ -259,6 +259,7 @@ impl<R: Ring> Shard<R> {
         if over {
             self.drain_http(slot);
         } else {
+            self.note_held(slot);
             self.set_timer(slot);
         }
     }
