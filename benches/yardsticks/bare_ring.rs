@@ -235,4 +235,3 @@ fn registered(ring: &IoUring) -> (i32, EnterFlags) {
     assert_eq!(count, 1, "the ring's descriptor is registered");
     (update.offset as i32, EnterFlags::REGISTERED_RING)
 }
-

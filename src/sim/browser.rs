@@ -131,11 +131,7 @@ impl Browser {
     }
 
     /// One that only watches who comes and leaves.
-    pub(super) fn watcher(
-        number: usize,
-        scene: &mut Scene<'_>,
-        wire: &mut Wire,
-    ) -> Browser {
+    pub(super) fn watcher(number: usize, scene: &mut Scene<'_>, wire: &mut Wire) -> Browser {
         let plain = Browser::new(number, None, scene, wire);
         Browser { watches: true, beats: false, ..plain }
     }
@@ -268,12 +264,7 @@ impl Browser {
         octets
     }
 
-    fn send_to(
-        &mut self,
-        destination: &str,
-        target: Target,
-        scene: &mut Scene<'_>,
-    ) -> Vec<u8> {
+    fn send_to(&mut self, destination: &str, target: Target, scene: &mut Scene<'_>) -> Vec<u8> {
         let (publication, body) = self.publish(target, scene);
         let receipt = scene.random().chance(500).then_some(Tells::Sent(publication));
         let mut headers = vec![("destination", destination)];

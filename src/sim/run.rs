@@ -121,7 +121,8 @@ impl Simulation {
         let (now, random) = (machine.now(), &mut machine.random);
         let arrivals = random.between(30, 70) as u32;
         let jumps = if random.chance(200) { 2 } else { 0 };
-        let cut = random.chance(200).then(|| Instant(now.0 + random.between(50, 4_000) * 1_000_000));
+        let cut =
+            random.chance(200).then(|| Instant(now.0 + random.between(50, 4_000) * 1_000_000));
         let budget = random.between(400, 800) as u32;
         drop(machine);
         Simulation {
@@ -229,7 +230,8 @@ impl Simulation {
     /// Whom the server still owes something.
     fn owed(&mut self) -> String {
         let owed = self.clients.iter().filter(|client| client.is_owed());
-        let list: Vec<String> = owed.take(3).map(|c| format!("{} {:?} {:?}", c.number, c.reading, c.part)).collect();
+        let list: Vec<String> =
+            owed.take(3).map(|c| format!("{} {:?} {:?}", c.number, c.reading, c.part)).collect();
         let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
         format!("{} steps; owed: {list:?}; shards: {audits:?}", self.steps)
     }
@@ -287,7 +289,8 @@ impl Simulation {
     fn audit_alone(&mut self) -> Result<(), Violation> {
         let watchers = usize::from(!self.clients[0].over);
         let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
-        let sum = |of: fn(&crate::engine::audit::Audit) -> usize| audits.iter().map(of).sum::<usize>();
+        let sum =
+            |of: fn(&crate::engine::audit::Audit) -> usize| audits.iter().map(of).sum::<usize>();
         let left = [
             ("connections", sum(|a| a.connections), watchers),
             ("sessions", sum(|a| a.sessions), watchers),
@@ -368,7 +371,10 @@ impl Simulation {
             }
         }
         drop(world);
-        self.shards.iter_mut().map(Shard::audit).all(|audit| audit.waiting == 0 && audit.blocks == 0)
+        self.shards
+            .iter_mut()
+            .map(Shard::audit)
+            .all(|audit| audit.waiting == 0 && audit.blocks == 0)
     }
 
     /// Somebody does something, or time passes.
@@ -564,9 +570,7 @@ impl Simulation {
         let mut scene = Scene { world: &mut world, history, plan };
         let kind = if foreign { 90 } else { scene.random().below(100) };
         let part = match kind {
-            _ if is_watcher => {
-                Part::Browser(Browser::watcher(number, &mut scene, &mut wire))
-            }
+            _ if is_watcher => Part::Browser(Browser::watcher(number, &mut scene, &mut wire)),
             0..=64 => {
                 let user = scene.random().below(9) as usize;
                 let user = (user < super::history::USERS).then_some(user);

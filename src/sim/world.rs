@@ -335,9 +335,11 @@ fn done_numbers(done: Done) -> (u64, u64, u64) {
     match done {
         Done::Accepted { slot, peer, .. } => (20, slot.into(), peer.port().into()),
         Done::AcceptEnded { listener, .. } => (21, listener.0.into(), 0),
-        Done::Received { conn, buffer, len, more } => {
-            (22, conn.slot.into(), u64::from(buffer.0) << 33 | u64::from(len) << 1 | u64::from(more))
-        }
+        Done::Received { conn, buffer, len, more } => (
+            22,
+            conn.slot.into(),
+            u64::from(buffer.0) << 33 | u64::from(len) << 1 | u64::from(more),
+        ),
         Done::RecvEnded { conn, .. } => (23, conn.slot.into(), 0),
         Done::Sent { conn, result } => (24, conn.slot.into(), result.map_or(u64::MAX, u64::from)),
         Done::ShutDown { conn } => (25, conn.slot.into(), 0),
