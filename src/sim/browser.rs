@@ -131,11 +131,7 @@ impl Browser {
     }
 
     /// One that only watches who comes and leaves.
-    pub(super) fn watcher(
-        number: usize,
-        scene: &mut Scene<'_>,
-        wire: &mut Wire,
-    ) -> Browser {
+    pub(super) fn watcher(number: usize, scene: &mut Scene<'_>, wire: &mut Wire) -> Browser {
         let plain = Browser::new(number, None, scene, wire);
         Browser { watches: true, beats: false, ..plain }
     }
@@ -268,12 +264,7 @@ impl Browser {
         octets
     }
 
-    fn send_to(
-        &mut self,
-        destination: &str,
-        target: Target,
-        scene: &mut Scene<'_>,
-    ) -> Vec<u8> {
+    fn send_to(&mut self, destination: &str, target: Target, scene: &mut Scene<'_>) -> Vec<u8> {
         let (publication, body) = self.publish(target, scene);
         let receipt = scene.random().chance(500).then_some(Tells::Sent(publication));
         let mut headers = vec![("destination", destination)];
@@ -408,6 +399,10 @@ impl Browser {
 
     /// Sends frames: each in a message of its own, several in one, or one in pieces.
     fn transmit(&self, frames: &[Vec<u8>], wire: &mut Wire, scene: &mut Scene<'_>) {
+        for frame in frames {
+            let text = || String::from_utf8_lossy(frame);
+            scene.world.tell(|| format!("client {} says {:?}", self.number, text()));
+        }
         let random = scene.random();
         if self.sockjs {
             for frame in frames {

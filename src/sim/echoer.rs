@@ -91,7 +91,11 @@ impl Echoer {
         }
     }
 
-    pub(super) fn hear(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Result<bool, Violation> {
+    pub(super) fn hear(
+        &mut self,
+        wire: &mut Wire,
+        scene: &mut Scene<'_>,
+    ) -> Result<bool, Violation> {
         let wrong = |what: String| Violation::new(Oracle::Protocol, format!("echo: {what}"));
         if !self.open {
             let Some(answer) = wire.answer()? else { return Ok(false) };

@@ -38,12 +38,7 @@ pub(super) fn mutate(
     done
 }
 
-fn change(
-    mutation: Mutation,
-    letters: &mut Vec<Letter>,
-    room: usize,
-    random: &mut Random,
-) -> bool {
+fn change(mutation: Mutation, letters: &mut Vec<Letter>, room: usize, random: &mut Random) -> bool {
     let fits = |letter: &Letter| match (mutation, letter) {
         (Mutation::Presence, Letter::Publish { message, .. }) => message.destination() == PRESENCE,
         (Mutation::Isolation, Letter::DeliverUser { .. }) => true,

@@ -226,9 +226,11 @@ fn judge_answers(history: &History, at: usize, s: &Subscription) -> Result<(), V
         None => t.client == s.client,
     };
     let most = history.trades.iter().filter(mine).count() as u32;
-    let due = history.trades.iter().filter(mine).filter(|t| {
-        t.acked_at.is_some() && s.begun_at.is_some_and(|begun| t.sent_at > begun)
-    });
+    let due = history
+        .trades
+        .iter()
+        .filter(mine)
+        .filter(|t| t.acked_at.is_some() && s.begun_at.is_some_and(|begun| t.sent_at > begun));
     let least = if s.complete && s.leave_at.is_none() { due.count() as u32 } else { 0 };
     if s.answers > most {
         return Err(tell(Oracle::Twice, at, s, &format!("{} answers to {most}", s.answers)));

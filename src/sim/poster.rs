@@ -137,13 +137,19 @@ impl Poster {
         let (user, queue) = (scene.random().index(USERS), *scene.random().pick(&OWN));
         let p = self.publish(Target::User(user, queue), scene);
         let body = format!("{{\"businessType\":\"T\",\"data\":{{\"p\":{p}}}}}");
-        self.post(&format!("/sendMsToUser?userId=u{user}&subscribePath={queue}"), "", &body, vec![p])
+        self.post(
+            &format!("/sendMsToUser?userId=u{user}&subscribePath={queue}"),
+            "",
+            &body,
+            vec![p],
+        )
     }
 
     fn api_publish(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
         let topic = *scene.random().pick(&TOPICS);
         let first = self.publish(Target::Broker(topic), scene);
-        let item = |p: usize, d: &str| format!("{{\"destination\":\"{d}\",\"body\":{{\"p\":{p}}}}}");
+        let item =
+            |p: usize, d: &str| format!("{{\"destination\":\"{d}\",\"body\":{{\"p\":{p}}}}}");
         if scene.random().chance(500) {
             return self.post("/api/publish", "", &item(first, topic), vec![first]);
         }
@@ -202,7 +208,11 @@ impl Poster {
         request
     }
 
-    pub(super) fn hear(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Result<bool, Violation> {
+    pub(super) fn hear(
+        &mut self,
+        wire: &mut Wire,
+        scene: &mut Scene<'_>,
+    ) -> Result<bool, Violation> {
         let mut any = false;
         while let Some(answer) = wire.answer()? {
             if answer.status == 100 {

@@ -33,6 +33,8 @@ use std::rc::Rc;
 pub struct Options {
     /// A bug to put in.
     pub mutation: Option<Mutation>,
+    /// Write down what happens.
+    pub trace: bool,
 }
 
 /// What a run has shown.
@@ -54,6 +56,8 @@ pub struct Report {
     pub innocent_closed: u64,
     /// Sums up everything that happened: equal for equal runs.
     pub digest: u64,
+    /// What happened, line by line, if it was written down.
+    pub trace: Vec<String>,
 }
 
 /// Virtual time in which a phase has to end.
@@ -108,12 +112,14 @@ struct Simulation {
     next_jump: Instant,
     /// The run is ended in the middle.
     power_cut: Option<Instant>,
-    draining: bool,
 }
 
 impl Simulation {
     fn new(seed: u64, options: Options) -> Simulation {
         let mut world = World::new(seed);
+        if options.trace {
+            world.start_trace();
+        }
         world.mutation = options.mutation.filter(|mutation| mutation.is_of_kernel());
         let setting = Setting::new(world);
         let Setting { world, shared, shards, control, metrics, has_secret } = setting;
@@ -121,7 +127,8 @@ impl Simulation {
         let (now, random) = (machine.now(), &mut machine.random);
         let arrivals = random.between(30, 70) as u32;
         let jumps = if random.chance(200) { 2 } else { 0 };
-        let cut = random.chance(200).then(|| Instant(now.0 + random.between(50, 4_000) * 1_000_000));
+        let cut =
+            random.chance(200).then(|| Instant(now.0 + random.between(50, 4_000) * 1_000_000));
         let budget = random.between(400, 800) as u32;
         drop(machine);
         Simulation {
@@ -146,7 +153,6 @@ impl Simulation {
             jumps,
             next_jump: Instant(now.0 + 300_000_000),
             power_cut: cut,
-            draining: false,
         }
     }
 
@@ -162,7 +168,7 @@ impl Simulation {
     }
 
     fn report(&mut self, seed: u64, violation: Option<Violation>) -> Report {
-        let world = self.world.borrow();
+        let mut world = self.world.borrow_mut();
         let mut counts = world.counts.clone();
         for shard in self.metrics.shards() {
             counts.add(Event::SegmentsShort, shard.segment_shortages_total.value());
@@ -181,6 +187,7 @@ impl Simulation {
             received: self.history.subscriptions.iter().map(received).sum(),
             innocent_closed: 0,
             digest: world.digest(),
+            trace: world.take_trace(),
         }
     }
 
@@ -228,8 +235,9 @@ impl Simulation {
 
     /// Whom the server still owes something.
     fn owed(&mut self) -> String {
-        let owed = self.clients.iter().filter(|client| client.is_owed());
-        let list: Vec<String> = owed.take(3).map(|c| format!("{} {:?} {:?}", c.number, c.reading, c.part)).collect();
+        let owed = self.clients.iter().filter(|c| c.is_owed() || !c.over && c.number > 0);
+        let list: Vec<String> =
+            owed.take(3).map(|c| format!("{} {:?} {:?}", c.number, c.reading, c.part)).collect();
         let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
         format!("{} steps; owed: {list:?}; shards: {audits:?}", self.steps)
     }
@@ -287,7 +295,8 @@ impl Simulation {
     fn audit_alone(&mut self) -> Result<(), Violation> {
         let watchers = usize::from(!self.clients[0].over);
         let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
-        let sum = |of: fn(&crate::engine::audit::Audit) -> usize| audits.iter().map(of).sum::<usize>();
+        let sum =
+            |of: fn(&crate::engine::audit::Audit) -> usize| audits.iter().map(of).sum::<usize>();
         let left = [
             ("connections", sum(|a| a.connections), watchers),
             ("sessions", sum(|a| a.sessions), watchers),
@@ -310,7 +319,7 @@ impl Simulation {
     fn end(&mut self) -> Result<(), Violation> {
         let now = self.world.borrow().now();
         self.control.drain(now);
-        self.draining = true;
+        self.arrivals = 0;
         self.go_on("shutting down", |s| s.sleeps.iter().all(|sleep| *sleep == Sleep::Over))?;
         let took = self.world.borrow().now().millis_since(now);
         let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
@@ -323,6 +332,7 @@ impl Simulation {
         for ring in 0..self.shards.len() {
             self.world.borrow_mut().end_ring(ring);
         }
+        self.plan.phase = Phase::Leave;
         self.clients_reset(|client| client.vanished || client.reading == Reading::Never);
         self.go_on("clients notice", |s| s.clients.iter().all(|client| client.over))
     }
@@ -354,21 +364,25 @@ impl Simulation {
         }
         let mut world = self.world.borrow_mut();
         let now = world.now();
-        if self.clients.iter().any(|client| client.is_ready(&world)) {
-            return false;
-        }
         for ring in 0..self.shards.len() {
             let waits = match self.sleeps[ring] {
                 Sleep::Until(until) => until > now,
                 Sleep::Over => true,
                 Sleep::Awake => false,
             };
-            if !waits || world.is_ready(ring) {
+            if !waits || world.is_ready(ring) || world.is_busy(ring) {
                 return false;
             }
         }
+        // The kernels have just moved octets: look at the clients behind them.
+        if self.clients.iter().any(|client| client.is_ready(&world)) {
+            return false;
+        }
         drop(world);
-        self.shards.iter_mut().map(Shard::audit).all(|audit| audit.waiting == 0 && audit.blocks == 0)
+        self.shards
+            .iter_mut()
+            .map(Shard::audit)
+            .all(|audit| audit.waiting == 0 && audit.blocks == 0)
     }
 
     /// Somebody does something, or time passes.
@@ -564,9 +578,7 @@ impl Simulation {
         let mut scene = Scene { world: &mut world, history, plan };
         let kind = if foreign { 90 } else { scene.random().below(100) };
         let part = match kind {
-            _ if is_watcher => {
-                Part::Browser(Browser::watcher(number, &mut scene, &mut wire))
-            }
+            _ if is_watcher => Part::Browser(Browser::watcher(number, &mut scene, &mut wire)),
             0..=64 => {
                 let user = scene.random().below(9) as usize;
                 let user = (user < super::history::USERS).then_some(user);

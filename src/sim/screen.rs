@@ -83,6 +83,8 @@ impl Browser {
     }
 
     fn stomp(&mut self, octets: &[u8], scene: &mut Scene<'_>) -> Result<(), Violation> {
+        let text = || String::from_utf8_lossy(octets);
+        scene.world.tell(|| format!("client {} hears {:?}", self.number, text()));
         if octets == b"\n" {
             return match self.beats || self.stage == Stage::Live {
                 true => Ok(()),
@@ -128,7 +130,11 @@ impl Browser {
     }
 
     /// Receipts come in the order of their frames.
-    fn on_receipt(&mut self, frame: &ServerFrame<'_>, scene: &mut Scene<'_>) -> Result<(), Violation> {
+    fn on_receipt(
+        &mut self,
+        frame: &ServerFrame<'_>,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), Violation> {
         let id = frame.header(b"receipt-id").unwrap_or(b"");
         let expected = self.receipts.pop_front();
         let Some((number, tells)) = expected.filter(|(n, _)| format!("r{n}").as_bytes() == id)
@@ -148,7 +154,11 @@ impl Browser {
         Ok(())
     }
 
-    fn on_message(&mut self, frame: &ServerFrame<'_>, scene: &mut Scene<'_>) -> Result<(), Violation> {
+    fn on_message(
+        &mut self,
+        frame: &ServerFrame<'_>,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), Violation> {
         let header = |name: &[u8]| {
             frame.header(name).map_or(String::new(), |v| String::from_utf8_lossy(v).into_owned())
         };

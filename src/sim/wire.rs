@@ -183,8 +183,8 @@ impl Wire {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use super::super::kernel::Setup;
+    use super::*;
     use crate::mem::region::Owner;
     use core::net::SocketAddr;
 
