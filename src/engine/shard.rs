@@ -20,6 +20,7 @@ use crate::mem::wheel::Wheel;
 use crate::metrics::ShardMetrics;
 use crate::ring::{AcceptEnd, Done, Op, RecvEnd, Ring, Wait};
 use crate::time::{Instant, Millis};
+use crate::ws;
 use core::net::SocketAddr;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -79,6 +80,8 @@ pub struct Shard<R: Ring> {
     pub(super) wheel: Wheel,
     pub(super) encoder: Encoder,
     pub(super) sockjs_messages: crate::sockjs::Messages,
+    pub(super) inflater: ws::Inflater,
+    pub(super) inflated: Vec<u8>,
     pub(super) metrics: Arc<ShardMetrics>,
     pub(super) listeners: Vec<Serves>,
     accepting: Vec<Accepting>,
@@ -114,8 +117,8 @@ enum Accepting {
     Stopping,
 }
 
-/// Messages of one home are numbered `counter * SHARDS_MAX + shard`.
-const NUMBER_STEP: u64 = crate::limits::SHARDS_MAX as u64;
+/// Messages of one home are numbered `counter * HOMES_MAX + shard`.
+const NUMBER_STEP: u64 = crate::limits::HOMES_MAX as u64;
 
 /// What a shard that has drained waits at most before it looks whether the others have, too.
 const DRAIN_WAIT: Millis = Millis(10);
@@ -149,6 +152,8 @@ impl<R: Ring> Shard<R> {
             wheel: Wheel::new(now.millis()),
             encoder: Encoder::default(),
             sockjs_messages: crate::sockjs::Messages::default(),
+            inflater: ws::Inflater::new(),
+            inflated: Vec::new(),
             accepting: vec![Accepting::Off; listeners.len()],
             listeners,
             slots,

@@ -10,6 +10,7 @@ use super::session::{Phase, SubscriptionState};
 use super::shard::Shard;
 use crate::broker::destination::{Target, decode_user};
 use crate::broker::message::Message;
+use crate::broker::subscription::Form;
 use crate::config::UnknownDestination;
 use crate::identity::{self, Identity};
 use crate::ids::ShardId;
@@ -41,7 +42,7 @@ impl<R: Ring> Shard<R> {
     /// A piece of a message on a STOMP connection.
     pub(super) fn stomp_piece(&mut self, slot: u32, _: Opcode, payload: &mut [u8], last: bool) {
         let Proto::Stomp(state) = &mut self.conns.at_mut(slot).proto else { return };
-        if !state.sockjs {
+        if state.wire.form == Form::WebSocket {
             let session = state.session;
             return self.feed(slot, session, payload);
         }
@@ -426,10 +427,10 @@ impl<R: Ring> Shard<R> {
 
     /// Sends a frame to one session.
     pub(super) fn reply(&mut self, slot: u32, len: usize, write: impl FnOnce(&mut [u8]) -> usize) {
-        let form = self.form_of(slot);
+        let wire = self.wire_of(slot);
         let mut encoder = core::mem::take(&mut self.encoder);
         encoder.clear();
-        encoder.stomp(form, true, len, write);
+        encoder.message_of(wire, Opcode::Text, len, write);
         self.send_private(slot, encoder.octets());
         self.encoder = encoder;
     }
@@ -451,9 +452,10 @@ impl<R: Ring> Shard<R> {
             version_list: problem.message == VERSIONS,
             body: problem.body,
         };
-        let form = self.form_of(slot);
+        let wire = self.wire_of(slot);
         let mut encoder = super::encode::Encoder::default();
-        encoder.stomp(form, true, frame.len(version), |out| frame.write(version, out));
+        let len = frame.len(version);
+        encoder.message_of(wire, Opcode::Text, len, |out| frame.write(version, out));
         self.drain(slot, encoder.octets(), problem.code, problem.message);
     }
 
