@@ -11,7 +11,16 @@ fn seeds() {
     let (mut ops, mut least, mut received, mut actions) = (0, u64::MAX, 0, 0);
     let begun = std::time::Instant::now();
     for seed in first..first + n {
-        let report = run(seed, Options::default());
+        let report = run(
+            seed,
+            Options {
+                trace: std::env::var_os("RINGPUSH_SIM_TRACE").is_some(),
+                ..Options::default()
+            },
+        );
+        for line in &report.trace {
+            println!("{line}");
+        }
         counts.merge(&report.counts);
         ops += report.operations;
         least = least.min(report.operations);

@@ -101,7 +101,7 @@ pub struct Session {
     pub sequence: u32,
     /// Receipts that wait, first and last in the shard's table, and how many.
     pub receipts: (u32, u32, u32),
-    /// The home that the last of them waits for.
+    /// The home that all of them wait for; None if they wait for several.
     pub receipts_home: Option<ShardId>,
     /// DISCONNECT has come: the connection ends when the receipts are given.
     pub disconnecting: bool,

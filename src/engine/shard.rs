@@ -349,7 +349,6 @@ impl<R: Ring> Shard<R> {
                 self.metrics.receive_starved_total.add(1);
                 conn.starved = true;
                 self.starved.push(id);
-                return;
             }
             RecvEnd::Eof => {
                 conn.peer_ended = true;

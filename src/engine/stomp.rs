@@ -392,7 +392,11 @@ impl<R: Ring> Shard<R> {
         home: Option<ShardId>,
     ) -> Asker {
         self.sessions.push_receipt(session, id, sequence, answers);
-        self.sessions.at_mut(session).receipts_home = home;
+        let state = self.sessions.at_mut(session);
+        let alone = state.receipts.2 == 1;
+        if alone || answers > 0 && state.receipts_home != home {
+            state.receipts_home = if alone { home } else { None };
+        }
         if answers == 0 {
             self.give_receipts(session);
         }

@@ -48,7 +48,7 @@ impl<R: Ring> Shard<R> {
         let state = self.sessions.at_mut(session);
         if let Some(receipt) = frame.header(b"receipt")
             && state.receipts.2 > 0
-            && state.receipts_home != home
+            && (home.is_none() || state.receipts_home != home)
         {
             // Its RECEIPT may not overtake those that another home still owes, and its first
             // MESSAGE not its RECEIPT: it waits, and the connection with it.

@@ -399,6 +399,10 @@ impl Browser {
 
     /// Sends frames: each in a message of its own, several in one, or one in pieces.
     fn transmit(&self, frames: &[Vec<u8>], wire: &mut Wire, scene: &mut Scene<'_>) {
+        for frame in frames {
+            let text = || String::from_utf8_lossy(frame);
+            scene.world.tell(|| format!("client {} says {:?}", self.number, text()));
+        }
         let random = scene.random();
         if self.sockjs {
             for frame in frames {

@@ -41,6 +41,12 @@ impl Completions {
         self.waiting.len() + self.ready.len()
     }
 
+    /// Whether nothing but doorbells has not been popped.
+    pub(super) fn are_bells(&self) -> bool {
+        let is_bell = |done: &Done| *done == Done::Rung;
+        self.ready.iter().all(is_bell) && self.waiting.iter().all(|(_, done)| is_bell(done))
+    }
+
     pub(super) fn pop(&mut self) -> Option<Done> {
         self.ready.pop_front()
     }

@@ -305,11 +305,11 @@ impl Kernel {
         self.completions.len() >= self.setup.completion_entries as usize
     }
 
-    /// Whether anything of the engine's memory or of its sockets is still in the kernel's hands
-    /// (receive buffers excepted).
+    /// Whether nothing of the engine's memory (receive buffers excepted) and of its sockets is in the
+    /// kernel's hands any more.
     pub(super) fn is_idle(&self) -> bool {
         let free = |slot: &Slot| slot.socket.is_none();
-        self.queued.is_empty() && self.completions.len() == 0 && self.slots.iter().all(free)
+        self.queued.is_empty() && self.completions.are_bells() && self.slots.iter().all(free)
     }
 
     /// Count of receive buffers that the kernel has.

@@ -33,6 +33,8 @@ use std::rc::Rc;
 pub struct Options {
     /// A bug to put in.
     pub mutation: Option<Mutation>,
+    /// Write down what happens.
+    pub trace: bool,
 }
 
 /// What a run has shown.
@@ -54,6 +56,8 @@ pub struct Report {
     pub innocent_closed: u64,
     /// Sums up everything that happened: equal for equal runs.
     pub digest: u64,
+    /// What happened, line by line, if it was written down.
+    pub trace: Vec<String>,
 }
 
 /// Virtual time in which a phase has to end.
@@ -108,12 +112,14 @@ struct Simulation {
     next_jump: Instant,
     /// The run is ended in the middle.
     power_cut: Option<Instant>,
-    draining: bool,
 }
 
 impl Simulation {
     fn new(seed: u64, options: Options) -> Simulation {
         let mut world = World::new(seed);
+        if options.trace {
+            world.start_trace();
+        }
         world.mutation = options.mutation.filter(|mutation| mutation.is_of_kernel());
         let setting = Setting::new(world);
         let Setting { world, shared, shards, control, metrics, has_secret } = setting;
@@ -147,7 +153,6 @@ impl Simulation {
             jumps,
             next_jump: Instant(now.0 + 300_000_000),
             power_cut: cut,
-            draining: false,
         }
     }
 
@@ -163,7 +168,7 @@ impl Simulation {
     }
 
     fn report(&mut self, seed: u64, violation: Option<Violation>) -> Report {
-        let world = self.world.borrow();
+        let mut world = self.world.borrow_mut();
         let mut counts = world.counts.clone();
         for shard in self.metrics.shards() {
             counts.add(Event::SegmentsShort, shard.segment_shortages_total.value());
@@ -182,6 +187,7 @@ impl Simulation {
             received: self.history.subscriptions.iter().map(received).sum(),
             innocent_closed: 0,
             digest: world.digest(),
+            trace: world.take_trace(),
         }
     }
 
@@ -229,7 +235,7 @@ impl Simulation {
 
     /// Whom the server still owes something.
     fn owed(&mut self) -> String {
-        let owed = self.clients.iter().filter(|client| client.is_owed());
+        let owed = self.clients.iter().filter(|c| c.is_owed() || !c.over && c.number > 0);
         let list: Vec<String> =
             owed.take(3).map(|c| format!("{} {:?} {:?}", c.number, c.reading, c.part)).collect();
         let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
@@ -313,7 +319,7 @@ impl Simulation {
     fn end(&mut self) -> Result<(), Violation> {
         let now = self.world.borrow().now();
         self.control.drain(now);
-        self.draining = true;
+        self.arrivals = 0;
         self.go_on("shutting down", |s| s.sleeps.iter().all(|sleep| *sleep == Sleep::Over))?;
         let took = self.world.borrow().now().millis_since(now);
         let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
@@ -326,6 +332,7 @@ impl Simulation {
         for ring in 0..self.shards.len() {
             self.world.borrow_mut().end_ring(ring);
         }
+        self.plan.phase = Phase::Leave;
         self.clients_reset(|client| client.vanished || client.reading == Reading::Never);
         self.go_on("clients notice", |s| s.clients.iter().all(|client| client.over))
     }
@@ -357,18 +364,19 @@ impl Simulation {
         }
         let mut world = self.world.borrow_mut();
         let now = world.now();
-        if self.clients.iter().any(|client| client.is_ready(&world)) {
-            return false;
-        }
         for ring in 0..self.shards.len() {
             let waits = match self.sleeps[ring] {
                 Sleep::Until(until) => until > now,
                 Sleep::Over => true,
                 Sleep::Awake => false,
             };
-            if !waits || world.is_ready(ring) {
+            if !waits || world.is_ready(ring) || world.is_busy(ring) {
                 return false;
             }
+        }
+        // The kernels have just moved octets: look at the clients behind them.
+        if self.clients.iter().any(|client| client.is_ready(&world)) {
+            return false;
         }
         drop(world);
         self.shards

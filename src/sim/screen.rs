@@ -83,6 +83,8 @@ impl Browser {
     }
 
     fn stomp(&mut self, octets: &[u8], scene: &mut Scene<'_>) -> Result<(), Violation> {
+        let text = || String::from_utf8_lossy(octets);
+        scene.world.tell(|| format!("client {} hears {:?}", self.number, text()));
         if octets == b"\n" {
             return match self.beats || self.stage == Stage::Live {
                 true => Ok(()),

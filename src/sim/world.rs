@@ -44,6 +44,8 @@ pub struct World {
     outsiders_rung: Vec<PeerId>,
     operations: u64,
     digest: u64,
+    /// What happened, line by line, if somebody wants to read it.
+    trace: Option<Vec<String>>,
 }
 
 impl World {
@@ -65,6 +67,24 @@ impl World {
             outsiders_rung: Vec::new(),
             operations: 0,
             digest: 0,
+            trace: None,
+        }
+    }
+
+    /// Writes down what happens from now on.
+    pub fn start_trace(&mut self) {
+        self.trace = Some(Vec::new());
+    }
+
+    /// What was written down.
+    pub fn take_trace(&mut self) -> Vec<String> {
+        self.trace.take().unwrap_or_default()
+    }
+
+    /// Writes a line down.
+    pub(super) fn tell(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>12} {}", self.now.0 / 1000, line()));
         }
     }
 
@@ -143,6 +163,7 @@ impl World {
     /// A ring queues an operation.
     pub(super) fn push(&mut self, ring: usize, op: Op) {
         self.operations += 1;
+        self.tell(|| format!("ring {ring} push {op:?}"));
         let (code, a, b) = op_numbers(op);
         self.note(ring, code, a, b);
         self.with(ring, |kernel, outside| kernel.push(op, outside));
@@ -178,6 +199,7 @@ impl World {
         if let Done::Sent { conn, .. } = done {
             kernel.slots[conn.slot as usize].sent_told = kernel.enters;
         }
+        self.tell(|| format!("ring {ring} pop  {done:?}"));
         let (code, a, b) = done_numbers(done);
         self.note(ring, code, a, b);
         Some(done)
@@ -246,6 +268,7 @@ impl World {
     /// A client connects to a listener of a ring.
     pub fn connect(&mut self, ring: usize, listener: usize, peer: SocketAddr) -> SocketId {
         let id = SocketId(self.sockets.len());
+        self.tell(|| format!("client {} connects to ring {ring} from {peer}", id.0));
         self.sockets.push(Socket::new(ring, peer, &mut self.random));
         let kernel = &mut self.kernels[ring];
         kernel.listeners[listener].backlog.push_back(id);
@@ -289,6 +312,7 @@ impl World {
 
     /// A client releases its descriptor.
     pub fn leave(&mut self, id: SocketId, reset: bool) {
+        self.tell(|| format!("client {} leaves, by a reset: {reset}", id.0));
         if reset {
             self.counts.note(Event::ConnectionReset);
         }
