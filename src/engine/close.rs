@@ -61,6 +61,7 @@ impl<R: Ring> Shard<R> {
         let conn = self.conns.at_mut(slot);
         conn.close_sent = true;
         conn.since = now;
+        self.note_held(slot);
         self.mark_dirty(slot);
         self.set_timer(slot);
     }
@@ -72,7 +73,9 @@ impl<R: Ring> Shard<R> {
         if conn.state == State::Open {
             conn.state = State::Draining;
             conn.proto = Proto::HttpDone;
+            conn.tail.take();
             conn.since = now;
+            self.note_held(slot);
             self.mark_dirty(slot);
             self.set_timer(slot);
         }
@@ -133,6 +136,9 @@ impl<R: Ring> Shard<R> {
         self.leave_proto(slot);
         let conn = self.conns.at_mut(slot);
         conn.state = State::Terminated;
+        conn.tail.take();
+        self.note_held(slot);
+        let conn = self.conns.at_mut(slot);
         if conn.receiving || conn.outbox.is_sending() {
             conn.pending_operations += 1;
             self.ring.push(Op::Shutdown { conn: id });

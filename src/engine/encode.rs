@@ -17,6 +17,8 @@ pub struct Encoder {
     compressor: Compressor,
 }
 
+/// Octets that an encoder keeps ready.
+const KEEP_BYTES: usize = 1 << 20;
 /// A WebSocket without extensions.
 const PLAIN: Wire = Wire { form: Form::WebSocket, deflate: 0 };
 
@@ -60,6 +62,8 @@ impl Encoder {
     /// Forgets what was encoded.
     pub fn clear(&mut self) {
         self.out.clear();
+        // One rare large run must not stay resident.
+        self.out.shrink_to(KEEP_BYTES);
     }
 
     /// What was encoded since.

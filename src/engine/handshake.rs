@@ -179,7 +179,7 @@ impl<R: Ring> Shard<R> {
         let mut extensions = [0; ws::ANSWER_MAX];
         let extensions = agreement.as_ref().map(|agreement| agreement.write(&mut extensions));
         let mut answer = [0; upgrade::UPGRADE_MAX];
-        let len = upgrade::write_101(&accept, offer.name(), extensions.as_deref(), &mut answer);
+        let len = upgrade::write_101(&accept, offer.name(), extensions, &mut answer);
         self.send_private(slot, &answer[..len]);
         self.metrics.requests_total.add(1);
         let deflate = agreement.map_or(0, |agreement| agreement.server_window_bits);

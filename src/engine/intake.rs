@@ -251,7 +251,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Counts what a connection keeps now instead of what it kept when last counted.
-    fn note_held(&mut self, slot: u32) {
+    pub(super) fn note_held(&mut self, slot: u32) {
         let conn = self.conns.at(slot);
         let partial = match &conn.proto {
             Proto::Stomp(stomp) if stomp.session != NONE => {

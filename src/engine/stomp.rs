@@ -8,6 +8,7 @@ use super::conn::{Hold, Proto, State};
 use super::mailbox::{Asker, Lane, Letter};
 use super::session::{Phase, SubscriptionState};
 use super::shard::Shard;
+use super::subscribe::SEQUENCE_MASK;
 use crate::broker::destination::{Target, decode_user};
 use crate::broker::message::Message;
 use crate::broker::subscription::Form;
@@ -168,7 +169,8 @@ impl<R: Ring> Shard<R> {
                 Ok(Step::Eol { consumed }) => used += consumed,
                 Ok(Step::Frame { consumed, frame }) => {
                     self.metrics.frames_received_total.add(1);
-                    self.sessions.at_mut(session).sequence += 1;
+                    let sequence = &mut self.sessions.at_mut(session).sequence;
+                    *sequence = (*sequence + 1) & SEQUENCE_MASK;
                     self.on_frame(slot, session, &frame);
                     used += consumed;
                 }
@@ -390,7 +392,11 @@ impl<R: Ring> Shard<R> {
         home: Option<ShardId>,
     ) -> Asker {
         self.sessions.push_receipt(session, id, sequence, answers);
-        self.sessions.at_mut(session).receipts_home = home;
+        let state = self.sessions.at_mut(session);
+        let alone = state.receipts.2 == 1;
+        if alone || answers > 0 && state.receipts_home != home {
+            state.receipts_home = if alone { home } else { None };
+        }
         if answers == 0 {
             self.give_receipts(session);
         }

@@ -75,6 +75,7 @@ pub struct Target {
 
 /// `load connect`.
 #[derive(Args, Debug)]
+#[command(args_override_self = true)]
 pub struct Connect {
     /// Whom and how.
     #[command(flatten)]
@@ -89,6 +90,7 @@ pub struct Connect {
 
 /// `load fanout`.
 #[derive(Args, Debug)]
+#[command(args_override_self = true)]
 pub struct Fanout {
     /// Whom and how.
     #[command(flatten)]

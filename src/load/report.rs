@@ -138,22 +138,25 @@ impl Report {
         }
     }
 
+    /// Names and values, as they are printed.
+    pub fn rows(&self) -> Vec<(String, String)> {
+        let plain = self.figures.0.iter().map(|(name, value)| (name.clone(), number(*value)));
+        let latency = self.latency_us.0.iter();
+        let latency =
+            latency.map(|(name, value)| (format!("latency_{name}_us"), number(*value)));
+        let Faults { lost, duplicated, reordered } = self.faults;
+        let faults = [("lost", lost), ("duplicated", duplicated), ("reordered", reordered)];
+        let faults = faults.map(|(name, value)| (name.to_owned(), value.to_string()));
+        plain.chain(latency).chain(faults).collect()
+    }
+
     /// The table.
     pub fn table(&self) -> String {
-        let mut out = String::new();
         let settings: Vec<_> =
             self.settings.0.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let mut out = format!("{}: {}\n", self.scenario, settings.join(", "));
         // Writing to a String does not fail.
-        let _ = writeln!(out, "{}: {}", self.scenario, settings.join(", "));
-        for (name, value) in &self.figures.0 {
-            let _ = writeln!(out, "  {name:<36} {:>16}", number(*value));
-        }
-        for (name, value) in &self.latency_us.0 {
-            let _ = writeln!(out, "  {:<36} {:>16}", format!("latency_{name}_us"), number(*value));
-        }
-        let Faults { lost, duplicated, reordered } = self.faults;
-        for (name, value) in [("lost", lost), ("duplicated", duplicated), ("reordered", reordered)]
-        {
+        for (name, value) in self.rows() {
             let _ = writeln!(out, "  {name:<36} {value:>16}");
         }
         for warning in &self.warnings {
@@ -178,10 +181,10 @@ fn number(value: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn report() -> Report {
+    pub fn report() -> Report {
         Report {
             scenario: "fanout",
             settings: Figures(vec![("sessions".into(), "2".into())]),
