@@ -362,6 +362,7 @@ impl Simulation {
         for (ring, audit) in audits.iter().enumerate() {
             let zero = crate::engine::audit::Audit {
                 segments_free: audit.segments_free,
+                blocks_free: audit.blocks_free,
                 ..Default::default()
             };
             let lent = self.world.borrow().buffers_lent(ring);
@@ -556,7 +557,7 @@ impl Simulation {
             return Err(Violation::new(Oracle::Leak, text));
         }
         let mut world = self.world.borrow_mut();
-        if audit.blocks >= limits.message_blocks as usize {
+        if audit.blocks_free == 0 {
             world.counts.note(Event::BlocksFull);
         }
         let peers = self.shards.len();
