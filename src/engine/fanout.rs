@@ -130,7 +130,10 @@ impl<R: Ring> Shard<R> {
         while !self.fanout.deliveries.is_empty() {
             let fitting = self.fanout.fitting(&self.segments);
             if fitting == 0 {
-                if !self.fan_out_one() {
+                let whole = self.fan_out_one();
+                if !whole {
+                    // A group that has got all it waited for is no longer marked.
+                    self.fanout.settle(&mut self.index);
                     return false;
                 }
             } else {
