@@ -18,6 +18,7 @@ pub mod control;
 pub mod engine;
 pub mod http;
 pub mod identity;
+pub mod load;
 pub mod mem;
 pub mod ring;
 pub mod serve;

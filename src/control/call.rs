@@ -6,8 +6,9 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// How long an unused connection is kept. Shorter than servers keep theirs (5 s is common), so that
-/// a POST does not meet a connection that the server is just closing: it could not be tried again.
+/// How long an unused connection is kept. Shorter than servers keep theirs (5 s is common), so
+/// that a POST does not meet a connection that the server is just closing: it could not be tried
+/// again.
 const KEEP: Duration = Duration::from_secs(4);
 
 const USER: HeaderName = HeaderName::from_static("x-ringpush-user");

@@ -6,8 +6,8 @@
 //! ([`Writer`], which runs until [`Log::finish`]).
 //!
 //! Bounds: [`LINES_MAX`] lines wait (a bounded lock-free queue), [`LINE_MAX`] octets of a line's
-//! values; a line past the former is dropped and counted, and the log says how many when it writes
-//! again.
+//! values; a line past the former is dropped and counted, and the log says how many when it
+//! writes again.
 
 use std::fmt::{Display, Write};
 use std::io;

@@ -229,10 +229,9 @@ mod tests {
         let headers = b"destination:/user/queue/sub\ncontent-type:application/json\n";
         assert_eq!((message.headers(), message.body()), (&headers[..], &b"{}"[..]));
         let one = letters(&shared, &call("/ws/one", Some("7")), &ok("{}"), 63);
+        let [(_, Letter::PublishUser { only, .. })] = &one[..] else { panic!("{one:?}") };
         let session = SessionId::new(ShardId(2), 5, 1);
-        assert!(
-            matches!(&one[..], [(_, Letter::PublishUser { only: Some(only), .. })] if *only == session)
-        );
+        assert_eq!(*only, Some(session));
         let anonymous = letters(&shared, &call("/ws/call", None), &ok("{}"), 63);
         let [(PeerId(2), Letter::DeliverSession { session: asking, number: 63, message })] =
             &anonymous[..]

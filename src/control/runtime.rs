@@ -11,7 +11,7 @@ use crate::config::Sources;
 use crate::engine::mailbox::{Asker, Lane, Letter, Post};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, ShardId};
-use crate::limits::SHARDS_MAX;
+use crate::limits::HOMES_MAX;
 use crate::ring::{Doorbells, Flavor, StartError};
 use hashbrown::HashMap;
 use std::fmt::Display;
@@ -28,8 +28,7 @@ use tokio::time::Instant;
 const ENTRIES: u32 = 16;
 /// How soon a full mailbox is tried again.
 const RETRY: Duration = Duration::from_millis(1);
-/// Shards count `drain-time` from their letter; they are given this much longer to say that they
-/// ended.
+/// Shards count `drain-time` from their letter; they get this much longer to say that they ended.
 const DRAIN_MARGIN: Duration = Duration::from_millis(200);
 /// How long the last lines of the log may take.
 const LOG_TIME: Duration = Duration::from_secs(1);
@@ -99,11 +98,22 @@ impl Drop for Reporter {
     }
 }
 
+/// Where the shards are heard.
+#[derive(Debug)]
+pub struct Reports(mpsc::UnboundedReceiver<Report>);
+
+impl Reports {
+    /// The next report, for a thread outside of the runtime. None when every voice is gone.
+    pub fn wait(&mut self) -> Option<Report> {
+        self.0.blocking_recv()
+    }
+}
+
 /// A voice for each shard, and where they are heard. A shard says two things at most.
-pub fn reports(shards: u8) -> (Vec<Reporter>, mpsc::UnboundedReceiver<Report>) {
+pub fn reports(shards: u8) -> (Vec<Reporter>, Reports) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let voice = |shard| Reporter { shard: ShardId(shard), reports: sender.clone() };
-    ((0..shards).map(voice).collect(), receiver)
+    ((0..shards).map(voice).collect(), Reports(receiver))
 }
 
 /// What the control thread is made of.
@@ -117,7 +127,7 @@ pub struct Setup {
     /// The bells of all peers.
     pub doorbells: Doorbells,
     /// What the shards say; each has said that it is ready.
-    pub reports: mpsc::UnboundedReceiver<Report>,
+    pub reports: Reports,
     /// The log file; standard error without one.
     pub log: Option<PathBuf>,
     /// Called when signals are answered and the log is open.
@@ -201,7 +211,7 @@ struct Control {
     sources: Sources,
     post: Post,
     doorbells: Doorbells,
-    reports: mpsc::UnboundedReceiver<Report>,
+    reports: Reports,
     signals: Signals,
     log: Log,
     outgoing: Outgoing,
@@ -268,8 +278,9 @@ impl Control {
         let blocked = !self.outgoing.is_empty();
         let until = self.deadline.unwrap_or_else(Instant::now);
         tokio::select! {
+            biased;
             signal = self.signals.next() => Woken::Signal(signal),
-            Some(report) = self.reports.recv() => Woken::Report(report),
+            Some(report) = self.reports.0.recv() => Woken::Report(report),
             ready = self.bell.readable() => {
                 ready.expect("the runtime outlives its tasks");
                 Woken::Bell
@@ -376,10 +387,10 @@ impl Control {
         self.outgoing.push(to, letter);
     }
 
-    /// Numbers as a home gives them, `counter * SHARDS_MAX + home`; the last home is this thread.
+    /// Numbers as a home gives them, `counter * HOMES_MAX + home`; the last home is this thread.
     fn number(&mut self) -> u64 {
         self.numbers += 1;
-        self.numbers * SHARDS_MAX as u64 + (SHARDS_MAX as u64 - 1)
+        self.numbers * HOMES_MAX as u64 + (HOMES_MAX as u64 - 1)
     }
 
     fn flush(&mut self) {

@@ -33,10 +33,11 @@ impl Signals {
     /// The next one. May be dropped while it waits.
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
+            // Of several that are there a reload comes first: it was not sent to be lost.
             biased;
+            _ = self.hangup.recv() => Signal::Reload,
             _ = self.terminate.recv() => Signal::Stop,
             _ = self.interrupt.recv() => Signal::Stop,
-            _ = self.hangup.recv() => Signal::Reload,
         }
     }
 }

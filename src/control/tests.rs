@@ -242,8 +242,8 @@ fn a_shard_that_panics_ends_the_process() {
     });
     assert!(thread.join().is_err());
     let ended = Report::Ended { shard: ShardId(1), panicked: true };
-    assert_eq!(reports.blocking_recv(), Some(ended));
+    assert_eq!(reports.wait(), Some(ended));
     drop(reporters);
     let ended = Report::Ended { shard: ShardId(0), panicked: false };
-    assert_eq!(reports.blocking_recv(), Some(ended));
+    assert_eq!(reports.wait(), Some(ended));
 }

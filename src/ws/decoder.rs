@@ -61,6 +61,8 @@ pub enum Error {
     MessageTooBig,
     /// A text message that is not UTF-8.
     TextNotUtf8,
+    /// A compressed message that is no DEFLATE stream.
+    NotDeflate,
     /// A Close payload of one octet.
     CloseLength,
     /// A close code that must not be on the wire.
@@ -85,7 +87,7 @@ impl Error {
             | Error::LengthHighBit
             | Error::CloseLength
             | Error::CloseCode => 1002,
-            Error::TextNotUtf8 | Error::CloseReason => 1007,
+            Error::TextNotUtf8 | Error::NotDeflate | Error::CloseReason => 1007,
             Error::MessageTooBig => 1009,
         }
     }
@@ -105,6 +107,7 @@ impl Error {
             Error::LengthHighBit => "length-high-bit",
             Error::MessageTooBig => "message-too-big",
             Error::TextNotUtf8 => "text-not-utf8",
+            Error::NotDeflate => "not-deflate",
             Error::CloseLength => "close-length",
             Error::CloseCode => "close-code",
             Error::CloseReason => "close-reason",

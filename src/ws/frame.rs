@@ -83,6 +83,15 @@ pub fn head(opcode: Opcode, fin: bool, len: u64, out: &mut [u8; WS_HEAD_MAX]) ->
     head_len(len)
 }
 
+/// As [`head`], for the first frame of a message that was compressed (RFC 7692 §6: RSV1 stands on
+/// no other frame).
+pub fn compressed_head(opcode: Opcode, fin: bool, len: u64, out: &mut [u8; WS_HEAD_MAX]) -> usize {
+    assert!(matches!(opcode, Opcode::Text | Opcode::Binary));
+    let at = head(opcode, fin, len, out);
+    out[0] |= RSV1;
+    at
+}
+
 /// Writes a masked head (what a client sends) in its shortest form and returns its length. The
 /// payload has to be masked with the same key.
 pub fn client_head(
@@ -176,6 +185,11 @@ mod tests {
         assert_eq!(out[..4], [0x82, 0x7e, 0x01, 0x00]);
         assert_eq!(head(Opcode::Binary, true, 65_536, &mut out), 10);
         assert_eq!(out, [0x82, 0x7f, 0, 0, 0, 0, 0, 1, 0, 0]);
+        // RFC 7692 §7.2.3.1.
+        assert_eq!(compressed_head(Opcode::Text, true, 7, &mut out), 2);
+        assert_eq!(out[..2], [0xc1, 0x07]);
+        assert_eq!(compressed_head(Opcode::Text, false, 3, &mut out), 2);
+        assert_eq!(out[..2], [0x41, 0x03]);
         let mut masked = [0; 14];
         assert_eq!(client_head(Opcode::Text, true, 5, [0x37, 0xfa, 0x21, 0x3d], &mut masked), 6);
         assert_eq!(masked[..6], [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d]);

@@ -1,12 +1,12 @@
 #![forbid(unsafe_code)]
-//! WebSocket frames (RFC 6455).
+//! WebSocket frames (RFC 6455) and permessage-deflate (RFC 7692).
 //!
 //! **What it turns into what.** Octets from a peer into [`Event`]s, in place and without a copy;
-//! opcode and length into the head of a frame to send.
+//! opcode and length into the head of a frame to send; offers of extensions into an [`Agreement`];
+//! messages into their compressed form and back.
 //!
 //! **What it does not know.** The upgrade (room `http`), what messages mean, sockets, time. It
-//! answers nothing: whoever drives it sends the Pong and the Close. permessage-deflate is not here
-//! yet; its place is kept by [`Decoder::with_compression`] and the `compressed` of [`Event::Data`].
+//! answers nothing: whoever drives it sends the Pong and the Close.
 //!
 //! **How to drive it.** One [`Decoder`] per direction. Call [`Decoder::next`] with all octets that
 //! are not done with, until it is done with none; keep the rest and call again when more have come.
@@ -30,13 +30,44 @@
 //! ```
 //!
 //! (The borrow of an event ends before the next call: take what you need from it first.)
+//! `examples/frame_parser.rs` is a whole program around it, and needs no other room.
+//!
+//! *Compression.* [`negotiate`] with the handshake's Sec-WebSocket-Extensions; where it gives an
+//! [`Agreement`], [`Agreement::write`] is the answer's, and the decoder is made
+//! [`Decoder::with_compression`]. A piece that is `compressed` is kept until the `last` one of its
+//! message, then all of them go through an [`Inflater`]. To send: [`Compressor::compress`] from
+//! [`DEFLATE_MIN`] octets on, and [`compressed_head`]; if it answers `false`, [`head`]. One
+//! compressor and one inflater serve all sessions of a thread.
+//!
+//! ```
+//! use ringpush::ws::{self, Compressor, Inflater, Opcode, Policy};
+//! let offers = [&b"permessage-deflate; client_max_window_bits"[..]];
+//! let agreement = ws::negotiate(offers.into_iter(), Policy::default()).expect("a list");
+//! let agreement = agreement.expect("an offer for us");
+//! assert_eq!(
+//!     agreement.write(&mut [0; ws::ANSWER_MAX]),
+//!     "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+//! );
+//! let message = "{\"number\":\"+4930123456\",\"state\":\"ringing\"}".repeat(20);
+//! let (mut sent, mut received) = (Vec::new(), Vec::new());
+//! let mut compressor = Compressor::new();
+//! assert!(compressor.compress(message.as_bytes(), agreement.server_window_bits, &mut sent));
+//! let mut inflater = Inflater::new();
+//! inflater.begin(Opcode::Text, 65_536);
+//! inflater.feed(&sent, &mut received).expect("lawful");
+//! inflater.finish(&mut received).expect("whole");
+//! assert_eq!(received, message.as_bytes());
+//! ```
 //!
 //! **Bounds.** `message` (the caller passes it in): a head that takes its message past it is
-//! [`Error::MessageTooBig`] at once, before its payload is read. `WS_CONTROL_MAX`: a longer control
-//! frame is an error. What the caller keeps between calls is less than one control frame with its
-//! head, 131 octets; data is never kept back.
+//! [`Error::MessageTooBig`] at once, before its payload is read; so is the first octet past it that
+//! comes out of a compressed message, whatever the rest would have been. `WS_CONTROL_MAX`: a longer
+//! control frame is an error. What the caller keeps between calls is less than one control frame
+//! with its head, 131 octets, and the compressed pieces of an unfinished message, within `message`;
+//! other data is never kept back.
 //!
-//! **State.** A [`Decoder`] is at most 32 octets and holds no payload.
+//! **State.** A [`Decoder`] is at most 32 octets and holds no payload. A session with context
+//! takeover (off by default, [`Policy::takeover`]) has a [`Window`] for each direction.
 //!
 //! ```text
 //!              head, nothing to hand out: (n, None)
@@ -52,10 +83,16 @@
 
 mod close;
 mod decoder;
+mod deflate;
+mod extension;
 mod frame;
 pub mod mask;
 mod utf8;
 
 pub use close::{close_code_is_valid, close_payload};
 pub use decoder::{Decoder, Error, Event};
-pub use frame::{Opcode, client_head, frame_len, head, head_len};
+pub use deflate::{Compressor, DEFLATE_MIN, Inflater, Window};
+pub use extension::{
+    ANSWER_MAX, Agreement, Malformed, Policy, WINDOW_BITS_MAX, WINDOW_BITS_MIN, negotiate,
+};
+pub use frame::{Opcode, client_head, compressed_head, frame_len, head, head_len};

@@ -1,0 +1,332 @@
+//! One client: its socket, where its session stands, and what it has heard.
+//!
+//! ```text
+//!  Connecting ─▶ Upgrading ─▶ Greeting ─▶ LoggingIn ─▶ Subscribing ─▶ Ready ─▶ Closed
+//!                    │         (SockJS)    (STOMP)      (STOMP, with    ▲
+//!                    └────────────────── raw ──────────  a destination) ┘
+//! ```
+
+use super::plan::Plan;
+use super::stamp::{Stamp, Stamps};
+use super::wire::{self, Protocol, put_frame};
+use crate::stomp::{self, ClientFrame, Command};
+use crate::ws::{self, Decoder, Opcode};
+use mio::net::TcpStream;
+use std::io::{ErrorKind, Write};
+
+/// Longest message that a run takes.
+const MESSAGE_MAX: u32 = 16 << 20;
+/// `("content-type", …)` of a message; text, so that servers send it on as text.
+const CONTENT_TYPE: (&str, &str) = ("content-type", "text/plain");
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// TCP is not established yet.
+    Connecting,
+    /// The answer to the opening handshake has to come.
+    Upgrading,
+    /// SockJS's `o` has to come.
+    Greeting,
+    /// CONNECTED has to come.
+    LoggingIn,
+    /// The RECEIPT of the SUBSCRIBE has to come.
+    Subscribing,
+    /// Messages come.
+    Ready,
+    /// HTTP: answers come.
+    Calling,
+    /// Over.
+    Closed,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The server sent a Close frame with this code (1005: without one).
+    Code(u16),
+    /// The server ended the connection without a word.
+    Eof,
+    /// The connection failed, with its errno.
+    Failed(i32),
+    /// The handshake was answered with this status.
+    Refused(u16),
+    /// The server sent what it must not.
+    Nonsense,
+}
+
+/// What happened to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Its session stands and its subscription holds.
+    Ready {
+        /// The client.
+        peer: usize,
+        /// When.
+        at: u64,
+    },
+    /// A message of the run came.
+    Message {
+        /// The client.
+        peer: usize,
+        /// Number and time of the message.
+        stamp: Stamp,
+        /// When it came.
+        at: u64,
+    },
+    /// An HTTP request was answered.
+    Answer {
+        /// The client.
+        peer: usize,
+        /// Status of the answer.
+        status: u16,
+        /// When.
+        at: u64,
+    },
+    /// Its session is over.
+    Closed {
+        /// The client.
+        peer: usize,
+        /// Why.
+        ending: Ending,
+    },
+}
+
+/// A client.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its socket; `None` before it connects and after it has closed.
+    pub(super) stream: Option<TcpStream>,
+    /// Where it stands.
+    pub(super) stage: Stage,
+    /// The beginning of a frame whose end has not come.
+    pub(super) tail: Vec<u8>,
+    /// What the kernel has not taken yet.
+    out: Vec<u8>,
+    /// It does not read.
+    pub(super) is_paused: bool,
+}
+
+/// What reading needs beside the client itself.
+pub(super) struct Ears<'a> {
+    pub plan: &'a Plan,
+    pub stamps: &'a Stamps,
+    pub events: &'a mut Vec<Event>,
+    /// The first ERROR frame of the run, for the report.
+    pub complaint: &'a mut Option<String>,
+    pub at: u64,
+}
+
+impl Peer {
+    /// A client that has not connected.
+    pub(super) fn new() -> Peer {
+        let (tail, out) = (Vec::new(), Vec::new());
+        Peer { stream: None, stage: Stage::Closed, tail, out, is_paused: false }
+    }
+
+    /// TCP is established, or will be; `first` is what the client says at once.
+    pub(super) fn connect(&mut self, stream: TcpStream, first: Vec<u8>) {
+        *self = Peer { stream: Some(stream), stage: Stage::Connecting, out: first, ..Peer::new() };
+    }
+
+    /// Sends, or keeps what the kernel does not take.
+    pub(super) fn send(&mut self, octets: &[u8]) -> Result<(), Ending> {
+        if self.out.is_empty() && self.stage != Stage::Connecting {
+            let taken = self.write(octets)?;
+            self.out.extend_from_slice(&octets[taken..]);
+        } else {
+            self.out.extend_from_slice(octets);
+        }
+        Ok(())
+    }
+
+    /// The socket has room.
+    pub(super) fn flush(&mut self) -> Result<(), Ending> {
+        if !self.out.is_empty() {
+            let out = core::mem::take(&mut self.out);
+            let taken = self.write(&out)?;
+            self.out = out;
+            self.out.drain(..taken);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, octets: &[u8]) -> Result<usize, Ending> {
+        let Some(stream) = &mut self.stream else { return Ok(octets.len()) };
+        let mut taken = 0;
+        while taken < octets.len() {
+            match stream.write(&octets[taken..]) {
+                Ok(count) => taken += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(Ending::Failed(error.raw_os_error().unwrap_or(0))),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Takes what has come; returns how much of it is done with.
+    pub(super) fn take(
+        &mut self,
+        index: usize,
+        input: &mut [u8],
+        ears: &mut Ears<'_>,
+    ) -> Result<usize, Ending> {
+        let mut done = match self.stage {
+            Stage::Upgrading => match self.upgraded(index, input, ears)? {
+                0 => return Ok(0),
+                done => done,
+            },
+            Stage::Calling => return self.answers(index, input, ears),
+            _ => 0,
+        };
+        loop {
+            let rest = &mut input[done..];
+            let Some(len) = ws::frame_len(rest) else { return Ok(done) };
+            let len = usize::try_from(len).map_err(|_| Ending::Nonsense)?;
+            let Some(frame) = rest.get_mut(..len) else { return Ok(done) };
+            // The frame is whole, and no server here sends messages in fragments: a decoder of its
+            // own for each is enough, and a fragment is heard as nonsense.
+            let event = Decoder::client().next(frame, MESSAGE_MAX);
+            match event.map_err(|_| Ending::Nonsense)?.1 {
+                Some(ws::Event::Data { payload, last: true, .. }) => {
+                    self.hear(index, payload, ears)?;
+                }
+                Some(ws::Event::Ping(payload)) => {
+                    let mut pong = Vec::new();
+                    put_frame(Opcode::Pong, payload, &mut pong);
+                    self.send(&pong)?;
+                }
+                Some(ws::Event::Close { code, .. }) => {
+                    let mut close = Vec::new();
+                    let payload = code.map(u16::to_be_bytes);
+                    put_frame(Opcode::Close, payload.as_ref().map_or(&[], |two| two), &mut close);
+                    // The server may have gone; it has said why.
+                    let _ = self.send(&close);
+                    return Err(Ending::Code(code.unwrap_or(1005)));
+                }
+                Some(ws::Event::Data { .. }) => return Err(Ending::Nonsense),
+                Some(ws::Event::Pong(_)) | None => {}
+            }
+            done += len;
+        }
+    }
+
+    fn hear(&mut self, index: usize, text: &[u8], ears: &mut Ears<'_>) -> Result<(), Ending> {
+        let mut from = 0;
+        while let Some((stamp, end)) = ears.stamps.find(&text[from..]) {
+            ears.events.push(Event::Message { peer: index, stamp, at: ears.at });
+            from += end;
+            if ears.plan.protocol != Protocol::Sockjs {
+                break;
+            }
+        }
+        if from > 0 || self.stage == Stage::Ready && !text.starts_with(b"ERROR") {
+            return Ok(());
+        }
+        let plain = text.strip_prefix(b"a[\"").unwrap_or(text);
+        match self.stage {
+            _ if plain.starts_with(b"ERROR") => {
+                let said = || String::from_utf8_lossy(text).into_owned();
+                ears.complaint.get_or_insert_with(said);
+                Ok(())
+            }
+            Stage::Greeting if text == b"o" => self.log_in(ears),
+            Stage::LoggingIn if plain.starts_with(b"CONNECTED") => self.subscribe(index, ears),
+            Stage::Subscribing if plain.starts_with(b"RECEIPT") => {
+                self.ready(index, ears);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn ready(&mut self, index: usize, ears: &mut Ears<'_>) {
+        self.stage = Stage::Ready;
+        ears.events.push(Event::Ready { peer: index, at: ears.at });
+    }
+
+    fn upgraded(
+        &mut self,
+        index: usize,
+        input: &[u8],
+        ears: &mut Ears<'_>,
+    ) -> Result<usize, Ending> {
+        let Some((status, head, _)) = wire::answer(input) else { return Ok(0) };
+        if status != 101 {
+            return Err(Ending::Refused(status));
+        }
+        match ears.plan.protocol {
+            Protocol::Raw => self.ready(index, ears),
+            Protocol::Stomp => self.log_in(ears)?,
+            Protocol::Sockjs => self.stage = Stage::Greeting,
+        }
+        Ok(head)
+    }
+
+    fn log_in(&mut self, ears: &Ears<'_>) -> Result<(), Ending> {
+        self.stage = Stage::LoggingIn;
+        let beat = format!("{0},{0}", ears.plan.heart_beat_millis);
+        let headers = [("accept-version", "1.2"), ("host", "load"), ("heart-beat", &beat)];
+        self.say(Command::Connect, &headers, ears)
+    }
+
+    fn subscribe(&mut self, index: usize, ears: &mut Ears<'_>) -> Result<(), Ending> {
+        let Some(destination) = &ears.plan.subscribe else {
+            self.ready(index, ears);
+            return Ok(());
+        };
+        let id = ears.plan.subscription_id(index);
+        let headers = [("id", &*id), ("destination", destination), ("receipt", "r")];
+        if ears.plan.receipts {
+            self.stage = Stage::Subscribing;
+            return self.say(Command::Subscribe, &headers, ears);
+        }
+        self.say(Command::Subscribe, &headers[..2], ears)?;
+        self.ready(index, ears);
+        Ok(())
+    }
+
+    fn say(
+        &mut self,
+        command: Command,
+        headers: &[(&str, &str)],
+        ears: &Ears<'_>,
+    ) -> Result<(), Ending> {
+        let mut out = Vec::new();
+        ears.plan.protocol.put_stomp(&ClientFrame { command, headers, body: b"" }, &mut out);
+        self.send(&out)
+    }
+
+    /// Answers to HTTP requests, which may carry a stamp of their own (none is looked for).
+    fn answers(
+        &mut self,
+        index: usize,
+        input: &[u8],
+        ears: &mut Ears<'_>,
+    ) -> Result<usize, Ending> {
+        let mut done = 0;
+        while let Some((status, head, body)) = wire::answer(&input[done..]) {
+            if status == 0 {
+                return Err(Ending::Nonsense);
+            }
+            if input.len() < done + head + body {
+                break;
+            }
+            done += head + body;
+            ears.events.push(Event::Answer { peer: index, status, at: ears.at });
+        }
+        Ok(done)
+    }
+}
+
+/// The octets of a message to `destination` (STOMP), or of a bare text (raw).
+pub fn message(protocol: Protocol, destination: &str, body: &[u8], out: &mut Vec<u8>) {
+    if protocol.is_stomp() {
+        let headers = [("destination", destination), CONTENT_TYPE];
+        let frame = stomp::ClientFrame { command: Command::Send, headers: &headers, body };
+        protocol.put_stomp(&frame, out);
+    } else {
+        protocol.put_text(body, out);
+    }
+}

@@ -1,0 +1,283 @@
+//! What to do: the arguments of `ringpush load`, and what they mean for each session.
+
+use super::clock::nanos;
+use super::wire::Protocol;
+use clap::{Args, Subcommand, ValueEnum};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Sessions that share a source address: fewer than there are ephemeral ports.
+const SESSIONS_PER_SOURCE: usize = 20_000;
+/// Group of a spread of subscription ids: ids are `sub-0`, `sub-1`, …
+const ID: &str = "sub-";
+
+/// Arguments of `ringpush load`.
+#[derive(Args, Debug)]
+pub struct Options {
+    /// What to do.
+    #[command(subcommand)]
+    pub scenario: Scenario,
+}
+
+/// What kind of load.
+#[derive(Subcommand, Debug)]
+pub enum Scenario {
+    /// Open sessions, hold them, and count what each costs.
+    Connect(Connect),
+    /// One publisher, many subscribers of one destination.
+    Fanout(Fanout),
+}
+
+/// Whom to load, how sessions talk, and where the result goes.
+#[derive(Args, Clone, Debug)]
+pub struct Target {
+    /// Address of the server.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub to: SocketAddr,
+    /// How sessions talk.
+    #[arg(long, value_enum, default_value = "stomp")]
+    pub protocol: Protocol,
+    /// Path of the endpoint.
+    #[arg(long, default_value = "/portfolio")]
+    pub path: String,
+    /// Count of sessions.
+    #[arg(long, short = 'n', default_value_t = 1000, value_parser = whole(1, 1_000_000))]
+    pub sessions: usize,
+    /// Sessions that open at the same time.
+    #[arg(long, default_value_t = 64, value_parser = whole(1, 4096))]
+    pub concurrent: usize,
+    /// Each session has its own user: `?userId=<number>`.
+    #[arg(long)]
+    pub users: bool,
+    /// Subscription ids in use; sessions take them in turn.
+    #[arg(long, default_value_t = 1, value_parser = whole(1, 1_000_000))]
+    pub ids: usize,
+    /// STOMP heart-beats both ways, in milliseconds; 0 is none.
+    #[arg(long, default_value_t = 0, value_name = "MS")]
+    pub heart_beat: u32,
+    /// Do not ask for a RECEIPT of SUBSCRIBE (for servers that give none).
+    #[arg(long)]
+    pub no_receipts: bool,
+    /// Process of the server: its CPU time and memory are measured.
+    #[arg(long)]
+    pub pid: Option<u32>,
+    /// Write the result as JSON; `-` is standard output.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write one self-contained page with plots.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Neither a progress bar nor a table.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// `load connect`.
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub struct Connect {
+    /// Whom and how.
+    #[command(flatten)]
+    pub target: Target,
+    /// Where each session subscribes; `none` for nothing.
+    #[arg(long, default_value = "/user/queue/sub", value_name = "DESTINATION")]
+    pub subscribe: String,
+    /// How long all sessions are held.
+    #[arg(long, default_value = "3s", value_parser = span, value_name = "TIME")]
+    pub hold: Duration,
+}
+
+/// `load fanout`.
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub struct Fanout {
+    /// Whom and how.
+    #[command(flatten)]
+    pub target: Target,
+    /// Destination; raw sessions have none, there the server sends to all.
+    #[arg(long, default_value = "/topic/load")]
+    pub destination: String,
+    /// How messages are paced.
+    #[command(flatten)]
+    pub pace: PaceArguments,
+}
+
+/// When messages are sent, how large they are, for how long.
+#[derive(Args, Clone, Debug)]
+pub struct PaceArguments {
+    /// Octets of a message's body.
+    #[arg(long, default_value_t = 128, value_parser = whole(32, 1 << 20))]
+    pub size: usize,
+    /// Open loop: messages a second, sent when due, whether or not earlier ones have arrived.
+    #[arg(long, conflicts_with = "window", value_name = "PER SECOND")]
+    pub rate: Option<f64>,
+    /// Closed loop: messages on their way at the same time; 1 is one message per turn.
+    #[arg(long, default_value_t = 1, value_parser = whole(1, 4096))]
+    pub window: usize,
+    /// How long the load runs before it is measured.
+    #[arg(long, default_value = "1s", value_parser = span, value_name = "TIME")]
+    pub warm_up: Duration,
+    /// How long it is measured.
+    #[arg(long, default_value = "5s", value_parser = span, value_name = "TIME")]
+    pub duration: Duration,
+    /// What the client does while it waits for messages.
+    #[arg(long, value_enum, default_value = "spin")]
+    pub wait: WaitKind,
+}
+
+/// How the client waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WaitKind {
+    /// It looks again and again while messages are on their way: a server on the same machine is
+    /// not billed for waking it.
+    Spin,
+    /// It sleeps in the kernel.
+    Sleep,
+}
+
+/// When messages are sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Pace {
+    /// So many nanoseconds apart.
+    Every(u64),
+    /// So many on their way.
+    Window(usize),
+}
+
+impl PaceArguments {
+    /// The pace.
+    pub fn pace(&self) -> Pace {
+        match self.rate {
+            Some(rate) => Pace::Every((1e9 / rate.max(0.001)) as u64),
+            None => Pace::Window(self.window),
+        }
+    }
+}
+
+/// What the sessions of a run have in common.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Address of the server.
+    pub to: SocketAddr,
+    /// How sessions talk.
+    pub protocol: Protocol,
+    /// Path of the endpoint.
+    pub path: String,
+    /// Value of the Host header.
+    pub host: String,
+    /// Where each session subscribes.
+    pub subscribe: Option<String>,
+    /// Count of subscription ids.
+    pub ids: usize,
+    /// Whether each session has its own user.
+    pub users: bool,
+    /// Heart-beats in milliseconds.
+    pub heart_beat_millis: u32,
+    /// Whether SUBSCRIBE asks for a RECEIPT.
+    pub receipts: bool,
+    /// SO_RCVBUF of each session.
+    pub receive_buffer: Option<usize>,
+}
+
+impl Plan {
+    /// The plan of sessions that subscribe to `subscribe`.
+    pub fn new(target: &Target, subscribe: &str) -> Plan {
+        let is_subscribed = target.protocol.is_stomp() && subscribe != "none";
+        Plan {
+            to: target.to,
+            protocol: target.protocol,
+            path: target.path.clone(),
+            host: target.to.to_string(),
+            subscribe: is_subscribed.then(|| subscribe.to_owned()),
+            ids: target.ids,
+            users: target.users,
+            heart_beat_millis: target.heart_beat,
+            receipts: !target.no_receipts,
+            receive_buffer: None,
+        }
+    }
+
+    /// The opening handshake of a session.
+    pub fn upgrade(&self, session: usize) -> Vec<u8> {
+        let query = if self.users { format!("userId={session}") } else { String::new() };
+        self.protocol.upgrade(&self.host, &self.path, &query, session)
+    }
+
+    /// The subscription id of a session.
+    pub fn subscription_id(&self, session: usize) -> String {
+        format!("{ID}{}", session % self.ids)
+    }
+
+    /// Where a session connects from: one loopback address carries fewer sessions than a run may
+    /// have. `None` leaves it to the kernel.
+    pub fn source(&self, session: usize) -> Option<SocketAddr> {
+        let turn = session / SESSIONS_PER_SOURCE;
+        if turn == 0 || !self.to.ip().is_loopback() || self.to.is_ipv6() {
+            return None;
+        }
+        let [low, high] = [turn % 250 + 1, turn / 250].map(|part| part as u8);
+        Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, high, low)), 0))
+    }
+
+    /// Nanoseconds between heart-beats.
+    pub fn heart_beat_nanos(&self) -> u64 {
+        nanos(Duration::from_millis(u64::from(self.heart_beat_millis)))
+    }
+}
+
+/// A whole number within bounds.
+fn whole(min: usize, max: usize) -> impl Fn(&str) -> Result<usize, String> + Clone {
+    move |text| match text.parse() {
+        Ok(number) if (min..=max).contains(&number) => Ok(number),
+        _ => Err(format!("a whole number from {min} to {max}")),
+    }
+}
+
+/// A time with its unit: `500ms`, `5s`, `1m`.
+fn span(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn fanout(line: &[&str]) -> Fanout {
+        let line = ["load", "fanout"].iter().chain(line);
+        match Line::parse_from(line).options.scenario {
+            Scenario::Fanout(fanout) => fanout,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Line::command().debug_assert();
+        assert_eq!(fanout(&[]).pace.pace(), Pace::Window(1));
+        assert_eq!(fanout(&["--rate", "100"]).pace.pace(), Pace::Every(10_000_000));
+        assert_eq!(fanout(&["--window", "16", "--ids", "3"]).pace.pace(), Pace::Window(16));
+        assert!(Line::try_parse_from(["load", "fanout", "--size", "31"]).is_err());
+        assert!(Line::try_parse_from(["load", "fanout", "--rate", "1", "--window", "2"]).is_err());
+    }
+
+    #[test]
+    fn sessions_take_ids_and_sources_in_turn() {
+        let plan = Plan::new(&fanout(&["--ids", "3"]).target, "/topic/load");
+        assert_eq!(
+            [0, 1, 2, 3].map(|at| plan.subscription_id(at)).concat(),
+            "sub-0sub-1sub-2sub-0"
+        );
+        assert_eq!(plan.source(19_999), None);
+        assert_eq!(plan.source(20_000), Some("127.0.0.2:0".parse().expect("an address")));
+        assert_eq!(plan.source(5_000_000), Some("127.0.1.1:0".parse().expect("an address")));
+    }
+}

@@ -1,0 +1,516 @@
+//! Messages in permessage-deflate (RFC 7692 §7.2), whole ones: a [`Compressor`] and an [`Inflater`]
+//! per thread serve all its sessions, and an idle session keeps nothing of either.
+//!
+//! A session with context takeover keeps a [`Window`] for each direction, up to 32 KiB of plain
+//! octets, and the same compressor and inflater work from it.
+
+use super::decoder::Error;
+use super::extension::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
+use super::frame::Opcode;
+use super::utf8::Utf8;
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+
+/// Octets of the shortest message worth compressing: below it a frame saves nothing that a
+/// segment of TCP would notice, and a compressor's reset costs more than the message's send.
+pub const DEFLATE_MIN: usize = 512;
+/// How hard the compressor tries.
+const LEVEL: u32 = 3;
+/// The smallest window that zlib's deflate has.
+const ZLIB_BITS_MIN: u8 = 9;
+/// Octets inflated in one go: what a bomb costs past its bound.
+const STEP: usize = 16_384;
+/// What the sender takes off the end of a message (RFC 7692 §7.2.1).
+const FLUSH: [u8; 4] = [0, 0, 0xff, 0xff];
+/// What the receiver puts there again (§7.2.2), and an empty final block: it is the stream's end if
+/// and only if the message was whole.
+const END: [u8; 9] = [0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff];
+
+/// Compresses whole messages, for any session.
+#[derive(Debug, Default)]
+pub struct Compressor {
+    /// By size of window from 2^9 on, made when first needed: about 0.3 MB the largest.
+    streams: [Option<Compress>; (WINDOW_BITS_MAX - ZLIB_BITS_MIN) as usize + 1],
+}
+
+impl Compressor {
+    /// Without any memory yet.
+    pub fn new() -> Compressor {
+        Compressor::default()
+    }
+
+    /// Adds the compressed form of a message at the end of `out`, for a peer that keeps a window of
+    /// 2^`window_bits` octets. `false`: it would not be shorter, nothing was added.
+    ///
+    /// The result is the same for all peers with that window: a broadcast compresses once.
+    pub fn compress(&mut self, message: &[u8], window_bits: u8, out: &mut Vec<u8>) -> bool {
+        // Nothing refers further back than to the message's own beginning.
+        let whole = message.len() <= 1 << window_bits;
+        let bits = if whole { WINDOW_BITS_MAX } else { window_bits };
+        deflate(self.stream(bits), message, out)
+    }
+
+    /// As [`Compressor::compress`], for a session with context takeover: the message may refer to
+    /// those before it, and joins them when it was compressed.
+    pub fn compress_after(
+        &mut self,
+        message: &[u8],
+        window: &mut Window,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let stream = self.stream(window.bits);
+        if !window.octets.is_empty() {
+            stream.set_dictionary(&window.octets).expect("a raw stream at its start takes it");
+        }
+        let shorter = deflate(stream, message, out);
+        if shorter {
+            window.push(message);
+        }
+        shorter
+    }
+
+    /// The stream of a window, at its start.
+    fn stream(&mut self, window_bits: u8) -> &mut Compress {
+        assert!((WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(&window_bits));
+        // zlib refers at most 2^bits - 262 octets back: 250 for its smallest window, which is
+        // within 2^8 as well.
+        let bits = window_bits.max(ZLIB_BITS_MIN);
+        let place = &mut self.streams[usize::from(bits - ZLIB_BITS_MIN)];
+        if let Some(stream) = place {
+            stream.reset();
+        }
+        place.get_or_insert_with(|| {
+            Compress::new_with_window_bits(Compression::new(LEVEL), false, bits)
+        })
+    }
+}
+
+fn deflate(stream: &mut Compress, message: &[u8], out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    // Room for a result as long as the message: if it fills up, it was not worth it.
+    out.reserve(message.len() + 16);
+    let status = stream.compress_vec(message, out, FlushCompress::Sync);
+    status.expect("a raw stream does not fail");
+    let full = out.len() == out.capacity();
+    // RFC 7692 §7.2.1: the last four octets are not sent.
+    let end = out.len() - FLUSH.len();
+    let shorter = !full && end - start < message.len();
+    assert!(full || out[end..] == FLUSH, "a flush ends with an empty stored block");
+    out.truncate(if shorter { end } else { start });
+    shorter
+}
+
+/// The last octets of a direction's compressed messages in their plain form, for context takeover.
+#[derive(Debug)]
+pub struct Window {
+    octets: Vec<u8>,
+    bits: u8,
+}
+
+impl Window {
+    /// At the start of a session; `bits` as agreed for the direction.
+    pub fn new(bits: u8) -> Window {
+        assert!((WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(&bits));
+        Window { octets: Vec::new(), bits }
+    }
+
+    /// Octets that it keeps, at most two to the power of its bits.
+    pub fn held(&self) -> usize {
+        self.octets.len()
+    }
+
+    /// A compressed message went by; `message` is its plain form.
+    pub fn push(&mut self, message: &[u8]) {
+        let size = 1 << self.bits;
+        let kept = &message[message.len().saturating_sub(size)..];
+        let over = (self.octets.len() + kept.len()).saturating_sub(size);
+        self.octets.drain(..over);
+        self.octets.extend_from_slice(kept);
+    }
+}
+
+/// Inflates one message at a time, for any session.
+///
+/// [`Inflater::begin`], [`Inflater::feed`] with its compressed octets in any pieces, and
+/// [`Inflater::finish`]. After an error, or for the next message: `begin`. A session whose message
+/// is not complete keeps its *compressed* octets until it is.
+#[derive(Debug)]
+pub struct Inflater {
+    stream: Decompress,
+    /// Where a step's octets come out.
+    step: Box<[u8; STEP]>,
+    /// The message is a text: its last code point.
+    text: Option<Utf8>,
+    /// Octets that the message may still have.
+    room: usize,
+    /// Nothing was fed since the stream began.
+    fresh: bool,
+}
+
+impl Default for Inflater {
+    fn default() -> Inflater {
+        Inflater {
+            stream: Decompress::new(false),
+            step: Box::new([0; STEP]),
+            text: None,
+            room: 0,
+            fresh: true,
+        }
+    }
+}
+
+impl Inflater {
+    /// About 60 KiB.
+    pub fn new() -> Inflater {
+        Inflater::default()
+    }
+
+    /// Begins a message: `message_max` bounds its inflated octets.
+    pub fn begin(&mut self, opcode: Opcode, message_max: u32) {
+        self.restart();
+        self.text = (opcode == Opcode::Text).then(Utf8::new);
+        self.room = message_max as usize;
+    }
+
+    /// As [`Inflater::begin`], for a session with context takeover. When the message is finished,
+    /// the caller pushes it to the window.
+    pub fn begin_after(&mut self, opcode: Opcode, message_max: u32, window: &Window) {
+        self.begin(opcode, message_max);
+        if !window.octets.is_empty() {
+            let taken = self.stream.set_dictionary(&window.octets);
+            taken.expect("a raw stream takes a dictionary at any time");
+        }
+    }
+
+    fn restart(&mut self) {
+        self.stream.reset(false);
+        self.fresh = true;
+    }
+
+    /// Inflates a piece of the message to the end of `out`.
+    pub fn feed(&mut self, mut piece: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+        // A full step may have left octets of the same input behind.
+        let mut pending = false;
+        while pending || !piece.is_empty() {
+            self.fresh = false;
+            let (from, at) = (self.stream.total_in(), self.stream.total_out());
+            let flush = FlushDecompress::None;
+            let status = self.stream.decompress(piece, &mut self.step[..], flush);
+            // Both are lengths within slices.
+            piece = &piece[(self.stream.total_in() - from) as usize..];
+            let made = (self.stream.total_out() - at) as usize;
+            // What came before a fault counts before it, however the octets are cut.
+            self.take(made, out)?;
+            pending = made == STEP;
+            match status {
+                Err(_) => return Err(Error::NotDeflate),
+                // RFC 7692 §7.2.3.4: a final block need not be the last one. What follows refers
+                // to nothing before it.
+                Ok(Status::StreamEnd) => {
+                    self.restart();
+                    pending = false;
+                }
+                // With room left in the step, only the input can have run out.
+                Ok(Status::Ok | Status::BufError) => assert!(pending || piece.is_empty()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges what a step made, in the order of its octets, and hands it out.
+    fn take(&mut self, made: usize, out: &mut Vec<u8>) -> Result<(), Error> {
+        let fits = &self.step[..made.min(self.room)];
+        if let Some(utf8) = &mut self.text
+            && !utf8.push(fits)
+        {
+            return Err(Error::TextNotUtf8);
+        }
+        if made > self.room {
+            return Err(Error::MessageTooBig);
+        }
+        self.room -= made;
+        out.extend_from_slice(fits);
+        Ok(())
+    }
+
+    /// The message is complete: the last of it comes out.
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        // Fresh: it has no octets at all (RFC 7692 wants one), or ended with a final block. Both
+        // are in use, and nothing is missing.
+        if !self.fresh {
+            self.feed(&END, out)?;
+            if !self.fresh {
+                return Err(Error::NotDeflate);
+            }
+        }
+        let whole = self.text.is_none_or(Utf8::is_complete);
+        if whole { Ok(()) } else { Err(Error::TextNotUtf8) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MAX: u32 = 1_000_000;
+
+    /// One message in the given pieces: what came out, and how it ended.
+    fn pieces(
+        inflater: &mut Inflater,
+        opcode: Opcode,
+        max: u32,
+        pieces: &[&[u8]],
+    ) -> (Vec<u8>, Result<(), Error>) {
+        let mut out = Vec::new();
+        inflater.begin(opcode, max);
+        let fed = pieces.iter().try_for_each(|piece| inflater.feed(piece, &mut out));
+        let end = fed.and_then(|()| inflater.finish(&mut out));
+        (out, end)
+    }
+
+    /// Whole and octet by octet: the same.
+    fn inflated(opcode: Opcode, max: u32, octets: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut inflater = Inflater::new();
+        let (out, end) = pieces(&mut inflater, opcode, max, &[octets]);
+        let each: Vec<&[u8]> = octets.chunks(1).collect();
+        let (out_each, end_each) = pieces(&mut inflater, opcode, max, &each);
+        assert_eq!(end, end_each);
+        end.map(|()| {
+            assert_eq!(out, out_each);
+            out
+        })
+    }
+
+    fn compressed(message: &[u8], bits: u8) -> Vec<u8> {
+        let mut out = Vec::new();
+        assert!(Compressor::new().compress(message, bits, &mut out));
+        out
+    }
+
+    /// Octets without a pattern.
+    fn noise(len: usize) -> Vec<u8> {
+        let mut state = 1u32;
+        let next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        std::iter::repeat_with(next).take(len).collect()
+    }
+
+    #[test]
+    fn the_examples_of_rfc_7692_7_2_3() {
+        for octets in [
+            // One block; sent in two frames it is the same octets.
+            &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..],
+            // A block without compression.
+            &[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00],
+            // A block with BFINAL.
+            &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00],
+            // Two blocks.
+            &[0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00],
+        ] {
+            assert_eq!(inflated(Opcode::Text, 5, octets), Ok(b"Hello".to_vec()), "{octets:02x?}");
+        }
+        // An empty message, and one that has no octets at all.
+        assert_eq!(inflated(Opcode::Text, 0, &[0x00]), Ok(vec![]));
+        assert_eq!(inflated(Opcode::Text, 0, &[]), Ok(vec![]));
+    }
+
+    #[test]
+    fn the_shared_window_of_rfc_7692_7_2_3_2() {
+        let (mut inflater, mut out) = (Inflater::new(), Vec::new());
+        let mut window = Window::new(15);
+        let first = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+        for octets in [&first[..], &[0xf2, 0x00, 0x11, 0x00, 0x00]] {
+            out.clear();
+            inflater.begin_after(Opcode::Text, 5, &window);
+            inflater.feed(octets, &mut out).expect("lawful");
+            inflater.finish(&mut out).expect("whole");
+            assert_eq!(out, b"Hello");
+            window.push(&out);
+        }
+        assert_eq!(window.held(), 10);
+        // Another session's message finds nothing of it.
+        let alone = pieces(&mut inflater, Opcode::Text, 5, &[&[0xf2, 0x00, 0x11, 0x00, 0x00]]);
+        assert_eq!(alone.1, Err(Error::NotDeflate));
+    }
+
+    #[test]
+    fn streams_that_end_within_a_message() {
+        let hello = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+        // Without the octet of RFC 7692 §7.2.3.4 after it, and twice.
+        assert_eq!(inflated(Opcode::Text, MAX, &hello), Ok(b"Hello".to_vec()));
+        let twice = [&hello[..], &hello, &[0x00]].concat();
+        assert_eq!(inflated(Opcode::Text, MAX, &twice), Ok(b"HelloHello".to_vec()));
+    }
+
+    #[test]
+    fn what_is_no_message() {
+        let error = |octets: &[u8]| inflated(Opcode::Binary, MAX, octets).expect_err("a fault");
+        // A reserved type of block; lengths that disagree; a reference to before the beginning.
+        assert_eq!(error(&[0x07]), Error::NotDeflate);
+        assert_eq!(error(&[0x00, 0x05, 0x00, 0x00, 0x00, 0x48]), Error::NotDeflate);
+        assert_eq!(error(&[0xf2, 0x00, 0x11, 0x00, 0x00]), Error::NotDeflate);
+        // Cut anywhere: between blocks it is another message, elsewhere none.
+        let whole = compressed(&[&noise(300)[..], &[7; 900]].concat(), 15);
+        for len in 1..whole.len() {
+            assert_eq!(error(&whole[..len]), Error::NotDeflate, "{len}");
+        }
+        // The tail left on.
+        let left_on = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00, 0x00, 0xff, 0xff];
+        assert_eq!(error(&left_on), Error::NotDeflate);
+        assert_eq!(Error::NotDeflate.close_code(), 1007);
+    }
+
+    #[test]
+    fn a_bomb_ends_at_its_bound() {
+        let bomb = compressed(&vec![0; 64 << 20], 15);
+        assert!(bomb.len() < 100_000);
+        let mut inflater = Inflater::new();
+        let mut out = Vec::new();
+        inflater.begin(Opcode::Binary, 65_536);
+        assert_eq!(inflater.feed(&bomb, &mut out), Err(Error::MessageTooBig));
+        assert_eq!(Error::MessageTooBig.close_code(), 1009);
+        assert!(out.len() <= 65_536 && inflater.stream.total_out() <= 65_536 + STEP as u64);
+        for (len, fits) in [(1_000, true), (1_001, false), (STEP + 1, false), (0, true)] {
+            let end = inflated(Opcode::Binary, 1_000, &compressed(&vec![5; len.max(50)], 15));
+            assert_eq!(end.is_ok(), fits, "{len}");
+        }
+        // Exactly one step, and exactly the bound at its end.
+        let step = compressed(&vec![5; STEP], 15);
+        assert_eq!(inflated(Opcode::Binary, STEP as u32, &step).map(|out| out.len()), Ok(STEP));
+    }
+
+    #[test]
+    fn text_is_judged_as_it_comes_out() {
+        let text = |text: &[u8], max| inflated(Opcode::Text, max, &compressed(text, 15));
+        let good = "κόσµε €😀".repeat(40);
+        assert_eq!(text(good.as_bytes(), MAX), Ok(good.clone().into_bytes()));
+        let mut bad = good.repeat(3_000).into_bytes();
+        bad[20] = 0xff;
+        let mut inflater = Inflater::new();
+        let (out, end) = pieces(&mut inflater, Opcode::Text, MAX, &[&compressed(&bad, 15)]);
+        assert_eq!((out.len(), end), (0, Err(Error::TextNotUtf8)));
+        assert!(inflater.stream.total_out() <= STEP as u64);
+        assert_eq!(inflated(Opcode::Binary, u32::MAX, &compressed(&bad, 15)), Ok(bad.clone()));
+        // The first octet at fault names it: the bound before what lies past it, and the reverse.
+        assert_eq!(text(&bad, 21), Err(Error::TextNotUtf8));
+        assert_eq!(text(&bad, 20), Err(Error::MessageTooBig));
+        let cut = &good.as_bytes()[..good.len() - 1];
+        assert_eq!(text(cut, MAX), Err(Error::TextNotUtf8));
+    }
+
+    /// Windows of Autobahn 13.3 to 13.7 and all others, messages below and above them.
+    #[test]
+    fn every_window_and_size_comes_back() {
+        let mut compressor = Compressor::new();
+        let mut inflater = Inflater::new();
+        for bits in 8..=15 {
+            for len in [40, 250, 256, 257, 512, 600, 4_096, 40_000, 131_072] {
+                let run = &noise(701)[..len.min(701)];
+                let message: Vec<u8> = run.iter().copied().cycle().take(len).collect();
+                let message = [&message[..], &[b'x'; 30]].concat();
+                let mut out = b"before".to_vec();
+                if !compressor.compress(&message, bits, &mut out) {
+                    assert_eq!(out, b"before");
+                    continue;
+                }
+                assert!(out.len() < 6 + message.len());
+                let (back, end) = pieces(&mut inflater, Opcode::Binary, MAX, &[&out[6..]]);
+                assert_eq!((back == message, end), (true, Ok(())), "{bits} {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_not_compressed() {
+        let mut compressor = Compressor::new();
+        let mut out = Vec::new();
+        for message in [&b""[..], b"a", b"Hello", &noise(30_000)] {
+            for window in 8..=15 {
+                assert!(!compressor.compress(message, window, &mut out));
+                assert!(out.is_empty());
+            }
+        }
+        // The same again, after a stream that was left in the middle of its output.
+        let text = b"destination:/topic/a ".repeat(50);
+        assert!(compressor.compress(&text, 15, &mut out));
+        assert_eq!(inflated(Opcode::Text, MAX, &out), Ok(text));
+    }
+
+    #[test]
+    fn takeover_refers_back_and_only_its_session_can_read_it() {
+        for bits in [8, 9, 12, 15] {
+            let mut compressor = Compressor::new();
+            let (mut ours, mut theirs) = (Window::new(bits), Window::new(bits));
+            let mut inflater = Inflater::new();
+            // Noise of 6 bits shrinks by a quarter, and by more only by what was said before.
+            let quote: Vec<u8> = noise(100 << (bits - 8)).iter().map(|octet| octet & 63).collect();
+            let mut sizes = Vec::new();
+            for round in 0..6u8 {
+                let message = [&quote[..], &[round; 40]].concat();
+                let mut out = Vec::new();
+                assert!(compressor.compress_after(&message, &mut ours, &mut out));
+                let mut back = Vec::new();
+                inflater.begin_after(Opcode::Binary, MAX, &theirs);
+                inflater.feed(&out, &mut back).expect("lawful");
+                inflater.finish(&mut back).expect("whole");
+                assert_eq!(back, message);
+                theirs.push(&back);
+                sizes.push(out.len());
+            }
+            assert_eq!(ours.octets, theirs.octets);
+            assert!(ours.held() <= 1 << bits);
+            assert!(sizes[1..].iter().all(|size| *size < sizes[0] / 2), "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_keeps_the_last_octets() {
+        let mut window = Window::new(8);
+        let said = noise(1_000);
+        let mut at = 0;
+        for len in [0, 1, 200, 100, 255, 256, 0, 188] {
+            window.push(&said[at..at + len]);
+            at += len;
+            assert_eq!(window.octets, said[at.saturating_sub(256)..at]);
+        }
+        window.push(&said);
+        assert_eq!(window.octets, said[1_000 - 256..]);
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_matter(
+            words in proptest::collection::vec("[a-e]{1,9}|\\PC{1,3}", 0..200),
+            damage in proptest::option::of((any::<prop::sample::Index>(), any::<u8>())),
+            cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..6),
+            bits in 8u8..=15,
+            max in prop::sample::select(vec![10, 300, 2_000]),
+        ) {
+            let text = words.concat().into_bytes();
+            let mut octets = Vec::new();
+            Compressor::new().compress(&text, bits, &mut octets);
+            let lawful = damage.is_none() && !octets.is_empty();
+            if let (Some((index, octet)), false) = (damage, octets.is_empty()) {
+                let at = index.index(octets.len());
+                octets[at] = octet;
+            }
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(octets.len() + 1)).collect();
+            cuts.sort_unstable();
+            cuts.push(octets.len());
+            let mut from = 0;
+            let parts: Vec<&[u8]> = cuts.iter().map(|cut| {
+                let part = &octets[from..*cut];
+                from = *cut;
+                part
+            }).collect();
+            let whole = inflated(Opcode::Text, max, &octets);
+            let (out, end) = pieces(&mut Inflater::new(), Opcode::Text, max, &parts);
+            prop_assert_eq!(end.map(|()| out), whole.clone());
+            if lawful && text.len() <= max as usize {
+                prop_assert_eq!(whole, Ok(text));
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! A STOMP client over WebSocket.
+
+use crate::server::Server;
+use std::net::TcpStream;
+use tungstenite::{Message, WebSocket};
+
+/// One browser window.
+pub struct Window {
+    socket: WebSocket<TcpStream>,
+}
+
+/// A frame that came.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub command: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Frame {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+impl Window {
+    /// A session of a user on `/portfolio`, logged in; without a name an anonymous one.
+    pub fn open(server: &Server, user: Option<&str>) -> Window {
+        let query = user.map_or(String::new(), |user| format!("?userId={user}"));
+        let url = format!("ws://{}/portfolio{query}", server.address);
+        let (socket, _) =
+            tungstenite::client(url, server.connect()).expect("the endpoint upgrades");
+        let mut window = Window { socket };
+        window.sends("CONNECT", &[("accept-version", "1.2"), ("host", "x")], "");
+        let connected = window.receives();
+        assert_eq!(connected.command, "CONNECTED");
+        assert_eq!(connected.header("user-name"), user);
+        window
+    }
+
+    /// The same with subscriptions that hold when this returns.
+    pub fn subscribed(server: &Server, user: Option<&str>, destinations: &[&str]) -> Window {
+        let mut window = Window::open(server, user);
+        for destination in destinations {
+            let headers =
+                [("id", *destination), ("destination", destination), ("receipt", destination)];
+            window.sends("SUBSCRIBE", &headers, "");
+            let receipt = window.receives();
+            assert_eq!(receipt.command, "RECEIPT", "{receipt:?}");
+        }
+        window
+    }
+
+    pub fn sends(&mut self, command: &str, headers: &[(&str, &str)], body: &str) {
+        let lines: String =
+            headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+        let text = format!("{command}\n{lines}\n{body}\0");
+        self.socket.send(Message::text(text)).expect("the server reads");
+    }
+
+    /// A SEND with a receipt.
+    pub fn asks(&mut self, destination: &str, body: &str, receipt: &str) {
+        self.sends("SEND", &[("destination", destination), ("receipt", receipt)], body);
+    }
+
+    /// The next frame.
+    pub fn receives(&mut self) -> Frame {
+        match self.socket.read().expect("a message") {
+            Message::Text(text) => frame(&text),
+            other => panic!("a frame was expected: {other:?}"),
+        }
+    }
+
+    /// The next frame's body, which is a MESSAGE to `destination`.
+    pub fn hears(&mut self, destination: &str) -> String {
+        let frame = self.receives();
+        assert_eq!(frame.command, "MESSAGE", "{frame:?}");
+        assert_eq!(frame.header("destination"), Some(destination), "{frame:?}");
+        frame.body
+    }
+
+    /// The code of the Close frame that comes next.
+    pub fn hears_close(mut self) -> u16 {
+        match self.socket.read().expect("a message") {
+            Message::Close(Some(close)) => close.code.into(),
+            other => panic!("a Close was expected: {other:?}"),
+        }
+    }
+}
+
+fn frame(text: &str) -> Frame {
+    let text = text.strip_suffix('\0').expect("a frame ends with NUL");
+    let (head, body) = text.split_once("\n\n").expect("a head");
+    let mut lines = head.lines();
+    let command = lines.next().expect("a command").to_owned();
+    let pair = |line: &str| {
+        let (name, value) = line.split_once(':').expect("a header");
+        (name.to_owned(), value.to_owned())
+    };
+    Frame { command, headers: lines.map(pair).collect(), body: body.to_owned() }
+}

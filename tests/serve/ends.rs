@@ -1,0 +1,113 @@
+//! How it ends, and how it does not begin.
+
+use crate::client::Window;
+use crate::hook::Hook;
+use crate::server::{Folder, Server, run};
+
+#[test]
+fn sigterm_closes_every_session_with_1001_and_exits_0() {
+    for signal in ["TERM", "INT"] {
+        let server = Server::embedded();
+        let mut windows: Vec<Window> = (0..10).map(|_| Window::open(&server, Some("7"))).collect();
+        windows.push(Window::subscribed(&server, None, &["/topic/all", "/user/queue/sub"]));
+        server.signal(signal);
+        for window in windows {
+            assert_eq!(window.hears_close(), 1001);
+        }
+        assert_eq!(server.ends().code(), Some(0));
+    }
+}
+
+fn with_hook(hook: &Hook) -> (Folder, Server) {
+    let folder = Folder::new();
+    let config = format!(
+        "[[endpoint]]\npath = '/portfolio'\nprotocol = 'stomp'\n\
+         [[application]]\ndestination = '/call'\nhook = '{}'\nto-user = '/queue/sub'\n\
+         [hooks]\nconcurrent = 1\n",
+        hook.url
+    );
+    let server = Server::with(&folder.write("config.toml", &config));
+    (folder, server)
+}
+
+#[test]
+fn accepted_hook_calls_are_made_before_the_end() {
+    let hook = Hook::start();
+    let (_folder, server) = with_hook(&hook);
+    let mut windows = [Window::open(&server, None), Window::open(&server, None)];
+    for window in &mut windows {
+        window.asks("/ws/call", "x", "r");
+        assert_eq!(window.receives().command, "RECEIPT");
+    }
+    let first = hook.is_asked();
+    server.signal("TERM");
+    for window in windows {
+        assert_eq!(window.hears_close(), 1001);
+    }
+    first.answer(200, "");
+    hook.is_asked().answer(200, "");
+    assert_eq!(server.ends().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let hook = Hook::start();
+    let (_folder, server) = with_hook(&hook);
+    let mut window = Window::open(&server, None);
+    window.asks("/ws/call", "x", "r");
+    assert_eq!(window.receives().command, "RECEIPT");
+    let _held = hook.is_asked();
+    server.signal("TERM");
+    assert_eq!(window.hears_close(), 1001);
+    server.signal("TERM");
+    assert_eq!(server.ends().code(), Some(1));
+}
+
+#[test]
+fn bad_settings_are_one_line_and_exit_2() {
+    let folder = Folder::new();
+    let config = folder.write("config.toml", "[limits]\nsend-bufer = 1\n");
+    let config = config.to_str().expect("a path of the tests is text");
+    for arguments in [
+        &["serve", "--config", config][..],
+        &["serve", "--config", "/nowhere/at/all.toml"],
+        &["serve", "--listen", "here"],
+        &["serve", "--shards", "64"],
+    ] {
+        let (code, out, err) = run(arguments);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{arguments:?}: {err}");
+        assert_eq!(err.lines().count(), 1, "{arguments:?}: {err}");
+    }
+    assert!(run(&["serve", "--config", config]).2.contains("limits.send-bufer"));
+}
+
+#[test]
+fn a_place_that_cannot_be_had_is_exit_3() {
+    let server = Server::embedded();
+    let address = server.address.to_string();
+    let (code, out, err) = run(&["serve", "--listen", &address]);
+    assert_eq!((code, out.as_str()), (Some(3), ""), "{err}");
+    let expected = format!("ringpush: cannot listen on {address}: Address already in use");
+    assert!(err.starts_with(&expected) && err.lines().count() == 1, "{err}");
+    let (code, _, err) = run(&["serve", "--listen", "127.0.0.1:0", "--log", "/nowhere/at/all"]);
+    assert_eq!(code, Some(3), "{err}");
+    assert!(err.contains("cannot open the log file /nowhere/at/all"), "{err}");
+}
+
+#[test]
+fn every_listener_is_announced() {
+    let folder = Folder::new();
+    let config =
+        "listen.address = ['127.0.0.1:0', '[::1]:0']\nlisten.api-address = '127.0.0.1:0'\n";
+    let config = folder.write("config.toml", config);
+    let config = config.to_str().expect("a path of the tests is text");
+    let mut command = crate::server::ringpush(&["serve", "--config", config, "--shards", "2"]);
+    command.env("RINGPUSH_ENGINE__PIN", "true");
+    let server = Server::start(command);
+    assert!(server.says().starts_with("listening on http://[::1]:"));
+    let api = server.says();
+    let address = api.strip_prefix("listening on http://").expect("a listener");
+    assert!(address.ends_with(" for the API and the page"), "{api}");
+    server.signal("TERM");
+    assert!(server.ends().success());
+}

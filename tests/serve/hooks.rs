@@ -1,0 +1,145 @@
+//! Hooks of application destinations.
+
+use crate::client::Window;
+use crate::hook::Hook;
+use crate::server::{Folder, Server};
+
+/// The application with `/ws/call` at a hook.
+fn settings(url: &str, hooks: &str) -> String {
+    format!(
+        "[auth]\nmethods = ['query']\n[hooks]\n{hooks}\n\
+         [[endpoint]]\npath = '/portfolio'\nprotocol = 'stomp'\n\
+         [[application]]\ndestination = '/call'\nhook = '{url}'\nto-user = '/queue/sub'\n\
+         [[application]]\ndestination = '/one'\nhook = '{url}'\nto-user = '/queue/sub'\n\
+         broadcast = false\n\
+         [[application]]\ndestination = '/room/{{id}}'\nhook = '{url}'\n\
+         to = ['/topic/room/{{id}}']\n"
+    )
+}
+
+fn serve(hook: &Hook, hooks: &str) -> (Folder, Server) {
+    let folder = Folder::new();
+    let config = folder.write("config.toml", &settings(&hook.url, hooks));
+    let server = Server::with(&config);
+    (folder, server)
+}
+
+const QUEUES: [&str; 2] = ["/user/queue/sub", "/user/queue/errors"];
+
+#[test]
+fn a_call_asks_the_hook_and_its_answer_reaches_the_windows_that_it_should() {
+    let hook = Hook::start();
+    let (_folder, server) = serve(&hook, "");
+    let mut asking = Window::subscribed(&server, Some("7"), &QUEUES);
+    let mut second = Window::subscribed(&server, Some("7"), &QUEUES);
+    let headers = [("destination", "/ws/call"), ("content-type", "application/json")];
+    asking.sends("SEND", &headers, "{\"to\":\"+86\"}");
+    let request = hook.is_asked();
+    assert!(request.head.starts_with("POST /call HTTP/1.1\r\n"), "{}", request.head);
+    assert_eq!(request.body, "{\"to\":\"+86\"}");
+    assert_eq!(request.header("content-type"), Some("application/json"));
+    assert_eq!(request.header("x-ringpush-user"), Some("7"));
+    assert_eq!(request.header("x-ringpush-destination"), Some("/ws/call"));
+    assert_eq!(request.header("x-ringpush-session").map(str::len), Some(16));
+    request.answer(200, "{\"callId\":\"c-1\"}");
+    for window in [&mut asking, &mut second] {
+        assert_eq!(window.hears("/user/queue/sub"), "{\"callId\":\"c-1\"}");
+    }
+
+    asking.sends("SEND", &[("destination", "/ws/one")], "");
+    hook.is_asked().answer(200, "only one");
+    assert_eq!(asking.hears("/user/queue/sub"), "only one");
+    second.sends("SEND", &[("destination", "/ws/call")], "");
+    hook.is_asked().answer(200, "all");
+    assert_eq!(second.hears("/user/queue/sub"), "all", "the other one's reply was not here");
+}
+
+#[test]
+fn anonymous_senders_and_topics_get_their_answers_and_an_empty_one_is_none() {
+    let hook = Hook::start();
+    let (_folder, server) = serve(&hook, "");
+    let mut other = Window::subscribed(&server, None, &["/user/queue/sub", "/topic/room/5"]);
+    let mut window = Window::subscribed(&server, None, &["/user/queue/sub"]);
+    window.sends("SEND", &[("destination", "/ws/call")], "empty");
+    let request = hook.is_asked();
+    assert_eq!(request.header("x-ringpush-user"), None);
+    request.answer(204, "");
+    window.sends("SEND", &[("destination", "/ws/call")], "full");
+    hook.is_asked().answer(200, "full");
+    assert_eq!(window.hears("/user/queue/sub"), "full", "the empty answer is no reply");
+    window.sends("SEND", &[("destination", "/ws/room/5")], "x");
+    hook.is_asked().answer(200, "to the room");
+    assert_eq!(other.hears("/topic/room/5"), "to the room", "and not the other one's reply");
+}
+
+#[test]
+fn what_goes_wrong_is_told_to_the_asking_window_alone() {
+    let hook = Hook::start();
+    let (_folder, server) = serve(&hook, "timeout = '200ms'");
+    let mut asking = Window::subscribed(&server, Some("7"), &QUEUES);
+    let mut second = Window::subscribed(&server, Some("7"), &QUEUES);
+    let error = |window: &mut Window| {
+        let body = window.hears("/user/queue/errors");
+        assert!(body.contains("\"destination\":\"/ws/call\""), "{body}");
+        body
+    };
+    asking.sends("SEND", &[("destination", "/ws/call")], "");
+    hook.is_asked().answer(500, "no");
+    let body = error(&mut asking);
+    assert!(body.contains("\"code\":502") && body.contains("status 500"), "{body}");
+    // Silence: held until the server has given up.
+    asking.sends("SEND", &[("destination", "/ws/call")], "");
+    let silent = hook.is_asked();
+    assert!(error(&mut asking).contains("\"code\":504"));
+    drop(silent);
+    asking.sends("SEND", &[("destination", "/ws/call")], "");
+    hook.is_asked().answer(200, &"x".repeat(65_537));
+    let body = error(&mut asking);
+    assert!(body.contains("\"code\":502") && body.contains("too large"), "{body}");
+    asking.sends("SEND", &[("destination", "/ws/call")], "");
+    drop(hook.is_asked());
+    assert!(error(&mut asking).contains("\"code\":502"));
+    // The other window has heard nothing of it.
+    second.sends("SEND", &[("destination", "/ws/call")], "");
+    hook.is_asked().answer(200, "fine");
+    assert_eq!(second.hears("/user/queue/sub"), "fine");
+    assert!(server.logs("a hook call failed").contains("status 500"));
+}
+
+#[test]
+fn a_receipt_says_that_the_call_is_accepted_and_past_the_queue_the_sender_hears_so() {
+    let hook = Hook::start();
+    let (_folder, server) = serve(&hook, "concurrent = 1\nqueue = 1");
+    let mut windows: Vec<Window> =
+        ["1", "2", "3"].map(|user| Window::subscribed(&server, Some(user), &QUEUES)).into();
+    windows[0].asks("/ws/call", "first", "r");
+    assert_eq!(windows[0].receives().header("receipt-id"), Some("r"));
+    let first = hook.is_asked();
+    windows[1].asks("/ws/call", "second", "r");
+    assert_eq!(windows[1].receives().header("receipt-id"), Some("r"));
+    assert!(hook.is_idle(), "one call at a time");
+    windows[2].asks("/ws/call", "third", "r");
+    let refused = windows[2].hears("/user/queue/errors");
+    assert!(refused.contains("\"code\":503") && refused.contains("hooks.queue"), "{refused}");
+    assert_eq!(windows[2].receives().header("receipt-id"), Some("r"));
+    first.answer(200, "one");
+    assert_eq!(windows[0].hears("/user/queue/sub"), "one");
+    let second = hook.is_asked();
+    assert_eq!(second.body, "second");
+    second.answer(200, "two");
+    assert_eq!(windows[1].hears("/user/queue/sub"), "two");
+    let (_, metrics) = server.get("/metrics");
+    let refused = metrics.lines().filter(|line| line.starts_with("ringpush_hooks_refused_total{"));
+    let count: u32 =
+        refused.map(|line| line.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)).sum();
+    assert_eq!(count, 1);
+}
+
+#[test]
+fn without_a_hook_the_sender_hears_which_key_to_set() {
+    let server = Server::embedded();
+    let mut window = Window::subscribed(&server, Some("7"), &QUEUES);
+    window.sends("SEND", &[("destination", "/ws/call")], "{}");
+    let told = window.hears("/user/queue/errors");
+    assert!(told.contains("hook") && told.contains("/call"), "{told}");
+}

@@ -1,0 +1,12 @@
+//! The binary as an operator runs it: started, asked, reloaded, ended, over real sockets.
+//!
+//! No test sleeps: each waits for a line, a frame, a request or an exit, at most
+//! [`server::PATIENCE`].
+
+mod client;
+mod ends;
+mod hook;
+mod hooks;
+mod pushes;
+mod reloads;
+mod server;
