@@ -48,7 +48,8 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, Failure> {
         (count > 0 && nanos > 0).then(|| nanos as f64 / 1e3 / count as f64)
     });
     let memory = report.samples.iter().filter(|sample| sample.server_rss_bytes > 0);
-    let memory = memory.map(|sample| (sample.seconds, sample.server_rss_bytes as f64 / 1_048_576.0));
+    let memory =
+        memory.map(|sample| (sample.seconds, sample.server_rss_bytes as f64 / 1_048_576.0));
     let each = format!("Server CPU per one of the {counted}");
     let curves = [
         ("throughput", "Throughput", format!("{counted} a second"), rate),
@@ -65,10 +66,7 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, Failure> {
 }
 
 /// A value for each pair of neighbouring samples, at the time of the later one.
-fn changes(
-    samples: &[Sample],
-    value: impl Fn(&Sample, &Sample) -> Option<f64>,
-) -> Vec<(f64, f64)> {
+fn changes(samples: &[Sample], value: impl Fn(&Sample, &Sample) -> Option<f64>) -> Vec<(f64, f64)> {
     let is_forward = |pair: &&[Sample]| {
         pair[1].seconds > pair[0].seconds
             && pair[1].count >= pair[0].count
@@ -110,7 +108,8 @@ fn picture(
     curve: &Curve<'_>,
     label: Option<&dyn Fn(&f64) -> String>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let largest = |value: fn(&(f64, f64)) -> f64| curve.points.iter().map(value).fold(0.0, f64::max);
+    let largest =
+        |value: fn(&(f64, f64)) -> f64| curve.points.iter().map(value).fold(0.0, f64::max);
     let (right, top) = (largest(|point| point.0).max(1e-9), largest(|point| point.1).max(1e-9));
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
