@@ -1,7 +1,7 @@
 //! `load connect`: opens sessions, holds them, and counts what each costs the server.
 
-use super::fleet::{Fleet, Wait};
 use super::clock::{SECOND, nanos};
+use super::fleet::{Fleet, Wait};
 use super::peer::Event;
 use super::plan::{Connect, Plan};
 use super::report::Report;

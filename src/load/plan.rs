@@ -27,6 +27,18 @@ pub enum Scenario {
     Connect(Connect),
     /// One publisher, many subscribers of one destination.
     Fanout(Fanout),
+    /// Messages by the HTTP API, each to one of many users.
+    Unicast(Unicast),
+    /// Each session sends to itself, and again when it has heard it.
+    Echo(Echo),
+    /// Signed callbacks of a third party, each to one of many users.
+    Callback(CallbackArguments),
+    /// Sessions that come, say one word to themselves, and go.
+    Churn(Churn),
+    /// A fan-out while some subscribers do not read.
+    Slow(Slow),
+    /// A fan-out while other sessions come and go.
+    Mixed(Mixed),
 }
 
 /// Whom to load, how sessions talk, and where the result goes.
@@ -68,6 +80,9 @@ pub struct Target {
     /// Write one self-contained page with plots.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Write the plots as SVG files into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub svg: Option<PathBuf>,
     /// Neither a progress bar nor a table.
     #[arg(long)]
     pub quiet: bool,
@@ -98,6 +113,111 @@ pub struct Fanout {
     /// Destination; raw sessions have none, there the server sends to all.
     #[arg(long, default_value = "/topic/load")]
     pub destination: String,
+    /// How messages are paced.
+    #[command(flatten)]
+    pub pace: PaceArguments,
+}
+
+/// `load unicast`.
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub struct Unicast {
+    /// Whom and how.
+    #[command(flatten)]
+    pub target: Target,
+    /// HTTP connections that post; between messages of different ones no order is kept.
+    #[arg(long, default_value_t = 1, value_parser = whole(1, 256))]
+    pub callers: usize,
+    /// Environment variable that holds the API token.
+    #[arg(long, value_name = "NAME")]
+    pub token_env: Option<String>,
+    /// How messages are paced.
+    #[command(flatten)]
+    pub pace: PaceArguments,
+}
+
+/// `load echo`.
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub struct Echo {
+    /// Whom and how.
+    #[command(flatten)]
+    pub target: Target,
+    /// How messages are paced; in the closed loop each session has one on its way.
+    #[command(flatten)]
+    pub pace: PaceArguments,
+}
+
+/// `load callback`.
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub struct CallbackArguments {
+    /// Whom and how.
+    #[command(flatten)]
+    pub target: Target,
+    /// Path of the callback, of the `generic` profile.
+    #[arg(long, default_value = "/callback/inbound", value_name = "PATH")]
+    pub callback: String,
+    /// Environment variable that holds its secret.
+    #[arg(long, default_value = "RINGPUSH_CALLBACK_SECRET", value_name = "NAME")]
+    pub secret_env: String,
+    /// HTTP connections that post; between messages of different ones no order is kept.
+    #[arg(long, default_value_t = 1, value_parser = whole(1, 256))]
+    pub callers: usize,
+    /// How messages are paced.
+    #[command(flatten)]
+    pub pace: PaceArguments,
+}
+
+/// `load churn`.
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub struct Churn {
+    /// Whom and how; the sessions are those that are there at the same time.
+    #[command(flatten)]
+    pub target: Target,
+    /// Say nothing: go as soon as the session stands.
+    #[arg(long)]
+    pub silent: bool,
+    /// For how long.
+    #[arg(long, default_value = "5s", value_parser = span, value_name = "TIME")]
+    pub duration: Duration,
+}
+
+/// `load slow`.
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub struct Slow {
+    /// Whom and how; the sessions include the slow ones.
+    #[command(flatten)]
+    pub target: Target,
+    /// Destination.
+    #[arg(long, default_value = "/topic/load")]
+    pub destination: String,
+    /// Subscribers that stop reading while it is measured, and read on afterwards.
+    #[arg(long, default_value_t = 5)]
+    pub slow: usize,
+    /// Their SO_RCVBUF.
+    #[arg(long, default_value_t = 4096, value_name = "OCTETS")]
+    pub receive_buffer: usize,
+    /// How messages are paced.
+    #[command(flatten)]
+    pub pace: PaceArguments,
+}
+
+/// `load mixed`.
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub struct Mixed {
+    /// Whom and how; the sessions are those that stay.
+    #[command(flatten)]
+    pub target: Target,
+    /// Destination.
+    #[arg(long, default_value = "/topic/load")]
+    pub destination: String,
+    /// Sessions that come, subscribe and go, again and again.
+    #[arg(long, default_value_t = 16, value_parser = whole(1, 4096))]
+    pub churners: usize,
     /// How messages are paced.
     #[command(flatten)]
     pub pace: PaceArguments,
@@ -272,7 +392,10 @@ mod tests {
     #[test]
     fn sessions_take_ids_and_sources_in_turn() {
         let plan = Plan::new(&fanout(&["--ids", "3"]).target, "/topic/load");
-        assert_eq!([0, 1, 2, 3].map(|at| plan.subscription_id(at)).concat(), "sub-0sub-1sub-2sub-0");
+        assert_eq!(
+            [0, 1, 2, 3].map(|at| plan.subscription_id(at)).concat(),
+            "sub-0sub-1sub-2sub-0"
+        );
         assert_eq!(plan.source(19_999), None);
         assert_eq!(plan.source(20_000), Some("127.0.0.2:0".parse().expect("an address")));
         assert_eq!(plan.source(5_000_000), Some("127.0.1.1:0".parse().expect("an address")));

@@ -48,13 +48,22 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, Failure> {
         (count > 0 && nanos > 0).then(|| nanos as f64 / 1e3 / count as f64)
     });
     let memory = report.samples.iter().filter(|sample| sample.server_rss_bytes > 0);
-    let memory = memory.map(|sample| (sample.seconds, sample.server_rss_bytes as f64 / 1_048_576.0));
+    let memory =
+        memory.map(|sample| (sample.seconds, sample.server_rss_bytes as f64 / 1_048_576.0));
     let each = format!("Server CPU per one of the {counted}");
     let curves = [
         ("throughput", "Throughput", format!("{counted} a second"), rate),
         ("cpu", &each, "microseconds".to_owned(), cpu),
         ("memory", "Memory of the server", "MiB resident".to_owned(), memory.collect()),
     ];
+    if counted == "sessions" {
+        let points = per_session(&report.samples);
+        if points.len() > 1 {
+            let title = "Memory of the server for each session";
+            let (name, across, upwards) = ("session-memory", "sessions", "octets resident");
+            plots.push(draw(&Curve { name, title, across, upwards, points }, None)?);
+        }
+    }
     for (name, title, upwards, points) in curves {
         if points.len() > 1 {
             let (across, upwards) = ("seconds", &*upwards);
@@ -64,11 +73,19 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, Failure> {
     Ok(plots)
 }
 
+/// What memory has grown by since the first sample, for each session.
+fn per_session(samples: &[Sample]) -> Vec<(f64, f64)> {
+    let first = samples.first().map_or(0, |sample| sample.server_rss_bytes);
+    let grown = samples.iter().filter(|sample| sample.count > 0 && sample.server_rss_bytes > first);
+    let each = |sample: &Sample| {
+        let count = sample.count as f64;
+        (count, (sample.server_rss_bytes - first) as f64 / count)
+    };
+    grown.map(each).collect()
+}
+
 /// A value for each pair of neighbouring samples, at the time of the later one.
-fn changes(
-    samples: &[Sample],
-    value: impl Fn(&Sample, &Sample) -> Option<f64>,
-) -> Vec<(f64, f64)> {
+fn changes(samples: &[Sample], value: impl Fn(&Sample, &Sample) -> Option<f64>) -> Vec<(f64, f64)> {
     let is_forward = |pair: &&[Sample]| {
         pair[1].seconds > pair[0].seconds
             && pair[1].count >= pair[0].count
@@ -94,7 +111,7 @@ fn latency(quantiles: &[(f64, f64)]) -> Result<Plot, Failure> {
 
 /// 0 → 0 %, 1 → 90 %, 2 → 99 %, …
 fn percent(nines: f64) -> String {
-    let decimals = (nines.floor() - 1.0).max(0.0) as usize;
+    let decimals = (nines.floor() - 2.0).max(0.0) as usize;
     format!("{:.decimals$} %", 100.0 * (1.0 - 10f64.powf(-nines)))
 }
 
@@ -110,7 +127,8 @@ fn picture(
     curve: &Curve<'_>,
     label: Option<&dyn Fn(&f64) -> String>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let largest = |value: fn(&(f64, f64)) -> f64| curve.points.iter().map(value).fold(0.0, f64::max);
+    let largest =
+        |value: fn(&(f64, f64)) -> f64| curve.points.iter().map(value).fold(0.0, f64::max);
     let (right, top) = (largest(|point| point.0).max(1e-9), largest(|point| point.1).max(1e-9));
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
