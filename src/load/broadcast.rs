@@ -129,10 +129,11 @@ impl Broadcast {
         self.fleet.resume(peer, &mut self.events);
     }
 
-    /// Hears what comes for a time, and sends nothing.
-    pub fn listen(&mut self, length: u64) -> Result<(), Failure> {
+    /// Hears what comes for a time, or until nothing has come for `silence`, and sends nothing.
+    pub fn listen(&mut self, length: u64, silence: u64) -> Result<(), Failure> {
         let end = self.fleet.clock.now() + length;
-        while self.fleet.clock.now() < end {
+        self.last = self.fleet.clock.now();
+        while self.fleet.clock.now() < end.min(self.last + silence) {
             self.turn(end)?;
         }
         Ok(())

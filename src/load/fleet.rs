@@ -8,7 +8,7 @@ use super::wire::put_frame;
 use crate::ws::Opcode;
 use mio::net::TcpStream;
 use mio::{Interest, Poll, Token};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ const READ_BYTES: usize = 256 * 1024;
 const WAKES: usize = 1024;
 /// The kernel's clock for sleeps is coarse: the last part of a wait is spent looking.
 const COARSE: u64 = 2_000_000;
+/// SO_RCVBUF of a client that reads on.
+const RESUME_BUFFER: usize = 1 << 20;
 /// How often heart-beats are sent, each time to a part of the clients.
 const BEAT_EVERY: u64 = SECOND / 20;
 
@@ -158,9 +160,13 @@ impl Fleet {
         self.peers[peer].is_paused = true;
     }
 
-    /// The client reads on.
+    /// The client reads on, with all the room that it needs.
     pub fn resume(&mut self, peer: usize, events: &mut Vec<Event>) {
         self.peers[peer].is_paused = false;
+        if let Some(stream) = &self.peers[peer].stream {
+            // Without it a small receive buffer would keep the rest waiting.
+            let _ = SockRef::from(stream).set_recv_buffer_size(RESUME_BUFFER);
+        }
         if let Err(ending) = self.read(peer, events) {
             self.end(peer, ending, events);
         }
