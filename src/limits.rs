@@ -198,8 +198,11 @@ pub const WS_CONTROL_MAX: usize = 125;
 pub const TICK_SHIFT: u32 = 7;
 /// Slots of the timer wheel: a horizon of 65 s.
 pub const WHEEL_SLOTS: usize = 512;
+/// The most homes that number messages: the shards and the control thread. A message's number is a
+/// counter of its home times this, plus the home.
+pub const HOMES_MAX: usize = 64;
 /// The most shards of one process.
-pub const SHARDS_MAX: usize = 64;
+pub const SHARDS_MAX: usize = HOMES_MAX - 1;
 /// The most direct descriptors of one ring that the kernel grants by default.
 pub const DESCRIPTORS_MAX: u32 = 20_000;
 

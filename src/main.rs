@@ -31,13 +31,8 @@ enum Command {
     },
     /// Validate; print resolved settings, limits and the memory footprint.
     Check(Settings),
-    /// Generate load: built later.
-    #[command(disable_help_flag = true)]
-    Load {
-        /// The scenario and its options.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<String>,
-    },
+    /// Generate load and measure a server.
+    Load(ringpush::load::Options),
 }
 
 /// Where the settings come from.
@@ -81,7 +76,10 @@ fn main() -> ExitCode {
             Ok(config) => check(&config),
             Err(error) => refuse(&error.to_string(), config::EXIT),
         },
-        Command::Load { .. } => refuse("load is built later", config::EXIT),
+        Command::Load(options) => match ringpush::load::run(&options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&error.to_string(), 1),
+        },
     }
 }
 

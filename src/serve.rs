@@ -35,7 +35,7 @@ use std::sync::{Arc, OnceLock};
 
 /// The most shards: the last number below the engine's own bound is the control thread's, which
 /// numbers messages as a home does.
-pub const SHARDS_MAX: usize = crate::limits::SHARDS_MAX - 1;
+pub use crate::limits::SHARDS_MAX;
 
 /// Octets that may wait in the kernel behind what is on its way to one client. What a slow client
 /// does not read is ours to see, and not hidden in megabytes of socket buffer.
@@ -144,7 +144,7 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
     let cores = process::cores().map_err(ServeError::Start)?;
     let machine =
         check::Machine { cores: cores.len() as u32, descriptors: process::raise_descriptors() };
-    let shards = shards(&config, machine)?;
+    let shards = shards(&config, machine);
     let slots = slots(check::connections(&config, machine), config.limits.connections);
     let mut listeners = listen(&config, usize::from(shards))?;
     let pins = if config.engine.pin { &cores[..] } else { &[] };
@@ -207,16 +207,9 @@ fn load(sources: &mut Sources) -> Result<Config, ServeError> {
     Ok(config)
 }
 
-fn shards(config: &Config, machine: check::Machine) -> Result<u8, ServeError> {
-    if config.engine.shards as usize > SHARDS_MAX {
-        return Err(ServeError::Config(ConfigError {
-            key: "engine.shards".to_owned(),
-            value: config.engine.shards.to_string(),
-            accepted: format!("a whole number from 0 to {SHARDS_MAX}"),
-        }));
-    }
+fn shards(config: &Config, machine: check::Machine) -> u8 {
     let shards = check::shards(config, machine).min(SHARDS_MAX as u32);
-    Ok(u8::try_from(shards).expect("SHARDS_MAX is small"))
+    u8::try_from(shards).expect("SHARDS_MAX is small")
 }
 
 /// Descriptors that a shard asks for. Beside its connections it has room for some that are told

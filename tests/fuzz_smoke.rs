@@ -5,7 +5,8 @@
 mod oracles;
 
 use oracles::ws::{Framer, ws_frame_of};
-use ringpush::ws::{Decoder, Error, Event};
+use oracles::ws_message::{Rule, Unpack, ws_message_of};
+use ringpush::ws::{Decoder, Error, Event, Inflater};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// SplitMix64: small, and the same everywhere.
@@ -82,6 +83,21 @@ fn ws_frame() {
     smoke("ws_frame", 6_000, oracles::ws_frame);
 }
 
+#[test]
+fn ws_message() {
+    smoke("ws_message", 4_000, oracles::ws_message);
+}
+
+#[test]
+fn http_head() {
+    smoke("http_head", 4_000, oracles::http_head);
+}
+
+#[test]
+fn stomp_frame() {
+    smoke("stomp_frame", 4_000, oracles::stomp_frame);
+}
+
 /// Forgets where it stands when a head comes without payload.
 struct Forgetful(Decoder);
 
@@ -122,4 +138,43 @@ fn canaries_of_ws_frame_are_caught() {
     assert!(!caught("ws_frame", |data| ws_frame_of(data, |decoder| decoder)));
     assert!(caught("ws_frame", |data| ws_frame_of(data, Forgetful)));
     assert!(caught("ws_frame", |data| ws_frame_of(data, Confused)));
+}
+
+/// Takes a message for whole when its octets have run out.
+struct Credulous(Inflater);
+
+impl Unpack for Credulous {
+    fn unpack(&mut self, rule: Rule<'_>, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
+        let end = self.0.unpack(rule, pieces, out);
+        if end == Err(Error::NotDeflate) { Ok(()) } else { end }
+    }
+}
+
+/// Does not hear of the bound.
+struct Boundless(Inflater);
+
+impl Unpack for Boundless {
+    fn unpack(&mut self, rule: Rule<'_>, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
+        self.0.unpack(Rule { message_max: u32::MAX, ..rule }, pieces, out)
+    }
+}
+
+/// Starts every message with an empty window, agreed or not.
+struct Oblivious(Inflater);
+
+impl Unpack for Oblivious {
+    fn unpack(&mut self, rule: Rule<'_>, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
+        self.0.unpack(Rule { window: None, ..rule }, pieces, out)
+    }
+}
+
+#[test]
+fn canaries_of_ws_message_are_caught() {
+    fn found<U: Unpack>(make: impl Fn() -> U) -> bool {
+        caught("ws_message", |data| ws_message_of(data, &mut make()))
+    }
+    assert!(!found(Inflater::new));
+    assert!(found(|| Credulous(Inflater::new())));
+    assert!(found(|| Boundless(Inflater::new())));
+    assert!(found(|| Oblivious(Inflater::new())));
 }

@@ -21,11 +21,20 @@ pub enum Form {
     SockJs,
 }
 
+/// How frames travel to a session: their form, and whether and how they are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Wire {
+    /// Framing.
+    pub form: Form,
+    /// Window of permessage-deflate as a power of two; 0: not negotiated.
+    pub deflate: u8,
+}
+
 /// Everything but the subscription id that decides how a MESSAGE looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Look {
-    /// Transport framing.
-    pub form: Form,
+    /// How frames travel.
+    pub wire: Wire,
     /// STOMP version.
     pub version: Version,
     /// MESSAGE has an `ack` header (ack modes client and client-individual).
@@ -190,7 +199,11 @@ impl Index {
 mod tests {
     use super::*;
 
-    const LOOK: Look = Look { form: Form::WebSocket, version: Version::V1_2, acks: false };
+    const LOOK: Look = Look {
+        wire: Wire { form: Form::WebSocket, deflate: 0 },
+        version: Version::V1_2,
+        acks: false,
+    };
 
     fn heard(index: &Index, destination: &str) -> Vec<u32> {
         let mut members = Vec::new();

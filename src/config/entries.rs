@@ -74,6 +74,7 @@ fn endpoint(
                     \"https://*.example.com\" or \"https://a.example.com:[*]\", or \"*\"";
     let allowed_origins = section.texts("allowed-origins", accepted, is_origin)?;
     let sockjs = sockjs(&mut section, warnings)?;
+    let deflate = section.flag("deflate")?.unwrap_or(true);
     let on_open = match section.section("on-open")? {
         Some(part) => Some(on_open(part)?),
         None => None,
@@ -89,7 +90,7 @@ fn endpoint(
     }
     section.finish()?;
     let allowed_origins = allowed_origins.unwrap_or_default();
-    Ok(Endpoint { path, protocol, allowed_origins, sockjs, on_open, on_message })
+    Ok(Endpoint { path, protocol, allowed_origins, sockjs, deflate, on_open, on_message })
 }
 
 fn sockjs(

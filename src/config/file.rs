@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(shards(&sources), 3);
         sources.flags.push(("--shards", "engine.shards", "65".to_string()));
         let error = sources.parse("", false).expect_err("too many");
-        assert_eq!(error.to_string(), "--shards = 65: accepted: a whole number from 0 to 64");
+        assert_eq!(error.to_string(), "--shards = 65: accepted: a whole number from 0 to 63");
     }
 
     // TOML, key, value, the start of what is accepted.
@@ -370,7 +370,7 @@ mod tests {
         ),
         ("listen.external-url = 'x'", "listen.external-url", "\"x\"", "an http or https URL"),
         ("listen.trusted-proxies = ['x']", "listen.trusted-proxies", "\"x\"", "a list of IP"),
-        ("engine.shards = 65", "engine.shards", "65", "a whole number from 0 to 64"),
+        ("engine.shards = 65", "engine.shards", "65", "a whole number from 0 to 63"),
         ("engine.pin = 1", "engine.pin", "1", "true or false"),
         ("auth.methods = ['jwt']", "auth.methods", "\"jwt\"", "a list of \"token\", \"header\""),
         ("auth.methods = ['token']", "auth.methods", "[\"token\"]", "a list without \"token\""),

@@ -263,6 +263,8 @@ pub struct Endpoint {
     pub allowed_origins: Vec<String>,
     /// The SockJS routes below it.
     pub sockjs: Option<Sockjs>,
+    /// permessage-deflate (RFC 7692) where the client offers it.
+    pub deflate: bool,
     /// Closes every session as soon as it is open.
     pub on_open: Option<OnOpen>,
     /// What a raw endpoint does with a message.

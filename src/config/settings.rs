@@ -229,6 +229,7 @@ fn endpoint(to: &mut Lines, endpoint: &Endpoint) {
     let raw = endpoint.protocol == Protocol::Raw;
     to.text("protocol", if raw { "raw" } else { "stomp" });
     to.list("allowed-origins", endpoint.allowed_origins.iter());
+    to.plain("deflate", endpoint.deflate);
     match &endpoint.sockjs {
         None => to.plain("sockjs", false),
         Some(sockjs) => {

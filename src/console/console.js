@@ -133,6 +133,7 @@ function onMine(frame) {
 function onUserError(frame) {
   trace.arrived("dial");
   const text = parse(frame.body)?.msg ?? frame.body;
+  setResult(dialled?.callId, "failed");
   addText("mine", "error", text, "bad");
 }
 

@@ -11,7 +11,7 @@ use crate::config::Sources;
 use crate::engine::mailbox::{Asker, Lane, Letter, Post};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, ShardId};
-use crate::limits::SHARDS_MAX;
+use crate::limits::HOMES_MAX;
 use crate::ring::{Doorbells, Flavor, StartError};
 use hashbrown::HashMap;
 use std::fmt::Display;
@@ -387,10 +387,10 @@ impl Control {
         self.outgoing.push(to, letter);
     }
 
-    /// Numbers as a home gives them, `counter * SHARDS_MAX + home`; the last home is this thread.
+    /// Numbers as a home gives them, `counter * HOMES_MAX + home`; the last home is this thread.
     fn number(&mut self) -> u64 {
         self.numbers += 1;
-        self.numbers * SHARDS_MAX as u64 + (SHARDS_MAX as u64 - 1)
+        self.numbers * HOMES_MAX as u64 + (HOMES_MAX as u64 - 1)
     }
 
     fn flush(&mut self) {

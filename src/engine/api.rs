@@ -198,20 +198,25 @@ impl<R: Ring> Shard<R> {
     fn ask_shards(&mut self, slot: u32, asked: Asked, query: Query, shape: Shape) {
         let left = self.shared.shards;
         let items = String::new();
-        self.park(slot, asked, Work::Question { query, next: 0, left, items, count: 0, shape });
+        let work = Work::Question { query, next: 0, left, items, count: 0, cut: false, shape };
+        self.park(slot, asked, work);
     }
 
-    /// What this shard answers to a question: JSON items, and how many there are.
-    pub(super) fn answer_query(&mut self, query: &Query) -> (Arc<str>, u32) {
+    /// What this shard answers to a question: JSON items, how many there are, and whether some of
+    /// them are left out.
+    pub(super) fn answer_query(&mut self, query: &Query) -> (Arc<str>, u32, bool) {
         let mut items = String::new();
         let mut count = 0;
         let room = self.limits.query_bytes as usize;
+        let mut cut = false;
         let mut add = |items: &mut String, item: Value| {
             if items.len() < room {
                 if !items.is_empty() {
                     items.push(',');
                 }
                 items.push_str(&item.to_string());
+            } else {
+                cut = true;
             }
             count += 1;
         };
@@ -251,7 +256,7 @@ impl<R: Ring> Shard<R> {
                 }
             }
         }
-        (Arc::from(items), count)
+        (Arc::from(items), count, cut)
     }
 
     fn describe(&self, session: u32) -> Value {
@@ -399,7 +404,7 @@ const TEST_TO_ALL: &[u8] =
 
 fn pushes(list: Vec<Push>, tells: Tells) -> Work {
     let heard = Vec::with_capacity(list.len());
-    Work::Pushes { list, heard, asked: false, tells }
+    Work::Pushes { list, heard, sent: 0, tells }
 }
 
 fn json_type() -> Headers {

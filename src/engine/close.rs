@@ -13,7 +13,7 @@
 use super::conn::{Proto, State};
 use super::session::NONE;
 use super::shard::Shard;
-use crate::broker::subscription::Form;
+use crate::broker::subscription::{Form, Wire};
 use crate::ids::ConnId;
 use crate::mem::segment::{Log, Piece};
 use crate::ring::{Op, Ring};
@@ -61,6 +61,7 @@ impl<R: Ring> Shard<R> {
         let conn = self.conns.at_mut(slot);
         conn.close_sent = true;
         conn.since = now;
+        self.note_held(slot);
         self.mark_dirty(slot);
         self.set_timer(slot);
     }
@@ -72,7 +73,9 @@ impl<R: Ring> Shard<R> {
         if conn.state == State::Open {
             conn.state = State::Draining;
             conn.proto = Proto::HttpDone;
+            conn.tail.take();
             conn.since = now;
+            self.note_held(slot);
             self.mark_dirty(slot);
             self.set_timer(slot);
         }
@@ -80,18 +83,14 @@ impl<R: Ring> Shard<R> {
 
     /// The session of a connection leaves its homes. Says whether its framing is SockJS's.
     fn leave_proto(&mut self, slot: u32) -> bool {
-        match &mut self.conns.at_mut(slot).proto {
-            Proto::Stomp(stomp) => {
-                let (session, sockjs) = (stomp.session, stomp.sockjs);
-                stomp.session = NONE;
-                if session != NONE {
-                    self.leave_broker(session);
-                }
-                sockjs
+        if let Proto::Stomp(stomp) = &mut self.conns.at_mut(slot).proto {
+            let session = stomp.session;
+            stomp.session = NONE;
+            if session != NONE {
+                self.leave_broker(session);
             }
-            Proto::Raw(raw) => raw.sockjs,
-            _ => false,
         }
+        self.wire_of(slot).form == Form::SockJs
     }
 
     /// All of an outbox is with the kernel.
@@ -137,6 +136,9 @@ impl<R: Ring> Shard<R> {
         self.leave_proto(slot);
         let conn = self.conns.at_mut(slot);
         conn.state = State::Terminated;
+        conn.tail.take();
+        self.note_held(slot);
+        let conn = self.conns.at_mut(slot);
         if conn.receiving || conn.outbox.is_sending() {
             conn.pending_operations += 1;
             self.ring.push(Op::Shutdown { conn: id });
@@ -268,12 +270,12 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// The form of a connection's frames.
-    pub(super) fn form_of(&self, slot: u32) -> Form {
+    /// How messages of a connection travel.
+    pub(super) fn wire_of(&self, slot: u32) -> Wire {
         match &self.conns.at(slot).proto {
-            Proto::Stomp(stomp) if stomp.sockjs => Form::SockJs,
-            Proto::Raw(raw) if raw.sockjs => Form::SockJs,
-            _ => Form::WebSocket,
+            Proto::Stomp(stomp) => stomp.wire,
+            Proto::Raw(raw) => raw.wire,
+            _ => Wire { form: Form::WebSocket, deflate: 0 },
         }
     }
 }

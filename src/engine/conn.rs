@@ -10,6 +10,7 @@
 
 use super::outbox::Outbox;
 use super::web::Request;
+use crate::broker::subscription::Wire;
 use crate::ids::{ConnId, ListenerId};
 use crate::ws;
 use core::net::{IpAddr, SocketAddr};
@@ -69,8 +70,8 @@ pub struct Raw {
     pub decoder: ws::Decoder,
     /// Which endpoint of the configuration.
     pub endpoint: u16,
-    /// SockJS framing.
-    pub sockjs: bool,
+    /// How messages travel.
+    pub wire: Wire,
     /// Pieces of a message that is not complete yet.
     pub message: Held,
 }
@@ -80,11 +81,11 @@ pub struct Raw {
 pub struct Stomp {
     /// The framer.
     pub decoder: ws::Decoder,
-    /// SockJS framing.
-    pub sockjs: bool,
+    /// How messages travel.
+    pub wire: Wire,
     /// Index of the session in the shard's table.
     pub session: u32,
-    /// SockJS only: pieces of a message that is not complete yet.
+    /// Pieces of a SockJS or compressed message that is not complete yet.
     pub message: Held,
 }
 

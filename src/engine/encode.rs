@@ -2,9 +2,9 @@
 //! STOMP frames in the form of their transport: WebSocket, or SockJS over WebSocket.
 
 use crate::broker::message::Message;
-use crate::broker::subscription::{Form, Look};
+use crate::broker::subscription::{Form, Look, Wire};
 use crate::stomp;
-use crate::ws;
+use crate::ws::{self, Compressor, DEFLATE_MIN};
 
 /// Collects encoded frames in one run of octets. Its buffers live on: once warm it allocates
 /// nothing.
@@ -12,7 +12,15 @@ use crate::ws;
 pub struct Encoder {
     out: Vec<u8>,
     frame: Vec<u8>,
+    quoted: Vec<u8>,
+    deflated: Vec<u8>,
+    compressor: Compressor,
 }
+
+/// Octets that an encoder keeps ready.
+const KEEP_BYTES: usize = 1 << 20;
+/// A WebSocket without extensions.
+const PLAIN: Wire = Wire { form: Form::WebSocket, deflate: 0 };
 
 /// `{boot}-{number}`, the same for all receivers of a message.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +62,8 @@ impl Encoder {
     /// Forgets what was encoded.
     pub fn clear(&mut self) {
         self.out.clear();
+        // One rare large run must not stay resident.
+        self.out.shrink_to(KEEP_BYTES);
     }
 
     /// What was encoded since.
@@ -87,73 +97,83 @@ impl Encoder {
         self.frame = frame;
     }
 
-    /// Adds a text in the form of the transport: a text message, or `a["..."]`.
-    pub fn text(&mut self, form: Form, text: &[u8]) {
-        match form {
-            Form::WebSocket => self.ws(ws::Opcode::Text, text),
-            Form::SockJs => {
-                self.frame.clear();
-                self.frame.extend_from_slice(text);
-                self.wrap_frame_for_sockjs();
-            }
-        }
+    /// Adds a text message as it travels: as it is, or in `a["..."]`.
+    pub fn text(&mut self, wire: Wire, text: &[u8]) {
+        self.message_of(wire, ws::Opcode::Text, text.len(), |out| {
+            out.copy_from_slice(text);
+            text.len()
+        });
     }
 
-    /// Adds a frame of `len` octets that `write` writes.
-    pub fn stomp(
+    /// Adds a message of `len` octets that `write` writes, as it travels.
+    pub fn message_of(
         &mut self,
-        form: Form,
-        is_text: bool,
+        wire: Wire,
+        opcode: ws::Opcode,
         len: usize,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) {
-        match form {
-            Form::WebSocket => {
-                let opcode = if is_text { ws::Opcode::Text } else { ws::Opcode::Binary };
-                let mut head = [0; 10];
-                let head_len = ws::head(opcode, true, len as u64, &mut head);
-                let start = self.out.len();
-                self.out.resize(start + head_len + len, 0);
-                self.out[start..start + head_len].copy_from_slice(&head[..head_len]);
-                let written = write(&mut self.out[start + head_len..]);
-                debug_assert_eq!(written, len, "a frame is as long as it said");
-            }
+        if wire == PLAIN {
+            // The common case is written where it belongs.
+            let mut head = [0; 10];
+            let head_len = ws::head(opcode, true, len as u64, &mut head);
+            let start = self.out.len();
+            self.out.resize(start + head_len + len, 0);
+            self.out[start..start + head_len].copy_from_slice(&head[..head_len]);
+            let written = write(&mut self.out[start + head_len..]);
+            debug_assert_eq!(written, len, "a frame is as long as it said");
+            return;
+        }
+        let mut frame = core::mem::take(&mut self.frame);
+        frame.clear();
+        frame.resize(len, 0);
+        let written = write(&mut frame);
+        debug_assert_eq!(written, len, "a frame is as long as it said");
+        match wire.form {
+            Form::WebSocket => self.maybe_deflated(wire, opcode, &frame),
             Form::SockJs => {
-                self.frame.clear();
-                self.frame.resize(len, 0);
-                let written = write(&mut self.frame);
-                debug_assert_eq!(written, len, "a frame is as long as it said");
-                self.wrap_frame_for_sockjs();
+                // SockJS carries text only: what is not UTF-8 is replaced (a STOMP body of arbitrary
+                // octets has no form there).
+                let text = String::from_utf8_lossy(&frame);
+                let mut quoted = core::mem::take(&mut self.quoted);
+                quoted.clear();
+                quoted.resize(crate::sockjs::message_len(&text), 0);
+                crate::sockjs::write_message(&text, &mut quoted);
+                self.maybe_deflated(wire, ws::Opcode::Text, &quoted);
+                self.quoted = quoted;
             }
         }
+        self.frame = frame;
     }
 
-    /// SockJS carries text only: what is not UTF-8 is replaced (a STOMP body of arbitrary octets
-    /// has no form there).
-    fn wrap_frame_for_sockjs(&mut self) {
-        let text = String::from_utf8_lossy(&self.frame);
-        let len = crate::sockjs::message_len(&text);
+    /// Adds a WebSocket message, compressed where that was negotiated and makes it shorter.
+    fn maybe_deflated(&mut self, wire: Wire, opcode: ws::Opcode, payload: &[u8]) {
+        self.deflated.clear();
+        let shorter = wire.deflate > 0
+            && payload.len() >= DEFLATE_MIN
+            && self.compressor.compress(payload, wire.deflate, &mut self.deflated);
+        if !shorter {
+            return self.ws(opcode, payload);
+        }
         let mut head = [0; 10];
-        let head_len = ws::head(ws::Opcode::Text, true, len as u64, &mut head);
-        let start = self.out.len();
-        self.out.resize(start + head_len + len, 0);
-        self.out[start..start + head_len].copy_from_slice(&head[..head_len]);
-        let written = crate::sockjs::write_message(&text, &mut self.out[start + head_len..]);
-        debug_assert_eq!(written, len, "a frame is as long as it said");
+        let len = ws::compressed_head(opcode, true, self.deflated.len() as u64, &mut head);
+        self.out.extend_from_slice(&head[..len]);
+        self.out.extend_from_slice(&self.deflated);
     }
 
     /// Adds the MESSAGE of a block for one subscription id.
     pub fn message(&mut self, look: Look, message: &Message, id: &MessageId, subscription: &str) {
         let frame = frame_of(look, message, id, subscription);
         let len = frame.len(look.version);
-        self.stomp(look.form, message.is_text(), len, |out| frame.write(look.version, out));
+        let opcode = if message.is_text() { ws::Opcode::Text } else { ws::Opcode::Binary };
+        self.message_of(look.wire, opcode, len, |out| frame.write(look.version, out));
     }
 }
 
 /// At most how many octets `Encoder::message` adds.
 pub fn message_bound(look: Look, message: &Message, id: &MessageId, subscription: &str) -> usize {
     let len = frame_of(look, message, id, subscription).len(look.version);
-    match look.form {
+    match look.wire.form {
         Form::WebSocket => len + ws::head_len(len as u64),
         // Every octet may become a six-character escape, and three more when it is not UTF-8.
         Form::SockJs => len * 6 + 16,

@@ -86,19 +86,18 @@ impl Fanout {
     fn fitting(&self, segments: &Segments) -> usize {
         let size = segments.size() as usize;
         let free = segments.free_to_share();
-        let (mut octets, mut longest) = (0, 0);
+        let (mut octets, mut longest, mut frames) = (0, 0, 0);
         for (count, delivery) in self.deliveries.iter().enumerate() {
             octets += delivery.octets;
             longest = longest.max(delivery.longest);
-            // At the end of each segment up to one frame's length is lost.
-            let needed = if longest * 2 <= size {
+            frames += delivery.groups as usize;
+            // Appended one by one, up to one frame's length is lost at the end of each segment.
+            let one_by_one = if longest * 2 <= size {
                 octets.div_ceil(size - longest) + 1
             } else {
-                let frames: usize =
-                    self.deliveries[..=count].iter().map(|d| d.groups as usize).sum();
                 octets.div_ceil(size) + 2 * frames
             };
-            if needed > free {
+            if one_by_one.max(Segments::of_runs(octets, size)) > free {
                 return count;
             }
         }

@@ -5,7 +5,7 @@ use super::conn::{Proto, Raw, Stomp};
 use super::session::Session;
 use super::shard::Shard;
 use super::web::Asked;
-use crate::broker::subscription::{Form, Look};
+use crate::broker::subscription::{Form, Look, Wire};
 use crate::config::{self, Protocol};
 use crate::http::origin::{self, SameOrigin};
 use crate::http::request::{Head, Method};
@@ -14,7 +14,7 @@ use crate::identity::{self, Handshake, HeaderLine, Identity};
 use crate::ring::Ring;
 use crate::sockjs::{self, Route};
 use crate::stomp::Version;
-use crate::ws;
+use crate::ws::{self, Policy};
 use std::sync::Arc;
 
 /// Never kept, never changed on the way (SockJS protocol).
@@ -168,11 +168,22 @@ impl<R: Ring> Shard<R> {
             }
         };
         let offer = if stomp { upgrade::stomp_subprotocol(head) } else { Offer::Absent };
+        let enabled = shared.endpoints[at].config.deflate;
+        let policy = Policy { enabled, ..Policy::default() };
+        let lines = head.header_values("sec-websocket-extensions");
+        let Ok(agreement) = ws::negotiate(lines, policy) else {
+            self.metrics.refuse("bad_extensions");
+            let asked = Asked { close: true, ..asked };
+            return self.answer_error(slot, asked, 400, &[], "bad Sec-WebSocket-Extensions");
+        };
+        let mut extensions = [0; ws::ANSWER_MAX];
+        let extensions = agreement.as_ref().map(|agreement| agreement.write(&mut extensions));
         let mut answer = [0; upgrade::UPGRADE_MAX];
-        let len = upgrade::write_101(&accept, offer.name(), None, &mut answer);
+        let len = upgrade::write_101(&accept, offer.name(), extensions, &mut answer);
         self.send_private(slot, &answer[..len]);
         self.metrics.requests_total.add(1);
-        self.open_websocket(slot, at, stomp, form, user);
+        let deflate = agreement.map_or(0, |agreement| agreement.server_window_bits);
+        self.open_websocket(slot, at, stomp, Wire { form, deflate }, user);
     }
 
     fn open_websocket(
@@ -180,26 +191,26 @@ impl<R: Ring> Shard<R> {
         slot: u32,
         at: usize,
         stomp: bool,
-        form: Form,
+        wire: Wire,
         user: Option<Arc<str>>,
     ) {
         let decoder = ws::Decoder::server();
-        let sockjs = form == Form::SockJs;
+        let decoder = if wire.deflate > 0 { decoder.with_compression() } else { decoder };
         let endpoint = at as u16;
         let message = super::conn::Held::default();
         let proto = if stomp {
-            let look = Look { form, version: Version::V1_2, acks: false };
+            let look = Look { wire, version: Version::V1_2, acks: false };
             let session = self.sessions.insert(Session::new(slot, endpoint, look, user));
-            Proto::Stomp(Stomp { decoder, sockjs, session, message })
+            Proto::Stomp(Stomp { decoder, wire, session, message })
         } else {
             self.metrics.raw_sessions.set(self.metrics.raw_sessions.value() + 1);
-            Proto::Raw(Raw { decoder, endpoint, sockjs, message })
+            Proto::Raw(Raw { decoder, endpoint, wire, message })
         };
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
         conn.proto = proto;
         (conn.since, conn.last_in) = (now, now);
-        if sockjs {
+        if wire.form == Form::SockJs {
             self.send_frame(slot, ws::Opcode::Text, sockjs::OPEN.as_bytes());
         }
         let shared = self.shared.clone();

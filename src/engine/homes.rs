@@ -91,8 +91,8 @@ impl<R: Ring> Shard<R> {
                 self.post.send(shard.into(), Letter::Remembered { conn, fresh, message });
             }
             Letter::Ask { query, shard, conn } => {
-                let (items, count) = self.answer_query(&query);
-                self.post.send(shard.into(), Letter::Told { conn, items, count });
+                let (items, count, cut) = self.answer_query(&query);
+                self.post.send(shard.into(), Letter::Told { conn, items, count, cut });
             }
             Letter::Reload(shared) => self.reload(shared),
             Letter::Drain => self.drain_all(),
@@ -198,7 +198,7 @@ impl<R: Ring> Shard<R> {
                 Asker::Request(_, conn) => self.on_pushed(conn, heard),
             },
             Letter::Remembered { conn, fresh, message } => self.on_remembered(conn, fresh, message),
-            Letter::Told { conn, items, count } => self.on_told(conn, &items, count),
+            Letter::Told { conn, items, count, cut } => self.on_told(conn, &items, count, cut),
             _ => unreachable!("requests have their own lane"),
         }
     }

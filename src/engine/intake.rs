@@ -9,6 +9,7 @@ use super::close::NO_CODE;
 use super::conn::{Conn, Hold, Proto, State};
 use super::session::NONE;
 use super::shard::Shard;
+use crate::broker::subscription::Form;
 use crate::ids::ConnId;
 use crate::ring::{Op, Ring};
 use crate::ws;
@@ -133,17 +134,55 @@ impl<R: Ring> Shard<R> {
                 self.on_close_frame(slot, code);
                 return Step::Stop(used);
             }
-            Some(ws::Event::Data { opcode, payload, first: _, last, compressed: _ }) => {
+            Some(ws::Event::Data { opcode, payload, first: _, last, compressed }) => {
                 // A data event ends with its payload.
                 let payload = payload.len();
                 let payload = &mut octets[used - payload..used];
-                match &self.conns.at(slot).proto {
-                    Proto::Raw(_) => self.raw_piece(slot, opcode, payload, last),
-                    _ => self.stomp_piece(slot, opcode, payload, last),
+                if compressed {
+                    self.compressed_piece(slot, opcode, payload, last);
+                } else {
+                    self.piece(slot, opcode, payload, last);
                 }
             }
         }
         Step::Used(used)
+    }
+
+    /// A piece of a message, plain.
+    fn piece(&mut self, slot: u32, opcode: ws::Opcode, payload: &mut [u8], last: bool) {
+        match &self.conns.at(slot).proto {
+            Proto::Raw(_) => self.raw_piece(slot, opcode, payload, last),
+            _ => self.stomp_piece(slot, opcode, payload, last),
+        }
+    }
+
+    /// A piece of a compressed message: kept as it is until the message is whole, so that a session
+    /// needs no window of its own.
+    fn compressed_piece(&mut self, slot: u32, opcode: ws::Opcode, payload: &[u8], last: bool) {
+        let message_max = self.message_max(slot);
+        let kept = match &mut self.conns.at_mut(slot).proto {
+            Proto::Raw(raw) => &mut raw.message,
+            Proto::Stomp(stomp) => &mut stomp.message,
+            _ => return,
+        };
+        if !last {
+            return kept.extend(payload);
+        }
+        let kept = kept.take();
+        let mut plain = core::mem::take(&mut self.inflated);
+        plain.clear();
+        let kept = kept.as_ref().map_or(&[][..], |kept| kept.as_slice());
+        self.inflater.begin(opcode, message_max);
+        let inflated = self.inflater.feed(kept, &mut plain);
+        let inflated = inflated.and_then(|()| self.inflater.feed(payload, &mut plain));
+        match inflated.and_then(|()| self.inflater.finish(&mut plain)) {
+            Ok(()) => self.piece(slot, opcode, &mut plain, true),
+            Err(error) => {
+                self.metrics.refuse(error.label());
+                self.drain(slot, &[], error.close_code(), error.label());
+            }
+        }
+        self.inflated = plain;
     }
 
     /// Octets of the longest message. A message of STOMP always has room for a frame that is
@@ -152,7 +191,9 @@ impl<R: Ring> Shard<R> {
     fn message_max(&self, slot: u32) -> u32 {
         let frame = self.limits.stomp_frame;
         match &self.conns.at(slot).proto {
-            Proto::Stomp(stomp) if stomp.sockjs => self.limits.message.max(frame.saturating_mul(6)),
+            Proto::Stomp(stomp) if stomp.wire.form == Form::SockJs => {
+                self.limits.message.max(frame.saturating_mul(6))
+            }
             Proto::Stomp(_) => self.limits.message.max(frame.saturating_mul(2)),
             _ => self.limits.message,
         }
@@ -210,7 +251,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Counts what a connection keeps now instead of what it kept when last counted.
-    fn note_held(&mut self, slot: u32) {
+    pub(super) fn note_held(&mut self, slot: u32) {
         let conn = self.conns.at(slot);
         let partial = match &conn.proto {
             Proto::Stomp(stomp) if stomp.session != NONE => {

@@ -100,8 +100,8 @@ pub enum Letter {
     Sequenced { asker: Asker, heard: u32 },
     /// Answer to `Remember`, with the message to be pushed if the callback is fresh.
     Remembered { conn: ConnId, fresh: bool, message: Arc<Message> },
-    /// Answer to `Ask`: JSON items and their count.
-    Told { conn: ConnId, items: Arc<str>, count: u32 },
+    /// Answer to `Ask`: JSON items, their count, and whether some are left out.
+    Told { conn: ConnId, items: Arc<str>, count: u32, cut: bool },
     /// A message for one session, wherever it comes from.
     DeliverSession { message: Arc<Message>, session: SessionId, number: u64 },
 }

@@ -19,6 +19,7 @@
 //!
 //! **Closing** is `close`: drain, terminate, join, close.
 
+pub mod audit;
 pub mod mailbox;
 pub mod shard;
 pub mod shared;

@@ -7,7 +7,7 @@ use super::mailbox::{Asker, Letter, Query};
 use super::shard::Shard;
 use super::web::Asked;
 use crate::broker::message::Message;
-use crate::ids::{ConnId, SessionId};
+use crate::ids::{ConnId, SessionId, ShardId};
 use crate::ring::Ring;
 use std::sync::Arc;
 
@@ -44,8 +44,9 @@ pub(super) enum Tells {
 pub(super) enum Work {
     /// Nothing yet.
     None,
-    /// Pushes, the first `heard.len()` of them done; `asked` while one waits for its home.
-    Pushes { list: Vec<Push>, heard: Vec<u32>, asked: bool, tells: Tells },
+    /// Pushes: the first `heard.len()` of them are done, the first `sent` on their way. Those on
+    /// their way at one time have one home, whose answers come in their order.
+    Pushes { list: Vec<Push>, heard: Vec<u32>, sent: usize, tells: Tells },
     /// A callback that waits for the home of its id, or for that of its push.
     Callback {
         rule: usize,
@@ -56,7 +57,15 @@ pub(super) enum Work {
         done: bool,
     },
     /// A question to every shard.
-    Question { query: Query, next: u8, left: u8, items: String, count: u32, shape: Shape },
+    Question {
+        query: Query,
+        next: u8,
+        left: u8,
+        items: String,
+        count: u32,
+        cut: bool,
+        shape: Shape,
+    },
 }
 
 /// How the items of a question are shown.
@@ -89,13 +98,18 @@ impl<R: Ring> Shard<R> {
         let mut work = core::mem::replace(&mut request.work, Work::None);
         let done = match &mut work {
             Work::None => true,
-            Work::Pushes { list, heard, asked, .. } => {
-                if !*asked && heard.len() < list.len() {
+            Work::Pushes { list, heard, sent, .. } => {
+                while let Some(push) = list.get(*sent) {
+                    let home = self.home_of_push(push);
+                    let same_home = |other| self.home_of_push(other) == home;
+                    if !list[heard.len()..*sent].iter().all(same_home) {
+                        break;
+                    }
                     if !self.has_room_for_frame() {
                         return self.keep_work(slot, work, true);
                     }
-                    self.send_push(slot, &list[heard.len()]);
-                    *asked = true;
+                    self.send_push(slot, push);
+                    *sent += 1;
                 }
                 heard.len() == list.len()
             }
@@ -111,7 +125,7 @@ impl<R: Ring> Shard<R> {
             }
             Work::Question { query, next, left, .. } => {
                 while *next < self.shared.shards {
-                    let shard = crate::ids::ShardId(*next);
+                    let shard = ShardId(*next);
                     if !self.has_request_room(shard) {
                         return self.keep_work(slot, work, true);
                     }
@@ -151,20 +165,29 @@ impl<R: Ring> Shard<R> {
                     shared.config.callbacks.get(rule).map_or(OK, crate::callback::success);
                 self.answer_json(slot, asked, 200, success);
             }
-            Work::Question { items, count, shape, .. } => {
-                self.answer_question(slot, asked, &items, count, &shape);
+            Work::Question { items, count, cut, shape, .. } => {
+                let cut = if cut { ",\"truncated\":true" } else { "" };
+                self.answer_question(slot, asked, &items, count, cut, &shape);
             }
         }
     }
 
-    fn answer_question(&mut self, slot: u32, asked: Asked, items: &str, count: u32, shape: &Shape) {
+    fn answer_question(
+        &mut self,
+        slot: u32,
+        asked: Asked,
+        items: &str,
+        count: u32,
+        cut: &str,
+        shape: &Shape,
+    ) {
         let body = match shape {
-            Shape::Users => format!("{{\"code\":0,\"users\":[{items}]}}"),
+            Shape::Users => format!("{{\"code\":0,\"users\":[{items}]{cut}}}"),
             Shape::User(user) => {
                 let user = serde_json::Value::from(&**user);
                 let status = if count > 0 { "ON_LINE" } else { "OFF_LINE" };
                 format!(
-                    "{{\"code\":0,\"user\":{user},\"status\":\"{status}\",\"sessions\":[{items}]}}"
+                    "{{\"code\":0,\"user\":{user},\"status\":\"{status}\",\"sessions\":[{items}]{cut}}}"
                 )
             }
             Shape::Closed { one: true } if count == 0 => {
@@ -173,6 +196,13 @@ impl<R: Ring> Shard<R> {
             Shape::Closed { .. } => format!("{{\"code\":0,\"closed\":{count}}}"),
         };
         self.answer_json(slot, asked, 200, body.as_bytes());
+    }
+
+    fn home_of_push(&self, push: &Push) -> ShardId {
+        match &push.user {
+            Some(user) => self.shared.home_of_name(user),
+            None => self.shared.home_of_destination(&push.destination),
+        }
     }
 
     /// The caller has seen to room.
@@ -253,9 +283,8 @@ impl<R: Ring> Shard<R> {
         }
         let Some(request) = self.parked(conn.slot) else { return };
         match &mut request.work {
-            Work::Pushes { heard, asked, .. } => {
+            Work::Pushes { heard, .. } => {
                 heard.push(count);
-                *asked = false;
             }
             Work::Callback { done, .. } => *done = true,
             Work::None | Work::Question { .. } => return,
@@ -264,13 +293,14 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A shard has answered a question.
-    pub(super) fn on_told(&mut self, conn: ConnId, more: &str, number: u32) {
+    pub(super) fn on_told(&mut self, conn: ConnId, more: &str, number: u32, more_cut: bool) {
         if self.conns.find(conn).is_none() {
             return;
         }
         let Some(request) = self.parked(conn.slot) else { return };
-        if let Work::Question { left, items, count, .. } = &mut request.work {
+        if let Work::Question { left, items, count, cut, .. } = &mut request.work {
             *left -= 1;
+            *cut |= more_cut;
             *count += number;
             if !items.is_empty() && !more.is_empty() {
                 items.push(',');
@@ -279,6 +309,7 @@ impl<R: Ring> Shard<R> {
             if *left == 0 {
                 self.answered.push_back(conn);
             }
+            self.note_held(conn.slot);
         }
     }
 }

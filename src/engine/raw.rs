@@ -16,7 +16,7 @@ impl<R: Ring> Shard<R> {
         if !last {
             return raw.message.extend(payload);
         }
-        let sockjs = raw.sockjs;
+        let sockjs = raw.wire.form == Form::SockJs;
         let mut whole = raw.message.take();
         let message: &[u8] = match &mut whole {
             Some(whole) => {
@@ -77,10 +77,10 @@ impl<R: Ring> Shard<R> {
     fn raw_send(&mut self, slot: u32, opcode: Opcode, message: &[u8]) {
         let mut encoder = core::mem::take(&mut self.encoder);
         encoder.clear();
-        match self.form_of(slot) {
-            Form::WebSocket => encoder.ws(opcode, message),
-            form @ Form::SockJs => encoder.text(form, message),
-        }
+        encoder.message_of(self.wire_of(slot), opcode, message.len(), |out| {
+            out.copy_from_slice(message);
+            message.len()
+        });
         self.send_private(slot, encoder.octets());
         self.encoder = encoder;
     }

@@ -101,7 +101,7 @@ pub struct Session {
     pub sequence: u32,
     /// Receipts that wait, first and last in the shard's table, and how many.
     pub receipts: (u32, u32, u32),
-    /// The home that the last of them waits for.
+    /// The home that all of them wait for; None if they wait for several.
     pub receipts_home: Option<ShardId>,
     /// DISCONNECT has come: the connection ends when the receipts are given.
     pub disconnecting: bool,
@@ -181,6 +181,11 @@ impl Sessions {
     /// Count of records, leaving ones included.
     pub fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// All records.
+    pub fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.table.iter().map(|(_, session)| session)
     }
 
     /// Puts a session into the list of its user.

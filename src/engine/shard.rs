@@ -20,6 +20,7 @@ use crate::mem::wheel::Wheel;
 use crate::metrics::ShardMetrics;
 use crate::ring::{AcceptEnd, Done, Op, RecvEnd, Ring, Wait};
 use crate::time::{Instant, Millis};
+use crate::ws;
 use core::net::SocketAddr;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -68,7 +69,7 @@ pub struct Shard<R: Ring> {
     pub(super) sessions: Sessions,
     pub(super) segments: Segments,
     /// Away only while octets of it are being read.
-    receive: Option<ReceivePool>,
+    pub(super) receive: Option<ReceivePool>,
     pub(super) index: Index,
     pub(super) fanout: Fanout,
     pub(super) home: Home,
@@ -79,9 +80,13 @@ pub struct Shard<R: Ring> {
     pub(super) wheel: Wheel,
     pub(super) encoder: Encoder,
     pub(super) sockjs_messages: crate::sockjs::Messages,
+    pub(super) inflater: ws::Inflater,
+    pub(super) inflated: Vec<u8>,
     pub(super) metrics: Arc<ShardMetrics>,
     pub(super) listeners: Vec<Serves>,
     accepting: Vec<Accepting>,
+    /// Nothing is accepted before.
+    accept_after: Instant,
     slots: u32,
     /// Slots whose outbox has something to begin.
     dirty: VecDeque<u32>,
@@ -99,6 +104,8 @@ pub struct Shard<R: Ring> {
     pub(super) gathered: Vec<u8>,
     pub(super) scratch: Vec<u8>,
     random: u64,
+    /// The second that the date was made for, and the date as HTTP writes it.
+    pub(super) date: (u64, String),
     /// The pool had no room: somebody has to part with some.
     needs_room: bool,
     /// Octets that connections hold.
@@ -114,9 +121,11 @@ enum Accepting {
     Stopping,
 }
 
-/// Messages of one home are numbered `counter * SHARDS_MAX + shard`.
-const NUMBER_STEP: u64 = crate::limits::SHARDS_MAX as u64;
+/// Messages of one home are numbered `counter * HOMES_MAX + shard`.
+const NUMBER_STEP: u64 = crate::limits::HOMES_MAX as u64;
 
+/// After an accept that failed.
+const ACCEPT_PAUSE: Millis = Millis(100);
 /// What a shard that has drained waits at most before it looks whether the others have, too.
 const DRAIN_WAIT: Millis = Millis(10);
 /// What a shard waits at most when nothing is due.
@@ -149,7 +158,10 @@ impl<R: Ring> Shard<R> {
             wheel: Wheel::new(now.millis()),
             encoder: Encoder::default(),
             sockjs_messages: crate::sockjs::Messages::default(),
+            inflater: ws::Inflater::new(),
+            inflated: Vec::new(),
             accepting: vec![Accepting::Off; listeners.len()],
+            accept_after: now,
             listeners,
             slots,
             dirty: VecDeque::new(),
@@ -162,6 +174,7 @@ impl<R: Ring> Shard<R> {
             gathered: Vec::new(),
             scratch: Vec::new(),
             random: seed ^ 4,
+            date: (0, String::new()),
             needs_room: false,
             held: 0,
             draining: None,
@@ -203,8 +216,9 @@ impl<R: Ring> Shard<R> {
         !self.is_over()
     }
 
-    /// How long the next entry may wait.
-    fn wait(&mut self) -> Wait {
+    /// How long the next entry may wait. Asked by `turn` itself, and by whoever runs several shards on
+    /// one thread, before it lets one sleep.
+    pub fn wait(&mut self) -> Wait {
         if !self.dirty.is_empty() || !self.post.may_sleep() {
             return Wait::No;
         }
@@ -222,7 +236,8 @@ impl<R: Ring> Shard<R> {
         if self.draining.is_some() {
             return Wait::Until(self.now + DRAIN_WAIT);
         }
-        let idle = self.now + IDLE_WAIT;
+        let paused = self.accept_after > self.now;
+        let idle = if paused { self.accept_after } else { self.now + IDLE_WAIT };
         let tick = self.wheel.next_deadline_millis().map(|ms| Instant(ms * 1_000_000));
         Wait::Until(tick.map_or(idle, |tick| tick.min(idle)))
     }
@@ -278,6 +293,8 @@ impl<R: Ring> Shard<R> {
     fn on_accept_ended(&mut self, listener: ListenerId, end: AcceptEnd) {
         self.accepting[listener.0 as usize] = Accepting::Off;
         if end != AcceptEnd::Stopped {
+            // Whatever it was is not over in the next turn.
+            self.accept_after = self.now + ACCEPT_PAUSE;
             self.metrics.refuse("accept_failed");
         }
     }
@@ -285,7 +302,9 @@ impl<R: Ring> Shard<R> {
     /// Accepts while there are slots, stops before the table is full.
     fn steer_accepts(&mut self) {
         let used = self.conns.len() as u32;
-        let room = self.draining.is_none() && used + self.reserve() / 2 < self.slots;
+        let room = self.draining.is_none()
+            && used + self.reserve() / 2 < self.slots
+            && self.now >= self.accept_after;
         for at in 0..self.accepting.len() {
             let listener = ListenerId(at as u8);
             match (self.accepting[at], room) {
@@ -330,7 +349,6 @@ impl<R: Ring> Shard<R> {
                 self.metrics.receive_starved_total.add(1);
                 conn.starved = true;
                 self.starved.push(id);
-                return;
             }
             RecvEnd::Eof => {
                 conn.peer_ended = true;

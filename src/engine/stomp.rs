@@ -8,8 +8,10 @@ use super::conn::{Hold, Proto, State};
 use super::mailbox::{Asker, Lane, Letter};
 use super::session::{Phase, SubscriptionState};
 use super::shard::Shard;
+use super::subscribe::SEQUENCE_MASK;
 use crate::broker::destination::{Target, decode_user};
 use crate::broker::message::Message;
+use crate::broker::subscription::Form;
 use crate::config::UnknownDestination;
 use crate::identity::{self, Identity};
 use crate::ids::ShardId;
@@ -41,7 +43,7 @@ impl<R: Ring> Shard<R> {
     /// A piece of a message on a STOMP connection.
     pub(super) fn stomp_piece(&mut self, slot: u32, _: Opcode, payload: &mut [u8], last: bool) {
         let Proto::Stomp(state) = &mut self.conns.at_mut(slot).proto else { return };
-        if !state.sockjs {
+        if state.wire.form == Form::WebSocket {
             let session = state.session;
             return self.feed(slot, session, payload);
         }
@@ -167,7 +169,8 @@ impl<R: Ring> Shard<R> {
                 Ok(Step::Eol { consumed }) => used += consumed,
                 Ok(Step::Frame { consumed, frame }) => {
                     self.metrics.frames_received_total.add(1);
-                    self.sessions.at_mut(session).sequence += 1;
+                    let sequence = &mut self.sessions.at_mut(session).sequence;
+                    *sequence = (*sequence + 1) & SEQUENCE_MASK;
                     self.on_frame(slot, session, &frame);
                     used += consumed;
                 }
@@ -389,7 +392,11 @@ impl<R: Ring> Shard<R> {
         home: Option<ShardId>,
     ) -> Asker {
         self.sessions.push_receipt(session, id, sequence, answers);
-        self.sessions.at_mut(session).receipts_home = home;
+        let state = self.sessions.at_mut(session);
+        let alone = state.receipts.2 == 1;
+        if alone || answers > 0 && state.receipts_home != home {
+            state.receipts_home = if alone { home } else { None };
+        }
         if answers == 0 {
             self.give_receipts(session);
         }
@@ -422,10 +429,10 @@ impl<R: Ring> Shard<R> {
 
     /// Sends a frame to one session.
     pub(super) fn reply(&mut self, slot: u32, len: usize, write: impl FnOnce(&mut [u8]) -> usize) {
-        let form = self.form_of(slot);
+        let wire = self.wire_of(slot);
         let mut encoder = core::mem::take(&mut self.encoder);
         encoder.clear();
-        encoder.stomp(form, true, len, write);
+        encoder.message_of(wire, Opcode::Text, len, write);
         self.send_private(slot, encoder.octets());
         self.encoder = encoder;
     }
@@ -447,9 +454,10 @@ impl<R: Ring> Shard<R> {
             version_list: problem.message == VERSIONS,
             body: problem.body,
         };
-        let form = self.form_of(slot);
+        let wire = self.wire_of(slot);
         let mut encoder = super::encode::Encoder::default();
-        encoder.stomp(form, true, frame.len(version), |out| frame.write(version, out));
+        let len = frame.len(version);
+        encoder.message_of(wire, Opcode::Text, len, |out| frame.write(version, out));
         self.drain(slot, encoder.octets(), problem.code, problem.message);
     }
 

@@ -14,6 +14,8 @@ use crate::stomp::{Frame, Version};
 /// Set in the number under which a receipt waits for the end of a subscription, so that it is told
 /// apart from the one that waits for its beginning.
 const END: u32 = 1 << 31;
+/// Numbers of frames stay below it.
+pub(super) const SEQUENCE_MASK: u32 = END - 1;
 
 impl<R: Ring> Shard<R> {
     pub(super) fn on_subscribe(&mut self, _: u32, session: u32, frame: &Frame<'_, '_>) -> Handled {
@@ -46,7 +48,7 @@ impl<R: Ring> Shard<R> {
         let state = self.sessions.at_mut(session);
         if let Some(receipt) = frame.header(b"receipt")
             && state.receipts.2 > 0
-            && state.receipts_home != home
+            && (home.is_none() || state.receipts_home != home)
         {
             // Its RECEIPT may not overtake those that another home still owes, and its first
             // MESSAGE not its RECEIPT: it waits, and the connection with it.

@@ -9,6 +9,7 @@ use super::conn::{Proto, State};
 use super::session::{NONE, Phase};
 use super::shard::Shard;
 use super::stomp::Problem;
+use crate::broker::subscription::Form;
 use crate::ring::Ring;
 use crate::ws::Opcode;
 
@@ -82,7 +83,9 @@ impl<R: Ring> Shard<R> {
             Proto::HttpBody(_) => Some((left(conn.since, limits.body_time.0), Due::Request)),
             Proto::HttpParked(_) => Some((left(conn.since, limits.answer_time.0), Due::Answer)),
             Proto::HttpDone => Some((left(conn.since, limits.linger.0), Due::Linger)),
-            Proto::Raw(raw) if raw.sockjs => self.sockjs_beat(raw.endpoint, slot),
+            Proto::Raw(raw) if raw.wire.form == Form::SockJs => {
+                self.sockjs_beat(raw.endpoint, slot)
+            }
             Proto::Raw(_) => None,
             Proto::Stomp(stomp) if stomp.session != NONE => self.session_due(slot, stomp.session),
             Proto::Stomp(_) => None,
@@ -119,7 +122,7 @@ impl<R: Ring> Shard<R> {
         // A session whose server sends STOMP heart-beats needs none of SockJS (Spring does the
         // same).
         let sockjs = match &conn.proto {
-            Proto::Stomp(stomp) if stomp.sockjs && send == 0 => {
+            Proto::Stomp(stomp) if stomp.wire.form == Form::SockJs && send == 0 => {
                 self.sockjs_beat(state.endpoint, slot)
             }
             _ => None,
@@ -184,10 +187,10 @@ impl<R: Ring> Shard<R> {
 
     /// A text in the form of the connection.
     fn send_text(&mut self, slot: u32, text: &[u8]) {
-        let form = self.form_of(slot);
+        let wire = self.wire_of(slot);
         let mut encoder = core::mem::take(&mut self.encoder);
         encoder.clear();
-        encoder.text(form, text);
+        encoder.text(wire, text);
         self.send_private(slot, encoder.octets());
         self.encoder = encoder;
     }

@@ -13,6 +13,7 @@ use crate::http::request::{self, BodyKind, Bounds, HEADERS_MAX, Head, Method};
 use crate::http::response::{self, Response};
 use crate::http::{Body, EMPTY_HEADER};
 use crate::ring::Ring;
+use smallvec::SmallVec;
 
 /// What an answer has to know of its request.
 #[derive(Clone, Copy, Debug)]
@@ -236,9 +237,13 @@ impl<R: Ring> Shard<R> {
     ) {
         self.metrics.requests_total.add(1);
         let close = asked.close || self.draining.is_some();
+        // RFC 9110 §6.6.1: an origin server with a clock says the date.
+        let date = self.date();
+        let mut all: SmallVec<[(&str, &str); 8]> = SmallVec::from_slice(headers);
+        all.push(("Date", &date));
         let response = Response {
             status,
-            headers,
+            headers: &all,
             content_type,
             body,
             close,
@@ -249,6 +254,7 @@ impl<R: Ring> Shard<R> {
         octets.clear();
         octets.resize(response.len(), 0);
         let len = response.write(&mut octets);
+        drop(all);
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
         conn.proto = Proto::HttpIdle;
@@ -256,11 +262,25 @@ impl<R: Ring> Shard<R> {
         let over = close || conn.peer_ended;
         self.send_private(slot, &octets[..len]);
         self.scratch = octets;
+        self.date.1 = date;
         if over {
             self.drain_http(slot);
         } else {
+            self.note_held(slot);
             self.set_timer(slot);
         }
+    }
+
+    /// The date in the form of HTTP, made once a second. The caller puts it back.
+    fn date(&mut self) -> String {
+        let second = self.ring.wall_millis() / 1000;
+        let (of, mut text) = (self.date.0, core::mem::take(&mut self.date.1));
+        if of != second || text.is_empty() {
+            let now = std::time::UNIX_EPOCH + core::time::Duration::from_secs(second);
+            text = httpdate::fmt_http_date(now);
+            self.date.0 = second;
+        }
+        text
     }
 
     /// An answer without a body.

@@ -46,7 +46,7 @@ struct Segment {
     /// Ranges that somebody holds.
     holds: u32,
     used: u32,
-    /// When it was taken from the pool: smaller is older. Zero while free.
+    /// When its oldest octets were written: smaller is older. Zero while free.
     order: u64,
 }
 
@@ -102,6 +102,13 @@ impl Segments {
         self.free.len().saturating_sub(self.reserve())
     }
 
+    /// Segments that appends of together `octets` surely fit, however those are divided. A run that
+    /// does not fit the rest of a segment begins the next one, so two neighbours together hold more
+    /// than one of them could.
+    pub fn of_runs(octets: usize, size: usize) -> usize {
+        (2 * octets).div_ceil(size) + 1
+    }
+
     /// Whether an append of `len` octets would find room.
     pub fn has_room(&self, log: Log, len: usize) -> bool {
         let free = match log {
@@ -126,6 +133,11 @@ impl Segments {
         while !rest.is_empty() {
             let segment = self.writable(log, rest.len());
             let state = &mut self.segments[segment as usize];
+            if state.holds == 0 {
+                // Taken long ago perhaps, but it holds nothing older than this.
+                self.orders += 1;
+                state.order = self.orders;
+            }
             let len = rest.len().min((self.size - state.used) as usize);
             let offset = state.used;
             state.used += len as u32;
@@ -149,8 +161,7 @@ impl Segments {
             self.free_if_unused(segment);
         }
         let segment = self.free.pop().expect("has_room was asked first");
-        self.orders += 1;
-        self.segments[segment as usize] = Segment { holds: 0, used: 0, order: self.orders };
+        self.segments[segment as usize] = Segment::default();
         self.open[log as usize] = Some(segment);
         segment
     }
@@ -190,7 +201,7 @@ impl Segments {
         self.memory.bytes(place, range.len as usize)
     }
 
-    /// The segment that was taken longest ago and is still held; its order tells how old it is.
+    /// The held segment whose octets are oldest.
     pub fn oldest(&self) -> Option<u32> {
         let held = self.segments.iter().enumerate().filter(|(_, s)| s.order > 0 && s.holds > 0);
         held.min_by_key(|(_, s)| s.order).map(|(index, _)| index as u32)
@@ -205,6 +216,7 @@ impl Segments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn pool() -> Segments {
         Segments::new(Owner::new(64 * 4).expect("memory"), 64, 64 * 4)
@@ -236,5 +248,35 @@ mod tests {
         assert!(pool.append(Log::Private, &[1]).is_ok());
         assert_eq!(pool.oldest(), Some(all[1].range.segment));
         assert_eq!(pool.holds(), 4);
+    }
+
+    #[test]
+    fn an_emptied_open_segment_is_young_again() {
+        let mut pool = pool();
+        let private = pool.append(Log::Private, &[1; 8]).expect("room");
+        let shared = pool.append(Log::Shared, &[2; 8]).expect("room");
+        assert_eq!(pool.oldest(), Some(private[0].range.segment));
+        pool.release(private[0].range.segment);
+        let again = pool.append(Log::Private, &[3; 8]).expect("room");
+        assert_eq!(again[0].range.segment, private[0].range.segment);
+        assert_eq!(pool.oldest(), Some(shared[0].range.segment));
+    }
+
+    proptest! {
+        #[test]
+        fn runs_never_need_more_segments_than_said(
+            runs in prop::collection::vec(1usize..200, 1..20),
+        ) {
+            let octets: usize = runs.iter().sum();
+            let count = Segments::of_runs(octets, 64).max(4);
+            let memory = Owner::new(64 * count * 2).expect("memory");
+            // An eighth is kept from the shared log; here only the count matters.
+            let mut pool = Segments::new(memory, 64, (64 * count * 2) as u32);
+            let before = pool.free_count();
+            for run in &runs {
+                pool.append(Log::Shared, &vec![7; *run]).expect("room");
+            }
+            prop_assert!(before - pool.free_count() <= Segments::of_runs(octets, 64));
+        }
     }
 }

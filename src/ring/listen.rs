@@ -2,12 +2,18 @@
 //! (SO_REUSEPORT).
 
 use core::net::SocketAddr;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use core::time::Duration;
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 use std::io;
 use std::os::fd::OwnedFd;
 
 /// Connections that wait to be accepted; the kernel may cap it (net.core.somaxconn).
 const BACKLOG: i32 = 4096;
+/// Silence after which the kernel asks a peer whether it is still there, how often, and how many
+/// times without an answer.
+const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
 
 /// How much of what a client does not read may hide in its socket. Accepted sockets inherit it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +64,13 @@ fn socket(address: SocketAddr, bound: SendBound) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     // Whole messages leave in one send: waiting for more (Nagle) would only delay them.
     socket.set_tcp_nodelay(true)?;
+    // A peer that has vanished is noticed in two minutes, also where no protocol has heart-beats;
+    // accepted sockets inherit it.
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_TIME)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
     match bound {
         SendBound::Kernel => {}
         SendBound::Buffer(octets) => socket.set_send_buffer_size(octets as usize)?,

@@ -4,7 +4,7 @@
 use super::Doorbells;
 use super::buffers::{Buffers, GROUP};
 use super::clock::Clock;
-use super::probe::{self, Flavor, StartError};
+use super::probe::{self, Flavor, StartError, limit};
 use super::slots::Slots;
 use super::uring::{Listener, NAME_SIZE, RingStats, Uring};
 use crate::ids::{PeerId, SLOT_MAX};
@@ -113,8 +113,25 @@ fn register(ring: &IoUring, slots: u32, buffers: &Buffers) -> Result<(), StartEr
     let (address, count) = (buffers.address(), buffers.entry_count());
     // SAFETY: `address` is that of `count` entries in memory that `buffers` holds (`Buffers::new`),
     // which lives as long as the ring (`Uring`), or longer if the kernel does not let go.
-    unsafe { submitter.register_buf_ring_with_flags(address, count, GROUP, 0) }
-        .map_err(|e| StartError::at("register the receive buffers", &e))
+    unsafe { submitter.register_buf_ring_with_flags(address, count, GROUP, 0) }.map_err(|e| match e
+        .raw_os_error()
+    {
+        // The queues were made, and locking this much more was refused.
+        Some(libc::ENOMEM) => StartError::LockedMemory {
+            needed: queues_bytes(ring) + u64::from(count) * ENTRY_BYTES,
+            limit: limit(libc::RLIMIT_MEMLOCK),
+        },
+        _ => StartError::at("register the receive buffers", &e),
+    })
+}
+
+/// Octets of an entry of the ring of receive buffers.
+const ENTRY_BYTES: u64 = 16;
+
+/// Octets that the kernel locks for a ring's queues.
+fn queues_bytes(ring: &IoUring) -> u64 {
+    let params = ring.params();
+    u64::from(params.sq_entries()) * 68 + u64::from(params.cq_entries()) * 16 + 8192
 }
 
 /// A listener from its socket.

@@ -30,6 +30,7 @@
 //! ```
 //!
 //! (The borrow of an event ends before the next call: take what you need from it first.)
+//! `examples/frame_parser.rs` is a whole program around it, and needs no other room.
 //!
 //! *Compression.* [`negotiate`] with the handshake's Sec-WebSocket-Extensions; where it gives an
 //! [`Agreement`], [`Agreement::write`] is the answer's, and the decoder is made

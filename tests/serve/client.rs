@@ -81,7 +81,7 @@ impl Window {
     }
 
     /// The code of the Close frame that comes next.
-    pub fn is_closed(mut self) -> u16 {
+    pub fn hears_close(mut self) -> u16 {
         match self.socket.read().expect("a message") {
             Message::Close(Some(close)) => close.code.into(),
             other => panic!("a Close was expected: {other:?}"),

@@ -19,7 +19,7 @@ fn may_send(server: &Server) -> bool {
     match window.receives().command.as_str() {
         "RECEIPT" => true,
         "ERROR" => {
-            assert_eq!(window.is_closed(), 1008);
+            assert_eq!(window.hears_close(), 1008);
             false
         }
         other => panic!("{other}"),

@@ -1,0 +1,213 @@
+//! Messages put together, with permessage-deflate: chunking must not matter, a naive reader must
+//! agree, and what we compress a naive reader can read.
+
+use super::naive_inflate::{self, Bounds};
+use super::naive_ws::{self, End, Options, Seen};
+use ringpush::ws::{Compressor, Decoder, Error, Event, Inflater, Opcode, Window};
+use std::cell::RefCell;
+
+/// An inflater under test. The canaries wrap [`Inflater`] to break it.
+pub trait Unpack {
+    /// Inflates a whole message that came in `pieces` to the end of `out`.
+    fn unpack(&mut self, rule: Rule<'_>, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error>;
+}
+
+/// How a message is to be inflated.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule<'a> {
+    /// Text or Binary.
+    pub opcode: Opcode,
+    /// Octets of the longest message.
+    pub message_max: u32,
+    /// What was said before, with context takeover.
+    pub window: Option<&'a Window>,
+}
+
+impl Unpack for Inflater {
+    fn unpack(&mut self, rule: Rule<'_>, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
+        match rule.window {
+            Some(window) => self.begin_after(rule.opcode, rule.message_max, window),
+            None => self.begin(rule.opcode, rule.message_max),
+        }
+        pieces.iter().try_for_each(|piece| self.feed(piece, out))?;
+        self.finish(out)
+    }
+}
+
+/// Whole messages (is it text, its octets) and how the stream ends.
+type Said = (Vec<(bool, Vec<u8>)>, End);
+
+thread_local! {
+    // Made once: they are large, and the engine uses one pair for all sessions as well.
+    static SHARED: RefCell<(Compressor, Inflater)> = RefCell::default();
+}
+
+/// The first octet chooses the options, the second the pieces; the rest is the stream.
+pub fn ws_message(data: &[u8]) {
+    SHARED.with_borrow_mut(|(compressor, inflater)| {
+        ws_message_of(data, inflater);
+        if let [choice, seed, stream @ ..] = data {
+            compress(compressor, &expected(stream, *choice).0, 8 + seed % 8, choice & 2 != 0);
+        }
+    });
+}
+
+/// The oracle of receiving, over any inflater.
+pub fn ws_message_of(data: &[u8], unpack: &mut impl Unpack) {
+    let [choice, seed, stream @ ..] = data else { return };
+    let expected = expected(stream, *choice);
+    let mut run = |cuts: &mut dyn Iterator<Item = usize>| {
+        assert_eq!(assemble(unpack, stream, *choice, cuts), expected);
+    };
+    run(&mut std::iter::empty());
+    run(&mut std::iter::repeat(1));
+    let mut state = u32::from(*seed);
+    run(&mut std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as usize % if state & 0x10_0000 == 0 { 7 } else { 150 }
+    }));
+}
+
+fn options(choice: u8) -> Options {
+    Options {
+        masked: choice & 1 == 0,
+        compression: true,
+        message_max: [65_536, 600, 16, 0][usize::from(choice >> 2 & 3)],
+    }
+}
+
+/// What the naive readers make of a stream.
+fn expected(stream: &[u8], choice: u8) -> Said {
+    let options = options(choice);
+    let max = options.message_max as usize;
+    let trace = naive_ws::read(stream, options);
+    let (mut messages, mut history) = (Vec::new(), Vec::new());
+    for seen in trace.seen {
+        let Seen::Message(text, compressed, octets) = seen else { continue };
+        if !compressed {
+            messages.push((text, octets));
+            continue;
+        }
+        let bounds = Bounds { message_max: max, reach: 1 << 15 };
+        let inflated = naive_inflate::inflate(&octets, &history, bounds);
+        let octets = inflated.octets;
+        // The first octet at fault names the fault.
+        let fits = &octets[..octets.len().min(max)];
+        let text_ends = inflated.whole && text;
+        let fault = match std::str::from_utf8(fits) {
+            Err(error) if text && error.error_len().is_some() => "text-not-utf8",
+            _ if octets.len() > max => "message-too-big",
+            _ if !inflated.whole => "not-deflate",
+            Err(_) if text_ends => "text-not-utf8",
+            _ => "",
+        };
+        if !fault.is_empty() {
+            return (messages, End::Fault(fault));
+        }
+        if choice & 2 != 0 {
+            history.extend_from_slice(&octets);
+        }
+        messages.push((text, octets));
+    }
+    (messages, trace.end)
+}
+
+/// What the decoder and an inflater make of it, as the room's head says to use them.
+fn assemble(
+    unpack: &mut impl Unpack,
+    mut stream: &[u8],
+    choice: u8,
+    cuts: &mut dyn Iterator<Item = usize>,
+) -> Said {
+    let options = options(choice);
+    let decoder = if options.masked { Decoder::server() } else { Decoder::client() };
+    let mut decoder = decoder.with_compression();
+    let mut window = Window::new(15);
+    let (mut messages, mut kept) = (Vec::new(), Vec::new());
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    while !stream.is_empty() {
+        let (piece, rest) = stream.split_at(cuts.next().unwrap_or(stream.len()).min(stream.len()));
+        stream = rest;
+        kept.extend_from_slice(piece);
+        let mut at = 0;
+        loop {
+            let (done, event) = match decoder.next(&mut kept[at..], options.message_max) {
+                Ok(answer) => answer,
+                Err(error) => return (messages, End::Fault(error.label())),
+            };
+            match event {
+                Some(Event::Data { opcode, payload, last, compressed, .. }) => {
+                    pieces.push(payload.to_vec());
+                    if last {
+                        let pieces = std::mem::take(&mut pieces);
+                        let takeover = (choice & 2 != 0).then_some(&mut window);
+                        let rule = (opcode, compressed, options.message_max);
+                        match whole(unpack, rule, takeover, &pieces) {
+                            Ok(octets) => messages.push((opcode == Opcode::Text, octets)),
+                            Err(error) => return (messages, End::Fault(error.label())),
+                        }
+                    }
+                }
+                Some(Event::Close { code, reason }) => {
+                    return (messages, End::Closed(code, reason.to_owned()));
+                }
+                Some(Event::Ping(_) | Event::Pong(_)) | None => {}
+            }
+            at += done;
+            if done == 0 {
+                break;
+            }
+        }
+        kept.drain(..at);
+    }
+    (messages, End::Open)
+}
+
+/// One whole message: opcode, whether it is compressed, its bound; its pieces.
+fn whole(
+    unpack: &mut impl Unpack,
+    (opcode, compressed, message_max): (Opcode, bool, u32),
+    mut takeover: Option<&mut Window>,
+    pieces: &[Vec<u8>],
+) -> Result<Vec<u8>, Error> {
+    if !compressed {
+        return Ok(pieces.concat());
+    }
+    let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+    let mut out = Vec::new();
+    let rule = Rule { opcode, message_max, window: takeover.as_deref() };
+    let end = unpack.unpack(rule, &pieces, &mut out);
+    assert!(out.len() <= message_max as usize, "never more than the bound");
+    end?;
+    if let Some(window) = &mut takeover {
+        window.push(&out);
+    }
+    Ok(out)
+}
+
+/// What we compress comes back, and refers no further back than the peer can.
+fn compress(compressor: &mut Compressor, messages: &[(bool, Vec<u8>)], bits: u8, takeover: bool) {
+    let mut window = Window::new(bits);
+    let mut history = Vec::new();
+    for (_, message) in messages {
+        let mut out = b"before".to_vec();
+        let shorter = if takeover {
+            compressor.compress_after(message, &mut window, &mut out)
+        } else {
+            compressor.compress(message, bits, &mut out)
+        };
+        let compressed = out.strip_prefix(b"before").expect("what was there is left alone");
+        if !shorter {
+            assert!(compressed.is_empty());
+            continue;
+        }
+        assert!(compressed.len() < message.len());
+        let bounds = Bounds { message_max: message.len(), reach: 1 << bits };
+        let inflated = naive_inflate::inflate(compressed, &history, bounds);
+        assert!(inflated.whole && inflated.octets == *message);
+        if takeover {
+            history.extend_from_slice(message);
+            assert_eq!(window.held(), history.len().min(1 << bits));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+#![forbid(unsafe_code)]
+//! A shard seen from outside: what it holds, for the simulator's oracles and for tests.
+
+use super::mailbox::Post;
+use super::shard::Shard;
+use crate::ring::Ring;
+
+/// What a shard holds. All but `segments_free` are zero when everybody is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    /// Connections.
+    pub connections: usize,
+    /// Records of sessions, leaving ones included.
+    pub sessions: usize,
+    /// Receipts that wait.
+    pub receipts: usize,
+    /// Octets of unfinished input, as counted.
+    pub held: usize,
+    /// The same, added up afresh.
+    pub held_counted: usize,
+    /// Holds of segments.
+    pub segment_holds: u64,
+    /// Free segments.
+    pub segments_free: usize,
+    /// Receive buffers that were not given back.
+    pub buffers_held: u32,
+    /// Message blocks that somebody else holds.
+    pub blocks: usize,
+    /// Destinations with a subscription, where this shard is their home.
+    pub destinations: usize,
+    /// Users on line, where this shard is their home.
+    pub users: usize,
+    /// Groups of subscribers.
+    pub groups: usize,
+    /// Interned names.
+    pub names: usize,
+    /// Things that wait for room: connections, letters, sessions that leave, pushes, messages to be
+    /// fanned out, changes of presence.
+    pub waiting: usize,
+    /// Octets that wait for the client with the most.
+    pub outbox_most: u32,
+    /// Receipts that wait of the session with the most.
+    pub receipts_most: u32,
+    /// Subscriptions of the session with the most.
+    pub subscriptions_most: usize,
+}
+
+impl<R: Ring> Shard<R> {
+    /// Looks at everything. Slow: it walks the tables.
+    pub fn audit(&mut self) -> Audit {
+        let names = self.index.names().len();
+        let held = |slot: u32| {
+            let conn = self.conns.at(slot);
+            conn.held()
+        };
+        let sessions = || self.sessions.iter();
+        let outboxes = self.conns.slots().map(|slot| self.conns.at(slot).outbox.waiting());
+        Audit {
+            connections: self.conns.len(),
+            sessions: self.sessions.iter().count(),
+            receipts: sessions().map(|session| session.receipts.2 as usize).sum(),
+            held: self.held,
+            held_counted: self.conns.slots().map(held).sum::<usize>()
+                + sessions().map(|session| session.partial.len()).sum::<usize>(),
+            segment_holds: self.segments.holds(),
+            segments_free: self.segments.free_count(),
+            buffers_held: self.receive.as_ref().map_or(0, |pool| pool.held()),
+            blocks: self.blocks.on_their_way(),
+            destinations: self.home.len(),
+            users: self.users.online(),
+            groups: self.index.len(),
+            names,
+            waiting: self.waiting.len()
+                + self.answered.len()
+                + self.unfinished.len()
+                + self.stash.len()
+                + self.leaving.len()
+                + usize::from(!self.fanout.is_empty())
+                + usize::from(self.users.has_changes()),
+            outbox_most: outboxes.max().unwrap_or(0),
+            receipts_most: sessions().map(|session| session.receipts.2).max().unwrap_or(0),
+            subscriptions_most: sessions().map(|s| s.subscriptions.len()).max().unwrap_or(0),
+        }
+    }
+
+    /// Its end of the mailboxes.
+    pub fn post(&mut self) -> &mut Post {
+        &mut self.post
+    }
+}

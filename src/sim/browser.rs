@@ -1,0 +1,448 @@
+//! A STOMP session of a browser, over WebSocket or SockJS.
+
+use super::client::{Decision, NEVER, Phase, Scene};
+use super::history::{PRESENCE, SECRET, Target, Trade, USERS};
+use super::wire::Wire;
+use crate::stomp::{ClientFrame, Command, Version};
+use crate::time::Instant;
+use crate::ws::Opcode;
+use std::collections::VecDeque;
+
+/// Broker destinations that are published to.
+pub(super) const TOPICS: [&str; 6] =
+    ["/topic/t0", "/topic/t1", "/topic/a/b", "/topic/a/c", "/queue/q0", SECRET];
+/// Where the forwarding application publishes.
+pub(super) const FORWARDED: &str = "/topic/a/forward";
+/// Patterns that are subscribed to.
+const PATTERNS: [&str; 4] = ["/topic/*", "/topic/a/*", "/topic/**", "/queue/*"];
+/// Destinations of users.
+pub(super) const OWN: [&str; 2] = ["/queue/sub", "/queue/other"];
+/// Milliseconds of a heart-beat, on both sides.
+pub(super) const BEAT: u64 = 1_500;
+/// Subscriptions of a session (`Limits::tiny`).
+const SUBSCRIPTIONS: usize = 3;
+
+/// Where a session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The answer to the handshake has not come.
+    Upgrading,
+    /// SockJS has not opened.
+    Opening,
+    /// CONNECTED has not come.
+    LoggingIn,
+    Live,
+    /// The goodbye is on its way.
+    Leaving,
+}
+
+/// What a RECEIPT tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tells {
+    /// A subscription holds.
+    Begun(usize),
+    /// A subscription has ended.
+    Left(usize),
+    /// A publication took effect.
+    Sent(usize),
+    /// A trade is answered.
+    Traded(usize),
+    /// Everything before DISCONNECT took effect.
+    Goodbye,
+}
+
+/// A subscription of a session.
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) id: String,
+    /// Its number in the history.
+    pub(super) history: usize,
+}
+
+/// The session.
+#[derive(Debug)]
+pub(super) struct Browser {
+    /// The client that it is.
+    pub(super) number: usize,
+    pub(super) user: Option<usize>,
+    pub(super) sockjs: bool,
+    pub(super) version: Version,
+    pub(super) beats: bool,
+    pub(super) stage: Stage,
+    pub(super) subscriptions: Vec<Own>,
+    /// Ended ones: what was sequenced before may still come.
+    pub(super) former: Vec<Own>,
+    pub(super) receipts: VecDeque<(u64, Tells)>,
+    ids: u64,
+    sequence: u32,
+    /// Number of the last broker message that came.
+    pub(super) last_number: u64,
+    actions: u32,
+    pub(super) next_action: Instant,
+    pub(super) next_beat: Instant,
+    /// Close code that the server gave.
+    pub(super) closed: Option<u16>,
+    /// An ERROR came.
+    pub(super) error: Option<String>,
+    /// It watches presence only, until the server ends it.
+    pub(super) watches: bool,
+}
+
+impl Browser {
+    /// A session that begins with its handshake.
+    pub(super) fn new(
+        number: usize,
+        user: Option<usize>,
+        scene: &mut Scene<'_>,
+        wire: &mut Wire,
+    ) -> Browser {
+        let random = scene.random();
+        let sockjs = random.chance(300);
+        let version = *random.pick(&[Version::V1_0, Version::V1_1, Version::V1_2, Version::V1_2]);
+        let beats = version != Version::V1_0 && random.chance(300);
+        let actions = random.between(1, 40) as u32;
+        let query = user.map_or(String::new(), |user| format!("?userId=u{user}"));
+        let path = match (sockjs, random.chance(300)) {
+            (true, _) => "/portfolio/000/abcdef/websocket",
+            (false, true) => "/portfolio/websocket",
+            (false, false) => "/portfolio",
+        };
+        wire.put(&handshake(path, &query));
+        Browser {
+            number,
+            user,
+            sockjs,
+            version,
+            beats,
+            stage: Stage::Upgrading,
+            subscriptions: Vec::new(),
+            former: Vec::new(),
+            receipts: VecDeque::new(),
+            ids: 0,
+            sequence: 0,
+            last_number: 0,
+            actions,
+            next_action: NEVER,
+            next_beat: NEVER,
+            closed: None,
+            error: None,
+            watches: false,
+        }
+    }
+
+    /// One that only watches who comes and leaves.
+    pub(super) fn watcher(number: usize, scene: &mut Scene<'_>, wire: &mut Wire) -> Browser {
+        let plain = Browser::new(number, None, scene, wire);
+        Browser { watches: true, beats: false, ..plain }
+    }
+
+    /// The watcher's subscription, once it holds.
+    pub(super) fn watched(&self, scene: &Scene<'_>) -> Option<usize> {
+        let subscription = self.subscriptions.first()?.history;
+        scene.history.subscriptions[subscription].begun_at.map(|_| subscription)
+    }
+
+    /// Subscriptions that are not ended, by their number in the history.
+    pub(super) fn open_subscriptions(&self) -> impl Iterator<Item = usize> + use<'_> {
+        self.subscriptions.iter().map(|own| own.history)
+    }
+
+    /// Whether the session is in order: logged in, and nobody has said goodbye.
+    pub(super) fn is_live(&self) -> bool {
+        self.stage == Stage::Live && self.closed.is_none() && self.error.is_none()
+    }
+
+    pub(super) fn is_owed(&self) -> bool {
+        // A goodbye is answered, a handshake and a frame with a receipt too.
+        self.stage != Stage::Live || !self.receipts.is_empty() || self.closed.is_some()
+    }
+
+    /// Does something of its own accord.
+    pub(super) fn step(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Decision {
+        let now = scene.world.now();
+        if self.closed.is_some() {
+            // Both have said goodbye: the server ends TCP.
+            return Decision::Wait(NEVER);
+        }
+        if self.stage != Stage::Live {
+            return match (scene.plan.phase, self.stage) {
+                (Phase::Leave, Stage::Upgrading | Stage::Opening | Stage::LoggingIn) => {
+                    Decision::Leave(true)
+                }
+                _ => Decision::Wait(NEVER),
+            };
+        }
+        if self.beats && now >= self.next_beat {
+            self.next_beat = Instant(now.0 + BEAT * 500_000);
+            self.transmit(&[b"\n".to_vec()], wire, scene);
+        }
+        if self.watches {
+            if self.subscriptions.is_empty() {
+                let frame = self.subscribe_to(PRESENCE, false, scene);
+                self.transmit(&[frame], wire, scene);
+            }
+            return Decision::Wait(NEVER);
+        }
+        if scene.plan.phase == Phase::Leave {
+            return self.leave(wire, scene);
+        }
+        if scene.plan.phase == Phase::Main && now >= self.next_action {
+            if self.actions == 0 {
+                return self.leave(wire, scene);
+            }
+            self.actions -= 1;
+            self.act(wire, scene);
+            let pause = match scene.random().below(20) {
+                0 => scene.soon(100_000, 900_000),
+                1..=6 => scene.soon(2_000, 20_000),
+                _ => scene.soon(10, 2_000),
+            };
+            self.next_action = pause;
+        }
+        let action = if scene.plan.phase == Phase::Main { self.next_action } else { NEVER };
+        Decision::Wait(action.min(if self.beats { self.next_beat } else { NEVER }))
+    }
+
+    fn act(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) {
+        let mut frames = Vec::new();
+        let count = if scene.random().chance(150) { 3 } else { 1 };
+        for _ in 0..count {
+            if scene.spend() {
+                frames.extend(self.frame(scene));
+            }
+        }
+        if scene.random().chance(30) {
+            wire.put_frame(Opcode::Ping, true, b"p", scene.random());
+        }
+        self.transmit(&frames, wire, scene);
+    }
+
+    /// One frame of chance.
+    fn frame(&mut self, scene: &mut Scene<'_>) -> Option<Vec<u8>> {
+        match scene.random().below(100) {
+            0..=44 => Some(self.send_to_topic(scene)),
+            45..=59 => self.subscribe(scene),
+            60..=67 => self.unsubscribe(scene),
+            68..=80 => Some(self.send_to_user(scene)),
+            81..=86 => Some(self.trade(scene)),
+            87..=92 => Some(self.forward(scene)),
+            93..=96 => Some(self.call(scene)),
+            _ => Some(b"\n".to_vec()),
+        }
+    }
+
+    fn publish(&mut self, target: Target, scene: &mut Scene<'_>) -> (usize, String) {
+        let sender = Some((self.number, self.sequence));
+        self.sequence += 1;
+        let publication = scene.history.publish(sender, target);
+        let pad = match scene.random().below(12) {
+            0 => scene.random().below(if self.sockjs { 120 } else { 260 }),
+            _ => scene.random().below(40),
+        };
+        (publication, format!("{{\"p\":{publication},\"x\":\"{}\"}}", "x".repeat(pad as usize)))
+    }
+
+    /// A frame with a receipt by chance, and what that will tell.
+    fn frame_of(
+        &mut self,
+        command: Command,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        receipt: Option<Tells>,
+    ) -> Vec<u8> {
+        let mut headers = headers.to_vec();
+        self.ids += 1;
+        let id = format!("r{}", self.ids);
+        if let Some(tells) = receipt {
+            headers.push(("receipt", &id));
+            self.receipts.push_back((self.ids, tells));
+        }
+        let frame = ClientFrame { command, headers: &headers, body };
+        let mut octets = vec![0; frame.len(self.version)];
+        let len = frame.write(self.version, &mut octets);
+        octets.truncate(len);
+        octets
+    }
+
+    fn send_to(&mut self, destination: &str, target: Target, scene: &mut Scene<'_>) -> Vec<u8> {
+        let (publication, body) = self.publish(target, scene);
+        let receipt = scene.random().chance(500).then_some(Tells::Sent(publication));
+        let mut headers = vec![("destination", destination)];
+        if scene.random().chance(300) {
+            headers.push(("content-type", "application/json"));
+        }
+        if scene.random().chance(100) {
+            headers.push(("note", "a:b"));
+        }
+        self.frame_of(Command::Send, &headers, body.as_bytes(), receipt)
+    }
+
+    fn send_to_topic(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        let topic = *scene.random().pick(&TOPICS);
+        self.send_to(topic, Target::Broker(topic), scene)
+    }
+
+    fn send_to_user(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        let Some(me) = self.user else { return self.send_to_topic(scene) };
+        let whom = scene.random().index(USERS);
+        let queue = *scene.random().pick(&OWN);
+        let target = match whom == me {
+            true => Target::Own(self.number, queue),
+            false => Target::User(whom, queue),
+        };
+        self.send_to(&format!("/user/u{whom}{queue}"), target, scene)
+    }
+
+    fn forward(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        self.send_to("/ws/forward", Target::Broker(FORWARDED), scene)
+    }
+
+    fn call(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        self.send_to("/ws/call", Target::Hook(self.number, self.user), scene)
+    }
+
+    fn trade(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        let sent_at = scene.history.tick();
+        let trade = Trade { client: self.number, user: self.user, sent_at, acked_at: None };
+        scene.history.trades.push(trade);
+        let tells = Tells::Traded(scene.history.trades.len() - 1);
+        let receipt = scene.random().chance(500).then_some(tells);
+        self.frame_of(Command::Send, &[("destination", "/ws/trade")], b"{}", receipt)
+    }
+
+    fn subscribe(&mut self, scene: &mut Scene<'_>) -> Option<Vec<u8>> {
+        // An ended one counts until the server has said so.
+        let ending = self.receipts.iter().filter(|r| matches!(r.1, Tells::Left(_))).count();
+        if self.subscriptions.len() + ending >= SUBSCRIPTIONS {
+            return None;
+        }
+        let random = scene.random();
+        let (pattern, of_user) = match random.below(10) {
+            0..=3 => (*random.pick(&TOPICS), false),
+            4 => (FORWARDED, false),
+            5..=6 => (*random.pick(&PATTERNS), false),
+            7 => ("/queue/*", true),
+            _ => (*random.pick(&OWN), true),
+        };
+        if pattern == SECRET && scene.history.has_secret && self.user != Some(0) {
+            return None;
+        }
+        Some(self.subscribe_to(pattern, of_user, scene))
+    }
+
+    /// SUBSCRIBE.
+    pub(super) fn subscribe_to(
+        &mut self,
+        pattern: &str,
+        of_user: bool,
+        scene: &mut Scene<'_>,
+    ) -> Vec<u8> {
+        let wants_receipt = self.watches || scene.random().chance(800);
+        let (me, user) = (self.number, self.user);
+        let history = scene.history.subscribe(me, user, pattern, of_user, wants_receipt);
+        let id = format!("s{history}");
+        let destination = if of_user { format!("/user{pattern}") } else { pattern.to_owned() };
+        self.subscriptions.push(Own { id: id.clone(), history });
+        let headers = [("id", id.as_str()), ("destination", destination.as_str())];
+        let receipt = wants_receipt.then_some(Tells::Begun(history));
+        self.frame_of(Command::Subscribe, &headers, b"", receipt)
+    }
+
+    fn unsubscribe(&mut self, scene: &mut Scene<'_>) -> Option<Vec<u8>> {
+        if self.subscriptions.is_empty() {
+            return None;
+        }
+        let at = scene.random().index(self.subscriptions.len());
+        let own = self.subscriptions.swap_remove(at);
+        scene.history.subscriptions[own.history].leave_at = Some(scene.history.tick());
+        let receipt = Some(Tells::Left(own.history));
+        let frame = self.frame_of(Command::Unsubscribe, &[("id", &own.id)], b"", receipt);
+        self.former.push(own);
+        Some(frame)
+    }
+
+    /// CONNECT.
+    pub(super) fn log_in(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) {
+        self.stage = Stage::LoggingIn;
+        let versions = match self.version {
+            Version::V1_0 => "1.0",
+            Version::V1_1 => "1.0,1.1",
+            Version::V1_2 => "1.1,1.2",
+        };
+        let beat = if self.beats { format!("{BEAT},{BEAT}") } else { "0,0".to_owned() };
+        let headers = [("accept-version", versions), ("host", "localhost"), ("heart-beat", &beat)];
+        let frame = self.frame_of(Command::Connect, &headers, b"", None);
+        self.transmit(&[frame], wire, scene);
+    }
+
+    /// Says goodbye in one way or another.
+    fn leave(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Decision {
+        self.stage = Stage::Leaving;
+        let vanishing = scene.plan.phase == Phase::Main;
+        match scene.random().below(10) {
+            0..=3 => {
+                let receipt = scene.random().chance(700).then_some(Tells::Goodbye);
+                let frame = self.frame_of(Command::Disconnect, &[], b"", receipt);
+                self.transmit(&[frame], wire, scene);
+                Decision::Wait(NEVER)
+            }
+            4..=5 => {
+                wire.put_frame(Opcode::Close, true, &1000u16.to_be_bytes(), scene.random());
+                Decision::Wait(NEVER)
+            }
+            6 => Decision::End,
+            7 if vanishing => Decision::Vanish,
+            7..=8 => Decision::Leave(true),
+            _ => Decision::Leave(false),
+        }
+    }
+
+    /// Sends frames: each in a message of its own, several in one, or one in pieces.
+    fn transmit(&self, frames: &[Vec<u8>], wire: &mut Wire, scene: &mut Scene<'_>) {
+        for frame in frames {
+            let text = || String::from_utf8_lossy(frame);
+            scene.world.tell(|| format!("client {} says {:?}", self.number, text()));
+        }
+        let random = scene.random();
+        if self.sockjs {
+            for frame in frames {
+                let text = core::str::from_utf8(frame).expect("frames of clients are text");
+                let array = serde_json::json!([text]).to_string();
+                wire.put_frame(Opcode::Text, true, array.as_bytes(), random);
+            }
+            return;
+        }
+        let joined: Vec<u8> = frames.concat();
+        if frames.len() > 1 && joined.len() <= 600 && random.chance(500) {
+            return wire.put_frame(Opcode::Text, true, &joined, random);
+        }
+        for frame in frames {
+            let middle = random.index(frame.len() + 1);
+            let (first, second) = frame.split_at(middle);
+            match random.below(8) {
+                0 => {
+                    wire.put_frame(Opcode::Text, false, first, random);
+                    if random.chance(300) {
+                        wire.put_frame(Opcode::Ping, true, b"between", random);
+                    }
+                    wire.put_frame(Opcode::Continuation, true, second, random);
+                }
+                1 => {
+                    wire.put_frame(Opcode::Binary, true, first, random);
+                    wire.put_frame(Opcode::Text, true, second, random);
+                }
+                _ => wire.put_frame(Opcode::Text, true, frame, random),
+            }
+        }
+    }
+}
+
+/// A WebSocket handshake of a browser on this machine.
+pub(super) fn handshake(path: &str, query: &str) -> Vec<u8> {
+    format!(
+        "GET {path}{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Version: 13\r\n\r\n"
+    )
+    .into_bytes()
+}

@@ -1,0 +1,283 @@
+//! A scripted client: a wire, a manner of reading, and one of the parts that it plays.
+
+use super::browser::Browser;
+use super::counts::Event;
+use super::echoer::Echoer;
+use super::history::History;
+use super::oracle::Violation;
+use super::poster::Poster;
+use super::random::Random;
+use super::stranger::Stranger;
+use super::wire::Wire;
+use super::world::World;
+use crate::config::Callback;
+use crate::time::Instant;
+
+/// A point of time that never comes.
+pub(super) const NEVER: Instant = Instant(u64::MAX);
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Clients come, do things and leave.
+    Main,
+    /// Nobody begins anything; what was begun ends.
+    Settle,
+    /// Everybody leaves.
+    Leave,
+}
+
+/// How a client reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// At once.
+    Prompt,
+    /// A few octets at a time, with pauses of so many milliseconds.
+    Slow(u64),
+    /// At once, but now and then not at all for some seconds.
+    Moody,
+    /// Not any more.
+    Never,
+}
+
+/// What clients share.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) phase: Phase,
+    /// Actions that are still to be taken in this run.
+    pub(super) budget: u32,
+    /// The rule that callbacks are signed by.
+    pub(super) callback: Callback,
+    /// Which publication a call's id stands for.
+    pub(super) calls: Vec<Option<usize>>,
+    /// Somebody's sessions were ended by the operator.
+    pub(super) kicked: bool,
+}
+
+/// Everything around a client while it acts.
+pub(super) struct Scene<'a> {
+    pub(super) world: &'a mut World,
+    pub(super) history: &'a mut History,
+    pub(super) plan: &'a mut Plan,
+}
+
+impl Scene<'_> {
+    pub(super) fn random(&mut self) -> &mut Random {
+        &mut self.world.random
+    }
+
+    /// A point of time between so many microseconds from now.
+    pub(super) fn soon(&mut self, low_micros: u64, high_micros: u64) -> Instant {
+        let micros = self.world.random.between(low_micros, high_micros);
+        Instant(self.world.now().0 + micros * 1000)
+    }
+
+    /// Takes an action from the budget. False if none is left.
+    pub(super) fn spend(&mut self) -> bool {
+        if self.plan.phase != Phase::Main || self.plan.budget == 0 {
+            return false;
+        }
+        self.plan.budget -= 1;
+        self.history.actions += 1;
+        true
+    }
+}
+
+/// The part that a client plays.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are a hundred of them, most the largest")]
+pub(super) enum Part {
+    /// A STOMP session.
+    Browser(Browser),
+    /// A raw WebSocket.
+    Echoer(Echoer),
+    /// A back end that pushes by HTTP, and a provider that calls back.
+    Poster(Poster),
+    /// Somebody who does it wrong.
+    Stranger(Stranger),
+}
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) number: usize,
+    pub(super) wire: Wire,
+    pub(super) reading: Reading,
+    pub(super) part: Part,
+    /// When it reads next, if there is something.
+    read_at: Instant,
+    /// When it does something next of its own accord.
+    wake_at: Instant,
+    /// It has released its descriptor.
+    pub(super) over: bool,
+    /// It has disappeared without a word.
+    pub(super) vanished: bool,
+    /// It has ended the connection itself.
+    pub(super) left: bool,
+}
+
+/// What a part decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Do something again at this time.
+    Wait(Instant),
+    /// Release the descriptor; true: by a reset.
+    Leave(bool),
+    /// End the own direction, and read on.
+    End,
+    /// Disappear.
+    Vanish,
+}
+
+impl Client {
+    pub(super) fn new(number: usize, wire: Wire, reading: Reading, part: Part) -> Client {
+        Client {
+            number,
+            wire,
+            reading,
+            part,
+            read_at: Instant(0),
+            wake_at: Instant(0),
+            over: false,
+            vanished: false,
+            left: false,
+        }
+    }
+
+    /// Whether it reads what comes now.
+    fn may_read(&self, world: &World) -> bool {
+        self.reading != Reading::Never && world.now() >= self.read_at
+    }
+
+    /// Whether it would do something now.
+    pub(super) fn is_ready(&self, world: &World) -> bool {
+        if self.over || self.vanished {
+            return false;
+        }
+        let socket = self.wire.socket;
+        self.wire.has_output() && world.can_write(socket)
+            || self.may_read(world) && self.wire.end.is_none() && world.can_read(socket)
+            || world.now() >= self.wake_at
+    }
+
+    /// When it does something next at the latest; `NEVER` if it waits for others.
+    pub(super) fn next_at(&self, world: &World) -> Instant {
+        if self.over || self.vanished {
+            return NEVER;
+        }
+        let reads = self.reading != Reading::Never && world.can_read(self.wire.socket);
+        let read_at = if reads && self.wire.end.is_none() { self.read_at } else { NEVER };
+        read_at.min(self.wake_at)
+    }
+
+    /// Does what it would do now.
+    pub(super) fn act(&mut self, scene: &mut Scene<'_>) -> Result<(), Violation> {
+        self.wire.flush(scene.world);
+        if self.may_read(scene.world) && self.wire.end.is_none() {
+            let max = self.appetite(scene);
+            if self.wire.read(max, scene.world) {
+                self.understand(scene)?;
+            }
+        }
+        if self.wire.end.is_some() {
+            self.release(scene, false);
+            return Ok(());
+        }
+        if !self.over && scene.world.now() >= self.wake_at {
+            let decision = match &mut self.part {
+                Part::Browser(browser) => browser.step(&mut self.wire, scene),
+                Part::Echoer(echoer) => echoer.step(&mut self.wire, scene),
+                Part::Poster(poster) => poster.step(&mut self.wire, scene),
+                Part::Stranger(stranger) => stranger.step(&mut self.wire, scene)?,
+            };
+            self.decide(decision, scene);
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self, decision: Decision, scene: &mut Scene<'_>) {
+        match decision {
+            Decision::Wait(until) => self.wake_at = until,
+            Decision::Leave(reset) => {
+                self.left = true;
+                self.release(scene, reset);
+            }
+            Decision::End => {
+                self.left = true;
+                self.wake_at = NEVER;
+                self.end_writing(scene);
+            }
+            Decision::Vanish => {
+                scene.world.counts.note(Event::Vanish);
+                self.left = true;
+                self.vanished = true;
+            }
+        }
+    }
+
+    fn end_writing(&mut self, scene: &mut Scene<'_>) {
+        if !core::mem::replace(&mut self.wire.write_ended, true) {
+            scene.world.end(self.wire.socket);
+        }
+    }
+
+    /// Releases the descriptor.
+    pub(super) fn release(&mut self, scene: &mut Scene<'_>, reset: bool) {
+        if !core::mem::replace(&mut self.over, true) {
+            scene.world.leave(self.wire.socket, reset);
+        }
+    }
+
+    /// How many octets it reads, and when it reads again.
+    fn appetite(&mut self, scene: &mut Scene<'_>) -> usize {
+        let reading = if scene.plan.phase == Phase::Main { self.reading } else { Reading::Prompt };
+        match reading {
+            Reading::Prompt | Reading::Never => {}
+            Reading::Slow(pause) => {
+                scene.world.counts.note(Event::SlowReader);
+                self.read_at = scene.soon(pause * 500, pause * 1500);
+                return scene.random().between(1, 60) as usize;
+            }
+            Reading::Moody => {
+                if scene.random().chance(8) {
+                    scene.world.counts.note(Event::SlowReader);
+                    self.read_at = scene.soon(300_000, 4_000_000);
+                }
+            }
+        }
+        scene.random().between(64, 2_000) as usize
+    }
+
+    fn understand(&mut self, scene: &mut Scene<'_>) -> Result<(), Violation> {
+        let next = match &mut self.part {
+            Part::Browser(browser) => browser.hear(self.number, &mut self.wire, scene)?,
+            Part::Echoer(echoer) => echoer.hear(&mut self.wire, scene)?,
+            Part::Poster(poster) => poster.hear(&mut self.wire, scene)?,
+            Part::Stranger(stranger) => stranger.hear(&mut self.wire)?,
+        };
+        if next {
+            self.wake_at = scene.world.now();
+        }
+        Ok(())
+    }
+
+    /// Somebody pulls it out of whatever it waits for.
+    pub(super) fn wake(&mut self, world: &World) {
+        self.wake_at = world.now();
+        self.read_at = world.now();
+    }
+
+    /// Whether it waits for something that the server owes it.
+    pub(super) fn is_owed(&self) -> bool {
+        if self.over || self.vanished || self.reading == Reading::Never {
+            return false;
+        }
+        let part = match &self.part {
+            Part::Browser(browser) => browser.is_owed(),
+            Part::Echoer(echoer) => echoer.is_owed(),
+            Part::Poster(poster) => poster.is_owed(),
+            Part::Stranger(_) => true,
+        };
+        part || self.wire.has_output() || !self.wire.is_read_out()
+    }
+}

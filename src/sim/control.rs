@@ -1,0 +1,124 @@
+//! A stand-in for the control thread: it takes hook letters, answers them later, and ends the run.
+
+use super::world::World;
+use crate::broker::message::Message;
+use crate::engine::mailbox::{Asker, Lane, Letter, Post};
+use crate::engine::shared::Shared;
+use crate::ids::{PeerId, ShardId};
+use crate::limits::SHARDS_MAX;
+use crate::time::Instant;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// The thread.
+#[derive(Debug)]
+pub(super) struct Control {
+    post: Post,
+    shared: Arc<Shared>,
+    /// Letters to be sent, each at its time.
+    outgoing: VecDeque<(Instant, PeerId, Letter)>,
+    asleep: bool,
+    numbers: u64,
+}
+
+impl Control {
+    pub(super) fn new(post: Post, shared: Arc<Shared>) -> Control {
+        Control { post, shared, outgoing: VecDeque::new(), asleep: false, numbers: 0 }
+    }
+
+    fn shards(&self) -> u8 {
+        self.shared.shards
+    }
+
+    /// Whether it would do something now.
+    pub(super) fn is_ready(&self, now: Instant) -> bool {
+        !self.asleep || self.outgoing.front().is_some_and(|(due, ..)| *due <= now)
+    }
+
+    /// When it does something next at the latest.
+    pub(super) fn next_at(&self) -> Instant {
+        self.outgoing.front().map_or(Instant(u64::MAX), |(due, ..)| *due)
+    }
+
+    /// Somebody rang.
+    pub(super) fn ring(&mut self) {
+        self.asleep = false;
+    }
+
+    /// Whether it has nothing to do and nothing to come.
+    pub(super) fn is_idle(&self) -> bool {
+        self.asleep && self.outgoing.is_empty()
+    }
+
+    /// Tells all shards to end.
+    pub(super) fn drain(&mut self, now: Instant) {
+        for shard in 0..self.shards() {
+            self.outgoing.push_front((now, PeerId(shard), Letter::Drain));
+        }
+    }
+
+    /// One round of its loop.
+    pub(super) fn act(&mut self, world: &mut World) {
+        self.post.awake();
+        for shard in 0..self.shards() {
+            while let Some(letter) = self.post.take(PeerId(shard), Lane::Request) {
+                self.on_letter(letter, world);
+            }
+        }
+        let now = world.now();
+        while let Some((due, to, letter)) = self.outgoing.front() {
+            if *due > now {
+                break;
+            }
+            if self.post.room(*to, letter.lane()) == 0 {
+                // Try again in a moment.
+                let later = Instant(now.0 + 1_000_000);
+                self.outgoing[0].0 = later;
+                break;
+            }
+            let (_, to, letter) = self.outgoing.pop_front().expect("it was just seen");
+            self.post.send(to, letter);
+        }
+        for peer in self.post.bells() {
+            world.ring_from_outside(peer);
+        }
+        self.asleep = self.post.may_sleep();
+    }
+
+    fn on_letter(&mut self, letter: Letter, world: &mut World) {
+        let Letter::Hook { message, user, session, asker, .. } = letter else {
+            unreachable!("the control thread gets hooks only");
+        };
+        // Its receipt is given when the call is accepted.
+        if asker != Asker::None {
+            let answer = Letter::Sequenced { asker, heard: 0 };
+            self.outgoing.push_back((world.now(), session.shard().into(), answer));
+        }
+        // One queue keeps the order of a session's calls; each takes its time.
+        let last = self.outgoing.back().map_or(world.now(), |(due, ..)| *due);
+        let due = Instant(last.max(world.now()).0 + world.random.below(3_000_000));
+        let reply = self.reply(user.as_deref(), &message);
+        match user {
+            Some(user) => {
+                let home: ShardId = self.shared.home_of_name(&user);
+                let letter = Letter::PublishUser { message: reply, only: None, asker: Asker::None };
+                self.outgoing.push_back((due, home.into(), letter));
+            }
+            None => {
+                self.numbers += 1;
+                let number = self.numbers * SHARDS_MAX as u64 + u64::from(self.shards());
+                let letter = Letter::DeliverSession { message: reply, session, number };
+                self.outgoing.push_back((due, session.shard().into(), letter));
+            }
+        }
+    }
+
+    fn reply(&self, user: Option<&str>, asked: &Message) -> Arc<Message> {
+        let mut message = Message::default();
+        message.begin(user.or(Some("")), "/queue/sub");
+        message.header(b"destination", b"/user/queue/sub");
+        message.header(b"content-type", b"application/json");
+        message.finish(asked.body());
+        Arc::new(message)
+    }
+}

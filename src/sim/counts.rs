@@ -1,0 +1,123 @@
+//! How often each misfortune happened: the faults of the fake kernel, the rows of the table of
+//! failure modes (uring.md §8), and the bounds that were met.
+
+/// Declares the events and their names once.
+macro_rules! events {
+    ($($event:ident $name:literal)*) => {
+        /// Something that has to happen often enough in a campaign.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Event { $(#[doc = $name] $event,)* }
+
+        impl Event {
+            /// All events, in the order of the table.
+            pub const ALL: &[Event] = &[$(Event::$event,)*];
+
+            /// Its name in the table.
+            pub fn name(self) -> &'static str {
+                match self { $(Event::$event => $name,)* }
+            }
+        }
+    };
+}
+
+events! {
+    // Rows of the table of failure modes.
+    BufferRingEmpty "row: buffer ring empty, receive ends, octets wait"
+    ReceiveEndsWithData "row: multishot receive ends with data and without MORE"
+    PeerFin "row: peer FIN"
+    QueueOverflow "row: completion queue overflows, multishots end, nothing is lost"
+    BellIntoFullQueue "row: doorbell into a full completion queue"
+    TableFull "row: accept with a full table, the connection is dropped"
+    SendBehindSend "row: octets wait in user space behind the one send in flight"
+    SendParked "row: WAITALL send parks on a full socket"
+    CancelNotBegun "row: cancelled send had not begun"
+    CancelPartly "row: cancelled send tells the exact count"
+    ShutdownEndsReceive "row: shutdown ends the armed receive before close"
+    ShutdownEndsSend "row: shutdown releases a parked send, partly taken"
+    ShutdownRefusesSend "row: shutdown releases a send not begun (EPIPE)"
+    SlotReused "row: slot reused at once after close"
+    PeerVanishesParked "row: peer vanishes under a parked send, partial count"
+    OctetsReadLate "row: octets read by the kernel long after the push"
+    // Faults.
+    ShortReceive "fault: short receive"
+    ShortTake "fault: kernel takes part of a send at a time"
+    LateCompletion "fault: late completion"
+    ConnectionReset "fault: connection reset by the peer"
+    SendRefused "fault: send on a broken connection, nothing taken"
+    ReceiveAfterStop "fault: octets after RecvStop"
+    AcceptEnds "fault: multishot accept ends by itself"
+    AcceptFails "fault: accept fails"
+    Nameless "fault: connection gone before its peer's address is known"
+    CloseUnread "fault: close with unread octets resets the peer"
+    ClockJump "fault: monotonic clock jumps"
+    WallJump "fault: wall clock jumps, also backwards"
+    SpuriousWake "fault: a wait ends without a completion"
+    HalfClose "fault: peer ends its direction only"
+    Vanish "fault: peer vanishes without a word"
+    SlowReader "fault: reader that reads slowly or not at all"
+    Malformed "fault: malformed input"
+    MailboxFull "bound: mailbox lane full"
+    BlocksFull "bound: message blocks all on their way"
+    SegmentsShort "bound: segment pool without room"
+    SlowConsumer "bound: slow consumer meets its policy"
+    ProducerHeld "bound: producer not read for want of room"
+    CapacityRefused "bound: connection answered 503"
+    Deadline "bound: connection ended by a deadline"
+}
+
+/// Counters of all events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts([u64; Event::ALL.len()]);
+
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts([0; Event::ALL.len()])
+    }
+}
+
+impl Counts {
+    /// It has happened.
+    pub fn note(&mut self, event: Event) {
+        self.add(event, 1);
+    }
+
+    /// It has happened so many times.
+    pub fn add(&mut self, event: Event, times: u64) {
+        self.0[event as usize] += times;
+    }
+
+    /// How often it has happened.
+    pub fn of(&self, event: Event) -> u64 {
+        self.0[event as usize]
+    }
+
+    /// Adds the counts of another run.
+    pub fn merge(&mut self, other: &Counts) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+
+    /// The table, one event a line.
+    pub fn table(&self) -> String {
+        let line = |event: &Event| format!("{:>12}  {}\n", self.of(*event), event.name());
+        Event::ALL.iter().map(line).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_add_up_and_every_event_has_its_line() {
+        let (mut all, mut one) = (Counts::default(), Counts::default());
+        one.note(Event::PeerFin);
+        one.add(Event::Deadline, 3);
+        all.merge(&one);
+        all.merge(&one);
+        assert_eq!((all.of(Event::PeerFin), all.of(Event::Deadline)), (2, 6));
+        assert_eq!(all.table().lines().count(), Event::ALL.len());
+        assert!(all.table().contains("           2  row: peer FIN\n"));
+    }
+}

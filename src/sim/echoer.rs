@@ -1,0 +1,148 @@
+//! A raw WebSocket: what it says comes back, in order.
+
+use super::browser::handshake;
+use super::client::{Decision, NEVER, Phase, Scene};
+use super::oracle::{Oracle, Violation};
+use super::wire::{Heard, Wire};
+use crate::ws::Opcode;
+use std::collections::VecDeque;
+
+/// The connection.
+#[derive(Debug)]
+pub(super) struct Echoer {
+    open: bool,
+    sockjs: bool,
+    said: VecDeque<Vec<u8>>,
+    actions: u32,
+    count: u32,
+    pub(super) closed: Option<u16>,
+    leaving: bool,
+}
+
+impl Echoer {
+    pub(super) fn new(scene: &mut Scene<'_>, wire: &mut Wire) -> Echoer {
+        let sockjs = scene.random().chance(300);
+        wire.put(&handshake(if sockjs { "/echo/1/x/websocket" } else { "/echo" }, ""));
+        let actions = scene.random().between(1, 20) as u32;
+        Echoer {
+            open: false,
+            sockjs,
+            said: VecDeque::new(),
+            actions,
+            count: 0,
+            closed: None,
+            leaving: false,
+        }
+    }
+
+    pub(super) fn is_owed(&self) -> bool {
+        !self.open || self.leaving || !self.said.is_empty() || self.closed.is_some()
+    }
+
+    pub(super) fn step(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Decision {
+        if self.closed.is_some() || self.leaving {
+            return Decision::Wait(NEVER);
+        }
+        if !self.open {
+            return match scene.plan.phase {
+                Phase::Leave => Decision::Leave(true),
+                _ => Decision::Wait(NEVER),
+            };
+        }
+        if self.actions == 0 || scene.plan.phase == Phase::Leave {
+            self.leaving = true;
+            return match scene.random().below(5) {
+                0 => Decision::Leave(true),
+                1 => Decision::End,
+                _ => {
+                    wire.put_frame(Opcode::Close, true, b"", scene.random());
+                    Decision::Wait(NEVER)
+                }
+            };
+        }
+        if !scene.spend() {
+            return Decision::Wait(NEVER);
+        }
+        self.actions -= 1;
+        self.say(wire, scene);
+        Decision::Wait(scene.soon(10, 30_000))
+    }
+
+    fn say(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) {
+        let random = scene.random();
+        self.count += 1;
+        let len = random.below(if random.clone().chance(100) { 400 } else { 40 }) as usize;
+        let text = format!("{}{}", self.count, "é".repeat(len / 2));
+        let octets = text.as_bytes();
+        self.said.push_back(octets.to_vec());
+        if self.sockjs {
+            let array = serde_json::json!([text]).to_string();
+            return wire.put_frame(Opcode::Text, true, array.as_bytes(), random);
+        }
+        // Fragments may part a character.
+        let (first, second) = octets.split_at(random.index(octets.len() + 1));
+        let opcode = if random.chance(500) { Opcode::Text } else { Opcode::Binary };
+        if random.chance(300) {
+            wire.put_frame(opcode, false, first, random);
+            wire.put_frame(Opcode::Ping, true, b"?", random);
+            wire.put_frame(Opcode::Continuation, true, second, random);
+        } else {
+            wire.put_frame(opcode, true, octets, random);
+        }
+    }
+
+    pub(super) fn hear(
+        &mut self,
+        wire: &mut Wire,
+        scene: &mut Scene<'_>,
+    ) -> Result<bool, Violation> {
+        let wrong = |what: String| Violation::new(Oracle::Protocol, format!("echo: {what}"));
+        if !self.open {
+            let Some(answer) = wire.answer()? else { return Ok(false) };
+            match answer.status {
+                101 => self.open = true,
+                503 | 408 | 504 => {
+                    self.closed = Some(answer.status);
+                    return Ok(false);
+                }
+                status => return Err(wrong(format!("handshake answered {status}"))),
+            }
+        }
+        while let Some(heard) = wire.hear()? {
+            match heard {
+                Heard::Message(octets) if self.sockjs => match octets.first() {
+                    Some(b'o' | b'h' | b'c') => {}
+                    Some(b'a') => {
+                        let list: Result<Vec<String>, _> = serde_json::from_slice(&octets[1..]);
+                        for text in list.map_err(|_| wrong("not SockJS".into()))? {
+                            self.check(text.as_bytes())?;
+                        }
+                    }
+                    _ => return Err(wrong("not SockJS".into())),
+                },
+                Heard::Message(octets) => self.check(&octets)?,
+                Heard::Ping(payload) => {
+                    wire.put_frame(Opcode::Pong, true, &payload, scene.random());
+                }
+                Heard::Pong => {}
+                Heard::Close(code) => {
+                    self.closed = Some(code);
+                    if !self.leaving {
+                        wire.put_frame(Opcode::Close, true, b"", scene.random());
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(self.open && self.count == 0)
+    }
+
+    fn check(&mut self, octets: &[u8]) -> Result<(), Violation> {
+        let expected = self.said.pop_front();
+        if expected.as_deref() == Some(octets) {
+            return Ok(());
+        }
+        let text = format!("echo: {octets:?} instead of {expected:?}");
+        Err(Violation::new(Oracle::Order, text))
+    }
+}

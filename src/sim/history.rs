@@ -1,0 +1,326 @@
+//! What clients asked for and what they saw: the only thing that the oracles judge by.
+//!
+//! Everything is stamped with a tick that rises with every entry, so that "acknowledged before it was
+//! sent" means that the same or another client knew of the one before it did the other.
+
+use super::oracle::{Oracle, Violation};
+use std::collections::HashMap;
+
+/// Count of users with a name.
+pub(super) const USERS: usize = 6;
+/// Where presence is announced.
+pub(super) const PRESENCE: &str = "/topic/presence";
+/// Only the first user may hear it, in runs with that rule.
+pub(super) const SECRET: &str = "/topic/secret";
+
+/// Where a publication goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// To a broker destination.
+    Broker(&'static str),
+    /// To a destination of a user, by way of the user's home.
+    User(usize, &'static str),
+    /// From a session to itself.
+    Own(usize, &'static str),
+    /// From a session (and its user) to a hook, which sends it to all windows of the user, or back.
+    Hook(usize, Option<usize>),
+    /// Nobody may ever see it.
+    Nobody,
+}
+
+/// Something that was published, by its sender's account.
+#[derive(Clone, Debug)]
+pub(super) struct Publication {
+    /// The client that sent it, and the how manieth it was of that client.
+    pub(super) sender: Option<(usize, u32)>,
+    pub(super) target: Target,
+    pub(super) sent_at: u64,
+    /// When its sender was told that it took effect.
+    pub(super) acked_at: Option<u64>,
+    /// The number of its message-id, once somebody saw it.
+    pub(super) number: Option<u64>,
+    /// It was posted by several senders at once: no order of senders holds for it.
+    pub(super) shared: bool,
+    /// It tells who came or left: user, on line.
+    pub(super) presence: Option<(usize, bool)>,
+}
+
+/// A subscription, by its client's account.
+#[derive(Clone, Debug)]
+pub(super) struct Subscription {
+    pub(super) client: usize,
+    pub(super) user: Option<usize>,
+    /// Destination or pattern, without the user prefix.
+    pub(super) pattern: String,
+    pub(super) of_user: bool,
+    pub(super) asked_at: u64,
+    /// A RECEIPT was asked for.
+    pub(super) has_receipt: bool,
+    pub(super) begun_at: Option<u64>,
+    pub(super) leave_at: Option<u64>,
+    pub(super) left_at: Option<u64>,
+    /// Publications in the order in which they came.
+    pub(super) received: Vec<usize>,
+    /// Fixed answers of the trading application.
+    pub(super) answers: u32,
+    /// Its session was in order and had read everything when the run settled.
+    pub(super) complete: bool,
+}
+
+/// A SEND to the trading application.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trade {
+    pub(super) client: usize,
+    pub(super) user: Option<usize>,
+    pub(super) sent_at: u64,
+    pub(super) acked_at: Option<u64>,
+}
+
+/// Everything that happened.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    tick: u64,
+    pub(super) publications: Vec<Publication>,
+    pub(super) subscriptions: Vec<Subscription>,
+    pub(super) trades: Vec<Trade>,
+    /// Which publication has which number, per home of users and for the broker alike: numbers are
+    /// unique.
+    by_number: HashMap<u64, usize>,
+    boot: Option<String>,
+    /// Actions that clients have taken.
+    pub(super) actions: u64,
+    /// The rule about [`SECRET`] holds.
+    pub(super) has_secret: bool,
+}
+
+/// What a MESSAGE carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A publication of a client.
+    Publication(usize),
+    /// A change of presence.
+    Presence(usize, bool),
+    /// A fixed answer of the trading application.
+    Answer,
+    /// Something went wrong behind an application destination.
+    Error,
+}
+
+impl History {
+    /// An empty history.
+    pub(super) fn new(has_secret: bool) -> History {
+        History { has_secret, ..History::default() }
+    }
+
+    /// The next stamp.
+    pub(super) fn tick(&mut self) -> u64 {
+        self.tick += 1;
+        self.tick
+    }
+
+    /// A client is about to publish; the result stands in the body.
+    pub(super) fn publish(&mut self, sender: Option<(usize, u32)>, target: Target) -> usize {
+        let sent_at = self.tick();
+        self.publications.push(Publication {
+            sender,
+            target,
+            sent_at,
+            acked_at: None,
+            number: None,
+            shared: false,
+            presence: None,
+        });
+        self.publications.len() - 1
+    }
+
+    /// Its sender was told that it took effect.
+    pub(super) fn acknowledge(&mut self, publication: usize) {
+        let now = self.tick();
+        self.publications[publication].acked_at.get_or_insert(now);
+    }
+
+    /// A client is about to subscribe.
+    pub(super) fn subscribe(
+        &mut self,
+        client: usize,
+        user: Option<usize>,
+        pattern: &str,
+        of_user: bool,
+        has_receipt: bool,
+    ) -> usize {
+        let asked_at = self.tick();
+        self.subscriptions.push(Subscription {
+            client,
+            user,
+            pattern: pattern.to_owned(),
+            of_user,
+            asked_at,
+            has_receipt,
+            begun_at: None,
+            leave_at: None,
+            left_at: None,
+            received: Vec::new(),
+            answers: 0,
+            complete: false,
+        });
+        self.subscriptions.len() - 1
+    }
+
+    /// A MESSAGE has come for a subscription. Says which publication it is.
+    pub(super) fn receive(
+        &mut self,
+        subscription: usize,
+        message_id: &str,
+        content: Content,
+    ) -> Result<Option<usize>, Violation> {
+        let number = self.number_of(message_id)?;
+        let tick = self.tick();
+        let publication = match content {
+            Content::Error => return Ok(None),
+            Content::Answer => {
+                self.subscriptions[subscription].answers += 1;
+                return Ok(None);
+            }
+            Content::Publication(publication) if publication < self.publications.len() => {
+                publication
+            }
+            Content::Publication(publication) => {
+                return Err(Violation::new(Oracle::Protocol, format!("made up: {publication}")));
+            }
+            Content::Presence(user, online) => match self.by_number.get(&number) {
+                Some(&known) => known,
+                None => {
+                    let target = Target::Broker(PRESENCE);
+                    let made = self.publish(None, target);
+                    self.publications[made].presence = Some((user, online));
+                    // It was sequenced at some time before; nobody knows when.
+                    self.publications[made].sent_at = 0;
+                    made
+                }
+            },
+        };
+        self.learn_number(publication, number, tick)?;
+        if let Content::Presence(user, online) = content
+            && self.publications[publication].presence != Some((user, online))
+        {
+            let text = format!("message {number} has two contents");
+            return Err(Violation::new(Oracle::Presence, text));
+        }
+        self.check_receiver(subscription, publication)?;
+        self.subscriptions[subscription].received.push(publication);
+        Ok(Some(publication))
+    }
+
+    fn number_of(&mut self, message_id: &str) -> Result<u64, Violation> {
+        let wrong = || Violation::new(Oracle::Protocol, format!("message-id {message_id}"));
+        let (boot, number) = message_id.rsplit_once('-').ok_or_else(wrong)?;
+        if *self.boot.get_or_insert_with(|| boot.to_owned()) != boot {
+            return Err(wrong());
+        }
+        number.parse().map_err(|_| wrong())
+    }
+
+    fn learn_number(&mut self, publication: usize, number: u64, _: u64) -> Result<(), Violation> {
+        let state = &mut self.publications[publication];
+        let target = state.target;
+        if *state.number.get_or_insert(number) != number {
+            let known = state.number.unwrap_or_default();
+            let text = format!("{publication} {target:?} was sequenced twice: {known}, {number}");
+            return Err(Violation::new(Oracle::Twice, text));
+        }
+        let owner = *self.by_number.entry(number).or_insert(publication);
+        if owner != publication {
+            let text = format!("number {number} belongs to {owner} and to {publication}");
+            return Err(Violation::new(Oracle::Order, text));
+        }
+        Ok(())
+    }
+
+    /// Whether a subscription may hear a publication at all.
+    fn check_receiver(&self, subscription: usize, publication: usize) -> Result<(), Violation> {
+        let state = &self.subscriptions[subscription];
+        let target = self.publications[publication].target;
+        if hears(self, state, target) {
+            return Ok(());
+        }
+        let text = format!(
+            "{publication} {target:?} came to client {} (user {:?}) on {} (of user: {})",
+            state.client, state.user, state.pattern, state.of_user
+        );
+        Err(Violation::new(Oracle::Isolation, text))
+    }
+}
+
+/// Whether a subscription is to hear what goes to a target.
+pub(super) fn hears(history: &History, subscription: &Subscription, target: Target) -> bool {
+    let Subscription { client, user, ref pattern, of_user, .. } = *subscription;
+    match target {
+        Target::Broker(SECRET) if history.has_secret && user != Some(0) => false,
+        Target::Broker(destination) => !of_user && matches(pattern, destination),
+        Target::User(whose, destination) => {
+            of_user && user == Some(whose) && matches(pattern, destination)
+        }
+        Target::Own(whose, destination) => {
+            of_user && client == whose && matches(pattern, destination)
+        }
+        Target::Hook(asker, whose) => {
+            let same = asker == client || user.is_some() && whose == user;
+            of_user && same && matches(pattern, "/queue/sub")
+        }
+        Target::Nobody => false,
+    }
+}
+
+/// Ant patterns, naively: `*` is one segment, `**` at the end any number of them.
+pub(super) fn matches(pattern: &str, destination: &str) -> bool {
+    let (mut pattern, mut destination) = (pattern.split('/'), destination.split('/'));
+    loop {
+        match (pattern.next(), destination.next()) {
+            (Some("**"), _) => return true,
+            (Some("*"), Some(_)) => {}
+            (Some(p), Some(d)) if p == d => {}
+            (None, None) => return true,
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_by_segments() {
+        assert!(matches("/topic/*", "/topic/a") && !matches("/topic/*", "/topic/a/b"));
+        assert!(matches("/topic/**", "/topic/a/b") && !matches("/topic/**", "/queue/a"));
+        assert!(matches("/topic/a", "/topic/a") && !matches("/topic/a", "/topic/b"));
+    }
+
+    #[test]
+    fn a_publication_has_one_number_and_a_number_one_publication() {
+        let mut history = History::default();
+        let (a, b) = (
+            history.publish(Some((0, 0)), Target::Broker("/topic/a")),
+            history.publish(Some((0, 1)), Target::Broker("/topic/a")),
+        );
+        let s = history.subscribe(1, None, "/topic/a", false, false);
+        assert!(history.receive(s, "x-64", Content::Publication(a)).is_ok());
+        let twice = history.receive(s, "x-128", Content::Publication(a));
+        assert_eq!(twice.map_err(|v| v.oracle), Err(Oracle::Twice));
+        let shared = history.receive(s, "x-64", Content::Publication(b));
+        assert_eq!(shared.map_err(|v| v.oracle), Err(Oracle::Order));
+        let boot = history.receive(s, "y-192", Content::Publication(b));
+        assert_eq!(boot.map_err(|v| v.oracle), Err(Oracle::Protocol));
+    }
+
+    #[test]
+    fn a_user_hears_only_his_own() {
+        let mut history = History::default();
+        let s = history.subscribe(1, Some(2), "/queue/*", true, false);
+        let mine = history.publish(Some((0, 0)), Target::User(2, "/queue/sub"));
+        let other = history.publish(Some((0, 1)), Target::User(3, "/queue/sub"));
+        assert!(history.receive(s, "x-64", Content::Publication(mine)).is_ok());
+        let wrong = history.receive(s, "x-128", Content::Publication(other));
+        assert_eq!(wrong.map_err(|v| v.oracle), Err(Oracle::Isolation));
+    }
+}

@@ -1,0 +1,319 @@
+//! The fake kernel behind one ring: its table of descriptors, and what each operation asks for.
+//!
+//! Besides doing what a kernel does it checks what the seam promises (the same promises that
+//! `ring::Uring` checks): one receive, one send and one shutdown on their way per connection, nothing
+//! on its way at a close, buffers given back once, generations that change between two users of a
+//! slot. What happens over time stands in `progress.rs`, what is told when in `completion.rs`.
+
+use super::completion::{Completions, Key};
+use super::counts::{Counts, Event};
+use super::mutation::Mutation;
+use super::random::Random;
+use super::socket::{Socket, SocketId};
+use super::weather::Weather;
+use crate::ids::{ConnId, PeerId};
+use crate::mem::region::Region;
+use crate::ring::{AcceptEnd, Done, Op, Range, RecvEnd};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// ECANCELED.
+pub(super) const CANCELED: i32 = 125;
+/// EPIPE.
+pub(super) const BROKEN_PIPE: i32 = 32;
+/// ECONNRESET.
+pub(super) const RESET: i32 = 104;
+
+/// What a ring of the fake kernel is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// Memory of the receive buffers.
+    pub receive: Arc<Region>,
+    /// Count of receive buffers.
+    pub receive_buffers: u32,
+    /// Octets of one receive buffer.
+    pub receive_bytes: u32,
+    /// Memory of the segments.
+    pub segments: Arc<Region>,
+    /// Octets of one segment.
+    pub segment_size: u32,
+    /// Descriptor slots.
+    pub slots: u32,
+    /// Count of listeners.
+    pub listeners: u32,
+    /// Operations that are queued before the kernel is entered.
+    pub submission_entries: u32,
+    /// Completions that are queued before multishot operations end.
+    pub completion_entries: u32,
+    /// Sends that are queued before the kernel is entered.
+    pub send_chunk: u32,
+}
+
+/// What is around a kernel while it works.
+pub(super) struct Outside<'a> {
+    pub(super) random: &'a mut Random,
+    pub(super) counts: &'a mut Counts,
+    pub(super) weather: &'a Weather,
+    pub(super) sockets: &'a mut [Socket],
+    pub(super) mutation: &'a mut Option<Mutation>,
+    /// Peers that were rung.
+    pub(super) rung: &'a mut Vec<PeerId>,
+}
+
+/// A send that is on its way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sending {
+    pub(super) range: Range,
+    pub(super) taken: u32,
+    /// It stood on a full socket, which is counted once.
+    pub(super) parked: bool,
+    /// How often the kernel has looked at it.
+    pub(super) looks: u32,
+}
+
+/// One place in the table of descriptors.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    pub(super) socket: Option<SocketId>,
+    /// How the engine calls the connection; known from its first operation on.
+    pub(super) conn: Option<ConnId>,
+    last_generation: Option<u32>,
+    pub(super) receiving: bool,
+    /// The end of the stream or its failure was told.
+    pub(super) receive_over: bool,
+    pub(super) sending: Option<Sending>,
+    /// A shutdown is on its way; true for both directions.
+    pub(super) shutting: Option<bool>,
+    /// Both directions were shut down.
+    pub(super) shut: bool,
+    /// The entry that handed out the last `Sent`.
+    pub(super) sent_told: u64,
+}
+
+impl Slot {
+    /// Whether it had a user before the present one.
+    pub(super) fn is_used(&self) -> bool {
+        self.last_generation.is_some()
+    }
+}
+
+/// A listening socket.
+#[derive(Debug, Default)]
+pub(super) struct Listener {
+    pub(super) armed: bool,
+    pub(super) backlog: VecDeque<SocketId>,
+}
+
+/// One ring's kernel.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    pub(super) me: PeerId,
+    pub(super) setup: Setup,
+    pub(super) slots: Vec<Slot>,
+    pub(super) listeners: Vec<Listener>,
+    /// Receive buffers that may be filled, in the order in which they were given.
+    pub(super) free_buffers: VecDeque<u16>,
+    /// Per buffer: whether it is the kernel's.
+    pub(super) lent: Vec<bool>,
+    queued: Vec<Op>,
+    sends_queued: u32,
+    pub(super) completions: Completions,
+    /// Something has changed since the last look.
+    pub(super) poked: bool,
+    /// Entries so far.
+    pub(super) enters: u64,
+}
+
+impl Kernel {
+    pub(super) fn new(me: PeerId, setup: Setup) -> Kernel {
+        Kernel {
+            me,
+            slots: (0..setup.slots).map(|_| Slot::default()).collect(),
+            listeners: (0..setup.listeners).map(|_| Listener::default()).collect(),
+            free_buffers: (0..setup.receive_buffers as u16).collect(),
+            lent: vec![true; setup.receive_buffers as usize],
+            queued: Vec::new(),
+            sends_queued: 0,
+            completions: Completions::default(),
+            poked: false,
+            enters: 0,
+            setup,
+        }
+    }
+
+    /// Queues an operation, and enters the kernel when the queue or the chunk of sends is full.
+    pub(super) fn push(&mut self, op: Op, outside: &mut Outside<'_>) {
+        if self.queued.len() >= self.setup.submission_entries as usize {
+            self.submit(outside);
+        }
+        self.queued.push(op);
+        if matches!(op, Op::Send { .. }) {
+            self.sends_queued += 1;
+            if self.sends_queued >= self.setup.send_chunk {
+                self.submit(outside);
+            }
+        }
+    }
+
+    /// Starts everything that is queued, in its order.
+    pub(super) fn submit(&mut self, outside: &mut Outside<'_>) {
+        self.sends_queued = 0;
+        let mut queued = core::mem::take(&mut self.queued);
+        for op in queued.drain(..) {
+            self.start(op, outside);
+            self.poked = true;
+        }
+        self.queued = queued;
+    }
+
+    fn start(&mut self, op: Op, outside: &mut Outside<'_>) {
+        match op {
+            Op::Accept { listener } => {
+                let listener = &mut self.listeners[usize::from(listener.0)];
+                assert!(!listener.armed, "a listener accepts once");
+                listener.armed = true;
+            }
+            Op::AcceptStop { listener } => {
+                let state = &mut self.listeners[usize::from(listener.0)];
+                if core::mem::take(&mut state.armed) {
+                    let end = AcceptEnd::Stopped;
+                    self.completions.push(Key::Life, Done::AcceptEnded { listener, end });
+                }
+            }
+            Op::Recv { conn } => {
+                let slot = self.named(conn);
+                assert!(!slot.receiving, "{conn:?}: one receive at a time");
+                assert!(!slot.receive_over, "{conn:?}: nothing comes behind the end");
+                slot.receiving = true;
+            }
+            Op::RecvStop { conn } => self.stop_receive(conn, outside),
+            Op::GiveBack { buffer } => self.take_back(buffer.0, outside),
+            Op::Send { conn, range } => self.start_send(conn, range, outside),
+            Op::SendCancel { conn } => self.cancel_send(conn, outside),
+            Op::Shutdown { conn } => self.start_shutdown(conn, true),
+            Op::ShutdownWrite { conn } => self.start_shutdown(conn, false),
+            Op::Close { conn } => self.close(conn, outside),
+            Op::Doorbell { peer } => {
+                assert_ne!(peer, self.me, "who is awake needs no bell");
+                outside.rung.push(peer);
+            }
+        }
+    }
+
+    /// The slot of a connection; checks that the engine calls it by one name for all its life.
+    fn named(&mut self, conn: ConnId) -> &mut Slot {
+        let slot = &mut self.slots[conn.slot as usize];
+        assert!(slot.socket.is_some(), "{conn:?}: the slot is empty");
+        match slot.conn {
+            Some(known) => assert_eq!(known, conn, "an operation of an earlier user of the slot"),
+            None => {
+                let last = slot.last_generation;
+                assert_ne!(last, Some(conn.generation), "{conn:?}: the generation goes up");
+                slot.conn = Some(conn);
+            }
+        }
+        slot
+    }
+
+    fn stop_receive(&mut self, conn: ConnId, outside: &mut Outside<'_>) {
+        if !self.named(conn).receiving {
+            return;
+        }
+        if outside.random.chance(outside.weather.after_stop) {
+            let before = self.completions.len();
+            self.receive(conn.slot, outside);
+            if self.completions.len() > before {
+                outside.counts.note(Event::ReceiveAfterStop);
+            }
+        }
+        let slot = &mut self.slots[conn.slot as usize];
+        if core::mem::take(&mut slot.receiving) {
+            let end = RecvEnd::Stopped;
+            self.completions.push(Key::Receive(conn.slot), Done::RecvEnded { conn, end });
+        }
+    }
+
+    fn take_back(&mut self, buffer: u16, outside: &mut Outside<'_>) {
+        let lent = &mut self.lent[usize::from(buffer)];
+        assert!(!*lent, "buffer {buffer} is given back once");
+        if outside.mutation.take_if(|m| *m == Mutation::Leak).is_some() {
+            return;
+        }
+        *lent = true;
+        self.free_buffers.push_back(buffer);
+    }
+
+    fn start_send(&mut self, conn: ConnId, range: Range, outside: &mut Outside<'_>) {
+        assert!(range.len > 0, "an empty send asks for nothing");
+        assert!(range.offset + range.len <= self.setup.segment_size, "{range:?} lies in a segment");
+        let enters = self.enters;
+        let slot = self.named(conn);
+        assert!(slot.sending.is_none(), "{conn:?}: one send at a time");
+        if slot.sent_told == enters {
+            outside.counts.note(Event::SendBehindSend);
+        }
+        slot.sending = Some(Sending { range, taken: 0, parked: false, looks: 0 });
+        // The kernel tries it at once.
+        if !outside.random.chance(outside.weather.late_send) {
+            self.send(conn.slot, outside);
+        }
+    }
+
+    fn cancel_send(&mut self, conn: ConnId, outside: &mut Outside<'_>) {
+        let Some(sending) = self.named(conn).sending.take() else { return };
+        let result = match sending.taken {
+            // `Uring` says nothing was taken; the seam allows the errno, too.
+            0 if outside.random.chance(500) => Err(CANCELED),
+            taken => Ok(taken),
+        };
+        let begun = sending.taken > 0;
+        outside.counts.note(if begun { Event::CancelPartly } else { Event::CancelNotBegun });
+        self.completions.push(Key::Send(conn.slot), Done::Sent { conn, result });
+    }
+
+    fn start_shutdown(&mut self, conn: ConnId, both: bool) {
+        let slot = self.named(conn);
+        assert!(slot.shutting.is_none(), "{conn:?}: one shutdown at a time");
+        if !both {
+            assert!(slot.sending.is_none(), "{conn:?}: our FIN under a send in flight");
+        }
+        slot.shutting = Some(both);
+    }
+
+    fn close(&mut self, conn: ConnId, outside: &mut Outside<'_>) {
+        let slot = self.named(conn);
+        // uring.md §8: with an armed receive the slot would be free, but the peer would see no FIN.
+        assert!(!slot.receiving, "{conn:?}: close under an armed receive");
+        assert!(slot.sending.is_none(), "{conn:?}: close under a send");
+        assert!(slot.shutting.is_none(), "{conn:?}: close under a shutdown");
+        let id = slot.socket.take().expect("`named` has seen it");
+        *slot = Slot { last_generation: Some(conn.generation), ..Slot::default() };
+        outside.sockets[id.0].close(outside.random, outside.counts);
+        self.completions.push(Key::Life, Done::Closed { conn });
+    }
+
+    /// Somebody rang.
+    pub(super) fn ring(&mut self, counts: &mut Counts) {
+        if self.is_overflown() {
+            counts.note(Event::BellIntoFullQueue);
+        }
+        self.completions.push(Key::Bell, Done::Rung);
+    }
+
+    /// Whether more completions wait than the queue has entries.
+    pub(super) fn is_overflown(&self) -> bool {
+        self.completions.len() >= self.setup.completion_entries as usize
+    }
+
+    /// Whether nothing of the engine's memory (receive buffers excepted) and of its sockets is in the
+    /// kernel's hands any more.
+    pub(super) fn is_idle(&self) -> bool {
+        let free = |slot: &Slot| slot.socket.is_none();
+        self.queued.is_empty() && self.completions.are_bells() && self.slots.iter().all(free)
+    }
+
+    /// Count of receive buffers that the kernel has.
+    pub(super) fn buffers_lent(&self) -> usize {
+        self.lent.iter().filter(|lent| **lent).count()
+    }
+}

@@ -1,0 +1,84 @@
+//! Deliberate bugs in the mail between shards: what lies in a lane is taken out, changed, and put
+//! back.
+
+use super::history::PRESENCE;
+use super::mutation::Mutation;
+use super::random::Random;
+use super::ring::SimRing;
+use crate::broker::message::Message;
+use crate::engine::mailbox::{Lane, Letter};
+use crate::engine::shard::Shard;
+use crate::ids::PeerId;
+use std::sync::Arc;
+
+/// Puts the bug into the letters from one shard to another, if any is fit for it. True if it did.
+pub(super) fn mutate(
+    mutation: Mutation,
+    shards: &mut [Shard<SimRing>],
+    from: usize,
+    to: usize,
+    random: &mut Random,
+) -> bool {
+    let lane = match mutation {
+        Mutation::Lost | Mutation::Twice | Mutation::Order => Lane::Delivery,
+        Mutation::Isolation | Mutation::Callback => Lane::Delivery,
+        Mutation::Presence => Lane::Request,
+        Mutation::Leak | Mutation::Limit | Mutation::Wake => return false,
+    };
+    let (sender, receiver) = (PeerId(from as u8), PeerId(to as u8));
+    let mut letters = Vec::new();
+    while let Some(letter) = shards[to].post().take(sender, lane) {
+        letters.push(letter);
+    }
+    let room = shards[from].post().room(receiver, lane);
+    let done = change(mutation, &mut letters, room, random);
+    for letter in letters {
+        shards[from].post().send(receiver, letter);
+    }
+    done
+}
+
+fn change(mutation: Mutation, letters: &mut Vec<Letter>, room: usize, random: &mut Random) -> bool {
+    let fits = |letter: &Letter| match (mutation, letter) {
+        (Mutation::Presence, Letter::Publish { message, .. }) => message.destination() == PRESENCE,
+        (Mutation::Isolation, Letter::DeliverUser { .. }) => true,
+        (Mutation::Callback, Letter::Remembered { fresh, .. }) => !fresh,
+        (Mutation::Lost | Mutation::Twice | Mutation::Order, Letter::Deliver { message, .. }) => {
+            message.destination() != PRESENCE
+        }
+        _ => false,
+    };
+    let Some(at) = letters.iter().position(fits) else { return false };
+    match mutation {
+        Mutation::Lost => drop(letters.remove(at)),
+        Mutation::Twice | Mutation::Presence if letters.len() < room => {
+            letters.insert(at, letters[at].clone());
+        }
+        Mutation::Order if letters.len() > at + 1 && fits(&letters[at + 1]) => {
+            letters.swap(at, at + 1);
+        }
+        Mutation::Isolation => {
+            let Letter::DeliverUser { message, number, .. } = &letters[at] else { return false };
+            let (message, number) = (to_another(message, random), *number);
+            letters[at] = Letter::DeliverUser { message, number, only: None };
+        }
+        Mutation::Callback => {
+            if let Letter::Remembered { fresh, .. } = &mut letters[at] {
+                *fresh = true;
+            }
+        }
+        _ => return false,
+    }
+    true
+}
+
+/// The same message for somebody else.
+fn to_another(message: &Message, random: &mut Random) -> Arc<Message> {
+    let users: Vec<String> = super::setting::Setting::users().collect();
+    let mut other = Message::default();
+    let name: &String = random.pick(&users);
+    other.begin(Some(name), message.destination());
+    other.header(b"destination", b"/user/queue/sub");
+    other.finish(message.body());
+    Arc::new(other)
+}

@@ -1,0 +1,49 @@
+//! Bugs put in on purpose, outside the product's code: each has to be found by its oracle.
+
+/// One deliberate bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// A delivery between two shards is dropped.
+    Lost,
+    /// A delivery between two shards comes twice.
+    Twice,
+    /// Two deliveries between two shards change places.
+    Order,
+    /// A change of presence is announced twice.
+    Presence,
+    /// A receive buffer that was given back is not lent again.
+    Leak,
+    /// Clients may hold twice as much as the limit says.
+    Limit,
+    /// A doorbell is not heard.
+    Wake,
+    /// A message for one user is delivered to another one.
+    Isolation,
+    /// A callback that was seen before is taken for a fresh one.
+    Callback,
+}
+
+impl Mutation {
+    /// All of them.
+    pub const ALL: [Mutation; 9] = [
+        Mutation::Lost,
+        Mutation::Twice,
+        Mutation::Order,
+        Mutation::Presence,
+        Mutation::Leak,
+        Mutation::Limit,
+        Mutation::Wake,
+        Mutation::Isolation,
+        Mutation::Callback,
+    ];
+
+    /// Whether it sits in the fake kernel or in the configuration, not in the mail.
+    pub(super) fn is_of_kernel(self) -> bool {
+        matches!(self, Mutation::Leak | Mutation::Limit | Mutation::Wake)
+    }
+
+    /// Whether it happens once in a run; the others happen whenever they can.
+    pub(super) fn is_once(self) -> bool {
+        !matches!(self, Mutation::Isolation | Mutation::Callback)
+    }
+}

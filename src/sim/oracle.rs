@@ -1,0 +1,398 @@
+//! What must hold of everything that clients saw. Each rule is a naive statement about the whole
+//! history; none looks into the engine.
+//!
+//! The model of the broker behind them: one list of messages per home, in the order of their numbers;
+//! a subscription is an interval of that list, and its client hears those of the interval that its
+//! pattern matches. Where an interval may begin and end follows from what was acknowledged when.
+
+use super::history::{History, Publication, Subscription, Target, hears};
+use core::fmt;
+use std::collections::HashMap;
+
+/// Which rule was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oracle {
+    /// A message did not come.
+    Lost,
+    /// A message came more than once.
+    Twice,
+    /// Two receivers, or a sender and a receiver, differ about an order.
+    Order,
+    /// ON_LINE and OFF_LINE do not take turns.
+    Presence,
+    /// Something is left when everybody is gone.
+    Leak,
+    /// A bound was passed.
+    Limit,
+    /// Something takes for ever.
+    Progress,
+    /// A message came to somebody whom it was not for.
+    Isolation,
+    /// Octets that no correct server sends.
+    Protocol,
+    /// The engine's own assertion, or the fake kernel's about the engine.
+    Panic,
+}
+
+/// A broken rule.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// Which one.
+    pub oracle: Oracle,
+    /// What was seen.
+    pub text: String,
+}
+
+impl Violation {
+    pub(super) fn new(oracle: Oracle, text: String) -> Violation {
+        Violation { oracle, text }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.oracle, self.text)
+    }
+}
+
+/// Judges a history that is over.
+pub(super) fn judge(history: &History) -> Result<(), Violation> {
+    let mut lists = HashMap::new();
+    for (at, subscription) in history.subscriptions.iter().enumerate() {
+        judge_local(history, at, subscription)?;
+        judge_answers(history, at, subscription)?;
+        if subscription.of_user && subscription.user.is_none() {
+            continue;
+        }
+        let secret = history.has_secret && subscription.user != Some(0);
+        let whose = if subscription.of_user { subscription.user } else { None };
+        let key = (subscription.pattern.as_str(), subscription.of_user, whose, secret);
+        let list = lists.entry(key).or_insert_with(|| list_of(history, subscription));
+        judge_interval(history, at, subscription, list)?;
+    }
+    judge_senders(history)?;
+    judge_presence(history)
+}
+
+/// What reaches a subscription by way of a home: known publications in the order of their numbers.
+fn list_of(history: &History, subscription: &Subscription) -> Vec<usize> {
+    let of_home = |p: &Publication| {
+        matches!(p.target, Target::Broker(_) | Target::User(..))
+            && p.number.is_some()
+            && hears(history, subscription, p.target)
+    };
+    let all = history.publications.iter().enumerate();
+    let mut list: Vec<usize> = all.filter(|(_, p)| of_home(p)).map(|(at, _)| at).collect();
+    list.sort_by_key(|&at| history.publications[at].number);
+    list
+}
+
+fn tell(oracle: Oracle, at: usize, s: &Subscription, what: &str) -> Violation {
+    let text = format!(
+        "client {} (user {:?}), subscription {at} to {} (of user: {}), asked {} begun {:?} leave \
+         {:?} left {:?}: {what}",
+        s.client, s.user, s.pattern, s.of_user, s.asked_at, s.begun_at, s.leave_at, s.left_at
+    );
+    Violation::new(oracle, text)
+}
+
+/// A subscription hears one interval of its list, without a gap, and at least what it was promised.
+fn judge_interval(
+    history: &History,
+    at: usize,
+    subscription: &Subscription,
+    list: &[usize],
+) -> Result<(), Violation> {
+    let number = |p: &usize| history.publications[*p].number;
+    let by_home = |p: &&usize| {
+        let target = history.publications[**p].target;
+        matches!(target, Target::Broker(_) | Target::User(..))
+    };
+    let heard: Vec<usize> = subscription.received.iter().filter(by_home).copied().collect();
+    for pair in heard.windows(2) {
+        if pair[0] == pair[1] {
+            return Err(tell(Oracle::Twice, at, subscription, &format!("{} twice", pair[0])));
+        }
+        if number(&pair[0]) >= number(&pair[1]) {
+            let what = format!("{} came before {}", pair[0], pair[1]);
+            return Err(tell(Oracle::Order, at, subscription, &what));
+        }
+    }
+    let place = |p: usize| list.binary_search_by_key(&number(&p), number);
+    let start = match heard.first() {
+        Some(&first) => place(first).expect("what was heard is on the list"),
+        None => list.len(),
+    };
+    let end = start + heard.len();
+    if heard.first().is_some() && list.get(start..end) != Some(&heard[..]) {
+        let gap = list[start..].iter().zip(&heard).find(|(a, b)| a != b);
+        let what = format!("missing: {:?}", gap.map(|(missing, _)| missing));
+        return Err(tell(Oracle::Lost, at, subscription, &what));
+    }
+    judge_ends(history, at, subscription, list, start..end)
+}
+
+/// Where the interval must begin and end.
+fn judge_ends(
+    history: &History,
+    at: usize,
+    subscription: &Subscription,
+    list: &[usize],
+    heard: core::ops::Range<usize>,
+) -> Result<(), Violation> {
+    let whole = subscription.complete || subscription.left_at.is_some();
+    for (place, &p) in list.iter().enumerate() {
+        let publication = &history.publications[p];
+        let same_client = publication.sender.is_some_and(|(c, _)| c == subscription.client);
+        // The client's own frames go to the home in their order; of others' only what was
+        // acknowledged before counts.
+        let since = if same_client { Some(subscription.asked_at) } else { subscription.begun_at };
+        let after = since.is_some_and(|since| publication.sent_at > since);
+        let known_at = if same_client { Some(publication.sent_at) } else { publication.acked_at };
+        let before_leave = match subscription.leave_at {
+            Some(leave_at) => known_at.is_some_and(|known| known < leave_at),
+            None => subscription.complete,
+        };
+        let so_far = whole || !heard.is_empty() && place < heard.end;
+        let promised = after && before_leave && so_far;
+        if promised && !heard.contains(&place) {
+            let what = format!("{p} did not come ({publication:?})");
+            return Err(tell(Oracle::Lost, at, subscription, &what));
+        }
+        let too_late = subscription.left_at.is_some_and(|left| publication.sent_at > left);
+        if too_late && heard.contains(&place) {
+            let what = format!("{p} came after the end ({publication:?})");
+            return Err(tell(Oracle::Order, at, subscription, &what));
+        }
+    }
+    // What was acknowledged and seen by nobody.
+    for (p, publication) in history.publications.iter().enumerate() {
+        let same_client = publication.sender.is_some_and(|(c, _)| c == subscription.client);
+        let since = if same_client { Some(subscription.asked_at) } else { subscription.begun_at };
+        let known_at = if same_client { Some(publication.sent_at) } else { publication.acked_at };
+        let (None, Some(since), Some(known_at)) = (publication.number, since, known_at) else {
+            continue;
+        };
+        let begun = publication.sent_at > since;
+        let open = match subscription.leave_at {
+            Some(leave_at) => known_at < leave_at && subscription.left_at.is_some(),
+            None => subscription.complete,
+        };
+        let by_home = matches!(publication.target, Target::Broker(_) | Target::User(..));
+        if begun && open && by_home && hears(history, subscription, publication.target) {
+            let what = format!("{p} came to nobody ({publication:?})");
+            return Err(tell(Oracle::Lost, at, subscription, &what));
+        }
+    }
+    Ok(())
+}
+
+/// What a session sends to itself or asks a hook for comes at most once, and at least once when it
+/// was acknowledged.
+fn judge_local(history: &History, at: usize, s: &Subscription) -> Result<(), Violation> {
+    let mut count: HashMap<usize, u32> = HashMap::new();
+    for &p in &s.received {
+        let times = count.entry(p).or_default();
+        *times += 1;
+        if *times > 1 {
+            return Err(tell(Oracle::Twice, at, s, &format!("{p} twice")));
+        }
+    }
+    for (p, publication) in history.publications.iter().enumerate() {
+        let Target::Own(client, _) = publication.target else { continue };
+        let due = client == s.client
+            && s.begun_at.is_some_and(|begun| publication.sent_at > begun)
+            && s.leave_at.is_none()
+            && s.complete
+            && hears(history, s, publication.target);
+        if due && !count.contains_key(&p) {
+            return Err(tell(Oracle::Lost, at, s, &format!("{p}, its own, did not come")));
+        }
+    }
+    Ok(())
+}
+
+/// Answers of the trading application: as many as were asked for, at most; as many as were
+/// acknowledged, at least.
+fn judge_answers(history: &History, at: usize, s: &Subscription) -> Result<(), Violation> {
+    if !s.of_user || !super::history::matches(&s.pattern, "/queue/sub") {
+        return match s.answers {
+            0 => Ok(()),
+            _ => Err(tell(Oracle::Isolation, at, s, "an answer on a wrong destination")),
+        };
+    }
+    let mine = |t: &&super::history::Trade| match s.user {
+        Some(user) => t.user == Some(user),
+        None => t.client == s.client,
+    };
+    let most = history.trades.iter().filter(mine).count() as u32;
+    let due = history
+        .trades
+        .iter()
+        .filter(mine)
+        .filter(|t| t.acked_at.is_some() && s.begun_at.is_some_and(|begun| t.sent_at > begun));
+    let least = if s.complete && s.leave_at.is_none() { due.count() as u32 } else { 0 };
+    if s.answers > most {
+        return Err(tell(Oracle::Twice, at, s, &format!("{} answers to {most}", s.answers)));
+    }
+    if s.answers < least {
+        return Err(tell(Oracle::Lost, at, s, &format!("{} answers to {least}", s.answers)));
+    }
+    Ok(())
+}
+
+/// A sender's messages are numbered in the order sent: all broker destinations together, each user
+/// by himself.
+fn judge_senders(history: &History) -> Result<(), Violation> {
+    let mut last: HashMap<(usize, Option<usize>), (u32, u64, usize)> = HashMap::new();
+    for (p, publication) in history.publications.iter().enumerate() {
+        let (Some((sender, sequence)), Some(number)) = (publication.sender, publication.number)
+        else {
+            continue;
+        };
+        if publication.shared {
+            continue;
+        }
+        let whom = match publication.target {
+            Target::Broker(_) => None,
+            Target::User(user, _) => Some(user),
+            _ => continue,
+        };
+        let entry = last.entry((sender, whom)).or_insert((sequence, number, p));
+        if sequence > entry.0 && number < entry.1 {
+            let text = format!(
+                "client {sender} sent {} before {p}, but they are numbered {} and {number}",
+                entry.2, entry.1
+            );
+            return Err(Violation::new(Oracle::Order, text));
+        }
+        *entry = (sequence, number, p);
+    }
+    Ok(())
+}
+
+/// Whoever watches presence without a gap sees each user come and leave by turns.
+fn judge_presence(history: &History) -> Result<(), Violation> {
+    for (at, s) in history.subscriptions.iter().enumerate() {
+        let mut known: HashMap<usize, bool> = HashMap::new();
+        for &p in &s.received {
+            let Some((user, online)) = history.publications[p].presence else { continue };
+            if known.insert(user, online) == Some(online) {
+                let what = format!("user {user} twice in a row on line: {online}");
+                return Err(tell(Oracle::Presence, at, s, &what));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the watcher that saw everything must have seen: each user comes first and has left at last.
+pub(super) fn judge_watcher(history: &History, subscription: usize) -> Result<(), Violation> {
+    let s = &history.subscriptions[subscription];
+    let mut known: HashMap<usize, bool> = HashMap::new();
+    for &p in &s.received {
+        let Some((user, online)) = history.publications[p].presence else { continue };
+        if !known.contains_key(&user) && !online {
+            let what = format!("user {user} left before he came");
+            return Err(tell(Oracle::Presence, subscription, s, &what));
+        }
+        known.insert(user, online);
+    }
+    match known.iter().find(|(_, online)| **online) {
+        Some((user, _)) => {
+            let what = format!("user {user} never left");
+            Err(tell(Oracle::Presence, subscription, s, &what))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::Content;
+    use super::*;
+
+    /// A history of one topic: `sent` publications of client 0, all acknowledged, numbered in order.
+    fn history(sent: usize) -> History {
+        let mut history = History::default();
+        for n in 0..sent {
+            let p = history.publish(Some((0, n as u32)), Target::Broker("/topic/a"));
+            history.acknowledge(p);
+        }
+        history
+    }
+
+    fn hear(history: &mut History, s: usize, list: &[usize]) -> Result<(), Violation> {
+        for &p in list {
+            history.receive(s, &format!("b-{}", (p + 1) * 64), Content::Publication(p))?;
+        }
+        Ok(())
+    }
+
+    fn verdict(begun: bool, complete: bool, list: &[usize]) -> Option<Oracle> {
+        let mut history = history(0);
+        let s = history.subscribe(1, None, "/topic/a", false, true);
+        let all = history.subscribe(2, None, "/topic/*", false, true);
+        if begun {
+            history.subscriptions[s].begun_at = Some(history.tick());
+        }
+        history.subscriptions[s].complete = complete;
+        for n in 0..4 {
+            let p = history.publish(Some((0, n)), Target::Broker("/topic/a"));
+            history.acknowledge(p);
+        }
+        hear(&mut history, all, &[0, 1, 2, 3]).expect("in order");
+        let heard = hear(&mut history, s, list);
+        heard.and_then(|()| judge(&history)).err().map(|violation| violation.oracle)
+    }
+
+    #[test]
+    fn intervals_are_judged() {
+        assert_eq!(verdict(true, true, &[0, 1, 2, 3]), None);
+        assert_eq!(verdict(false, false, &[1, 2]), None);
+        assert_eq!(verdict(true, true, &[0, 1, 3]), Some(Oracle::Lost));
+        assert_eq!(verdict(true, true, &[0, 1, 2]), Some(Oracle::Lost));
+        assert_eq!(verdict(true, false, &[0, 1, 2]), None, "it left early");
+        assert_eq!(verdict(true, false, &[1, 2]), Some(Oracle::Lost));
+        assert_eq!(verdict(false, true, &[1, 2, 3]), None, "it may have begun late");
+        assert_eq!(verdict(true, true, &[]), Some(Oracle::Lost));
+        assert_eq!(verdict(true, true, &[0, 1, 1, 2, 3]), Some(Oracle::Twice));
+        assert_eq!(verdict(true, true, &[0, 2, 1, 3]), Some(Oracle::Order));
+    }
+
+    #[test]
+    fn what_is_acknowledged_and_came_to_nobody_is_lost() {
+        let mut history = history(0);
+        let s = history.subscribe(1, None, "/topic/a", false, true);
+        history.subscriptions[s].begun_at = Some(history.tick());
+        history.subscriptions[s].complete = true;
+        let p = history.publish(Some((0, 0)), Target::Broker("/topic/a"));
+        assert!(judge(&history).is_ok());
+        history.acknowledge(p);
+        assert_eq!(judge(&history).map_err(|v| v.oracle), Err(Oracle::Lost));
+    }
+
+    #[test]
+    fn senders_are_heard_in_their_order() {
+        let mut history = history(2);
+        let s = history.subscribe(1, None, "/topic/a", false, false);
+        history.receive(s, "b-128", Content::Publication(0)).expect("a first number");
+        assert!(judge(&history).is_ok());
+        history.subscriptions[s].received.clear();
+        history.receive(s, "b-64", Content::Publication(1)).expect("a first number");
+        assert_eq!(judge(&history).map_err(|v| v.oracle), Err(Oracle::Order));
+    }
+
+    #[test]
+    fn presence_takes_turns_and_ends() {
+        let mut history = history(0);
+        let s = history.subscribe(1, None, super::super::history::PRESENCE, false, false);
+        history.receive(s, "b-64", Content::Presence(3, true)).expect("new");
+        assert!(judge(&history).is_ok());
+        assert_eq!(judge_watcher(&history, s).map_err(|v| v.oracle), Err(Oracle::Presence));
+        history.receive(s, "b-128", Content::Presence(3, false)).expect("new");
+        assert!(judge_watcher(&history, s).is_ok());
+        history.receive(s, "b-192", Content::Presence(3, false)).expect("new");
+        assert_eq!(judge(&history).map_err(|v| v.oracle), Err(Oracle::Presence));
+    }
+}

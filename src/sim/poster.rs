@@ -1,0 +1,245 @@
+//! A back end that pushes by HTTP, and a telephony provider that calls back, often twice.
+
+use super::browser::{OWN, TOPICS};
+use super::client::{Decision, NEVER, Phase, Scene};
+use super::history::{Target, USERS};
+use super::oracle::{Oracle, Violation};
+use super::wire::Wire;
+use crate::callback;
+use std::collections::VecDeque;
+
+/// Ids of calls (`Limits::tiny` remembers 16 of a shard).
+pub(super) const CALLS: usize = 12;
+
+/// A request that waits for its answer.
+#[derive(Debug)]
+struct Asked {
+    publications: Vec<usize>,
+    status: u16,
+}
+
+/// The connection.
+#[derive(Debug)]
+pub(super) struct Poster {
+    number: usize,
+    actions: u32,
+    sequence: u32,
+    asked: VecDeque<Asked>,
+    leaving: bool,
+    foreign: bool,
+}
+
+impl Poster {
+    /// A foreign one is not on this machine, so the API is closed to it.
+    pub(super) fn new(number: usize, foreign: bool, scene: &mut Scene<'_>) -> Poster {
+        let actions = scene.random().between(1, 15) as u32;
+        Poster { number, actions, sequence: 0, asked: VecDeque::new(), leaving: false, foreign }
+    }
+
+    pub(super) fn is_owed(&self) -> bool {
+        self.leaving || !self.asked.is_empty()
+    }
+
+    pub(super) fn step(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Decision {
+        if self.leaving {
+            return Decision::Wait(NEVER);
+        }
+        let is_last = self.actions == 0 || scene.plan.phase == Phase::Leave;
+        if is_last && (self.asked.is_empty() || scene.plan.phase == Phase::Leave) {
+            self.leaving = true;
+            return match scene.random().below(3) {
+                0 => Decision::End,
+                1 => Decision::Leave(true),
+                _ => Decision::Leave(false),
+            };
+        }
+        if is_last || self.asked.len() >= 3 || !scene.spend() {
+            return Decision::Wait(scene.soon(1_000, 50_000));
+        }
+        self.actions -= 1;
+        let request = self.request(scene);
+        wire.put(&request);
+        Decision::Wait(match scene.random().below(4) {
+            // The next one is sent before the answer comes.
+            0 => scene.world.now(),
+            _ => scene.soon(100, 60_000),
+        })
+    }
+
+    fn request(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        if self.foreign {
+            return match scene.random().below(2) {
+                0 => self.callback(scene),
+                _ => self.refused(scene),
+            };
+        }
+        match scene.random().below(20) {
+            0..=3 => self.push_to_all(scene),
+            4..=6 => self.push_to_user(scene),
+            7..=9 => self.api_publish(scene),
+            10..=11 => self.api_message(scene),
+            12..=16 => self.callback(scene),
+            17 => self.get("/healthz", 200),
+            18 => match scene.random().below(3) {
+                0 => self.get("/api/users", 200),
+                1 => self.get("/api/users/u1", 200),
+                _ => self.get("/nothing/here", 404),
+            },
+            _ if scene.random().chance(100) => {
+                scene.plan.kicked = true;
+                self.asked.push_back(Asked { publications: Vec::new(), status: 200 });
+                b"DELETE /api/users/u5 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()
+            }
+            _ => self.get("/sendMsAll", 400),
+        }
+    }
+
+    fn get(&mut self, path: &str, status: u16) -> Vec<u8> {
+        self.asked.push_back(Asked { publications: Vec::new(), status });
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
+    }
+
+    fn post(&mut self, path: &str, more: &str, body: &str, publications: Vec<usize>) -> Vec<u8> {
+        self.asked.push_back(Asked { publications, status: 200 });
+        let len = body.len();
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n{more}\r\n{body}"
+        )
+        .into_bytes()
+    }
+
+    fn publish(&mut self, target: Target, scene: &mut Scene<'_>) -> usize {
+        let sender = Some((self.number, self.sequence));
+        self.sequence += 1;
+        scene.history.publish(sender, target)
+    }
+
+    fn push_to_all(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        let topic = *scene.random().pick(&TOPICS);
+        let p = self.publish(Target::Broker(topic), scene);
+        let body = format!("{{\"businessType\":\"T\",\"data\":{{\"p\":{p}}}}}");
+        if scene.random().chance(300) {
+            // The same in chunks.
+            self.asked.push_back(Asked { publications: vec![p], status: 200 });
+            let (first, second) = body.split_at(5);
+            return format!(
+                "POST /sendMsAll?subscribePath={topic} HTTP/1.1\r\nHost: localhost\r\n\
+                 Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n",
+                first.len(),
+                second.len()
+            )
+            .into_bytes();
+        }
+        self.post(&format!("/sendMsAll?subscribePath={topic}"), "", &body, vec![p])
+    }
+
+    fn push_to_user(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        let (user, queue) = (scene.random().index(USERS), *scene.random().pick(&OWN));
+        let p = self.publish(Target::User(user, queue), scene);
+        let body = format!("{{\"businessType\":\"T\",\"data\":{{\"p\":{p}}}}}");
+        self.post(
+            &format!("/sendMsToUser?userId=u{user}&subscribePath={queue}"),
+            "",
+            &body,
+            vec![p],
+        )
+    }
+
+    fn api_publish(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        let topic = *scene.random().pick(&TOPICS);
+        let first = self.publish(Target::Broker(topic), scene);
+        let item =
+            |p: usize, d: &str| format!("{{\"destination\":\"{d}\",\"body\":{{\"p\":{p}}}}}");
+        if scene.random().chance(500) {
+            return self.post("/api/publish", "", &item(first, topic), vec![first]);
+        }
+        let user = scene.random().index(USERS);
+        let second = self.publish(Target::User(user, OWN[0]), scene);
+        let third = self.publish(Target::Broker(topic), scene);
+        let to_user = item(second, &format!("/user/u{user}{}", OWN[0]));
+        let body = format!("[{},{to_user},{}]", item(first, topic), item(third, topic));
+        self.post("/api/publish", "", &body, vec![first, second, third])
+    }
+
+    fn api_message(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        let (user, queue) = (scene.random().index(USERS), *scene.random().pick(&OWN));
+        let p = self.publish(Target::User(user, queue), scene);
+        let body = format!("{{\"destination\":\"{queue}\",\"body\":{{\"p\":{p}}}}}");
+        self.post(&format!("/api/users/u{user}/messages"), "", &body, vec![p])
+    }
+
+    fn callback(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        let forged = scene.random().chance(150);
+        let call = scene.random().index(CALLS);
+        let agent = call % USERS;
+        let p = match scene.plan.calls[call] {
+            _ if forged => self.publish(Target::Nobody, scene),
+            Some(p) => {
+                scene.history.publications[p].shared = true;
+                p
+            }
+            None => {
+                let p = self.publish(Target::User(agent, OWN[0]), scene);
+                scene.plan.calls[call] = Some(p);
+                p
+            }
+        };
+        let body = format!("{{\"callId\":\"c{call}\",\"agentId\":\"u{agent}\",\"p\":{p}}}");
+        let signed = callback::sign(&scene.plan.callback, body.as_bytes());
+        let mut signature = signed.expect("the generic profile signs");
+        if forged {
+            signature = callback::sign(&scene.plan.callback, b"{}").expect("as above");
+        }
+        let more = format!("X-Signature: {signature}\r\n");
+        let request = self.post("/callback/inbound", &more, &body, vec![p]);
+        if forged && let Some(asked) = self.asked.back_mut() {
+            asked.status = 401;
+        }
+        request
+    }
+
+    fn refused(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        let p = self.publish(Target::Nobody, scene);
+        let body = format!("{{\"businessType\":\"T\",\"data\":{{\"p\":{p}}}}}");
+        let request = self.post("/sendMsAll?subscribePath=/topic/t0", "", &body, vec![p]);
+        if let Some(asked) = self.asked.back_mut() {
+            asked.status = 403;
+        }
+        request
+    }
+
+    pub(super) fn hear(
+        &mut self,
+        wire: &mut Wire,
+        scene: &mut Scene<'_>,
+    ) -> Result<bool, Violation> {
+        let mut any = false;
+        while let Some(answer) = wire.answer()? {
+            if answer.status == 100 {
+                continue;
+            }
+            any = true;
+            let wrong = |what: String| {
+                Violation::new(Oracle::Protocol, format!("HTTP client {}: {what}", self.number))
+            };
+            // What came for the server's own reasons may stand before the first answer.
+            let expected = self.asked.pop_front();
+            let status = expected.as_ref().map_or(0, |asked| asked.status);
+            if answer.status == status {
+                for p in expected.into_iter().flat_map(|asked| asked.publications) {
+                    if status == 200 {
+                        scene.history.acknowledge(p);
+                    }
+                }
+            } else if !matches!(answer.status, 503 | 504 | 408) {
+                let body = String::from_utf8_lossy(&answer.body).into_owned();
+                return Err(wrong(format!("{} instead of {status}: {body}", answer.status)));
+            }
+            if answer.close {
+                self.asked.clear();
+                self.leaving = true;
+            }
+        }
+        Ok(any)
+    }
+}

@@ -1,0 +1,247 @@
+//! What happens in the fake kernel over time: shutdowns take effect, connections come in, sockets
+//! take and give octets.
+
+use super::completion::Key;
+use super::counts::Event;
+use super::kernel::{BROKEN_PIPE, Kernel, Outside, RESET, Sending};
+use super::socket::SocketId;
+use crate::ids::{BufferId, ConnId, ListenerId};
+use crate::ring::{AcceptEnd, Done, RecvEnd};
+
+/// ECONNABORTED.
+const ABORTED: i32 = 103;
+
+impl Kernel {
+    /// Looks at everything once, if anything has changed.
+    pub(super) fn progress(&mut self, outside: &mut Outside<'_>) {
+        if !core::mem::take(&mut self.poked) {
+            return;
+        }
+        for listener in 0..self.listeners.len() {
+            self.accept(ListenerId(listener as u8), outside);
+        }
+        // Whoever comes first finds the buffers.
+        let count = self.slots.len();
+        let first = outside.random.index(count);
+        for at in 0..count {
+            let slot = (first + at) % count;
+            if self.slots[slot].socket.is_none() {
+                continue;
+            }
+            if outside.weather.idle > 0 && outside.random.chance(outside.weather.idle) {
+                self.poked = true;
+                continue;
+            }
+            let slot = slot as u32;
+            self.send(slot, outside);
+            self.shut(slot, outside);
+            self.receive(slot, outside);
+        }
+    }
+
+    fn accept(&mut self, id: ListenerId, outside: &mut Outside<'_>) {
+        let weather = outside.weather;
+        while self.listeners[usize::from(id.0)].armed {
+            let Some(&socket) = self.listeners[usize::from(id.0)].backlog.front() else { return };
+            if outside.random.chance(weather.accept_fails) {
+                outside.counts.note(Event::AcceptFails);
+                return self.end_accept(id, AcceptEnd::Failed(ABORTED));
+            }
+            self.listeners[usize::from(id.0)].backlog.pop_front();
+            let free = self.slots.iter().position(|slot| slot.socket.is_none());
+            let Some(free) = free else {
+                // uring.md §8: the kernel has taken the connection, and drops it.
+                outside.counts.note(Event::TableFull);
+                outside.sockets[socket.0].refuse();
+                return self.end_accept(id, AcceptEnd::TableFull);
+            };
+            if outside.sockets[socket.0].broken || outside.random.chance(weather.nameless) {
+                outside.counts.note(Event::Nameless);
+                outside.sockets[socket.0].refuse();
+                continue;
+            }
+            self.admit(id, free as u32, socket, outside);
+            if self.is_overflown() || outside.random.chance(weather.accept_ends) {
+                outside.counts.note(Event::AcceptEnds);
+                return self.end_accept(id, AcceptEnd::Stopped);
+            }
+        }
+    }
+
+    fn admit(&mut self, listener: ListenerId, slot: u32, id: SocketId, outside: &mut Outside<'_>) {
+        let state = &mut self.slots[slot as usize];
+        state.socket = Some(id);
+        if state.is_used() {
+            outside.counts.note(Event::SlotReused);
+        }
+        let socket = &mut outside.sockets[id.0];
+        socket.slot = Some(slot);
+        let peer = socket.peer;
+        self.completions.push(Key::Life, Done::Accepted { listener, slot, peer });
+    }
+
+    fn end_accept(&mut self, listener: ListenerId, end: AcceptEnd) {
+        self.listeners[usize::from(listener.0)].armed = false;
+        self.completions.push(Key::Life, Done::AcceptEnded { listener, end });
+    }
+
+    /// A socket gives what it has to its armed receive.
+    pub(super) fn receive(&mut self, slot: u32, outside: &mut Outside<'_>) {
+        while self.slots[slot as usize].receiving {
+            let state = &self.slots[slot as usize];
+            let conn = state.conn.expect("a receive was asked for by name");
+            let socket = &outside.sockets[state.socket.expect("only sockets receive").0];
+            if socket.broken {
+                return self.end_receive(conn, RecvEnd::Failed(RESET));
+            }
+            if socket.inbound.is_empty() {
+                if state.shut {
+                    return self.end_receive(conn, RecvEnd::Stopped);
+                }
+                if socket.inbound_ended {
+                    outside.counts.note(Event::PeerFin);
+                    return self.end_receive(conn, RecvEnd::Eof);
+                }
+                return;
+            }
+            if self.free_buffers.is_empty() {
+                outside.counts.note(Event::BufferRingEmpty);
+                return self.end_receive(conn, RecvEnd::Starved);
+            }
+            self.fill_buffer(conn, outside);
+        }
+    }
+
+    fn fill_buffer(&mut self, conn: ConnId, outside: &mut Outside<'_>) {
+        let buffer = self.free_buffers.pop_front().expect("the caller has seen one");
+        let id = self.slots[conn.slot as usize].socket.expect("only sockets receive");
+        let inbound = &mut outside.sockets[id.0].inbound;
+        let mut len = inbound.len().min(self.setup.receive_bytes as usize);
+        if outside.random.chance(outside.weather.short_receive) {
+            outside.counts.note(Event::ShortReceive);
+            len = outside.random.between(1, len as u64) as usize;
+        }
+        let offset = usize::from(buffer) * self.setup.receive_bytes as usize;
+        let (first, second) = inbound.as_slices();
+        let first = &first[..first.len().min(len)];
+        let second = &second[..len - first.len()];
+        self.setup.receive.kernel_write(offset, first);
+        self.setup.receive.kernel_write(offset + first.len(), second);
+        inbound.drain(..len);
+        self.lent[usize::from(buffer)] = false;
+        let overflown = self.is_overflown();
+        let more = !overflown && !outside.random.chance(outside.weather.receive_ends);
+        if !more {
+            let overflow = if overflown { 1 } else { 0 };
+            outside.counts.add(Event::QueueOverflow, overflow);
+            outside.counts.note(Event::ReceiveEndsWithData);
+            self.slots[conn.slot as usize].receiving = false;
+        }
+        let buffer = BufferId(buffer);
+        let done = Done::Received { conn, buffer, len: len as u32, more };
+        self.completions.push(Key::Receive(conn.slot), done);
+    }
+
+    fn end_receive(&mut self, conn: ConnId, end: RecvEnd) {
+        let slot = &mut self.slots[conn.slot as usize];
+        slot.receiving = false;
+        slot.receive_over = matches!(end, RecvEnd::Eof | RecvEnd::Failed(_));
+        self.completions.push(Key::Receive(conn.slot), Done::RecvEnded { conn, end });
+    }
+
+    /// A socket takes what it has room for from the send on its way.
+    pub(super) fn send(&mut self, slot: u32, outside: &mut Outside<'_>) {
+        let Some(mut sending) = self.slots[slot as usize].sending else { return };
+        let id = self.slots[slot as usize].socket.expect("only sockets send");
+        let socket = &mut outside.sockets[id.0];
+        if socket.outbound_ended {
+            return self.break_send(slot, sending, BROKEN_PIPE, outside);
+        }
+        if socket.broken {
+            return self.break_send(slot, sending, RESET, outside);
+        }
+        let left = sending.range.len - sending.taken;
+        let room = socket.room().min(left as usize) as u32;
+        if room == 0 {
+            if !core::mem::replace(&mut sending.parked, true) {
+                outside.counts.note(Event::SendParked);
+            }
+            self.slots[slot as usize].sending = Some(sending);
+            return;
+        }
+        let mut len = room;
+        if room > 1 && outside.random.chance(outside.weather.short_take) {
+            outside.counts.note(Event::ShortTake);
+            len = outside.random.between(1, u64::from(room - 1)) as u32;
+            self.poked = true;
+        }
+        if sending.looks > 0 {
+            outside.counts.note(Event::OctetsReadLate);
+        }
+        sending.looks += 1;
+        let start = sending.range.segment as usize * self.setup.segment_size as usize
+            + (sending.range.offset + sending.taken) as usize;
+        let mut octets = Vec::with_capacity(len as usize);
+        self.setup.segments.kernel_read(start, len as usize, &mut octets);
+        assert!(socket.take(&octets), "it was not broken a moment ago");
+        sending.taken += len;
+        if sending.taken < sending.range.len {
+            self.poked |= socket.broken || socket.room() > 0;
+            self.slots[slot as usize].sending = Some(sending);
+            return;
+        }
+        self.end_send(slot, Ok(sending.taken));
+    }
+
+    fn break_send(&mut self, slot: u32, sending: Sending, errno: i32, outside: &mut Outside<'_>) {
+        // uring.md §8: a send that was partly taken tells its count, not an error.
+        if sending.taken > 0 {
+            outside.counts.note(Event::PeerVanishesParked);
+            self.end_send(slot, Ok(sending.taken));
+        } else {
+            outside.counts.note(Event::SendRefused);
+            self.end_send(slot, Err(errno));
+        }
+    }
+
+    fn end_send(&mut self, slot: u32, result: Result<u32, i32>) {
+        let state = &mut self.slots[slot as usize];
+        state.sending = None;
+        let conn = state.conn.expect("a send was asked for by name");
+        self.completions.push(Key::Send(slot), Done::Sent { conn, result });
+    }
+
+    /// A shutdown takes effect; workers of the kernel do it in their own time.
+    fn shut(&mut self, slot: u32, outside: &mut Outside<'_>) {
+        let Some(both) = self.slots[slot as usize].shutting else { return };
+        if outside.random.chance(outside.weather.late_shutdown) {
+            self.poked = true;
+            return;
+        }
+        let state = &mut self.slots[slot as usize];
+        state.shutting = None;
+        state.shut |= both;
+        let conn = state.conn.expect("a shutdown was asked for by name");
+        let socket = &mut outside.sockets[state.socket.expect("only sockets shut down").0];
+        socket.outbound_ended = true;
+        if both {
+            if let Some(sending) = state.sending.take() {
+                let result = match sending.taken {
+                    0 => Err(BROKEN_PIPE),
+                    taken => Ok(taken),
+                };
+                let begun = sending.taken > 0;
+                let event =
+                    if begun { Event::ShutdownEndsSend } else { Event::ShutdownRefusesSend };
+                outside.counts.note(event);
+                self.completions.push(Key::Send(slot), Done::Sent { conn, result });
+            }
+            if self.slots[slot as usize].receiving {
+                outside.counts.note(Event::ShutdownEndsReceive);
+                // The receive, which comes next, finds the end.
+            }
+        }
+        self.completions.push(Key::Shutdown(slot), Done::ShutDown { conn });
+        self.poked = true;
+    }
+}

@@ -1,0 +1,605 @@
+//! One run: shards, clients and the control thread take turns by chance, on one thread, until
+//! everything has ended; then the oracles judge.
+
+use super::browser::Browser;
+use super::client::{Client, NEVER, Part, Phase, Plan, Reading, Scene};
+use super::control::Control;
+use super::counts::{Counts, Event};
+use super::echoer::Echoer;
+use super::history::History;
+use super::letters;
+use super::mutation::Mutation;
+use super::oracle::{self, Oracle, Violation};
+use super::poster::{CALLS, Poster};
+use super::ring::SimRing;
+use super::setting::Setting;
+use super::stranger::Stranger;
+use super::wire::Wire;
+use super::world::World;
+use crate::engine::mailbox::Lane;
+use crate::engine::shard::Shard;
+use crate::ids::PeerId;
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+use crate::ring::Wait;
+use crate::time::Instant;
+use core::net::SocketAddr;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+/// How a run differs from what its seed says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A bug to put in.
+    pub mutation: Option<Mutation>,
+    /// Write down what happens.
+    pub trace: bool,
+}
+
+/// What a run has shown.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// The rule that was broken, if one was.
+    pub violation: Option<Violation>,
+    /// How often each misfortune happened.
+    pub counts: Counts,
+    /// Operations that the rings asked for.
+    pub operations: u64,
+    /// Actions that clients took.
+    pub actions: u64,
+    /// Messages that clients received.
+    pub received: u64,
+    /// Clients that did nothing wrong and were closed by the server all the same.
+    pub innocent_closed: u64,
+    /// Sums up everything that happened: equal for equal runs.
+    pub digest: u64,
+    /// What happened, line by line, if it was written down.
+    pub trace: Vec<String>,
+}
+
+/// Virtual time in which a phase has to end.
+const PATIENCE: u64 = 90_000_000_000;
+/// Virtual time after the last arrival in which clients do what they want to do.
+const LAST_ACTIONS: u64 = 20_000_000_000;
+/// Steps in which a run has to end.
+const STEPS_MAX: u64 = 3_000_000;
+
+/// When a shard goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sleep {
+    /// It has ended a turn, and is about to wait.
+    Awake,
+    /// It waits for a completion, until this time.
+    Until(Instant),
+    /// It has ended.
+    Over,
+}
+
+/// Plays the run of a seed.
+pub fn run(seed: u64, options: Options) -> Report {
+    let mut simulation = Simulation::new(seed, options);
+    let played = catch_unwind(AssertUnwindSafe(|| simulation.play()));
+    let violation = match played {
+        Ok(result) => result.err(),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+            Some(Violation::new(Oracle::Panic, text.unwrap_or_default()))
+        }
+    };
+    simulation.report(seed, violation)
+}
+
+struct Simulation {
+    world: Rc<RefCell<World>>,
+    shards: Vec<Shard<SimRing>>,
+    sleeps: Vec<Sleep>,
+    control: Control,
+    clients: Vec<Client>,
+    history: History,
+    plan: Plan,
+    metrics: Metrics,
+    mutation: Option<Mutation>,
+    /// Clients that are still to come, and when the next one does.
+    arrivals: u32,
+    next_arrival: Instant,
+    /// Where in the list of actors the search begins.
+    steps: u64,
+    jumps: u32,
+    next_jump: Instant,
+    /// The run is ended in the middle.
+    power_cut: Option<Instant>,
+}
+
+impl Simulation {
+    fn new(seed: u64, options: Options) -> Simulation {
+        let mut world = World::new(seed);
+        if options.trace {
+            world.start_trace();
+        }
+        world.mutation = options.mutation.filter(|mutation| mutation.is_of_kernel());
+        let setting = Setting::new(world);
+        let Setting { world, shared, shards, control, metrics, has_secret } = setting;
+        let mut machine = world.borrow_mut();
+        let (now, random) = (machine.now(), &mut machine.random);
+        let arrivals = random.between(30, 70) as u32;
+        let jumps = if random.chance(200) { 2 } else { 0 };
+        let cut =
+            random.chance(200).then(|| Instant(now.0 + random.between(50, 4_000) * 1_000_000));
+        let budget = random.between(400, 800) as u32;
+        drop(machine);
+        Simulation {
+            world,
+            sleeps: vec![Sleep::Awake; shards.len()],
+            shards,
+            clients: Vec::new(),
+            history: History::new(has_secret),
+            plan: Plan {
+                phase: Phase::Main,
+                budget,
+                callback: shared.config.callbacks[0].clone(),
+                calls: vec![None; CALLS],
+                kicked: false,
+            },
+            control: Control::new(control, shared),
+            metrics,
+            mutation: options.mutation.filter(|mutation| !mutation.is_of_kernel()),
+            arrivals,
+            next_arrival: now,
+            steps: 0,
+            jumps,
+            next_jump: Instant(now.0 + 300_000_000),
+            power_cut: cut,
+        }
+    }
+
+    fn play(&mut self) -> Result<(), Violation> {
+        self.arrive(true);
+        self.go_on("the watcher subscribes", |s| s.watched().is_some() || s.clients[0].over)?;
+        self.go_on("the main part", Simulation::has_played)?;
+        if self.power_cut.is_none() {
+            self.settle()?;
+        }
+        self.end()?;
+        oracle::judge(&self.history)
+    }
+
+    fn report(&mut self, seed: u64, violation: Option<Violation>) -> Report {
+        let mut world = self.world.borrow_mut();
+        let mut counts = world.counts.clone();
+        for shard in self.metrics.shards() {
+            counts.add(Event::SegmentsShort, shard.segment_shortages_total.value());
+            counts.add(Event::SlowConsumer, shard.slow_consumers_total.value());
+            counts.add(Event::ProducerHeld, shard.producers_held_total.value());
+            counts.add(Event::CapacityRefused, shard.refused_capacity_total.value());
+            counts.add(Event::Deadline, shard.timeouts_total.value());
+        }
+        let received = |s: &super::history::Subscription| s.received.len() as u64;
+        Report {
+            seed,
+            violation,
+            counts,
+            operations: world.operations(),
+            actions: self.history.actions,
+            received: self.history.subscriptions.iter().map(received).sum(),
+            innocent_closed: 0,
+            digest: world.digest(),
+            trace: world.take_trace(),
+        }
+    }
+
+    /// The watcher's subscription, once it holds.
+    fn watched(&mut self) -> Option<usize> {
+        let Simulation { world, history, plan, clients, .. } = self;
+        let mut world = world.borrow_mut();
+        let scene = Scene { world: &mut world, history, plan };
+        match &clients.first()?.part {
+            Part::Browser(browser) => browser.watched(&scene),
+            _ => None,
+        }
+    }
+
+    /// The main part is over when its actions are taken or its clients have gone.
+    fn has_played(&mut self) -> bool {
+        let now = self.world.borrow().now();
+        if let Some(cut) = self.power_cut
+            && now >= cut
+        {
+            return true;
+        }
+        let gone = self.clients.iter().skip(1).all(|client| client.over || client.vanished);
+        let gone = gone || now.0 > self.next_arrival.0 + LAST_ACTIONS;
+        self.plan.budget == 0 || self.arrivals == 0 && gone
+    }
+
+    /// Plays on until `done`.
+    fn go_on(
+        &mut self,
+        what: &str,
+        mut done: impl FnMut(&mut Simulation) -> bool,
+    ) -> Result<(), Violation> {
+        let until = self.world.borrow().now().0 + PATIENCE;
+        while !done(self) {
+            self.step()?;
+            self.steps += 1;
+            let now = self.world.borrow().now().0;
+            if now > until || self.steps > STEPS_MAX {
+                return Err(Violation::new(Oracle::Progress, format!("{what}: {}", self.owed())));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whom the server still owes something.
+    fn owed(&mut self) -> String {
+        let owed = self.clients.iter().filter(|c| c.is_owed() || !c.over && c.number > 0);
+        let list: Vec<String> =
+            owed.take(3).map(|c| format!("{} {:?} {:?}", c.number, c.reading, c.part)).collect();
+        let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
+        format!("{} steps; owed: {list:?}; shards: {audits:?}", self.steps)
+    }
+
+    /// Nobody begins anything; what was begun ends, and whoever is in order has read everything.
+    fn settle(&mut self) -> Result<(), Violation> {
+        self.plan.phase = Phase::Settle;
+        let world = self.world.clone();
+        self.clients.iter_mut().for_each(|client| client.wake(&world.borrow()));
+        self.go_on("settling", |s| s.is_calm())?;
+        for client in self.clients.iter().filter(|client| !client.over && !client.vanished) {
+            let Part::Browser(browser) = &client.part else { continue };
+            if browser.is_live() && client.reading != Reading::Never && client.wire.end.is_none() {
+                for subscription in browser.open_subscriptions() {
+                    self.history.subscriptions[subscription].complete = true;
+                }
+            }
+        }
+        self.plan.phase = Phase::Leave;
+        self.clients.iter_mut().skip(1).for_each(|client| {
+            client.wake(&world.borrow());
+            client.vanished = false;
+        });
+        self.clients_reset(|client| client.left || client.reading == Reading::Never);
+        self.go_on("leaving", |s| s.are_gone() && s.is_calm())?;
+        let watched = self.watched();
+        if !self.clients[0].over
+            && let Some(watched) = watched
+        {
+            oracle::judge_watcher(&self.history, watched)?;
+        }
+        self.audit_alone()
+    }
+
+    /// All but the watcher have gone, and the server has noticed.
+    fn are_gone(&mut self) -> bool {
+        let watchers = usize::from(!self.clients[0].over);
+        self.clients.iter().skip(1).all(|client| client.over)
+            && self.world.borrow().open_connections() <= watchers
+    }
+
+    /// Those who would not end by themselves are reset.
+    fn clients_reset(&mut self, which: impl Fn(&Client) -> bool) {
+        let Simulation { world, history, plan, clients, .. } = self;
+        let mut world = world.borrow_mut();
+        let mut scene = Scene { world: &mut world, history, plan };
+        for client in clients.iter_mut().skip(1).filter(|client| !client.over) {
+            if which(client) {
+                client.release(&mut scene, true);
+            }
+        }
+    }
+
+    /// Only the watcher is there: nothing of the others may be left.
+    fn audit_alone(&mut self) -> Result<(), Violation> {
+        let watchers = usize::from(!self.clients[0].over);
+        let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
+        let sum =
+            |of: fn(&crate::engine::audit::Audit) -> usize| audits.iter().map(of).sum::<usize>();
+        let left = [
+            ("connections", sum(|a| a.connections), watchers),
+            ("sessions", sum(|a| a.sessions), watchers),
+            ("destinations", sum(|a| a.destinations), watchers),
+            ("groups", sum(|a| a.groups), watchers),
+            ("users", sum(|a| a.users), 0),
+            ("receipts", sum(|a| a.receipts), 0),
+            ("held octets", sum(|a| a.held), 0),
+        ];
+        for (what, count, at_most) in left {
+            if count > at_most {
+                let text = format!("{count} {what} when all are gone: {audits:?}");
+                return Err(Violation::new(Oracle::Leak, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// The server shuts down; nothing at all may be left.
+    fn end(&mut self) -> Result<(), Violation> {
+        let now = self.world.borrow().now();
+        self.control.drain(now);
+        self.arrivals = 0;
+        self.go_on("shutting down", |s| s.sleeps.iter().all(|sleep| *sleep == Sleep::Over))?;
+        let took = self.world.borrow().now().millis_since(now);
+        let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
+        if took < Limits::tiny().drain_time.0 {
+            self.audit_empty(&audits)?;
+        } else if self.jumps_taken() == 0 {
+            let text = format!("the shutdown met its deadline: {audits:?}");
+            return Err(Violation::new(Oracle::Progress, text));
+        }
+        for ring in 0..self.shards.len() {
+            self.world.borrow_mut().end_ring(ring);
+        }
+        self.plan.phase = Phase::Leave;
+        self.clients_reset(|client| client.vanished || client.reading == Reading::Never);
+        self.go_on("clients notice", |s| s.clients.iter().all(|client| client.over))
+    }
+
+    fn jumps_taken(&self) -> u64 {
+        self.world.borrow().counts.of(Event::ClockJump)
+    }
+
+    fn audit_empty(&mut self, audits: &[crate::engine::audit::Audit]) -> Result<(), Violation> {
+        for (ring, audit) in audits.iter().enumerate() {
+            let zero = crate::engine::audit::Audit {
+                segments_free: audit.segments_free,
+                ..Default::default()
+            };
+            let lent = self.world.borrow().buffers_lent(ring);
+            let idle = self.world.borrow().is_idle(ring);
+            if *audit != zero || lent != Limits::tiny().receive_buffers as usize || !idle {
+                let text = format!("shard {ring}, {lent} buffers lent, idle {idle}: {audit:?}");
+                return Err(Violation::new(Oracle::Leak, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing happens any more, and nobody is owed anything.
+    fn is_calm(&mut self) -> bool {
+        if self.clients.iter().any(Client::is_owed) || !self.control.is_idle() {
+            return false;
+        }
+        let mut world = self.world.borrow_mut();
+        let now = world.now();
+        for ring in 0..self.shards.len() {
+            let waits = match self.sleeps[ring] {
+                Sleep::Until(until) => until > now,
+                Sleep::Over => true,
+                Sleep::Awake => false,
+            };
+            if !waits || world.is_ready(ring) || world.is_busy(ring) {
+                return false;
+            }
+        }
+        // The kernels have just moved octets: look at the clients behind them.
+        if self.clients.iter().any(|client| client.is_ready(&world)) {
+            return false;
+        }
+        drop(world);
+        self.shards
+            .iter_mut()
+            .map(Shard::audit)
+            .all(|audit| audit.waiting == 0 && audit.blocks == 0)
+    }
+
+    /// Somebody does something, or time passes.
+    fn step(&mut self) -> Result<(), Violation> {
+        {
+            let mut world = self.world.borrow_mut();
+            let nanos = world.random.below(20_000);
+            world.advance(nanos);
+        }
+        self.steps_of_chance();
+        let count = self.shards.len();
+        let all = count + self.clients.len() + 1;
+        let (first, shards_first) = {
+            let random = &mut self.world.borrow_mut().random;
+            let shards_first = random.chance(500);
+            (if shards_first { random.index(count) } else { random.index(all) }, shards_first)
+        };
+        let _ = shards_first;
+        for at in 0..all {
+            let actor = (first + at) % all;
+            if actor < count {
+                if self.shard_is_ready(actor) {
+                    return self.turn(actor);
+                }
+            } else if actor < all - 1 {
+                let client = actor - count;
+                if self.clients[client].is_ready(&self.world.borrow()) {
+                    return self.act(client);
+                }
+            } else {
+                while self.world.borrow_mut().rung_outsider().is_some() {
+                    self.control.ring();
+                }
+                if self.control.is_ready(self.world.borrow().now()) {
+                    self.control.act(&mut self.world.borrow_mut());
+                    return Ok(());
+                }
+            }
+        }
+        self.pass_time();
+        Ok(())
+    }
+
+    /// Arrivals, and what happens to clocks.
+    fn steps_of_chance(&mut self) {
+        let now = self.world.borrow().now();
+        if self.plan.phase == Phase::Main && self.arrivals > 0 && now >= self.next_arrival {
+            if self.watched().is_some() || self.clients.first().is_none_or(|c| c.over) {
+                self.arrive(false);
+            }
+        }
+        if self.jumps > 0 && now >= self.next_jump && self.plan.phase == Phase::Main {
+            self.jumps -= 1;
+            let mut world = self.world.borrow_mut();
+            let millis = world.random.between(500, 6_000);
+            world.jump(millis);
+            self.next_jump = Instant(world.now().0 + 700_000_000);
+        }
+        if self.steps % 16 == 0 && self.world.borrow().has_jumped() {
+            self.world.borrow_mut().end_jump();
+        }
+    }
+
+    /// Nothing is to be done now: time goes on to where something is.
+    fn pass_time(&mut self) {
+        let mut world = self.world.borrow_mut();
+        let mut next = self.control.next_at();
+        for (ring, sleep) in self.sleeps.iter().enumerate() {
+            match sleep {
+                Sleep::Until(until) => next = next.min(*until),
+                Sleep::Awake => next = world.now(),
+                Sleep::Over => {}
+            }
+            if world.is_busy(ring) && *sleep != Sleep::Over {
+                next = world.now();
+            }
+        }
+        for client in &self.clients {
+            next = next.min(client.next_at(&world));
+        }
+        if self.plan.phase == Phase::Main && self.arrivals > 0 {
+            next = next.min(self.next_arrival);
+        }
+        if next == NEVER {
+            next = Instant(world.now().0 + 1_000_000_000);
+        }
+        let now = world.now();
+        world.advance(next.0.saturating_sub(now.0));
+    }
+
+    fn shard_is_ready(&mut self, at: usize) -> bool {
+        let mut world = self.world.borrow_mut();
+        match self.sleeps[at] {
+            Sleep::Awake => true,
+            Sleep::Until(until) => world.now() >= until || world.is_ready(at),
+            Sleep::Over => false,
+        }
+    }
+
+    /// A shard goes to sleep, or wakes up for a turn.
+    fn turn(&mut self, at: usize) -> Result<(), Violation> {
+        if self.sleeps[at] == Sleep::Awake {
+            match self.shards[at].wait() {
+                Wait::No => {}
+                Wait::Until(until) => {
+                    self.world.borrow_mut().submit(at);
+                    self.sleeps[at] = Sleep::Until(until);
+                    return Ok(());
+                }
+            }
+        }
+        self.mutate(at);
+        self.sleeps[at] = match self.shards[at].turn() {
+            true => Sleep::Awake,
+            false => Sleep::Over,
+        };
+        if self.sleeps[at] == Sleep::Over {
+            // Its last operations still reach the kernel.
+            self.world.borrow_mut().submit(at);
+        }
+        self.look_at(at)
+    }
+
+    /// Bounds hold after each turn. Looked at by samples: it walks the tables.
+    fn look_at(&mut self, at: usize) -> Result<(), Violation> {
+        if self.steps % 8 != 0 {
+            return Ok(());
+        }
+        let limits = Limits::tiny();
+        let audit = self.shards[at].audit();
+        let bounds = [
+            ("outbox", audit.outbox_most as usize, (limits.send_buffer + limits.message) as usize),
+            ("receipts", audit.receipts_most as usize, limits.receipts as usize),
+            ("subscriptions", audit.subscriptions_most, limits.subscriptions as usize),
+            ("held octets", audit.held, (limits.held_bytes + 2 * limits.message) as usize),
+            ("destinations", audit.destinations, limits.destinations as usize),
+        ];
+        for (what, value, bound) in bounds {
+            if value > bound {
+                let text = format!("shard {at}: {what} {value} > {bound}: {audit:?}");
+                return Err(Violation::new(Oracle::Limit, text));
+            }
+        }
+        if audit.held != audit.held_counted {
+            let text = format!("shard {at} miscounts what it holds: {audit:?}");
+            return Err(Violation::new(Oracle::Leak, text));
+        }
+        let mut world = self.world.borrow_mut();
+        if audit.blocks >= limits.message_blocks as usize {
+            world.counts.note(Event::BlocksFull);
+        }
+        let peers = self.shards.len();
+        for lane in [Lane::Request, Lane::Delivery] {
+            let post = self.shards[at].post();
+            let full = (0..peers).any(|to| post.room(PeerId(to as u8), lane) == 0);
+            if full {
+                world.counts.note(Event::MailboxFull);
+            }
+        }
+        Ok(())
+    }
+
+    fn mutate(&mut self, to: usize) {
+        let Some(mutation) = self.mutation else { return };
+        let mut world = self.world.borrow_mut();
+        if self.history.actions < 50 || !world.random.chance(300) {
+            return;
+        }
+        let from = world.random.index(self.shards.len());
+        let done = letters::mutate(mutation, &mut self.shards, from, to, &mut world.random);
+        if done && mutation.is_once() {
+            self.mutation = None;
+        }
+    }
+
+    fn act(&mut self, client: usize) -> Result<(), Violation> {
+        let Simulation { world, history, plan, clients, .. } = self;
+        let mut world = world.borrow_mut();
+        clients[client].act(&mut Scene { world: &mut world, history, plan })
+    }
+
+    /// A client comes.
+    fn arrive(&mut self, is_watcher: bool) {
+        let number = self.clients.len();
+        let Simulation { world, history, plan, clients, shards, .. } = self;
+        let mut world = world.borrow_mut();
+        let ring = world.random.index(shards.len());
+        let foreign = !is_watcher && world.random.chance(50);
+        let host = if foreign { [10, 0, 0, 7] } else { [127, 0, 0, 1] };
+        let peer = SocketAddr::from((host, 1_024 + number as u16));
+        let socket = world.connect(ring, 0, peer);
+        let mut wire = Wire::new(socket);
+        let mut scene = Scene { world: &mut world, history, plan };
+        let kind = if foreign { 90 } else { scene.random().below(100) };
+        let part = match kind {
+            _ if is_watcher => Part::Browser(Browser::watcher(number, &mut scene, &mut wire)),
+            0..=64 => {
+                let user = scene.random().below(9) as usize;
+                let user = (user < super::history::USERS).then_some(user);
+                Part::Browser(Browser::new(number, user, &mut scene, &mut wire))
+            }
+            65..=72 => Part::Echoer(Echoer::new(&mut scene, &mut wire)),
+            73..=84 => Part::Stranger(Stranger::new(&mut scene, &mut wire)),
+            _ => Part::Poster(Poster::new(number, foreign, &mut scene)),
+        };
+        let reading = match scene.random().below(20) {
+            _ if is_watcher => Reading::Prompt,
+            0..=1 => Reading::Slow(scene.random().between(20, 300)),
+            2..=3 => Reading::Moody,
+            4 => Reading::Never,
+            _ => Reading::Prompt,
+        };
+        clients.push(Client::new(number, wire, reading, part));
+        if !is_watcher {
+            self.arrivals -= 1;
+            let late = if scene.random().chance(100) { 900_000 } else { 20_000 };
+            self.next_arrival = scene.soon(10, late);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What a browser's session hears: the handshake's answer, SockJS frames, STOMP frames.
+
+use super::browser::{Browser, Stage, Tells};
+use super::client::Scene;
+use super::history::{Content, PRESENCE, Target};
+use super::oracle::{Oracle, Violation};
+use super::wire::{Heard, Wire};
+use crate::stomp::{ServerFrame, parse_server_frame};
+use crate::time::Instant;
+use crate::ws::Opcode;
+
+fn wrong(browser: &Browser, what: &str) -> Violation {
+    Violation::new(Oracle::Protocol, format!("client {}: {what}", browser.number))
+}
+
+impl Browser {
+    /// Understands what has come. True if it wants to do something now.
+    pub(super) fn hear(
+        &mut self,
+        _: usize,
+        wire: &mut Wire,
+        scene: &mut Scene<'_>,
+    ) -> Result<bool, Violation> {
+        if self.stage == Stage::Upgrading && !self.upgraded(wire, scene)? {
+            return Ok(false);
+        }
+        let before = self.stage;
+        while self.closed.is_none() {
+            let Some(heard) = wire.hear()? else { break };
+            match heard {
+                Heard::Message(octets) if self.sockjs => self.sockjs(&octets, wire, scene)?,
+                Heard::Message(octets) => self.stomp(&octets, scene)?,
+                Heard::Ping(payload) => {
+                    wire.put_frame(Opcode::Pong, true, &payload, scene.random());
+                }
+                Heard::Pong => {}
+                Heard::Close(code) => {
+                    self.closed = Some(code);
+                    if self.stage != Stage::Leaving {
+                        let code = if code == 1005 { 1000 } else { code };
+                        wire.put_frame(Opcode::Close, true, &code.to_be_bytes(), scene.random());
+                    }
+                }
+            }
+        }
+        Ok(before != self.stage)
+    }
+
+    fn upgraded(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Result<bool, Violation> {
+        let Some(answer) = wire.answer()? else { return Ok(false) };
+        match answer.status {
+            101 if self.sockjs => self.stage = Stage::Opening,
+            101 => self.log_in(wire, scene),
+            // Too many, or too late: the server ends the connection.
+            503 | 408 | 504 => {
+                self.closed = Some(answer.status);
+                return Ok(false);
+            }
+            status => return Err(wrong(self, &format!("handshake answered {status}"))),
+        }
+        Ok(true)
+    }
+
+    fn sockjs(
+        &mut self,
+        octets: &[u8],
+        wire: &mut Wire,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), Violation> {
+        match (octets.first(), self.stage) {
+            (Some(b'o'), Stage::Opening) if octets == b"o" => self.log_in(wire, scene),
+            (Some(b'h'), _) if octets == b"h" => {}
+            (Some(b'c'), _) => {}
+            (Some(b'a'), Stage::LoggingIn | Stage::Live | Stage::Leaving) => {
+                let list: Result<Vec<String>, _> = serde_json::from_slice(&octets[1..]);
+                for text in list.map_err(|_| wrong(self, "not a SockJS array"))? {
+                    self.stomp(text.as_bytes(), scene)?;
+                }
+            }
+            _ => return Err(wrong(self, "not a SockJS frame")),
+        }
+        Ok(())
+    }
+
+    fn stomp(&mut self, octets: &[u8], scene: &mut Scene<'_>) -> Result<(), Violation> {
+        let text = || String::from_utf8_lossy(octets);
+        scene.world.tell(|| format!("client {} hears {:?}", self.number, text()));
+        if octets == b"\n" {
+            return match self.beats || self.stage == Stage::Live {
+                true => Ok(()),
+                false => Err(wrong(self, "a heart-beat that was not agreed")),
+            };
+        }
+        let frame = parse_server_frame(octets);
+        let frame = frame.filter(|f| f.consumed() == octets.len() && octets[0] != b'\n');
+        let Some(frame) = frame else {
+            let text = String::from_utf8_lossy(octets).into_owned();
+            return Err(wrong(self, &format!("not one STOMP frame: {text:?}")));
+        };
+        match (frame.command(), self.stage) {
+            (b"CONNECTED", Stage::LoggingIn) => {
+                self.stage = Stage::Live;
+                self.next_action = scene.world.now();
+                self.next_beat = Instant(scene.world.now().0 + super::browser::BEAT * 500_000);
+                self.on_connected(&frame)
+            }
+            (b"RECEIPT", Stage::Live | Stage::Leaving) => self.on_receipt(&frame, scene),
+            (b"MESSAGE", Stage::Live | Stage::Leaving) => self.on_message(&frame, scene),
+            (b"ERROR", _) => {
+                let message = frame.header(b"message").unwrap_or(b"");
+                self.error = Some(String::from_utf8_lossy(message).into_owned());
+                Ok(())
+            }
+            (command, stage) => {
+                let command = String::from_utf8_lossy(command).into_owned();
+                Err(wrong(self, &format!("{command} while {stage:?}")))
+            }
+        }
+    }
+
+    fn on_connected(&mut self, frame: &ServerFrame<'_>) -> Result<(), Violation> {
+        let name = self.user.map(|user| format!("u{user}"));
+        if frame.header(b"user-name") != name.as_ref().map(|name| name.as_bytes()) {
+            return Err(wrong(self, "CONNECTED names another user"));
+        }
+        match frame.header(b"version") {
+            Some(version) if version == self.version.text().as_bytes() => Ok(()),
+            _ => Err(wrong(self, "CONNECTED has another version")),
+        }
+    }
+
+    /// Receipts come in the order of their frames.
+    fn on_receipt(
+        &mut self,
+        frame: &ServerFrame<'_>,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), Violation> {
+        let id = frame.header(b"receipt-id").unwrap_or(b"");
+        let expected = self.receipts.pop_front();
+        let Some((number, tells)) = expected.filter(|(n, _)| format!("r{n}").as_bytes() == id)
+        else {
+            let text = format!("receipt {} for {expected:?}", String::from_utf8_lossy(id));
+            return Err(Violation::new(Oracle::Order, format!("client {}: {text}", self.number)));
+        };
+        let _ = number;
+        let now = scene.history.tick();
+        match tells {
+            Tells::Begun(s) => scene.history.subscriptions[s].begun_at = Some(now),
+            Tells::Left(s) => scene.history.subscriptions[s].left_at = Some(now),
+            Tells::Sent(publication) => scene.history.acknowledge(publication),
+            Tells::Traded(trade) => scene.history.trades[trade].acked_at = Some(now),
+            Tells::Goodbye => {}
+        }
+        Ok(())
+    }
+
+    fn on_message(
+        &mut self,
+        frame: &ServerFrame<'_>,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), Violation> {
+        let header = |name: &[u8]| {
+            frame.header(name).map_or(String::new(), |v| String::from_utf8_lossy(v).into_owned())
+        };
+        let (id, message_id) = (header(b"subscription"), header(b"message-id"));
+        let all = self.subscriptions.iter().chain(&self.former);
+        let Some(own) = all.clone().find(|own| own.id == id) else {
+            return Err(wrong(self, &format!("MESSAGE for unknown subscription {id}")));
+        };
+        let subscription = own.history;
+        let state = &scene.history.subscriptions[subscription];
+        if state.has_receipt && state.begun_at.is_none() {
+            let text = format!("client {}: MESSAGE before the RECEIPT of {id}", self.number);
+            return Err(Violation::new(Oracle::Order, text));
+        }
+        if state.left_at.is_some() {
+            let text = format!("client {}: MESSAGE after the end of {id}", self.number);
+            return Err(Violation::new(Oracle::Order, text));
+        }
+        let content = content(frame, &header(b"destination"))
+            .ok_or_else(|| wrong(self, "MESSAGE with a strange body"))?;
+        let publication = scene.history.receive(subscription, &message_id, content)?;
+        if let Some(publication) = publication
+            && matches!(scene.history.publications[publication].target, Target::Broker(_))
+        {
+            let number = scene.history.publications[publication].number.unwrap_or_default();
+            if number < self.last_number {
+                let last = self.last_number;
+                let text = format!("client {}: {number} came after {last}", self.number);
+                return Err(Violation::new(Oracle::Order, text));
+            }
+            self.last_number = number;
+        }
+        Ok(())
+    }
+}
+
+/// What a MESSAGE carries.
+fn content(frame: &ServerFrame<'_>, destination: &str) -> Option<Content> {
+    let body = core::str::from_utf8(frame.body()).ok()?;
+    if destination == PRESENCE {
+        let json: serde_json::Value = serde_json::from_str(body).ok()?;
+        let user = json["user"].as_str()?.strip_prefix('u')?.parse().ok()?;
+        let online = match json["status"].as_str()? {
+            "ON_LINE" => true,
+            "OFF_LINE" => false,
+            _ => return None,
+        };
+        return Some(Content::Presence(user, online));
+    }
+    if let Some(at) = body.find("\"p\":") {
+        let digits = &body[at + 4..];
+        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+        return digits[..end].parse().ok().map(Content::Publication);
+    }
+    if body.contains("\"mess\"") {
+        return Some(Content::Answer);
+    }
+    body.contains("\"msg\"").then_some(Content::Error)
+}

@@ -1,0 +1,185 @@
+//! What a run is played in: the configuration and its shards.
+
+use super::history::USERS;
+use super::kernel::Setup as Kernel;
+use super::mutation::Mutation;
+use super::ring::SimRing;
+use super::world::World;
+use crate::config::{Config, Sources};
+use crate::engine::mailbox::{self, Post};
+use crate::engine::shard::{Serves, Setup, Shard};
+use crate::engine::shared::Shared;
+use crate::ids::ShardId;
+use crate::limits::Limits;
+use crate::mem::receive::ReceivePool;
+use crate::mem::region::Owner;
+use crate::mem::segment::Segments;
+use crate::metrics::Metrics;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+const CONFIG: &str = r#"
+[auth]
+methods = ["query"]
+query = { name = "userId" }
+
+[[endpoint]]
+path = "/portfolio"
+protocol = "stomp"
+sockjs = { heartbeat = "2s" }
+
+[[endpoint]]
+path = "/echo"
+protocol = "raw"
+sockjs = { heartbeat = "2s" }
+on-message = "echo"
+
+[broker]
+prefixes = ["/topic", "/queue"]
+application-prefixes = ["/ws"]
+user-prefix = "/user"
+heartbeat = ["1500ms", "1500ms"]
+
+[[allow]]
+action = "send"
+destination = "/topic/**"
+users = "*"
+
+[[allow]]
+action = "send"
+destination = "/queue/**"
+users = "*"
+
+[[allow]]
+action = "send"
+destination = "/user/**"
+users = "authenticated"
+
+[[application]]
+destination = "/trade"
+reply = { code = 0, mess = "ok" }
+to-user = "/queue/sub"
+
+[[application]]
+destination = "/call"
+hook = "http://127.0.0.1:9/call"
+to-user = "/queue/sub"
+
+[[application]]
+destination = "/forward"
+forward = "/topic/a/forward"
+
+[[callback]]
+path = "/callback/inbound"
+profile = "generic"
+secret-env = "RINGPUSH_CALLBACK_SECRET"
+id = "/callId"
+user = "/agentId"
+destination = "/queue/sub"
+business-type = "CALL_IN"
+
+[presence]
+topic = "/topic/presence"
+"#;
+
+/// One destination is for one user only, also under a pattern.
+const SECRET: &str = r#"
+[[allow]]
+action = "subscribe"
+destination = "/topic/secret"
+users = ["u0"]
+"#;
+
+thread_local! {
+    /// Both configurations, read once a thread.
+    static CONFIGS: [Config; 2] = [read(CONFIG), read(&format!("{CONFIG}{SECRET}"))];
+}
+
+fn read(text: &str) -> Config {
+    let secret = ("RINGPUSH_CALLBACK_SECRET".to_owned(), "a secret of the simulator".to_owned());
+    let sources = Sources { environment: vec![secret], ..Sources::default() };
+    let mut config = sources.parse(text, false).expect("the simulator's configuration is right");
+    config.limits = Limits::tiny();
+    config
+}
+
+/// A run's machine and server.
+pub(super) struct Setting {
+    pub(super) world: Rc<RefCell<World>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) shards: Vec<Shard<SimRing>>,
+    /// The control thread's end of the mailboxes.
+    pub(super) control: Post,
+    pub(super) metrics: Metrics,
+    pub(super) has_secret: bool,
+}
+
+impl Setting {
+    /// Builds everything from the world's chance.
+    pub(super) fn new(mut world: World) -> Setting {
+        let shards = world.random.between(2, 4) as u8;
+        let has_secret = world.random.chance(300);
+        let mut config = CONFIGS.with(|both| both[usize::from(has_secret)].clone());
+        if world.mutation.take_if(|m| *m == Mutation::Limit).is_some() {
+            config.limits.send_buffer *= 2;
+        }
+        let metrics = Metrics::new(usize::from(shards));
+        let home_seed = world.random.next();
+        let shared = Shared::new(config, shards, home_seed, "b00t", metrics.clone());
+        let shared = Arc::new(shared);
+        let entries = shared.limits.mailbox;
+        let mut posts = mailbox::connect(usize::from(shards) + 1, entries);
+        let control = posts.pop().expect("one more than shards");
+        let world = Rc::new(RefCell::new(world));
+        let shards = posts.into_iter().enumerate();
+        let shards = shards.map(|(number, post)| shard(&world, &shared, number, post)).collect();
+        Setting { world, shared, shards, control, metrics, has_secret }
+    }
+
+    /// Name of a user.
+    pub(super) fn users() -> impl Iterator<Item = String> {
+        (0..USERS).map(|user| format!("u{user}"))
+    }
+}
+
+fn shard(
+    world: &Rc<RefCell<World>>,
+    shared: &Arc<Shared>,
+    number: usize,
+    post: Post,
+) -> Shard<SimRing> {
+    let limits = &shared.limits;
+    let pool = ReceivePool::new(limits.receive_buffers, limits.receive_bytes);
+    let receive = pool.expect("a small pool can be mapped");
+    let memory = Owner::new(limits.segment_bytes as usize).expect("a small pool can be mapped");
+    let mut machine = world.borrow_mut();
+    let slots = machine.random.between(8, 20) as u32;
+    let completion_entries = machine.random.between(4, u64::from(limits.completion_entries));
+    let ring = machine.add_ring(Kernel {
+        receive: receive.lend(),
+        receive_buffers: limits.receive_buffers,
+        receive_bytes: limits.receive_bytes,
+        segments: memory.lend(),
+        segment_size: limits.segment_size,
+        slots,
+        listeners: 1,
+        submission_entries: limits.submission_entries,
+        completion_entries: completion_entries as u32,
+        send_chunk: limits.send_chunk,
+    });
+    let (seed, now) = (machine.random.next(), machine.now());
+    drop(machine);
+    let setup = Setup {
+        shard: ShardId(number as u8),
+        shared: shared.clone(),
+        post,
+        receive,
+        segments: Segments::new(memory, limits.segment_size, limits.segment_bytes),
+        listeners: vec![Serves { endpoints: true, api: true }],
+        slots,
+        seed,
+        now,
+    };
+    Shard::new(SimRing::new(world.clone(), ring), setup)
+}

@@ -1,0 +1,54 @@
+//! How bad the luck of one run is: each misfortune's chance in a thousand, drawn from the seed.
+
+use super::random::Random;
+
+/// Chances of the fake kernel's misfortunes.
+#[derive(Clone, Debug, Default)]
+pub struct Weather {
+    /// A completion is handed out later.
+    pub late: u32,
+    /// The kernel does not look at a socket yet.
+    pub idle: u32,
+    /// A receive takes less than there is.
+    pub short_receive: u32,
+    /// A multishot receive ends with data.
+    pub receive_ends: u32,
+    /// Octets come in behind a `RecvStop`.
+    pub after_stop: u32,
+    /// A send takes less than there is room for.
+    pub short_take: u32,
+    /// A send is not tried at once.
+    pub late_send: u32,
+    /// A multishot accept ends by itself.
+    pub accept_ends: u32,
+    /// An accept fails.
+    pub accept_fails: u32,
+    /// A connection is gone before its peer's address is known.
+    pub nameless: u32,
+    /// A shutdown takes its time.
+    pub late_shutdown: u32,
+}
+
+impl Weather {
+    /// The weather of a seed: for each misfortune fine, changeable or foul.
+    pub fn draw(random: &mut Random) -> Weather {
+        let mut one = |fair: u32, foul: u32| match random.below(3) {
+            0 => 0,
+            1 => fair,
+            _ => foul,
+        };
+        Weather {
+            late: one(50, 400),
+            idle: one(50, 300),
+            short_receive: one(100, 700),
+            receive_ends: one(10, 200),
+            after_stop: one(300, 900),
+            short_take: one(100, 700),
+            late_send: one(50, 500),
+            accept_ends: one(50, 300),
+            accept_fails: one(5, 30),
+            nameless: one(5, 30),
+            late_shutdown: one(200, 700),
+        }
+    }
+}

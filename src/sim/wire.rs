@@ -1,0 +1,241 @@
+//! A client's end of a connection: octets out as the socket has room, octets in as the client cares
+//! to read, and the WebSocket frames and HTTP answers in them.
+
+use super::oracle::{Oracle, Violation};
+use super::random::Random;
+use super::socket::{Read, SocketId};
+use super::world::World;
+use crate::limits::WS_CLIENT_HEAD_MAX;
+use crate::ws::{self, Opcode};
+
+/// What a WebSocket client hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// A whole message.
+    Message(Vec<u8>),
+    /// A ping, to be answered.
+    Ping(Vec<u8>),
+    /// A pong.
+    Pong,
+    /// The server's goodbye.
+    Close(u16),
+}
+
+/// An HTTP answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+    /// The server ends the connection behind it.
+    pub(super) close: bool,
+}
+
+/// How the connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The server ended its direction in order.
+    Eof,
+    /// It was reset.
+    Broken,
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub(super) struct Wire {
+    pub(super) socket: SocketId,
+    out: Vec<u8>,
+    input: Vec<u8>,
+    decoder: ws::Decoder,
+    message: Vec<u8>,
+    pub(super) end: Option<End>,
+    /// Nothing more is written.
+    pub(super) write_ended: bool,
+}
+
+impl Wire {
+    pub(super) fn new(socket: SocketId) -> Wire {
+        Wire {
+            socket,
+            out: Vec::new(),
+            input: Vec::new(),
+            decoder: ws::Decoder::client(),
+            message: Vec::new(),
+            end: None,
+            write_ended: false,
+        }
+    }
+
+    /// Whether octets wait to be written.
+    pub(super) fn has_output(&self) -> bool {
+        !self.out.is_empty() && !self.write_ended && self.end.is_none()
+    }
+
+    /// Whether everything that came was understood.
+    pub(super) fn is_read_out(&self) -> bool {
+        self.input.is_empty() && self.message.is_empty()
+    }
+
+    /// Queues octets.
+    pub(super) fn put(&mut self, octets: &[u8]) {
+        self.out.extend_from_slice(octets);
+    }
+
+    /// Queues a WebSocket frame.
+    pub(super) fn put_frame(&mut self, op: Opcode, fin: bool, payload: &[u8], random: &mut Random) {
+        let key = (random.next() as u32).to_be_bytes();
+        let mut head = [0; WS_CLIENT_HEAD_MAX];
+        let len = ws::client_head(op, fin, payload.len() as u64, key, &mut head);
+        self.out.extend_from_slice(&head[..len]);
+        let masked = payload.iter().enumerate().map(|(at, octet)| octet ^ key[at % 4]);
+        self.out.extend(masked);
+    }
+
+    /// Writes what has room, in pieces of chance.
+    pub(super) fn flush(&mut self, world: &mut World) {
+        if !self.has_output() {
+            return;
+        }
+        let mut len = self.out.len();
+        if world.random.chance(300) {
+            len = world.random.between(1, len as u64) as usize;
+        }
+        match world.write(self.socket, &self.out[..len]) {
+            Some(taken) => drop(self.out.drain(..taken)),
+            None => self.write_ended = true,
+        }
+    }
+
+    /// Reads at most `max` octets. True if something has changed.
+    pub(super) fn read(&mut self, max: usize, world: &mut World) -> bool {
+        match world.read(self.socket, max, &mut self.input) {
+            Read::Some(_) => true,
+            Read::Nothing => false,
+            Read::Eof => self.end.replace(End::Eof).is_none(),
+            Read::Broken => self.end.replace(End::Broken).is_none(),
+        }
+    }
+
+    /// Throws away what came.
+    pub(super) fn forget(&mut self) {
+        self.input.clear();
+    }
+
+    /// The next thing in a WebSocket stream.
+    pub(super) fn hear(&mut self) -> Result<Option<Heard>, Violation> {
+        loop {
+            if self.input.is_empty() {
+                return Ok(None);
+            }
+            let next = self.decoder.next(&mut self.input, u32::MAX);
+            let (used, event) = next.map_err(|error| {
+                Violation::new(Oracle::Protocol, format!("frame of the server: {}", error.label()))
+            })?;
+            let heard = match event {
+                None => None,
+                Some(ws::Event::Ping(payload)) => Some(Heard::Ping(payload.to_vec())),
+                Some(ws::Event::Pong(_)) => Some(Heard::Pong),
+                Some(ws::Event::Close { code, .. }) => Some(Heard::Close(code.unwrap_or(1005))),
+                Some(ws::Event::Data { payload, last, .. }) => {
+                    self.message.extend_from_slice(payload);
+                    last.then(|| Heard::Message(core::mem::take(&mut self.message)))
+                }
+            };
+            self.input.drain(..used);
+            if heard.is_some() || used == 0 {
+                return Ok(heard);
+            }
+        }
+    }
+
+    /// The next HTTP answer, whole. `upgrade` is one to a handshake: 101 has no body.
+    pub(super) fn answer(&mut self) -> Result<Option<Answer>, Violation> {
+        let Some(head) = self.input.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return Ok(None);
+        };
+        let wrong = |what: &str| Violation::new(Oracle::Protocol, format!("HTTP answer: {what}"));
+        let text = core::str::from_utf8(&self.input[..head]).map_err(|_| wrong("not text"))?;
+        let mut lines = text.split("\r\n");
+        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 "));
+        let status = status.and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
+        let status: u16 = status.ok_or_else(|| wrong("status line"))?;
+        let (mut len, mut close) = (None, false);
+        for line in lines {
+            let (name, value) = line.split_once(':').ok_or_else(|| wrong("header line"))?;
+            match name.to_ascii_lowercase().as_str() {
+                "content-length" => len = value.trim().parse::<usize>().ok(),
+                "connection" => close |= value.trim().eq_ignore_ascii_case("close"),
+                _ => {}
+            }
+        }
+        let len = match status {
+            100 | 101 | 204 => 0,
+            _ => len.ok_or_else(|| wrong("no content-length"))?,
+        };
+        let start = head + 4;
+        if self.input.len() < start + len {
+            return Ok(None);
+        }
+        let body = self.input[start..start + len].to_vec();
+        self.input.drain(..start + len);
+        Ok(Some(Answer { status, body, close }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernel::Setup;
+    use super::*;
+    use crate::mem::region::Owner;
+    use core::net::SocketAddr;
+
+    fn wire() -> Wire {
+        let mut world = World::new(1);
+        let memory = || Owner::new(64).expect("memory").lend();
+        world.add_ring(Setup {
+            receive: memory(),
+            receive_buffers: 1,
+            receive_bytes: 64,
+            segments: memory(),
+            segment_size: 64,
+            slots: 1,
+            listeners: 1,
+            submission_entries: 1,
+            completion_entries: 1,
+            send_chunk: 1,
+        });
+        Wire::new(world.connect(0, 0, SocketAddr::from(([127, 0, 0, 1], 1))))
+    }
+
+    #[test]
+    fn answers_are_read_one_after_another_and_only_when_whole() {
+        let mut wire = wire();
+        let two = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 503 No\r\n\
+                    Connection: close\r\ncontent-length: 0\r\n\r\n";
+        let mut answers = Vec::new();
+        for octet in two {
+            wire.input.push(*octet);
+            answers.extend(wire.answer().expect("an answer"));
+        }
+        let first = Answer { status: 200, body: b"abc".to_vec(), close: false };
+        let second = Answer { status: 503, body: Vec::new(), close: true };
+        assert_eq!(answers, [first, second]);
+        wire.input.extend(b"ICY 200\r\n\r\n");
+        assert!(wire.answer().is_err());
+    }
+
+    #[test]
+    fn frames_of_a_server_are_heard_whole() {
+        let mut wire = wire();
+        let stream = b"\x01\x02ab\x89\x01p\x80\x01c\x88\x02\x11\x94";
+        let mut heard = Vec::new();
+        for octet in stream {
+            wire.input.push(*octet);
+            heard.extend(wire.hear().expect("frames"));
+        }
+        let expected =
+            [Heard::Ping(b"p".to_vec()), Heard::Message(b"abc".to_vec()), Heard::Close(4500)];
+        assert_eq!(heard, expected);
+        wire.input.extend(b"\x81\x80");
+        assert!(wire.hear().is_err(), "a server does not mask");
+    }
+}
