@@ -56,6 +56,9 @@ pub struct Target {
     /// Count of sessions.
     #[arg(long, short = 'n', default_value_t = 1000, value_parser = whole(1, 1_000_000))]
     pub sessions: usize,
+    /// Number of the first session: runs at the same time need different users and addresses.
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    pub first: usize,
     /// Sessions that open at the same time.
     #[arg(long, default_value_t = 64, value_parser = whole(1, 4096))]
     pub concurrent: usize,
@@ -290,6 +293,8 @@ pub struct Plan {
     pub subscribe: Option<String>,
     /// Count of subscription ids.
     pub ids: usize,
+    /// Number of the first session.
+    pub first: usize,
     /// Whether each session has its own user.
     pub users: bool,
     /// Heart-beats in milliseconds.
@@ -311,6 +316,7 @@ impl Plan {
             host: target.to.to_string(),
             subscribe: is_subscribed.then(|| subscribe.to_owned()),
             ids: target.ids,
+            first: target.first,
             users: target.users,
             heart_beat_millis: target.heart_beat,
             receipts: !target.no_receipts,
@@ -320,8 +326,14 @@ impl Plan {
 
     /// The opening handshake of a session.
     pub fn upgrade(&self, session: usize) -> Vec<u8> {
-        let query = if self.users { format!("userId={session}") } else { String::new() };
-        self.protocol.upgrade(&self.host, &self.path, &query, session)
+        let user = self.user(session);
+        let query = if self.users { format!("userId={user}") } else { String::new() };
+        self.protocol.upgrade(&self.host, &self.path, &query, user)
+    }
+
+    /// The user of a session.
+    pub fn user(&self, session: usize) -> usize {
+        self.first + session
     }
 
     /// The subscription id of a session.
@@ -332,7 +344,7 @@ impl Plan {
     /// Where a session connects from: one loopback address carries fewer sessions than a run may
     /// have. `None` leaves it to the kernel.
     pub fn source(&self, session: usize) -> Option<SocketAddr> {
-        let turn = session / SESSIONS_PER_SOURCE;
+        let turn = (self.first + session) / SESSIONS_PER_SOURCE;
         if turn == 0 || !self.to.ip().is_loopback() || self.to.is_ipv6() {
             return None;
         }
@@ -396,6 +408,8 @@ mod tests {
             [0, 1, 2, 3].map(|at| plan.subscription_id(at)).concat(),
             "sub-0sub-1sub-2sub-0"
         );
+        let later = Plan { first: 19_999, ..plan.clone() };
+        assert_eq!((later.user(1), later.source(1)), (20_000, plan.source(20_000)));
         assert_eq!(plan.source(19_999), None);
         assert_eq!(plan.source(20_000), Some("127.0.0.2:0".parse().expect("an address")));
         assert_eq!(plan.source(5_000_000), Some("127.0.1.1:0".parse().expect("an address")));
