@@ -1,10 +1,10 @@
-//! A model of queues, sleeping flag and doorbell: every interleaving, and every value that the memory
-//! model lets a load see, of an owner that sleeps and two peers that write to it.
+//! A model of queues, sleeping flag and doorbell: every interleaving, and every value that the
+//! memory model lets a load see, of an owner that sleeps and two peers that write to it.
 //!
-//! The flag is the engine's own file, compiled over the model's atomics. The queue has the loads and
-//! stores of `rtrb`: slots, a tail that the writer stores with Release and the reader loads with
-//! Acquire. The doorbell is a place where the owner waits; it may not wait there when nobody is
-//! left to ring. Flags with a part missing have to be found by it.
+//! The flag is the engine's own file, compiled over the model's atomics. The queue has the loads
+//! and stores of `rtrb`: slots, a tail that the writer stores with Release and the reader loads
+//! with Acquire. The doorbell is a place where the owner waits; it may not wait there when nobody
+//! is left to ring. Flags with a part missing have to be found by it.
 
 use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use loom::sync::{Arc, Condvar, Mutex};
@@ -146,7 +146,8 @@ fn write<F: Flag>(post: &Post<F>, writer: usize) {
     post.bell.change(|bell| bell.ended += 1);
 }
 
-/// The owner's loop, as `Shard::turn` goes: sleep if nothing is there, be awake, take what is there.
+/// The owner's loop, as `Shard::turn` goes: sleep if nothing is there, be awake, take what is
+/// there.
 fn read<F: Flag>(post: &Post<F>) {
     let mut taken = [0; WRITERS];
     let held = |lane: &Lane| lane.tail.load(Ordering::Acquire) as usize;
@@ -170,8 +171,8 @@ fn read<F: Flag>(post: &Post<F>) {
     assert!(rings <= raised, "{rings} bells, the flag was raised {raised} times");
 }
 
-/// All runs of the model, as far as `preemptions` forced switches from a thread to another go. Gives
-/// their count.
+/// All runs of the model, as far as `preemptions` forced switches from a thread to another go.
+/// Gives their count.
 fn model<F: Flag>(preemptions: usize) -> usize {
     let runs = std::sync::Arc::new(AtomicUsize::new(0));
     let count = runs.clone();

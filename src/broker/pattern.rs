@@ -12,8 +12,8 @@ pub fn is_pattern(text: &str) -> bool {
 /// The values of a pattern's variables, in order of appearance: name and value.
 pub type Variables<'a> = SmallVec<[(&'a str, &'a str); 4]>;
 
-/// Whether `text` matches `pattern`, both split at `separator`. `**` takes as few segments as it can,
-/// and when the rest does not match, the last one takes one more: at most the product of both
+/// Whether `text` matches `pattern`, both split at `separator`. `**` takes as few segments as it
+/// can, and when the rest does not match, the last one takes one more: at most the product of both
 /// lengths, whoever chose them.
 pub fn matches(pattern: &str, text: &str, separator: char) -> bool {
     let (mut pattern_left, mut text_left) = (Some(pattern), Some(text));

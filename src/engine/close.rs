@@ -141,8 +141,8 @@ impl<R: Ring> Shard<R> {
         self.join(slot);
     }
 
-    /// Shuts a terminated connection down if the kernel holds anything of it. One shutdown at a time:
-    /// if that of our direction is still on its way, its end comes back here.
+    /// Shuts a terminated connection down if the kernel holds anything of it. One shutdown at a
+    /// time: if that of our direction is still on its way, its end comes back here.
     fn cut(&mut self, slot: u32) {
         let id = self.conns.id(slot);
         let conn = self.conns.at_mut(slot);

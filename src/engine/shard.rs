@@ -216,8 +216,8 @@ impl<R: Ring> Shard<R> {
         !self.is_over()
     }
 
-    /// How long the next entry may wait. Asked by `turn` itself, and by whoever runs several shards on
-    /// one thread, before it lets one sleep.
+    /// How long the next entry may wait. Asked by `turn` itself, and by whoever runs several shards
+    /// on one thread, before it lets one sleep.
     pub fn wait(&mut self) -> Wait {
         if !self.dirty.is_empty() || !self.post.may_sleep() {
             return Wait::No;

@@ -70,8 +70,8 @@ impl<R: Ring> Shard<R> {
         Ok(())
     }
 
-    /// Whether one more subscription is more than a session may have. Patterns are looked at for each
-    /// message, so they have a bound of their own.
+    /// Whether one more subscription is more than a session may have. Patterns are looked at for
+    /// each message, so they have a bound of their own.
     fn has_too_many(&self, session: u32, destination: &str) -> bool {
         let subscriptions = &self.sessions.at(session).subscriptions;
         let is_pattern = |s: &&Subscription| pattern::is_pattern(self.index.text(s.destination));

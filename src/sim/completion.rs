@@ -1,5 +1,5 @@
-//! When completions are told: each one late by chance, in any order between different sockets, never
-//! out of order where the kernel keeps one.
+//! When completions are told: each one late by chance, in any order between different sockets,
+//! never out of order where the kernel keeps one.
 
 use super::counts::{Counts, Event};
 use super::random::Random;

@@ -1,9 +1,10 @@
 //! What must hold of everything that clients saw. Each rule is a naive statement about the whole
 //! history; none looks into the engine.
 //!
-//! The model of the broker behind them: one list of messages per home, in the order of their numbers;
-//! a subscription is an interval of that list, and its client hears those of the interval that its
-//! pattern matches. Where an interval may begin and end follows from what was acknowledged when.
+//! The model of the broker behind them: one list of messages per home, in the order of their
+//! numbers; a subscription is an interval of that list, and its client hears those of the interval
+//! that its pattern matches. Where an interval may begin and end follows from what was acknowledged
+//! when.
 
 use super::history::{History, Publication, Subscription, Target, hears};
 use core::fmt;
@@ -312,7 +313,8 @@ mod tests {
     use super::super::history::Content;
     use super::*;
 
-    /// A history of one topic: `sent` publications of client 0, all acknowledged, numbered in order.
+    /// A history of one topic: `sent` publications of client 0, all acknowledged, numbered in
+    /// order.
     fn history(sent: usize) -> History {
         let mut history = History::default();
         for n in 0..sent {

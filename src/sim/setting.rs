@@ -123,7 +123,8 @@ impl Setting {
         let mut config = CONFIGS.with(|both| both[usize::from(has_secret)].clone());
         // Some runs are poorer still.
         if world.random.chance(400) {
-            config.limits.segment_bytes = config.limits.segment_size * world.random.between(8, 20) as u32;
+            config.limits.segment_bytes =
+                config.limits.segment_size * world.random.between(8, 20) as u32;
             config.limits.message_blocks = world.random.between(2, 6) as u32;
         }
         if world.mutation.take_if(|m| *m == Mutation::Limit).is_some() {

@@ -1,7 +1,7 @@
 //! The simulated machine: its clock, its connections, and the kernels of its rings.
 //!
-//! Time stands still unless somebody calls `advance`. A client reaches the listener of the ring that
-//! it names, as SO_REUSEPORT would have chosen it.
+//! Time stands still unless somebody calls `advance`. A client reaches the listener of the ring
+//! that it names, as SO_REUSEPORT would have chosen it.
 
 use super::counts::{Counts, Event};
 use super::kernel::{Kernel, Outside, Setup};
