@@ -12,10 +12,46 @@ pub fn is_pattern(text: &str) -> bool {
 /// The values of a pattern's variables, in order of appearance: name and value.
 pub type Variables<'a> = SmallVec<[(&'a str, &'a str); 4]>;
 
-/// Whether `text` matches `pattern`, both split at `separator`.
+/// Whether `text` matches `pattern`, both split at `separator`. `**` takes as few segments as it can,
+/// and when the rest does not match, the last one takes one more: at most the product of both
+/// lengths, whoever chose them.
 pub fn matches(pattern: &str, text: &str, separator: char) -> bool {
-    let mut steps = STEPS_MAX;
-    segments_match(pattern, text, separator, &mut steps)
+    let (mut pattern_left, mut text_left) = (Some(pattern), Some(text));
+    // Behind the last `**`, and what it has not taken yet.
+    let mut retry: Option<(Option<&str>, Option<&str>)> = None;
+    loop {
+        let (matched, pattern_rest, text_rest) = match (pattern_left, text_left) {
+            (None, None) => return true,
+            (Some(left), text) => {
+                let (segment, rest) = split(left, separator);
+                if segment == "**" {
+                    retry = Some((rest, text));
+                    pattern_left = rest;
+                    continue;
+                }
+                match text {
+                    None => (false, None, None),
+                    Some(text) => {
+                        let (part, text_rest) = split(text, separator);
+                        (segment_matches(segment.as_bytes(), part.as_bytes()), rest, text_rest)
+                    }
+                }
+            }
+            (None, Some(_)) => (false, None, None),
+        };
+        if matched {
+            (pattern_left, text_left) = (pattern_rest, text_rest);
+            continue;
+        }
+        match retry {
+            Some((pattern, Some(text))) => {
+                let text = split(text, separator).1;
+                retry = Some((pattern, text));
+                (pattern_left, text_left) = (pattern, text);
+            }
+            _ => return false,
+        }
+    }
 }
 
 /// Like `matches`, and gives the variables' values. Variables are whole segments: `{id}`.
@@ -34,41 +70,6 @@ pub fn captures<'a>(pattern: &'a str, text: &'a str, separator: char) -> Option<
         }
     }
     Some(variables)
-}
-
-/// Steps after which a match is given up as none: a pattern with many `**` can be made to take
-/// exponential time by whoever chooses both sides.
-const STEPS_MAX: u32 = 10_000;
-
-fn segments_match(pattern: &str, text: &str, separator: char, steps: &mut u32) -> bool {
-    *steps = match steps.checked_sub(1) {
-        Some(left) => left,
-        None => return false,
-    };
-    let (segment, pattern_rest) = split(pattern, separator);
-    if segment == "**" {
-        let Some(pattern_rest) = pattern_rest else { return true };
-        let mut rest = Some(text);
-        while let Some(text) = rest {
-            if segments_match(pattern_rest, text, separator, steps) {
-                return true;
-            }
-            rest = split(text, separator).1;
-        }
-        // `**` before the end may also stand for nothing at all.
-        return false;
-    }
-    let (part, text_rest) = split(text, separator);
-    if !segment_matches(segment.as_bytes(), part.as_bytes()) {
-        return false;
-    }
-    match (pattern_rest, text_rest) {
-        (None, None) => true,
-        (None, Some(_)) => false,
-        (Some(pattern), Some(text)) => segments_match(pattern, text, separator, steps),
-        // `/topic/**` also matches `/topic`.
-        (Some(pattern), None) => pattern.split(separator).all(|segment| segment == "**"),
-    }
 }
 
 fn split(text: &str, separator: char) -> (&str, Option<&str>) {

@@ -130,7 +130,10 @@ impl<R: Ring> Shard<R> {
         while !self.fanout.deliveries.is_empty() {
             let fitting = self.fanout.fitting(&self.segments);
             if fitting == 0 {
-                if !self.fan_out_one() {
+                let whole = self.fan_out_one();
+                if !whole {
+                    // A group that has got all it waited for is no longer marked.
+                    self.fanout.settle(&mut self.index);
                     return false;
                 }
             } else {
@@ -267,18 +270,24 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    /// Each gets the messages of its groups one by one, in the home's order.
     fn give_single_sessions(&mut self) {
         let mut placed = core::mem::take(&mut self.fanout.placed);
         let mut single = core::mem::take(&mut self.fanout.single);
-        placed.sort_by_key(|placed| placed.delivery);
+        placed.sort_unstable_by_key(|placed| (placed.group, placed.delivery));
+        let mut due: SmallVec<[(u32, u32); 32]> = SmallVec::new();
         for &session in &single {
-            for one in &placed {
-                let in_group = |s: &super::session::Subscription| {
-                    s.group == one.group && s.state != super::session::SubscriptionState::Beginning
-                };
-                let hears = self.sessions.at(session).subscriptions.iter().any(in_group);
-                let filtered = self.is_filtered(one.group);
-                if hears && (!filtered || self.may_hear(session, one.delivery as usize)) {
+            due.clear();
+            for subscription in &self.sessions.at(session).subscriptions {
+                let first = placed.partition_point(|placed| placed.group < subscription.group);
+                let group = placed[first..].iter().enumerate();
+                let group = group.take_while(|(_, placed)| placed.group == subscription.group);
+                due.extend(group.map(|(at, placed)| (placed.delivery, (first + at) as u32)));
+            }
+            due.sort_unstable();
+            for &(delivery, at) in &due {
+                let one = &placed[at as usize];
+                if !self.is_filtered(one.group) || self.may_hear(session, delivery as usize) {
                     self.give(session, &one.pieces);
                 }
             }

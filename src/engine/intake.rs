@@ -53,8 +53,8 @@ impl<R: Ring> Shard<R> {
             State::Free | State::Draining | State::Terminated | State::Closing => {}
         }
         self.note_held(slot);
-        if self.held > self.limits.held_bytes as usize && self.conns.at(slot).held_noted > 0 {
-            self.refuse_held(slot);
+        if self.held > self.limits.held_bytes as usize {
+            self.refuse_held();
         }
     }
 
@@ -76,8 +76,8 @@ impl<R: Ring> Shard<R> {
             if used == octets.len() || conn.state != State::Open || conn.hold != Hold::No {
                 return used;
             }
-            if !conn.is_websocket() && conn.outbox.waiting() > self.limits.send_bytes {
-                // Answers that nobody takes: no more requests until they are taken.
+            if conn.outbox.waiting() > self.limits.send_bytes {
+                // Answers that nobody takes: nothing more is read until they are taken.
                 self.hold_for_room(slot);
                 return used;
             }
@@ -264,12 +264,14 @@ impl<R: Ring> Shard<R> {
         self.conns.at_mut(slot).held_noted = held as u32;
     }
 
-    /// The shard keeps as much unfinished input as it may: this connection is let go.
-    fn refuse_held(&mut self, slot: u32) {
+    /// The shard keeps as much unfinished input as it may: whoever holds most is let go.
+    fn refuse_held(&mut self) {
+        let most = self.conns.slots().max_by_key(|slot| self.conns.at(*slot).held_noted);
+        let Some(slot) = most else { return };
         self.metrics.refuse("held_bytes");
         if self.conns.at(slot).is_websocket() {
             self.drain(slot, &[], 1013, "try again later");
-        } else {
+        } else if self.conns.at(slot).state == State::Open {
             self.refuse_capacity(slot);
         }
     }

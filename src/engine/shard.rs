@@ -203,7 +203,7 @@ impl<R: Ring> Shard<R> {
         self.take_letters();
         self.run_stash();
         self.fan_out();
-        if core::mem::take(&mut self.needs_room) {
+        if core::mem::take(&mut self.needs_room) || self.segments.is_short() {
             self.make_room();
         }
         self.flush();

@@ -317,6 +317,9 @@ impl<R: Ring> Shard<R> {
         }
         let shared = self.shared.clone();
         let user = self.sessions.at(session).user.clone();
+        if destination.len() > self.limits.name_bytes as usize {
+            return Err(super::subscribe::NAME_TOO_LONG);
+        }
         let target = shared.names.target(destination);
         if target == Target::Unknown {
             return self.unknown_destination(session, frame);

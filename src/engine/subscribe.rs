@@ -5,6 +5,7 @@ use super::mailbox::Letter;
 use super::session::{Deferred, NONE, Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
 use super::stomp::{Handled, NOT_PERMITTED, Problem, required};
+use crate::broker::pattern;
 use crate::broker::subscription::Look;
 use crate::ids::{SessionId, ShardId};
 use crate::mem::intern::Sym;
@@ -40,7 +41,10 @@ impl<R: Ring> Shard<R> {
             self.receipt(session, frame, 0, None);
             return Ok(());
         }
-        if self.sessions.at(session).subscriptions.len() >= self.limits.subscriptions as usize {
+        if destination.len().max(id.len()) > self.limits.name_bytes as usize {
+            return Err(NAME_TOO_LONG);
+        }
+        if self.has_too_many(session, destination) {
             return Err(TOO_MANY);
         }
         let acks = matches!(frame.header(b"ack"), Some(b"client" | b"client-individual"));
@@ -64,6 +68,16 @@ impl<R: Ring> Shard<R> {
         let sequence = self.sessions.at(session).sequence;
         self.subscribe(session, id, destination, frame.header(b"receipt"), sequence, acks);
         Ok(())
+    }
+
+    /// Whether one more subscription is more than a session may have. Patterns are looked at for each
+    /// message, so they have a bound of their own.
+    fn has_too_many(&self, session: u32, destination: &str) -> bool {
+        let subscriptions = &self.sessions.at(session).subscriptions;
+        let is_pattern = |s: &&Subscription| pattern::is_pattern(self.index.text(s.destination));
+        subscriptions.len() >= self.limits.subscriptions as usize
+            || pattern::is_pattern(destination)
+                && subscriptions.iter().filter(is_pattern).count() >= self.limits.patterns as usize
     }
 
     /// A frame that waited goes on when what it waited for is there.
@@ -378,9 +392,16 @@ impl<R: Ring> Shard<R> {
     }
 }
 
+pub(super) const NAME_TOO_LONG: Problem<'static> = Problem {
+    message: "name too long",
+    body: "A destination or subscription id is longer than it may be (limit name-bytes).",
+    code: 1008,
+    label: "name_too_long",
+};
+
 const TOO_MANY: Problem<'static> = Problem {
     message: "too many subscriptions",
-    body: "The session has as many subscriptions as it may (limit subscriptions).",
+    body: "The session has as many subscriptions as it may (limits subscriptions, patterns).",
     code: 1008,
     label: "too_many_subscriptions",
 };

@@ -5,7 +5,7 @@
 //! afresh from its state; often that is later than it was, and the entry is only set again.
 
 use super::close::SLOW_CONSUMER;
-use super::conn::{Proto, State};
+use super::conn::{Hold, Proto, State};
 use super::session::{NONE, Phase};
 use super::shard::Shard;
 use super::stomp::Problem;
@@ -112,7 +112,9 @@ impl<R: Ring> Shard<R> {
             let span = send.saturating_sub(SLACK).max(send / 2);
             (left(conn.last_out, span), Due::Beat)
         });
-        let life = (receive > 0).then(|| {
+        // While it is on hold nothing of it is read: what it sends cannot be told from silence, and
+        // the age of what it is sent is bounded anyway.
+        let life = (receive > 0 && conn.hold == Hold::No).then(|| {
             if conn.pinged {
                 (left(conn.last_in, receive.saturating_mul(2).saturating_add(GRACE)), Due::Missed)
             } else {

@@ -97,6 +97,11 @@ impl Segments {
         self.segments.len() / 8
     }
 
+    /// Whether even private octets will soon find no room.
+    pub fn is_short(&self) -> bool {
+        self.free.len() < self.reserve()
+    }
+
     /// Free segments that the shared log may take.
     pub fn free_to_share(&self) -> usize {
         self.free.len().saturating_sub(self.reserve())

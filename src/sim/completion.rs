@@ -41,6 +41,11 @@ impl Completions {
         self.waiting.len() + self.ready.len()
     }
 
+    /// Whether the engine would pop nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty()
+    }
+
     /// Whether nothing but doorbells has not been popped.
     pub(super) fn are_bells(&self) -> bool {
         let is_bell = |done: &Done| *done == Done::Rung;

@@ -177,9 +177,9 @@ impl World {
             kernel.enters += 1;
             kernel.submit(outside);
             kernel.progress(outside);
-            let had = kernel.completions.len();
             kernel.completions.release(late, outside.random, outside.counts);
-            if had == 0 && matches!(wait, Wait::Until(until) if until > now) {
+            let nothing = kernel.completions.is_empty();
+            if nothing && matches!(wait, Wait::Until(until) if until > now) {
                 outside.counts.note(Event::SpuriousWake);
             }
         });
