@@ -115,6 +115,18 @@ impl Browser {
         self.put_ws(Opcode::Text, &mut text);
     }
 
+    /// Sends a heart-beat.
+    pub fn beat(&mut self) {
+        self.put_ws(Opcode::Text, &mut [b'\n']);
+        self.flush();
+    }
+
+    /// Waits for a heart-beat, which has to be the next thing to come.
+    pub fn expect_beat(&mut self) {
+        let next = self.next();
+        assert!(matches!(next, Heard::Beat), "a heart-beat was to come, not {next:?}");
+    }
+
     fn put_ws(&mut self, opcode: Opcode, payload: &mut [u8]) {
         let mut head = [0; WS_CLIENT_HEAD_MAX];
         let len = ws::client_head(opcode, true, payload.len() as u64, MASK, &mut head);

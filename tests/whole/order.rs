@@ -1,12 +1,10 @@
-//! Order and fan-out over real shards: the binary on two of them, and browsers on real sockets.
+//! Order and fan-out over real shards.
 
-mod support;
-
-use ringpush::ring::process;
+use super::browser::{Browser, Heard, Message};
+use super::server::Server;
+use super::{CROWD, alone};
 use std::sync::{Arc, Barrier};
 use std::thread;
-use support::Server;
-use support::browser::{Browser, Heard, Message};
 
 /// Anyone may send anywhere, so that a browser can be the publisher.
 const CONFIG: &str = r#"
@@ -26,8 +24,6 @@ const SENDS: u32 = 3_000;
 /// Subscribers of each shard, at least.
 const PER_SHARD: usize = 10;
 const DESTINATIONS: [&str; 3] = ["/topic/a", "/topic/b", "/topic/c"];
-/// Subscribers of the one broadcast.
-const CROWD: usize = 10_000;
 
 /// A session and the shard that the kernel gave it to.
 fn session(server: &Server, versions: &str) -> (usize, Browser) {
@@ -144,8 +140,7 @@ fn a_senders_order_holds_across_destinations_on_every_shard() {
 
 #[test]
 fn a_broadcast_reaches_ten_thousand_subscribers_exactly_once() {
-    let needed = CROWD as u32 + 100;
-    assert!(process::raise_descriptors() >= needed, "the test needs {needed} descriptors");
+    let _alone = alone();
     let server = Server::start("broadcast", SHARDS, CONFIG);
     let (_, mut sender) = session(&server, "1.2");
     // Each step is begun for all before its end is waited for.

@@ -1,18 +1,12 @@
-//! What the tests of the whole binary share: a server in a process of its own, and a browser that
-//! blocks. Nothing here sleeps or polls: a read waits for octets, at most `PATIENCE`.
+//! A server in a process of its own.
 
-pub mod browser;
-
+use super::PATIENCE;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
-
-/// How long anything may take before the test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running `ringpush serve`. It is killed with the test that started it.
 pub struct Server {
@@ -46,6 +40,11 @@ impl Server {
         let address = line.trim().strip_prefix("listening on http://");
         server.address = address.and_then(|text| text.parse().ok()).expect("its address");
         server
+    }
+
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// One HTTP request, and the body of its answer, which has to be a 200.
