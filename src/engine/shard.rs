@@ -483,9 +483,13 @@ impl<R: Ring> Shard<R> {
         self.gathered = scratch;
     }
 
-    /// Queues octets for one connection alone. Whole frames only.
+    /// Queues octets for one connection alone. Whole frames only. May end the connection.
     pub(super) fn send_private(&mut self, slot: u32, octets: &[u8]) {
-        let framed = self.conns.at(slot).is_websocket();
+        let conn = self.conns.at(slot);
+        if !matches!(conn.state, State::Open | State::Draining) {
+            return;
+        }
+        let framed = conn.is_websocket();
         let Ok(pieces) = self.segments.append(Log::Private, octets) else {
             // The pool is at its bound: whoever cannot be answered is let go, and room is made.
             self.needs_room = true;

@@ -271,6 +271,13 @@ impl<R: Ring> Shard<R> {
         let user = state.user.clone();
         let id = self.sessions.id(session);
         self.metrics.sessions.set(self.metrics.sessions.value() + 1);
+        // Before the answer: where that finds no room the session ends, and leaves again.
+        if let Some(user) = user.clone() {
+            let home = self.shared.home_of_name(&user);
+            self.sessions.link_user(session, user.clone());
+            self.sessions.at_mut(session).joined = true;
+            self.post.send(home.into(), Letter::Join { user, session: id });
+        }
         let name = id.to_string();
         let connected = stomp::Connected {
             version,
@@ -280,12 +287,6 @@ impl<R: Ring> Shard<R> {
             user_name: user.as_deref().map(str::as_bytes),
         };
         self.reply(slot, connected.len(), |out| connected.write(out));
-        if let Some(user) = user {
-            let home = self.shared.home_of_name(&user);
-            self.sessions.link_user(session, user.clone());
-            self.sessions.at_mut(session).joined = true;
-            self.post.send(home.into(), Letter::Join { user, session: id });
-        }
         self.set_timer(slot);
         Ok(())
     }
