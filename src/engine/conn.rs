@@ -245,6 +245,11 @@ pub struct Conns {
 }
 
 impl Conns {
+    /// None yet; the table does not move before it has so many slots.
+    pub fn with_capacity(slots: u32) -> Conns {
+        Conns { table: Vec::with_capacity(slots as usize), open: 0 }
+    }
+
     /// A connection has come in at `slot`.
     pub fn open(&mut self, slot: u32, listener: ListenerId, peer: SocketAddr, now: u32) -> ConnId {
         while self.table.len() <= slot as usize {
