@@ -55,6 +55,8 @@ pub struct Group {
     pub look: Look,
     /// The destination is a pattern.
     pub is_pattern: bool,
+    /// Its place among the groups of its destination.
+    place: u32,
     /// Indexes of the member sessions in their shard's table.
     pub members: Vec<u32>,
     /// Deliveries of this turn that the group has still to be given: numbers of the turn's list.
@@ -120,14 +122,21 @@ impl Index {
         self.names.intern(&text);
         let id_text = self.names.text(id).clone();
         self.names.intern(&id_text);
-        let group =
-            Group { destination, id, look, is_pattern, members: Vec::new(), pending: Vec::new() };
-        let index = self.groups.insert(group).index;
-        self.keys.insert((destination, id, look), index);
         let groups = self.by_destination.entry(destination).or_default();
         if groups.is_empty() && is_pattern {
             self.patterns.push(destination);
         }
+        let group = Group {
+            destination,
+            id,
+            look,
+            is_pattern,
+            place: groups.len() as u32,
+            members: Vec::new(),
+            pending: Vec::new(),
+        };
+        let index = self.groups.insert(group).index;
+        self.keys.insert((destination, id, look), index);
         groups.push(index);
         index
     }
@@ -149,7 +158,11 @@ impl Index {
         let group = self.groups.remove(index);
         self.keys.remove(&(group.destination, group.id, group.look));
         if let Some(groups) = self.by_destination.get_mut(&group.destination) {
-            groups.retain(|other| *other != index);
+            // One destination may have a group for each of many ids: none of them is searched.
+            groups.swap_remove(group.place as usize);
+            if let Some(&moved) = groups.get(group.place as usize) {
+                self.groups.at_mut(moved).place = group.place;
+            }
             if groups.is_empty() {
                 self.by_destination.remove(&group.destination);
                 self.patterns.retain(|pattern| *pattern != group.destination);
@@ -232,5 +245,11 @@ mod tests {
         assert_eq!(index.leave(a, 0), None);
         assert_eq!(heard(&index, "/topic/all"), vec![3, 4]);
         assert_eq!(index.len(), 2);
+        let other = index.names().intern("sub-1");
+        let (d, _) = index.join(all, other, LOOK, 5);
+        assert_eq!(index.leave(c, 0), None);
+        assert_eq!(heard(&index, "/topic/all"), vec![4, 5]);
+        assert_eq!(index.leave(d, 0), None);
+        assert_eq!(heard(&index, "/topic/all"), vec![4]);
     }
 }

@@ -48,6 +48,8 @@ pub struct Fanout {
     /// Sessions to be given their messages one by one.
     single: Vec<u32>,
     placed: Vec<Placed>,
+    /// What one of them hears: number of the delivery, and which of `placed` it is.
+    own: Vec<(u32, usize)>,
     encoder: Encoder,
     turn: u32,
 }
@@ -151,6 +153,13 @@ impl<R: Ring> Shard<R> {
             }
             let filtered = self.is_filtered(group);
             let Some(pieces) = self.place(group, 1) else {
+                if self.fanout.encoder.octets().len() > self.segments.largest() {
+                    // Not even the empty pool could take it, and everything behind it would wait.
+                    self.metrics.refuse("message_larger_than_pool");
+                    self.index.group_mut(group).pending.remove(0);
+                    self.fanout.deliveries[0].groups -= 1;
+                    continue;
+                }
                 self.make_room();
                 return false;
             };
@@ -270,15 +279,22 @@ impl<R: Ring> Shard<R> {
     fn give_single_sessions(&mut self) {
         let mut placed = core::mem::take(&mut self.fanout.placed);
         let mut single = core::mem::take(&mut self.fanout.single);
-        placed.sort_by_key(|placed| placed.delivery);
+        let mut own = core::mem::take(&mut self.fanout.own);
+        placed.sort_unstable_by_key(|placed| (placed.group, placed.delivery));
         for &session in &single {
-            for one in &placed {
-                let in_group = |s: &super::session::Subscription| {
-                    s.group == one.group && s.state != super::session::SubscriptionState::Beginning
-                };
-                let hears = self.sessions.at(session).subscriptions.iter().any(in_group);
+            own.clear();
+            for subscription in &self.sessions.at(session).subscriptions {
+                let first = placed.partition_point(|one| one.group < subscription.group);
+                let heard = placed[first..].iter().zip(first..);
+                let heard = heard.take_while(|(one, _)| one.group == subscription.group);
+                own.extend(heard.map(|(one, at)| (one.delivery, at)));
+            }
+            // The home's order over all groups.
+            own.sort_unstable();
+            for &(delivery, at) in &own {
+                let one = &placed[at];
                 let filtered = self.is_filtered(one.group);
-                if hears && (!filtered || self.may_hear(session, one.delivery as usize)) {
+                if !filtered || self.may_hear(session, delivery as usize) {
                     self.give(session, &one.pieces);
                 }
             }
@@ -287,7 +303,7 @@ impl<R: Ring> Shard<R> {
             self.let_go(&one.pieces);
         }
         single.clear();
-        (self.fanout.placed, self.fanout.single) = (placed, single);
+        (self.fanout.placed, self.fanout.single, self.fanout.own) = (placed, single, own);
     }
 
     /// Whether rules may keep a destination from a member of this group.
