@@ -130,6 +130,10 @@ limits! {
         "octets of the largest single send; a longer message goes out in several"
     subscriptions "subscriptions": u32 = 1_024, tiny 3;
         "subscriptions of one session; past it ERROR and close 1008"
+    subscription_bytes "subscription-bytes": u32 = 65_536, tiny 512;
+        "octets of all destinations and ids that one session has subscribed with; past it ERROR and close 1008"
+    patterns "patterns": u32 = 32, tiny 3;
+        "subscriptions of one session to patterns; past it ERROR and close 1008"
     receipts "receipts": u32 = 64, tiny 3;
         "receipts of one session that wait for a home; at it the connection is not read"
     connections "connections": u32 = 0, tiny 40;

@@ -5,7 +5,7 @@
 //! afresh from its state; often that is later than it was, and the entry is only set again.
 
 use super::close::SLOW_CONSUMER;
-use super::conn::{Proto, State};
+use super::conn::{Hold, Proto, State};
 use super::session::{NONE, Phase};
 use super::shard::Shard;
 use super::stomp::Problem;
@@ -109,10 +109,11 @@ impl<R: Ring> Shard<R> {
         }
         let (send, receive) = (state.beat.send, state.beat.receive);
         let beat = (send > 0).then(|| {
-            let span = send.saturating_sub(SLACK).max(send / 2);
+            let span = send.saturating_sub(SLACK).max(send / 2).max(1);
             (left(conn.last_out, span), Due::Beat)
         });
-        let life = (receive > 0).then(|| {
+        // Who is not read cannot show that he lives.
+        let life = (receive > 0 && conn.hold == Hold::No).then(|| {
             if conn.pinged {
                 (left(conn.last_in, receive.saturating_mul(2).saturating_add(GRACE)), Due::Missed)
             } else {
