@@ -132,7 +132,9 @@ limits! {
         "subscriptions of one session; past it ERROR and close 1008"
     subscription_bytes "subscription-bytes": u32 = 65_536, tiny 512;
         "octets of all destinations and ids that one session has subscribed with; past it ERROR and close 1008"
-    patterns "patterns": u32 = 32, tiny 3;
+    name_bytes "name-bytes": u32 = 1_024, tiny 80;
+        "octets of a destination or subscription id; past it ERROR and close 1008"
+    patterns "patterns": u32 = 32, tiny 2;
         "subscriptions of one session to patterns; past it ERROR and close 1008"
     receipts "receipts": u32 = 64, tiny 3;
         "receipts of one session that wait for a home; at it the connection is not read"

@@ -38,7 +38,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("ring", 3),
     ("broker", 3),
     ("console", 3),
-    ("sim", 4),
+    ("sim", 6),
     ("callback", 4),
     ("load", 4),
     ("engine", 5),

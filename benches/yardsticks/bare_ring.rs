@@ -19,7 +19,8 @@ const SUBMISSION: u32 = 1024;
 const COMPLETION: u32 = 16_384;
 /// Sends per entry into the kernel.
 const CHUNK: usize = 256;
-const RECEIVE: usize = 2048;
+/// Octets of a receive: sixteen messages of a closed loop come in one.
+const RECEIVE: usize = 16_384;
 
 const ACCEPT: u64 = 0;
 const RECV: u64 = 1;

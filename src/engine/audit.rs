@@ -5,7 +5,7 @@ use super::mailbox::Post;
 use super::shard::Shard;
 use crate::ring::Ring;
 
-/// What a shard holds. All but `segments_free` are zero when everybody is gone.
+/// What a shard holds. All but what is free is zero when everybody is gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Audit {
     /// Connections.
@@ -26,6 +26,8 @@ pub struct Audit {
     pub buffers_held: u32,
     /// Message blocks that somebody else holds.
     pub blocks: usize,
+    /// Message blocks that could be used now.
+    pub blocks_free: usize,
     /// Destinations with a subscription, where this shard is their home.
     pub destinations: usize,
     /// Users on line, where this shard is their home.
@@ -66,6 +68,7 @@ impl<R: Ring> Shard<R> {
             segments_free: self.segments.free_count(),
             buffers_held: self.receive.as_ref().map_or(0, |pool| pool.held()),
             blocks: self.blocks.on_their_way(),
+            blocks_free: self.limits.message_blocks as usize - self.blocks.on_their_way(),
             destinations: self.home.len(),
             users: self.users.online(),
             groups: self.index.len(),

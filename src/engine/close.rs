@@ -136,7 +136,6 @@ impl<R: Ring> Shard<R> {
 
     /// Cuts a connection: whatever the kernel holds of it comes back.
     pub(super) fn terminate(&mut self, slot: u32) {
-        let id = self.conns.id(slot);
         if !matches!(self.conns.at(slot).state, State::Open | State::Draining) {
             return;
         }
@@ -145,12 +144,21 @@ impl<R: Ring> Shard<R> {
         conn.state = State::Terminated;
         conn.tail.take();
         self.note_held(slot);
+        self.cut(slot);
+        self.join(slot);
+    }
+
+    /// Shuts a terminated connection down if the kernel holds anything of it. One shutdown at a
+    /// time: if that of our direction is still on its way, its end comes back here.
+    fn cut(&mut self, slot: u32) {
+        let id = self.conns.id(slot);
         let conn = self.conns.at_mut(slot);
-        if conn.receiving || conn.outbox.is_sending() {
+        let held = conn.receiving || conn.outbox.is_sending();
+        if held && !conn.cut && conn.pending_operations == 0 {
+            conn.cut = true;
             conn.pending_operations += 1;
             self.ring.push(Op::Shutdown { conn: id });
         }
-        self.join(slot);
     }
 
     /// Goes on to the release when nothing is in the kernel any more.
@@ -169,6 +177,9 @@ impl<R: Ring> Shard<R> {
     pub(super) fn on_shut_down(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.find(id) {
             conn.pending_operations -= 1;
+            if conn.state == State::Terminated {
+                self.cut(id.slot);
+            }
             self.join(id.slot);
         }
     }

@@ -153,6 +153,8 @@ pub struct Conn {
     pub peer_ended: bool,
     /// The shutdown of our direction was asked for.
     pub write_ended: bool,
+    /// The shutdown of both directions was asked for.
+    pub cut: bool,
     /// Operations without a state of their own (shutdowns) in the kernel.
     pub pending_operations: u8,
     /// The send on its way was asked to stop.
@@ -198,6 +200,7 @@ impl Conn {
             starved: false,
             peer_ended: false,
             write_ended: false,
+            cut: false,
             pending_operations: 0,
             send_stopping: false,
             dirty: false,

@@ -132,8 +132,8 @@ impl Encoder {
         match wire.form {
             Form::WebSocket => self.maybe_deflated(wire, opcode, &frame),
             Form::SockJs => {
-                // SockJS carries text only: what is not UTF-8 is replaced (a STOMP body of arbitrary
-                // octets has no form there).
+                // SockJS carries text only: what is not UTF-8 is replaced (a STOMP body of
+                // arbitrary octets has no form there).
                 let text = String::from_utf8_lossy(&frame);
                 let mut quoted = core::mem::take(&mut self.quoted);
                 quoted.clear();

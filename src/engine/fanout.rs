@@ -48,8 +48,6 @@ pub struct Fanout {
     /// Sessions to be given their messages one by one.
     single: Vec<u32>,
     placed: Vec<Placed>,
-    /// What one of them hears: number of the delivery, and which of `placed` it is.
-    own: Vec<(u32, usize)>,
     encoder: Encoder,
     turn: u32,
 }
@@ -132,7 +130,10 @@ impl<R: Ring> Shard<R> {
         while !self.fanout.deliveries.is_empty() {
             let fitting = self.fanout.fitting(&self.segments);
             if fitting == 0 {
-                if !self.fan_out_one() {
+                let whole = self.fan_out_one();
+                if !whole {
+                    // A group that has got all it waited for is no longer marked.
+                    self.fanout.settle(&mut self.index);
                     return false;
                 }
             } else {
@@ -276,25 +277,24 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    /// Each gets the messages of its groups one by one, in the home's order.
     fn give_single_sessions(&mut self) {
         let mut placed = core::mem::take(&mut self.fanout.placed);
         let mut single = core::mem::take(&mut self.fanout.single);
-        let mut own = core::mem::take(&mut self.fanout.own);
         placed.sort_unstable_by_key(|placed| (placed.group, placed.delivery));
+        let mut due: SmallVec<[(u32, u32); 32]> = SmallVec::new();
         for &session in &single {
-            own.clear();
+            due.clear();
             for subscription in &self.sessions.at(session).subscriptions {
-                let first = placed.partition_point(|one| one.group < subscription.group);
-                let heard = placed[first..].iter().zip(first..);
-                let heard = heard.take_while(|(one, _)| one.group == subscription.group);
-                own.extend(heard.map(|(one, at)| (one.delivery, at)));
+                let first = placed.partition_point(|placed| placed.group < subscription.group);
+                let group = placed[first..].iter().enumerate();
+                let group = group.take_while(|(_, placed)| placed.group == subscription.group);
+                due.extend(group.map(|(at, placed)| (placed.delivery, (first + at) as u32)));
             }
-            // The home's order over all groups.
-            own.sort_unstable();
-            for &(delivery, at) in &own {
-                let one = &placed[at];
-                let filtered = self.is_filtered(one.group);
-                if !filtered || self.may_hear(session, delivery as usize) {
+            due.sort_unstable();
+            for &(delivery, at) in &due {
+                let one = &placed[at as usize];
+                if !self.is_filtered(one.group) || self.may_hear(session, delivery as usize) {
                     self.give(session, &one.pieces);
                 }
             }
@@ -303,7 +303,7 @@ impl<R: Ring> Shard<R> {
             self.let_go(&one.pieces);
         }
         single.clear();
-        (self.fanout.placed, self.fanout.single, self.fanout.own) = (placed, single, own);
+        (self.fanout.placed, self.fanout.single) = (placed, single);
     }
 
     /// Whether rules may keep a destination from a member of this group.

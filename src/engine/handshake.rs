@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! What stands below an endpoint: the WebSocket upgrade, and SockJS's greeting and `/info`.
 
-use super::conn::{Proto, Raw, Stomp};
+use super::conn::{Proto, Raw, State, Stomp};
 use super::session::Session;
 use super::shard::Shard;
 use super::web::Asked;
@@ -182,6 +182,9 @@ impl<R: Ring> Shard<R> {
         let len = upgrade::write_101(&accept, offer.name(), extensions, &mut answer);
         self.send_private(slot, &answer[..len]);
         self.metrics.requests_total.add(1);
+        if self.conns.at(slot).state != State::Open {
+            return;
+        }
         let deflate = agreement.map_or(0, |agreement| agreement.server_window_bits);
         self.open_websocket(slot, at, stomp, Wire { form, deflate }, user);
     }

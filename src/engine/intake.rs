@@ -295,7 +295,7 @@ impl<R: Ring> Shard<R> {
         self.metrics.refuse("held_bytes");
         if self.conns.at(slot).is_websocket() {
             self.drain(slot, &[], 1013, "try again later");
-        } else {
+        } else if self.conns.at(slot).state == State::Open {
             self.refuse_capacity(slot);
         }
         self.note_held(slot);

@@ -21,9 +21,10 @@ use crate::broker::message::Message;
 use crate::ids::{ConnId, PeerId, SessionId, ShardId};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::shared::Shared;
+use super::sleeping::Sleeping;
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,32 +145,6 @@ impl Letter {
     }
 }
 
-/// The flag of a peer that waits for its doorbell.
-#[derive(Debug, Default)]
-pub struct Sleeping(AtomicBool);
-
-impl Sleeping {
-    /// The owner is about to wait; it must look at its queues after this call and before waiting.
-    pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `must_ring`: either the owner sees the letter, or the writer sees
-        // the flag.
-        fence(Ordering::SeqCst);
-    }
-
-    /// The owner is awake again.
-    pub fn clear(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-
-    /// Asked by a writer after its letters are in the queue: whether it has to ring. Of several
-    /// writers one rings.
-    pub fn must_ring(&self) -> bool {
-        fence(Ordering::SeqCst);
-        self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
-    }
-}
-
 /// One peer's end of all its queues.
 #[derive(Debug)]
 pub struct Post {
@@ -270,12 +245,8 @@ impl Post {
 
     /// Sets the flag and looks once more: true if there is nothing to do and waiting is safe.
     pub fn may_sleep(&mut self) -> bool {
-        self.sleeping[self.me.index()].set();
-        let empty = self.incoming.iter().flatten().all(|lane| lane.is_empty());
-        if !empty {
-            self.awake();
-        }
-        empty
+        let empty = || self.incoming.iter().flatten().all(|lane| lane.is_empty());
+        self.sleeping[self.me.index()].may_sleep(empty)
     }
 
     /// The wait is over.

@@ -209,8 +209,8 @@ impl<R: Ring> Shard<R> {
         self.run_stash();
         self.fan_out();
         // Before the last of it is gone: whoever cannot be answered then is let go.
-        let is_low = self.segments.is_low() && self.now >= self.room_after;
-        if core::mem::take(&mut self.needs_room) || is_low {
+        let is_short = self.segments.is_short() && self.now >= self.room_after;
+        if core::mem::take(&mut self.needs_room) || is_short {
             self.room_after = self.now + ROOM_PAUSE;
             self.make_room();
         }
@@ -224,8 +224,8 @@ impl<R: Ring> Shard<R> {
         !self.is_over()
     }
 
-    /// How long the next entry may wait. Asked by `turn` itself, and by whoever runs several shards on
-    /// one thread, before it lets one sleep.
+    /// How long the next entry may wait. Asked by `turn` itself, and by whoever runs several shards
+    /// on one thread, before it lets one sleep.
     pub fn wait(&mut self) -> Wait {
         if !self.dirty.is_empty() || !self.post.may_sleep() {
             return Wait::No;
@@ -494,9 +494,13 @@ impl<R: Ring> Shard<R> {
         self.gathered = scratch;
     }
 
-    /// Queues octets for one connection alone. Whole frames only.
+    /// Queues octets for one connection alone. Whole frames only. May end the connection.
     pub(super) fn send_private(&mut self, slot: u32, octets: &[u8]) {
-        let framed = self.conns.at(slot).is_websocket();
+        let conn = self.conns.at(slot);
+        if !matches!(conn.state, State::Open | State::Draining) {
+            return;
+        }
+        let framed = conn.is_websocket();
         let Ok(pieces) = self.segments.append(Log::Private, octets) else {
             // The pool is at its bound: whoever cannot be answered is let go, and room is made.
             self.needs_room = true;

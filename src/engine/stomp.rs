@@ -274,6 +274,13 @@ impl<R: Ring> Shard<R> {
         let user = state.user.clone();
         let id = self.sessions.id(session);
         self.metrics.sessions.set(self.metrics.sessions.value() + 1);
+        // Before the answer: where that finds no room the session ends, and leaves again.
+        if let Some(user) = user.clone() {
+            let home = self.shared.home_of_name(&user);
+            self.sessions.link_user(session, user.clone());
+            self.sessions.at_mut(session).joined = true;
+            self.post.send(home.into(), Letter::Join { user, session: id });
+        }
         let name = id.to_string();
         let connected = stomp::Connected {
             version,
@@ -283,12 +290,6 @@ impl<R: Ring> Shard<R> {
             user_name: user.as_deref().map(str::as_bytes),
         };
         self.reply(slot, connected.len(), |out| connected.write(out));
-        if let Some(user) = user {
-            let home = self.shared.home_of_name(&user);
-            self.sessions.link_user(session, user.clone());
-            self.sessions.at_mut(session).joined = true;
-            self.post.send(home.into(), Letter::Join { user, session: id });
-        }
         self.set_timer(slot);
         Ok(())
     }
@@ -315,14 +316,14 @@ impl<R: Ring> Shard<R> {
 
     fn on_send(&mut self, slot: u32, session: u32, frame: &Frame<'_, '_>) -> Handled {
         let destination = required(frame, b"destination")?;
-        if destination.len() > self.limits.subscription_bytes as usize {
-            return Err(NAME_TOO_LONG);
-        }
         if frame.header(b"transaction").is_some() {
             return Err(NO_TRANSACTIONS);
         }
         let shared = self.shared.clone();
         let user = self.sessions.at(session).user.clone();
+        if destination.len() > self.limits.name_bytes as usize {
+            return Err(super::subscribe::NAME_TOO_LONG);
+        }
         let target = shared.names.target(destination);
         if target == Target::Unknown {
             return self.unknown_destination(session, frame);
@@ -523,14 +524,6 @@ const UNKNOWN_DESTINATION: Problem<'static> = Problem {
     body: "The destination begins with none of the configured prefixes.",
     code: 1002,
     label: "unknown_destination",
-};
-
-/// Nobody could have subscribed to it.
-const NAME_TOO_LONG: Problem<'static> = Problem {
-    message: "destination too long",
-    body: "The destination is longer than a session's may be (limit subscription-bytes).",
-    code: 1008,
-    label: "name_too_long",
 };
 
 const NO_TRANSACTIONS: Problem<'static> = Problem {

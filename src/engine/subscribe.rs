@@ -93,8 +93,12 @@ impl<R: Ring> Shard<R> {
         })
     }
 
-    /// Whether one more subscription keeps the session within its bounds.
+    /// Whether one more subscription keeps the session within its bounds. Patterns are looked at for
+    /// each message, so they have a bound of their own.
     fn fits_session(&self, session: u32, id: &str, destination: &str) -> Handled {
+        if destination.len().max(id.len()) > self.limits.name_bytes as usize {
+            return Err(NAME_TOO_LONG);
+        }
         let subscriptions = &self.sessions.at(session).subscriptions;
         if subscriptions.len() >= self.limits.subscriptions as usize {
             return Err(TOO_MANY);
@@ -421,6 +425,13 @@ impl<R: Ring> Shard<R> {
         true
     }
 }
+
+pub(super) const NAME_TOO_LONG: Problem<'static> = Problem {
+    message: "name too long",
+    body: "A destination or subscription id is longer than it may be (limit name-bytes).",
+    code: 1008,
+    label: "name_too_long",
+};
 
 const TOO_MANY: Problem<'static> = Problem {
     message: "too many subscriptions",

@@ -112,7 +112,8 @@ impl<R: Ring> Shard<R> {
             let span = send.saturating_sub(SLACK).max(send / 2).max(1);
             (left(conn.last_out, span), Due::Beat)
         });
-        // Who is not read cannot show that he lives.
+        // While it is on hold nothing of it is read: what it sends cannot be told from silence, and
+        // the age of what it is sent is bounded anyway.
         let life = (receive > 0 && conn.hold == Hold::No).then(|| {
             if conn.pinged {
                 (left(conn.last_in, receive.saturating_mul(2).saturating_add(GRACE)), Due::Missed)

@@ -3,11 +3,13 @@
 use super::clock::{SECOND, nanos};
 use super::course::Course;
 use super::fleet::{Fleet, Wait};
-use super::peer::{Event, message};
+use super::peer::{Ending, Event, message};
 use super::plan::{Pace, PaceArguments, WaitKind};
 use super::report::Report;
-use super::run::{Failure, Watch};
+use super::run::{Failure, Watch, ended};
 use super::stamp::Stamp;
+use core::ops::Range;
+use std::collections::BTreeMap;
 
 /// How long messages may be on their way after the last one was sent, or a closed loop may stand.
 const STALL: u64 = 10 * SECOND;
@@ -23,8 +25,15 @@ pub struct Broadcast {
     pub fleet: Fleet,
     /// Who has received what.
     pub course: Course,
-    /// Sessions that ended while the load ran.
+    /// Receivers that ended while the load ran.
     pub ended: u64,
+    /// How sessions that are no receivers ended.
+    pub endings: BTreeMap<String, u64>,
+    /// Messages that others than receivers heard.
+    pub heard_by_others: u64,
+    /// Sessions that come and go, and how often they have come.
+    churners: Range<usize>,
+    churned: u64,
     destination: String,
     pace: PaceArguments,
     events: Vec<Event>,
@@ -40,6 +49,10 @@ impl Broadcast {
             fleet,
             course: Course::new(),
             ended: 0,
+            endings: BTreeMap::new(),
+            heard_by_others: 0,
+            churners: 0..0,
+            churned: 0,
             destination: destination.to_owned(),
             pace: pace.clone(),
             events: Vec::new(),
@@ -63,6 +76,7 @@ impl Broadcast {
         watch.phase("measuring", length / SECOND);
         self.course.measure();
         let before = self.fleet.counters;
+        self.churned = 0;
         let start = self.fleet.clock.now();
         watch.measure(start);
         self.load(length, watch)?;
@@ -86,12 +100,41 @@ impl Broadcast {
         report.busy(1.0 - (after.idle_nanos - before.idle_nanos) as f64 / wall);
         report.latency(&self.course.latency);
         report.faults = self.course.faults();
+        if !self.churners.is_empty() {
+            report.figure("connects", self.churned as f64);
+            report.figure("connects_per_s", self.churned as f64 * 1e9 / wall);
+        }
         if self.ended > 0 {
             report.warnings.push(format!("{} sessions ended while the load ran", self.ended));
         }
         if self.course.outstanding() > 0 {
             let count = self.course.outstanding();
             report.warnings.push(format!("{count} messages did not reach everybody"));
+        }
+        Ok(())
+    }
+
+    /// From here on these sessions, which are open, go and come again and again.
+    pub fn churn(&mut self, churners: Range<usize>) -> Result<(), Failure> {
+        self.churners = churners.clone();
+        for peer in churners {
+            self.fleet.farewell(peer);
+            self.fleet.open(peer)?;
+        }
+        Ok(())
+    }
+
+    /// A client that was paused reads on.
+    pub fn resume(&mut self, peer: usize) {
+        self.fleet.resume(peer, &mut self.events);
+    }
+
+    /// Hears what comes for a time, or until nothing has come for `silence`, and sends nothing.
+    pub fn listen(&mut self, length: u64, silence: u64) -> Result<(), Failure> {
+        let end = self.fleet.clock.now() + length;
+        self.last = self.fleet.clock.now();
+        while self.fleet.clock.now() < end.min(self.last + silence) {
+            self.turn(end)?;
         }
         Ok(())
     }
@@ -164,22 +207,39 @@ impl Broadcast {
         let now = self.fleet.clock.now();
         let wait = if spins { Wait::Look } else { Wait::Until(until.min(now + NAP)) };
         self.fleet.turn(wait, &mut self.events)?;
-        for event in self.events.drain(..) {
+        let mut events = core::mem::take(&mut self.events);
+        for event in events.drain(..) {
             match event {
                 Event::Message { peer, stamp, at } => {
-                    self.course.on_delivery(peer, stamp, at);
                     self.last = at;
+                    if !self.course.on_delivery(peer, stamp, at) {
+                        self.heard_by_others += 1;
+                    }
                 }
                 Event::Closed { peer: PUBLISHER, ending } => {
-                    return Err(super::run::ended(&self.fleet, PUBLISHER, ending));
+                    return Err(ended(&self.fleet, PUBLISHER, ending));
                 }
-                Event::Closed { peer, .. } => {
-                    self.course.leave(peer);
-                    self.ended += 1;
+                Event::Ready { peer, .. } | Event::Closed { peer, .. }
+                    if self.churners.contains(&peer) =>
+                {
+                    self.churned += 1;
+                    self.fleet.farewell(peer);
+                    self.fleet.open(peer)?;
                 }
+                Event::Closed { peer, ending } => self.gone(peer, ending),
                 Event::Ready { .. } | Event::Answer { .. } => {}
             }
         }
+        events.append(&mut self.events);
+        self.events = events;
         Ok(())
+    }
+
+    fn gone(&mut self, peer: usize, ending: Ending) {
+        if self.course.leave(peer) {
+            self.ended += 1;
+        } else {
+            *self.endings.entry(ending.label()).or_default() += 1;
+        }
     }
 }

@@ -72,6 +72,7 @@ pub fn run(options: &Churn) -> Result<Report, Failure> {
 fn say(fleet: &mut Fleet, peer: usize, due: u64, events: &mut Vec<Event>) {
     let body = Stamp { sequence: 0, due }.body(WORD);
     let mut out = Vec::new();
-    message(fleet.plan.protocol, &format!("/user/{peer}/queue/sub"), &body, &mut out);
+    let destination = format!("/user/{}/queue/sub", fleet.plan.user(peer));
+    message(fleet.plan.protocol, &destination, &body, &mut out);
     fleet.send(peer, &out, events);
 }

@@ -57,10 +57,10 @@ impl Course {
         self.present += 1;
     }
 
-    /// A receiver is gone; what was on its way to it does not count as lost.
-    pub fn leave(&mut self, receiver: usize) {
+    /// A receiver is gone; what was on its way to it does not count as lost. Whether it was one.
+    pub fn leave(&mut self, receiver: usize) -> bool {
         let Some(sequence) = self.receivers.get_mut(receiver).and_then(Option::take) else {
-            return;
+            return false;
         };
         self.present -= 1;
         let next = sequence.next();
@@ -68,6 +68,7 @@ impl Course {
         for number in next.max(self.oldest)..self.published {
             self.reached(number);
         }
+        true
     }
 
     /// The number of the message that is published now.
@@ -87,18 +88,19 @@ impl Course {
         self.latency.reset();
     }
 
-    /// A message has reached a receiver.
+    /// A message has reached somebody; whether it is a receiver.
     #[inline]
-    pub fn on_delivery(&mut self, receiver: usize, stamp: Stamp, at: u64) {
-        let Some(Some(sequence)) = self.receivers.get_mut(receiver) else { return };
+    pub fn on_delivery(&mut self, receiver: usize, stamp: Stamp, at: u64) -> bool {
+        let Some(Some(sequence)) = self.receivers.get_mut(receiver) else { return false };
         if !sequence.on(stamp.sequence) {
-            return;
+            return true;
         }
         if stamp.sequence >= self.measured_from {
             self.delivered += 1;
             self.latency.saturating_record(at.saturating_sub(stamp.due));
         }
         self.reached(stamp.sequence);
+        true
     }
 
     #[inline]
@@ -180,8 +182,8 @@ mod tests {
         course.join(1);
         course.publish();
         deliver(&mut course, 0, 0);
-        course.leave(1);
-        course.leave(1);
+        assert!(course.leave(1));
+        assert!(!course.leave(1));
         assert_eq!(course.outstanding(), 0);
         assert!(course.faults().is_none());
         course.publish();

@@ -225,22 +225,23 @@ impl Exchange {
             false => turn.wrapping_mul(STRIDE) % self.sessions,
         };
         let stamp = self.letters.send(to, due);
-        let (host, plan) = (&self.fleet.plan.host, &self.fleet.plan);
+        let plan = &self.fleet.plan;
+        let (host, user) = (&plan.host, plan.user(to));
         let (from, octets) = match &self.way {
             Way::Own => {
-                let destination = format!("/user/{to}{USER_QUEUE}");
+                let destination = format!("/user/{user}{USER_QUEUE}");
                 let mut out = Vec::new();
                 message(plan.protocol, &destination, &stamp.body(self.pace.size), &mut out);
                 (to, out)
             }
             Way::Api { token } => {
-                let path = format!("/api/users/{to}/messages");
+                let path = format!("/api/users/{user}/messages");
                 let body = api_body(stamp, self.pace.size);
                 let header = token.as_ref().map(|text| format!("Authorization: Bearer {text}\r\n"));
                 (self.sessions, request(host, &path, &header.unwrap_or_default(), &body))
             }
             Way::Callback { path, secret } => {
-                let body = callback_body(turn, to, stamp, self.pace.size);
+                let body = callback_body(turn, user, stamp, self.pace.size);
                 (self.sessions, request(host, path, &signature(secret, &body), &body))
             }
         };

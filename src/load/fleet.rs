@@ -4,9 +4,11 @@ use super::clock::{Clock, SECOND};
 use super::peer::{Ears, Ending, Event, Peer, Stage};
 use super::plan::Plan;
 use super::stamp::Stamps;
+use super::wire::put_frame;
+use crate::ws::Opcode;
 use mio::net::TcpStream;
 use mio::{Interest, Poll, Token};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
 
@@ -16,6 +18,8 @@ const READ_BYTES: usize = 256 * 1024;
 const WAKES: usize = 1024;
 /// The kernel's clock for sleeps is coarse: the last part of a wait is spent looking.
 const COARSE: u64 = 2_000_000;
+/// SO_RCVBUF of a client that reads on.
+const RESUME_BUFFER: usize = 1 << 20;
 /// How often heart-beats are sent, each time to a part of the clients.
 const BEAT_EVERY: u64 = SECOND / 20;
 
@@ -94,10 +98,15 @@ impl Fleet {
     /// Opens client `peer`: the next number, or one whose session is over.
     pub fn open(&mut self, peer: usize) -> io::Result<()> {
         let upgrade = self.plan.upgrade(peer);
-        self.connect(peer, upgrade)
+        self.connect(peer, upgrade, Stage::Upgrading)
     }
 
-    fn connect(&mut self, peer: usize, first: Vec<u8>) -> io::Result<()> {
+    /// Opens client `peer` as one that makes HTTP requests.
+    pub fn open_caller(&mut self, peer: usize) -> io::Result<()> {
+        self.connect(peer, Vec::new(), Stage::Calling)
+    }
+
+    fn connect(&mut self, peer: usize, first: Vec<u8>, then: Stage) -> io::Result<()> {
         if peer == self.peers.len() {
             self.peers.push(Peer::new());
         }
@@ -119,7 +128,7 @@ impl Fleet {
         let mut stream = TcpStream::from_std(socket.into());
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(&mut stream, Token(peer), interest)?;
-        self.peers[peer].connect(stream, first);
+        self.peers[peer].connect(stream, first, then);
         Ok(())
     }
 
@@ -135,6 +144,32 @@ impl Fleet {
         let peer = &mut self.peers[peer];
         peer.stream = None;
         peer.stage = Stage::Closed;
+    }
+
+    /// Ends a client's session with the word that ends a WebSocket; no event tells of it.
+    pub fn farewell(&mut self, peer: usize) {
+        let mut out = Vec::new();
+        put_frame(Opcode::Close, &1000u16.to_be_bytes(), &mut out);
+        // Whoever is gone needs no farewell.
+        let _ = self.peers[peer].send(&out);
+        self.close(peer);
+    }
+
+    /// The client stops reading.
+    pub fn pause(&mut self, peer: usize) {
+        self.peers[peer].is_paused = true;
+    }
+
+    /// The client reads on, with all the room that it needs.
+    pub fn resume(&mut self, peer: usize, events: &mut Vec<Event>) {
+        self.peers[peer].is_paused = false;
+        if let Some(stream) = &self.peers[peer].stream {
+            // Without it a small receive buffer would keep the rest waiting.
+            let _ = SockRef::from(stream).set_recv_buffer_size(RESUME_BUFFER);
+        }
+        if let Err(ending) = self.read(peer, events) {
+            self.end(peer, ending, events);
+        }
     }
 
     /// Waits as told, reads whoever has something, and appends what was heard.
@@ -176,7 +211,7 @@ impl Fleet {
             return Err(Ending::Failed(error.and_then(|e| e.raw_os_error()).unwrap_or(0)));
         }
         if peer.stage == Stage::Connecting && wake.is_writable() {
-            peer.stage = Stage::Upgrading;
+            peer.stage = peer.then;
         }
         if wake.is_writable() {
             peer.flush()?;

@@ -33,18 +33,23 @@
 //! **State.** Some 150 octets per client beside the kernel's, and 56 per receiver.
 
 pub mod broadcast;
+mod churn;
 pub mod clock;
 mod connect;
 pub mod course;
+mod exchange;
 mod fanout;
 pub mod fleet;
+pub mod letters;
 pub mod meter;
+mod mixed;
 pub mod peer;
 pub mod plan;
 pub mod plot;
 pub mod report;
 pub mod run;
 pub mod sequence;
+mod slow;
 pub mod stamp;
 pub mod wire;
 
@@ -61,6 +66,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let (report, target) = match &options.scenario {
         Scenario::Connect(connect) => (connect::run(connect)?, &connect.target),
         Scenario::Fanout(fanout) => (fanout::run(fanout)?, &fanout.target),
+        Scenario::Unicast(unicast) => (exchange::unicast(unicast)?, &unicast.target),
+        Scenario::Echo(echo) => (exchange::echo(echo)?, &echo.target),
+        Scenario::Callback(callback) => (exchange::callback(callback)?, &callback.target),
+        Scenario::Churn(churn) => (churn::run(churn)?, &churn.target),
+        Scenario::Slow(slow) => (slow::run(slow)?, &slow.target),
+        Scenario::Mixed(mixed) => (mixed::run(mixed)?, &mixed.target),
     };
     publish(&report, target)
 }
@@ -77,6 +88,12 @@ fn publish(report: &Report, target: &Target) -> Result<(), Failure> {
     }
     if let Some(path) = &target.html {
         write(path, &plot::page(report)?)?;
+    }
+    if let Some(folder) = &target.svg {
+        for plot in plot::plots(report)? {
+            let name = format!("{}-{}.svg", report.scenario, plot.name);
+            write(&folder.join(name), &plot.svg)?;
+        }
     }
     Ok(())
 }

@@ -99,6 +99,8 @@ pub struct Peer {
     pub(super) stream: Option<TcpStream>,
     /// Where it stands.
     pub(super) stage: Stage,
+    /// Where it stands once TCP is established.
+    pub(super) then: Stage,
     /// The beginning of a frame whose end has not come.
     pub(super) tail: Vec<u8>,
     /// What the kernel has not taken yet.
@@ -121,12 +123,15 @@ impl Peer {
     /// A client that has not connected.
     pub(super) fn new() -> Peer {
         let (tail, out) = (Vec::new(), Vec::new());
-        Peer { stream: None, stage: Stage::Closed, tail, out, is_paused: false }
+        let (stage, then) = (Stage::Closed, Stage::Closed);
+        Peer { stream: None, stage, then, tail, out, is_paused: false }
     }
 
-    /// TCP is established, or will be; `first` is what the client says at once.
-    pub(super) fn connect(&mut self, stream: TcpStream, first: Vec<u8>) {
-        *self = Peer { stream: Some(stream), stage: Stage::Connecting, out: first, ..Peer::new() };
+    /// TCP is established, or will be; `first` is what the client says then, and `then` where it
+    /// stands.
+    pub(super) fn connect(&mut self, stream: TcpStream, first: Vec<u8>, then: Stage) {
+        let (stream, stage) = (Some(stream), Stage::Connecting);
+        *self = Peer { stream, stage, then, out: first, ..Peer::new() };
     }
 
     /// Sends, or keeps what the kernel does not take.

@@ -27,6 +27,18 @@ pub enum Scenario {
     Connect(Connect),
     /// One publisher, many subscribers of one destination.
     Fanout(Fanout),
+    /// Messages by the HTTP API, each to one of many users.
+    Unicast(Unicast),
+    /// Each session sends to itself, and again when it has heard it.
+    Echo(Echo),
+    /// Signed callbacks of a third party, each to one of many users.
+    Callback(CallbackArguments),
+    /// Sessions that come, say one word to themselves, and go.
+    Churn(Churn),
+    /// A fan-out while some subscribers do not read.
+    Slow(Slow),
+    /// A fan-out while other sessions come and go.
+    Mixed(Mixed),
 }
 
 /// Whom to load, how sessions talk, and where the result goes.
@@ -44,6 +56,9 @@ pub struct Target {
     /// Count of sessions.
     #[arg(long, short = 'n', default_value_t = 1000, value_parser = whole(1, 1_000_000))]
     pub sessions: usize,
+    /// Number of the first session: runs at the same time need different users and addresses.
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    pub first: usize,
     /// Sessions that open at the same time.
     #[arg(long, default_value_t = 64, value_parser = whole(1, 4096))]
     pub concurrent: usize,
@@ -68,6 +83,9 @@ pub struct Target {
     /// Write one self-contained page with plots.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+    /// Write the plots as SVG files into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub svg: Option<PathBuf>,
     /// Neither a progress bar nor a table.
     #[arg(long)]
     pub quiet: bool,
@@ -98,6 +116,111 @@ pub struct Fanout {
     /// Destination; raw sessions have none, there the server sends to all.
     #[arg(long, default_value = "/topic/load")]
     pub destination: String,
+    /// How messages are paced.
+    #[command(flatten)]
+    pub pace: PaceArguments,
+}
+
+/// `load unicast`.
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub struct Unicast {
+    /// Whom and how.
+    #[command(flatten)]
+    pub target: Target,
+    /// HTTP connections that post; between messages of different ones no order is kept.
+    #[arg(long, default_value_t = 1, value_parser = whole(1, 256))]
+    pub callers: usize,
+    /// Environment variable that holds the API token.
+    #[arg(long, value_name = "NAME")]
+    pub token_env: Option<String>,
+    /// How messages are paced.
+    #[command(flatten)]
+    pub pace: PaceArguments,
+}
+
+/// `load echo`.
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub struct Echo {
+    /// Whom and how.
+    #[command(flatten)]
+    pub target: Target,
+    /// How messages are paced; in the closed loop each session has one on its way.
+    #[command(flatten)]
+    pub pace: PaceArguments,
+}
+
+/// `load callback`.
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub struct CallbackArguments {
+    /// Whom and how.
+    #[command(flatten)]
+    pub target: Target,
+    /// Path of the callback, of the `generic` profile.
+    #[arg(long, default_value = "/callback/inbound", value_name = "PATH")]
+    pub callback: String,
+    /// Environment variable that holds its secret.
+    #[arg(long, default_value = "RINGPUSH_CALLBACK_SECRET", value_name = "NAME")]
+    pub secret_env: String,
+    /// HTTP connections that post; between messages of different ones no order is kept.
+    #[arg(long, default_value_t = 1, value_parser = whole(1, 256))]
+    pub callers: usize,
+    /// How messages are paced.
+    #[command(flatten)]
+    pub pace: PaceArguments,
+}
+
+/// `load churn`.
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub struct Churn {
+    /// Whom and how; the sessions are those that are there at the same time.
+    #[command(flatten)]
+    pub target: Target,
+    /// Say nothing: go as soon as the session stands.
+    #[arg(long)]
+    pub silent: bool,
+    /// For how long.
+    #[arg(long, default_value = "5s", value_parser = span, value_name = "TIME")]
+    pub duration: Duration,
+}
+
+/// `load slow`.
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub struct Slow {
+    /// Whom and how; the sessions include the slow ones.
+    #[command(flatten)]
+    pub target: Target,
+    /// Destination.
+    #[arg(long, default_value = "/topic/load")]
+    pub destination: String,
+    /// Subscribers that stop reading while it is measured, and read on afterwards.
+    #[arg(long, default_value_t = 5)]
+    pub slow: usize,
+    /// Their SO_RCVBUF.
+    #[arg(long, default_value_t = 4096, value_name = "OCTETS")]
+    pub receive_buffer: usize,
+    /// How messages are paced.
+    #[command(flatten)]
+    pub pace: PaceArguments,
+}
+
+/// `load mixed`.
+#[derive(Args, Debug)]
+#[command(args_override_self = true)]
+pub struct Mixed {
+    /// Whom and how; the sessions are those that stay.
+    #[command(flatten)]
+    pub target: Target,
+    /// Destination.
+    #[arg(long, default_value = "/topic/load")]
+    pub destination: String,
+    /// Sessions that come, subscribe and go, again and again.
+    #[arg(long, default_value_t = 16, value_parser = whole(1, 4096))]
+    pub churners: usize,
     /// How messages are paced.
     #[command(flatten)]
     pub pace: PaceArguments,
@@ -170,6 +293,8 @@ pub struct Plan {
     pub subscribe: Option<String>,
     /// Count of subscription ids.
     pub ids: usize,
+    /// Number of the first session.
+    pub first: usize,
     /// Whether each session has its own user.
     pub users: bool,
     /// Heart-beats in milliseconds.
@@ -191,6 +316,7 @@ impl Plan {
             host: target.to.to_string(),
             subscribe: is_subscribed.then(|| subscribe.to_owned()),
             ids: target.ids,
+            first: target.first,
             users: target.users,
             heart_beat_millis: target.heart_beat,
             receipts: !target.no_receipts,
@@ -200,8 +326,14 @@ impl Plan {
 
     /// The opening handshake of a session.
     pub fn upgrade(&self, session: usize) -> Vec<u8> {
-        let query = if self.users { format!("userId={session}") } else { String::new() };
-        self.protocol.upgrade(&self.host, &self.path, &query, session)
+        let user = self.user(session);
+        let query = if self.users { format!("userId={user}") } else { String::new() };
+        self.protocol.upgrade(&self.host, &self.path, &query, user)
+    }
+
+    /// The user of a session.
+    pub fn user(&self, session: usize) -> usize {
+        self.first + session
     }
 
     /// The subscription id of a session.
@@ -212,7 +344,7 @@ impl Plan {
     /// Where a session connects from: one loopback address carries fewer sessions than a run may
     /// have. `None` leaves it to the kernel.
     pub fn source(&self, session: usize) -> Option<SocketAddr> {
-        let turn = session / SESSIONS_PER_SOURCE;
+        let turn = (self.first + session) / SESSIONS_PER_SOURCE;
         if turn == 0 || !self.to.ip().is_loopback() || self.to.is_ipv6() {
             return None;
         }
@@ -276,6 +408,8 @@ mod tests {
             [0, 1, 2, 3].map(|at| plan.subscription_id(at)).concat(),
             "sub-0sub-1sub-2sub-0"
         );
+        let later = Plan { first: 19_999, ..plan.clone() };
+        assert_eq!((later.user(1), later.source(1)), (20_000, plan.source(20_000)));
         assert_eq!(plan.source(19_999), None);
         assert_eq!(plan.source(20_000), Some("127.0.0.2:0".parse().expect("an address")));
         assert_eq!(plan.source(5_000_000), Some("127.0.1.1:0".parse().expect("an address")));

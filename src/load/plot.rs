@@ -48,13 +48,22 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, Failure> {
         (count > 0 && nanos > 0).then(|| nanos as f64 / 1e3 / count as f64)
     });
     let memory = report.samples.iter().filter(|sample| sample.server_rss_bytes > 0);
-    let memory = memory.map(|sample| (sample.seconds, sample.server_rss_bytes as f64 / 1_048_576.0));
-    let each = format!("Server CPU per one of the {counted}");
+    let memory =
+        memory.map(|sample| (sample.seconds, sample.server_rss_bytes as f64 / 1_048_576.0));
+    let each = format!("Server CPU per {}", one_of(counted));
     let curves = [
         ("throughput", "Throughput", format!("{counted} a second"), rate),
         ("cpu", &each, "microseconds".to_owned(), cpu),
         ("memory", "Memory of the server", "MiB resident".to_owned(), memory.collect()),
     ];
+    if counted == "sessions" {
+        let points = per_session(&report.samples);
+        if points.len() > 1 {
+            let title = "Memory of the server for each session";
+            let (name, across, upwards) = ("session-memory", "sessions", "octets resident");
+            plots.push(draw(&Curve { name, title, across, upwards, points }, None)?);
+        }
+    }
     for (name, title, upwards, points) in curves {
         if points.len() > 1 {
             let (across, upwards) = ("seconds", &*upwards);
@@ -64,11 +73,27 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, Failure> {
     Ok(plots)
 }
 
+/// What is counted, one of it.
+fn one_of(counted: &str) -> String {
+    match counted.strip_suffix("ies") {
+        Some(stem) => format!("{stem}y"),
+        None => counted.trim_end_matches('s').to_owned(),
+    }
+}
+
+/// What memory has grown by since the first sample, for each session.
+fn per_session(samples: &[Sample]) -> Vec<(f64, f64)> {
+    let first = samples.first().map_or(0, |sample| sample.server_rss_bytes);
+    let grown = samples.iter().filter(|sample| sample.count > 0 && sample.server_rss_bytes > first);
+    let each = |sample: &Sample| {
+        let count = sample.count as f64;
+        (count, (sample.server_rss_bytes - first) as f64 / count)
+    };
+    grown.map(each).collect()
+}
+
 /// A value for each pair of neighbouring samples, at the time of the later one.
-fn changes(
-    samples: &[Sample],
-    value: impl Fn(&Sample, &Sample) -> Option<f64>,
-) -> Vec<(f64, f64)> {
+fn changes(samples: &[Sample], value: impl Fn(&Sample, &Sample) -> Option<f64>) -> Vec<(f64, f64)> {
     let is_forward = |pair: &&[Sample]| {
         pair[1].seconds > pair[0].seconds
             && pair[1].count >= pair[0].count
@@ -94,7 +119,7 @@ fn latency(quantiles: &[(f64, f64)]) -> Result<Plot, Failure> {
 
 /// 0 → 0 %, 1 → 90 %, 2 → 99 %, …
 fn percent(nines: f64) -> String {
-    let decimals = (nines.floor() - 1.0).max(0.0) as usize;
+    let decimals = (nines.floor() - 2.0).max(0.0) as usize;
     format!("{:.decimals$} %", 100.0 * (1.0 - 10f64.powf(-nines)))
 }
 
@@ -110,19 +135,23 @@ fn picture(
     curve: &Curve<'_>,
     label: Option<&dyn Fn(&f64) -> String>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let largest = |value: fn(&(f64, f64)) -> f64| curve.points.iter().map(value).fold(0.0, f64::max);
+    let largest =
+        |value: fn(&(f64, f64)) -> f64| curve.points.iter().map(value).fold(0.0, f64::max);
     let (right, top) = (largest(|point| point.0).max(1e-9), largest(|point| point.1).max(1e-9));
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
         .caption(curve.title, ("sans-serif", 17))
         .margin(14)
+        .margin_right(32)
         .x_label_area_size(40)
         .y_label_area_size(72)
         .build_cartesian_2d(0.0..right, 0.0..top * 1.1)?;
     let mut mesh = chart.configure_mesh();
     mesh.x_desc(curve.across).y_desc(curve.upwards).light_line_style(WHITE).bold_line_style(GRID);
     mesh.x_labels(8).y_labels(6);
+    let short = |value: &f64| format!("{}", (value * 1e3).round() / 1e3);
+    mesh.x_label_formatter(&short).y_label_formatter(&short);
     if let Some(label) = label {
         mesh.x_labels(right.floor() as usize + 1).x_label_formatter(label);
     }
@@ -144,6 +173,9 @@ pub fn page(report: &Report) -> Result<String, Failure> {
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\
          <style>{STYLE}</style>\n<h1>{title}</h1>\n"
     );
+    let settings = report.settings.0.iter().map(|(name, value)| format!("{name} {value}"));
+    let settings = settings.collect::<Vec<_>>().join(" · ");
+    let _ = writeln!(out, "<p>{}</p>", escaped(&settings));
     for warning in &report.warnings {
         let _ = writeln!(out, "<p class=\"warning\">{}</p>", escaped(warning));
     }
@@ -194,6 +226,12 @@ mod tests {
     #[test]
     fn a_step_across_is_a_nine() {
         assert_eq!([0.0, 1.0, 2.0, 3.0].map(percent), ["0 %", "90 %", "99 %", "99.9 %"]);
+    }
+
+    #[test]
+    fn one_of_many_is_singular() {
+        let one = ["deliveries", "sessions", "loops"].map(one_of);
+        assert_eq!(one, ["delivery", "session", "loop"]);
     }
 
     #[test]

@@ -142,8 +142,7 @@ impl Report {
     pub fn rows(&self) -> Vec<(String, String)> {
         let plain = self.figures.0.iter().map(|(name, value)| (name.clone(), number(*value)));
         let latency = self.latency_us.0.iter();
-        let latency =
-            latency.map(|(name, value)| (format!("latency_{name}_us"), number(*value)));
+        let latency = latency.map(|(name, value)| (format!("latency_{name}_us"), number(*value)));
         let Faults { lost, duplicated, reordered } = self.faults;
         let faults = [("lost", lost), ("duplicated", duplicated), ("reordered", reordered)];
         let faults = faults.map(|(name, value)| (name.to_owned(), value.to_string()));

@@ -119,6 +119,8 @@ impl Watch {
         report.figure("server_cpu_s", used as f64 / 1e9);
         report.figure("server_rss_before_bytes", self.first.rss_bytes as f64);
         report.figure("server_rss_after_bytes", last.rss_bytes as f64);
+        let peak = report.samples.iter().map(|sample| sample.server_rss_bytes).max();
+        report.figure("server_rss_peak_bytes", peak.unwrap_or(0).max(last.rss_bytes) as f64);
         report.server_threads_ns.0 =
             last.threads_since(&self.first).into_iter().filter(|thread| thread.1 > 0).collect();
         used
@@ -174,4 +176,17 @@ pub fn ended(fleet: &Fleet, peer: usize, ending: Ending) -> Failure {
     };
     let complaint = fleet.complaint.as_ref().map(|text| format!(" ({})", text.escape_debug()));
     Failure(format!("session {peer} {why}{}", complaint.unwrap_or_default()))
+}
+
+impl Ending {
+    /// The end of a figure's name.
+    pub fn label(self) -> String {
+        match self {
+            Ending::Code(code) => format!("with_{code}"),
+            Ending::Refused(status) => format!("with_status_{status}"),
+            Ending::Eof => "without_a_word".to_owned(),
+            Ending::Failed(_) => "by_failure".to_owned(),
+            Ending::Nonsense => "with_nonsense".to_owned(),
+        }
+    }
 }

@@ -1,15 +1,16 @@
 //! `load slow`: some subscribers stop reading. What becomes of them, and do the others notice?
 
 use super::broadcast::Broadcast;
-use super::clock::{SECOND, nanos};
+use super::clock::SECOND;
 use super::fleet::Fleet;
 use super::peer::Stage;
 use super::plan::{Plan, Slow};
 use super::report::Report;
 use super::run::{Failure, Watch, open_all};
 
-/// How long slow ones are listened to once they read again.
-const AFTERMATH: u64 = 5 * SECOND;
+/// How long slow ones are listened to once they read again, and how long they may be silent.
+const AFTERMATH: u64 = 15 * SECOND;
+const SILENCE: u64 = 2 * SECOND;
 
 /// Opens, stops the last ones from reading, measures the others, and lets the slow ones read on.
 pub fn run(options: &Slow) -> Result<Report, Failure> {
@@ -37,7 +38,7 @@ pub fn run(options: &Slow) -> Result<Report, Failure> {
     let used = watch.read();
     report.figure("server_rss_at_end_bytes", used.rss_bytes as f64);
     (fast..target.sessions).for_each(|peer| broadcast.resume(peer));
-    broadcast.listen(AFTERMATH.max(nanos(options.pace.warm_up)))?;
+    broadcast.listen(AFTERMATH, SILENCE)?;
     let is_there = |peer: &usize| broadcast.fleet.stage(*peer) == Stage::Ready;
     report.figure("slow_still_there", (fast..target.sessions).filter(is_there).count() as f64);
     for (what, count) in &broadcast.endings {

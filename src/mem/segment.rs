@@ -97,14 +97,14 @@ impl Segments {
         self.segments.len() / 8
     }
 
+    /// Whether even private octets will soon find no room.
+    pub fn is_short(&self) -> bool {
+        self.free.len() < self.reserve()
+    }
+
     /// Free segments that the shared log may take.
     pub fn free_to_share(&self) -> usize {
         self.free.len().saturating_sub(self.reserve())
-    }
-
-    /// Whether so little is free that room should be made before the private log has none.
-    pub fn is_low(&self) -> bool {
-        self.free.len() < self.reserve() / 2
     }
 
     /// Octets of the largest append that finds room when nobody holds anything: two segments are

@@ -74,6 +74,8 @@ pub(super) struct Browser {
     pub(super) former: Vec<Own>,
     pub(super) receipts: VecDeque<(u64, Tells)>,
     ids: u64,
+    /// Subscriptions so far.
+    named: u32,
     sequence: u32,
     /// Number of the last broker message that came.
     pub(super) last_number: u64,
@@ -119,6 +121,7 @@ impl Browser {
             former: Vec::new(),
             receipts: VecDeque::new(),
             ids: 0,
+            named: 0,
             sequence: 0,
             last_number: 0,
             actions,
@@ -219,6 +222,9 @@ impl Browser {
 
     /// One frame of chance.
     fn frame(&mut self, scene: &mut Scene<'_>) -> Option<Vec<u8>> {
+        if scene.plan.crowd && self.named == 0 && scene.random().chance(700) {
+            return Some(self.subscribe_to("/topic/**", false, scene));
+        }
         match scene.random().below(100) {
             0..=44 => Some(self.send_to_topic(scene)),
             45..=59 => self.subscribe(scene),
@@ -235,9 +241,10 @@ impl Browser {
         let sender = Some((self.number, self.sequence));
         self.sequence += 1;
         let publication = scene.history.publish(sender, target);
-        let pad = match scene.random().below(12) {
-            0 => scene.random().below(if self.sockjs { 120 } else { 260 }),
-            _ => scene.random().below(40),
+        let large = if scene.plan.crowd { 6 } else { 1 };
+        let pad = match scene.random().below(12) < large {
+            true => scene.random().below(if self.sockjs { 120 } else { 260 }),
+            false => scene.random().below(40),
         };
         (publication, format!("{{\"p\":{publication},\"x\":\"{}\"}}", "x".repeat(pad as usize)))
     }
@@ -340,7 +347,13 @@ impl Browser {
         let wants_receipt = self.watches || scene.random().chance(800);
         let (me, user) = (self.number, self.user);
         let history = scene.history.subscribe(me, user, pattern, of_user, wants_receipt);
-        let id = format!("s{history}");
+        // Most pages name their subscriptions alike, which puts them into one group.
+        self.named += 1;
+        let mine = if scene.plan.crowd { 500 } else { 100 };
+        let id = match scene.random().chance(mine) {
+            true => format!("mine-{}-{}", self.number, self.named),
+            false => format!("sub-{}", self.named),
+        };
         let destination = if of_user { format!("/user{pattern}") } else { pattern.to_owned() };
         self.subscriptions.push(Own { id: id.clone(), history });
         let headers = [("id", id.as_str()), ("destination", destination.as_str())];

@@ -52,6 +52,8 @@ pub(super) struct Plan {
     pub(super) calls: Vec<Option<usize>>,
     /// Somebody's sessions were ended by the operator.
     pub(super) kicked: bool,
+    /// Many slow readers on one shard, and large messages.
+    pub(super) crowd: bool,
 }
 
 /// Everything around a client while it acts.

@@ -1,5 +1,5 @@
-//! When completions are told: each one late by chance, in any order between different sockets, never
-//! out of order where the kernel keeps one.
+//! When completions are told: each one late by chance, in any order between different sockets,
+//! never out of order where the kernel keeps one.
 
 use super::counts::{Counts, Event};
 use super::random::Random;
@@ -39,6 +39,11 @@ impl Completions {
     /// Count of completions that the engine has not popped.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.ready.len()
+    }
+
+    /// Whether the engine would pop nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty()
     }
 
     /// Whether nothing but doorbells has not been popped.

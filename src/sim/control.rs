@@ -5,7 +5,7 @@ use crate::broker::message::Message;
 use crate::engine::mailbox::{Asker, Lane, Letter, Post};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, ShardId};
-use crate::limits::SHARDS_MAX;
+use crate::limits::HOMES_MAX;
 use crate::time::Instant;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -106,7 +106,7 @@ impl Control {
             }
             None => {
                 self.numbers += 1;
-                let number = self.numbers * SHARDS_MAX as u64 + u64::from(self.shards());
+                let number = self.numbers * HOMES_MAX as u64 + (HOMES_MAX as u64 - 1);
                 let letter = Letter::DeliverSession { message: reply, session, number };
                 self.outgoing.push_back((due, session.shard().into(), letter));
             }

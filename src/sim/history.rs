@@ -1,10 +1,10 @@
 //! What clients asked for and what they saw: the only thing that the oracles judge by.
 //!
-//! Everything is stamped with a tick that rises with every entry, so that "acknowledged before it was
-//! sent" means that the same or another client knew of the one before it did the other.
+//! Everything is stamped with a tick that rises with every entry, so that "acknowledged before it
+//! was sent" means that the same or another client knew of the one before it did the other.
 
 use super::oracle::{Oracle, Violation};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Count of users with a name.
 pub(super) const USERS: usize = 6;
@@ -85,7 +85,7 @@ pub(super) struct History {
     pub(super) trades: Vec<Trade>,
     /// Which publication has which number, per home of users and for the broker alike: numbers are
     /// unique.
-    by_number: HashMap<u64, usize>,
+    by_number: BTreeMap<u64, usize>,
     boot: Option<String>,
     /// Actions that clients have taken.
     pub(super) actions: u64,

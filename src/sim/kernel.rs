@@ -1,9 +1,10 @@
 //! The fake kernel behind one ring: its table of descriptors, and what each operation asks for.
 //!
 //! Besides doing what a kernel does it checks what the seam promises (the same promises that
-//! `ring::Uring` checks): one receive, one send and one shutdown on their way per connection, nothing
-//! on its way at a close, buffers given back once, generations that change between two users of a
-//! slot. What happens over time stands in `progress.rs`, what is told when in `completion.rs`.
+//! `ring::Uring` checks): one receive, one send and one shutdown on their way per connection,
+//! nothing on its way at a close, buffers given back once, generations that change between two
+//! users of a slot. What happens over time stands in `progress.rs`, what is told when in
+//! `completion.rs`.
 
 use super::completion::{Completions, Key};
 use super::counts::{Counts, Event};
@@ -305,8 +306,8 @@ impl Kernel {
         self.completions.len() >= self.setup.completion_entries as usize
     }
 
-    /// Whether nothing of the engine's memory (receive buffers excepted) and of its sockets is in the
-    /// kernel's hands any more.
+    /// Whether nothing of the engine's memory (receive buffers excepted) and of its sockets is in
+    /// the kernel's hands any more.
     pub(super) fn is_idle(&self) -> bool {
         let free = |slot: &Slot| slot.socket.is_none();
         self.queued.is_empty() && self.completions.are_bells() && self.slots.iter().all(free)

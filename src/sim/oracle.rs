@@ -1,13 +1,14 @@
 //! What must hold of everything that clients saw. Each rule is a naive statement about the whole
 //! history; none looks into the engine.
 //!
-//! The model of the broker behind them: one list of messages per home, in the order of their numbers;
-//! a subscription is an interval of that list, and its client hears those of the interval that its
-//! pattern matches. Where an interval may begin and end follows from what was acknowledged when.
+//! The model of the broker behind them: one list of messages per home, in the order of their
+//! numbers; a subscription is an interval of that list, and its client hears those of the interval
+//! that its pattern matches. Where an interval may begin and end follows from what was acknowledged
+//! when.
 
 use super::history::{History, Publication, Subscription, Target, hears};
 use core::fmt;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Which rule was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ impl fmt::Display for Violation {
 
 /// Judges a history that is over.
 pub(super) fn judge(history: &History) -> Result<(), Violation> {
-    let mut lists = HashMap::new();
+    let mut lists: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (at, subscription) in history.subscriptions.iter().enumerate() {
         judge_local(history, at, subscription)?;
         judge_answers(history, at, subscription)?;
@@ -190,7 +191,7 @@ fn judge_ends(
 /// What a session sends to itself or asks a hook for comes at most once, and at least once when it
 /// was acknowledged.
 fn judge_local(history: &History, at: usize, s: &Subscription) -> Result<(), Violation> {
-    let mut count: HashMap<usize, u32> = HashMap::new();
+    let mut count: BTreeMap<usize, u32> = BTreeMap::new();
     for &p in &s.received {
         let times = count.entry(p).or_default();
         *times += 1;
@@ -244,7 +245,7 @@ fn judge_answers(history: &History, at: usize, s: &Subscription) -> Result<(), V
 /// A sender's messages are numbered in the order sent: all broker destinations together, each user
 /// by himself.
 fn judge_senders(history: &History) -> Result<(), Violation> {
-    let mut last: HashMap<(usize, Option<usize>), (u32, u64, usize)> = HashMap::new();
+    let mut last: BTreeMap<(usize, Option<usize>), (u32, u64, usize)> = BTreeMap::new();
     for (p, publication) in history.publications.iter().enumerate() {
         let (Some((sender, sequence)), Some(number)) = (publication.sender, publication.number)
         else {
@@ -274,7 +275,7 @@ fn judge_senders(history: &History) -> Result<(), Violation> {
 /// Whoever watches presence without a gap sees each user come and leave by turns.
 fn judge_presence(history: &History) -> Result<(), Violation> {
     for (at, s) in history.subscriptions.iter().enumerate() {
-        let mut known: HashMap<usize, bool> = HashMap::new();
+        let mut known: BTreeMap<usize, bool> = BTreeMap::new();
         for &p in &s.received {
             let Some((user, online)) = history.publications[p].presence else { continue };
             if known.insert(user, online) == Some(online) {
@@ -289,7 +290,7 @@ fn judge_presence(history: &History) -> Result<(), Violation> {
 /// What the watcher that saw everything must have seen: each user comes first and has left at last.
 pub(super) fn judge_watcher(history: &History, subscription: usize) -> Result<(), Violation> {
     let s = &history.subscriptions[subscription];
-    let mut known: HashMap<usize, bool> = HashMap::new();
+    let mut known: BTreeMap<usize, bool> = BTreeMap::new();
     for &p in &s.received {
         let Some((user, online)) = history.publications[p].presence else { continue };
         if !known.contains_key(&user) && !online {
@@ -312,7 +313,8 @@ mod tests {
     use super::super::history::Content;
     use super::*;
 
-    /// A history of one topic: `sent` publications of client 0, all acknowledged, numbered in order.
+    /// A history of one topic: `sent` publications of client 0, all acknowledged, numbered in
+    /// order.
     fn history(sent: usize) -> History {
         let mut history = History::default();
         for n in 0..sent {

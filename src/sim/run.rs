@@ -62,8 +62,12 @@ pub struct Report {
 
 /// Virtual time in which a phase has to end.
 const PATIENCE: u64 = 90_000_000_000;
+/// Virtual time in which the main part has to be over.
+const PLAY_MAX: u64 = 600_000_000_000;
 /// Virtual time after the last arrival in which clients do what they want to do.
 const LAST_ACTIONS: u64 = 20_000_000_000;
+/// Operations that a run takes at least.
+pub const OPERATIONS_MIN: u64 = 2_000;
 /// Steps in which a run has to end.
 const STEPS_MAX: u64 = 3_000_000;
 
@@ -110,8 +114,8 @@ struct Simulation {
     steps: u64,
     jumps: u32,
     next_jump: Instant,
-    /// The run is ended in the middle.
-    power_cut: Option<Instant>,
+    /// The run is ended in the middle, after so many operations.
+    power_cut: Option<u64>,
 }
 
 impl Simulation {
@@ -127,9 +131,9 @@ impl Simulation {
         let (now, random) = (machine.now(), &mut machine.random);
         let arrivals = random.between(30, 70) as u32;
         let jumps = if random.chance(200) { 2 } else { 0 };
-        let cut =
-            random.chance(200).then(|| Instant(now.0 + random.between(50, 4_000) * 1_000_000));
-        let budget = random.between(400, 800) as u32;
+        let power_cut = random.chance(200).then(|| random.between(OPERATIONS_MIN, 4_000));
+        let budget = random.between(400, 700) as u32;
+        let crowd = random.chance(300);
         drop(machine);
         Simulation {
             world,
@@ -143,6 +147,7 @@ impl Simulation {
                 callback: shared.config.callbacks[0].clone(),
                 calls: vec![None; CALLS],
                 kicked: false,
+                crowd,
             },
             control: Control::new(control, shared),
             metrics,
@@ -152,14 +157,21 @@ impl Simulation {
             steps: 0,
             jumps,
             next_jump: Instant(now.0 + 300_000_000),
-            power_cut: cut,
+            power_cut,
         }
     }
 
     fn play(&mut self) -> Result<(), Violation> {
         self.arrive(true);
         self.go_on("the watcher subscribes", |s| s.watched().is_some() || s.clients[0].over)?;
-        self.go_on("the main part", Simulation::has_played)?;
+        let begun = self.world.borrow().now().0;
+        while !self.has_played() {
+            self.step()?;
+            if self.world.borrow().now().0 > begun + PLAY_MAX {
+                let text = format!("the main part: {}", self.owed());
+                return Err(Violation::new(Oracle::Progress, text));
+            }
+        }
         if self.power_cut.is_none() {
             self.settle()?;
         }
@@ -202,17 +214,23 @@ impl Simulation {
         }
     }
 
-    /// The main part is over when its actions are taken or its clients have gone.
+    /// The main part is over when its actions are taken or its clients have gone; not before a run
+    /// has been worth its while.
     fn has_played(&mut self) -> bool {
-        let now = self.world.borrow().now();
-        if let Some(cut) = self.power_cut
-            && now >= cut
-        {
+        let world = self.world.borrow();
+        let operations = world.operations();
+        if self.power_cut.is_some_and(|cut| operations >= cut) {
             return true;
         }
         let gone = self.clients.iter().skip(1).all(|client| client.over || client.vanished);
-        let gone = gone || now.0 > self.next_arrival.0 + LAST_ACTIONS;
-        self.plan.budget == 0 || self.arrivals == 0 && gone
+        let gone = gone || world.now().0 > self.next_arrival.0 + LAST_ACTIONS;
+        let played = self.plan.budget == 0 || self.arrivals == 0 && gone;
+        if played && operations < OPERATIONS_MIN {
+            self.plan.budget = self.plan.budget.max(100);
+            self.arrivals = self.arrivals.max(10);
+            return false;
+        }
+        played
     }
 
     /// Plays on until `done`.
@@ -224,7 +242,6 @@ impl Simulation {
         let until = self.world.borrow().now().0 + PATIENCE;
         while !done(self) {
             self.step()?;
-            self.steps += 1;
             let now = self.world.borrow().now().0;
             if now > until || self.steps > STEPS_MAX {
                 return Err(Violation::new(Oracle::Progress, format!("{what}: {}", self.owed())));
@@ -345,6 +362,7 @@ impl Simulation {
         for (ring, audit) in audits.iter().enumerate() {
             let zero = crate::engine::audit::Audit {
                 segments_free: audit.segments_free,
+                blocks_free: audit.blocks_free,
                 ..Default::default()
             };
             let lent = self.world.borrow().buffers_lent(ring);
@@ -392,6 +410,7 @@ impl Simulation {
             let nanos = world.random.below(20_000);
             world.advance(nanos);
         }
+        self.steps += 1;
         self.steps_of_chance();
         let count = self.shards.len();
         let all = count + self.clients.len() + 1;
@@ -401,6 +420,13 @@ impl Simulation {
             (if shards_first { random.index(count) } else { random.index(all) }, shards_first)
         };
         let _ = shards_first;
+        if self.world.borrow_mut().random.chance(5) {
+            // A signal ends a wait.
+            let shard = self.world.borrow_mut().random.index(count);
+            if let Sleep::Until(_) = self.sleeps[shard] {
+                return self.turn(shard);
+            }
+        }
         for at in 0..all {
             let actor = (first + at) % all;
             if actor < count {
@@ -531,7 +557,7 @@ impl Simulation {
             return Err(Violation::new(Oracle::Leak, text));
         }
         let mut world = self.world.borrow_mut();
-        if audit.blocks >= limits.message_blocks as usize {
+        if audit.blocks_free == 0 {
             world.counts.note(Event::BlocksFull);
         }
         let peers = self.shards.len();
@@ -569,7 +595,8 @@ impl Simulation {
         let number = self.clients.len();
         let Simulation { world, history, plan, clients, shards, .. } = self;
         let mut world = world.borrow_mut();
-        let ring = world.random.index(shards.len());
+        let aside = !plan.crowd || world.random.chance(300);
+        let ring = if aside { world.random.index(shards.len()) } else { shards.len() - 1 };
         let foreign = !is_watcher && world.random.chance(50);
         let host = if foreign { [10, 0, 0, 7] } else { [127, 0, 0, 1] };
         let peer = SocketAddr::from((host, 1_024 + number as u16));
@@ -588,7 +615,8 @@ impl Simulation {
             73..=84 => Part::Stranger(Stranger::new(&mut scene, &mut wire)),
             _ => Part::Poster(Poster::new(number, foreign, &mut scene)),
         };
-        let reading = match scene.random().below(20) {
+        let slow = if scene.plan.crowd { 8 } else { 20 };
+        let reading = match scene.random().below(slow) {
             _ if is_watcher => Reading::Prompt,
             0..=1 => Reading::Slow(scene.random().between(20, 300)),
             2..=3 => Reading::Moody,

@@ -121,6 +121,12 @@ impl Setting {
         let shards = world.random.between(2, 4) as u8;
         let has_secret = world.random.chance(300);
         let mut config = CONFIGS.with(|both| both[usize::from(has_secret)].clone());
+        // Some runs are poorer still.
+        if world.random.chance(400) {
+            config.limits.segment_bytes =
+                config.limits.segment_size * world.random.between(8, 20) as u32;
+            config.limits.message_blocks = world.random.between(2, 6) as u32;
+        }
         if world.mutation.take_if(|m| *m == Mutation::Limit).is_some() {
             config.limits.send_buffer *= 2;
         }

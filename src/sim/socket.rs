@@ -4,8 +4,8 @@
 //!   client ──write──▶ inbound  ──receive──▶ server      inbound_ended: the client's FIN
 //!   client ◀──read─── outbound ◀───send──── server      outbound_ended: the server's FIN
 //! ```
-//! Both queues are small, so that sends park and writers wait. `broken` is what an RST leaves behind,
-//! for each side on its own.
+//! Both queues are small, so that sends park and writers wait. `broken` is what an RST leaves
+//! behind, for each side on its own.
 
 use super::counts::{Counts, Event};
 use super::random::Random;

@@ -1,5 +1,5 @@
-//! Somebody who does it wrong: half requests, malformed ones, broken frames, silence. The server has
-//! to let go of him in bounded time, whatever he does.
+//! Somebody who does it wrong: half requests, malformed ones, broken frames, silence. The server
+//! has to let go of him in bounded time, whatever he does.
 
 use super::browser::handshake;
 use super::client::{Decision, Phase, Scene};

@@ -1,7 +1,7 @@
 //! The simulated machine: its clock, its connections, and the kernels of its rings.
 //!
-//! Time stands still unless somebody calls `advance`. A client reaches the listener of the ring that
-//! it names, as SO_REUSEPORT would have chosen it.
+//! Time stands still unless somebody calls `advance`. A client reaches the listener of the ring
+//! that it names, as SO_REUSEPORT would have chosen it.
 
 use super::counts::{Counts, Event};
 use super::kernel::{Kernel, Outside, Setup};
@@ -177,9 +177,9 @@ impl World {
             kernel.enters += 1;
             kernel.submit(outside);
             kernel.progress(outside);
-            let had = kernel.completions.len();
             kernel.completions.release(late, outside.random, outside.counts);
-            if had == 0 && matches!(wait, Wait::Until(until) if until > now) {
+            let nothing = kernel.completions.is_empty();
+            if nothing && matches!(wait, Wait::Until(until) if until > now) {
                 outside.counts.note(Event::SpuriousWake);
             }
         });

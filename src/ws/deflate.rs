@@ -13,8 +13,9 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 /// Octets of the shortest message worth compressing: below it a frame saves nothing that a
 /// segment of TCP would notice, and a compressor's reset costs more than the message's send.
 pub const DEFLATE_MIN: usize = 512;
-/// How hard the compressor tries.
-const LEVEL: u32 = 3;
+/// How hard the compressor tries: higher levels take up to three times as long for less than 1 %,
+/// level 1 takes half as long for 40 % more octets (JSON of 2 KiB).
+const LEVEL: u32 = 2;
 /// The smallest window that zlib's deflate has.
 const ZLIB_BITS_MIN: u8 = 9;
 /// Octets inflated in one go: what a bomb costs past its bound.

@@ -1,0 +1,214 @@
+//! A model of queues, sleeping flag and doorbell: every interleaving, and every value that the
+//! memory model lets a load see, of an owner that sleeps and two peers that write to it.
+//!
+//! The flag is the engine's own file, compiled over the model's atomics. The queue has the loads
+//! and stores of `rtrb`: slots, a tail that the writer stores with Release and the reader loads
+//! with Acquire. The doorbell is a place where the owner waits; it may not wait there when nobody
+//! is left to ring. Flags with a part missing have to be found by it.
+
+use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+use loom::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// What the flag's file takes its atomics from.
+mod sync {
+    pub use loom::sync::atomic::{AtomicBool, Ordering, fence};
+}
+#[path = "../src/engine/sleeping.rs"]
+mod sleeping;
+
+use sleeping::Sleeping;
+
+/// Peers that write.
+const WRITERS: usize = 2;
+/// Letters of each: its queue holds them all.
+const LETTERS: usize = 2;
+
+/// A flag as the mailbox uses it.
+trait Flag: Default + Send + Sync + 'static {
+    fn may_sleep(&self, queues_are_empty: impl FnOnce() -> bool) -> bool;
+    fn clear(&self);
+    fn must_ring(&self) -> bool;
+}
+
+impl Flag for Sleeping {
+    fn may_sleep(&self, queues_are_empty: impl FnOnce() -> bool) -> bool {
+        self.may_sleep(queues_are_empty)
+    }
+
+    fn clear(&self) {
+        self.clear();
+    }
+
+    fn must_ring(&self) -> bool {
+        self.must_ring()
+    }
+}
+
+/// What a flag can lack.
+const NOTHING: u8 = 0;
+const FENCE_OF_OWNER: u8 = 1;
+const FENCE_OF_WRITER: u8 = 2;
+const SECOND_LOOK: u8 = 3;
+const SWAP: u8 = 4;
+
+/// The flag written once more, without one of its parts.
+#[derive(Default)]
+struct Without<const PART: u8>(AtomicBool);
+
+impl<const PART: u8> Flag for Without<PART> {
+    fn may_sleep(&self, queues_are_empty: impl FnOnce() -> bool) -> bool {
+        self.0.swap(true, Ordering::Relaxed);
+        if PART != FENCE_OF_OWNER {
+            fence(Ordering::SeqCst);
+        }
+        let empty = PART == SECOND_LOOK || queues_are_empty();
+        if !empty {
+            self.clear();
+        }
+        empty
+    }
+
+    fn clear(&self) {
+        if self.0.load(Ordering::Relaxed) {
+            self.0.swap(false, Ordering::Relaxed);
+        }
+    }
+
+    fn must_ring(&self) -> bool {
+        if PART != FENCE_OF_WRITER {
+            fence(Ordering::SeqCst);
+        }
+        let set = self.0.load(Ordering::Relaxed);
+        set && (PART == SWAP || self.0.swap(false, Ordering::Relaxed))
+    }
+}
+
+/// A queue of one writer.
+#[derive(Default)]
+struct Lane {
+    slots: [AtomicU32; LETTERS],
+    tail: AtomicU32,
+}
+
+/// Where the owner waits.
+#[derive(Default)]
+struct Bell {
+    state: Mutex<BellState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct BellState {
+    rung: bool,
+    /// Writers that are done.
+    ended: usize,
+}
+
+impl Bell {
+    fn change(&self, change: impl FnOnce(&mut BellState)) {
+        change(&mut self.state.lock().expect("nobody panics while he holds it"));
+        self.changed.notify_one();
+    }
+
+    fn wait(&self) {
+        let mut state = self.state.lock().expect("nobody panics while he holds it");
+        while !state.rung && state.ended < WRITERS {
+            state = self.changed.wait(state).expect("nobody panics while he holds it");
+        }
+        let rung = std::mem::take(&mut state.rung);
+        drop(state);
+        assert!(rung, "a wake-up is lost: the owner waits, and nobody is left to ring");
+    }
+}
+
+#[derive(Default)]
+struct Post<F> {
+    flag: F,
+    bell: Bell,
+    lanes: [Lane; WRITERS],
+    // No atomics of the model: they only count.
+    raised: AtomicUsize,
+    rings: AtomicUsize,
+}
+
+/// A peer: a letter, then a bell if one is needed; and again.
+fn write<F: Flag>(post: &Post<F>, writer: usize) {
+    let lane = &post.lanes[writer];
+    for number in 0..LETTERS {
+        lane.slots[number].store(1 + number as u32, Ordering::Relaxed);
+        lane.tail.store(1 + number as u32, Ordering::Release);
+        if post.flag.must_ring() {
+            post.rings.fetch_add(1, Relaxed);
+            post.bell.change(|bell| bell.rung = true);
+        }
+    }
+    post.bell.change(|bell| bell.ended += 1);
+}
+
+/// The owner's loop, as `Shard::turn` goes: sleep if nothing is there, be awake, take what is
+/// there.
+fn read<F: Flag>(post: &Post<F>) {
+    let mut taken = [0; WRITERS];
+    let held = |lane: &Lane| lane.tail.load(Ordering::Acquire) as usize;
+    while taken.iter().sum::<usize>() < WRITERS * LETTERS {
+        let empty = || (0..WRITERS).all(|writer| held(&post.lanes[writer]) == taken[writer]);
+        // The flag is up for a moment also when the second look finds a letter.
+        post.raised.fetch_add(1, Relaxed);
+        if post.flag.may_sleep(empty) {
+            post.bell.wait();
+        }
+        post.flag.clear();
+        for (lane, taken) in post.lanes.iter().zip(&mut taken) {
+            for number in *taken..held(lane) {
+                let letter = lane.slots[number].load(Ordering::Relaxed);
+                assert_eq!(letter, 1 + number as u32, "the letter, and not what was there before");
+                *taken += 1;
+            }
+        }
+    }
+    let (raised, rings) = (post.raised.load(Relaxed), post.rings.load(Relaxed));
+    assert!(rings <= raised, "{rings} bells, the flag was raised {raised} times");
+}
+
+/// All runs of the model, as far as `preemptions` forced switches from a thread to another go.
+/// Gives their count.
+fn model<F: Flag>(preemptions: usize) -> usize {
+    let runs = std::sync::Arc::new(AtomicUsize::new(0));
+    let count = runs.clone();
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(move || {
+        count.fetch_add(1, Relaxed);
+        let post = Arc::new(Post::<F>::default());
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let post = post.clone();
+                loom::thread::spawn(move || write(&post, writer))
+            })
+            .collect();
+        read(&post);
+        writers.into_iter().for_each(|writer| writer.join().expect("it writes all"));
+    });
+    runs.load(Relaxed)
+}
+
+/// Whether the model finds fault with a flag.
+fn is_found<F: Flag>() -> bool {
+    std::thread::spawn(|| model::<F>(2)).join().is_err()
+}
+
+#[test]
+fn no_wake_up_and_no_letter_is_lost() {
+    let full = std::env::var("RINGPUSH_TESTS").is_ok_and(|which| which == "full");
+    println!("{} runs", model::<Sleeping>(if full { 3 } else { 2 }));
+}
+
+#[test]
+fn a_flag_without_one_of_its_parts_is_found() {
+    assert!(!is_found::<Without<NOTHING>>(), "nothing is missing, nothing is found");
+    assert!(is_found::<Without<FENCE_OF_OWNER>>(), "the owner's fence");
+    assert!(is_found::<Without<FENCE_OF_WRITER>>(), "the writer's fence");
+    assert!(is_found::<Without<SECOND_LOOK>>(), "the second look at the queues");
+    assert!(is_found::<Without<SWAP>>(), "one bell of several writers");
+}
