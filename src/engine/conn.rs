@@ -41,6 +41,8 @@ pub enum Hold {
     Room,
     /// An answer (receipts at their bound, a parked HTTP request): whoever brings it resumes it.
     Answer,
+    /// That its client takes what it has been answered: the end of a send resumes it.
+    Outbox,
 }
 
 /// What the connection speaks.
@@ -74,6 +76,9 @@ pub struct Raw {
     pub wire: Wire,
     /// Pieces of a message that is not complete yet.
     pub message: Held,
+    /// SockJS only: messages of a frame that wait until the connection is read on, each behind its
+    /// length in four octets.
+    pub backlog: Held,
 }
 
 /// State of a STOMP WebSocket.
@@ -223,7 +228,7 @@ impl Conn {
     /// Octets of unfinished input that it keeps.
     pub fn held(&self) -> usize {
         let message = match &self.proto {
-            Proto::Raw(raw) => raw.message.len(),
+            Proto::Raw(raw) => raw.message.len() + raw.backlog.len(),
             Proto::Stomp(stomp) => stomp.message.len(),
             Proto::HttpBody(request) | Proto::HttpParked(request) => request.held(),
             Proto::HttpIdle | Proto::HttpHead | Proto::HttpDone => 0,
