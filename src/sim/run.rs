@@ -339,10 +339,12 @@ impl Simulation {
     /// Arrivals, and what happens to clocks.
     fn steps_of_chance(&mut self) {
         let now = self.world.borrow().now();
-        if self.plan.phase == Phase::Main && self.arrivals > 0 && now >= self.next_arrival {
-            if self.watched().is_some() || self.clients.first().is_none_or(|c| c.over) {
-                self.arrive(false);
-            }
+        if self.plan.phase == Phase::Main
+            && self.arrivals > 0
+            && now >= self.next_arrival
+            && (self.watched().is_some() || self.clients.first().is_none_or(|c| c.over))
+        {
+            self.arrive(false);
         }
         if self.jumps > 0 && now >= self.next_jump && self.plan.phase == Phase::Main {
             self.jumps -= 1;
@@ -351,7 +353,7 @@ impl Simulation {
             world.jump(millis);
             self.next_jump = Instant(world.now().0 + 700_000_000);
         }
-        if self.steps % 16 == 0 && self.world.borrow().has_jumped() {
+        if self.steps.is_multiple_of(16) && self.world.borrow().has_jumped() {
             self.world.borrow_mut().end_jump();
         }
     }
@@ -418,7 +420,7 @@ impl Simulation {
 
     /// Bounds hold after each turn. Looked at by samples: it walks the tables.
     fn look_at(&mut self, at: usize) -> Result<(), Violation> {
-        if self.steps % 8 != 0 {
+        if !self.steps.is_multiple_of(8) {
             return Ok(());
         }
         let limits = Limits::tiny();
