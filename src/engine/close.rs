@@ -10,7 +10,7 @@
 //!
 //! Errors, kicks, shutdown and slow consumers all pass drain; only a reset or a deadline skips it.
 
-use super::conn::{Proto, State};
+use super::conn::{Hold, Proto, State};
 use super::session::NONE;
 use super::shard::Shard;
 use crate::broker::subscription::{Form, Wire};
@@ -64,6 +64,13 @@ impl<R: Ring> Shard<R> {
         self.note_held(slot);
         self.mark_dirty(slot);
         self.set_timer(slot);
+        self.watch_for_end(slot);
+    }
+
+    /// A draining connection is read until its end, whatever it was on hold for.
+    fn watch_for_end(&mut self, slot: u32) {
+        self.conns.at_mut(slot).hold = Hold::No;
+        self.receive_more(self.conns.id(slot));
     }
 
     /// The last answer of an HTTP connection is queued: nothing more is read as a request.
@@ -78,6 +85,7 @@ impl<R: Ring> Shard<R> {
             self.note_held(slot);
             self.mark_dirty(slot);
             self.set_timer(slot);
+            self.watch_for_end(slot);
         }
     }
 

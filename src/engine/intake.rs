@@ -264,11 +264,11 @@ impl<R: Ring> Shard<R> {
     pub(super) fn run_waiting(&mut self) {
         for _ in 0..self.waiting.len() {
             let Some(id) = self.waiting.pop_front() else { return };
-            if !self.has_room_for_frame() {
-                self.waiting.push_front(id);
-                return;
+            if self.has_room_for_frame() || self.holds_message(id) {
+                self.resume(id);
+            } else {
+                self.waiting.push_back(id);
             }
-            self.resume(id);
         }
     }
 

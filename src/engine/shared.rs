@@ -94,9 +94,8 @@ impl Shared {
         ShardId(((u128::from(hash) * u128::from(self.shards)) >> 64) as u8)
     }
 
-    /// A keyed fingerprint of a callback's id, by the callback's path, which it keeps over a reload:
-    /// equal ids have equal ones, and no client can make
-    /// two different ids meet.
+    /// A keyed fingerprint of a callback's id, by the callback's path, which it keeps over a
+    /// reload: equal ids have equal ones, and no client can make two different ids meet.
     pub fn fingerprint(&self, path: &str, id: &str) -> u128 {
         let half = |salt: u64| {
             let state = foldhash::quality::FixedState::with_seed(self.home_seed ^ salt);

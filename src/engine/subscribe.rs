@@ -74,8 +74,8 @@ impl<R: Ring> Shard<R> {
         self.by_destination(session, destination, Some(known)).is_some()
     }
 
-    /// The live subscription of a session to a destination, as the client writes it; with an id only
-    /// if it has this one.
+    /// The live subscription of a session to a destination, as the client writes it; with an id
+    /// only if it has this one.
     fn by_destination(
         &mut self,
         session: u32,
@@ -93,8 +93,8 @@ impl<R: Ring> Shard<R> {
         })
     }
 
-    /// Whether one more subscription keeps the session within its bounds. Patterns are looked at for
-    /// each message, so they have a bound of their own.
+    /// Whether one more subscription keeps the session within its bounds. Patterns are looked at
+    /// for each message, so they have a bound of their own.
     fn fits_session(&self, session: u32, id: &str, destination: &str) -> Handled {
         if destination.len().max(id.len()) > self.limits.name_bytes as usize {
             return Err(NAME_TOO_LONG);
@@ -442,7 +442,7 @@ const TOO_MANY: Problem<'static> = Problem {
 
 const TOO_LONG: Problem<'static> = Problem {
     message: "subscriptions too long",
-    body: "Destinations and ids of the session's subscriptions are too long (limit subscription-bytes).",
+    body: "Its destinations and ids are too long together (limit subscription-bytes).",
     code: 1008,
     label: "subscriptions_too_long",
 };
