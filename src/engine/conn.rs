@@ -41,6 +41,8 @@ pub enum Hold {
     Room,
     /// An answer (receipts at their bound, a parked HTTP request): whoever brings it resumes it.
     Answer,
+    /// That the client takes what waits for it: the end of a send resumes it.
+    Taken,
 }
 
 /// What the connection speaks.

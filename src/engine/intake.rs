@@ -78,7 +78,7 @@ impl<R: Ring> Shard<R> {
             }
             if conn.outbox.waiting() > self.limits.send_bytes {
                 // Answers that nobody takes: nothing more is read until they are taken.
-                self.hold_for_room(slot);
+                self.conns.at_mut(slot).hold = Hold::Taken;
                 return used;
             }
             let rest = &mut octets[used..];

@@ -412,6 +412,9 @@ impl<R: Ring> Shard<R> {
             self.metrics.resets_total.add(1);
             self.reset(id.slot);
         } else {
+            if conn.hold == Hold::Taken {
+                self.answered.push_back(id);
+            }
             if conn.state == State::Draining || !conn.outbox.is_empty() {
                 self.mark_dirty(id.slot);
             }
