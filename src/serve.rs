@@ -140,6 +140,8 @@ struct Start {
 /// Runs the server until a signal ends it.
 pub fn run(options: ServeOptions) -> Result<(), ServeError> {
     let ServeOptions { mut sources, log } = options;
+    // Where the kernel does not know how, sessions cost somewhat more memory; nothing else changes.
+    let _ = process::use_small_pages();
     let config = load(&mut sources)?;
     let cores = process::cores().map_err(ServeError::Start)?;
     let machine =

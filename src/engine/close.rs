@@ -91,12 +91,19 @@ impl<R: Ring> Shard<R> {
 
     /// The session of a connection leaves its homes. Says whether its framing is SockJS's.
     fn leave_proto(&mut self, slot: u32) -> bool {
-        if let Proto::Stomp(stomp) = &mut self.conns.at_mut(slot).proto {
-            let session = stomp.session;
-            stomp.session = NONE;
-            if session != NONE {
-                self.leave_broker(session);
+        match &mut self.conns.at_mut(slot).proto {
+            Proto::Stomp(stomp) => {
+                stomp.message.take();
+                let session = core::mem::replace(&mut stomp.session, NONE);
+                if session != NONE {
+                    self.leave_broker(session);
+                }
             }
+            Proto::Raw(raw) => {
+                raw.message.take();
+                raw.backlog.take();
+            }
+            _ => {}
         }
         self.wire_of(slot).form == Form::SockJs
     }

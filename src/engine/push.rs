@@ -101,8 +101,9 @@ impl<R: Ring> Shard<R> {
             Work::Pushes { list, heard, sent, .. } => {
                 while let Some(push) = list.get(*sent) {
                     let home = self.home_of_push(push);
-                    let same_home = |other| self.home_of_push(other) == home;
-                    if !list[heard.len()..*sent].iter().all(same_home) {
+                    // Those on their way have one home: the first of them tells.
+                    let first = &list[heard.len().min(*sent)];
+                    if self.home_of_push(first) != home {
                         break;
                     }
                     if !self.has_room_for_frame() {

@@ -137,11 +137,12 @@ pub struct Sessions {
 
 impl Sessions {
     /// None yet; with the hash key of the table of users.
-    pub fn new(shard: ShardId, seed: u64) -> Sessions {
+    /// The table does not move before it has `capacity` sessions.
+    pub fn new(shard: ShardId, seed: u64, capacity: u32) -> Sessions {
         let hasher = foldhash::fast::FixedState::with_seed(seed);
         Sessions {
             shard,
-            table: Slab::default(),
+            table: Slab::with_capacity(capacity as usize),
             by_user: HashMap::with_hasher(hasher),
             receipts: Slab::default(),
         }

@@ -32,10 +32,11 @@ pub struct Wheel {
 
 impl Wheel {
     /// An empty wheel whose clock stands at `now_millis`.
-    pub fn new(now_millis: u64) -> Wheel {
+    /// It holds entries of up to `indexes` without moving.
+    pub fn new(now_millis: u64, indexes: usize) -> Wheel {
         let now = now_millis >> TICK_SHIFT;
         Wheel {
-            nodes: Vec::new(),
+            nodes: Vec::with_capacity(indexes),
             slots: vec![NONE; WHEEL_SLOTS],
             occupied: [0; WHEEL_SLOTS / 64],
             now,
@@ -159,7 +160,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_due_at_its_deadline_or_a_tick_later_and_once() {
-        let mut wheel = Wheel::new(1_000);
+        let mut wheel = Wheel::new(1_000, 8);
         wheel.set(7, 1_500);
         assert_eq!(due(&mut wheel, 1_500), Vec::<u32>::new());
         assert_eq!(due(&mut wheel, 1_500 + 128), vec![7]);
@@ -172,7 +173,7 @@ mod tests {
         fn like_a_plain_list(
             steps in prop::collection::vec((0u32..20, 0u64..80_000, 0u64..3_000, 0u8..4), 1..200),
         ) {
-            let (mut wheel, mut now) = (Wheel::new(5_000), 5_000u64);
+            let (mut wheel, mut now) = (Wheel::new(5_000, 0), 5_000u64);
             let mut list = std::collections::BTreeMap::<u32, u64>::new();
             for (index, ahead, pass, what) in steps {
                 if what == 0 {

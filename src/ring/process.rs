@@ -29,6 +29,14 @@ pub fn pin(core: usize) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Keeps the process on pages of the usual size. The allocator asks for huge ones, and with them
+/// the tables of ten thousand sessions take 1 255 octets a session instead of 726. False if the
+/// kernel does not know how.
+pub fn use_small_pages() -> bool {
+    // SAFETY: the call takes numbers only and changes a flag of the process.
+    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0 }
+}
+
 /// Raises the soft limit of open files to the hard one, as every server of many connections does,
 /// and tells what it is then.
 pub fn raise_descriptors() -> u32 {

@@ -103,7 +103,7 @@ mod tests {
                 completions.push(key, done);
             }
             let mut order = Vec::new();
-            while completions.len() > 0 {
+            while !completions.is_empty() {
                 completions.release(300, &mut random, &mut counts);
                 while let Some(Done::Received { buffer, .. }) = completions.pop() {
                     order.push(buffer.0);

@@ -217,14 +217,14 @@ impl World {
     pub fn is_ready(&mut self, ring: usize) -> bool {
         self.with(ring, |kernel, outside| {
             kernel.progress(outside);
-            kernel.completions.len() > 0
+            !kernel.completions.is_empty()
         })
     }
 
     /// Whether a kernel may have more to do by itself.
     pub fn is_busy(&self, ring: usize) -> bool {
         let kernel = &self.kernels[ring];
-        kernel.poked || kernel.completions.len() > 0
+        kernel.poked || !kernel.completions.is_empty()
     }
 
     /// All rings have looked at what was there before the clock jumped.
