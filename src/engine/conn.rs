@@ -134,7 +134,7 @@ impl Held {
     }
 }
 
-/// One connection.
+/// One connection. 160 octets.
 #[derive(Debug)]
 pub struct Conn {
     /// How often the slot was used before.
@@ -188,6 +188,8 @@ pub struct Conn {
     /// When the send on its way began.
     pub send_since: u32,
 }
+
+const _: () = assert!(size_of::<Conn>() <= 160);
 
 impl Conn {
     fn free(generation: u32) -> Conn {

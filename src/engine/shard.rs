@@ -155,7 +155,7 @@ impl<R: Ring> Shard<R> {
             index: Index::new(separator, seed ^ 1),
             fanout: Fanout::default(),
             home: Home::new(separator, limits.destinations, seed ^ 2),
-            users: Users::new(separator, seed ^ 3),
+            users: Users::new(separator, seed ^ 3, slots),
             seen: Seen::new(limits.dedupe_keys),
             blocks: message::Pool::new(limits.message_blocks),
             numbers: 0,
