@@ -34,6 +34,7 @@ impl Simulation {
             && let Some(watched) = watched
         {
             oracle::judge_watcher(&self.history, watched)?;
+            self.watched_all = true;
         }
         self.audit_alone()
     }

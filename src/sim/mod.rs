@@ -47,7 +47,7 @@ pub use mutation::Mutation;
 pub use oracle::{Oracle, Violation};
 pub use random::Random;
 pub use ring::SimRing;
-pub use run::{Options, Report, run};
+pub use run::{OPERATIONS_MIN, Options, Report, run};
 pub use socket::{Read, SocketId};
 pub use weather::Weather;
 pub use world::World;

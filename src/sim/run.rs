@@ -52,8 +52,10 @@ pub struct Report {
     pub actions: u64,
     /// Messages that clients received.
     pub received: u64,
-    /// Clients that did nothing wrong and were closed by the server all the same.
-    pub innocent_closed: u64,
+    /// Subscriptions that heard everything to the end.
+    pub complete: u64,
+    /// Presence was watched from the beginning to the end.
+    pub watched: bool,
     /// Sums up everything that happened: equal for equal runs.
     pub digest: u64,
     /// What happened, line by line, if it was written down.
@@ -61,7 +63,7 @@ pub struct Report {
 }
 
 /// Virtual time in which a phase has to end.
-const PATIENCE: u64 = 90_000_000_000;
+const PATIENCE: u64 = 30_000_000_000;
 /// Virtual time in which the main part has to be over.
 const PLAY_MAX: u64 = 600_000_000_000;
 /// Virtual time after the last arrival in which clients do what they want to do.
@@ -107,11 +109,14 @@ pub(super) struct Simulation {
     pub(super) plan: Plan,
     pub(super) metrics: Metrics,
     pub(super) mutation: Option<Mutation>,
+    /// A letter that a mutation keeps back, and its lane.
+    kept: Option<letters::Kept>,
     /// Clients that are still to come, and when the next one does.
     pub(super) arrivals: u32,
     pub(super) next_arrival: Instant,
-    /// Where in the list of actors the search begins.
     pub(super) steps: u64,
+    /// The watcher has seen everything.
+    pub(super) watched_all: bool,
     pub(super) jumps: u32,
     pub(super) next_jump: Instant,
     /// The run is ended in the middle, after so many operations.
@@ -152,9 +157,11 @@ impl Simulation {
             control: Control::new(control, shared),
             metrics,
             mutation: options.mutation.filter(|mutation| !mutation.is_of_kernel()),
+            kept: None,
             arrivals,
             next_arrival: now,
             steps: 0,
+            watched_all: false,
             jumps,
             next_jump: Instant(now.0 + 300_000_000),
             power_cut,
@@ -197,7 +204,8 @@ impl Simulation {
             operations: world.operations(),
             actions: self.history.actions,
             received: self.history.subscriptions.iter().map(received).sum(),
-            innocent_closed: 0,
+            complete: self.history.subscriptions.iter().filter(|s| s.complete).count() as u64,
+            watched: self.watched_all,
             digest: world.digest(),
             trace: world.take_trace(),
         }
@@ -464,7 +472,8 @@ impl Simulation {
             return;
         }
         let from = world.random.index(self.shards.len());
-        let done = letters::mutate(mutation, &mut self.shards, from, to, &mut world.random);
+        let (shards, kept) = (&mut self.shards, &mut self.kept);
+        let done = letters::mutate(mutation, shards, from, to, kept, &mut world.random);
         if done && mutation.is_once() {
             self.mutation = None;
         }

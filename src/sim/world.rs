@@ -150,7 +150,9 @@ impl World {
 
     fn deliver_bells(&mut self) {
         while let Some(peer) = self.rung.pop() {
-            if self.mutation.take_if(|m| *m == Mutation::Wake).is_some() {
+            let unheard = self.mutation == Some(Mutation::Wake) && self.random.chance(20);
+            if unheard {
+                self.mutation = None;
                 continue;
             }
             match self.kernels.get_mut(peer.index()) {
