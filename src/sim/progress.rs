@@ -163,7 +163,8 @@ impl Kernel {
         let left = sending.range.len - sending.taken;
         let room = socket.room().min(left as usize) as u32;
         // The kernel begins a send only when a third of its buffer is free again.
-        let wants_more = sending.taken == 0 && room < left && socket.room() * 3 < socket.outbound_max;
+        let wants_more =
+            sending.taken == 0 && room < left && socket.room() * 3 < socket.outbound_max;
         if room == 0 || wants_more {
             if !core::mem::replace(&mut sending.parked, true) {
                 outside.counts.note(Event::SendParked);
