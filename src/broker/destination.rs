@@ -1,6 +1,9 @@
 #![forbid(unsafe_code)]
 //! What a destination is: the broker's, an application's, a user's, or nobody's.
 
+use smallvec::SmallVec;
+use std::borrow::Cow;
+
 /// The prefixes that decide it.
 #[derive(Clone, Debug)]
 pub struct Names {
@@ -58,6 +61,13 @@ impl Names {
         self.broker.iter().any(|prefix| destination.starts_with(prefix.as_str()))
     }
 
+    /// The reverse: `/queue/sub` as its user sees it.
+    pub fn shown(&self, own: &str) -> SmallVec<[u8; 64]> {
+        let mut shown = SmallVec::from_slice(self.user.as_bytes());
+        shown.extend_from_slice(own.as_bytes());
+        shown
+    }
+
     /// What follows `prefix`, separator first.
     fn below<'a>(&self, prefix: &str, destination: &'a str) -> Option<&'a str> {
         destination.strip_prefix(prefix).filter(|rest| rest.starts_with(self.separator))
@@ -65,8 +75,11 @@ impl Names {
 }
 
 /// A user's name out of a destination: `%2F` stands for `/` and `%25` for `%`.
-pub fn decode_user(written: &str) -> String {
-    written.replace("%2F", "/").replace("%2f", "/").replace("%25", "%")
+pub fn decode_user(written: &str) -> Cow<'_, str> {
+    if !written.contains('%') {
+        return Cow::Borrowed(written);
+    }
+    Cow::Owned(written.replace("%2F", "/").replace("%2f", "/").replace("%25", "%"))
 }
 
 #[cfg(test)]

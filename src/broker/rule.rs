@@ -85,7 +85,7 @@ impl Rules {
         }
         match names.target(destination) {
             Target::Application(_) => true,
-            Target::User { user: whose, .. } => Some(decode_user(whose).as_str()) == user,
+            Target::User { user: whose, .. } => Some(&*decode_user(whose)) == user,
             Target::Broker | Target::Unknown => false,
         }
     }

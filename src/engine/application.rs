@@ -97,11 +97,11 @@ impl<R: Ring> Shard<R> {
         };
         let asker = self.receipt(session, frame, answers, last_home);
         if let Some(to_user) = &found.to_user {
-            let shown = format!("{}{to_user}", shared.names.user);
+            let shown = shared.names.shown(to_user);
             let name = windows.as_deref().or(Some(""));
             let message = self.blocks.make(|message| {
                 message.begin(name, to_user);
-                message.header(b"destination", shown.as_bytes());
+                message.header(b"destination", &shown);
                 message.header(b"content-type", content_type);
                 message.finish(body);
             });
@@ -147,10 +147,10 @@ impl<R: Ring> Shard<R> {
     /// Tells one session on its error queue what went wrong.
     fn tell_error(&mut self, session: u32, code: u16, text: &str) {
         let body = serde_json::json!({ "code": code, "msg": text }).to_string();
-        let shown = format!("{}{ERRORS}", self.shared.names.user);
+        let shown = self.shared.names.shown(ERRORS);
         let message = self.blocks.make(|message| {
             message.begin(None, ERRORS);
-            message.header(b"destination", shown.as_bytes());
+            message.header(b"destination", &shown);
             message.header(b"content-type", b"application/json");
             message.finish(body.as_bytes());
         });

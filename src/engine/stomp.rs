@@ -333,7 +333,7 @@ impl<R: Ring> Shard<R> {
         }
         match target {
             Target::Broker => {
-                let message = self.blocks.make(|m| fill(m, None, destination, destination, frame));
+                let message = self.blocks.make(|m| fill(m, None, destination, destination.as_bytes(), frame));
                 let message = message.expect("there is room for a frame");
                 let home = shared.home_of_destination(destination);
                 let asker = self.receipt(session, frame, 1, Some(home));
@@ -341,8 +341,8 @@ impl<R: Ring> Shard<R> {
             }
             Target::User { user: whose, destination } => {
                 let whose = decode_user(whose);
-                let shown = format!("{}{destination}", shared.names.user);
-                let own = user.as_deref() == Some(whose.as_str());
+                let shown = shared.names.shown(destination);
+                let own = user.as_deref() == Some(&*whose);
                 let fill = |m: &mut Message| fill(m, Some(&whose), destination, &shown, frame);
                 let message = self.blocks.make(fill).expect("there is room for a frame");
                 if own {
@@ -553,14 +553,14 @@ fn fill(
     message: &mut Message,
     user: Option<&str>,
     destination: &str,
-    shown: &str,
+    shown: &[u8],
     frame: &Frame<'_, '_>,
 ) {
     message.begin(user, destination);
     let mut seen = false;
     for (name, value) in frame.headers() {
         if name == b"destination" {
-            let value = if seen { value } else { shown.as_bytes() };
+            let value = if seen { value } else { shown };
             message.header(name, value);
             seen = true;
         } else if stomp::is_forwarded(name) {

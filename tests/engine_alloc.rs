@@ -1,0 +1,125 @@
+//! The whole engine allocates nothing once it is warm: two shards on quiet kernels, browsers that
+//! send to topics, to application destinations and with receipts, and heart-beats in between.
+//!
+//! What may allocate, and is not in the count: a session that begins or ends, a subscription that
+//! begins or ends, a name (user, destination, subscription id) that is new; HTTP other than the
+//! upgrade; frames that come in pieces; a queue that becomes longer than it ever was.
+
+use ringpush::stomp::Command;
+use ringpush::time::Millis;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+#[path = "../benches/engine/house.rs"]
+mod house;
+#[path = "../benches/engine/quiet.rs"]
+mod quiet;
+
+use house::{House, Session, frame, users};
+
+thread_local! {
+    /// Allocations of this thread: the test harness has threads of its own.
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counted.
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator as it came.
+#[expect(unsafe_code, reason = "an allocator cannot be made otherwise")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note();
+        // SAFETY: the caller's promise on `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from the system's allocator with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note();
+        // SAFETY: as for `dealloc`; the caller's promise on `size` is passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+thread_local! {
+    /// Counting is fatal: finds out who allocates (run with RUST_BACKTRACE=1).
+    static FATAL: Cell<bool> = const { Cell::new(false) };
+}
+
+fn note() {
+    COUNT.set(COUNT.get() + 1);
+    if FATAL.replace(false) {
+        panic!("an allocation");
+    }
+}
+
+/// Allocations while `work` runs.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = COUNT.get();
+    FATAL.set(std::env::var_os("FATAL").is_some());
+    let before = before.max(COUNT.get());
+    work();
+    FATAL.set(false);
+    COUNT.get() - before
+}
+
+const SUBSCRIBERS: usize = 200;
+
+/// What a sender says, one after another, and how many connections hear of it at once.
+fn script() -> Vec<(Vec<u8>, u64)> {
+    let body = "x".repeat(128);
+    let send = |headers: &[(&str, &str)]| frame(Command::Send, headers, &body);
+    let all = SUBSCRIBERS as u64 * 2;
+    vec![
+        (send(&[("destination", "/topic/all")]), all),
+        (send(&[("destination", "/topic/all"), ("receipt", "r-1")]), all),
+        (send(&[("destination", "/topic/any/one")]), all),
+        (send(&[("destination", "/topic/none")]), 0),
+        (send(&[("destination", "/ws/trade")]), 2),
+        (send(&[("destination", "/user/agent3/queue/sub"), ("receipt", "r-2")]), 1),
+    ]
+}
+
+/// Both senders say everything so many times; every message has to arrive.
+fn talk(house: &mut House, senders: &[Session], script: &[(Vec<u8>, u64)], rounds: usize) {
+    for _ in 0..rounds {
+        for (octets, expected) in script {
+            for &sender in senders {
+                let before = house.sent().0;
+                house.say(sender, octets);
+                house.settle();
+                assert_eq!(house.sent().0 - before, *expected);
+            }
+        }
+        for shard in 0..2 {
+            house.kernel(shard).seen.clear();
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_messages_without_an_allocation() {
+    let mut house = House::new(2, SUBSCRIBERS as u32 + 4);
+    let names = users(SUBSCRIBERS);
+    let subscriptions = ["/topic/all", "/topic/any/*", "/user/queue/sub"];
+    let mut senders = Vec::new();
+    for shard in 0..2 {
+        let sessions = house.open(shard, &names, &subscriptions);
+        senders.push(sessions[3]);
+    }
+    let script = script();
+    talk(&mut house, &senders, &script, 50);
+    let rounds = 10_000 / (script.len() * senders.len()) + 1;
+    let count = allocations(|| {
+        talk(&mut house, &senders, &script, rounds);
+        house.advance(Millis(10_000));
+        house.settle();
+    });
+    assert_eq!(count, 0, "allocations of {} messages", rounds * script.len() * senders.len());
+}
