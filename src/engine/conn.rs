@@ -159,8 +159,6 @@ pub struct Conn {
     pub pending_operations: u8,
     /// The send on its way was asked to stop.
     pub send_stopping: bool,
-    /// Something was not queued for it any more: it meets the slow-consumer policy.
-    pub overdue: bool,
     /// It stands in the list of outboxes to flush.
     pub dirty: bool,
     /// A Close frame was sent.
@@ -207,7 +205,6 @@ impl Conn {
             cut: false,
             pending_operations: 0,
             send_stopping: false,
-            overdue: false,
             dirty: false,
             close_sent: false,
             pinged: false,
@@ -239,13 +236,6 @@ impl Conn {
             Proto::HttpIdle | Proto::HttpHead | Proto::HttpDone => 0,
         };
         self.tail.len() + message
-    }
-
-    /// Whether `len` more octets may wait for it. What finds nothing waiting always may, however
-    /// long it is.
-    pub fn may_wait(&self, len: usize, send_buffer: u32) -> bool {
-        let waiting = self.outbox.waiting() as usize;
-        self.state != State::Open || waiting == 0 || waiting + len <= send_buffer as usize
     }
 
     /// Whether it speaks WebSocket.

@@ -449,11 +449,10 @@ impl<R: Ring> Shard<R> {
             if !matches!(conn.state, State::Open | State::Draining) {
                 continue;
             }
-            if conn.overdue && conn.state == State::Open {
-                self.too_slow(slot);
-                continue;
-            }
             if conn.outbox.is_sending() {
+                if conn.state == State::Open && conn.outbox.waiting() > self.limits.send_buffer {
+                    self.too_slow(slot);
+                }
                 continue;
             }
             if conn.outbox.is_empty() {
@@ -501,9 +500,6 @@ impl<R: Ring> Shard<R> {
         if !matches!(conn.state, State::Open | State::Draining) {
             return;
         }
-        if !conn.may_wait(octets.len(), self.limits.send_buffer) {
-            return self.mark_overdue(slot);
-        }
         let framed = conn.is_websocket();
         let Ok(pieces) = self.segments.append(Log::Private, octets) else {
             // The pool is at its bound: whoever cannot be answered is let go, and room is made.
@@ -517,12 +513,6 @@ impl<R: Ring> Shard<R> {
             let piece = crate::mem::segment::Piece { continued, ..piece };
             self.conns.at_mut(slot).outbox.push(piece, &mut self.segments);
         }
-        self.mark_dirty(slot);
-    }
-
-    /// More is due to a connection than may wait for it.
-    pub(super) fn mark_overdue(&mut self, slot: u32) {
-        self.conns.at_mut(slot).overdue = true;
         self.mark_dirty(slot);
     }
 
