@@ -434,7 +434,7 @@ impl Simulation {
         let limits = Limits::tiny();
         let audit = self.shards[at].audit();
         let bounds = [
-            ("outbox", audit.outbox_most as usize, outbox_max(limits) as usize),
+            ("outbox", audit.outbox_most as usize, outbox_max(&limits) as usize),
             ("receipts", audit.receipts_most as usize, limits.receipts as usize),
             ("subscriptions", audit.subscriptions_most, limits.subscriptions as usize),
             ("held octets", audit.held, (limits.held_bytes + 2 * limits.message) as usize),
