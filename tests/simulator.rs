@@ -58,8 +58,8 @@ impl Campaign {
         let Campaign { runs, operations, actions, received, complete, watched, .. } = self;
         println!(
             "{runs} runs, {} of them failed: {operations} operations (at least {} a run), \
-             {actions} actions of clients, {received} messages received, {complete} subscriptions heard to the \
-             end, presence watched from beginning to end in {watched}",
+             {actions} actions of clients, {received} messages received, {complete} \
+             subscriptions heard to the end, presence watched from beginning to end in {watched}",
             self.failed.len(),
             self.least.unwrap_or(0),
         );
