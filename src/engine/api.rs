@@ -143,7 +143,9 @@ impl<R: Ring> Shard<R> {
         let unknown = || (404, format!("{destination} begins with no broker or user prefix"));
         let (user, destination) = match self.shared.names.target(destination) {
             Target::Broker => (None, destination.to_owned()),
-            Target::User { user, destination } => (Some(decode_user(user).into_owned()), destination.to_owned()),
+            Target::User { user, destination } => {
+                (Some(decode_user(user).into_owned()), destination.to_owned())
+            }
             Target::Application(_) | Target::Unknown => return Err(unknown()),
         };
         Ok(Push { user, destination, headers, body, only: None })

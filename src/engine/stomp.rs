@@ -333,7 +333,8 @@ impl<R: Ring> Shard<R> {
         }
         match target {
             Target::Broker => {
-                let message = self.blocks.make(|m| fill(m, None, destination, destination.as_bytes(), frame));
+                let message =
+                    self.blocks.make(|m| fill(m, None, destination, destination.as_bytes(), frame));
                 let message = message.expect("there is room for a frame");
                 let home = shared.home_of_destination(destination);
                 let asker = self.receipt(session, frame, 1, Some(home));
