@@ -2,8 +2,9 @@
 //!
 //! `cargo bench --bench engine`. Every bench checks its answer. Instructions instead of time, which
 //! no neighbour disturbs: `cargo bench --bench engine --no-run`, then
-//! `valgrind --tool=callgrind --toggle-collect='*::measured' target/release/deps/engine-… count`
-//! (`count`: each once, no criterion).
+//! `valgrind --tool=callgrind --toggle-collect='*::measured*' target/release/deps/engine-… count W T`:
+//! W is 0, 1, 2 for a fan-out of 1, 100, 10 000, and 3 for an idle turn; T is how many times. The
+//! difference of two counts over that of their T is one.
 
 mod house;
 mod quiet;
@@ -59,7 +60,7 @@ impl Bench {
     /// A turn in which nothing happens.
     fn idle(&mut self) {
         let before = self.house.sent();
-        assert!(turned(&mut self.house));
+        assert!(measured_turn(&mut self.house));
         assert_eq!(self.house.sent(), before);
     }
 
@@ -80,20 +81,17 @@ fn measured(house: &mut House, sender: Session, octets: &[u8]) {
 }
 
 #[inline(never)]
-fn turned(house: &mut House) -> bool {
+fn measured_turn(house: &mut House) -> bool {
     house.turn()
 }
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
     if arguments.next().as_deref() == Some("count") {
-        let which = arguments.next().map(|text| text.parse::<usize>().expect("0, 1, 2 or 3"));
+        let mut number = || arguments.next().and_then(|text| text.parse::<usize>().ok());
+        let (which, times) = (number().unwrap_or(0), number().unwrap_or(1));
         let mut bench = Bench::new();
-        match which {
-            Some(3) => bench.idle(),
-            Some(which) => bench.publish(which),
-            None => (0..3).for_each(|which| bench.publish(which)),
-        }
+        (0..times).for_each(|_| if which == 3 { bench.idle() } else { bench.publish(which) });
         return;
     }
     let mut criterion = Criterion::default()
