@@ -2,9 +2,9 @@
 //!
 //! `cargo bench --bench engine`. Every bench checks its answer. Instructions instead of time, which
 //! no neighbour disturbs: `cargo bench --bench engine --no-run`, then
-//! `valgrind --tool=callgrind --toggle-collect='*::measured*' target/release/deps/engine-… count W T`:
-//! W is 0, 1, 2 for a fan-out of 1, 100, 10 000, and 3 for an idle turn; T is how many times. The
-//! difference of two counts over that of their T is one.
+//! `valgrind --tool=callgrind --toggle-collect='*::measured*' target/release/deps/engine-… count W
+//! T`: W is 0, 1, 2 for a fan-out of 1, 100, 10 000, and 3 for an idle turn; T is how many times.
+//! The difference of two counts over that of their T is one.
 
 mod house;
 mod quiet;
