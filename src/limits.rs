@@ -130,6 +130,8 @@ limits! {
         "octets of the largest single send; a longer message goes out in several"
     subscriptions "subscriptions": u32 = 1_024, tiny 3;
         "subscriptions of one session; past it ERROR and close 1008"
+    subscription_bytes "subscription-bytes": u32 = 65_536, tiny 512;
+        "octets of all destinations and ids that one session has subscribed with; past it ERROR and close 1008"
     name_bytes "name-bytes": u32 = 1_024, tiny 80;
         "octets of a destination or subscription id; past it ERROR and close 1008"
     patterns "patterns": u32 = 32, tiny 2;

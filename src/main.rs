@@ -32,7 +32,7 @@ enum Command {
     /// Validate; print resolved settings, limits and the memory footprint.
     Check(Settings),
     /// Generate load and measure a server.
-    Load(ringpush::load::Options),
+    Load(Box<ringpush::load::Options>),
 }
 
 /// Where the settings come from.

@@ -1,41 +1,144 @@
-//! Runs of the simulator.
-use ringpush::sim::{Counts, Options, run};
-#[test]
-fn seeds() {
-    let n: u64 =
-        std::env::var("RINGPUSH_SIM_SEEDS").ok().and_then(|v| v.parse().ok()).unwrap_or(20);
-    let first: u64 =
-        std::env::var("RINGPUSH_SIM_FIRST").ok().and_then(|v| v.parse().ok()).unwrap_or(0);
-    let mut counts = Counts::default();
-    let mut bad = 0;
-    let (mut ops, mut least, mut received, mut actions) = (0, u64::MAX, 0, 0);
-    let begun = std::time::Instant::now();
-    for seed in first..first + n {
-        let report = run(
-            seed,
-            Options {
-                trace: std::env::var_os("RINGPUSH_SIM_TRACE").is_some(),
-                ..Options::default()
-            },
-        );
+//! The simulator's campaign: many seeds, each a run of the whole engine on 2 to 4 shards with tiny
+//! limits, judged by the oracles of `ringpush::sim`.
+//!
+//! `RINGPUSH_SIM_SEEDS=10000 cargo test --release --test simulator -- --nocapture` runs ten
+//! thousand of them. A failure prints its seed first; `RINGPUSH_SIM_FIRST=<seed>
+//! RINGPUSH_SIM_SEEDS=1 RINGPUSH_SIM_TRACE=1` shows what happened in it.
+
+use ringpush::sim::{Counts, Event, Mutation, OPERATIONS_MIN, Options, Oracle, Report, run};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// From so many seeds on every misfortune has to have happened often enough.
+const CAMPAIGN: u64 = 10_000;
+/// How often, in a campaign.
+const OFTEN: u64 = 100;
+/// Seeds in which a mutation has to be found.
+const MUTATION_SEEDS: u64 = 1_000;
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    let value = std::env::var(name).ok();
+    value.map_or(otherwise, |value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// What many runs have shown.
+#[derive(Default)]
+struct Campaign {
+    counts: Counts,
+    runs: u64,
+    operations: u64,
+    least: Option<u64>,
+    actions: u64,
+    received: u64,
+    complete: u64,
+    watched: u64,
+    failed: Vec<u64>,
+}
+
+impl Campaign {
+    fn add(&mut self, report: &Report) {
+        if let Some(violation) = &report.violation {
+            println!("seed {}: {violation}", report.seed);
+            self.failed.push(report.seed);
+        }
         for line in &report.trace {
             println!("{line}");
         }
-        counts.merge(&report.counts);
-        ops += report.operations;
-        least = least.min(report.operations);
-        received += report.received;
-        actions += report.actions;
-        if let Some(violation) = report.violation {
-            bad += 1;
-            let text: String = violation.to_string().chars().take(900).collect();
-            println!("seed {seed}: {text}");
-        }
+        self.counts.merge(&report.counts);
+        self.runs += 1;
+        self.operations += report.operations;
+        self.least = Some(self.least.unwrap_or(u64::MAX).min(report.operations));
+        self.actions += report.actions;
+        self.received += report.received;
+        self.complete += report.complete;
+        self.watched += u64::from(report.watched);
     }
-    println!(
-        "{} bad, {n} seeds, {ops} operations, least {least}, {actions} actions, {received} received, {:?}",
-        bad,
-        begun.elapsed()
-    );
-    print!("{}", counts.table());
+
+    fn tell(&self) {
+        let Campaign { runs, operations, actions, received, complete, watched, .. } = self;
+        println!(
+            "{runs} runs, {} of them failed: {operations} operations (at least {} a run), \
+             {actions} actions of clients, {received} messages received, {complete} \
+             subscriptions heard to the end, presence watched from beginning to end in {watched}",
+            self.failed.len(),
+            self.least.unwrap_or(0),
+        );
+        print!("{}", self.counts.table());
+    }
+}
+
+/// Runs seeds on all cores.
+fn campaign(first: u64, seeds: u64, options: Options) -> Campaign {
+    let next = AtomicU64::new(first);
+    let campaign = Mutex::new(Campaign::default());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + seeds {
+                        return;
+                    }
+                    let report = run(seed, options);
+                    campaign.lock().expect("no run panics").add(&report);
+                }
+            });
+        }
+    });
+    campaign.into_inner().expect("no run panics")
+}
+
+#[test]
+fn all_seeds_are_green() {
+    let seeds = number("RINGPUSH_SIM_SEEDS", 200);
+    let trace = std::env::var_os("RINGPUSH_SIM_TRACE").is_some();
+    let options = Options { trace, ..Options::default() };
+    let campaign = campaign(number("RINGPUSH_SIM_FIRST", 0), seeds, options);
+    campaign.tell();
+    assert_eq!(campaign.failed, Vec::<u64>::new(), "these seeds failed");
+    assert!(campaign.least.is_none_or(|least| least >= OPERATIONS_MIN));
+    if seeds >= 100 {
+        // The oracles have something to judge.
+        assert!(campaign.complete >= 3 * seeds, "{} subscriptions to the end", campaign.complete);
+        assert!(campaign.watched * 2 > seeds, "{} runs watched to the end", campaign.watched);
+    }
+    if seeds >= CAMPAIGN {
+        let seldom = Event::ALL.iter().filter(|event| campaign.counts.of(**event) < OFTEN);
+        let seldom: Vec<&str> = seldom.map(|event| event.name()).collect();
+        assert_eq!(seldom, Vec::<&str>::new(), "these happened less than {OFTEN} times");
+    }
+}
+
+#[test]
+fn a_seed_replays_exactly() {
+    for seed in 0..5 {
+        let (one, other) = (run(seed, Options::default()), run(seed, Options::default()));
+        assert_eq!(one.digest, other.digest, "seed {seed}");
+        assert_eq!((&one.counts, one.received), (&other.counts, other.received), "seed {seed}");
+    }
+}
+
+#[test]
+fn every_mutation_is_found_by_its_oracle() {
+    for mutation in Mutation::ALL {
+        let oracle = match mutation {
+            Mutation::Lost => Oracle::Lost,
+            Mutation::Twice => Oracle::Twice,
+            Mutation::Order => Oracle::Order,
+            Mutation::Presence => Oracle::Presence,
+            Mutation::Leak => Oracle::Leak,
+            Mutation::Limit => Oracle::Limit,
+            Mutation::Wake => Oracle::Progress,
+            Mutation::Isolation => Oracle::Isolation,
+            Mutation::Callback => Oracle::Twice,
+        };
+        let options = Options { mutation: Some(mutation), ..Options::default() };
+        let found = (0..MUTATION_SEEDS).find(|&seed| {
+            let violation = run(seed, options).violation;
+            violation.is_some_and(|violation| violation.oracle == oracle)
+        });
+        println!("{mutation:?} is found by {oracle:?} at seed {found:?}");
+        assert!(found.is_some(), "{mutation:?} is not found by {oracle:?}");
+    }
 }

@@ -46,7 +46,7 @@ type Counts = SmallVec<[u32; 4]>;
 #[derive(Debug)]
 pub struct Home {
     destinations: HashMap<Arc<str>, Counts, foldhash::fast::FixedState>,
-    patterns: Vec<(Arc<str>, Counts)>,
+    patterns: HashMap<Arc<str>, Counts, foldhash::fast::FixedState>,
     separator: char,
     max: usize,
 }
@@ -54,9 +54,10 @@ pub struct Home {
 impl Home {
     /// An empty home with its hash key.
     pub fn new(separator: char, max: u32, seed: u64) -> Home {
+        let hasher = foldhash::fast::FixedState::with_seed(seed);
         Home {
-            destinations: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed)),
-            patterns: Vec::new(),
+            destinations: HashMap::with_hasher(hasher.clone()),
+            patterns: HashMap::with_hasher(hasher),
             separator,
             max: max as usize,
         }
@@ -65,21 +66,11 @@ impl Home {
     /// A session of `shard` subscribed to a destination or pattern.
     pub fn subscribe(&mut self, destination: &Arc<str>, shard: ShardId) -> Result<(), Full> {
         let room = self.destinations.len() + self.patterns.len() < self.max;
-        let counts = if pattern::is_pattern(destination) {
-            match self.patterns.iter().position(|(pattern, _)| pattern == destination) {
-                Some(index) => &mut self.patterns[index].1,
-                None if !room => return Err(Full),
-                None => {
-                    self.patterns.push((destination.clone(), Counts::new()));
-                    &mut self.patterns.last_mut().expect("just pushed").1
-                }
-            }
-        } else {
-            if !room && !self.destinations.contains_key(destination) {
-                return Err(Full);
-            }
-            self.destinations.entry(destination.clone()).or_default()
-        };
+        let table = self.table_of(destination);
+        if !room && !table.contains_key(destination) {
+            return Err(Full);
+        }
+        let counts = table.entry(destination.clone()).or_default();
         if counts.len() <= shard.index() {
             counts.resize(shard.index() + 1, 0);
         }
@@ -89,22 +80,22 @@ impl Home {
 
     /// A session of `shard` left a destination or pattern that it had subscribed to.
     pub fn unsubscribe(&mut self, destination: &Arc<str>, shard: ShardId) {
-        let gone = |counts: &mut Counts| {
-            let count = &mut counts[shard.index()];
-            *count = count.checked_sub(1).expect("a subscription ends once");
-            counts.iter().all(|&count| count == 0)
-        };
-        if pattern::is_pattern(destination) {
-            let index = self.patterns.iter().position(|(pattern, _)| pattern == destination);
-            let index = index.expect("a subscription ends after it began");
-            if gone(&mut self.patterns[index].1) {
-                self.patterns.swap_remove(index);
-            }
-        } else {
-            let counts = self.destinations.get_mut(destination);
-            if gone(counts.expect("a subscription ends after it began")) {
-                self.destinations.remove(destination);
-            }
+        let table = self.table_of(destination);
+        let counts = table.get_mut(destination).expect("a subscription ends after it began");
+        let count = &mut counts[shard.index()];
+        *count = count.checked_sub(1).expect("a subscription ends once");
+        if counts.iter().all(|&count| count == 0) {
+            table.remove(destination);
+        }
+    }
+
+    fn table_of(
+        &mut self,
+        destination: &str,
+    ) -> &mut HashMap<Arc<str>, Counts, foldhash::fast::FixedState> {
+        match pattern::is_pattern(destination) {
+            true => &mut self.patterns,
+            false => &mut self.destinations,
         }
     }
 

@@ -91,6 +91,9 @@ fn text(octets: &[u8]) -> &str {
 /// stay resident.
 const KEEP_BYTES: usize = 16 * 1024;
 
+/// Blocks that are looked at for a free one.
+const LOOK_AT: usize = 8;
+
 /// The blocks of one publisher, oldest first. Bound: `message-blocks`.
 #[derive(Debug)]
 pub struct Pool {
@@ -104,14 +107,16 @@ impl Pool {
         Pool { blocks: VecDeque::new(), max: max as usize }
     }
 
-    /// Whether `take` would succeed.
+    /// Whether `make` would succeed.
     pub fn has_room(&mut self) -> bool {
-        if self.blocks.len() < self.max {
-            return true;
-        }
+        self.blocks.len() < self.max || self.has_free()
+    }
+
+    /// Brings a free block to the front.
+    fn has_free(&mut self) -> bool {
         // The one in front was used longest ago; one slow block must not hide the free ones.
-        for _ in 0..self.blocks.len().min(8) {
-            if Arc::get_mut(self.blocks.front_mut().expect("max is not zero")).is_some() {
+        for _ in 0..self.blocks.len().min(LOOK_AT) {
+            if self.blocks.front_mut().is_some_and(|block| Arc::get_mut(block).is_some()) {
                 return true;
             }
             self.blocks.rotate_left(1);
@@ -119,20 +124,26 @@ impl Pool {
         false
     }
 
-    /// Whether `take` would succeed `count` times.
+    /// Whether `make` would succeed `count` times.
     pub fn has_room_for(&mut self, count: usize) -> bool {
-        if self.blocks.len() + count <= self.max {
+        let unmade = self.max - self.blocks.len();
+        if unmade >= count {
             return true;
         }
-        let looked_at = self.blocks.len().min(count + 8);
-        let mut free = self.max - self.blocks.len();
-        for _ in 0..looked_at {
-            if Arc::get_mut(self.blocks.front_mut().expect("max is not zero")).is_some() {
-                free += 1;
+        // Those that are found come to the front, where `make` looks.
+        let mut found = 0;
+        let looked_at = self.blocks.len().min(count + LOOK_AT);
+        for at in 0..looked_at {
+            if Arc::get_mut(&mut self.blocks[at]).is_some() {
+                self.blocks.swap(found, at);
+                found += 1;
             }
-            self.blocks.rotate_left(1);
         }
-        free >= count
+        let enough = unmade + found >= count;
+        if !enough {
+            self.blocks.rotate_left(looked_at);
+        }
+        enough
     }
 
     /// A message written by `fill` into a free block; None when all are on their way.
@@ -148,6 +159,10 @@ impl Pool {
             self.blocks.rotate_left(1);
             return Some(block);
         }
+        // A slow block in front must not make the pool grow while those behind it are free.
+        if self.has_free() {
+            return self.make(fill);
+        }
         if self.blocks.len() < self.max {
             let mut message = Message::default();
             fill(&mut message);
@@ -155,7 +170,7 @@ impl Pool {
             self.blocks.push_back(block.clone());
             return Some(block);
         }
-        if self.has_room() { self.make(fill) } else { None }
+        None
     }
 
     /// Count of blocks that somebody else still holds.
@@ -203,5 +218,18 @@ mod tests {
         assert_eq!(Arc::as_ptr(&third), address);
         drop((first, third));
         assert_eq!(pool.on_their_way(), 0);
+        let mut pool = Pool::new(100);
+        let slow = pool.make(fill).expect("the slow one");
+        for _ in 0..50 {
+            drop(pool.make(fill).expect("a free block"));
+        }
+        assert!(pool.blocks.len() <= 3, "a slow block makes the pool grow: {}", pool.blocks.len());
+        drop(slow);
+        let mut pool = Pool::new(40);
+        let mut busy: Vec<_> = (0..40).map(|_| pool.make(fill)).collect();
+        busy[3] = None;
+        assert!(!pool.has_room_for(2), "there is one");
+        while !pool.has_room_for(1) {}
+        assert!(pool.make(fill).is_some(), "what was found is there to be made");
     }
 }

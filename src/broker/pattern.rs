@@ -12,46 +12,10 @@ pub fn is_pattern(text: &str) -> bool {
 /// The values of a pattern's variables, in order of appearance: name and value.
 pub type Variables<'a> = SmallVec<[(&'a str, &'a str); 4]>;
 
-/// Whether `text` matches `pattern`, both split at `separator`. `**` takes as few segments as it
-/// can, and when the rest does not match, the last one takes one more: at most the product of both
-/// lengths, whoever chose them.
+/// Whether `text` matches `pattern`, both split at `separator`.
 pub fn matches(pattern: &str, text: &str, separator: char) -> bool {
-    let (mut pattern_left, mut text_left) = (Some(pattern), Some(text));
-    // Behind the last `**`, and what it has not taken yet.
-    let mut retry: Option<(Option<&str>, Option<&str>)> = None;
-    loop {
-        let (matched, pattern_rest, text_rest) = match (pattern_left, text_left) {
-            (None, None) => return true,
-            (Some(left), text) => {
-                let (segment, rest) = split(left, separator);
-                if segment == "**" {
-                    retry = Some((rest, text));
-                    pattern_left = rest;
-                    continue;
-                }
-                match text {
-                    None => (false, None, None),
-                    Some(text) => {
-                        let (part, text_rest) = split(text, separator);
-                        (segment_matches(segment.as_bytes(), part.as_bytes()), rest, text_rest)
-                    }
-                }
-            }
-            (None, Some(_)) => (false, None, None),
-        };
-        if matched {
-            (pattern_left, text_left) = (pattern_rest, text_rest);
-            continue;
-        }
-        match retry {
-            Some((pattern, Some(text))) => {
-                let text = split(text, separator).1;
-                retry = Some((pattern, text));
-                (pattern_left, text_left) = (pattern, text);
-            }
-            _ => return false,
-        }
-    }
+    let mut steps = STEPS_MAX;
+    segments_match(pattern, text, separator, &mut steps)
 }
 
 /// Like `matches`, and gives the variables' values. Variables are whole segments: `{id}`.
@@ -72,6 +36,46 @@ pub fn captures<'a>(pattern: &'a str, text: &'a str, separator: char) -> Option<
     Some(variables)
 }
 
+/// Steps after which a match is given up as none. Whoever chooses both sides can make one take
+/// their product; what people write takes a few dozen.
+const STEPS_MAX: u32 = 10_000;
+
+/// Segment by segment. When some after a `**` do not fit, that one takes one segment more: of
+/// several `**` only the last has to be tried again, since whatever an earlier one could take
+/// instead, the last one can take, too.
+fn segments_match(pattern: &str, text: &str, separator: char, steps: &mut u32) -> bool {
+    let (mut pattern, mut text) = (Some(pattern), Some(text));
+    let mut retry: Option<(&str, Option<&str>)> = None;
+    loop {
+        match (pattern, text) {
+            (None, None) => return true,
+            (Some(left), _) if split(left, separator).0 == "**" => {
+                pattern = split(left, separator).1;
+                let Some(behind) = pattern else { return true };
+                retry = Some((behind, text));
+                continue;
+            }
+            (Some(left), Some(whole)) => {
+                let (segment, pattern_rest) = split(left, separator);
+                let (part, text_rest) = split(whole, separator);
+                match segment_matches(segment.as_bytes(), part.as_bytes(), steps) {
+                    None => return false,
+                    Some(true) => {
+                        (pattern, text) = (pattern_rest, text_rest);
+                        continue;
+                    }
+                    Some(false) => {}
+                }
+            }
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+        let Some((behind, Some(skipped))) = retry else { return false };
+        text = split(skipped, separator).1;
+        pattern = Some(behind);
+        retry = Some((behind, text));
+    }
+}
+
 fn split(text: &str, separator: char) -> (&str, Option<&str>) {
     match text.split_once(separator) {
         Some((head, rest)) => (head, Some(rest)),
@@ -80,16 +84,24 @@ fn split(text: &str, separator: char) -> (&str, Option<&str>) {
 }
 
 /// Wildcards within one segment, with one point of return for the last `*`: linear in practice.
-fn segment_matches(pattern: &[u8], text: &[u8]) -> bool {
+/// None: the steps are used up.
+fn segment_matches(pattern: &[u8], text: &[u8], steps: &mut u32) -> Option<bool> {
+    // What has no wildcard is compared in one go.
+    if !pattern.iter().any(|b| matches!(b, b'*' | b'?' | b'{')) {
+        *steps = steps.checked_sub(1)?;
+        return Some(pattern == text);
+    }
     let (mut p, mut t) = (0, 0);
     let mut retry: Option<(usize, usize)> = None;
     loop {
+        *steps = steps.checked_sub(1)?;
         match pattern.get(p) {
             Some(b'{') => {
-                let Some(end) = pattern[p..].iter().position(|&b| b == b'}') else { return false };
+                let end = pattern[p..].iter().position(|&b| b == b'}');
+                let Some(end) = end else { return Some(false) };
                 // A variable takes one character at least.
                 if t >= text.len() {
-                    return false;
+                    return Some(false);
                 }
                 t += 1;
                 p += end + 1;
@@ -107,7 +119,7 @@ fn segment_matches(pattern: &[u8], text: &[u8]) -> bool {
                 t += width;
                 continue;
             }
-            None if t == text.len() => return true,
+            None if t == text.len() => return Some(true),
             _ => {}
         }
         match retry {
@@ -115,7 +127,7 @@ fn segment_matches(pattern: &[u8], text: &[u8]) -> bool {
                 retry = Some((pattern_at, text_at + 1));
                 (p, t) = (pattern_at, text_at + 1);
             }
-            _ => return false,
+            _ => return Some(false),
         }
     }
 }
@@ -171,6 +183,11 @@ mod tests {
         let pattern = "/**/a".repeat(40);
         let text = "/a".repeat(200) + "/b";
         assert!(!matches(&pattern, &text, '/'));
+        // It does not give up early either: one `**` after another finds its place.
+        assert!(matches(&pattern, &"/a".repeat(200), '/'));
+        let mut steps = STEPS_MAX;
+        let pattern = "*a".repeat(10_000) + "b";
+        assert!(!segments_match(&pattern, &"a".repeat(60_000), '/', &mut steps));
     }
 
     /// Oracle: try every way to spend the text, segment by segment.

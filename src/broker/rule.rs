@@ -36,6 +36,10 @@ pub struct Rule {
 }
 
 impl Rule {
+    fn names_user(&self) -> bool {
+        self.destination.contains("{user}") || self.destination.contains("{user:")
+    }
+
     /// None: the rule is about something else.
     fn decide(
         &self,
@@ -48,7 +52,10 @@ impl Rule {
             return None;
         }
         let variables = pattern::captures(&self.destination, destination, separator)?;
-        let own = variables.iter().all(|(name, value)| *name != "user" || Some(*value) == user);
+        let mut names = variables.iter().filter(|(name, _)| *name == "user").map(|(_, name)| *name);
+        // A variable that could not be read is nobody's name.
+        let own =
+            !self.names_user() || names.clone().next().is_some() && names.all(|n| Some(n) == user);
         let listed = match &self.users {
             Who::All => true,
             Who::Authenticated => user.is_some(),
@@ -92,8 +99,7 @@ impl Rules {
     /// Whether any rule can keep a destination from somebody who subscribed to a pattern over it.
     pub fn restrict_subscribers(&self) -> bool {
         self.rules.iter().any(|rule| {
-            rule.action == Action::Subscribe
-                && (rule.users != Who::All || rule.destination.contains("{user}"))
+            rule.action == Action::Subscribe && (rule.users != Who::All || rule.names_user())
         })
     }
 
@@ -152,6 +158,10 @@ mod tests {
         assert!(!rules.may_subscribe(&names, "/topic/desk/8", Some("7")));
         assert!(!rules.may_subscribe(&names, "/topic/desk/8", None));
         assert!(rules.restrict_subscribers());
+        for hidden in ["/topic/desk-{user}", "/topic/**/{user}"] {
+            let rules = Rules::new(vec![rule(Action::Subscribe, hidden, Who::All)]);
+            assert!(!rules.may_subscribe(&names, "/topic/desk-8", Some("7")), "{hidden}");
+        }
         assert!(!Rules::default().restrict_subscribers());
     }
 }

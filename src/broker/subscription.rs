@@ -158,6 +158,7 @@ impl Index {
         let group = self.groups.remove(index);
         self.keys.remove(&(group.destination, group.id, group.look));
         if let Some(groups) = self.by_destination.get_mut(&group.destination) {
+            // One destination may have a group for each of many ids: none of them is searched.
             groups.swap_remove(group.place as usize);
             if let Some(&moved) = groups.get(group.place as usize) {
                 self.groups.at_mut(moved).place = group.place;
@@ -244,5 +245,11 @@ mod tests {
         assert_eq!(index.leave(a, 0), None);
         assert_eq!(heard(&index, "/topic/all"), vec![3, 4]);
         assert_eq!(index.len(), 2);
+        let other = index.names().intern("sub-1");
+        let (d, _) = index.join(all, other, LOOK, 5);
+        assert_eq!(index.leave(c, 0), None);
+        assert_eq!(heard(&index, "/topic/all"), vec![4, 5]);
+        assert_eq!(index.leave(d, 0), None);
+        assert_eq!(heard(&index, "/topic/all"), vec![4]);
     }
 }

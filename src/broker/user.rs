@@ -14,7 +14,9 @@
 use super::home::Audience;
 use super::pattern;
 use crate::ids::SessionId;
-use hashbrown::HashMap;
+use crate::mem::slab::Slab;
+use core::hash::BuildHasher;
+use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -38,8 +40,10 @@ struct Member {
     destinations: SmallVec<[Arc<str>; 1]>,
 }
 
-#[derive(Debug, Default)]
+/// The record of a user. 64 octets.
+#[derive(Debug)]
 struct User {
+    name: Arc<str>,
     members: SmallVec<[Member; 1]>,
     /// What was last made known: on line or not.
     announced: bool,
@@ -47,53 +51,85 @@ struct User {
     listed: bool,
 }
 
+const _: () = assert!(size_of::<User>() == 64);
+
 /// The users whose home this shard is.
 #[derive(Debug)]
 pub struct Users {
-    users: HashMap<Arc<str>, User, foldhash::fast::FixedState>,
-    changed: VecDeque<Arc<str>>,
+    /// Records, found by the name that they hold.
+    table: HashTable<u32>,
+    records: Slab<User>,
+    hasher: foldhash::fast::FixedState,
+    /// Records to be announced; they stay until then.
+    changed: VecDeque<u32>,
     announcements: u64,
     separator: char,
 }
 
 impl Users {
-    /// Nobody, with the table's hash key.
-    pub fn new(separator: char, seed: u64) -> Users {
+    /// Nobody, with the table's hash key. Records do not move before there are `capacity` of them.
+    pub fn new(separator: char, seed: u64, capacity: u32) -> Users {
         Users {
-            users: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed)),
+            table: HashTable::new(),
+            records: Slab::with_capacity(capacity as usize),
+            hasher: foldhash::fast::FixedState::with_seed(seed),
             changed: VecDeque::new(),
             announcements: 0,
             separator,
         }
     }
 
+    fn find(&self, name: &str) -> Option<u32> {
+        let same = |&index: &u32| *self.records.at(index).name == *name;
+        self.table.find(self.hasher.hash_one(name), same).copied()
+    }
+
+    fn begin(&mut self, name: &Arc<str>) -> u32 {
+        let (announced, listed) = (false, false);
+        let record = User { name: name.clone(), members: SmallVec::new(), announced, listed };
+        let index = self.records.insert(record).index;
+        let (records, hasher) = (&self.records, &self.hasher);
+        let hash_of = |other: &u32| hasher.hash_one(&*records.at(*other).name);
+        self.table.insert_unique(hasher.hash_one(&**name), index, hash_of);
+        index
+    }
+
+    fn forget(&mut self, index: u32) {
+        let hash = self.hasher.hash_one(&*self.records.at(index).name);
+        let entry = self.table.find_entry(hash, |&other| other == index);
+        entry.expect("a record is in the table").remove();
+        self.records.remove(index);
+    }
+
     /// A session of this user has begun.
     pub fn join(&mut self, user: &Arc<str>, session: SessionId) {
-        let record = self.users.entry(user.clone()).or_default();
+        let index = self.find(user).unwrap_or_else(|| self.begin(user));
+        let record = self.records.at_mut(index);
         assert!(!record.members.iter().any(|member| member.session == session));
         record.members.push(Member { session, destinations: SmallVec::new() });
-        self.note(user);
+        self.note(index);
     }
 
     /// A session of this user has ended, with all its subscriptions.
     pub fn leave(&mut self, user: &Arc<str>, session: SessionId) {
-        let record = self.users.get_mut(user).expect("a session leaves after it joined");
+        let index = self.find(user).expect("a session leaves after it joined");
+        let record = self.records.at_mut(index);
         let place = record.members.iter().position(|member| member.session == session);
         record.members.swap_remove(place.expect("a session leaves once"));
-        self.note(user);
+        self.note(index);
     }
 
     /// Lists a user whose presence differs from what was announced.
-    fn note(&mut self, user: &Arc<str>) {
-        let record = self.users.get_mut(user).expect("the caller has just found it");
+    fn note(&mut self, index: u32) {
+        let record = self.records.at_mut(index);
         let online = !record.members.is_empty();
         if online == record.announced {
             if !online && !record.listed {
-                self.users.remove(user);
+                self.forget(index);
             }
         } else if !record.listed {
             record.listed = true;
-            self.changed.push_back(user.clone());
+            self.changed.push_back(index);
         }
     }
 
@@ -104,15 +140,16 @@ impl Users {
 
     /// The next change of presence to make known.
     pub fn announce(&mut self) -> Option<Announcement> {
-        while let Some(user) = self.changed.pop_front() {
-            let record = self.users.get_mut(&user).expect("listed users stay");
+        while let Some(index) = self.changed.pop_front() {
+            let record = self.records.at_mut(index);
             record.listed = false;
             let sessions = record.members.len() as u32;
             let online = sessions > 0;
             let changed = online != record.announced;
             record.announced = online;
+            let user = record.name.clone();
             if !online {
-                self.users.remove(&user);
+                self.forget(index);
             }
             if changed {
                 self.announcements += 1;
@@ -139,13 +176,15 @@ impl Users {
     }
 
     fn member(&mut self, user: &str, session: SessionId) -> Option<&mut Member> {
-        self.users.get_mut(user)?.members.iter_mut().find(|member| member.session == session)
+        let members = &mut self.records.at_mut(self.find(user)?).members;
+        members.iter_mut().find(|member| member.session == session)
     }
 
     /// Which shards have sessions that hear a message to this user, and how many sessions.
     pub fn audience(&self, user: &str, destination: &str, only: Option<SessionId>) -> Audience {
         let mut audience = Audience::default();
-        let members = self.users.get(user).map_or(&[][..], |record| &record.members);
+        let record = self.find(user).map(|index| self.records.at(index));
+        let members = record.map_or(&[][..], |record| &record.members);
         for member in members.iter().filter(|m| only.is_none_or(|only| m.session == only)) {
             let hears = |d: &Arc<str>| pattern::matches(d, destination, self.separator);
             if member.destinations.iter().any(hears) {
@@ -158,13 +197,14 @@ impl Users {
 
     /// Users on line with the count of their sessions.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
-        let online = self.users.iter().filter(|(_, record)| !record.members.is_empty());
-        online.map(|(user, record)| (user, record.members.len()))
+        let records = self.table.iter().map(|&index| self.records.at(index));
+        let online = records.filter(|record| !record.members.is_empty());
+        online.map(|record| (&record.name, record.members.len()))
     }
 
     /// Count of users with a record: on line, or with an OFF_LINE still to be told.
     pub fn online(&self) -> usize {
-        self.users.len()
+        self.records.len()
     }
 }
 
@@ -179,7 +219,7 @@ mod tests {
 
     #[test]
     fn the_first_window_and_the_last_one_are_announced_once() {
-        let mut users = Users::new('/', 1);
+        let mut users = Users::new('/', 1, 4);
         let seven: Arc<str> = "7".into();
         users.join(&seven, session(1));
         users.join(&seven, session(2));
@@ -190,17 +230,17 @@ mod tests {
         users.leave(&seven, session(2));
         let off = users.announce().expect("off line");
         assert_eq!((off.online, off.sessions, off.epoch), (false, 0, 2));
-        assert!(users.users.is_empty());
+        assert!(users.online() == 0);
     }
 
     #[test]
     fn a_flap_between_announcements_is_not_told_and_leaves_nothing_behind() {
-        let mut users = Users::new('/', 1);
+        let mut users = Users::new('/', 1, 4);
         let seven: Arc<str> = "7".into();
         users.join(&seven, session(1));
         users.leave(&seven, session(1));
         assert_eq!(users.announce(), None);
-        assert!(users.users.is_empty() && !users.has_changes());
+        assert!(users.online() == 0 && !users.has_changes());
         users.join(&seven, session(1));
         assert!(users.announce().expect("on line").online);
         users.leave(&seven, session(1));
@@ -211,7 +251,7 @@ mod tests {
 
     #[test]
     fn only_sessions_that_subscribed_hear_a_message() {
-        let mut users = Users::new('/', 1);
+        let mut users = Users::new('/', 1, 4);
         let seven: Arc<str> = "7".into();
         users.join(&seven, session(1));
         users.join(&seven, session(2));

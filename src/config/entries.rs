@@ -2,7 +2,9 @@
 
 use super::file::{below, is_free_path, later};
 use super::reader::{Section, quoted, show};
-use super::syntax::{is_destination, is_origin, is_pattern, is_template, is_url, variables};
+use super::syntax::{
+    is_destination, is_origin, is_pattern, is_template, is_url, variables, variables_are_plain,
+};
 use super::{
     Action, Allow, Answer, Application, Broker, ConfigError, Endpoint, OnMessage, OnOpen, Protocol,
     Reply, ReplyTo, Sockjs, Users,
@@ -166,16 +168,19 @@ fn on_message(section: &mut Section, broker: &Broker) -> Result<OnMessage, Confi
 }
 
 /// Reads every `[[allow]]`.
-pub(super) fn allow(sections: Vec<Section>) -> Result<Vec<Allow>, ConfigError> {
-    sections.into_iter().map(allow_one).collect()
+pub(super) fn allow(sections: Vec<Section>, broker: &Broker) -> Result<Vec<Allow>, ConfigError> {
+    sections.into_iter().map(|section| allow_one(section, broker)).collect()
 }
 
-fn allow_one(mut section: Section) -> Result<Allow, ConfigError> {
+fn allow_one(mut section: Section, broker: &Broker) -> Result<Allow, ConfigError> {
     let action =
         section.choice("action", &[("send", Action::Send), ("subscribe", Action::Subscribe)])?;
     let action = required(&section, "action", action, "\"send\" or \"subscribe\"")?;
-    let accepted = "a pattern such as \"/topic/**\"; {user} is the own name";
-    let destination = section.text("destination", accepted, is_pattern)?;
+    let accepted = "a pattern such as \"/topic/**\"; {user}, a whole segment before any **, is the \
+                    own name";
+    let separator = char::from(broker.separator);
+    let fits = |text: &str| is_pattern(text) && variables_are_plain(text, separator);
+    let destination = section.text("destination", accepted, fits)?;
     let destination = required(&section, "destination", destination, accepted)?;
     let accepted = "\"*\", \"authenticated\" or a list of names";
     let users = section.fit("users", accepted, |value| match value {
@@ -262,6 +267,8 @@ mod tests {
 
     const ENDPOINT: &str = "path = '/a'\n";
     const RULE: &str = "action = 'send'\ndestination = '/topic/a'\n";
+    const HIDDEN: &str = "action = 'send'\ndestination = '/a/**/{user}'\n";
+    const PART: &str = "action = 'send'\ndestination = '/a-{user}'\n";
     const APPLICATION: &str = "destination = '/a/{id}'\n";
     const CALLBACK: &str = "path = '/a'\nsecret-env = 'SECRET'\ndestination = '/topic/a'\n";
     // Table, its keys, the key that is wrong, its value, the start of what is accepted.
@@ -301,6 +308,8 @@ mod tests {
         ],
         ["allow", "", "destination = '/a'", "action", "nothing", "\"send\" or \"subscribe\""],
         ["allow", "", "action = 'send'", "destination", "nothing", "a pattern such as"],
+        ["allow", HIDDEN, "", "destination", "\"/a/**/{user}\"", "a pattern such as"],
+        ["allow", PART, "", "destination", "\"/a-{user}\"", "a pattern such as"],
         ["allow", RULE, "users = 'me'", "users", "\"me\"", "\"*\", \"authenticated\" or"],
         ["application", "", "", "destination", "nothing", "a pattern below"],
         ["application", APPLICATION, "reply = 1", "reply", "1", "a text, or a table"],

@@ -8,10 +8,10 @@ use super::reader::{Section, quoted};
 use super::secrets::Secrets;
 use super::syntax::{Network, is_destination, is_path, is_prefix, is_url};
 use super::{
-    API_TOKEN, Api, Broker, CALLBACK_SECRET, Config, ConfigError, Engine, Hooks, Listen, Presence,
-    UnknownDestination,
+    API_TOKEN, Api, Application, Broker, CALLBACK_SECRET, Config, ConfigError, Engine, Hooks,
+    Listen, Presence, ReplyTo, UnknownDestination,
 };
-use crate::limits::SHARDS_MAX;
+use crate::limits::{Limits, SHARDS_MAX};
 use crate::time::Millis;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -103,7 +103,7 @@ fn resolve(
     let api = api(document.part("api")?, secrets)?;
     let broker = broker(document.part("broker")?)?;
     let endpoints = entries::endpoints(document.entries("endpoint")?, &broker, &mut warnings)?;
-    let allow = entries::allow(document.entries("allow")?)?;
+    let allow = entries::allow(document.entries("allow")?, &broker)?;
     let applications = entries::applications(document.entries("application")?, &broker)?;
     let hooks = hooks(document.part("hooks")?)?;
     let callbacks = document.entries("callback")?;
@@ -111,6 +111,7 @@ fn resolve(
     let presence = presence(document.part("presence")?, &broker, &mut warnings)?;
     let (limits, slow_consumer) = super::limits::read(document.part("limits")?)?;
     document.finish()?;
+    room_for_answers(&applications, &limits)?;
     let mut paths = Vec::new();
     for (at, endpoint) in endpoints.iter().enumerate() {
         entries::unique(&mut paths, &format!("endpoint[{at}].path"), &endpoint.path)?;
@@ -135,6 +136,23 @@ fn resolve(
         embedded,
         warnings,
     })
+}
+
+/// A frame is read only when there is room for all that its application publishes: that much room
+/// has to be possible.
+fn room_for_answers(applications: &[Application], limits: &Limits) -> Result<(), ConfigError> {
+    let letters = |application: &Application| match &application.to {
+        ReplyTo::Destinations(list) => list.len() as u32 + 1,
+        ReplyTo::User(_) | ReplyTo::Default => 2,
+    };
+    let most = applications.iter().map(letters).max().unwrap_or(1);
+    let accepted = format!("at least {most}, for the [[application]] that answers to most");
+    for (key, bound) in [("mailbox", limits.mailbox), ("message-blocks", limits.message_blocks)] {
+        if bound < most {
+            return Err(ConfigError::new(&format!("limits.{key}"), &bound.to_string(), &accepted));
+        }
+    }
+    Ok(())
 }
 
 fn listen(mut section: Section, warnings: &mut Vec<String>) -> Result<Listen, ConfigError> {
@@ -399,7 +417,11 @@ mod tests {
         ("presence.topic = '/x'", "presence.topic", "\"/x\"", "a destination below /topic or"),
         ("presence.hook = 'x'", "presence.hook", "\"x\"", "an http or https URL"),
         ("limits.mailbox = 1", "limits.mailbox", "1", "at least 2"),
+        (SHOUT, "limits.mailbox", "2", "at least 4, for the [[application]]"),
     ];
+
+    const SHOUT: &str = "limits.mailbox = 2\n[[application]]\ndestination = '/a'\nreply = 'x'\n\
+                         to = ['/topic/1', '/topic/2', '/topic/3']\n";
 
     #[test]
     fn every_mistake_names_key_value_and_what_is_accepted() {

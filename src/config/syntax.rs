@@ -134,6 +134,21 @@ pub(super) fn is_pattern(text: &str) -> bool {
     text.len() > 1 && text.starts_with('/') && plain(text) && variables(text).is_some()
 }
 
+/// Whether each variable of a pattern can be read out of a destination: it is a whole segment, has
+/// no expression, and stands before any `**`.
+pub(super) fn variables_are_plain(text: &str, separator: char) -> bool {
+    let mut behind = false;
+    text.split(separator).all(|segment| {
+        let inside = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+        let is_plain = match inside {
+            Some(name) => !behind && !name.contains(['{', '}', ':']),
+            None => !segment.contains('{'),
+        };
+        behind |= segment == "**";
+        is_plain
+    })
+}
+
 /// The names in braces, None if the braces do not match.
 pub(super) fn variables(text: &str) -> Option<Vec<&str>> {
     let mut names = Vec::new();

@@ -16,6 +16,7 @@ use crate::identity::HeaderLine;
 use crate::ids::SessionId;
 use crate::ring::Ring;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use std::sync::Arc;
 
 /// Why a request is answered with an error: status and text.
@@ -122,19 +123,23 @@ impl<R: Ring> Shard<R> {
         let json = parse_json(body, self.limits.json_depth)?;
         let (list, tells) = match &json {
             Value::Array(items) => {
-                let list: Result<Vec<Push>, Bad> = items.iter().map(|i| self.api_item(i)).collect();
-                (list?, Tells::DeliveredList)
+                let written: Vec<&RawValue> =
+                    serde_json::from_slice(body).map_err(|_| not_json())?;
+                let items = items.iter().zip(&written);
+                let list =
+                    items.map(|(item, written)| self.api_item(item, written.get().as_bytes()));
+                (list.collect::<Result<Vec<Push>, Bad>>()?, Tells::DeliveredList)
             }
-            item => (vec![self.api_item(item)?], Tells::Delivered),
+            item => (vec![self.api_item(item, body)?], Tells::Delivered),
         };
         self.park(slot, asked, pushes(list, tells));
         Ok(())
     }
 
-    fn api_item(&self, item: &Value) -> Result<Push, Bad> {
+    fn api_item(&self, item: &Value, written: &[u8]) -> Result<Push, Bad> {
         let destination = item.get("destination").and_then(Value::as_str);
         let destination = destination.ok_or((400, "an item has a destination".to_owned()))?;
-        let (headers, body) = headers_and_body(item)?;
+        let (headers, body) = headers_and_body(item, written)?;
         let unknown = || (404, format!("{destination} begins with no broker or user prefix"));
         let (user, destination) = match self.shared.names.target(destination) {
             Target::Broker => (None, destination.to_owned()),
@@ -153,7 +158,7 @@ impl<R: Ring> Shard<R> {
         if !self.shared.names.is_broker(&destination) {
             return Err((404, format!("{destination} begins with no broker prefix")));
         }
-        let (headers, body) = headers_and_body(&json)?;
+        let (headers, body) = headers_and_body(&json, body)?;
         let only = match json.get("session") {
             None | Some(Value::Null) => None,
             Some(id) => Some(
@@ -382,7 +387,7 @@ impl<R: Ring> Shard<R> {
         let destination = destination.to_owned();
         let push = Push { user, destination, headers: json_type(), body: payload, only: None };
         let until = self.ring.wall_millis() + u64::from(rule.dedupe_window.0);
-        let key = mapped.id.map(|id| (shared.fingerprint(at, &id), until));
+        let key = mapped.id.map(|id| (shared.fingerprint(&rule.path, &id), until));
         let Some(message) = self.push_message(&push) else {
             return Err((503, "too many messages are on their way".into()));
         };
@@ -434,12 +439,23 @@ fn decoded(segment: &str) -> Result<String, Bad> {
 }
 
 fn parse_json(body: &[u8], depth_max: u32) -> Result<Value, Bad> {
-    let json: Value =
-        serde_json::from_slice(body).map_err(|_| (400, "the body is not JSON".to_owned()))?;
+    let json: Value = serde_json::from_slice(body).map_err(|_| not_json())?;
     if depth(&json) > depth_max {
         return Err((400, "the JSON is nested too deeply".into()));
     }
     Ok(json)
+}
+
+fn not_json() -> Bad {
+    (400, "the body is not JSON".to_owned())
+}
+
+/// The body of an item as it was written: a JSON value that is read and written again may have lost
+/// digits of its numbers, and the order of its keys.
+#[derive(serde::Deserialize)]
+struct Written<'a> {
+    #[serde(borrow)]
+    body: Option<&'a RawValue>,
 }
 
 fn depth(json: &Value) -> u32 {
@@ -450,8 +466,9 @@ fn depth(json: &Value) -> u32 {
     }
 }
 
-/// Headers and body of an API item: a string goes out as it is, any other JSON as JSON.
-fn headers_and_body(item: &Value) -> Result<(Headers, Vec<u8>), Bad> {
+/// Headers and body of an API item, which is also given as it was `written`: a string goes out as
+/// it is, any other JSON as JSON.
+fn headers_and_body(item: &Value, written: &[u8]) -> Result<(Headers, Vec<u8>), Bad> {
     let mut headers = Vec::new();
     if let Some(given) = item.get("headers") {
         let fields = given.as_object().ok_or((400, "headers are an object of texts".to_owned()))?;
@@ -467,7 +484,13 @@ fn headers_and_body(item: &Value) -> Result<(Headers, Vec<u8>), Bad> {
     let typed = headers.iter().any(|(name, _)| name == "content-type");
     let (kind, body) = match body {
         Value::String(text) => ("text/plain;charset=UTF-8", text.clone().into_bytes()),
-        json => ("application/json", json.to_string().into_bytes()),
+        Value::Null => ("application/json", b"null".to_vec()),
+        _ => {
+            let written = serde_json::from_slice::<Written<'_>>(written).ok();
+            let body = written.and_then(|item| item.body);
+            let body = body.ok_or((400, "an item has one body".to_owned()))?;
+            ("application/json", body.get().as_bytes().to_vec())
+        }
     };
     if !typed {
         headers.insert(0, ("content-type".into(), kind.into()));

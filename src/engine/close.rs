@@ -10,7 +10,7 @@
 //!
 //! Errors, kicks, shutdown and slow consumers all pass drain; only a reset or a deadline skips it.
 
-use super::conn::{Proto, State};
+use super::conn::{Hold, Proto, State};
 use super::session::NONE;
 use super::shard::Shard;
 use crate::broker::subscription::{Form, Wire};
@@ -41,7 +41,7 @@ impl<R: Ring> Shard<R> {
         }
         conn.state = State::Draining;
         conn.tail.take();
-        if code == SLOW_CONSUMER {
+        if code == SLOW_CONSUMER || conn.outbox.waiting() > self.limits.send_buffer {
             // It would not read them in time anyway.
             conn.outbox.keep_begun(&mut self.segments, ws::frame_len);
         }
@@ -64,6 +64,13 @@ impl<R: Ring> Shard<R> {
         self.note_held(slot);
         self.mark_dirty(slot);
         self.set_timer(slot);
+        self.watch_for_end(slot);
+    }
+
+    /// A draining connection is read until its end, whatever it was on hold for.
+    fn watch_for_end(&mut self, slot: u32) {
+        self.conns.at_mut(slot).hold = Hold::No;
+        self.receive_more(self.conns.id(slot));
     }
 
     /// The last answer of an HTTP connection is queued: nothing more is read as a request.
@@ -78,17 +85,25 @@ impl<R: Ring> Shard<R> {
             self.note_held(slot);
             self.mark_dirty(slot);
             self.set_timer(slot);
+            self.watch_for_end(slot);
         }
     }
 
     /// The session of a connection leaves its homes. Says whether its framing is SockJS's.
     fn leave_proto(&mut self, slot: u32) -> bool {
-        if let Proto::Stomp(stomp) = &mut self.conns.at_mut(slot).proto {
-            let session = stomp.session;
-            stomp.session = NONE;
-            if session != NONE {
-                self.leave_broker(session);
+        match &mut self.conns.at_mut(slot).proto {
+            Proto::Stomp(stomp) => {
+                stomp.message.take();
+                let session = core::mem::replace(&mut stomp.session, NONE);
+                if session != NONE {
+                    self.leave_broker(session);
+                }
             }
+            Proto::Raw(raw) => {
+                raw.message.take();
+                raw.backlog.take();
+            }
+            _ => {}
         }
         self.wire_of(slot).form == Form::SockJs
     }

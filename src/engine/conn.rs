@@ -41,6 +41,8 @@ pub enum Hold {
     Room,
     /// An answer (receipts at their bound, a parked HTTP request): whoever brings it resumes it.
     Answer,
+    /// That its client takes what it has been answered: the end of a send resumes it.
+    Outbox,
 }
 
 /// What the connection speaks.
@@ -74,6 +76,9 @@ pub struct Raw {
     pub wire: Wire,
     /// Pieces of a message that is not complete yet.
     pub message: Held,
+    /// SockJS only: messages of a frame that wait until the connection is read on, each behind its
+    /// length in four octets.
+    pub backlog: Held,
 }
 
 /// State of a STOMP WebSocket.
@@ -129,7 +134,7 @@ impl Held {
     }
 }
 
-/// One connection.
+/// One connection. 160 octets.
 #[derive(Debug)]
 pub struct Conn {
     /// How often the slot was used before.
@@ -184,6 +189,8 @@ pub struct Conn {
     pub send_since: u32,
 }
 
+const _: () = assert!(size_of::<Conn>() <= 160);
+
 impl Conn {
     fn free(generation: u32) -> Conn {
         Conn {
@@ -223,7 +230,7 @@ impl Conn {
     /// Octets of unfinished input that it keeps.
     pub fn held(&self) -> usize {
         let message = match &self.proto {
-            Proto::Raw(raw) => raw.message.len(),
+            Proto::Raw(raw) => raw.message.len() + raw.backlog.len(),
             Proto::Stomp(stomp) => stomp.message.len(),
             Proto::HttpBody(request) | Proto::HttpParked(request) => request.held(),
             Proto::HttpIdle | Proto::HttpHead | Proto::HttpDone => 0,
@@ -245,6 +252,11 @@ pub struct Conns {
 }
 
 impl Conns {
+    /// None yet; the table does not move before it has so many slots.
+    pub fn with_capacity(slots: u32) -> Conns {
+        Conns { table: Vec::with_capacity(slots as usize), open: 0 }
+    }
+
     /// A connection has come in at `slot`.
     pub fn open(&mut self, slot: u32, listener: ListenerId, peer: SocketAddr, now: u32) -> ConnId {
         while self.table.len() <= slot as usize {

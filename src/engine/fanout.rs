@@ -154,6 +154,13 @@ impl<R: Ring> Shard<R> {
             }
             let filtered = self.is_filtered(group);
             let Some(pieces) = self.place(group, 1) else {
+                if self.fanout.encoder.octets().len() > self.segments.largest() {
+                    // Not even the empty pool could take it, and everything behind it would wait.
+                    self.metrics.refuse("message_larger_than_pool");
+                    self.index.group_mut(group).pending.remove(0);
+                    self.fanout.deliveries[0].groups -= 1;
+                    continue;
+                }
                 self.make_room();
                 return false;
             };

@@ -207,7 +207,13 @@ impl<R: Ring> Shard<R> {
             Proto::Stomp(Stomp { decoder, wire, session, message })
         } else {
             self.metrics.raw_sessions.set(self.metrics.raw_sessions.value() + 1);
-            Proto::Raw(Raw { decoder, endpoint, wire, message })
+            Proto::Raw(Raw {
+                decoder,
+                endpoint,
+                wire,
+                message,
+                backlog: super::conn::Held::default(),
+            })
         };
         let now = self.ms();
         let conn = self.conns.at_mut(slot);

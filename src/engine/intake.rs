@@ -76,13 +76,11 @@ impl<R: Ring> Shard<R> {
             if used == octets.len() || conn.state != State::Open || conn.hold != Hold::No {
                 return used;
             }
-            if conn.outbox.waiting() > self.limits.send_bytes {
-                // Answers that nobody takes: nothing more is read until they are taken.
-                self.hold_for_room(slot);
+            if self.hold_for_outbox(slot) {
                 return used;
             }
             let rest = &mut octets[used..];
-            let step = match conn.proto {
+            let step = match self.conns.at(slot).proto {
                 Proto::HttpIdle | Proto::HttpHead => self.http_head(slot, rest),
                 Proto::HttpBody(_) => self.http_body(slot, rest),
                 Proto::HttpParked(_) => Step::Stop(0),
@@ -216,13 +214,37 @@ impl<R: Ring> Shard<R> {
         conn.hold = Hold::No;
         self.continue_parked(id.slot);
         self.continue_session(id.slot);
+        self.continue_raw(id.slot);
         let conn = self.conns.at(id.slot);
         if conn.state == State::Open && conn.hold == Hold::No {
             self.process_tail(id.slot);
         }
         self.note_held(id.slot);
         self.receive_more(id);
+        self.heard_again(id.slot);
         self.join(id.slot);
+    }
+
+    /// While a WebSocket was on hold its client was not listened to: its time begins anew.
+    fn heard_again(&mut self, slot: u32) {
+        let now = self.ms();
+        let conn = self.conns.at_mut(slot);
+        if conn.state == State::Open && conn.hold == Hold::No && conn.is_websocket() {
+            conn.last_in = now;
+            conn.pinged = false;
+            self.set_timer(slot);
+        }
+    }
+
+    /// Puts a connection on hold whose client does not take what it has been answered: true if so.
+    /// Else a few clients that ask and do not read would fill the pool that all are answered from.
+    pub(super) fn hold_for_outbox(&mut self, slot: u32) -> bool {
+        let conn = self.conns.at_mut(slot);
+        let is_full = conn.outbox.waiting() > self.limits.send_bytes;
+        if is_full {
+            conn.hold = Hold::Outbox;
+        }
+        is_full
     }
 
     /// Puts a connection on hold until there is room; every turn looks at it.
@@ -242,11 +264,11 @@ impl<R: Ring> Shard<R> {
     pub(super) fn run_waiting(&mut self) {
         for _ in 0..self.waiting.len() {
             let Some(id) = self.waiting.pop_front() else { return };
-            if !self.has_room_for_frame() {
-                self.waiting.push_front(id);
-                return;
+            if self.has_room_for_frame() || self.holds_message(id) {
+                self.resume(id);
+            } else {
+                self.waiting.push_back(id);
             }
-            self.resume(id);
         }
     }
 
@@ -264,16 +286,19 @@ impl<R: Ring> Shard<R> {
         self.conns.at_mut(slot).held_noted = held as u32;
     }
 
-    /// The shard keeps as much unfinished input as it may: whoever holds most is let go.
+    /// The shard keeps as much unfinished input as it may: whoever keeps most of it is let go, not
+    /// whoever comes next.
     fn refuse_held(&mut self) {
-        let most = self.conns.slots().max_by_key(|slot| self.conns.at(*slot).held_noted);
-        let Some(slot) = most else { return };
+        let open = |slot: &u32| self.conns.at(*slot).state == State::Open;
+        let held = |slot: &u32| self.conns.at(*slot).held_noted;
+        let Some(slot) = self.conns.slots().filter(open).max_by_key(held) else { return };
         self.metrics.refuse("held_bytes");
         if self.conns.at(slot).is_websocket() {
             self.drain(slot, &[], 1013, "try again later");
         } else if self.conns.at(slot).state == State::Open {
             self.refuse_capacity(slot);
         }
+        self.note_held(slot);
     }
 }
 

@@ -101,8 +101,9 @@ impl<R: Ring> Shard<R> {
             Work::Pushes { list, heard, sent, .. } => {
                 while let Some(push) = list.get(*sent) {
                     let home = self.home_of_push(push);
-                    let same_home = |other| self.home_of_push(other) == home;
-                    if !list[heard.len()..*sent].iter().all(same_home) {
+                    // Those on their way have one home: the first of them tells.
+                    let first = &list[heard.len().min(*sent)];
+                    if self.home_of_push(first) != home {
                         break;
                     }
                     if !self.has_room_for_frame() {
@@ -115,7 +116,8 @@ impl<R: Ring> Shard<R> {
             }
             Work::Callback { key, message, done, .. } => {
                 if let Some(message_now) = message.take() {
-                    if !self.has_room_for_frame() {
+                    // It has its block already, and waits for nobody else's.
+                    if !self.has_request_room(self.home_of_callback(*key, &message_now)) {
                         *message = Some(message_now);
                         return self.keep_work(slot, work, true);
                     }
@@ -237,6 +239,30 @@ impl<R: Ring> Shard<R> {
         }
     }
 
+    /// Where a callback goes first: to the home of its id, or of its push.
+    fn home_of_callback(&self, key: Option<(u128, u64)>, message: &Message) -> ShardId {
+        match key {
+            Some((key, _)) => self.shared.home_of_fingerprint(key),
+            None => self.home_of_message(message),
+        }
+    }
+
+    fn home_of_message(&self, message: &Message) -> ShardId {
+        if message.user().is_empty() {
+            self.shared.home_of_destination(message.destination())
+        } else {
+            self.shared.home_of_name(message.user())
+        }
+    }
+
+    /// Whether a parked request waits with a message of its own, for room in one queue alone.
+    pub(super) fn holds_message(&mut self, id: ConnId) -> bool {
+        self.conns.find(id).is_some()
+            && self.parked(id.slot).is_some_and(|request| {
+                matches!(request.work, Work::Callback { message: Some(_), .. })
+            })
+    }
+
     fn send_callback(&mut self, slot: u32, key: Option<(u128, u64)>, message: Arc<Message>) {
         let conn = self.conns.id(slot);
         let Some((key, until_millis)) = key else {
@@ -262,12 +288,7 @@ impl<R: Ring> Shard<R> {
     /// Pushes that no connection has to wait for room for.
     pub(super) fn run_unfinished(&mut self) {
         while let Some((message, _)) = self.unfinished.front() {
-            let home = if message.user().is_empty() {
-                self.shared.home_of_destination(message.destination())
-            } else {
-                self.shared.home_of_name(message.user())
-            };
-            if !self.has_request_room(home) {
+            if !self.has_request_room(self.home_of_message(message)) {
                 return;
             }
             if let Some((message, conn)) = self.unfinished.pop_front() {

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! Raw WebSocket endpoints: each message is echoed, answered with a text, or published.
 
-use super::conn::{Proto, State};
+use super::conn::{Hold, Proto, State};
 use super::mailbox::{Asker, Letter};
 use super::shard::Shard;
 use crate::broker::subscription::Form;
@@ -38,15 +38,60 @@ impl<R: Ring> Shard<R> {
         let text = core::str::from_utf8(text).unwrap_or("\u{0}");
         if crate::sockjs::decode(text, &mut messages).is_ok() {
             for message in messages.iter() {
-                if self.conns.at(slot).state == State::Open {
-                    self.raw_message(slot, Opcode::Text, message.as_bytes());
-                }
+                self.raw_in_turn(slot, message.as_bytes());
             }
         } else {
             self.metrics.refuse("sockjs_broken_json");
             self.drain(slot, &[], 3000, "Broken framing.");
         }
         self.sockjs_messages = messages;
+    }
+
+    /// One of a frame's messages: now, or when the connection is read on.
+    fn raw_in_turn(&mut self, slot: u32, message: &[u8]) {
+        if self.conns.at(slot).state != State::Open {
+            return;
+        }
+        if self.may_answer_raw(slot) {
+            return self.raw_message(slot, Opcode::Text, message);
+        }
+        if let Proto::Raw(raw) = &mut self.conns.at_mut(slot).proto {
+            raw.backlog.extend(&(message.len() as u32).to_le_bytes());
+            raw.backlog.extend(message);
+        }
+    }
+
+    /// Whether there is room for what one message produces; else the connection is on hold.
+    fn may_answer_raw(&mut self, slot: u32) -> bool {
+        if self.conns.at(slot).hold != Hold::No || self.hold_for_outbox(slot) {
+            return false;
+        }
+        let has_room = !self.raw_needs_room(slot) || self.has_room_for_frame();
+        if !has_room {
+            self.hold_for_room(slot);
+        }
+        has_room
+    }
+
+    /// Goes on with messages that waited while the connection was on hold.
+    pub(super) fn continue_raw(&mut self, slot: u32) {
+        let Proto::Raw(raw) = &mut self.conns.at_mut(slot).proto else { return };
+        let Some(backlog) = raw.backlog.take() else { return };
+        let mut used = 0;
+        while let Some((len, rest)) = backlog[used..].split_first_chunk::<4>() {
+            if self.conns.at(slot).state != State::Open {
+                return;
+            }
+            if !self.may_answer_raw(slot) {
+                break;
+            }
+            let len = u32::from_le_bytes(*len) as usize;
+            self.raw_message(slot, Opcode::Text, &rest[..len]);
+            used += 4 + len;
+        }
+        if let Proto::Raw(raw) = &mut self.conns.at_mut(slot).proto {
+            raw.backlog.put_back(backlog, used);
+        }
     }
 
     /// One whole message.

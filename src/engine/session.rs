@@ -14,7 +14,8 @@ use crate::ids::{SessionId, ShardId};
 use crate::mem::intern::Sym;
 use crate::mem::slab::{Key, Slab};
 use crate::stomp;
-use hashbrown::HashMap;
+use core::hash::BuildHasher;
+use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ pub enum SubscriptionState {
     Ending,
 }
 
-/// One subscription of a session. 28 octets.
+/// One subscription of a session. 24 octets.
 #[derive(Clone, Copy, Debug)]
 pub struct Subscription {
     /// The client's id for it.
@@ -74,7 +75,7 @@ pub enum Deferred {
     Unsubscribe { key: u32, receipt: Option<Vec<u8>>, sequence: u32 },
 }
 
-/// One session.
+/// One session. 128 octets.
 #[derive(Debug)]
 pub struct Session {
     /// Slot of its connection; meaningless while leaving.
@@ -113,6 +114,8 @@ pub struct Session {
     pub seen_turn: u32,
 }
 
+const _: () = assert!(size_of::<Session>() <= 128);
+
 /// A RECEIPT that waits for its home.
 #[derive(Debug)]
 pub struct WaitingReceipt {
@@ -131,18 +134,22 @@ pub struct WaitingReceipt {
 pub struct Sessions {
     shard: ShardId,
     table: Slab<Session>,
-    by_user: HashMap<Arc<str>, u32, foldhash::fast::FixedState>,
+    /// First sessions of the lists of users, found by the name that the session holds: a key here
+    /// would cost each of them 16 octets more.
+    by_user: HashTable<u32>,
+    hasher: foldhash::fast::FixedState,
     receipts: Slab<WaitingReceipt>,
 }
 
 impl Sessions {
     /// None yet; with the hash key of the table of users.
-    pub fn new(shard: ShardId, seed: u64) -> Sessions {
-        let hasher = foldhash::fast::FixedState::with_seed(seed);
+    /// The table does not move before it has `capacity` sessions.
+    pub fn new(shard: ShardId, seed: u64, capacity: u32) -> Sessions {
         Sessions {
             shard,
-            table: Slab::default(),
-            by_user: HashMap::with_hasher(hasher),
+            table: Slab::with_capacity(capacity as usize),
+            by_user: HashTable::new(),
+            hasher: foldhash::fast::FixedState::with_seed(seed),
             receipts: Slab::default(),
         }
     }
@@ -190,35 +197,54 @@ impl Sessions {
 
     /// Puts a session into the list of its user.
     pub fn link_user(&mut self, index: u32, user: Arc<str>) {
-        let head = self.by_user.insert(user.clone(), index).unwrap_or(NONE);
+        let hash = self.hasher.hash_one(&*user);
+        let head = match self.entry_of(&user) {
+            Some(entry) => core::mem::replace(entry, index),
+            None => NONE,
+        };
         if head != NONE {
             self.table.at_mut(head).same_user.0 = index;
         }
         let session = self.table.at_mut(index);
         session.user = Some(user);
         session.same_user = (NONE, head);
+        if head == NONE {
+            let (table, hasher) = (&self.table, &self.hasher);
+            let hash_of = |other: &u32| hasher.hash_one(name(table, *other));
+            self.by_user.insert_unique(hash, index, hash_of);
+        }
     }
 
     /// Takes a session out of the list of its user; it keeps the name.
     pub fn unlink_user(&mut self, index: u32) {
         let session = self.table.at_mut(index);
         let (previous, next) = core::mem::replace(&mut session.same_user, (NONE, NONE));
-        let user = session.user.clone().expect("only sessions with a user are linked");
         if next != NONE {
             self.table.at_mut(next).same_user.0 = previous;
         }
         if previous != NONE {
             self.table.at_mut(previous).same_user.1 = next;
-        } else if next != NONE {
-            self.by_user.insert(user, next);
-        } else {
-            self.by_user.remove(&user);
+            return;
         }
+        let hash = self.hasher.hash_one(name(&self.table, index));
+        let entry = self.by_user.find_entry(hash, |&head| head == index);
+        let mut entry = entry.expect("the first of a list is in the table");
+        if next == NONE {
+            entry.remove();
+        } else {
+            *entry.get_mut() = next;
+        }
+    }
+
+    fn entry_of(&mut self, user: &str) -> Option<&mut u32> {
+        let table = &self.table;
+        self.by_user.find_mut(self.hasher.hash_one(user), |&head| name(table, head) == user)
     }
 
     /// First session of a user on this shard; the others follow by `same_user.1`.
     pub fn first_of(&self, user: &str) -> u32 {
-        self.by_user.get(user).copied().unwrap_or(NONE)
+        let same = |&head: &u32| name(&self.table, head) == user;
+        self.by_user.find(self.hasher.hash_one(user), same).copied().unwrap_or(NONE)
     }
 
     /// Puts a receipt at the end of a session's list.
@@ -267,6 +293,11 @@ impl Sessions {
         }
         self.table.at_mut(index).receipts = (NONE, NONE, 0);
     }
+}
+
+/// The user's name of a session in the table of users.
+fn name(table: &Slab<Session>, index: u32) -> &str {
+    table.at(index).user.as_deref().expect("only sessions with a user are linked")
 }
 
 impl Session {

@@ -108,6 +108,8 @@ pub struct Shard<R: Ring> {
     pub(super) date: (u64, String),
     /// The pool had no room: somebody has to part with some.
     needs_room: bool,
+    /// While the pool is low room is not made again before.
+    room_after: Instant,
     /// Octets that connections hold.
     pub(super) held: usize,
     pub(super) draining: Option<Instant>,
@@ -128,6 +130,8 @@ const NUMBER_STEP: u64 = crate::limits::HOMES_MAX as u64;
 const ACCEPT_PAUSE: Millis = Millis(100);
 /// What a shard that has drained waits at most before it looks whether the others have, too.
 const DRAIN_WAIT: Millis = Millis(10);
+/// A pool that stays low is looked through so often at most.
+const ROOM_PAUSE: Millis = Millis(10);
 /// What a shard waits at most when nothing is due.
 const IDLE_WAIT: Millis = Millis(60_000);
 
@@ -144,18 +148,18 @@ impl<R: Ring> Shard<R> {
             metrics: shared.metrics.shard(me.index()).clone(),
             now,
             post,
-            conns: Conns::default(),
-            sessions: Sessions::new(me, seed),
+            conns: Conns::with_capacity(slots),
+            sessions: Sessions::new(me, seed, slots),
             segments,
             receive: Some(receive),
             index: Index::new(separator, seed ^ 1),
             fanout: Fanout::default(),
             home: Home::new(separator, limits.destinations, seed ^ 2),
-            users: Users::new(separator, seed ^ 3),
+            users: Users::new(separator, seed ^ 3, slots),
             seen: Seen::new(limits.dedupe_keys),
             blocks: message::Pool::new(limits.message_blocks),
             numbers: 0,
-            wheel: Wheel::new(now.millis()),
+            wheel: Wheel::new(now.millis(), slots as usize),
             encoder: Encoder::default(),
             sockjs_messages: crate::sockjs::Messages::default(),
             inflater: ws::Inflater::new(),
@@ -176,6 +180,7 @@ impl<R: Ring> Shard<R> {
             random: seed ^ 4,
             date: (0, String::new()),
             needs_room: false,
+            room_after: now,
             held: 0,
             draining: None,
             limits,
@@ -203,7 +208,10 @@ impl<R: Ring> Shard<R> {
         self.take_letters();
         self.run_stash();
         self.fan_out();
-        if core::mem::take(&mut self.needs_room) || self.segments.is_short() {
+        // Before the last of it is gone: whoever cannot be answered then is let go.
+        let is_short = self.segments.is_short() && self.now >= self.room_after;
+        if core::mem::take(&mut self.needs_room) || is_short {
+            self.room_after = self.now + ROOM_PAUSE;
             self.make_room();
         }
         self.flush();
@@ -412,6 +420,9 @@ impl<R: Ring> Shard<R> {
             self.metrics.resets_total.add(1);
             self.reset(id.slot);
         } else {
+            if conn.hold == Hold::Outbox && conn.outbox.waiting() <= self.limits.send_bytes {
+                self.answered.push_back(id);
+            }
             if conn.state == State::Draining || !conn.outbox.is_empty() {
                 self.mark_dirty(id.slot);
             }

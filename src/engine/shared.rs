@@ -94,12 +94,12 @@ impl Shared {
         ShardId(((u128::from(hash) * u128::from(self.shards)) >> 64) as u8)
     }
 
-    /// A keyed fingerprint of a callback's id: equal ids have equal ones, and no client can make
-    /// two different ids meet.
-    pub fn fingerprint(&self, callback: usize, id: &str) -> u128 {
+    /// A keyed fingerprint of a callback's id, by the callback's path, which it keeps over a
+    /// reload: equal ids have equal ones, and no client can make two different ids meet.
+    pub fn fingerprint(&self, path: &str, id: &str) -> u128 {
         let half = |salt: u64| {
             let state = foldhash::quality::FixedState::with_seed(self.home_seed ^ salt);
-            u128::from(state.hash_one((callback, id)))
+            u128::from(state.hash_one((path, id)))
         };
         half(0x5bd1_e995) << 64 | half(0x9e37_79b9)
     }

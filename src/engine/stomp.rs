@@ -147,6 +147,9 @@ impl<R: Ring> Shard<R> {
                 // STOMP 1.2 §DISCONNECT: what comes after it is ignored.
                 return octets.len();
             }
+            if self.hold_for_outbox(slot) {
+                return used;
+            }
             if !self.has_room_for_frame() {
                 self.hold_for_room(slot);
                 return used;
@@ -395,6 +398,10 @@ impl<R: Ring> Shard<R> {
         answers: u32,
         home: Option<ShardId>,
     ) -> Asker {
+        if self.sessions.at(session).phase != Phase::Live {
+            // What the frame has done ended the session: nobody waits for its receipt.
+            return Asker::None;
+        }
         self.sessions.push_receipt(session, id, sequence, answers);
         let state = self.sessions.at_mut(session);
         let alone = state.receipts.2 == 1;
@@ -413,7 +420,6 @@ impl<R: Ring> Shard<R> {
         if self.sessions.at(session).phase != Phase::Live {
             return;
         }
-        let full = self.sessions.at(session).receipts.2 >= self.limits.receipts;
         while let Some(receipt) = self.sessions.pop_receipt(session) {
             let frame = stomp::Receipt { receipt_id: &receipt.id };
             let version = self.sessions.at(session).look.version;
@@ -425,7 +431,8 @@ impl<R: Ring> Shard<R> {
         let state = self.sessions.at(session);
         if state.receipts.2 == 0 && state.disconnecting {
             self.drain(slot, &[], 1000, "");
-        } else if full || state.receipts.2 == 0 && state.deferred.is_some() {
+        } else if self.conns.at(slot).hold == Hold::Answer {
+            // For fewer receipts, or for none: it looks for itself.
             let id = self.conns.id(slot);
             self.answered.push_back(id);
         }

@@ -35,18 +35,12 @@ impl<R: Ring> Shard<R> {
         if !shared.rules.may_subscribe(&shared.names, destination, user.as_deref()) {
             return Err(NOT_PERMITTED);
         }
-        let known = self.index.names().find(id);
-        if known.is_some_and(|id| self.sessions.at(session).by_id(id).is_some()) {
+        if self.has_subscribed(session, id, destination) {
             // The first one stays.
             self.receipt(session, frame, 0, None);
             return Ok(());
         }
-        if destination.len().max(id.len()) > self.limits.name_bytes as usize {
-            return Err(NAME_TOO_LONG);
-        }
-        if self.has_too_many(session, destination) {
-            return Err(TOO_MANY);
-        }
+        self.fits_session(session, id, destination)?;
         let acks = matches!(frame.header(b"ack"), Some(b"client" | b"client-individual"));
         let home = self.home_of_subscription(session, destination);
         let state = self.sessions.at_mut(session);
@@ -70,14 +64,58 @@ impl<R: Ring> Shard<R> {
         Ok(())
     }
 
-    /// Whether one more subscription is more than a session may have. Patterns are looked at for
-    /// each message, so they have a bound of their own.
-    fn has_too_many(&self, session: u32, destination: &str) -> bool {
+    /// Whether a session has this subscription already: by its id, or, where STOMP 1.0 lets it have
+    /// none, by its destination.
+    fn has_subscribed(&mut self, session: u32, id: &str, destination: &str) -> bool {
+        let Some(known) = self.index.names().find(id) else { return false };
+        if !id.is_empty() {
+            return self.sessions.at(session).by_id(known).is_some();
+        }
+        self.by_destination(session, destination, Some(known)).is_some()
+    }
+
+    /// The live subscription of a session to a destination, as the client writes it; with an id
+    /// only if it has this one.
+    fn by_destination(
+        &mut self,
+        session: u32,
+        destination: &str,
+        id: Option<Sym>,
+    ) -> Option<usize> {
+        let own = self.shared.names.own(destination);
+        let (of_user, plain) = (own.is_some(), own.unwrap_or(destination).to_owned());
+        let name = self.index.names().find(&plain)?;
+        self.sessions.at(session).subscriptions.iter().position(|s| {
+            s.destination == name
+                && s.of_user == of_user
+                && s.state != SubscriptionState::Ending
+                && id.is_none_or(|id| id == s.id)
+        })
+    }
+
+    /// Whether one more subscription keeps the session within its bounds. Patterns are looked at
+    /// for each message, so they have a bound of their own.
+    fn fits_session(&self, session: u32, id: &str, destination: &str) -> Handled {
+        if destination.len().max(id.len()) > self.limits.name_bytes as usize {
+            return Err(NAME_TOO_LONG);
+        }
         let subscriptions = &self.sessions.at(session).subscriptions;
-        let is_pattern = |s: &&Subscription| pattern::is_pattern(self.index.text(s.destination));
-        subscriptions.len() >= self.limits.subscriptions as usize
-            || pattern::is_pattern(destination)
-                && subscriptions.iter().filter(is_pattern).count() >= self.limits.patterns as usize
+        if subscriptions.len() >= self.limits.subscriptions as usize {
+            return Err(TOO_MANY);
+        }
+        let (mut octets, mut patterns) = (id.len() + destination.len(), 1);
+        for subscription in subscriptions {
+            let name = self.index.text(subscription.destination);
+            octets += self.index.text(subscription.id).len() + name.len();
+            patterns += u32::from(pattern::is_pattern(name));
+        }
+        if octets > self.limits.subscription_bytes as usize {
+            return Err(TOO_LONG);
+        }
+        if pattern::is_pattern(destination) && patterns > self.limits.patterns {
+            return Err(TOO_MANY_PATTERNS);
+        }
+        Ok(())
     }
 
     /// A frame that waited goes on when what it waited for is there.
@@ -176,11 +214,7 @@ impl<R: Ring> Shard<R> {
             // STOMP 1.0 §UNSUBSCRIBE: by destination if the subscription had no id.
             None if version == Version::V1_0 => {
                 let destination = required(frame, b"destination")?;
-                let plain = self.shared.names.own(destination).unwrap_or(destination).to_owned();
-                let name = self.index.names().find(&plain);
-                self.sessions.at(session).subscriptions.iter().position(|s| {
-                    Some(s.destination) == name && s.state != SubscriptionState::Ending
-                })
+                self.by_destination(session, destination, None)
             }
             _ => {
                 let id = self.index.names().find(required(frame, b"id")?);
@@ -401,9 +435,23 @@ pub(super) const NAME_TOO_LONG: Problem<'static> = Problem {
 
 const TOO_MANY: Problem<'static> = Problem {
     message: "too many subscriptions",
-    body: "The session has as many subscriptions as it may (limits subscriptions, patterns).",
+    body: "The session has as many subscriptions as it may (limit subscriptions).",
     code: 1008,
     label: "too_many_subscriptions",
+};
+
+const TOO_LONG: Problem<'static> = Problem {
+    message: "subscriptions too long",
+    body: "Its destinations and ids are too long together (limit subscription-bytes).",
+    code: 1008,
+    label: "subscriptions_too_long",
+};
+
+const TOO_MANY_PATTERNS: Problem<'static> = Problem {
+    message: "too many patterns",
+    body: "The session has subscribed to as many patterns as it may (limit patterns).",
+    code: 1008,
+    label: "too_many_patterns",
 };
 
 const TOO_MANY_DESTINATIONS: Problem<'static> = Problem {

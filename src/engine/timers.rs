@@ -109,7 +109,7 @@ impl<R: Ring> Shard<R> {
         }
         let (send, receive) = (state.beat.send, state.beat.receive);
         let beat = (send > 0).then(|| {
-            let span = send.saturating_sub(SLACK).max(send / 2);
+            let span = send.saturating_sub(SLACK).max(send / 2).max(1);
             (left(conn.last_out, span), Due::Beat)
         });
         // While it is on hold nothing of it is read: what it sends cannot be told from silence, and

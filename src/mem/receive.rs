@@ -48,7 +48,10 @@ impl ReceivePool {
     pub fn new(count: u32, size: u32) -> io::Result<ReceivePool> {
         assert!((1..=RECEIVE_BUFFERS_MAX).contains(&count), "{count} receive buffers");
         assert!(size > 0, "a receive buffer has room");
-        let owner = Owner::new(count as usize * size as usize)?;
+        let len = count as usize * size as usize;
+        let mut owner = Owner::new(len)?;
+        // The kernel goes round all of them anyway: their pages are made now, not under load.
+        owner.bytes_mut(0, len).fill(0);
         let is_held = vec![false; count as usize].into_boxed_slice();
         Ok(ReceivePool { owner, size, is_held, held: 0 })
     }

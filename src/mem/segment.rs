@@ -107,6 +107,12 @@ impl Segments {
         self.free.len().saturating_sub(self.reserve())
     }
 
+    /// Octets of the largest append that finds room when nobody holds anything: two segments are
+    /// the logs' own.
+    pub fn largest(&self) -> usize {
+        (self.segments.len() - self.reserve() - 2) * self.size as usize
+    }
+
     /// Segments that appends of together `octets` surely fit, however those are divided. A run that
     /// does not fit the rest of a segment begins the next one, so two neighbours together hold more
     /// than one of them could.

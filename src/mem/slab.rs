@@ -24,6 +24,15 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// An empty slab that does not move before it has so many entries. Memory that no entry has
+    /// touched yet costs nothing but addresses.
+    pub fn with_capacity(entries: usize) -> Slab<T> {
+        Slab {
+            entries: slab::Slab::with_capacity(entries),
+            generations: Vec::with_capacity(entries),
+        }
+    }
+
     /// The key that the next `insert` will give.
     pub fn next_key(&self) -> Key {
         let index = self.entries.vacant_key();

@@ -9,17 +9,32 @@
 use crate::limits::{TICK_SHIFT, WHEEL_SLOTS};
 
 const NONE: u32 = u32::MAX;
+/// In the place of an entry's previous one: it is not in the wheel.
+const UNLINKED: u32 = u32::MAX - 1;
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
     next: u32,
     previous: u32,
-    /// Tick at which it is due; meaningful while linked.
-    tick: u64,
-    linked: bool,
+    /// Tick at which it is due, low 32 bits; meaningful while linked.
+    tick: u32,
 }
 
-/// The wheel. 24 octets an index.
+impl Node {
+    const EMPTY: Node = Node { next: NONE, previous: UNLINKED, tick: 0 };
+
+    fn is_linked(&self) -> bool {
+        self.previous != UNLINKED
+    }
+
+    fn slot(&self) -> usize {
+        self.tick as usize % WHEEL_SLOTS
+    }
+}
+
+const _: () = assert!(size_of::<Node>() == 12);
+
+/// The wheel. 12 octets an index.
 #[derive(Debug)]
 pub struct Wheel {
     nodes: Vec<Node>,
@@ -32,10 +47,11 @@ pub struct Wheel {
 
 impl Wheel {
     /// An empty wheel whose clock stands at `now_millis`.
-    pub fn new(now_millis: u64) -> Wheel {
+    /// It holds entries of up to `indexes` without moving.
+    pub fn new(now_millis: u64, indexes: usize) -> Wheel {
         let now = now_millis >> TICK_SHIFT;
         Wheel {
-            nodes: Vec::new(),
+            nodes: Vec::with_capacity(indexes),
             slots: vec![NONE; WHEEL_SLOTS],
             occupied: [0; WHEEL_SLOTS / 64],
             now,
@@ -47,14 +63,15 @@ impl Wheel {
     /// that is due earlier stays where it is: its owner looks at its deadline when it is visited.
     pub fn set(&mut self, index: u32, deadline_millis: u64) {
         if index as usize >= self.nodes.len() {
-            let empty = Node { next: NONE, previous: NONE, tick: 0, linked: false };
-            self.nodes.resize(index as usize + 1, empty);
+            self.nodes.resize(index as usize + 1, Node::EMPTY);
         }
         let tick = ((deadline_millis >> TICK_SHIFT) + 1)
             .clamp(self.now + 1, self.now + WHEEL_SLOTS as u64 - 1);
         let node = &self.nodes[index as usize];
-        if node.linked {
-            if node.tick <= tick {
+        if node.is_linked() {
+            // Both lie within the horizon, so their distances from now can be compared.
+            let now = self.now as u32;
+            if node.tick.wrapping_sub(now) <= (tick as u32).wrapping_sub(now) {
                 return;
             }
             self.unlink(index);
@@ -64,7 +81,7 @@ impl Wheel {
 
     /// Forgets an entry.
     pub fn cancel(&mut self, index: u32) {
-        if self.nodes.get(index as usize).is_some_and(|node| node.linked) {
+        if self.nodes.get(index as usize).is_some_and(Node::is_linked) {
             self.unlink(index);
         }
     }
@@ -83,7 +100,7 @@ impl Wheel {
                 continue;
             }
             let index = self.slots[slot];
-            debug_assert_eq!(self.nodes[index as usize].tick, self.now + 1);
+            debug_assert_eq!(self.nodes[index as usize].tick, (self.now + 1) as u32);
             self.unlink(index);
             return Some(index);
         }
@@ -116,9 +133,10 @@ impl Wheel {
     }
 
     fn link(&mut self, index: u32, tick: u64) {
-        let slot = tick as usize % WHEEL_SLOTS;
+        let node = Node { next: NONE, previous: NONE, tick: tick as u32 };
+        let slot = node.slot();
         let head = self.slots[slot];
-        self.nodes[index as usize] = Node { next: head, previous: NONE, tick, linked: true };
+        self.nodes[index as usize] = Node { next: head, ..node };
         if head != NONE {
             self.nodes[head as usize].previous = index;
         }
@@ -128,8 +146,8 @@ impl Wheel {
 
     fn unlink(&mut self, index: u32) {
         let node = self.nodes[index as usize];
-        assert!(node.linked);
-        let slot = node.tick as usize % WHEEL_SLOTS;
+        assert!(node.is_linked());
+        let slot = node.slot();
         if node.previous == NONE {
             self.slots[slot] = node.next;
             if node.next == NONE {
@@ -141,7 +159,7 @@ impl Wheel {
         if node.next != NONE {
             self.nodes[node.next as usize].previous = node.previous;
         }
-        self.nodes[index as usize].linked = false;
+        self.nodes[index as usize] = Node::EMPTY;
     }
 }
 
@@ -159,7 +177,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_due_at_its_deadline_or_a_tick_later_and_once() {
-        let mut wheel = Wheel::new(1_000);
+        let mut wheel = Wheel::new(1_000, 8);
         wheel.set(7, 1_500);
         assert_eq!(due(&mut wheel, 1_500), Vec::<u32>::new());
         assert_eq!(due(&mut wheel, 1_500 + 128), vec![7]);
@@ -172,7 +190,7 @@ mod tests {
         fn like_a_plain_list(
             steps in prop::collection::vec((0u32..20, 0u64..80_000, 0u64..3_000, 0u8..4), 1..200),
         ) {
-            let (mut wheel, mut now) = (Wheel::new(5_000), 5_000u64);
+            let (mut wheel, mut now) = (Wheel::new(5_000, 0), 5_000u64);
             let mut list = std::collections::BTreeMap::<u32, u64>::new();
             for (index, ahead, pass, what) in steps {
                 if what == 0 {

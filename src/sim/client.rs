@@ -87,7 +87,6 @@ impl Scene<'_> {
 
 /// The part that a client plays.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there are a hundred of them, most the largest")]
 pub(super) enum Part {
     /// A STOMP session.
     Browser(Browser),

@@ -37,12 +37,12 @@ impl Completions {
     }
 
     /// Count of completions that the engine has not popped.
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.waiting.len() + self.ready.len()
     }
 
     /// Whether the engine would pop nothing.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(super) fn gives_nothing(&self) -> bool {
         self.ready.is_empty()
     }
 
@@ -103,7 +103,7 @@ mod tests {
                 completions.push(key, done);
             }
             let mut order = Vec::new();
-            while completions.len() > 0 {
+            while completions.count() > 0 {
                 completions.release(300, &mut random, &mut counts);
                 while let Some(Done::Received { buffer, .. }) = completions.pop() {
                     order.push(buffer.0);

@@ -221,9 +221,9 @@ impl Kernel {
             return;
         }
         if outside.random.chance(outside.weather.after_stop) {
-            let before = self.completions.len();
+            let before = self.completions.count();
             self.receive(conn.slot, outside);
-            if self.completions.len() > before {
+            if self.completions.count() > before {
                 outside.counts.note(Event::ReceiveAfterStop);
             }
         }
@@ -303,7 +303,7 @@ impl Kernel {
 
     /// Whether more completions wait than the queue has entries.
     pub(super) fn is_overflown(&self) -> bool {
-        self.completions.len() >= self.setup.completion_entries as usize
+        self.completions.count() >= self.setup.completion_entries as usize
     }
 
     /// Whether nothing of the engine's memory (receive buffers excepted) and of its sockets is in

@@ -11,12 +11,16 @@ use crate::engine::shard::Shard;
 use crate::ids::PeerId;
 use std::sync::Arc;
 
+/// A letter that is kept back to be overtaken: from, to, itself.
+pub(super) type Kept = (usize, usize, Letter);
+
 /// Puts the bug into the letters from one shard to another, if any is fit for it. True if it did.
 pub(super) fn mutate(
     mutation: Mutation,
     shards: &mut [Shard<SimRing>],
     from: usize,
     to: usize,
+    kept: &mut Option<Kept>,
     random: &mut Random,
 ) -> bool {
     let lane = match mutation {
@@ -31,11 +35,38 @@ pub(super) fn mutate(
         letters.push(letter);
     }
     let room = shards[from].post().room(receiver, lane);
-    let done = change(mutation, &mut letters, room, random);
+    let done = match mutation {
+        Mutation::Order => overtake(&mut letters, room, from, to, kept),
+        _ => change(mutation, &mut letters, room, random),
+    };
     for letter in letters {
         shards[from].post().send(receiver, letter);
     }
     done
+}
+
+fn is_delivery(letter: &Letter) -> bool {
+    matches!(letter, Letter::Deliver { message, .. } if message.destination() != PRESENCE)
+}
+
+/// Keeps a delivery back until the next one of its lane has gone before it.
+fn overtake(
+    letters: &mut Vec<Letter>,
+    room: usize,
+    from: usize,
+    to: usize,
+    kept: &mut Option<Kept>,
+) -> bool {
+    let Some(at) = letters.iter().position(is_delivery) else { return false };
+    match kept.take() {
+        None => *kept = Some((from, to, letters.remove(at))),
+        Some((f, t, letter)) if (f, t) == (from, to) && letters.len() < room => {
+            letters.insert(at + 1, letter);
+            return true;
+        }
+        other => *kept = other,
+    }
+    false
 }
 
 fn change(mutation: Mutation, letters: &mut Vec<Letter>, room: usize, random: &mut Random) -> bool {
@@ -43,9 +74,7 @@ fn change(mutation: Mutation, letters: &mut Vec<Letter>, room: usize, random: &m
         (Mutation::Presence, Letter::Publish { message, .. }) => message.destination() == PRESENCE,
         (Mutation::Isolation, Letter::DeliverUser { .. }) => true,
         (Mutation::Callback, Letter::Remembered { fresh, .. }) => !fresh,
-        (Mutation::Lost | Mutation::Twice | Mutation::Order, Letter::Deliver { message, .. }) => {
-            message.destination() != PRESENCE
-        }
+        (Mutation::Lost | Mutation::Twice, letter) => is_delivery(letter),
         _ => false,
     };
     let Some(at) = letters.iter().position(fits) else { return false };
@@ -53,9 +82,6 @@ fn change(mutation: Mutation, letters: &mut Vec<Letter>, room: usize, random: &m
         Mutation::Lost => drop(letters.remove(at)),
         Mutation::Twice | Mutation::Presence if letters.len() < room => {
             letters.insert(at, letters[at].clone());
-        }
-        Mutation::Order if letters.len() > at + 1 && fits(&letters[at + 1]) => {
-            letters.swap(at, at + 1);
         }
         Mutation::Isolation => {
             let Letter::DeliverUser { message, number, .. } = &letters[at] else { return false };

@@ -1,5 +1,20 @@
 #![forbid(unsafe_code)]
-//! The simulator.
+//! The simulator: a seed into a whole life of several shards, their clients and a kernel that has
+//! bad days, and into a verdict.
+//!
+//! **What it does not know.** The kernel, a clock, a thread: everything happens on one thread, in
+//! virtual time, and follows from the seed alone.
+//!
+//! **How to drive it.** [`run`] with a seed and [`Options`]; the [`Report`] says what happened, how
+//! often each fault fired, and which [`Oracle`] was violated, if one was. The same seed does the
+//! same again. A [`Mutation`] spoils one thing on purpose, to show that its oracle would notice.
+//!
+//! **Bounds.** `Limits::tiny()`: mailboxes of two entries, four receive buffers, 32 small segments,
+//! so that every bound is met.
+//!
+//! **Parts.** [`World`] holds the sockets and the clock; [`SimRing`] is the other implementor of
+//! the ring's trait; `client`, `browser`, `poster`, `stranger` are who connects; `history` and
+//! `oracle` are what was promised and what was seen.
 
 mod browser;
 mod client;
@@ -7,6 +22,7 @@ mod completion;
 mod control;
 mod counts;
 mod echoer;
+mod ending;
 mod history;
 mod kernel;
 mod letters;
@@ -31,7 +47,7 @@ pub use mutation::Mutation;
 pub use oracle::{Oracle, Violation};
 pub use random::Random;
 pub use ring::SimRing;
-pub use run::{Options, Report, run};
+pub use run::{OPERATIONS_MIN, Options, Report, run};
 pub use socket::{Read, SocketId};
 pub use weather::Weather;
 pub use world::World;

@@ -125,7 +125,7 @@ fn judge_interval(
         None => list.len(),
     };
     let end = start + heard.len();
-    if heard.first().is_some() && list.get(start..end) != Some(&heard[..]) {
+    if !heard.is_empty() && list.get(start..end) != Some(&heard[..]) {
         let gap = list[start..].iter().zip(&heard).find(|(a, b)| a != b);
         let what = format!("missing: {:?}", gap.map(|(missing, _)| missing));
         return Err(tell(Oracle::Lost, at, subscription, &what));
@@ -152,7 +152,8 @@ fn judge_ends(
         let known_at = if same_client { Some(publication.sent_at) } else { publication.acked_at };
         let before_leave = match subscription.leave_at {
             Some(leave_at) => known_at.is_some_and(|known| known < leave_at),
-            None => subscription.complete,
+            // What it heard later it was open for.
+            None => subscription.complete || !heard.is_empty() && place < heard.end,
         };
         let so_far = whole || !heard.is_empty() && place < heard.end;
         let promised = after && before_leave && so_far;

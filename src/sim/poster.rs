@@ -124,7 +124,8 @@ impl Poster {
             let (first, second) = body.split_at(5);
             return format!(
                 "POST /sendMsAll?subscribePath={topic} HTTP/1.1\r\nHost: localhost\r\n\
-                 Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n",
+                 Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{first}\r\n\
+                 {:x}\r\n{second}\r\n0\r\n\r\n",
                 first.len(),
                 second.len()
             )

@@ -91,7 +91,8 @@ impl Stranger {
             Kind::Silence => {}
             Kind::HalfHead => wire.put(&handshake("/portfolio", "")[..40]),
             Kind::HalfBody => wire.put(
-                b"POST /callback/inbound HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90\r\n\r\n{",
+                b"POST /callback/inbound HTTP/1.1\r\nHost: localhost\r\n\
+                  Content-Length: 90\r\n\r\n{",
             ),
             Kind::Wrong(request) => wire.put(request.as_bytes()),
             Kind::LongHead => {
@@ -99,7 +100,8 @@ impl Stranger {
                 wire.put(&vec![b'x'; 1_200]);
             }
             Kind::LargeBody => wire.put(
-                b"POST /callback/inbound HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n",
+                b"POST /callback/inbound HTTP/1.1\r\nHost: localhost\r\n\
+                  Content-Length: 9000\r\n\r\n",
             ),
             Kind::Noise => {
                 let noise: Vec<u8> = (0..200).map(|_| random.next() as u8).collect();

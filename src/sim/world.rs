@@ -150,7 +150,9 @@ impl World {
 
     fn deliver_bells(&mut self) {
         while let Some(peer) = self.rung.pop() {
-            if self.mutation.take_if(|m| *m == Mutation::Wake).is_some() {
+            let unheard = self.mutation == Some(Mutation::Wake) && self.random.chance(20);
+            if unheard {
+                self.mutation = None;
                 continue;
             }
             match self.kernels.get_mut(peer.index()) {
@@ -178,7 +180,7 @@ impl World {
             kernel.submit(outside);
             kernel.progress(outside);
             kernel.completions.release(late, outside.random, outside.counts);
-            let nothing = kernel.completions.is_empty();
+            let nothing = kernel.completions.gives_nothing();
             if nothing && matches!(wait, Wait::Until(until) if until > now) {
                 outside.counts.note(Event::SpuriousWake);
             }
@@ -215,14 +217,14 @@ impl World {
     pub fn is_ready(&mut self, ring: usize) -> bool {
         self.with(ring, |kernel, outside| {
             kernel.progress(outside);
-            kernel.completions.len() > 0
+            kernel.completions.count() > 0
         })
     }
 
     /// Whether a kernel may have more to do by itself.
     pub fn is_busy(&self, ring: usize) -> bool {
         let kernel = &self.kernels[ring];
-        kernel.poked || kernel.completions.len() > 0
+        kernel.poked || kernel.completions.count() > 0
     }
 
     /// All rings have looked at what was there before the clock jumped.

@@ -47,7 +47,8 @@ fn floors() {
     bad("src/kitchen/a.rs", "fn f() {}", "on which floor");
     good("src/broker/a.rs", "use crate::{ids::X, ws::{Y, engine}, broker::Z};");
     good("src/broker/a.rs", "use crate::config::Rules; use super::engine;");
-    good("src/engine/a.rs", "use crate::{broker, ring, sim, callback, console};");
+    good("src/engine/a.rs", "use crate::{broker, ring, callback, console};");
+    bad("src/engine/a.rs", "use crate::sim;", "may not name `sim`");
     good("src/ws/a.rs", "// crate::broker\nconst A: &str = \"crate::broker\";");
     good("src/ws/a.rs", "#[cfg(test)]\nmod tests {\n    use crate::engine;\n}\n");
 }

@@ -2,8 +2,8 @@
 //!
 //! (RSS of the server with 10 000 sessions - RSS of the same binary with `connections = 16`) /
 //! 10 000. Each session has its own user and one subscription, and heart-beats go both ways: the
-//! measurement comes after every session has had one. Kernel memory of sockets is not in it. Figures
-//! of the release build: `cargo test --release --test whole memory -- --nocapture`.
+//! measurement comes after every session has had one. Kernel memory of sockets is not in it.
+//! Figures of the release build: `cargo test --release --test whole memory -- --nocapture`.
 
 use super::browser::Browser;
 use super::server::Server;

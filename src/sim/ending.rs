@@ -1,0 +1,130 @@
+//! The end of a run: everybody leaves, the shards drain, and nothing may be left behind.
+
+use super::client::{Client, Part, Phase, Reading, Scene};
+use super::counts::Event;
+use super::oracle::{self, Oracle, Violation};
+use super::run::{Simulation, Sleep};
+use crate::engine::shard::Shard;
+use crate::limits::Limits;
+
+impl Simulation {
+    /// Nobody begins anything; what was begun ends, and whoever is in order has read everything.
+    pub(super) fn settle(&mut self) -> Result<(), Violation> {
+        self.plan.phase = Phase::Settle;
+        let world = self.world.clone();
+        self.clients.iter_mut().for_each(|client| client.wake(&world.borrow()));
+        self.go_on("settling", |s| s.is_calm())?;
+        for client in self.clients.iter().filter(|client| !client.over && !client.vanished) {
+            let Part::Browser(browser) = &client.part else { continue };
+            if browser.is_live() && client.reading != Reading::Never && client.wire.end.is_none() {
+                for subscription in browser.open_subscriptions() {
+                    self.history.subscriptions[subscription].complete = true;
+                }
+            }
+        }
+        self.plan.phase = Phase::Leave;
+        self.clients.iter_mut().skip(1).for_each(|client| {
+            client.wake(&world.borrow());
+            client.vanished = false;
+        });
+        self.clients_reset(|client| client.left || client.reading == Reading::Never);
+        self.go_on("leaving", |s| s.are_gone() && s.is_calm())?;
+        let watched = self.watched();
+        if !self.clients[0].over
+            && let Some(watched) = watched
+        {
+            oracle::judge_watcher(&self.history, watched)?;
+            self.watched_all = true;
+        }
+        self.audit_alone()
+    }
+
+    /// All but the watcher have gone, and the server has noticed.
+    pub(super) fn are_gone(&mut self) -> bool {
+        let watchers = usize::from(!self.clients[0].over);
+        self.clients.iter().skip(1).all(|client| client.over)
+            && self.world.borrow().open_connections() <= watchers
+    }
+
+    /// Those who would not end by themselves are reset.
+    pub(super) fn clients_reset(&mut self, which: impl Fn(&Client) -> bool) {
+        let Simulation { world, history, plan, clients, .. } = self;
+        let mut world = world.borrow_mut();
+        let mut scene = Scene { world: &mut world, history, plan };
+        for client in clients.iter_mut().skip(1).filter(|client| !client.over) {
+            if which(client) {
+                client.release(&mut scene, true);
+            }
+        }
+    }
+
+    /// Only the watcher is there: nothing of the others may be left.
+    pub(super) fn audit_alone(&mut self) -> Result<(), Violation> {
+        let watchers = usize::from(!self.clients[0].over);
+        let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
+        let sum =
+            |of: fn(&crate::engine::audit::Audit) -> usize| audits.iter().map(of).sum::<usize>();
+        let left = [
+            ("connections", sum(|a| a.connections), watchers),
+            ("sessions", sum(|a| a.sessions), watchers),
+            ("destinations", sum(|a| a.destinations), watchers),
+            ("groups", sum(|a| a.groups), watchers),
+            ("users", sum(|a| a.users), 0),
+            ("receipts", sum(|a| a.receipts), 0),
+            ("held octets", sum(|a| a.held), 0),
+        ];
+        for (what, count, at_most) in left {
+            if count > at_most {
+                let text = format!("{count} {what} when all are gone: {audits:?}");
+                return Err(Violation::new(Oracle::Leak, text));
+            }
+        }
+        Ok(())
+    }
+
+    /// The server shuts down; nothing at all may be left.
+    pub(super) fn end(&mut self) -> Result<(), Violation> {
+        let now = self.world.borrow().now();
+        self.control.drain(now);
+        self.arrivals = 0;
+        self.go_on("shutting down", |s| s.sleeps.iter().all(|sleep| *sleep == Sleep::Over))?;
+        let took = self.world.borrow().now().millis_since(now);
+        let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
+        if took < Limits::tiny().drain_time.0 {
+            self.audit_empty(&audits)?;
+        } else if self.jumps_taken() == 0 {
+            let text = format!("the shutdown met its deadline: {audits:?}");
+            return Err(Violation::new(Oracle::Progress, text));
+        }
+        for ring in 0..self.shards.len() {
+            self.world.borrow_mut().end_ring(ring);
+        }
+        self.plan.phase = Phase::Leave;
+        self.clients_reset(|client| client.vanished || client.reading == Reading::Never);
+        self.go_on("clients notice", |s| s.clients.iter().all(|client| client.over))
+    }
+
+    pub(super) fn jumps_taken(&self) -> u64 {
+        self.world.borrow().counts.of(Event::ClockJump)
+    }
+
+    pub(super) fn audit_empty(
+        &mut self,
+        audits: &[crate::engine::audit::Audit],
+    ) -> Result<(), Violation> {
+        for (ring, audit) in audits.iter().enumerate() {
+            let zero = crate::engine::audit::Audit {
+                segments_free: audit.segments_free,
+                blocks_free: audit.blocks_free,
+                ..Default::default()
+            };
+            let lent = self.world.borrow().buffers_lent(ring);
+            let idle = self.world.borrow().is_idle(ring);
+            if *audit != zero || lent != Limits::tiny().receive_buffers as usize || !idle {
+                let text = format!("shard {ring}, {lent} buffers lent, idle {idle}: {audit:?}");
+                return Err(Violation::new(Oracle::Leak, text));
+            }
+        }
+        Ok(())
+    }
+}
