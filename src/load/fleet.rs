@@ -167,7 +167,7 @@ impl Fleet {
             // Without it a small receive buffer would keep the rest waiting.
             let _ = SockRef::from(stream).set_recv_buffer_size(RESUME_BUFFER);
         }
-        if let Err(ending) = self.read(peer, events) {
+        if let Err(ending) = self.read(peer, true, events) {
             self.end(peer, ending, events);
         }
     }
@@ -216,10 +216,14 @@ impl Fleet {
         if wake.is_writable() {
             peer.flush()?;
         }
-        if wake.is_readable() && !peer.is_paused { self.read(index, events) } else { Ok(()) }
+        if !wake.is_readable() || peer.is_paused {
+            return Ok(());
+        }
+        self.read(index, wake.is_read_closed(), events)
     }
 
-    fn read(&mut self, index: usize, events: &mut Vec<Event>) -> Result<(), Ending> {
+    /// Reads what is there; `to_end`: until a read says that there is nothing, or the stream's end.
+    fn read(&mut self, index: usize, to_end: bool, events: &mut Vec<Event>) -> Result<(), Ending> {
         let peer = &mut self.peers[index];
         loop {
             let Some(stream) = &mut peer.stream else { return Ok(()) };
@@ -249,8 +253,9 @@ impl Fleet {
             let done = peer.take(index, input, &mut ears)?;
             peer.tail.clear();
             peer.tail.extend_from_slice(&self.buffer[done..filled]);
-            // A read that leaves room has emptied the socket; what comes later wakes us again.
-            if filled < self.buffer.len() {
+            // A read that leaves room has emptied the socket, and what comes later wakes us again;
+            // but the end of the stream may have come with the octets, in the same wake-up.
+            if filled < self.buffer.len() && !to_end {
                 return Ok(());
             }
         }

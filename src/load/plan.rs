@@ -200,8 +200,8 @@ pub struct Slow {
     /// Subscribers that stop reading while it is measured, and read on afterwards.
     #[arg(long, default_value_t = 5)]
     pub slow: usize,
-    /// Their SO_RCVBUF.
-    #[arg(long, default_value_t = 4096, value_name = "OCTETS")]
+    /// Their SO_RCVBUF. Below loopback's segment size (64 KiB) a window hardly ever opens again.
+    #[arg(long, default_value_t = 131_072, value_name = "OCTETS")]
     pub receive_buffer: usize,
     /// How messages are paced.
     #[command(flatten)]
