@@ -1,9 +1,9 @@
 //! The simulator's campaign: many seeds, each a run of the whole engine on 2 to 4 shards with tiny
 //! limits, judged by the oracles of `ringpush::sim`.
 //!
-//! `RINGPUSH_SIM_SEEDS=10000 cargo test --release --test simulator -- --nocapture` runs ten thousand
-//! of them. A failure prints its seed first; `RINGPUSH_SIM_FIRST=<seed> RINGPUSH_SIM_SEEDS=1
-//! RINGPUSH_SIM_TRACE=1` shows what happened in it.
+//! `RINGPUSH_SIM_SEEDS=10000 cargo test --release --test simulator -- --nocapture` runs ten
+//! thousand of them. A failure prints its seed first; `RINGPUSH_SIM_FIRST=<seed>
+//! RINGPUSH_SIM_SEEDS=1 RINGPUSH_SIM_TRACE=1` shows what happened in it.
 
 use ringpush::sim::{Counts, Event, Mutation, OPERATIONS_MIN, Options, Oracle, Report, run};
 use std::sync::Mutex;
@@ -57,9 +57,9 @@ impl Campaign {
     fn tell(&self) {
         let Campaign { runs, operations, actions, received, complete, watched, .. } = self;
         println!(
-            "{runs} runs, {} of them failed: {operations} operations (at least {} a run), {actions} \
-             actions of clients, {received} messages received, {complete} subscriptions heard to the \
-             end, presence watched from beginning to end in {watched}",
+            "{runs} runs, {} of them failed: {operations} operations (at least {} a run), \
+             {actions} actions of clients, {received} messages received, {complete} \
+             subscriptions heard to the end, presence watched from beginning to end in {watched}",
             self.failed.len(),
             self.least.unwrap_or(0),
         );

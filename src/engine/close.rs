@@ -41,7 +41,7 @@ impl<R: Ring> Shard<R> {
         }
         conn.state = State::Draining;
         conn.tail.take();
-        if code == SLOW_CONSUMER {
+        if code == SLOW_CONSUMER || conn.outbox.waiting() > self.limits.send_buffer {
             // It would not read them in time anyway.
             conn.outbox.keep_begun(&mut self.segments, ws::frame_len);
         }

@@ -434,7 +434,7 @@ impl Simulation {
         let limits = Limits::tiny();
         let audit = self.shards[at].audit();
         let bounds = [
-            ("outbox", audit.outbox_most as usize, (limits.send_buffer + limits.message) as usize),
+            ("outbox", audit.outbox_most as usize, outbox_max(&limits) as usize),
             ("receipts", audit.receipts_most as usize, limits.receipts as usize),
             ("subscriptions", audit.subscriptions_most, limits.subscriptions as usize),
             ("held octets", audit.held, (limits.held_bytes + 2 * limits.message) as usize),
@@ -525,4 +525,10 @@ impl Simulation {
             self.next_arrival = scene.soon(10, late);
         }
     }
+}
+
+/// Octets that may wait for one client when a turn has ended: the bound is looked at when an outbox
+/// is flushed, and until then what a turn's letters bring is queued.
+fn outbox_max(limits: &Limits) -> u32 {
+    limits.send_buffer + limits.turn_letters * limits.message
 }
