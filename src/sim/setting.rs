@@ -128,7 +128,7 @@ impl Setting {
             config.limits.message_blocks = world.random.between(2, 6) as u32;
         }
         if world.mutation.take_if(|m| *m == Mutation::Limit).is_some() {
-            config.limits.send_buffer *= 2;
+            config.limits.send_buffer *= 4;
         }
         let metrics = Metrics::new(usize::from(shards));
         let home_seed = world.random.next();

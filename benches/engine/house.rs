@@ -1,0 +1,201 @@
+//! The whole engine on quiet kernels, with sessions that browsers would have.
+
+use super::quiet::Quiet;
+use ringpush::config::Sources;
+use ringpush::engine::mailbox::{self, Post};
+use ringpush::engine::shard::{Serves, Setup, Shard};
+use ringpush::engine::shared::Shared;
+use ringpush::ids::{ConnId, ShardId};
+use ringpush::limits::WS_CLIENT_HEAD_MAX;
+use ringpush::mem::receive::ReceivePool;
+use ringpush::mem::region::Owner;
+use ringpush::mem::segment::Segments;
+use ringpush::metrics::Metrics;
+use ringpush::ring::Ring;
+use ringpush::stomp::{ClientFrame, Command, Version};
+use ringpush::time::Millis;
+use ringpush::ws::{self, Opcode, mask};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+const CONFIG: &str = r#"
+[auth]
+methods = ["query"]
+query = { name = "userId" }
+
+[[endpoint]]
+path = "/stomp"
+protocol = "stomp"
+
+[broker]
+heartbeat = ["10s", "10s"]
+
+[[allow]]
+action = "send"
+destination = "/topic/**"
+users = "*"
+
+[[application]]
+destination = "/trade"
+reply = { code = 0, mess = "ok" }
+to-user = "/queue/sub"
+"#;
+
+/// The key of every frame: a server has to unmask with any that is not zero.
+const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0x8e];
+
+/// One session.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    pub shard: usize,
+    pub conn: ConnId,
+}
+
+/// The shards, and the control thread's end of the mailboxes.
+pub struct House {
+    shards: Vec<Shard<Quiet>>,
+    _control: Post,
+    /// Connections of each shard so far.
+    used: Vec<u32>,
+}
+
+impl House {
+    /// Shards with room for so many sessions each.
+    pub fn new(shards: u8, sessions: u32) -> House {
+        let config = Sources::default().parse(CONFIG, false).expect("the configuration is right");
+        let metrics = Metrics::new(usize::from(shards));
+        let shared = Arc::new(Shared::new(config, shards, 7, "b00t", metrics));
+        let mut posts = mailbox::connect(usize::from(shards) + 1, shared.limits.mailbox);
+        let control = posts.pop().expect("one more than shards");
+        let shards: Vec<_> = (0..shards)
+            .zip(posts)
+            .map(|(number, post)| shard(&shared, ShardId(number), post, sessions + 64))
+            .collect();
+        House { used: vec![0; shards.len()], shards, _control: control }
+    }
+
+    /// A kernel.
+    pub fn kernel(&mut self, shard: usize) -> &mut Quiet {
+        self.shards[shard].ring()
+    }
+
+    /// One turn of every shard. True if none of them had anything to do.
+    pub fn turn(&mut self) -> bool {
+        let mut idle = true;
+        for shard in &mut self.shards {
+            assert!(shard.turn(), "nobody ends it");
+            idle &= shard.ring().idle;
+        }
+        idle
+    }
+
+    /// Turns until nothing is left to do. Gives the count of turns.
+    pub fn settle(&mut self) -> u32 {
+        let mut turns = 1;
+        while !self.turn() {
+            turns += 1;
+            assert!(turns < 100_000, "it never comes to rest");
+        }
+        turns
+    }
+
+    /// Lets time pass on all shards.
+    pub fn advance(&mut self, span: Millis) {
+        self.shards.iter_mut().for_each(|shard| shard.ring().advance(span));
+    }
+
+    /// Sends and octets of all kernels so far.
+    pub fn sent(&mut self) -> (u64, u64) {
+        let kernels = self.shards.iter_mut().map(Shard::ring);
+        kernels.fold((0, 0), |(sends, octets), k| (sends + k.sends, octets + k.octets))
+    }
+
+    /// Opens sessions on a shard, each with the subscriptions of this list.
+    pub fn open(&mut self, shard: usize, users: &[String], subscribe: &[&str]) -> Vec<Session> {
+        let sessions: Vec<Session> = users.iter().map(|user| self.upgrade(shard, user)).collect();
+        self.settle();
+        let connect = [("accept-version", "1.2"), ("host", "x"), ("heart-beat", "10000,10000")];
+        for &session in &sessions {
+            self.say(session, &frame(Command::Connect, &connect, ""));
+            for (number, destination) in subscribe.iter().enumerate() {
+                let id = format!("sub-{number}");
+                let headers = [("id", &*id), ("destination", destination)];
+                self.say(session, &frame(Command::Subscribe, &headers, ""));
+            }
+            // A few at a time, as receive buffers are.
+            self.turn();
+        }
+        self.settle();
+        sessions
+    }
+
+    fn upgrade(&mut self, shard: usize, user: &str) -> Session {
+        let slot = self.used[shard];
+        self.used[shard] += 1;
+        let session = Session { shard, conn: ConnId { slot, generation: 0 } };
+        let kernel = self.shards[shard].ring();
+        kernel.accept(slot, SocketAddr::from(([127, 0, 0, 1], 9)));
+        let request = format!(
+            "GET /stomp?userId={user} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Version: 13\r\n\r\n"
+        );
+        kernel.receive(session.conn, request.as_bytes());
+        self.turn();
+        session
+    }
+
+    /// A browser's octets reach its shard's kernel.
+    pub fn say(&mut self, session: Session, octets: &[u8]) {
+        self.shards[session.shard].ring().receive(session.conn, octets);
+    }
+
+    /// Keeps what is sent to this session from now on.
+    pub fn watch(&mut self, session: Session) {
+        let kernel = self.kernel(session.shard);
+        kernel.watched = session.conn.slot;
+        kernel.seen.clear();
+    }
+}
+
+fn shard(shared: &Arc<Shared>, number: ShardId, post: Post, slots: u32) -> Shard<Quiet> {
+    let limits = &shared.limits;
+    let pool = ReceivePool::new(limits.receive_buffers, limits.receive_bytes);
+    let receive = pool.expect("memory for the receive buffers");
+    let memory = Owner::new(limits.segment_bytes as usize).expect("memory for the segments");
+    let buffers = (limits.receive_buffers, limits.receive_bytes);
+    let ring = Quiet::new(receive.lend(), buffers, memory.lend(), limits.segment_size);
+    let setup = Setup {
+        shard: number,
+        shared: shared.clone(),
+        post,
+        receive,
+        segments: Segments::new(memory, limits.segment_size, limits.segment_bytes),
+        listeners: vec![Serves { endpoints: true, api: true }],
+        slots,
+        seed: 11,
+        now: ring.now(),
+    };
+    Shard::new(ring, setup)
+}
+
+/// A frame as one masked WebSocket message.
+pub fn frame(command: Command, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
+    let frame = ClientFrame { command, headers, body: body.as_bytes() };
+    let mut text = vec![0; frame.len(Version::V1_2)];
+    frame.write(Version::V1_2, &mut text);
+    masked(&mut text)
+}
+
+/// A text message.
+pub fn masked(text: &mut [u8]) -> Vec<u8> {
+    let mut head = [0; WS_CLIENT_HEAD_MAX];
+    let len = ws::client_head(Opcode::Text, true, text.len() as u64, MASK, &mut head);
+    mask::apply(text, MASK, 0);
+    [&head[..len], text].concat()
+}
+
+/// Names of users.
+pub fn users(count: usize) -> Vec<String> {
+    (0..count).map(|user| format!("agent{user}")).collect()
+}

@@ -1,0 +1,124 @@
+//! A kernel without a network: it takes every octet at once, and hands out what it is told to. What
+//! an engine on it costs is the engine's own, to the instruction.
+
+use ringpush::ids::{BufferId, ConnId, ListenerId};
+use ringpush::mem::region::Region;
+use ringpush::ring::{Done, Op, RecvEnd, Ring, Wait};
+use ringpush::time::{Instant, Millis};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Wall time of every run: 2025-01-01 UTC.
+const WALL_MILLIS: u64 = 1_735_689_600_000;
+
+/// The kernel of one shard.
+pub struct Quiet {
+    receive: Arc<Region>,
+    receive_bytes: usize,
+    segments: Arc<Region>,
+    segment_size: usize,
+    done: VecDeque<Done>,
+    free: VecDeque<u16>,
+    now: Instant,
+    /// The last entry found nothing, and its shard would have waited for long.
+    pub idle: bool,
+    /// Sends so far.
+    pub sends: u64,
+    /// Octets that it took.
+    pub octets: u64,
+    /// The slot whose octets are kept, and those.
+    pub watched: u32,
+    /// Octets that the watched connection was sent.
+    pub seen: Vec<u8>,
+}
+
+impl Quiet {
+    pub fn new(
+        receive: Arc<Region>,
+        (buffers, receive_bytes): (u32, u32),
+        segments: Arc<Region>,
+        segment_size: u32,
+    ) -> Quiet {
+        Quiet {
+            receive,
+            receive_bytes: receive_bytes as usize,
+            segments,
+            segment_size: segment_size as usize,
+            // No entry makes more completions than connections; it never grows under a count.
+            done: VecDeque::with_capacity(1 << 16),
+            free: (0..buffers as u16).collect(),
+            now: Instant(1_000_000_000),
+            idle: false,
+            sends: 0,
+            octets: 0,
+            watched: 0,
+            seen: Vec::with_capacity(1 << 20),
+        }
+    }
+
+    /// A client has connected; its slot has to be free.
+    pub fn accept(&mut self, slot: u32, peer: SocketAddr) {
+        self.done.push_back(Done::Accepted { listener: ListenerId(0), slot, peer });
+    }
+
+    /// A client has sent octets.
+    pub fn receive(&mut self, conn: ConnId, octets: &[u8]) {
+        for piece in octets.chunks(self.receive_bytes) {
+            let buffer = self.free.pop_front().expect("few are used at once");
+            self.receive.kernel_write(usize::from(buffer) * self.receive_bytes, piece);
+            let (buffer, len) = (BufferId(buffer), piece.len() as u32);
+            self.done.push_back(Done::Received { conn, buffer, len, more: true });
+        }
+    }
+
+    /// Time passes; it stands still otherwise.
+    pub fn advance(&mut self, span: Millis) {
+        self.now = self.now + span;
+    }
+}
+
+impl Ring for Quiet {
+    fn push(&mut self, op: Op) {
+        match op {
+            Op::Send { conn, range } => {
+                self.sends += 1;
+                self.octets += u64::from(range.len);
+                if conn.slot == self.watched {
+                    let at = range.segment as usize * self.segment_size + range.offset as usize;
+                    self.segments.kernel_read(at, range.len as usize, &mut self.seen);
+                }
+                self.done.push_back(Done::Sent { conn, result: Ok(range.len) });
+            }
+            Op::GiveBack { buffer } => self.free.push_back(buffer.0),
+            Op::Shutdown { conn } => {
+                self.done.push_back(Done::RecvEnded { conn, end: RecvEnd::Stopped });
+                self.done.push_back(Done::ShutDown { conn });
+            }
+            Op::ShutdownWrite { conn } => self.done.push_back(Done::ShutDown { conn }),
+            Op::Close { conn } => self.done.push_back(Done::Closed { conn }),
+            // Receives and accepts are always armed. Shards are turned in turn: none needs a bell.
+            Op::Recv { .. } | Op::Accept { .. } | Op::Doorbell { .. } => {}
+            Op::RecvStop { .. } | Op::SendCancel { .. } | Op::AcceptStop { .. } => {
+                panic!("{op:?}: everything is taken at once, so nothing has to be stopped")
+            }
+        }
+    }
+
+    fn enter(&mut self, wait: Wait) {
+        let soon = self.now + Millis(2);
+        self.idle = self.done.is_empty() && matches!(wait, Wait::Until(until) if until > soon);
+    }
+
+    fn pop(&mut self) -> Option<Done> {
+        self.done.pop_front()
+    }
+
+    fn now(&self) -> Instant {
+        self.now
+    }
+
+    fn wall_millis(&self) -> u64 {
+        WALL_MILLIS
+    }
+}
