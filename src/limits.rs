@@ -160,6 +160,8 @@ limits! {
         "messages of one shard that are on their way to subscribers; at it the producers are not read"
     turn_letters "turn-letters": u32 = 1_024, tiny 4;
         "letters taken from one queue in one turn of the loop"
+    turn_frames "turn-frames": u32 = 1_024, tiny 8;
+        "frames of one connection handled in one go; at it the others have theirs first"
     send_chunk "send-chunk": u32 = 256, tiny 4;
         "sends of one entry into the kernel"
     submission_entries "submission-entries": u32 = 1_024, tiny 16;

@@ -14,6 +14,8 @@ use crate::broker::subscription::Wire;
 use crate::ids::{ConnId, ListenerId};
 use crate::ws;
 use core::net::{IpAddr, SocketAddr};
+use hashbrown::HashMap;
+use hashbrown::hash_map::EntryRef;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -175,6 +177,8 @@ pub struct Conn {
     pub outbox: Outbox,
     /// Received and not yet understood, or not yet allowed.
     pub tail: Held,
+    /// It is one of its address's connections, which are counted.
+    pub is_counted: bool,
     /// Octets that it keeps, as counted in the shard's sum.
     pub held_noted: u32,
     /// What it speaks.
@@ -213,6 +217,7 @@ impl Conn {
             address: IpAddr::from([0, 0, 0, 0]),
             outbox: Outbox::default(),
             tail: Held::default(),
+            is_counted: false,
             held_noted: 0,
             proto: Proto::default(),
             last_in: 0,
@@ -249,12 +254,27 @@ impl Conn {
 pub struct Conns {
     table: Vec<Conn>,
     open: u32,
+    /// Connections by address, while `connections-per-address` bounds them.
+    addresses: HashMap<IpAddr, u32, foldhash::fast::FixedState>,
 }
 
 impl Conns {
-    /// None yet; the table does not move before it has so many slots.
-    pub fn with_capacity(slots: u32) -> Conns {
-        Conns { table: Vec::with_capacity(slots as usize), open: 0 }
+    /// None yet; the table does not move before it has so many slots. `seed` is the hash key of the
+    /// table of addresses.
+    pub fn with_capacity(slots: u32, seed: u64) -> Conns {
+        let hasher = foldhash::fast::FixedState::with_seed(seed);
+        let addresses = HashMap::with_hasher(hasher);
+        Conns { table: Vec::with_capacity(slots as usize), open: 0, addresses }
+    }
+
+    /// Counts a connection with those of its address, and says how many those are.
+    pub fn count_address(&mut self, slot: u32) -> u32 {
+        let conn = &mut self.table[slot as usize];
+        let count = self.addresses.entry(conn.address).or_default();
+        if !core::mem::replace(&mut conn.is_counted, true) {
+            *count += 1;
+        }
+        *count
     }
 
     /// A connection has come in at `slot`.
@@ -280,6 +300,14 @@ impl Conns {
         let conn = &mut self.table[slot as usize];
         assert_eq!(conn.state, State::Closing);
         assert!(conn.is_joined() && conn.outbox.is_empty());
+        if conn.is_counted
+            && let EntryRef::Occupied(mut count) = self.addresses.entry_ref(&conn.address)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
         let generation = conn.generation.wrapping_add(1);
         *conn = Conn::free(generation);
         self.open -= 1;

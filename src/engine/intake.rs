@@ -23,11 +23,15 @@ pub(super) enum Step {
     Stop(usize),
 }
 
+/// Inflating so many octets counts as a frame.
+const DEFLATED_FRAME: usize = 256;
+
 impl<R: Ring> Shard<R> {
     /// Octets have come in.
     pub(super) fn take_octets(&mut self, slot: u32, octets: &mut [u8]) {
         let now = self.ms();
         let id = self.conns.id(slot);
+        self.frames_left = self.limits.turn_frames;
         let conn = self.conns.at_mut(slot);
         conn.pinged = false;
         if !matches!(conn.proto, Proto::HttpHead | Proto::HttpBody(_) | Proto::HttpParked(_)) {
@@ -76,7 +80,8 @@ impl<R: Ring> Shard<R> {
             if used == octets.len() || conn.state != State::Open || conn.hold != Hold::No {
                 return used;
             }
-            if self.hold_for_outbox(slot) {
+            let is_websocket = conn.is_websocket();
+            if self.hold_for_outbox(slot) || is_websocket && self.had_its_turn(slot) {
                 return used;
             }
             let rest = &mut octets[used..];
@@ -117,6 +122,10 @@ impl<R: Ring> Shard<R> {
         };
         match event {
             None if used == 0 => return Step::Stop(0),
+            None => {}
+            Some(_) => self.frames_left -= 1,
+        }
+        match event {
             None => {}
             Some(ws::Event::Ping(payload)) => {
                 let mut encoder = core::mem::take(&mut self.encoder);
@@ -173,6 +182,9 @@ impl<R: Ring> Shard<R> {
         self.inflater.begin(opcode, message_max);
         let inflated = self.inflater.feed(kept, &mut plain);
         let inflated = inflated.and_then(|()| self.inflater.feed(payload, &mut plain));
+        // A few octets may have become many frames, or much work.
+        let work = (plain.len() / DEFLATED_FRAME) as u32;
+        self.frames_left = self.frames_left.saturating_sub(work);
         match inflated.and_then(|()| self.inflater.finish(&mut plain)) {
             Ok(()) => self.piece(slot, opcode, &mut plain, true),
             Err(error) => {
@@ -212,6 +224,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         conn.hold = Hold::No;
+        self.frames_left = self.limits.turn_frames;
         self.continue_parked(id.slot);
         self.continue_session(id.slot);
         self.continue_raw(id.slot);
@@ -245,6 +258,16 @@ impl<R: Ring> Shard<R> {
             conn.hold = Hold::Outbox;
         }
         is_full
+    }
+
+    /// Puts a connection on hold that has had its turn, until the others have had theirs: true if
+    /// so. A message of 250 octets may be compressed from ten thousand frames.
+    pub(super) fn had_its_turn(&mut self, slot: u32) -> bool {
+        let is_over = self.frames_left == 0;
+        if is_over {
+            self.hold_for_room(slot);
+        }
+        is_over
     }
 
     /// Puts a connection on hold until there is room; every turn looks at it.

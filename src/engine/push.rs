@@ -304,8 +304,12 @@ impl<R: Ring> Shard<R> {
         }
         let Some(request) = self.parked(conn.slot) else { return };
         match &mut request.work {
-            Work::Pushes { heard, .. } => {
+            Work::Pushes { heard, sent, .. } => {
                 heard.push(count);
+                if heard.len() < *sent {
+                    // Once for all that are on their way, not for each.
+                    return;
+                }
             }
             Work::Callback { done, .. } => *done = true,
             Work::None | Work::Question { .. } => return,

@@ -106,6 +106,8 @@ pub struct Shard<R: Ring> {
     random: u64,
     /// The second that the date was made for, and the date as HTTP writes it.
     pub(super) date: (u64, String),
+    /// Frames that the connection which is being read may still have handled before the others.
+    pub(super) frames_left: u32,
     /// The pool had no room: somebody has to part with some.
     needs_room: bool,
     /// While the pool is low room is not made again before.
@@ -148,7 +150,7 @@ impl<R: Ring> Shard<R> {
             metrics: shared.metrics.shard(me.index()).clone(),
             now,
             post,
-            conns: Conns::with_capacity(slots),
+            conns: Conns::with_capacity(slots, seed ^ 5),
             sessions: Sessions::new(me, seed, slots),
             segments,
             receive: Some(receive),
@@ -179,6 +181,7 @@ impl<R: Ring> Shard<R> {
             scratch: Vec::new(),
             random: seed ^ 4,
             date: (0, String::new()),
+            frames_left: 0,
             needs_room: false,
             room_after: now,
             held: 0,
@@ -271,13 +274,13 @@ impl<R: Ring> Shard<R> {
             self.terminate(slot);
             return;
         }
-        if self.is_over_capacity(peer) {
+        if self.is_over_capacity(slot) {
             self.refuse_capacity(slot);
         }
         self.set_timer(slot);
     }
 
-    fn is_over_capacity(&self, peer: SocketAddr) -> bool {
+    fn is_over_capacity(&mut self, slot: u32) -> bool {
         let configured = self.limits.connections.div_ceil(u32::from(self.shared.shards));
         if self.limits.connections > 0 && self.conns.len() > configured as usize {
             return true;
@@ -287,10 +290,7 @@ impl<R: Ring> Shard<R> {
             return true;
         }
         let bound = self.limits.connections_per_address;
-        bound > 0 && {
-            let same = |slot: &u32| self.conns.at(*slot).address == peer.ip();
-            self.conns.slots().filter(same).count() > bound as usize
-        }
+        bound > 0 && self.conns.count_address(slot) > bound
     }
 
     /// Slots kept free for connections that are told 503.

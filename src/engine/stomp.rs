@@ -147,7 +147,7 @@ impl<R: Ring> Shard<R> {
                 // STOMP 1.2 §DISCONNECT: what comes after it is ignored.
                 return octets.len();
             }
-            if self.hold_for_outbox(slot) {
+            if self.hold_for_outbox(slot) || self.had_its_turn(slot) {
                 return used;
             }
             if !self.has_room_for_frame() {
@@ -172,6 +172,7 @@ impl<R: Ring> Shard<R> {
                 Ok(Step::Eol { consumed }) => used += consumed,
                 Ok(Step::Frame { consumed, frame }) => {
                     self.metrics.frames_received_total.add(1);
+                    self.frames_left -= 1;
                     let sequence = &mut self.sessions.at_mut(session).sequence;
                     *sequence = (*sequence + 1) & SEQUENCE_MASK;
                     self.on_frame(slot, session, &frame);

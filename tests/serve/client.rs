@@ -55,7 +55,11 @@ impl Window {
     pub fn sends(&mut self, command: &str, headers: &[(&str, &str)], body: &str) {
         let lines: String =
             headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
-        let text = format!("{command}\n{lines}\n{body}\0");
+        self.sends_text(&format!("{command}\n{lines}\n{body}\0"));
+    }
+
+    /// One WebSocket message, of however many frames.
+    pub fn sends_text(&mut self, text: &str) {
         self.socket.send(Message::text(text)).expect("the server reads");
     }
 

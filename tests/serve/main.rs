@@ -4,6 +4,7 @@
 //! [`server::PATIENCE`].
 
 mod client;
+mod crowds;
 mod ends;
 mod hook;
 mod hooks;

@@ -1,0 +1,42 @@
+//! Much at once from one client: nobody else notices, and nothing is lost.
+
+use crate::client::Window;
+use crate::server::{Folder, Server};
+use tungstenite::Message;
+
+const SETTINGS: &str = "[auth]\nmethods = ['query']\n\
+     [[endpoint]]\npath = '/portfolio'\nprotocol = 'stomp'\n\
+     [[endpoint]]\npath = '/pub'\nprotocol = 'raw'\nsockjs = true\n\
+     on-message = { publish = '/topic/x' }\n\
+     [limits]\nmailbox = 16\nmessage-blocks = 16\nturn-frames = 8\n";
+
+/// One frame of SockJS holds far more messages than a mailbox has room for.
+#[test]
+fn a_frame_of_many_messages_is_published_as_room_allows() {
+    let folder = Folder::new();
+    let server = Server::with(&folder.write("config.toml", SETTINGS));
+    let mut window = Window::subscribed(&server, None, &["/topic/x"]);
+    let url = format!("ws://{}/pub/000/abcdef/websocket", server.address);
+    let (mut socket, _) = tungstenite::client(url, server.connect()).expect("an upgrade");
+    assert_eq!(socket.read().expect("SockJS opens"), Message::text("o"));
+    let list: Vec<String> = (0..2000).map(|number| format!("\"{number}\"")).collect();
+    socket.send(Message::text(format!("[{}]", list.join(",")))).expect("the server reads");
+    for number in 0..2000 {
+        assert_eq!(window.hears("/topic/x"), number.to_string());
+    }
+}
+
+/// More frames in one message than a connection has handled in one go, all with a receipt.
+#[test]
+fn frames_beyond_a_turn_are_handled_in_the_next_ones() {
+    let folder = Folder::new();
+    let server = Server::with(&folder.write("config.toml", SETTINGS));
+    let mut window = Window::open(&server, Some("7"));
+    let frames: Vec<String> =
+        (0..500).map(|number| format!("ACK\nid:1\nreceipt:{number}\n\n\0")).collect();
+    window.sends_text(&frames.concat());
+    for number in 0..500 {
+        let receipt = window.receives();
+        assert_eq!(receipt.header("receipt-id"), Some(number.to_string().as_str()));
+    }
+}
