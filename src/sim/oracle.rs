@@ -157,8 +157,8 @@ fn judge_interval(
         list.binary_search_by_key(&number(p), number).expect("what was heard is on the list")
     };
     let places: BTreeSet<usize> = heard.iter().map(place).collect();
-    let start = places.first().copied().unwrap_or(list.len());
-    let end = places.last().map_or(start, |last| last + 1);
+    let start = places.first().copied().unwrap_or(0);
+    let end = places.last().map_or(0, |last| last + 1);
     let mut missed = 0;
     for (place, &p) in list.iter().enumerate() {
         let is_heard = places.contains(&place);
