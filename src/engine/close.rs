@@ -253,6 +253,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A cancelled send has come back: what is left moves out of the old segments.
+    #[cold]
     pub(super) fn on_send_stopped(&mut self, slot: u32, taken: u32) {
         if self.conns.at(slot).state == State::Open {
             self.go_on_or_close(slot, taken);

@@ -74,12 +74,14 @@ impl<R: Ring> Shard<R> {
             let conn = self.conns.at_mut(slot);
             let range = conn.outbox.begin_send(self.limits.send_bytes);
             let range = range.expect("it is not empty");
-            if !conn.outbox.is_stalled() {
-                // Else it is still the same octets that nobody takes.
-                (conn.last_out, conn.send_since) = (now, now);
-            }
-            let age = now.wrapping_sub(conn.send_since);
-            let left = self.limits.send_time.0.saturating_sub(age);
+            let left = match conn.outbox.was_stalled() {
+                false => {
+                    (conn.last_out, conn.send_since) = (now, now);
+                    self.limits.send_time.0
+                }
+                // It is still the same octets that nobody takes.
+                true => self.limits.send_time.0.saturating_sub(now.wrapping_sub(conn.send_since)),
+            };
             let id = self.conns.id(slot);
             self.ring.push(Op::Send { conn: id, range });
             self.wheel.set(slot, self.now.millis() + u64::from(left));
@@ -91,9 +93,13 @@ impl<R: Ring> Shard<R> {
     fn gather(&mut self, slot: u32) {
         let outbox = &self.conns.at(slot).outbox;
         let most = GATHER_MAX.min(self.segments.size());
-        // What goes out in one send: marks of frames are not copied.
-        let most = if self.shared.sheds { most.min(self.limits.send_bytes) } else { most };
-        let Some((count, octets)) = outbox.small_pieces(most) else { return };
+        let Some(mut small) = outbox.small_pieces(most) else { return };
+        if self.shared.sheds && small.1 > self.limits.send_bytes {
+            // What goes out in one send: marks of frames are not copied.
+            let Some(fewer) = outbox.small_pieces(self.limits.send_bytes) else { return };
+            small = fewer;
+        }
+        let (count, octets) = small;
         if !self.segments.has_room(Log::Private, octets as usize) {
             return;
         }

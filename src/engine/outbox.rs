@@ -36,9 +36,9 @@ impl Outbox {
         self.in_flight > 0
     }
 
-    /// Whether the send that begins next is the same that stood still before.
-    pub fn is_stalled(&self) -> bool {
-        self.stalled
+    /// Whether the send that begins now is the same that stood still before; asked once.
+    pub fn was_stalled(&mut self) -> bool {
+        self.stalled && core::mem::take(&mut self.stalled)
     }
 
     /// Octets in the kernel's hands.
@@ -55,7 +55,10 @@ impl Outbox {
     pub fn push(&mut self, piece: Piece, segments: &mut Segments) {
         self.waiting += piece.range.len;
         if let Some(last) = self.pieces.last_mut()
-            && last.is_before(&piece)
+            && !piece.continued
+            && !last.continued
+            && last.range.segment == piece.range.segment
+            && last.range.offset + last.range.len == piece.range.offset
         {
             last.range.len += piece.range.len;
             segments.release(piece.range.segment);
@@ -125,7 +128,6 @@ impl Outbox {
         self.in_flight = 0;
         self.sent += taken;
         self.waiting -= taken;
-        self.stalled = false;
         let first = &self.pieces[0];
         if self.sent == first.range.len {
             segments.release(first.range.segment);

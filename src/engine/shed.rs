@@ -300,6 +300,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// More waits for a client than may.
+    #[cold]
     pub(super) fn over_bound(&mut self, slot: u32) {
         if self.may_shed(slot) {
             let Shard { conns, segments, shedding, limits, .. } = self;
@@ -335,6 +336,7 @@ impl<R: Ring> Shard<R> {
 
     /// A send of an open connection was stopped: since it stood still too long, or since the pool
     /// wants its segment.
+    #[cold]
     pub(super) fn go_on_or_close(&mut self, slot: u32, taken: u32) {
         let now = self.ms();
         let conn = self.conns.at_mut(slot);

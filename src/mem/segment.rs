@@ -28,6 +28,7 @@ pub struct Piece {
 
 impl Piece {
     /// Whether another one lies right behind it and may become one with it.
+    #[inline]
     pub fn is_before(&self, next: &Piece) -> bool {
         !next.continued
             && !self.continued
@@ -182,7 +183,9 @@ impl Segments {
                 return segment;
             }
             self.open[log as usize] = None;
-            self.free_if_unused(segment);
+            if self.segments[segment as usize].holds == 0 {
+                self.free(segment);
+            }
         }
         let segment = self.free.pop().expect("has_room was asked first");
         self.segments[segment as usize] = Segment::default();
@@ -199,18 +202,20 @@ impl Segments {
     }
 
     /// One holder fewer.
+    #[inline]
     pub fn release(&mut self, segment: u32) {
         let state = &mut self.segments[segment as usize];
         assert!(state.holds > 0, "a hold is released once");
         state.holds -= 1;
-        self.free_if_unused(segment);
+        if state.holds == 0 {
+            self.free(segment);
+        }
     }
 
-    fn free_if_unused(&mut self, segment: u32) {
+    /// Nobody holds it: once a segment and turn, while holds are released for each connection.
+    #[cold]
+    fn free(&mut self, segment: u32) {
         let state = &mut self.segments[segment as usize];
-        if state.holds > 0 {
-            return;
-        }
         if self.open.contains(&Some(segment)) {
             // Nobody can see its octets any more: write it again from the start.
             state.used = 0;

@@ -11,3 +11,4 @@ mod hooks;
 mod pushes;
 mod reloads;
 mod server;
+mod slow;
