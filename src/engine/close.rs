@@ -257,6 +257,10 @@ impl<R: Ring> Shard<R> {
     pub(super) fn on_send_stopped(&mut self, slot: u32, taken: u32) {
         if self.conns.at(slot).state == State::Open {
             self.go_on_or_close(slot, taken);
+            let conn = self.conns.at(slot);
+            if conn.hold == Hold::Outbox && conn.outbox.waiting() <= self.limits.send_bytes {
+                self.answered.push_back(self.conns.id(slot));
+            }
         }
         if self.conns.at(slot).state != State::Draining {
             self.mark_dirty(slot);

@@ -51,7 +51,9 @@ impl Outbox {
         self.pieces.is_empty()
     }
 
-    /// Adds a piece; the outbox takes over one hold of its segment.
+    /// Adds a piece; the outbox takes over one hold of its segment. Within the walk over a group's
+    /// members it would take 11 instructions more a delivery than by itself.
+    #[inline(never)]
     pub fn push(&mut self, piece: Piece, segments: &mut Segments) {
         self.waiting += piece.range.len;
         if let Some(last) = self.pieces.last_mut()

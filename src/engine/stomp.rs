@@ -479,11 +479,10 @@ impl<R: Ring> Shard<R> {
         let separator = self.shared.names.separator;
         let shared = self.shared.clone();
         let id = super::encode::MessageId::new(&shared.boot, number);
-        let shown = shared.names.shown(message.destination());
-        let shown = core::str::from_utf8(&shown).unwrap_or_default();
+        let shown = shared.sheds.then(|| shared.names.shown(message.destination()));
+        let shown = shown.as_deref().and_then(|shown| core::str::from_utf8(shown).ok());
         // What is for one person alone is dropped only where a rule names it.
-        let policy = if shared.sheds { shared.slow.named(shown) } else { None };
-        let policy = policy.unwrap_or_default();
+        let policy = shown.and_then(|shown| shared.slow.named(shown)).unwrap_or_default();
         for at in 0..self.sessions.at(session).subscriptions.len() {
             let state = self.sessions.at(session);
             if state.phase != Phase::Live {
@@ -505,7 +504,7 @@ impl<R: Ring> Shard<R> {
             let mut encoder = core::mem::take(&mut self.encoder);
             encoder.clear();
             encoder.message(look, message, &id, &name);
-            let droppable = shared.droppable(policy, shown, &name);
+            let droppable = shared.droppable(policy, shown.unwrap_or_default(), &name);
             self.send_droppable(slot, encoder.octets(), droppable);
             self.encoder = encoder;
             self.metrics.delivered_total.add(1);

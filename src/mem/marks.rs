@@ -22,10 +22,15 @@ pub enum Droppable {
 /// Octets of the shortest MESSAGE, about: so many marks has a segment at most.
 const FRAME_MIN: u32 = 64;
 
+/// Where a frame begins, and its key; [`OLDEST`] stands for none. 16 octets.
+type Mark = (u32, u64);
+
+const OLDEST: u64 = 0;
+
 /// Marks of all segments, each list in the order of its offsets.
 #[derive(Debug)]
 pub struct Marks {
-    lists: Vec<Vec<(u32, Droppable)>>,
+    lists: Vec<Vec<Mark>>,
     most: usize,
 }
 
@@ -40,7 +45,11 @@ impl Marks {
         let list = &mut self.lists[segment as usize];
         assert!(list.last().is_none_or(|(last, _)| *last < offset), "a log is written forwards");
         if list.len() < self.most {
-            list.push((offset, droppable));
+            let key = match droppable {
+                Droppable::Oldest => OLDEST,
+                Droppable::Superseded(key) => key.max(OLDEST + 1),
+            };
+            list.push((offset, key));
         }
     }
 
@@ -48,7 +57,10 @@ impl Marks {
     pub fn at(&self, segment: u32, offset: u32) -> Option<Droppable> {
         let list = &self.lists[segment as usize];
         let place = list.binary_search_by_key(&offset, |(offset, _)| *offset).ok()?;
-        Some(list[place].1)
+        match list[place].1 {
+            OLDEST => Some(Droppable::Oldest),
+            key => Some(Droppable::Superseded(key)),
+        }
     }
 
     /// Whether a marked frame begins within the range.

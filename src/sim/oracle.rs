@@ -400,6 +400,7 @@ pub(super) fn judge_watcher(history: &History, subscription: usize) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::super::history::Content;
+    use super::super::rules::Rules;
     use super::*;
 
     /// A history of one topic: `sent` publications of client 0, all acknowledged, numbered in
@@ -421,7 +422,17 @@ mod tests {
     }
 
     fn verdict(begun: bool, complete: bool, list: &[usize]) -> Option<Oracle> {
-        let mut history = history(0);
+        missed(SlowConsumer::Close, begun, complete, list).err()
+    }
+
+    /// What is said of four messages of which these came.
+    fn missed(
+        policy: SlowConsumer,
+        begun: bool,
+        complete: bool,
+        list: &[usize],
+    ) -> Result<u64, Oracle> {
+        let mut history = History::new(false, Rules::with(policy));
         let s = history.subscribe(1, None, "/topic/a", false, true);
         let all = history.subscribe(2, None, "/topic/*", false, true);
         if begun {
@@ -434,7 +445,23 @@ mod tests {
         }
         hear(&mut history, all, &[0, 1, 2, 3]).expect("in order");
         let heard = hear(&mut history, s, list);
-        heard.and_then(|()| judge(&history).map(|_| ())).err().map(|violation| violation.oracle)
+        heard.and_then(|()| judge(&history)).map_err(|violation| violation.oracle)
+    }
+
+    #[test]
+    fn a_slow_reader_may_miss_what_is_older_but_not_the_newest() {
+        for policy in [SlowConsumer::DropOldest, SlowConsumer::Conflate] {
+            assert_eq!(missed(policy, true, true, &[0, 1, 2, 3]), Ok(0));
+            assert_eq!(missed(policy, true, true, &[1, 3]), Ok(2));
+            assert_eq!(missed(policy, true, true, &[3]), Ok(3));
+            assert_eq!(missed(policy, true, true, &[0, 1, 2]), Err(Oracle::Lost));
+            assert_eq!(missed(policy, true, true, &[]), Err(Oracle::Lost));
+            assert_eq!(missed(policy, true, true, &[2, 1, 3]), Err(Oracle::Order));
+            assert_eq!(missed(policy, true, true, &[1, 1, 3]), Err(Oracle::Twice));
+            assert_eq!(missed(policy, true, false, &[1]), Ok(1), "it left early");
+        }
+        assert!(judge_missed(3, 3).is_ok());
+        assert_eq!(judge_missed(4, 3).map_err(|v| v.oracle), Err(Oracle::Lost));
     }
 
     #[test]

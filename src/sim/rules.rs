@@ -51,6 +51,13 @@ impl Rules {
         rules
     }
 
+    /// One policy for all broker destinations.
+    #[cfg(test)]
+    pub(super) fn with(otherwise: SlowConsumer) -> Rules {
+        let slow = vec![(PRESENCE, SlowConsumer::Close)];
+        Rules { slow, otherwise, ..Rules::default() }
+    }
+
     /// Writes them into a configuration.
     pub(super) fn apply(&self, config: &mut Config) {
         let slow = |&(destination, policy): &(&str, _)| {
