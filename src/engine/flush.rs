@@ -74,17 +74,10 @@ impl<R: Ring> Shard<R> {
             let conn = self.conns.at_mut(slot);
             let range = conn.outbox.begin_send(self.limits.send_bytes);
             let range = range.expect("it is not empty");
-            let left = match conn.outbox.was_stalled() {
-                false => {
-                    (conn.last_out, conn.send_since) = (now, now);
-                    self.limits.send_time.0
-                }
-                // It is still the same octets that nobody takes.
-                true => self.limits.send_time.0.saturating_sub(now.wrapping_sub(conn.send_since)),
-            };
+            (conn.last_out, conn.send_since) = (now, now);
             let id = self.conns.id(slot);
             self.ring.push(Op::Send { conn: id, range });
-            self.wheel.set(slot, self.now.millis() + u64::from(left));
+            self.wheel.set(slot, self.now.millis() + u64::from(self.limits.send_time.0));
             sends += 1;
         }
     }

@@ -19,8 +19,6 @@ pub struct Outbox {
     pub(super) in_flight: u32,
     /// Octets not yet taken, in flight ones included.
     pub(super) waiting: u32,
-    /// The last send was stopped before the kernel had taken an octet of it.
-    pub(super) stalled: bool,
 }
 
 const _: () = assert!(core::mem::size_of::<Outbox>() <= 48);
@@ -34,11 +32,6 @@ impl Outbox {
     /// Whether a send is on its way.
     pub fn is_sending(&self) -> bool {
         self.in_flight > 0
-    }
-
-    /// Whether the send that begins now is the same that stood still before; asked once.
-    pub fn was_stalled(&mut self) -> bool {
-        self.stalled && core::mem::take(&mut self.stalled)
     }
 
     /// Octets in the kernel's hands.

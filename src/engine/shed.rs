@@ -344,7 +344,15 @@ impl<R: Ring> Shard<R> {
         if taken == 0 && age >= self.limits.send_time.0 {
             return self.too_slow(slot);
         }
-        conn.outbox.stalled = taken == 0;
+        self.leave_wanted(slot);
+        let conn = self.conns.at(slot);
+        if taken == 0 && conn.state == State::Open && !conn.outbox.is_empty() {
+            self.send_again(slot);
+        }
+    }
+
+    /// Gets a client out of the segment that the pool wants, or closes it.
+    fn leave_wanted(&mut self, slot: u32) {
         let Some(oldest) = self.segments.oldest() else { return };
         let Shard { conns, segments, shedding, .. } = self;
         let outbox = &mut conns.at_mut(slot).outbox;
@@ -357,6 +365,17 @@ impl<R: Ring> Shard<R> {
         if !is_out && is_wanted {
             self.too_slow(slot);
         }
+    }
+
+    /// Begins a send that has stood still: its age is that of the octets, which nobody takes.
+    fn send_again(&mut self, slot: u32) {
+        let (id, now) = (self.conns.id(slot), self.ms());
+        let conn = self.conns.at_mut(slot);
+        let range = conn.outbox.begin_send(self.limits.send_bytes);
+        let age = now.wrapping_sub(conn.send_since);
+        let left = self.limits.send_time.0.saturating_sub(age);
+        self.ring.push(Op::Send { conn: id, range: range.expect("it is not empty") });
+        self.wheel.set(slot, self.now.millis() + u64::from(left));
     }
 }
 
