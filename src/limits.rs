@@ -125,7 +125,7 @@ limits! {
 
     // Windows of one shard.
     window_messages "window-messages": u32 = 1_024, tiny 3;
-        "messages that wait for the end of a collection window, per shard; past it the window ends"
+        "messages that wait for the end of a collection window, per shard, and never more than half of message-blocks; past it the window ends"
     window_bytes "window-bytes": u32 = 4_194_304, tiny 1_500;
         "octets of those messages, encoded for all their groups; past it the window ends"
 

@@ -225,8 +225,9 @@ impl Outbox {
         }
     }
 
-    /// Makes the list of pieces anew: what has begun (or `begun` in its place), then the frames that
-    /// stay, and those that have moved, one after the other, to `moved`. Both come with their holds.
+    /// Makes the list of pieces anew: what has begun (or `begun` in its place), then the frames
+    /// that stay, and those that have moved, one after the other, to `moved`. Both come with their
+    /// holds.
     fn rebuild(
         &mut self,
         segments: &mut Segments,
@@ -306,7 +307,7 @@ impl<R: Ring> Shard<R> {
             let Shard { conns, segments, shedding, limits, .. } = self;
             let outbox = &mut conns.at_mut(slot).outbox;
             let dropped = outbox.shed(segments, limits.send_buffer / 2, shedding);
-            // Not to the last octet: the next look at all of it shall not come with the next message.
+            // Not to the last octet: the next look at it shall not come with the next message.
             let is_enough = outbox.waiting() <= limits.send_buffer - limits.send_buffer / 8;
             self.count_dropped(dropped);
             if is_enough {

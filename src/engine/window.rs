@@ -76,7 +76,9 @@ impl Windows {
         self.octets += delivery.octets;
         class.groups.extend_from_slice(groups);
         class.list.push(delivery);
-        self.messages < limits.window_messages && self.octets < limits.window_bytes as usize
+        // The other half of the blocks is for what does not wait.
+        let most = limits.window_messages.min(limits.message_blocks / 2);
+        self.messages < most && self.octets < limits.window_bytes as usize
     }
 
     /// Ends the windows that are due; without a `now` all of them. Each of their messages goes to

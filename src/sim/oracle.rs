@@ -240,26 +240,30 @@ fn judge_newest(history: &History) -> Result<(), Violation> {
         if !history.rules.shed() || !s.complete || s.leave_at.is_some() || s.of_user {
             continue;
         }
-        let mut of_destination: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut of_destination: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
         for p in list_of(history, s) {
             let publication = &history.publications[p];
             let Target::Broker(destination) = publication.target else { continue };
             let after = known(s, publication).0.is_some_and(|since| publication.sent_at > since);
             match history.rules.policy(publication.target) {
-                SlowConsumer::Conflate if after => drop(of_destination.insert(destination, p)),
-                SlowConsumer::DropOldest if after => {
+                SlowConsumer::Close => {}
+                SlowConsumer::Conflate => {
+                    of_destination.insert(destination, (p, after));
+                }
+                SlowConsumer::DropOldest => {
                     let number = publication.number.unwrap_or_default();
-                    let came = s.received.contains(&p);
+                    // What was not promised need not have come.
+                    let came = !after || s.received.contains(&p);
                     let known = newest.entry(s.client).or_insert((number, at, came));
                     if number >= known.0 {
                         let same = number == known.0;
                         *known = (number, at, came || same && known.2);
                     }
                 }
-                _ => {}
             }
         }
-        if let Some(p) = of_destination.values().find(|p| !s.received.contains(p)) {
+        let due = of_destination.values().filter(|(_, after)| *after);
+        if let Some((p, _)) = due.clone().find(|(p, _)| !s.received.contains(p)) {
             let what = format!("{p}, the newest of its destination, did not come");
             return Err(tell(Oracle::Lost, at, s, &what));
         }
