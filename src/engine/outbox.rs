@@ -9,7 +9,7 @@ use crate::mem::segment::{Piece, Segments};
 use crate::ring::Range;
 use smallvec::SmallVec;
 
-/// The outbox of a connection. 48 octets.
+/// The outbox of a connection. 40 octets.
 #[derive(Debug, Default)]
 pub struct Outbox {
     pub(super) pieces: SmallVec<[Piece; 1]>,
@@ -21,7 +21,7 @@ pub struct Outbox {
     pub(super) waiting: u32,
 }
 
-const _: () = assert!(core::mem::size_of::<Outbox>() <= 48);
+const _: () = assert!(core::mem::size_of::<Outbox>() <= 40);
 
 impl Outbox {
     /// Octets that the kernel has not taken.
@@ -126,7 +126,12 @@ impl Outbox {
         let first = &self.pieces[0];
         if self.sent == first.range.len {
             segments.release(first.range.segment);
-            self.pieces.remove(0);
+            // The only one, almost always: no move of what is behind it.
+            if self.pieces.len() == 1 {
+                self.pieces.pop();
+            } else {
+                self.pieces.remove(0);
+            }
             self.sent = 0;
         }
     }
