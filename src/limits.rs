@@ -94,6 +94,8 @@ limits! {
         "octets of CONNECT, before a session is logged in; past it ERROR and close 1009"
     message "message": u32 = 65_536, tiny 600;
         "octets of one WebSocket message; past it close 1009"
+    deflate_min "deflate-min": u32 = 512, tiny 64;
+        "octets of the shortest message that is compressed; below it messages go out as they are"
     http_head "http-head": u32 = 16_384, tiny 1_024;
         "octets of a request head; past it 431 and close"
     http_headers "http-headers": u32 = 100, tiny 24;
@@ -154,6 +156,8 @@ limits! {
         "octets of one receive buffer"
     held_bytes "held-bytes": u32 = 33_554_432, tiny 16_384;
         "octets of unfinished frames, heads and bodies that connections hold, per shard; past it 503 or close 1013"
+    deflate_windows "deflate-windows": u32 = 16_777_216, tiny 66_000;
+        "octets of the windows of sessions with context takeover, per shard; past it a handshake is answered client_no_context_takeover"
     mailbox "mailbox": u32 = 4_096, tiny 2;
         "entries of one queue between two threads; at it the producers are not read"
     message_blocks "message-blocks": u32 = 4_096, tiny 6;

@@ -249,6 +249,7 @@ impl<R: Ring> Shard<R> {
         let pools = self.limits.clone();
         self.limits = shared.limits.clone();
         self.limits.keep_pools_of(&pools);
+        self.compress_from();
         self.shared = shared;
     }
 }

@@ -191,7 +191,14 @@ impl<R: Ring> Shard<R> {
         };
         // Before the first wait, which nothing else would end.
         shard.steer_accepts();
+        shard.compress_from();
         shard
+    }
+
+    /// Tells those who encode what the limits say.
+    pub(super) fn compress_from(&mut self) {
+        self.encoder.compress_from(self.limits.deflate_min);
+        self.fanout.compress_from(self.limits.deflate_min);
     }
 
     /// One turn of the loop. False when the shard has drained and nothing is left to do.

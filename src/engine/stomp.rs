@@ -468,10 +468,13 @@ impl<R: Ring> Shard<R> {
             body: problem.body,
         };
         let wire = self.wire_of(slot);
-        let mut encoder = super::encode::Encoder::default();
+        // The compressor is the shard's own: to make one for each refusal would cost 0.3 MB.
+        let mut encoder = core::mem::take(&mut self.encoder);
+        encoder.clear();
         let len = frame.len(version);
         encoder.message_of(wire, Opcode::Text, len, |out| frame.write(version, out));
         self.drain(slot, encoder.octets(), problem.code, problem.message);
+        self.encoder = encoder;
     }
 
     /// The message of a block, for those subscriptions of one session that hear it.
