@@ -61,8 +61,8 @@ pub enum Proto {
     HttpParked(Box<Request>),
     /// The last answer is on its way; what comes is thrown away.
     HttpDone,
-    /// A raw WebSocket endpoint.
-    Raw(Raw),
+    /// A raw WebSocket endpoint. Behind a pointer: the other ones are many.
+    Raw(Box<Raw>),
     /// A STOMP session over WebSocket or SockJS.
     Stomp(Stomp),
 }
@@ -136,7 +136,7 @@ impl Held {
     }
 }
 
-/// One connection. 160 octets.
+/// One connection. 144 octets.
 #[derive(Debug)]
 pub struct Conn {
     /// How often the slot was used before.
@@ -169,8 +169,6 @@ pub struct Conn {
     pub pinged: bool,
     /// The listener it came from.
     pub listener: ListenerId,
-    /// The peer's port.
-    pub port: u16,
     /// The peer's address.
     pub address: IpAddr,
     /// What waits for it.
@@ -193,7 +191,8 @@ pub struct Conn {
     pub send_since: u32,
 }
 
-const _: () = assert!(size_of::<Conn>() <= 160);
+const _: () = assert!(size_of::<Proto>() <= 40);
+const _: () = assert!(size_of::<Conn>() <= 144);
 
 impl Conn {
     fn free(generation: u32) -> Conn {
@@ -213,7 +212,6 @@ impl Conn {
             close_sent: false,
             pinged: false,
             listener: ListenerId(0),
-            port: 0,
             address: IpAddr::from([0, 0, 0, 0]),
             outbox: Outbox::default(),
             tail: Held::default(),
@@ -289,7 +287,6 @@ impl Conns {
         conn.state = State::Open;
         conn.listener = listener;
         conn.address = peer.ip();
-        conn.port = peer.port();
         (conn.last_in, conn.last_out, conn.since) = (now, now, now);
         self.open += 1;
         ConnId { slot, generation }

@@ -5,7 +5,7 @@ use super::conn::{Proto, Raw, State, Stomp};
 use super::session::Session;
 use super::shard::Shard;
 use super::web::Asked;
-use crate::broker::subscription::{Form, Look, Wire};
+use crate::broker::subscription::{Form, Wire};
 use crate::config::{self, Protocol};
 use crate::http::origin::{self, SameOrigin};
 use crate::http::request::{Head, Method};
@@ -13,7 +13,6 @@ use crate::http::upgrade::{self, Offer};
 use crate::identity::{self, Handshake, HeaderLine, Identity};
 use crate::ring::Ring;
 use crate::sockjs::{self, Route};
-use crate::stomp::Version;
 use crate::ws::{self, Policy};
 use std::sync::Arc;
 
@@ -202,18 +201,12 @@ impl<R: Ring> Shard<R> {
         let endpoint = at as u16;
         let message = super::conn::Held::default();
         let proto = if stomp {
-            let look = Look { wire, version: Version::V1_2, acks: false };
-            let session = self.sessions.insert(Session::new(slot, endpoint, look, user));
+            let session = self.sessions.insert(Session::new(slot, endpoint, user));
             Proto::Stomp(Stomp { decoder, wire, session, message })
         } else {
             self.metrics.raw_sessions.set(self.metrics.raw_sessions.value() + 1);
-            Proto::Raw(Raw {
-                decoder,
-                endpoint,
-                wire,
-                message,
-                backlog: super::conn::Held::default(),
-            })
+            let backlog = super::conn::Held::default();
+            Proto::Raw(Box::new(Raw { decoder, endpoint, wire, message, backlog }))
         };
         let now = self.ms();
         let conn = self.conns.at_mut(slot);

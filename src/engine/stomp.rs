@@ -11,7 +11,7 @@ use super::shard::Shard;
 use super::subscribe::SEQUENCE_MASK;
 use crate::broker::destination::{Target, decode_user};
 use crate::broker::message::Message;
-use crate::broker::subscription::Form;
+use crate::broker::subscription::{Form, Look};
 use crate::config::UnknownDestination;
 use crate::identity::{self, Identity};
 use crate::ids::ShardId;
@@ -94,16 +94,18 @@ impl<R: Ring> Shard<R> {
         let partial = &mut self.sessions.at_mut(session).partial;
         let held = self.conns.at(slot).hold != Hold::No;
         match partial.take() {
-            None if !held => {
-                let used = self.run_frames(slot, session, octets);
+            None if held => partial.keep(octets, Decoder::new()),
+            None => {
+                let mut decoder = Decoder::new();
+                let used = self.run_frames(slot, session, octets, &mut decoder);
                 if self.conns.at(slot).state == State::Open {
-                    self.sessions.at_mut(session).partial.extend(&octets[used..]);
+                    self.sessions.at_mut(session).partial.keep(&octets[used..], decoder);
                 }
             }
-            None => partial.extend(octets),
             Some(mut kept) => {
-                kept.extend_from_slice(octets);
-                let used = if held { 0 } else { self.run_frames(slot, session, &mut kept) };
+                let (rest, decoder) = &mut *kept;
+                rest.extend_from_slice(octets);
+                let used = if held { 0 } else { self.run_frames(slot, session, rest, decoder) };
                 if self.conns.at(slot).state == State::Open {
                     self.sessions.at_mut(session).partial.put_back(kept, used);
                 }
@@ -133,7 +135,13 @@ impl<R: Ring> Shard<R> {
 
     /// Decodes and handles frames until the input ends or the connection is on hold. Says how many
     /// octets it used.
-    fn run_frames(&mut self, slot: u32, session: u32, octets: &mut [u8]) -> usize {
+    fn run_frames(
+        &mut self,
+        slot: u32,
+        session: u32,
+        octets: &mut [u8],
+        decoder: &mut Decoder,
+    ) -> usize {
         let mut headers = [Header::default(); HEADERS];
         let headers_max = (self.limits.stomp_headers as usize).min(HEADERS);
         let mut used = 0;
@@ -157,18 +165,14 @@ impl<R: Ring> Shard<R> {
             let state = self.sessions.at(session);
             let live = state.phase == Phase::Live;
             let (version, frame_max) = if live {
-                (Some(state.look.version), self.limits.stomp_frame)
+                (Some(state.version), self.limits.stomp_frame)
             } else {
                 (None, self.limits.stomp_first_frame.min(self.limits.stomp_frame))
             };
-            let mut decoder = state.decoder;
             let rest = &mut octets[used..];
             let step = decoder.next(rest, &mut headers[..headers_max], version, frame_max);
             match step {
-                Ok(Step::NeedMore) => {
-                    self.sessions.at_mut(session).decoder = decoder;
-                    return used;
-                }
+                Ok(Step::NeedMore) => return used,
                 Ok(Step::Eol { consumed }) => used += consumed,
                 Ok(Step::Frame { consumed, frame }) => {
                     self.metrics.frames_received_total.add(1);
@@ -193,9 +197,8 @@ impl<R: Ring> Shard<R> {
             if self.conns.at(slot).state != State::Open {
                 return used;
             }
-            let state = self.sessions.at_mut(session);
-            state.decoder = Decoder::new();
-            if state.deferred.is_some() {
+            *decoder = Decoder::new();
+            if self.sessions.at(session).deferred.is_some() {
                 self.hold_for_answer(slot);
                 return used;
             }
@@ -270,7 +273,7 @@ impl<R: Ring> Shard<R> {
         let offered = (offered[0].0, offered[1].0);
         let state = self.sessions.at_mut(session);
         state.phase = Phase::Live;
-        state.look.version = version;
+        state.version = version;
         state.beat = stomp::heartbeat::negotiate(client, offered);
         let user = state.user.clone();
         let id = self.sessions.id(session);
@@ -424,7 +427,7 @@ impl<R: Ring> Shard<R> {
         }
         while let Some(receipt) = self.sessions.pop_receipt(session) {
             let frame = stomp::Receipt { receipt_id: &receipt.id };
-            let version = self.sessions.at(session).look.version;
+            let version = self.sessions.at(session).version;
             self.reply(slot, frame.len(version), |out| frame.write(version, out));
             if self.sessions.at(session).phase != Phase::Live {
                 return;
@@ -460,7 +463,7 @@ impl<R: Ring> Shard<R> {
     ) {
         self.metrics.refuse(problem.label);
         self.metrics.errors_sent_total.add(1);
-        let version = self.sessions.at(session).look.version;
+        let version = self.sessions.at(session).version;
         let frame = ErrorFrame {
             message: problem.message,
             receipt_id: receipt,
@@ -498,7 +501,9 @@ impl<R: Ring> Shard<R> {
             if !hears {
                 continue;
             }
-            let (slot, look) = (state.slot, state.look);
+            let slot = state.slot;
+            let look =
+                Look { wire: self.wire_of(slot), version: state.version, acks: subscription.acks };
             let name = self.index.text(subscription.id).clone();
             let mut encoder = core::mem::take(&mut self.encoder);
             encoder.clear();

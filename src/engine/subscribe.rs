@@ -21,7 +21,7 @@ pub(super) const SEQUENCE_MASK: u32 = END - 1;
 impl<R: Ring> Shard<R> {
     pub(super) fn on_subscribe(&mut self, _: u32, session: u32, frame: &Frame<'_, '_>) -> Handled {
         let destination = required(frame, b"destination")?;
-        let id = match (frame.header(b"id"), self.sessions.at(session).look.version) {
+        let id = match (frame.header(b"id"), self.sessions.at(session).version) {
             // STOMP 1.0 §SUBSCRIBE: the id is optional; MESSAGE then names no subscription.
             (None, Version::V1_0) => "",
             _ => required(frame, b"id")?,
@@ -209,7 +209,7 @@ impl<R: Ring> Shard<R> {
         session: u32,
         frame: &Frame<'_, '_>,
     ) -> Handled {
-        let version = self.sessions.at(session).look.version;
+        let version = self.sessions.at(session).version;
         let at = match frame.header(b"id") {
             // STOMP 1.0 §UNSUBSCRIBE: by destination if the subscription had no id.
             None if version == Version::V1_0 => {
@@ -278,7 +278,6 @@ impl<R: Ring> Shard<R> {
             return self.on_refused(session, at);
         }
         let live = self.sessions.at(session).phase == Phase::Live;
-        let look = self.sessions.at(session).look;
         let Subscription { destination, id, of_user, acks, .. } =
             self.sessions.at(session).subscriptions[at];
         self.sessions.at_mut(session).subscriptions[at].state = SubscriptionState::Active;
@@ -287,7 +286,9 @@ impl<R: Ring> Shard<R> {
             return;
         }
         if !of_user {
-            let look = Look { acks, ..look };
+            let state = self.sessions.at(session);
+            let wire = self.wire_of(state.slot);
+            let look = Look { wire, version: state.version, acks };
             let (group, position) = self.index.join(destination, id, look, session);
             let entry = &mut self.sessions.at_mut(session).subscriptions[at];
             (entry.group, entry.position) = (group, position);
