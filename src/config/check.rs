@@ -65,6 +65,8 @@ pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec
     let limits = &config.limits;
     // A queue to each other shard and one to the control thread, and the one that comes from there.
     let queues = u64::from(shards(config, machine)) + 1;
+    let deflates = config.endpoints.iter().filter_map(|endpoint| endpoint.deflate);
+    let takeover = { deflates }.any(|deflate| deflate.context_takeover);
     let size = |octets: usize| octets as u64;
     let addend = |what, count: u64, each: u64| Addend { what, product: (count, each) };
     vec![
@@ -75,6 +77,7 @@ pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec
             limits.segment_size.into(),
         ),
         addend("held octets", 1, limits.held_bytes.into()),
+        addend("deflate windows", 1, if takeover { limits.deflate_windows.into() } else { 0 }),
         addend("message blocks", limits.message_blocks.into(), size(records.message_block)),
         addend("mailboxes", queues * u64::from(limits.mailbox), size(records.letter)),
         addend("connections", connections(config, machine).into(), size(records.connection)),
@@ -202,6 +205,19 @@ mod tests {
         config.engine.shards = 3;
         config.limits.connections = 10;
         assert_eq!((shards(&config, MACHINE), connections(&config, MACHINE)), (3, 4));
+    }
+
+    #[test]
+    fn windows_cost_memory_where_an_endpoint_lets_clients_have_them() {
+        let mut config = embedded();
+        let windows = |config: &Config| {
+            let addends = footprint(config, MACHINE, RECORDS);
+            addends.iter().find(|addend| addend.what == "deflate windows").map(Addend::octets)
+        };
+        assert_eq!(windows(&config), Some(0));
+        let takeover = crate::config::Deflate { context_takeover: true, window_bits: 9 };
+        config.endpoints[1].deflate = Some(takeover);
+        assert_eq!(windows(&config), Some(16_777_216));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 use super::outbox::Outbox;
 use super::web::Request;
+use super::windows::Windows;
 use crate::broker::subscription::Wire;
 use crate::ids::{ConnId, ListenerId};
 use crate::ws;
@@ -252,6 +253,8 @@ impl Conn {
 pub struct Conns {
     table: Vec<Conn>,
     open: u32,
+    /// What the clients with context takeover said before.
+    pub windows: Windows,
     /// Connections by address, while `connections-per-address` bounds them.
     addresses: HashMap<IpAddr, u32, foldhash::fast::FixedState>,
 }
@@ -262,7 +265,12 @@ impl Conns {
     pub fn with_capacity(slots: u32, seed: u64) -> Conns {
         let hasher = foldhash::fast::FixedState::with_seed(seed);
         let addresses = HashMap::with_hasher(hasher);
-        Conns { table: Vec::with_capacity(slots as usize), open: 0, addresses }
+        Conns {
+            table: Vec::with_capacity(slots as usize),
+            open: 0,
+            addresses,
+            windows: Windows::default(),
+        }
     }
 
     /// Counts a connection with those of its address, and says how many those are.
@@ -305,6 +313,7 @@ impl Conns {
                 count.remove();
             }
         }
+        self.windows.close(slot);
         let generation = conn.generation.wrapping_add(1);
         *conn = Conn::free(generation);
         self.open -= 1;

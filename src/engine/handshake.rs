@@ -167,8 +167,7 @@ impl<R: Ring> Shard<R> {
             }
         };
         let offer = if stomp { upgrade::stomp_subprotocol(head) } else { Offer::Absent };
-        let enabled = shared.endpoints[at].config.deflate;
-        let policy = Policy { enabled, ..Policy::default() };
+        let policy = self.deflate_policy(at);
         let lines = head.header_values("sec-websocket-extensions");
         let Ok(agreement) = ws::negotiate(lines, policy) else {
             self.metrics.refuse("bad_extensions");
@@ -184,8 +183,27 @@ impl<R: Ring> Shard<R> {
         if self.conns.at(slot).state != State::Open {
             return;
         }
+        if let Some(agreement) = agreement.filter(|agreement| agreement.client_takeover) {
+            self.conns.windows.open(slot, agreement.client_window_bits);
+        }
         let deflate = agreement.map_or(0, |agreement| agreement.server_window_bits);
         self.open_websocket(slot, at, stomp, Wire { form, deflate }, user);
+    }
+
+    /// What the endpoint lets a client have now. Only the client's messages may refer to those
+    /// before them: ours are compressed once for all who hear them (RFC 7692 §7.1.1.1 leaves it to
+    /// each sender).
+    fn deflate_policy(&self, at: usize) -> Policy {
+        let deflate = self.shared.endpoints[at].config.deflate;
+        let window_bits = deflate.map_or(ws::WINDOW_BITS_MAX, |deflate| deflate.window_bits);
+        let wanted = deflate.is_some_and(|deflate| deflate.context_takeover);
+        let has_room = self.conns.windows.has_room_for(window_bits, self.limits.deflate_windows);
+        Policy {
+            enabled: deflate.is_some(),
+            server_takeover: false,
+            client_takeover: wanted && has_room,
+            window_bits,
+        }
     }
 
     fn open_websocket(

@@ -45,3 +45,4 @@ mod subscribe;
 mod sync;
 mod timers;
 mod web;
+mod windows;

@@ -554,6 +554,7 @@ impl<R: Ring> Shard<R> {
         metrics.turns_total.add(1);
         metrics.connections.set(self.conns.len() as u64);
         metrics.segments_free.set(self.segments.free_count() as u64);
+        metrics.window_octets.set(self.conns.windows.octets() as u64);
         metrics.held_octets.set(self.held as u64);
         metrics.subscription_groups.set(self.index.len() as u64);
     }

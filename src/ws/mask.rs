@@ -1,12 +1,12 @@
 //! Masking (RFC 6455 §5.3): every octet XOR the key octet of its place in the frame's payload.
 //!
-//! Speed: a core stores one vector of 32 octets a cycle, which bounds memcpy and memset of a payload
-//! in the cache as well. With AVX2 this takes as long as memset at every size from 1 KiB on, so in
-//! place there is nothing more to gain: 1.0 × memcpy's speed at 1 KiB, 1.15 × at 4 KiB, 1.1 to
-//! 1.6 × at 16 KiB (memcpy's two buffers may just fit the cache), 2.0 × from 64 KiB on, where half
-//! the memory counts. AVX-512 gave no more (a store of it takes two cycles), and the 16-octet
-//! vectors of the baseline half. In decode the choice at run time earns 1.4 × at 1 KiB and 1.9 ×
-//! from 4 KiB on; payloads below [`LONG`] do not meet it. `cargo bench --bench frame -- ws/`
+//! Speed: a core stores one vector of 32 octets a cycle, which bounds memcpy and memset of a
+//! payload in the cache as well. With AVX2 this takes as long as memset at every size from 1 KiB
+//! on, so in place there is nothing more to gain: 1.0 × memcpy's speed at 1 KiB, 1.15 × at 4 KiB,
+//! 1.1 to 1.6 × at 16 KiB (memcpy's two buffers may just fit the cache), 2.0 × from 64 KiB on,
+//! where half the memory counts. AVX-512 gave no more (a store of it takes two cycles), and the
+//! 16-octet vectors of the baseline half. In decode the choice at run time earns 1.4 × at 1 KiB and
+//! 1.9 × from 4 KiB on; payloads below [`LONG`] do not meet it. `cargo bench --bench frame -- ws/`
 
 use fearless_simd::{Level, Simd};
 

@@ -5,9 +5,12 @@
 
 mod client;
 mod crowds;
+mod deflates;
 mod ends;
 mod hook;
 mod hooks;
+mod peer;
 mod pushes;
+mod raws;
 mod reloads;
 mod server;
