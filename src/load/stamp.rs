@@ -181,7 +181,7 @@ mod tests {
             let calls = json["calls"].as_array().expect("a list").len();
             assert!(calls >= size.saturating_sub(160) / 110, "{json}");
         }
-        assert_eq!(Filling::Json.body(stamp, 32).len(), 57);
+        assert_eq!(Filling::Json.body(stamp, 32).len(), 55);
         for filling in [Filling::Letters, Filling::Json] {
             let value = filling.value(stamp, 200);
             assert!(serde_json::from_str::<serde_json::Value>(&value).is_ok(), "{value}");
