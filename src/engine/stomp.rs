@@ -208,7 +208,11 @@ impl<R: Ring> Shard<R> {
 
     fn on_frame(&mut self, slot: u32, session: u32, frame: &Frame<'_, '_>) {
         let connecting = self.sessions.at(session).phase == Phase::Connecting;
+        let receipt_len = frame.header(b"receipt").map_or(0, <[u8]>::len);
         let handled = match (connecting, frame.command()) {
+            _ if receipt_len > self.limits.name_bytes as usize => {
+                Err(super::subscribe::NAME_TOO_LONG)
+            }
             (true, Command::Connect | Command::Stomp) => self.on_connect(slot, session, frame),
             (true, _) => Err(Problem {
                 message: "not connected",
