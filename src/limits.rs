@@ -187,7 +187,8 @@ limits! {
 }
 
 impl Limits {
-    /// Entries of one queue between two of `threads` threads. Two are the fewest that make progress.
+    /// Entries of one queue between two of `threads` threads. Two are the fewest that make
+    /// progress.
     pub fn mailbox_of(&self, threads: u32) -> u32 {
         let share = u64::from(self.mailbox) * u64::from(MAILBOX_THREADS) / u64::from(threads);
         self.mailbox.min((share as u32).max(MAILBOX_LEAST))

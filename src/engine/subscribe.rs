@@ -444,7 +444,7 @@ impl<R: Ring> Shard<R> {
 
 pub(super) const NAME_TOO_LONG: Problem<'static> = Problem {
     message: "name too long",
-    body: "A destination, subscription id or receipt id is longer than it may be (limit name-bytes).",
+    body: "A destination, subscription or receipt id is longer than it may be (limit name-bytes).",
     code: 1008,
     label: "name_too_long",
 };
