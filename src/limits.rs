@@ -231,8 +231,8 @@ pub const MAILBOX_THREADS: u32 = 8;
 pub const MAILBOX_LEAST: u32 = 256;
 /// The most shards of one process.
 pub const SHARDS_MAX: usize = HOMES_MAX - 1;
-/// The most direct descriptors of one ring that the kernel grants by default.
-pub const DESCRIPTORS_MAX: u32 = 20_000;
+/// Connections of one shard where `connections` sets no bound: tables are made for so many.
+pub const DESCRIPTORS_MAX: u32 = 131_072;
 
 const _: () = assert!(WS_CONTROL_MAX + WS_CLIENT_HEAD_MAX < 256);
 const _: () = assert!(WHEEL_SLOTS.is_power_of_two());

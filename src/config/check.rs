@@ -59,7 +59,8 @@ pub fn shards(config: &Config, machine: Machine) -> u32 {
 /// Connections that one shard has room for.
 pub fn connections(config: &Config, machine: Machine) -> u32 {
     let shards = shards(config, machine);
-    let carried = (machine.descriptors / shards).min(DESCRIPTORS_MAX);
+    // Each ring has a table of its own, which may be as long as RLIMIT_NOFILE.
+    let carried = machine.descriptors.min(DESCRIPTORS_MAX);
     match config.limits.connections {
         0 => carried,
         limit => limit.div_ceil(shards).min(carried),
@@ -195,7 +196,7 @@ mod tests {
             "\n# receive buffers 2048 x 4096 = 8388608\n",
             "\n# segments 1024 x 65536 = 67108864\n",
             "\n# mailboxes 57344 x 32 = 1835008\n",
-            "\n# connections 20000 x 256 = 5120000\n",
+            "\n# connections 100000 x 256 = 25600000\n",
             "\n# all shards 4 x ",
         ];
         for part in expected {
@@ -216,7 +217,7 @@ mod tests {
     #[test]
     fn shards_and_connections_follow_the_machine_unless_set() {
         let mut config = embedded();
-        assert_eq!((shards(&config, MACHINE), connections(&config, MACHINE)), (4, 20_000));
+        assert_eq!((shards(&config, MACHINE), connections(&config, MACHINE)), (4, 100_000));
         let small = Machine { cores: 0, descriptors: 1_000 };
         assert_eq!((shards(&config, small), connections(&config, small)), (1, 1_000));
         config.engine.shards = 3;

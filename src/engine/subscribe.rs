@@ -136,7 +136,7 @@ impl<R: Ring> Shard<R> {
         let state = self.sessions.at(session);
         let waits = match state.deferred.as_deref() {
             None => return,
-            Some(Deferred::Subscribe { .. }) => state.receipts.2 > 0,
+            Some(Deferred::Subscribe { .. } | Deferred::Refuse { .. }) => state.receipts.2 > 0,
             Some(Deferred::Unsubscribe { key, .. }) => state
                 .by_key(*key)
                 .is_some_and(|at| state.subscriptions[at].state == SubscriptionState::Beginning),
@@ -154,6 +154,9 @@ impl<R: Ring> Shard<R> {
             }
             Some(Deferred::Unsubscribe { key, receipt, sequence }) => {
                 self.unsubscribe(session, key, receipt.as_deref(), sequence);
+            }
+            Some(Deferred::Refuse { problem, receipt }) => {
+                self.refuse_frame(slot, session, problem, receipt.as_deref());
             }
         }
     }
