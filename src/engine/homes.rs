@@ -226,17 +226,16 @@ impl<R: Ring> Shard<R> {
             }
             let Some(change) = self.users.announce() else { return };
             let status = if change.online { "ON_LINE" } else { "OFF_LINE" };
-            let body = serde_json::json!({
-                "user": &*change.user,
-                "status": status,
-                "sessions": change.sessions,
-                "epoch": change.epoch,
-            });
+            let user = serde_json::Value::from(&*change.user);
+            let (sessions, epoch) = (change.sessions, change.epoch);
+            let body = format!(
+                r#"{{"user":{user},"status":"{status}","sessions":{sessions},"epoch":{epoch}}}"#
+            );
             let message = self.blocks.make(|message| {
                 message.begin(None, topic);
                 message.header(b"destination", topic.as_bytes());
                 message.header(b"content-type", b"application/json");
-                message.finish(body.to_string().as_bytes());
+                message.finish(body.as_bytes());
             });
             let message = message.expect("there is a free block");
             self.post.send(home.into(), Letter::Publish { message, asker: Asker::None });

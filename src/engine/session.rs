@@ -8,6 +8,7 @@
 //! A session that is leaving has no connection any more; its record stays until every home knows
 //! that it is gone, since what has no room in a mailbox now is kept in the record it is about.
 
+use super::stomp::Problem;
 use crate::broker::subscription::GroupIndex;
 use crate::ids::{SessionId, ShardId};
 use crate::mem::intern::Sym;
@@ -72,6 +73,8 @@ pub enum Deferred {
     Subscribe { id: String, destination: String, receipt: Vec<u8>, sequence: u32, acks: bool },
     /// An UNSUBSCRIBE of a subscription (by its key) that has not begun yet.
     Unsubscribe { key: u32, receipt: Option<Vec<u8>>, sequence: u32 },
+    /// A frame that is answered with ERROR when the receipts of those before it are given.
+    Refuse { problem: Problem<'static>, receipt: Option<Vec<u8>> },
 }
 
 /// Octets of a session's frames that are not handled yet, and how far the decoder is in the first

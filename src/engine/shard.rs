@@ -108,6 +108,8 @@ pub struct Shard<R: Ring> {
     pub(super) date: (u64, String),
     /// Frames that the connection which is being read may still have handled before the others.
     pub(super) frames_left: u32,
+    /// Subscriptions of all sessions.
+    pub(super) subscriptions: u32,
     /// The pool had no room: somebody has to part with some.
     needs_room: bool,
     /// While the pool is low room is not made again before.
@@ -159,7 +161,7 @@ impl<R: Ring> Shard<R> {
             home: Home::new(separator, limits.destinations, seed ^ 2),
             users: Users::new(separator, seed ^ 3, slots),
             seen: Seen::new(limits.dedupe_keys),
-            blocks: message::Pool::new(limits.message_blocks),
+            blocks: message::Pool::new(limits.message_blocks, limits.message_bytes),
             numbers: 0,
             wheel: Wheel::new(now.millis(), slots as usize),
             encoder: Encoder::default(),
@@ -182,6 +184,7 @@ impl<R: Ring> Shard<R> {
             random: seed ^ 4,
             date: (0, String::new()),
             frames_left: 0,
+            subscriptions: 0,
             needs_room: false,
             room_after: now,
             held: 0,

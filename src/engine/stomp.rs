@@ -6,7 +6,7 @@
 
 use super::conn::{Hold, Proto, State};
 use super::mailbox::{Asker, Lane, Letter};
-use super::session::{Phase, SubscriptionState};
+use super::session::{Deferred, Phase, SubscriptionState};
 use super::shard::Shard;
 use super::subscribe::SEQUENCE_MASK;
 use crate::broker::destination::{Target, decode_user};
@@ -190,7 +190,10 @@ impl<R: Ring> Shard<R> {
                         code: error.close_code(),
                         label: error.label(),
                     };
-                    self.refuse_frame(slot, session, problem, receipt.as_deref());
+                    self.refuse_in_turn(slot, session, problem, receipt.as_deref());
+                    if self.sessions.at(session).deferred.is_some() {
+                        self.hold_for_answer(slot);
+                    }
                     return used;
                 }
             }
@@ -208,7 +211,11 @@ impl<R: Ring> Shard<R> {
 
     fn on_frame(&mut self, slot: u32, session: u32, frame: &Frame<'_, '_>) {
         let connecting = self.sessions.at(session).phase == Phase::Connecting;
+        let receipt_len = frame.header(b"receipt").map_or(0, <[u8]>::len);
         let handled = match (connecting, frame.command()) {
+            _ if receipt_len > self.limits.name_bytes as usize => {
+                Err(super::subscribe::NAME_TOO_LONG)
+            }
             (true, Command::Connect | Command::Stomp) => self.on_connect(slot, session, frame),
             (true, _) => Err(Problem {
                 message: "not connected",
@@ -239,7 +246,7 @@ impl<R: Ring> Shard<R> {
             (false, Command::Begin | Command::Commit | Command::Abort) => Err(NO_TRANSACTIONS),
         };
         if let Err(problem) = handled {
-            self.refuse_frame(slot, session, problem, frame.header(b"receipt"));
+            self.refuse_in_turn(slot, session, problem, frame.header(b"receipt"));
         }
     }
 
@@ -451,6 +458,23 @@ impl<R: Ring> Shard<R> {
         encoder.message_of(wire, Opcode::Text, len, write);
         self.send_private(slot, encoder.octets());
         self.encoder = encoder;
+    }
+
+    /// Answers a frame with ERROR when the receipts of the frames before it have been given: some
+    /// home may still owe them, and what has taken effect shall be known.
+    fn refuse_in_turn(
+        &mut self,
+        slot: u32,
+        session: u32,
+        problem: Problem<'static>,
+        receipt: Option<&[u8]>,
+    ) {
+        let state = self.sessions.at_mut(session);
+        if state.receipts.2 == 0 {
+            return self.refuse_frame(slot, session, problem, receipt);
+        }
+        let receipt = receipt.map(<[u8]>::to_vec);
+        state.deferred = Some(Box::new(Deferred::Refuse { problem, receipt }));
     }
 
     /// Answers a frame with ERROR and ends the connection.

@@ -86,6 +86,8 @@ pub(super) struct Browser {
     pub(super) closed: Option<u16>,
     /// An ERROR came.
     pub(super) error: Option<String>,
+    /// It has sent a frame that is answered with ERROR.
+    pub(super) blundered: bool,
     /// It watches presence only, until the server ends it.
     pub(super) watches: bool,
 }
@@ -129,6 +131,7 @@ impl Browser {
             next_beat: NEVER,
             closed: None,
             error: None,
+            blundered: false,
             watches: false,
         }
     }
@@ -392,7 +395,13 @@ impl Browser {
     fn leave(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Decision {
         self.stage = Stage::Leaving;
         let vanishing = scene.plan.phase == Phase::Main;
-        match scene.random().below(10) {
+        match scene.random().below(12) {
+            10..=11 => {
+                self.blundered = true;
+                let frame = self.frame_of(Command::Send, &[], b"to nowhere", None);
+                self.transmit(&[frame], wire, scene);
+                Decision::Wait(NEVER)
+            }
             0..=3 => {
                 let receipt = scene.random().chance(700).then_some(Tells::Goodbye);
                 let frame = self.frame_of(Command::Disconnect, &[], b"", receipt);

@@ -108,6 +108,10 @@ impl Browser {
             (b"MESSAGE", Stage::Live | Stage::Leaving) => self.on_message(&frame, scene),
             (b"ERROR", _) => {
                 let message = frame.header(b"message").unwrap_or(b"");
+                let is_answer = self.blundered && message != b"heart-beat missed";
+                if is_answer && !self.receipts.is_empty() {
+                    return Err(wrong(self, "ERROR before the RECEIPTs of earlier frames"));
+                }
                 self.error = Some(String::from_utf8_lossy(message).into_owned());
                 Ok(())
             }
