@@ -86,8 +86,6 @@ pub(super) struct Browser {
     pub(super) closed: Option<u16>,
     /// An ERROR came.
     pub(super) error: Option<String>,
-    /// It has sent a frame that is answered with ERROR.
-    pub(super) blundered: bool,
     /// It watches presence only, until the server ends it.
     pub(super) watches: bool,
 }
@@ -131,7 +129,6 @@ impl Browser {
             next_beat: NEVER,
             closed: None,
             error: None,
-            blundered: false,
             watches: false,
         }
     }
@@ -397,7 +394,6 @@ impl Browser {
         let vanishing = scene.plan.phase == Phase::Main;
         match scene.random().below(12) {
             10..=11 => {
-                self.blundered = true;
                 let frame = self.frame_of(Command::Send, &[], b"to nowhere", None);
                 self.transmit(&[frame], wire, scene);
                 Decision::Wait(NEVER)
