@@ -125,6 +125,12 @@ limits! {
     drain_time "drain-time": Millis = Millis::seconds(10), tiny Millis(3_000);
         "graceful shutdown; past it the process ends with what is left"
 
+    // Windows of one shard.
+    window_messages "window-messages": u32 = 1_024, tiny 3;
+        "messages that wait for the end of a collection window, per shard, and never more than half of message-blocks; past it the window ends"
+    window_bytes "window-bytes": u32 = 4_194_304, tiny 1_500;
+        "octets of those messages, encoded for all their groups; past it the window ends"
+
     // What one client may hold.
     send_buffer "send-buffer": u32 = 524_288, tiny 2_048;
         "octets waiting for one client; past it the slow-consumer policy"

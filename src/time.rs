@@ -12,6 +12,10 @@ pub struct Instant(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u32);
 
+/// A span of time in microseconds, for what is shorter than a tick of a timer. Zero means "off".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Micros(pub u32);
+
 impl Instant {
     /// Milliseconds since `earlier`, at most `u32::MAX`; zero if `earlier` is later.
     pub fn millis_since(self, earlier: Instant) -> u32 {
@@ -43,6 +47,13 @@ impl Add<Millis> for Instant {
     }
 }
 
+impl Add<Micros> for Instant {
+    type Output = Instant;
+    fn add(self, span: Micros) -> Instant {
+        Instant(self.0 + u64::from(span.0) * 1_000)
+    }
+}
+
 impl Sub<Millis> for Instant {
     type Output = Instant;
     fn sub(self, span: Millis) -> Instant {
@@ -56,6 +67,16 @@ impl fmt::Display for Millis {
             write!(f, "{}s", self.0 / 1000)
         } else {
             write!(f, "{}ms", self.0)
+        }
+    }
+}
+
+impl fmt::Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => f.write_str("0us"),
+            n if n.is_multiple_of(1000) => write!(f, "{}", Millis(n / 1000)),
+            n => write!(f, "{n}us"),
         }
     }
 }

@@ -132,6 +132,7 @@ fn every_mutation_is_found_by_its_oracle() {
             Mutation::Wake => Oracle::Progress,
             Mutation::Isolation => Oracle::Isolation,
             Mutation::Callback => Oracle::Twice,
+            Mutation::Policy | Mutation::Uncounted => Oracle::Lost,
         };
         let options = Options { mutation: Some(mutation), ..Options::default() };
         let found = (0..MUTATION_SEEDS).find(|&seed| {

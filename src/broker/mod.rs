@@ -19,5 +19,6 @@ pub mod home;
 pub mod message;
 pub mod pattern;
 pub mod rule;
+pub mod setting;
 pub mod subscription;
 pub mod user;

@@ -61,6 +61,8 @@ pub struct Group {
     pub members: Vec<u32>,
     /// Deliveries of this turn that the group has still to be given: numbers of the turn's list.
     pub pending: Vec<u32>,
+    /// Count of messages that wait for the end of a collection window for it.
+    pub windowed: u32,
 }
 
 /// The index of one shard.
@@ -134,11 +136,17 @@ impl Index {
             place: groups.len() as u32,
             members: Vec::new(),
             pending: Vec::new(),
+            windowed: 0,
         };
         let index = self.groups.insert(group).index;
         self.keys.insert((destination, id, look), index);
         groups.push(index);
         index
+    }
+
+    /// The group of (destination, id, look), if it has members.
+    pub fn find(&self, destination: Sym, id: Sym, look: Look) -> Option<&Group> {
+        self.keys.get(&(destination, id, look)).map(|&group| self.groups.at(group))
     }
 
     /// Takes the member at `position` out. The last member moves to its place: gives its session,
@@ -148,7 +156,8 @@ impl Index {
         state.members.swap_remove(position as usize);
         let moved = state.members.get(position as usize).copied();
         if state.members.is_empty() {
-            assert!(state.pending.is_empty(), "what is pending is given before a member leaves");
+            let is_due = !state.pending.is_empty() || state.windowed > 0;
+            assert!(!is_due, "what is pending is given before a member leaves");
             self.close(group);
         }
         moved

@@ -1,15 +1,16 @@
 //! The tables that may stand several times: endpoints, rules, applications.
 
 use super::file::{below, is_free_path, later};
-use super::reader::{Section, quoted, show};
+use super::limits::SLOW;
+use super::reader::{Section, list_of, quoted, show};
 use super::syntax::{
     is_destination, is_origin, is_pattern, is_template, is_url, variables, variables_are_plain,
 };
 use super::{
     Action, Allow, Answer, Application, Broker, ConfigError, Deflate, Endpoint, OnMessage, OnOpen,
-    Protocol, Reply, ReplyTo, Sockjs, Users,
+    Protocol, Reply, ReplyTo, Slow, Sockjs, Users, Window,
 };
-use crate::time::Millis;
+use crate::time::{Micros, Millis};
 use toml::Value;
 
 /// The largest window of permessage-deflate, as a power of two (RFC 7692 §7.1.2).
@@ -214,6 +215,40 @@ fn allow_one(mut section: Section, broker: &Broker) -> Result<Allow, ConfigError
     Ok(Allow { action, destination, users: users.unwrap_or(Users::Everyone) })
 }
 
+/// Reads every `[[slow]]`.
+pub(super) fn slow(sections: Vec<Section>) -> Result<Vec<Slow>, ConfigError> {
+    let one = |mut section: Section| {
+        let accepted =
+            "a destination or pattern such as \"/topic/prices/**\" or \"/user/queue/prices\"";
+        let destination = section.text("destination", accepted, is_pattern)?;
+        let destination = required(&section, "destination", destination, accepted)?;
+        let policy = section.choice("policy", &SLOW)?;
+        let words = list_of(SLOW.iter().map(|(word, _)| *word));
+        let policy = required(&section, "policy", policy, &words)?;
+        section.finish()?;
+        Ok(Slow { destination, policy })
+    };
+    sections.into_iter().map(one).collect()
+}
+
+/// The longest window: longer ones would only hold messages back.
+pub(super) const WINDOW_MAX: Micros = Micros(10_000_000);
+
+/// Reads every `[[window]]`.
+pub(super) fn windows(sections: Vec<Section>, broker: &Broker) -> Result<Vec<Window>, ConfigError> {
+    let one = |mut section: Section| {
+        let accepted = "a destination or pattern of the broker such as \"/topic/dashboards/**\"";
+        let fits = |text: &str| is_pattern(text) && !below(&broker.user_prefix, text);
+        let destination = section.text("destination", accepted, fits)?;
+        let destination = required(&section, "destination", destination, accepted)?;
+        let window = section.short_span("window", WINDOW_MAX)?;
+        let window = required(&section, "window", window, "a duration such as \"20ms\"")?;
+        section.finish()?;
+        Ok(Window { destination, window })
+    };
+    sections.into_iter().map(one).collect()
+}
+
 /// Reads every `[[application]]`.
 pub(super) fn applications(
     sections: Vec<Section>,
@@ -276,7 +311,7 @@ fn reply(value: &Value) -> Option<Reply> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Encoding, Offline, Profile, SignatureForm, Sources};
+    use crate::config::{Config, Encoding, Offline, Profile, SignatureForm, SlowConsumer, Sources};
 
     fn parse(toml: &str) -> Result<Config, ConfigError> {
         let secret = ("SECRET".to_string(), "s".to_string());
@@ -298,6 +333,7 @@ mod tests {
         assert_eq!(deflate("deflate = { context-takeover = true, window-bits = 12 }"), takeover);
     }
 
+    const SLOWER: &str = "destination = '/topic/a'\n";
     const ENDPOINT: &str = "path = '/a'\n";
     const RULE: &str = "action = 'send'\ndestination = '/topic/a'\n";
     const HIDDEN: &str = "action = 'send'\ndestination = '/a/**/{user}'\n";
@@ -354,6 +390,29 @@ mod tests {
         ["allow", HIDDEN, "", "destination", "\"/a/**/{user}\"", "a pattern such as"],
         ["allow", PART, "", "destination", "\"/a-{user}\"", "a pattern such as"],
         ["allow", RULE, "users = 'me'", "users", "\"me\"", "\"*\", \"authenticated\" or"],
+        ["slow", "", "policy = 'close'", "destination", "nothing", "a destination or pattern"],
+        ["slow", SLOWER, "", "policy", "nothing", "\"close\", \"drop-oldest\" or \"conflate\""],
+        ["slow", SLOWER, "policy = 'wait'", "policy", "\"wait\"", "\"close\", \"drop-oldest\" or"],
+        ["slow", SLOWER, "polic = 'close'", "policy", "nothing", "\"close\", \"drop-oldest\" or"],
+        ["window", "", "window = '1ms'", "destination", "nothing", "a destination or pattern of"],
+        [
+            "window",
+            "",
+            "destination = '/user/queue/a'",
+            "destination",
+            "\"/user/queue/a\"",
+            "a destination or pattern of the broker",
+        ],
+        ["window", SLOWER, "", "window", "nothing", "a duration such as"],
+        [
+            "window",
+            SLOWER,
+            "window = '11s'",
+            "window",
+            "\"11s\"",
+            "a duration from \"0us\" to \"10s\"",
+        ],
+        ["window", SLOWER, "window = 20", "window", "20", "a duration from"],
         ["application", "", "", "destination", "nothing", "a pattern below"],
         ["application", APPLICATION, "reply = 1", "reply", "1", "a text, or a table"],
         ["application", APPLICATION, "hook = 'x'", "hook", "\"x\"", "an http or https URL"],
@@ -446,6 +505,12 @@ mod tests {
             action = "subscribe"
             destination = "/topic/{user}/*"
             users = ["7", "8"]
+            [[slow]]
+            destination = "/topic/prices/**"
+            policy = "conflate"
+            [[window]]
+            destination = "/topic/dashboards/**"
+            window = "1500us"
             [[application]]
             destination = "/a/{id}"
             forward = "/topic/{id}"
@@ -470,6 +535,10 @@ mod tests {
         assert_eq!(endpoint.on_open, Some(OnOpen { code: 3000, reason: "Go away!".to_string() }));
         assert_eq!(endpoint.sockjs.as_ref().map(|s| s.heartbeat), Some(Millis::seconds(1)));
         let named = Users::Named(vec!["7".to_string(), "8".to_string()]);
+        let prices = "/topic/prices/**".to_string();
+        assert_eq!(config.slow, [Slow { destination: prices, policy: SlowConsumer::Conflate }]);
+        let dashboards = "/topic/dashboards/**".to_string();
+        assert_eq!(config.windows, [Window { destination: dashboards, window: Micros(1500) }]);
         assert_eq!((config.allow[0].action, &config.allow[0].users), (Action::Subscribe, &named));
         let [forward, reply] = config.applications.as_slice() else { panic!("two") };
         assert_eq!(forward.answer, Answer::Forward("/topic/{id}".to_string()));

@@ -12,7 +12,7 @@ use super::{
     Listen, Presence, ReplyTo, UnknownDestination,
 };
 use crate::limits::{Limits, MAILBOX_LEAST, SHARDS_MAX};
-use crate::time::Millis;
+use crate::time::{Micros, Millis};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use toml::{Table, Value};
@@ -23,6 +23,9 @@ const EMBEDDED: &str = include_str!("../../examples/call-centre.toml");
 const ADDRESS: &str = "an IP address with a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
 const UNKNOWN: [(&str, UnknownDestination); 2] =
     [("error", UnknownDestination::Error), ("ignore", UnknownDestination::Ignore)];
+
+/// A shard that looks for work longer than this could as well never sleep.
+const SPIN_MAX: Micros = Micros(1_000_000);
 
 /// Where a configuration comes from. Later ones stand above earlier ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,6 +107,8 @@ fn resolve(
     let broker = broker(document.part("broker")?)?;
     let endpoints = entries::endpoints(document.entries("endpoint")?, &broker, &mut warnings)?;
     let allow = entries::allow(document.entries("allow")?, &broker)?;
+    let slow = entries::slow(document.entries("slow")?)?;
+    let windows = entries::windows(document.entries("window")?, &broker)?;
     let applications = entries::applications(document.entries("application")?, &broker)?;
     let hooks = hooks(document.part("hooks")?)?;
     let callbacks = document.entries("callback")?;
@@ -127,6 +132,8 @@ fn resolve(
         endpoints,
         broker,
         allow,
+        slow,
+        windows,
         applications,
         hooks,
         callbacks,
@@ -208,8 +215,10 @@ fn engine(mut section: Section) -> Result<Engine, ConfigError> {
     let most = u32::try_from(SHARDS_MAX).expect("a small number");
     let shards = section.number("shards", 0, most)?.unwrap_or(0);
     let pin = section.flag("pin")?.unwrap_or(false);
+    let batch_window = section.short_span("batch-window", entries::WINDOW_MAX)?.unwrap_or_default();
+    let spin = section.short_span("spin", SPIN_MAX)?.unwrap_or_default();
     section.finish()?;
-    Ok(Engine { shards, pin })
+    Ok(Engine { shards, pin, batch_window, spin })
 }
 
 fn api(mut section: Section, secrets: &mut Secrets<'_>) -> Result<Api, ConfigError> {
@@ -373,7 +382,7 @@ mod tests {
     // TOML, key, value, the start of what is accepted.
     const MISTAKES: &[(&str, &str, &str, &str)] = &[
         ("x = 1", "x", "1", "only the keys \"allow\", \"api\", "),
-        ("[engine]\ncores = 1", "engine.cores", "1", "only the keys \"pin\" or \"shards\""),
+        ("[engine]\ncores = 1", "engine.cores", "1", "only the keys \"batch-window\", \"pin\", "),
         ("engine = 1", "engine", "1", "a table"),
         ("tls.key = 'k'", "tls", "a table", "nothing: TLS is built later"),
         ("a = \n", "line 1", "\"a =\"", "TOML ("),
@@ -391,6 +400,8 @@ mod tests {
         ("listen.trusted-proxies = ['x']", "listen.trusted-proxies", "\"x\"", "a list of IP"),
         ("engine.shards = 65", "engine.shards", "65", "a whole number from 0 to 63"),
         ("engine.pin = 1", "engine.pin", "1", "true or false"),
+        ("engine.batch-window = '1m'", "engine.batch-window", "\"1m\"", "a duration from \"0us\""),
+        ("engine.spin = 50", "engine.spin", "50", "a duration from \"0us\" to \"1s\""),
         ("auth.methods = ['jwt']", "auth.methods", "\"jwt\"", "a list of \"token\", \"header\""),
         ("auth.methods = ['token']", "auth.methods", "[\"token\"]", "a list without \"token\""),
         ("auth.methods = ['hook']", "auth.methods", "[\"hook\"]", "a list without \"hook\""),

@@ -47,7 +47,7 @@ pub use settings::{Difference, Setting};
 pub use syntax::{Network, Pointer};
 
 use crate::limits::Limits;
-use crate::time::Millis;
+use crate::time::{Micros, Millis};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
@@ -112,6 +112,10 @@ pub struct Config {
     pub broker: Broker,
     /// `[[allow]]`: the first that matches decides, the default rules come after them.
     pub allow: Vec<Allow>,
+    /// `[[slow]]`: the first that matches decides, `slow_consumer` comes after them.
+    pub slow: Vec<Slow>,
+    /// `[[window]]`: the first that matches decides, `engine.batch_window` comes after them.
+    pub windows: Vec<Window>,
     /// `[[application]]`
     pub applications: Vec<Application>,
     /// `[hooks]`
@@ -159,6 +163,10 @@ pub struct Engine {
     pub shards: u32,
     /// Pins each to its core.
     pub pin: bool,
+    /// How long messages to destinations without a `[[window]]` are collected.
+    pub batch_window: Micros,
+    /// How long a shard looks for work before it sleeps.
+    pub spin: Micros,
 }
 
 /// Who the user of a handshake is.
@@ -523,10 +531,29 @@ pub struct Presence {
     pub hook: Option<String>,
 }
 
+/// One `[[slow]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slow {
+    /// Destination or pattern; those of users with the user prefix.
+    pub destination: String,
+    /// What happens to its messages for a client that reads too slowly.
+    pub policy: SlowConsumer,
+}
+
+/// One `[[window]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Destination or pattern of the broker.
+    pub destination: String,
+    /// How long its messages are collected.
+    pub window: Micros,
+}
+
 /// `[limits] slow-consumer`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlowConsumer {
     /// Its connection is closed.
+    #[default]
     Close,
     /// It loses its oldest messages.
     DropOldest,

@@ -1,7 +1,7 @@
 //! One TOML table being read: typed values out, every mistake as one line, nothing left unread.
 
 use super::ConfigError;
-use crate::time::Millis;
+use crate::time::{Micros, Millis};
 use std::time::Duration;
 use toml::{Table, Value};
 
@@ -137,6 +137,22 @@ impl Section {
         self.fit(key, accepted, |value| span(value.as_str()?).filter(|span| span.0 > 0))
     }
 
+    /// A duration in microseconds, from none to `most`.
+    pub(super) fn short_span(
+        &mut self,
+        key: &'static str,
+        most: Micros,
+    ) -> Result<Option<Micros>, ConfigError> {
+        let accepted =
+            format!("a duration from \"0us\" to \"{most}\", such as \"50us\" or \"20ms\"");
+        self.fit(key, &accepted, |value| {
+            let span: Duration = humantime::parse_duration(value.as_str()?).ok()?;
+            let micros = Micros(u32::try_from(span.as_micros()).ok()?);
+            let fits = micros <= most && (micros.0 > 0 || span.is_zero());
+            fits.then_some(micros)
+        })
+    }
+
     /// Two durations.
     pub(super) fn spans(&mut self, key: &'static str) -> Result<Option<[Millis; 2]>, ConfigError> {
         let accepted = "two durations, [send, receive], such as [\"10s\", \"10s\"]";
@@ -247,6 +263,21 @@ mod tests {
         for bad in ["10", "", "s", "-1s", "1us", "50days", "1 fortnight"] {
             assert_eq!(span(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn short_spans_have_microseconds_and_an_end() {
+        let most = Micros(1_000_000);
+        let short = |text: &str| section(&format!("a = '{text}'")).short_span("a", most);
+        for (text, micros) in [("0us", 0), ("50us", 50), ("20ms", 20_000), ("1s", 1_000_000)] {
+            assert_eq!(short(text), Ok(Some(Micros(micros))), "{text}");
+        }
+        for bad in ["50", "2s", "-1us", "100ns", "", "1001ms"] {
+            let error = short(bad).expect_err(bad);
+            assert!(error.accepted.starts_with("a duration from \"0us\" to \"1s\""), "{error}");
+        }
+        assert_eq!(Micros(1_500).to_string(), "1500us");
+        assert_eq!(Micros(2_000).to_string(), "2ms");
     }
 
     #[test]

@@ -5,7 +5,8 @@ use super::limits::SLOW;
 use super::reader::quoted;
 use super::{
     Action, Answer, Application, Auth, Callback, Config, Encoding, Endpoint, Method, Offline,
-    OnMessage, Profile, Protocol, ReplyTo, Secret, TokenSource, UnknownDestination, Users,
+    OnMessage, Profile, Protocol, ReplyTo, Secret, SlowConsumer, TokenSource, UnknownDestination,
+    Users,
 };
 use crate::limits::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -123,6 +124,8 @@ impl Config {
         to.enter("engine", None);
         to.plain("shards", self.engine.shards);
         to.plain("pin", self.engine.pin);
+        to.text("batch-window", self.engine.batch_window);
+        to.text("spin", self.engine.spin);
         auth(&mut to, &self.auth);
         to.enter("api", None);
         to.secret("token", self.api.token.as_ref());
@@ -140,6 +143,16 @@ impl Config {
                 Users::Authenticated => to.text("users", "authenticated"),
                 Users::Named(names) => to.list("users", names.iter()),
             }
+        }
+        for (at, rule) in self.slow.iter().enumerate() {
+            to.enter("slow", Some(at.to_string()));
+            to.text("destination", &rule.destination);
+            to.text("policy", word(rule.policy));
+        }
+        for (at, rule) in self.windows.iter().enumerate() {
+            to.enter("window", Some(at.to_string()));
+            to.text("destination", &rule.destination);
+            to.text("window", rule.window);
         }
         for one in &self.applications {
             application(&mut to, one);
@@ -182,9 +195,13 @@ impl Config {
                 Value::Span(span) => to.text(line.key, span),
             }
         }
-        let word = SLOW.iter().find(|(_, policy)| *policy == self.slow_consumer);
-        to.text("slow-consumer", word.map_or("", |(word, _)| word));
+        to.text("slow-consumer", word(self.slow_consumer));
     }
+}
+
+/// A policy as it is written.
+fn word(policy: SlowConsumer) -> &'static str {
+    SLOW.iter().find(|(_, one)| *one == policy).map_or("", |(word, _)| word)
 }
 
 fn auth(to: &mut Lines, auth: &Auth) {
@@ -318,6 +335,8 @@ fn reloadable(setting: &Setting) -> bool {
     ];
     match setting.section {
         "auth" | "api" | "allow" | "application" | "callback" | "hooks" | "presence" => true,
+        "slow" | "window" => true,
+        "engine" => matches!(setting.key, "batch-window" | "spin"),
         "endpoint" => {
             setting.key == "allowed-origins"
                 || setting.key.starts_with("on-open")
@@ -354,9 +373,11 @@ mod tests {
 
     #[test]
     fn what_differs_says_whether_it_can_be_reloaded() {
-        let cases: [(&str, &str, &str, bool); 14] = [
+        let cases: [(&str, &str, &str, bool); 16] = [
             ("", "listen.address = '1.2.3.4:5'", "listen.address", false),
             ("", "engine.shards = 2", "engine.shards", false),
+            ("", "engine.spin = '50us'", "engine.spin", true),
+            ("", "[[slow]]\ndestination = '/a'\npolicy = 'close'", "slow[0].policy", true),
             ("", "auth.anonymous = false", "auth.anonymous", true),
             ("", "auth.header.name = 'X'", "auth.header.name", true),
             ("", "broker.separator = '.'", "broker.separator", false),

@@ -304,6 +304,7 @@ impl<R: Ring> Shard<R> {
                     "published": m.published_total.value(),
                     "delivered": m.delivered_total.value(),
                     "slowConsumers": m.slow_consumers_total.value(),
+                    "dropped": m.dropped_oldest.value() + m.dropped_conflated.value(),
                 })
             })
             .collect();

@@ -236,6 +236,7 @@ impl<R: Ring> Shard<R> {
             .collect();
         for slot in holders {
             match self.conns.at(slot).state {
+                State::Open if self.may_shed(slot) => self.stop_send(slot),
                 State::Open => {
                     self.too_slow(slot);
                     let id = self.conns.id(slot);
@@ -252,7 +253,15 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A cancelled send has come back: what is left moves out of the old segments.
-    pub(super) fn on_send_stopped(&mut self, slot: u32) {
+    #[cold]
+    pub(super) fn on_send_stopped(&mut self, slot: u32, taken: u32) {
+        if self.conns.at(slot).state == State::Open {
+            self.go_on_or_close(slot, taken);
+            let conn = self.conns.at(slot);
+            if conn.hold == Hold::Outbox && conn.outbox.waiting() <= self.limits.send_bytes {
+                self.answered.push_back(self.conns.id(slot));
+            }
+        }
         if self.conns.at(slot).state != State::Draining {
             self.mark_dirty(slot);
             return;
@@ -284,6 +293,9 @@ impl<R: Ring> Shard<R> {
             return;
         }
         self.draining = Some(self.now + self.limits.drain_time);
+        // What was sequenced before is still for those who are here.
+        self.fanout.end_windows(&mut self.index, None);
+        self.fan_out();
         let slots: Vec<u32> = self.conns.slots().collect();
         for slot in slots {
             let conn = self.conns.at(slot);

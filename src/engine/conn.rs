@@ -9,8 +9,8 @@
 //! received but not yet understood, the protocol's state, and the times of last life.
 
 use super::outbox::Outbox;
+use super::takeover::Windows;
 use super::web::Request;
-use super::windows::Windows;
 use crate::broker::subscription::Wire;
 use crate::ids::{ConnId, ListenerId};
 use crate::ws;

@@ -12,24 +12,30 @@
 
 use super::encode::{Encoder, MessageId, message_bound};
 use super::shard::Shard;
+use super::shared::Shared;
+use super::window::{self, Windows};
 use crate::broker::message::Message;
 use crate::broker::subscription::{GroupIndex, Index};
+use crate::config::SlowConsumer;
 use crate::mem::segment::{Log, Pieces, Segments};
 use crate::ring::Ring;
+use crate::time::{Instant, Micros};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// A message to be given to the groups that hear it.
 #[derive(Debug)]
-struct Delivery {
+pub struct Delivery {
     message: Arc<Message>,
     number: u64,
     /// Groups that have not got it yet.
-    groups: u32,
+    pub groups: u32,
     /// Octets of all its frames, at most.
-    octets: usize,
+    pub octets: usize,
     /// The longest of them.
     longest: usize,
+    /// What becomes of it where it cannot be sent soon enough.
+    policy: SlowConsumer,
 }
 
 /// Where one message of one group lies.
@@ -50,6 +56,10 @@ pub struct Fanout {
     placed: Vec<Placed>,
     encoder: Encoder,
     turn: u32,
+    /// Some of the deliveries may be dropped where they cannot be sent soon enough.
+    sheds: bool,
+    /// What is not to be encoded yet.
+    pub windows: Windows,
 }
 
 impl Fanout {
@@ -63,10 +73,16 @@ impl Fanout {
         self.deliveries.is_empty()
     }
 
-    /// A home delivers a message: its groups are marked.
-    pub fn deliver(&mut self, index: &mut Index, message: Arc<Message>, number: u64, boot: &str) {
-        let id = MessageId::new(boot, number);
-        let place = self.deliveries.len() as u32;
+    /// A home delivers a message: its groups are marked, now or when its window ends.
+    pub fn deliver(
+        &mut self,
+        index: &mut Index,
+        shared: &Shared,
+        message: Arc<Message>,
+        number: u64,
+        now: Instant,
+    ) {
+        let id = MessageId::new(&shared.boot, number);
         let mut heard: SmallVec<[GroupIndex; 16]> = SmallVec::new();
         index.heard_by(message.destination(), |group| heard.push(group));
         let (mut octets, mut longest) = (0, 0);
@@ -75,16 +91,49 @@ impl Fanout {
             let bound = message_bound(state.look, &message, &id, index.text(state.id));
             octets += bound;
             longest = longest.max(bound);
+        }
+        if heard.is_empty() {
+            return;
+        }
+        let destination = message.destination();
+        let policy = if shared.sheds { shared.slow.of(destination) } else { SlowConsumer::Close };
+        let window = if shared.collects { shared.windows.of(destination) } else { Micros(0) };
+        let groups = heard.len() as u32;
+        let delivery = Delivery { message, number, groups, octets, longest, policy };
+        if window == Micros(0) {
+            return self.take(index, delivery, &heard);
+        }
+        if !self.windows.add(index, delivery, &heard, (window, now), &shared.limits) {
+            self.end_windows(index, None);
+        }
+    }
+
+    /// Marks the groups of a message that is to be encoded with the next fan-out.
+    fn take(&mut self, index: &mut Index, delivery: Delivery, groups: &[GroupIndex]) {
+        let place = self.deliveries.len() as u32;
+        for &group in groups {
             let pending = &mut index.group_mut(group).pending;
             if pending.is_empty() {
                 self.marked.push(group);
             }
             pending.push(place);
         }
-        if !heard.is_empty() {
-            let groups = heard.len() as u32;
-            self.deliveries.push(Delivery { message, number, groups, octets, longest });
-        }
+        self.sheds |= delivery.policy != SlowConsumer::Close;
+        self.deliveries.push(delivery);
+    }
+
+    /// Windows end: those that are due, or all.
+    pub fn end_windows(&mut self, index: &mut Index, now: Option<Instant>) {
+        let mut windows = core::mem::take(&mut self.windows);
+        windows.end(index, now, |index, mut delivery, groups| {
+            let groups: SmallVec<[GroupIndex; 16]> =
+                groups.iter().copied().filter(window::is_there).collect();
+            delivery.groups = groups.len() as u32;
+            if !groups.is_empty() {
+                self.take(index, delivery, &groups);
+            }
+        });
+        self.windows = windows;
     }
 
     /// How many deliveries surely fit the pool, from the first on.
@@ -115,12 +164,14 @@ impl Fanout {
             self.deliveries[place as usize].groups -= 1;
         }
         self.marked.retain(|marked| *marked != group);
+        self.windows.forget(index, group);
     }
 
     /// Drops the deliveries that every group has got, and renumbers the rest.
     fn settle(&mut self, index: &mut Index) {
         let done = self.deliveries.iter().take_while(|delivery| delivery.groups == 0).count();
         self.deliveries.drain(..done);
+        self.sheds &= !self.deliveries.is_empty();
         self.marked.retain(|&group| {
             let pending = &mut index.group_mut(group).pending;
             pending.iter_mut().for_each(|place| *place -= done as u32);
@@ -209,6 +260,17 @@ impl<R: Ring> Shard<R> {
 
     /// Encodes the first `taken` pending messages of a group in one go.
     fn place(&mut self, group: GroupIndex, taken: usize) -> Option<Pieces> {
+        if self.fanout.sheds {
+            // Frames that may be dropped are appended each by itself, so that none but a large one
+            // lies in two pieces.
+            let mut run = Pieces::new();
+            for at in 0..taken {
+                let delivery = self.index.group(group).pending[at];
+                let pieces = self.place_frame(group, delivery)?;
+                self.segments.join(&mut run, &pieces);
+            }
+            return Some(run);
+        }
         let Fanout { encoder, deliveries, .. } = &mut self.fanout;
         encoder.clear();
         let state = self.index.group(group);
@@ -226,18 +288,27 @@ impl<R: Ring> Shard<R> {
         let mut run = Pieces::new();
         for at in 0..taken {
             let delivery = self.index.group(group).pending[at];
-            let Fanout { encoder, deliveries, .. } = &mut self.fanout;
-            encoder.clear();
-            let state = self.index.group(group);
-            let Delivery { message, number, .. } = &deliveries[delivery as usize];
-            let id = MessageId::new(&self.shared.boot, *number);
-            encoder.message(state.look, message, &id, self.index.text(state.id));
-            let pieces = self.segments.append(Log::Shared, encoder.octets());
-            let pieces = pieces.expect("the pool has room");
+            let pieces = self.place_frame(group, delivery).expect("the pool has room");
             run.extend_from_slice(&pieces);
             self.fanout.placed.push(Placed { delivery, group, pieces });
         }
         self.give_group(group, &run, taken as u64);
+    }
+
+    /// Encodes one message of a group.
+    fn place_frame(&mut self, group: GroupIndex, delivery: u32) -> Option<Pieces> {
+        let Fanout { encoder, deliveries, .. } = &mut self.fanout;
+        encoder.clear();
+        let state = self.index.group(group);
+        let Delivery { message, number, policy, .. } = &deliveries[delivery as usize];
+        let id = MessageId::new(&self.shared.boot, *number);
+        let name = self.index.text(state.id);
+        encoder.message(state.look, message, &id, name);
+        let pieces = self.segments.append(Log::Shared, encoder.octets()).ok()?;
+        if let Some(droppable) = self.shared.droppable(*policy, message.destination(), name) {
+            self.segments.mark(pieces[0].range, droppable);
+        }
+        Some(pieces)
     }
 
     fn give_group(&mut self, group: GroupIndex, pieces: &Pieces, messages: u64) {

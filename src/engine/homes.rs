@@ -3,9 +3,10 @@
 //! deliveries.
 
 use super::mailbox::{Asker, Lane, Letter};
-use super::session::NONE;
+use super::session::{NONE, Subscription};
 use super::shard::Shard;
 use crate::broker::message::Message;
+use crate::broker::subscription::Look;
 use crate::ids::{PeerId, SessionId, ShardId};
 use crate::ring::Ring;
 use std::sync::Arc;
@@ -19,16 +20,17 @@ const ROUNDS: usize = 4;
 
 impl<R: Ring> Shard<R> {
     /// Takes what lies in the mailboxes: all deliveries, and requests while there is room for what
-    /// they produce.
-    pub(super) fn take_letters(&mut self) {
-        for _ in 0..ROUNDS {
+    /// they produce. True if there were any.
+    pub(super) fn take_letters(&mut self) -> bool {
+        for round in 0..ROUNDS {
             let delivered = self.take_lane(Lane::Delivery);
             let requested = self.take_lane(Lane::Request);
             self.run_answered();
             if !delivered && !requested {
-                return;
+                return round > 0;
             }
         }
+        true
     }
 
     fn take_lane(&mut self, lane: Lane) -> bool {
@@ -145,7 +147,7 @@ impl<R: Ring> Shard<R> {
     fn on_delivery(&mut self, letter: Letter) {
         let changes = matches!(letter, Letter::Begun { .. } | Letter::Ended { .. });
         let ordered = changes || matches!(letter, Letter::Deliver { .. });
-        if ordered && (!self.stash.is_empty() || changes && !self.fan_out()) {
+        if ordered && (!self.stash.is_empty() || changes && !self.fan_out_before(&letter)) {
             return self.stash.push_back(letter);
         }
         self.handle_delivery(letter);
@@ -155,19 +157,46 @@ impl<R: Ring> Shard<R> {
     pub(super) fn run_stash(&mut self) {
         while let Some(letter) = self.stash.front() {
             let changes = matches!(letter, Letter::Begun { .. } | Letter::Ended { .. });
-            if changes && !self.fan_out() {
-                return;
-            }
-            if let Some(letter) = self.stash.pop_front() {
+            if changes {
+                // In hand while it is looked at; it goes back where it was.
+                let Some(letter) = self.stash.pop_front() else { return };
+                if !self.fan_out_before(&letter) {
+                    return self.stash.push_front(letter);
+                }
+                self.handle_delivery(letter);
+            } else if let Some(letter) = self.stash.pop_front() {
                 self.handle_delivery(letter);
             }
         }
     }
 
+    /// Gives what is pending before a subscription changes. Windows end, too, if something waits in
+    /// one for the very group that is about to have one member more or fewer.
+    fn fan_out_before(&mut self, change: &Letter) -> bool {
+        if !self.fanout.windows.is_empty() && self.changes_waiting_group(change) {
+            self.fanout.end_windows(&mut self.index, None);
+        }
+        self.fan_out()
+    }
+
+    fn changes_waiting_group(&self, change: &Letter) -> bool {
+        let (Letter::Begun { session, key, .. } | Letter::Ended { session, key }) = change else {
+            return false;
+        };
+        let Some(session) = self.sessions.find(*session) else { return false };
+        let session = self.sessions.at(session);
+        let Some(at) = session.by_key(*key) else { return false };
+        let Subscription { destination, id, acks, of_user, .. } = session.subscriptions[at];
+        let (slot, version) = (session.slot, session.version);
+        let look = Look { wire: self.wire_of(slot), version, acks };
+        !of_user && self.index.find(destination, id, look).is_some_and(|group| group.windowed > 0)
+    }
+
     fn handle_delivery(&mut self, letter: Letter) {
         match letter {
             Letter::Deliver { message, number } => {
-                self.fanout.deliver(&mut self.index, message, number, &self.shared.boot);
+                let Shard { fanout, index, shared, now, .. } = self;
+                fanout.deliver(index, shared, message, number, *now);
             }
             Letter::DeliverUser { message, number, only } => {
                 let mut session = self.sessions.first_of(message.user());

@@ -8,6 +8,7 @@ use super::mailbox::Post;
 use super::seen::Seen;
 use super::session::Sessions;
 use super::shared::Shared;
+use super::shed::Shedding;
 use crate::broker::home::Home;
 use crate::broker::message;
 use crate::broker::subscription::Index;
@@ -15,7 +16,7 @@ use crate::broker::user::Users;
 use crate::ids::{BufferId, ConnId, ListenerId, PeerId, ShardId};
 use crate::limits::Limits;
 use crate::mem::receive::ReceivePool;
-use crate::mem::segment::{Log, Segments};
+use crate::mem::segment::Segments;
 use crate::mem::wheel::Wheel;
 use crate::metrics::ShardMetrics;
 use crate::ring::{AcceptEnd, Done, Op, RecvEnd, Ring, Wait};
@@ -89,7 +90,7 @@ pub struct Shard<R: Ring> {
     accept_after: Instant,
     slots: u32,
     /// Slots whose outbox has something to begin.
-    dirty: VecDeque<u32>,
+    pub(super) dirty: VecDeque<u32>,
     /// Connections that wait for room.
     pub(super) waiting: VecDeque<ConnId>,
     /// Connections on hold whose answer has come.
@@ -102,6 +103,7 @@ pub struct Shard<R: Ring> {
     pub(super) leaving: VecDeque<u32>,
     starved: Vec<ConnId>,
     pub(super) gathered: Vec<u8>,
+    pub(super) shedding: Shedding,
     pub(super) scratch: Vec<u8>,
     random: u64,
     /// The second that the date was made for, and the date as HTTP writes it.
@@ -111,12 +113,14 @@ pub struct Shard<R: Ring> {
     /// Subscriptions of all sessions.
     pub(super) subscriptions: u32,
     /// The pool had no room: somebody has to part with some.
-    needs_room: bool,
+    pub(super) needs_room: bool,
     /// While the pool is low room is not made again before.
     room_after: Instant,
     /// Octets that connections hold.
     pub(super) held: usize,
     pub(super) draining: Option<Instant>,
+    /// It does not sleep before, but looks for work (`engine.spin`).
+    spin_until: Instant,
 }
 
 /// A listener's accept.
@@ -180,6 +184,7 @@ impl<R: Ring> Shard<R> {
             leaving: VecDeque::new(),
             starved: Vec::new(),
             gathered: Vec::new(),
+            shedding: Shedding::default(),
             scratch: Vec::new(),
             random: seed ^ 4,
             date: (0, String::new()),
@@ -189,6 +194,7 @@ impl<R: Ring> Shard<R> {
             room_after: now,
             held: 0,
             draining: None,
+            spin_until: now,
             limits,
             shared,
         };
@@ -206,20 +212,31 @@ impl<R: Ring> Shard<R> {
 
     /// One turn of the loop. False when the shard has drained and nothing is left to do.
     pub fn turn(&mut self) -> bool {
+        let was_spinning = self.is_spinning();
         let wait = self.wait();
         self.ring.enter(wait);
         self.post.awake();
         self.now = self.ring.now();
+        let mut found = false;
         while let Some(done) = self.ring.pop() {
+            found = true;
             self.on_done(done);
         }
-        self.take_letters();
+        found |= self.take_letters();
+        if found {
+            self.spin_until = self.now + self.shared.config.engine.spin;
+        } else if was_spinning {
+            self.metrics.spins_total.add(1);
+        }
         self.run_waiting();
         self.run_leaving();
         self.announce_presence();
         self.run_timers();
         self.take_letters();
         self.run_stash();
+        if !self.fanout.windows.is_empty() {
+            self.fanout.end_windows(&mut self.index, Some(self.now));
+        }
         self.fan_out();
         // Before the last of it is gone: whoever cannot be answered then is let go.
         let is_short = self.segments.is_short() && self.now >= self.room_after;
@@ -240,9 +257,21 @@ impl<R: Ring> Shard<R> {
     /// How long the next entry may wait. Asked by `turn` itself, and by whoever runs several shards
     /// on one thread, before it lets one sleep.
     pub fn wait(&mut self) -> Wait {
-        if !self.dirty.is_empty() || !self.post.may_sleep() {
+        // While it looks for work by itself nobody has to ring for it.
+        if !self.dirty.is_empty() || self.is_spinning() || !self.post.may_sleep() {
             return Wait::No;
         }
+        let until = self.wait_until();
+        Wait::Until(self.fanout.windows.due().map_or(until, |due| due.min(until)))
+    }
+
+    /// Whether it goes on looking for work, since there was some a moment ago.
+    fn is_spinning(&self) -> bool {
+        self.now < self.spin_until
+    }
+
+    /// When there is something to do again, if nothing happens and no window ends.
+    fn wait_until(&self) -> Instant {
         // What could not be done for want of room is tried again soon, not at once: others need the
         // time to make it.
         let blocked = !self.waiting.is_empty()
@@ -252,15 +281,15 @@ impl<R: Ring> Shard<R> {
             || !self.unfinished.is_empty()
             || self.users.has_changes();
         if blocked {
-            return Wait::Until(self.now + Millis(1));
+            return self.now + Millis(1);
         }
         if self.draining.is_some() {
-            return Wait::Until(self.now + DRAIN_WAIT);
+            return self.now + DRAIN_WAIT;
         }
         let paused = self.accept_after > self.now;
         let idle = if paused { self.accept_after } else { self.now + IDLE_WAIT };
         let tick = self.wheel.next_deadline_millis().map(|ms| Instant(ms * 1_000_000));
-        Wait::Until(tick.map_or(idle, |tick| tick.min(idle)))
+        tick.map_or(idle, |tick| tick.min(idle))
     }
 
     fn on_done(&mut self, done: Done) {
@@ -412,120 +441,6 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn on_sent(&mut self, id: ConnId, result: Result<u32, i32>) {
-        let Some(conn) = self.conns.find(id) else { return };
-        let taken = result.unwrap_or(0);
-        let asked = conn.outbox.in_flight();
-        let stopped = core::mem::take(&mut conn.send_stopping);
-        conn.outbox.end_send(taken, &mut self.segments);
-        self.metrics.sends_total.add(1);
-        self.metrics.octets_sent_total.add(u64::from(taken));
-        if taken > 0 {
-            conn.last_out = (self.now.millis()) as u32;
-        }
-        if stopped {
-            self.on_send_stopped(id.slot);
-        } else if taken < asked {
-            // WAITALL was not satisfied: the peer is gone.
-            self.metrics.resets_total.add(1);
-            self.reset(id.slot);
-        } else {
-            if conn.hold == Hold::Outbox && conn.outbox.waiting() <= self.limits.send_bytes {
-                self.answered.push_back(id);
-            }
-            if conn.state == State::Draining || !conn.outbox.is_empty() {
-                self.mark_dirty(id.slot);
-            }
-        }
-        self.join(id.slot);
-    }
-
-    /// Puts a connection into the list of outboxes to look at.
-    pub(super) fn mark_dirty(&mut self, slot: u32) {
-        let conn = self.conns.at_mut(slot);
-        if !conn.dirty && matches!(conn.state, State::Open | State::Draining) {
-            conn.dirty = true;
-            self.dirty.push_back(slot);
-        }
-    }
-
-    /// Begins sends, at most `send-chunk` of them, so that a large fan-out does not blind the loop.
-    fn flush(&mut self) {
-        let mut sends = 0;
-        while sends < self.limits.send_chunk {
-            let Some(slot) = self.dirty.pop_front() else { break };
-            let conn = self.conns.at_mut(slot);
-            conn.dirty = false;
-            if !matches!(conn.state, State::Open | State::Draining) {
-                continue;
-            }
-            if conn.outbox.is_sending() {
-                if conn.state == State::Open && conn.outbox.waiting() > self.limits.send_buffer {
-                    self.too_slow(slot);
-                }
-                continue;
-            }
-            if conn.outbox.is_empty() {
-                self.on_flushed(slot);
-                continue;
-            }
-            self.gather(slot);
-            let now = self.ms();
-            let conn = self.conns.at_mut(slot);
-            let range = conn.outbox.begin_send(self.limits.send_bytes);
-            let range = range.expect("it is not empty");
-            (conn.last_out, conn.send_since) = (now, now);
-            let id = self.conns.id(slot);
-            self.ring.push(Op::Send { conn: id, range });
-            self.wheel.set(slot, self.now.millis() + u64::from(self.limits.send_time.0));
-            sends += 1;
-        }
-    }
-
-    /// Copies several small runs into one, which is cheaper than a send for each.
-    fn gather(&mut self, slot: u32) {
-        let outbox = &self.conns.at(slot).outbox;
-        let Some((count, octets)) = outbox.small_pieces(GATHER_MAX.min(self.segments.size()))
-        else {
-            return;
-        };
-        if !self.segments.has_room(Log::Private, octets as usize) {
-            return;
-        }
-        let mut scratch = core::mem::take(&mut self.gathered);
-        scratch.clear();
-        for piece in &self.conns.at(slot).outbox.pieces()[..count] {
-            scratch.extend_from_slice(self.segments.octets(piece.range));
-        }
-        if let Ok(pieces) = self.segments.append(Log::Private, &scratch) {
-            let outbox = &mut self.conns.at_mut(slot).outbox;
-            outbox.replace_front(count, pieces[0], &mut self.segments);
-        }
-        self.gathered = scratch;
-    }
-
-    /// Queues octets for one connection alone. Whole frames only. May end the connection.
-    pub(super) fn send_private(&mut self, slot: u32, octets: &[u8]) {
-        let conn = self.conns.at(slot);
-        if !matches!(conn.state, State::Open | State::Draining) {
-            return;
-        }
-        let framed = conn.is_websocket();
-        let Ok(pieces) = self.segments.append(Log::Private, octets) else {
-            // The pool is at its bound: whoever cannot be answered is let go, and room is made.
-            self.needs_room = true;
-            self.reset(slot);
-            return;
-        };
-        for piece in pieces {
-            // An HTTP answer has no frame borders: it never merges with what follows.
-            let continued = piece.continued || !framed;
-            let piece = crate::mem::segment::Piece { continued, ..piece };
-            self.conns.at_mut(slot).outbox.push(piece, &mut self.segments);
-        }
-        self.mark_dirty(slot);
-    }
-
     /// The clock in milliseconds, as connections keep it: it wraps, so only differences count.
     pub(super) fn ms(&self) -> u32 {
         self.now.millis() as u32
@@ -578,6 +493,3 @@ impl<R: Ring> Shard<R> {
         &mut self.ring
     }
 }
-
-/// Up to here copying several runs into one beats a send for each.
-const GATHER_MAX: u32 = 16 * 1024;

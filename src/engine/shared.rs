@@ -6,11 +6,14 @@
 use crate::broker::application::{Answer, Application, Applications};
 use crate::broker::destination::Names;
 use crate::broker::rule::{Action, Rule, Rules, Who};
-use crate::config::{self, Config};
+use crate::broker::setting::PerDestination;
+use crate::config::{self, Config, SlowConsumer};
 use crate::http::origin::Pattern;
 use crate::ids::ShardId;
 use crate::limits::Limits;
+use crate::mem::marks::Droppable;
 use crate::metrics::Metrics;
+use crate::time::Micros;
 use core::hash::BuildHasher;
 
 /// One `[[endpoint]]`, ready.
@@ -37,6 +40,14 @@ pub struct Shared {
     pub rules: Rules,
     /// Whether a rule can keep a destination from a pattern's subscriber.
     pub rules_restrict_patterns: bool,
+    /// What happens to messages for clients that read too slowly.
+    pub slow: PerDestination<SlowConsumer>,
+    /// Some messages may be dropped.
+    pub sheds: bool,
+    /// How long messages are collected.
+    pub windows: PerDestination<Micros>,
+    /// Some messages are collected.
+    pub collects: bool,
     /// Application destinations.
     pub applications: Applications,
     /// Letters that one frame may produce towards one peer, at most.
@@ -65,6 +76,10 @@ impl Shared {
         let rules = Rules::new(config.allow.iter().map(rule).collect());
         let endpoints = config.endpoints.iter().map(endpoint).collect();
         let list: Vec<Application> = config.applications.iter().map(application).collect();
+        let named = config.slow.iter().map(|slow| (slow.destination.clone(), slow.policy));
+        let slow = PerDestination::new(named.collect(), config.slow_consumer, separator);
+        let named = config.windows.iter().map(|rule| (rule.destination.clone(), rule.window));
+        let windows = PerDestination::new(named.collect(), config.engine.batch_window, separator);
         let most = list.iter().map(|app| app.to.len() + usize::from(app.to_user.is_some()) + 1);
         Shared {
             letters_of_a_frame: most.max().unwrap_or(1).max(1),
@@ -73,6 +88,10 @@ impl Shared {
             endpoints,
             names,
             rules,
+            sheds: !slow.is_always(SlowConsumer::Close),
+            slow,
+            collects: !windows.is_always(Micros(0)),
+            windows,
             applications: Applications::new(list, separator),
             shards,
             home_seed,
@@ -102,6 +121,26 @@ impl Shared {
             u128::from(state.hash_one((path, id)))
         };
         half(0x5bd1_e995) << 64 | half(0x9e37_79b9)
+    }
+
+    /// When a frame of a subscription may be dropped, if ever. `destination` is as its subscriber
+    /// knows it.
+    pub fn droppable(
+        &self,
+        policy: SlowConsumer,
+        destination: &str,
+        subscription: &str,
+    ) -> Option<Droppable> {
+        match policy {
+            SlowConsumer::Close => None,
+            SlowConsumer::DropOldest => Some(Droppable::Oldest),
+            SlowConsumer::Conflate => {
+                // Keyed, so that no client can make two destinations meet.
+                let seed = self.home_seed ^ 0x94d0_49bb_1331_11eb;
+                let state = foldhash::quality::FixedState::with_seed(seed);
+                Some(Droppable::Superseded(state.hash_one((destination, subscription))))
+            }
+        }
     }
 
     /// The home of a fingerprint.

@@ -509,6 +509,10 @@ impl<R: Ring> Shard<R> {
         let separator = self.shared.names.separator;
         let shared = self.shared.clone();
         let id = super::encode::MessageId::new(&shared.boot, number);
+        let shown = shared.sheds.then(|| shared.names.shown(message.destination()));
+        let shown = shown.as_deref().and_then(|shown| core::str::from_utf8(shown).ok());
+        // What is for one person alone is dropped only where a rule names it.
+        let policy = shown.and_then(|shown| shared.slow.named(shown)).unwrap_or_default();
         for at in 0..self.sessions.at(session).subscriptions.len() {
             let state = self.sessions.at(session);
             if state.phase != Phase::Live {
@@ -532,7 +536,8 @@ impl<R: Ring> Shard<R> {
             let mut encoder = core::mem::take(&mut self.encoder);
             encoder.clear();
             encoder.message(look, message, &id, &name);
-            self.send_private(slot, encoder.octets());
+            let droppable = shared.droppable(policy, shown.unwrap_or_default(), &name);
+            self.send_droppable(slot, encoder.octets(), droppable);
             self.encoder = encoder;
             self.metrics.delivered_total.add(1);
         }

@@ -75,7 +75,7 @@ impl<R: Ring> Shard<R> {
             State::Draining => return Some((left(conn.since, limits.linger.0), Due::Linger)),
             State::Open => {}
         }
-        let slow = conn.outbox.is_sending();
+        let slow = conn.outbox.is_sending() && !conn.send_stopping;
         let slow = slow.then(|| (left(conn.send_since, limits.send_time.0), Due::Slow));
         let own = match &conn.proto {
             Proto::HttpIdle => Some((left(conn.last_in, limits.idle_time.0), Due::Idle)),
@@ -139,7 +139,7 @@ impl<R: Ring> Shard<R> {
                 self.metrics.timeouts_total.add(1);
                 self.terminate(slot);
             }
-            Due::Slow => self.too_slow(slot),
+            Due::Slow => self.stands_still(slot),
             Due::Request => {
                 self.metrics.timeouts_total.add(1);
                 self.refuse_request(slot, 408, "the request took too long");

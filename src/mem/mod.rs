@@ -12,6 +12,7 @@
 //! allocates once warm.
 
 pub mod intern;
+pub mod marks;
 pub mod receive;
 pub mod region;
 pub mod segment;

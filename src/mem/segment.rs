@@ -12,6 +12,7 @@
 //! Bounds: `segment-bytes`, `segment-size`. `append` refuses when the pool has no room; the caller
 //! then makes room by parting with those who hold the oldest segment (`oldest`).
 
+use super::marks::{Droppable, Marks};
 use super::region::Owner;
 use crate::ids::Range;
 use smallvec::SmallVec;
@@ -23,6 +24,17 @@ pub struct Piece {
     pub range: Range,
     /// It goes on with a frame that began in the piece before; otherwise it starts with a frame.
     pub continued: bool,
+}
+
+impl Piece {
+    /// Whether another one lies right behind it and may become one with it.
+    #[inline]
+    pub fn is_before(&self, next: &Piece) -> bool {
+        !next.continued
+            && !self.continued
+            && self.range.segment == next.range.segment
+            && self.range.offset + self.range.len == next.range.offset
+    }
 }
 
 /// The pieces of one append: one, unless it is larger than a segment.
@@ -58,6 +70,7 @@ pub struct Segments {
     segments: Vec<Segment>,
     free: Vec<u32>,
     open: [Option<u32>; 2],
+    marks: Marks,
     orders: u64,
 }
 
@@ -72,6 +85,7 @@ impl Segments {
             segments: vec![Segment::default(); count as usize],
             free: (0..count).rev().collect(),
             open: [None; 2],
+            marks: Marks::new(count as usize, size),
             orders: 0,
         }
     }
@@ -169,10 +183,13 @@ impl Segments {
                 return segment;
             }
             self.open[log as usize] = None;
-            self.free_if_unused(segment);
+            if self.segments[segment as usize].holds == 0 {
+                self.free(segment);
+            }
         }
         let segment = self.free.pop().expect("has_room was asked first");
         self.segments[segment as usize] = Segment::default();
+        self.marks.clear(segment);
         self.open[log as usize] = Some(segment);
         segment
     }
@@ -185,21 +202,24 @@ impl Segments {
     }
 
     /// One holder fewer.
+    #[inline]
     pub fn release(&mut self, segment: u32) {
         let state = &mut self.segments[segment as usize];
         assert!(state.holds > 0, "a hold is released once");
         state.holds -= 1;
-        self.free_if_unused(segment);
+        if state.holds == 0 {
+            self.free(segment);
+        }
     }
 
-    fn free_if_unused(&mut self, segment: u32) {
+    /// Nobody holds it: once a segment and turn, while holds are released for each connection.
+    #[cold]
+    fn free(&mut self, segment: u32) {
         let state = &mut self.segments[segment as usize];
-        if state.holds > 0 {
-            return;
-        }
         if self.open.contains(&Some(segment)) {
             // Nobody can see its octets any more: write it again from the start.
             state.used = 0;
+            self.marks.clear(segment);
             return;
         }
         state.order = 0;
@@ -210,6 +230,34 @@ impl Segments {
     pub fn octets(&self, range: Range) -> &[u8] {
         let place = range.segment as usize * self.size as usize + range.offset as usize;
         self.memory.bytes(place, range.len as usize)
+    }
+
+    /// Says of the frame that begins there, behind all that are marked, when it may be dropped.
+    pub fn mark(&mut self, frame: Range, droppable: Droppable) {
+        self.marks.add(frame.segment, frame.offset, droppable);
+    }
+
+    /// When the frame that begins at this place may be dropped; None: never.
+    pub fn droppable(&self, segment: u32, offset: u32) -> Option<Droppable> {
+        self.marks.at(segment, offset)
+    }
+
+    /// Whether a frame that begins within this range may be dropped at some time.
+    pub fn has_droppable(&self, range: Range) -> bool {
+        self.marks.any(range)
+    }
+
+    /// Adds the pieces of one append to a run. Neighbours become one piece, with one hold.
+    pub fn join(&mut self, run: &mut Pieces, pieces: &Pieces) {
+        for piece in pieces {
+            match run.last_mut() {
+                Some(last) if last.is_before(piece) => {
+                    last.range.len += piece.range.len;
+                    self.release(piece.range.segment);
+                }
+                _ => run.push(*piece),
+            }
+        }
     }
 
     /// The held segment whose octets are oldest.
@@ -268,9 +316,26 @@ mod tests {
         let shared = pool.append(Log::Shared, &[2; 8]).expect("room");
         assert_eq!(pool.oldest(), Some(private[0].range.segment));
         pool.release(private[0].range.segment);
+        pool.mark(shared[0].range, Droppable::Oldest);
         let again = pool.append(Log::Private, &[3; 8]).expect("room");
         assert_eq!(again[0].range.segment, private[0].range.segment);
         assert_eq!(pool.oldest(), Some(shared[0].range.segment));
+        let place = shared[0].range;
+        assert!(pool.has_droppable(place) && !pool.has_droppable(again[0].range));
+        pool.release(place.segment);
+        assert_eq!(pool.droppable(place.segment, place.offset), None, "its octets are gone");
+    }
+
+    #[test]
+    fn neighbours_of_a_run_become_one_piece() {
+        let mut pool = pool();
+        let mut run = Pieces::new();
+        for len in [20, 30, 40] {
+            let pieces = pool.append(Log::Shared, &vec![1; len]).expect("room");
+            pool.join(&mut run, &pieces);
+        }
+        assert_eq!(run.iter().map(|piece| piece.range.len).collect::<Vec<_>>(), vec![50, 40]);
+        assert_eq!(pool.holds(), 2);
     }
 
     proptest! {

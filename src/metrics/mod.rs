@@ -37,6 +37,10 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub struct ShardMetrics {
             $(#[doc = $help] pub $field: Counter,)*
+            /// Messages dropped unsent for slow consumers, as their oldest.
+            pub dropped_oldest: Counter,
+            /// Messages dropped unsent for slow consumers, as newer ones waited.
+            pub dropped_conflated: Counter,
             /// Bad input by its label, see [`ShardMetrics::refuse`].
             refusals: Refusals,
         }
@@ -52,6 +56,7 @@ macro_rules! counters {
                         let _ = writeln!(out, "{name}{{shard=\"{shard}\"}} {value}");
                     }
                 })*
+                self.write_dropped(out);
                 self.write_refusals(out);
             }
         }
@@ -89,6 +94,7 @@ counters! {
     held_octets "gauge" "Octets of unfinished input held by connections.";
     window_octets "gauge" "Octets of the windows of sessions with context takeover.";
     turns_total "counter" "Turns of the loop.";
+    spins_total "counter" "Turns that looked for work instead of sleeping, and found none.";
 }
 
 /// Bad input by the place of its label in `LABELS`.
@@ -151,6 +157,19 @@ impl Metrics {
         self.shards.iter().map(|shard| &**shard)
     }
 
+    fn write_dropped(&self, out: &mut String) {
+        let name = "ringpush_dropped_total";
+        let help = "Messages dropped unsent for slow consumers, by the policy.";
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
+        for (shard, metrics) in self.shards.iter().enumerate() {
+            let (oldest, conflated) = (&metrics.dropped_oldest, &metrics.dropped_conflated);
+            for (policy, counter) in [("drop-oldest", oldest), ("conflate", conflated)] {
+                let value = counter.value();
+                let _ = writeln!(out, "{name}{{shard=\"{shard}\",policy=\"{policy}\"}} {value}");
+            }
+        }
+    }
+
     fn write_refusals(&self, out: &mut String) {
         let name = "ringpush_refused_total";
         let _ = writeln!(out, "# HELP {name} Bad input, by what was wrong.\n# TYPE {name} counter");
@@ -170,11 +189,14 @@ mod tests {
     fn the_text_names_every_shard_and_reason() {
         let metrics = Metrics::new(2);
         metrics.shard(1).accepted_total.add(3);
+        metrics.shard(1).dropped_conflated.add(2);
         metrics.shard(0).refuse("bad_frame");
         metrics.shard(1).refuse("bad_frame");
         let mut text = String::new();
         metrics.write(&mut text);
         assert!(text.contains("ringpush_accepted_total{shard=\"1\"} 3\n"), "{text}");
+        let dropped = "ringpush_dropped_total{shard=\"1\",policy=\"conflate\"} 2\n";
+        assert!(text.contains(dropped), "{text}");
         assert!(text.contains("ringpush_refused_total{reason=\"bad_frame\"} 2\n"), "{text}");
         assert_eq!(metrics.shard(0).refused("bad_frame"), 1);
     }

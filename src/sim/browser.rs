@@ -4,9 +4,9 @@ use super::client::{Decision, NEVER, Phase, Scene};
 use super::history::{PRESENCE, SECRET, Target, Trade, USERS};
 use super::wire::Wire;
 use crate::stomp::{ClientFrame, Command, Version};
-use crate::time::Instant;
+use crate::time::{Instant, Micros};
 use crate::ws::Opcode;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Broker destinations that are published to.
 pub(super) const TOPICS: [&str; 6] =
@@ -77,8 +77,8 @@ pub(super) struct Browser {
     /// Subscriptions so far.
     named: u32,
     sequence: u32,
-    /// Number of the last broker message that came.
-    pub(super) last_number: u64,
+    /// Number of the last broker message that came, for each window.
+    pub(super) last_numbers: BTreeMap<Micros, u64>,
     actions: u32,
     pub(super) next_action: Instant,
     pub(super) next_beat: Instant,
@@ -123,7 +123,7 @@ impl Browser {
             ids: 0,
             named: 0,
             sequence: 0,
-            last_number: 0,
+            last_numbers: BTreeMap::new(),
             actions,
             next_action: NEVER,
             next_beat: NEVER,

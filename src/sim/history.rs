@@ -4,6 +4,7 @@
 //! was sent" means that the same or another client knew of the one before it did the other.
 
 use super::oracle::{Oracle, Violation};
+use super::rules::Rules;
 use std::collections::BTreeMap;
 
 /// Count of users with a name.
@@ -91,6 +92,8 @@ pub(super) struct History {
     pub(super) actions: u64,
     /// The rule about [`SECRET`] holds.
     pub(super) has_secret: bool,
+    /// What may be missed, and what is collected.
+    pub(super) rules: Rules,
 }
 
 /// What a MESSAGE carries.
@@ -108,8 +111,8 @@ pub(super) enum Content {
 
 impl History {
     /// An empty history.
-    pub(super) fn new(has_secret: bool) -> History {
-        History { has_secret, ..History::default() }
+    pub(super) fn new(has_secret: bool, rules: Rules) -> History {
+        History { has_secret, rules, ..History::default() }
     }
 
     /// The next stamp.

@@ -25,9 +25,9 @@ pub(super) fn mutate(
 ) -> bool {
     let lane = match mutation {
         Mutation::Lost | Mutation::Twice | Mutation::Order => Lane::Delivery,
-        Mutation::Isolation | Mutation::Callback => Lane::Delivery,
+        Mutation::Isolation | Mutation::Callback | Mutation::Uncounted => Lane::Delivery,
         Mutation::Presence => Lane::Request,
-        Mutation::Leak | Mutation::Limit | Mutation::Wake => return false,
+        Mutation::Leak | Mutation::Limit | Mutation::Wake | Mutation::Policy => return false,
     };
     let (sender, receiver) = (PeerId(from as u8), PeerId(to as u8));
     let mut letters = Vec::new();
@@ -74,12 +74,12 @@ fn change(mutation: Mutation, letters: &mut Vec<Letter>, room: usize, random: &m
         (Mutation::Presence, Letter::Publish { message, .. }) => message.destination() == PRESENCE,
         (Mutation::Isolation, Letter::DeliverUser { .. }) => true,
         (Mutation::Callback, Letter::Remembered { fresh, .. }) => !fresh,
-        (Mutation::Lost | Mutation::Twice, letter) => is_delivery(letter),
+        (Mutation::Lost | Mutation::Twice | Mutation::Uncounted, letter) => is_delivery(letter),
         _ => false,
     };
     let Some(at) = letters.iter().position(fits) else { return false };
     match mutation {
-        Mutation::Lost => drop(letters.remove(at)),
+        Mutation::Lost | Mutation::Uncounted => drop(letters.remove(at)),
         Mutation::Twice | Mutation::Presence if letters.len() < room => {
             letters.insert(at, letters[at].clone());
         }

@@ -32,6 +32,7 @@ mod poster;
 mod progress;
 mod random;
 mod ring;
+mod rules;
 mod run;
 mod screen;
 mod setting;

@@ -21,11 +21,15 @@ pub enum Mutation {
     Isolation,
     /// A callback that was seen before is taken for a fresh one.
     Callback,
+    /// Messages are dropped for slow readers that may not be.
+    Policy,
+    /// A delivery is dropped, of a destination whose messages slow readers may miss.
+    Uncounted,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 9] = [
+    pub const ALL: [Mutation; 11] = [
         Mutation::Lost,
         Mutation::Twice,
         Mutation::Order,
@@ -35,11 +39,13 @@ impl Mutation {
         Mutation::Wake,
         Mutation::Isolation,
         Mutation::Callback,
+        Mutation::Policy,
+        Mutation::Uncounted,
     ];
 
     /// Whether it sits in the fake kernel or in the configuration, not in the mail.
     pub(super) fn is_of_kernel(self) -> bool {
-        matches!(self, Mutation::Leak | Mutation::Limit | Mutation::Wake)
+        matches!(self, Mutation::Leak | Mutation::Limit | Mutation::Wake | Mutation::Policy)
     }
 
     /// Whether it happens once in a run; the others happen whenever they can.

@@ -7,8 +7,10 @@
 //! when.
 
 use super::history::{History, Publication, Subscription, Target, hears};
+use crate::config::SlowConsumer;
+use crate::time::Micros;
 use core::fmt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Which rule was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +59,13 @@ impl fmt::Display for Violation {
 }
 
 /// Judges a history that is over.
-pub(super) fn judge(history: &History) -> Result<(), Violation> {
+///
+/// Gives the count of messages that clients missed and were allowed to miss.
+pub(super) fn judge(history: &History) -> Result<u64, Violation> {
+    let mut missed = 0;
     let mut lists: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (at, subscription) in history.subscriptions.iter().enumerate() {
-        judge_local(history, at, subscription)?;
+        missed += judge_local(history, at, subscription)?;
         judge_answers(history, at, subscription)?;
         if subscription.of_user && subscription.user.is_none() {
             continue;
@@ -69,10 +74,37 @@ pub(super) fn judge(history: &History) -> Result<(), Violation> {
         let whose = if subscription.of_user { subscription.user } else { None };
         let key = (subscription.pattern.as_str(), subscription.of_user, whose, secret);
         let list = lists.entry(key).or_insert_with(|| list_of(history, subscription));
-        judge_interval(history, at, subscription, list)?;
+        let windows: BTreeSet<Micros> = list.iter().map(|p| window_of(history, *p)).collect();
+        for window in windows {
+            let of_window = |p: &usize| window_of(history, *p) == window;
+            let list: Vec<usize> = list.iter().copied().filter(of_window).collect();
+            missed += judge_interval(history, at, subscription, &list, window)?;
+        }
+        missed += judge_unseen(history, at, subscription)?;
     }
+    judge_newest(history)?;
     judge_senders(history)?;
-    judge_presence(history)
+    judge_presence(history)?;
+    Ok(missed)
+}
+
+/// Whatever was missed has to have been dropped on purpose, and counted.
+pub(super) fn judge_missed(missed: u64, dropped: u64) -> Result<(), Violation> {
+    if missed <= dropped {
+        return Ok(());
+    }
+    let text = format!("clients missed {missed} messages, but {dropped} were dropped");
+    Err(Violation::new(Oracle::Lost, text))
+}
+
+/// The window of a publication's destination.
+fn window_of(history: &History, publication: usize) -> Micros {
+    history.rules.window(history.publications[publication].target)
+}
+
+/// Whether a slow reader may miss a publication.
+fn may_miss(history: &History, publication: usize) -> bool {
+    history.rules.policy(history.publications[publication].target) != SlowConsumer::Close
 }
 
 /// What reaches a subscription by way of a home: known publications in the order of their numbers.
@@ -97,17 +129,19 @@ fn tell(oracle: Oracle, at: usize, s: &Subscription, what: &str) -> Violation {
     Violation::new(oracle, text)
 }
 
-/// A subscription hears one interval of its list, without a gap, and at least what it was promised.
+/// Of each window, a subscription hears one interval of its list, without a gap but for what a slow
+/// reader may miss, and at least what it was promised. Gives the count of what it missed.
 fn judge_interval(
     history: &History,
     at: usize,
     subscription: &Subscription,
     list: &[usize],
-) -> Result<(), Violation> {
+    window: Micros,
+) -> Result<u64, Violation> {
     let number = |p: &usize| history.publications[*p].number;
     let by_home = |p: &&usize| {
         let target = history.publications[**p].target;
-        matches!(target, Target::Broker(_) | Target::User(..))
+        matches!(target, Target::Broker(_) | Target::User(..)) && window_of(history, **p) == window
     };
     let heard: Vec<usize> = subscription.received.iter().filter(by_home).copied().collect();
     for pair in heard.windows(2) {
@@ -119,79 +153,134 @@ fn judge_interval(
             return Err(tell(Oracle::Order, at, subscription, &what));
         }
     }
-    let place = |p: usize| list.binary_search_by_key(&number(&p), number);
-    let start = match heard.first() {
-        Some(&first) => place(first).expect("what was heard is on the list"),
-        None => list.len(),
+    let place = |p: &usize| {
+        list.binary_search_by_key(&number(p), number).expect("what was heard is on the list")
     };
-    let end = start + heard.len();
-    if !heard.is_empty() && list.get(start..end) != Some(&heard[..]) {
-        let gap = list[start..].iter().zip(&heard).find(|(a, b)| a != b);
-        let what = format!("missing: {:?}", gap.map(|(missing, _)| missing));
-        return Err(tell(Oracle::Lost, at, subscription, &what));
-    }
-    judge_ends(history, at, subscription, list, start..end)
-}
-
-/// Where the interval must begin and end.
-fn judge_ends(
-    history: &History,
-    at: usize,
-    subscription: &Subscription,
-    list: &[usize],
-    heard: core::ops::Range<usize>,
-) -> Result<(), Violation> {
-    let whole = subscription.complete || subscription.left_at.is_some();
+    let places: BTreeSet<usize> = heard.iter().map(place).collect();
+    let start = places.first().copied().unwrap_or(0);
+    let end = places.last().map_or(0, |last| last + 1);
+    let mut missed = 0;
     for (place, &p) in list.iter().enumerate() {
+        let is_heard = places.contains(&place);
         let publication = &history.publications[p];
-        let same_client = publication.sender.is_some_and(|(c, _)| c == subscription.client);
-        // The client's own frames go to the home in their order; of others' only what was
-        // acknowledged before counts.
-        let since = if same_client { Some(subscription.asked_at) } else { subscription.begun_at };
-        let after = since.is_some_and(|since| publication.sent_at > since);
-        let known_at = if same_client { Some(publication.sent_at) } else { publication.acked_at };
-        let before_leave = match subscription.leave_at {
-            Some(leave_at) => known_at.is_some_and(|known| known < leave_at),
-            // What it heard later it was open for.
-            None => subscription.complete || !heard.is_empty() && place < heard.end,
-        };
-        let so_far = whole || !heard.is_empty() && place < heard.end;
-        let promised = after && before_leave && so_far;
-        if promised && !heard.contains(&place) {
-            let what = format!("{p} did not come ({publication:?})");
-            return Err(tell(Oracle::Lost, at, subscription, &what));
+        let is_inside = (start..end).contains(&place);
+        if !is_heard && (is_inside || is_promised(subscription, publication, place, end)) {
+            if !may_miss(history, p) {
+                let what = format!("{p} did not come ({publication:?})");
+                return Err(tell(Oracle::Lost, at, subscription, &what));
+            }
+            missed += 1;
         }
         let too_late = subscription.left_at.is_some_and(|left| publication.sent_at > left);
-        if too_late && heard.contains(&place) {
+        if too_late && is_heard {
             let what = format!("{p} came after the end ({publication:?})");
             return Err(tell(Oracle::Order, at, subscription, &what));
         }
     }
-    // What was acknowledged and seen by nobody.
+    Ok(missed)
+}
+
+/// When a publication is known to have been sequenced after which moment, and before which: the
+/// client's own frames go to the home in their order; of others' only what was acknowledged counts.
+fn known(subscription: &Subscription, publication: &Publication) -> (Option<u64>, Option<u64>) {
+    let same_client = publication.sender.is_some_and(|(c, _)| c == subscription.client);
+    if same_client {
+        (Some(subscription.asked_at), Some(publication.sent_at))
+    } else {
+        (subscription.begun_at, publication.acked_at)
+    }
+}
+
+/// Whether a subscription was promised a publication that stands at `place` of its list, of which
+/// it heard something up to `end`.
+fn is_promised(s: &Subscription, publication: &Publication, place: usize, end: usize) -> bool {
+    let whole = s.complete || s.left_at.is_some();
+    let (since, known_at) = known(s, publication);
+    let after = since.is_some_and(|since| publication.sent_at > since);
+    let heard_later = place < end;
+    let before_leave = match s.leave_at {
+        Some(leave_at) => known_at.is_some_and(|known| known < leave_at),
+        // What it heard later it was open for.
+        None => s.complete || heard_later,
+    };
+    after && before_leave && (whole || heard_later)
+}
+
+/// What was acknowledged and seen by nobody.
+fn judge_unseen(history: &History, at: usize, s: &Subscription) -> Result<u64, Violation> {
+    let mut missed = 0;
     for (p, publication) in history.publications.iter().enumerate() {
-        let same_client = publication.sender.is_some_and(|(c, _)| c == subscription.client);
-        let since = if same_client { Some(subscription.asked_at) } else { subscription.begun_at };
-        let known_at = if same_client { Some(publication.sent_at) } else { publication.acked_at };
+        let (since, known_at) = known(s, publication);
         let (None, Some(since), Some(known_at)) = (publication.number, since, known_at) else {
             continue;
         };
         let begun = publication.sent_at > since;
-        let open = match subscription.leave_at {
-            Some(leave_at) => known_at < leave_at && subscription.left_at.is_some(),
-            None => subscription.complete,
+        let open = match s.leave_at {
+            Some(leave_at) => known_at < leave_at && s.left_at.is_some(),
+            None => s.complete,
         };
         let by_home = matches!(publication.target, Target::Broker(_) | Target::User(..));
-        if begun && open && by_home && hears(history, subscription, publication.target) {
-            let what = format!("{p} came to nobody ({publication:?})");
-            return Err(tell(Oracle::Lost, at, subscription, &what));
+        if begun && open && by_home && hears(history, s, publication.target) {
+            if !may_miss(history, p) {
+                let what = format!("{p} came to nobody ({publication:?})");
+                return Err(tell(Oracle::Lost, at, s, &what));
+            }
+            missed += 1;
         }
     }
-    Ok(())
+    Ok(missed)
+}
+
+/// Whatever a slow reader missed, the newest came when it read on: of each destination where newer
+/// ones stand for older ones; of all its destinations where the oldest go first.
+fn judge_newest(history: &History) -> Result<(), Violation> {
+    // For each client: the newest of all, and whether it came.
+    let mut newest: BTreeMap<usize, (u64, usize, bool)> = BTreeMap::new();
+    for (at, s) in history.subscriptions.iter().enumerate() {
+        if !history.rules.shed() || !s.complete || s.leave_at.is_some() || s.of_user {
+            continue;
+        }
+        let mut of_destination: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
+        for p in list_of(history, s) {
+            let publication = &history.publications[p];
+            let Target::Broker(destination) = publication.target else { continue };
+            let after = known(s, publication).0.is_some_and(|since| publication.sent_at > since);
+            match history.rules.policy(publication.target) {
+                SlowConsumer::Close => {}
+                SlowConsumer::Conflate => {
+                    of_destination.insert(destination, (p, after));
+                }
+                SlowConsumer::DropOldest => {
+                    let number = publication.number.unwrap_or_default();
+                    // What was not promised need not have come.
+                    let came = !after || s.received.contains(&p);
+                    let known = newest.entry(s.client).or_insert((number, at, came));
+                    if number >= known.0 {
+                        let same = number == known.0;
+                        *known = (number, at, came || same && known.2);
+                    }
+                }
+            }
+        }
+        let due = of_destination.values().filter(|(_, after)| *after);
+        if let Some((p, _)) = due.clone().find(|(p, _)| !s.received.contains(p)) {
+            let what = format!("{p}, the newest of its destination, did not come");
+            return Err(tell(Oracle::Lost, at, s, &what));
+        }
+    }
+    match newest.values().find(|(.., came)| !came && !history.rules.collect()) {
+        Some(&(number, at, _)) => {
+            let what = format!("number {number}, the newest of all, did not come");
+            Err(tell(Oracle::Lost, at, &history.subscriptions[at], &what))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What a session sends to itself or asks a hook for comes at most once, and at least once when it
 /// was acknowledged.
-fn judge_local(history: &History, at: usize, s: &Subscription) -> Result<(), Violation> {
+fn judge_local(history: &History, at: usize, s: &Subscription) -> Result<u64, Violation> {
+    let mut missed = 0;
     let mut count: BTreeMap<usize, u32> = BTreeMap::new();
     for &p in &s.received {
         let times = count.entry(p).or_default();
@@ -208,10 +297,13 @@ fn judge_local(history: &History, at: usize, s: &Subscription) -> Result<(), Vio
             && s.complete
             && hears(history, s, publication.target);
         if due && !count.contains_key(&p) {
-            return Err(tell(Oracle::Lost, at, s, &format!("{p}, its own, did not come")));
+            if !may_miss(history, p) {
+                return Err(tell(Oracle::Lost, at, s, &format!("{p}, its own, did not come")));
+            }
+            missed += 1;
         }
     }
-    Ok(())
+    Ok(missed)
 }
 
 /// Answers of the trading application: as many as were asked for, at most; as many as were
@@ -312,6 +404,7 @@ pub(super) fn judge_watcher(history: &History, subscription: usize) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::super::history::Content;
+    use super::super::rules::Rules;
     use super::*;
 
     /// A history of one topic: `sent` publications of client 0, all acknowledged, numbered in
@@ -333,7 +426,17 @@ mod tests {
     }
 
     fn verdict(begun: bool, complete: bool, list: &[usize]) -> Option<Oracle> {
-        let mut history = history(0);
+        missed(SlowConsumer::Close, begun, complete, list).err()
+    }
+
+    /// What is said of four messages of which these came.
+    fn missed(
+        policy: SlowConsumer,
+        begun: bool,
+        complete: bool,
+        list: &[usize],
+    ) -> Result<u64, Oracle> {
+        let mut history = History::new(false, Rules::with(policy));
         let s = history.subscribe(1, None, "/topic/a", false, true);
         let all = history.subscribe(2, None, "/topic/*", false, true);
         if begun {
@@ -346,7 +449,23 @@ mod tests {
         }
         hear(&mut history, all, &[0, 1, 2, 3]).expect("in order");
         let heard = hear(&mut history, s, list);
-        heard.and_then(|()| judge(&history)).err().map(|violation| violation.oracle)
+        heard.and_then(|()| judge(&history)).map_err(|violation| violation.oracle)
+    }
+
+    #[test]
+    fn a_slow_reader_may_miss_what_is_older_but_not_the_newest() {
+        for policy in [SlowConsumer::DropOldest, SlowConsumer::Conflate] {
+            assert_eq!(missed(policy, true, true, &[0, 1, 2, 3]), Ok(0));
+            assert_eq!(missed(policy, true, true, &[1, 3]), Ok(2));
+            assert_eq!(missed(policy, true, true, &[3]), Ok(3));
+            assert_eq!(missed(policy, true, true, &[0, 1, 2]), Err(Oracle::Lost));
+            assert_eq!(missed(policy, true, true, &[]), Err(Oracle::Lost));
+            assert_eq!(missed(policy, true, true, &[2, 1, 3]), Err(Oracle::Order));
+            assert_eq!(missed(policy, true, true, &[1, 1, 3]), Err(Oracle::Twice));
+            assert_eq!(missed(policy, true, false, &[1]), Ok(1), "it left early");
+        }
+        assert!(judge_missed(3, 3).is_ok());
+        assert_eq!(judge_missed(4, 3).map_err(|v| v.oracle), Err(Oracle::Lost));
     }
 
     #[test]
@@ -372,7 +491,7 @@ mod tests {
         let p = history.publish(Some((0, 0)), Target::Broker("/topic/a"));
         assert!(judge(&history).is_ok());
         history.acknowledge(p);
-        assert_eq!(judge(&history).map_err(|v| v.oracle), Err(Oracle::Lost));
+        assert_eq!(judge(&history).map(|_| ()).map_err(|v| v.oracle), Err(Oracle::Lost));
     }
 
     #[test]
@@ -383,7 +502,7 @@ mod tests {
         assert!(judge(&history).is_ok());
         history.subscriptions[s].received.clear();
         history.receive(s, "b-64", Content::Publication(1)).expect("a first number");
-        assert_eq!(judge(&history).map_err(|v| v.oracle), Err(Oracle::Order));
+        assert_eq!(judge(&history).map(|_| ()).map_err(|v| v.oracle), Err(Oracle::Order));
     }
 
     #[test]
@@ -396,6 +515,6 @@ mod tests {
         history.receive(s, "b-128", Content::Presence(3, false)).expect("new");
         assert!(judge_watcher(&history, s).is_ok());
         history.receive(s, "b-192", Content::Presence(3, false)).expect("new");
-        assert_eq!(judge(&history).map_err(|v| v.oracle), Err(Oracle::Presence));
+        assert_eq!(judge(&history).map(|_| ()).map_err(|v| v.oracle), Err(Oracle::Presence));
     }
 }

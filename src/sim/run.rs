@@ -131,7 +131,7 @@ impl Simulation {
         }
         world.mutation = options.mutation.filter(|mutation| mutation.is_of_kernel());
         let setting = Setting::new(world);
-        let Setting { world, shared, shards, control, metrics, has_secret } = setting;
+        let Setting { world, shared, shards, control, metrics, has_secret, rules } = setting;
         let mut machine = world.borrow_mut();
         let (now, random) = (machine.now(), &mut machine.random);
         let arrivals = random.between(30, 70) as u32;
@@ -145,7 +145,7 @@ impl Simulation {
             sleeps: vec![Sleep::Awake; shards.len()],
             shards,
             clients: Vec::new(),
-            history: History::new(has_secret),
+            history: History::new(has_secret, rules),
             plan: Plan {
                 phase: Phase::Main,
                 budget,
@@ -183,7 +183,17 @@ impl Simulation {
             self.settle()?;
         }
         self.end()?;
-        oracle::judge(&self.history)
+        let missed = oracle::judge(&self.history)?;
+        let (oldest, conflated) = self.dropped();
+        oracle::judge_missed(missed, oldest + conflated)
+    }
+
+    /// Messages that shards say they have dropped.
+    fn dropped(&self) -> (u64, u64) {
+        let shards = self.metrics.shards();
+        shards.fold((0, 0), |(oldest, conflated), shard| {
+            (oldest + shard.dropped_oldest.value(), conflated + shard.dropped_conflated.value())
+        })
     }
 
     fn report(&mut self, seed: u64, violation: Option<Violation>) -> Report {
@@ -192,6 +202,8 @@ impl Simulation {
         for shard in self.metrics.shards() {
             counts.add(Event::SegmentsShort, shard.segment_shortages_total.value());
             counts.add(Event::SlowConsumer, shard.slow_consumers_total.value());
+            counts.add(Event::DroppedOldest, shard.dropped_oldest.value());
+            counts.add(Event::Conflated, shard.dropped_conflated.value());
             counts.add(Event::ProducerHeld, shard.producers_held_total.value());
             counts.add(Event::CapacityRefused, shard.refused_capacity_total.value());
             counts.add(Event::Deadline, shard.timeouts_total.value());
@@ -434,7 +446,7 @@ impl Simulation {
         let limits = Limits::tiny();
         let audit = self.shards[at].audit();
         let bounds = [
-            ("outbox", audit.outbox_most as usize, outbox_max(&limits) as usize),
+            ("outbox", audit.outbox_most as usize, self.outbox_max(&limits)),
             ("receipts", audit.receipts_most as usize, limits.receipts as usize),
             ("subscriptions", audit.subscriptions_most, limits.subscriptions as usize),
             ("held octets", audit.held, (limits.held_bytes + 2 * limits.message) as usize),
@@ -468,7 +480,8 @@ impl Simulation {
     fn mutate(&mut self, to: usize) {
         let Some(mutation) = self.mutation else { return };
         let mut world = self.world.borrow_mut();
-        if self.history.actions < 50 || !world.random.chance(300) {
+        let is_idle = mutation == Mutation::Uncounted && !self.history.rules.shed_all();
+        if is_idle || self.history.actions < 50 || !world.random.chance(300) {
             return;
         }
         let from = world.random.index(self.shards.len());
@@ -525,11 +538,12 @@ impl Simulation {
             self.next_arrival = scene.soon(10, late);
         }
     }
-}
 
-/// Octets that may wait for one client when a turn has ended: the bound is looked at when an outbox
-/// is flushed, and until then what a turn brings is queued: two messages more at the most, in all
-/// seeds that were looked at.
-fn outbox_max(limits: &Limits) -> u32 {
-    limits.send_buffer + 2 * limits.message
+    /// Octets that may wait for one client when a turn has ended: the bound is looked at when an
+    /// outbox is flushed, and until then what a turn brings is queued: two messages more at the
+    /// most, in all seeds that were looked at, and those of windows that end.
+    fn outbox_max(&self, limits: &Limits) -> usize {
+        let windowed = if self.history.rules.collect() { limits.window_messages } else { 0 };
+        (limits.send_buffer + (2 + windowed) * limits.message) as usize
+    }
 }

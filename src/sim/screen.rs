@@ -191,13 +191,16 @@ impl Browser {
         if let Some(publication) = publication
             && matches!(scene.history.publications[publication].target, Target::Broker(_))
         {
+            let target = scene.history.publications[publication].target;
             let number = scene.history.publications[publication].number.unwrap_or_default();
-            if number < self.last_number {
-                let last = self.last_number;
+            // Between destinations with different windows there is no order.
+            let last_number = self.last_numbers.entry(scene.history.rules.window(target));
+            let last = last_number.or_default();
+            if number < *last {
                 let text = format!("client {}: {number} came after {last}", self.number);
                 return Err(Violation::new(Oracle::Order, text));
             }
-            self.last_number = number;
+            *last = number;
         }
         Ok(())
     }

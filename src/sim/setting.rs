@@ -4,8 +4,9 @@ use super::history::USERS;
 use super::kernel::Setup as Kernel;
 use super::mutation::Mutation;
 use super::ring::SimRing;
+use super::rules::Rules;
 use super::world::World;
-use crate::config::{Config, Sources};
+use crate::config::{Config, SlowConsumer, Sources};
 use crate::engine::mailbox::{self, Post};
 use crate::engine::shard::{Serves, Setup, Shard};
 use crate::engine::shared::Shared;
@@ -113,6 +114,7 @@ pub(super) struct Setting {
     pub(super) control: Post,
     pub(super) metrics: Metrics,
     pub(super) has_secret: bool,
+    pub(super) rules: Rules,
 }
 
 impl Setting {
@@ -130,6 +132,12 @@ impl Setting {
         if world.mutation.take_if(|m| *m == Mutation::Limit).is_some() {
             config.limits.send_buffer *= 4;
         }
+        let rules = Rules::draw(&mut world.random);
+        rules.apply(&mut config);
+        if world.mutation.take_if(|m| *m == Mutation::Policy).is_some() {
+            config.slow = Vec::new();
+            config.slow_consumer = SlowConsumer::DropOldest;
+        }
         let metrics = Metrics::new(usize::from(shards));
         let home_seed = world.random.next();
         let shared = Shared::new(config, shards, home_seed, "b00t", metrics.clone());
@@ -140,7 +148,7 @@ impl Setting {
         let world = Rc::new(RefCell::new(world));
         let shards = posts.into_iter().enumerate();
         let shards = shards.map(|(number, post)| shard(&world, &shared, number, post)).collect();
-        Setting { world, shared, shards, control, metrics, has_secret }
+        Setting { world, shared, shards, control, metrics, has_secret, rules }
     }
 
     /// Name of a user.

@@ -95,6 +95,15 @@ impl Window {
         frame.body
     }
 
+    /// The next frame, or the code of the Close frame that comes instead.
+    pub fn hears_frame_or_close(&mut self) -> Result<Frame, u16> {
+        match self.socket.read().expect("a message") {
+            Message::Text(text) => Ok(frame(&text)),
+            Message::Close(Some(close)) => Err(close.code.into()),
+            other => panic!("a frame or a Close was expected: {other:?}"),
+        }
+    }
+
     /// The code of the Close frame that comes next.
     pub fn hears_close(mut self) -> u16 {
         match self.next() {

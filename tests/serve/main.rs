@@ -14,3 +14,4 @@ mod pushes;
 mod raws;
 mod reloads;
 mod server;
+mod slow;

@@ -1,0 +1,145 @@
+#![forbid(unsafe_code)]
+//! Outboxes: what is put into them, and the sends that empty them.
+
+use super::conn::{Hold, State};
+use super::shard::Shard;
+use crate::ids::ConnId;
+use crate::mem::marks::Droppable;
+use crate::mem::segment::{Log, Piece};
+use crate::ring::{Op, Ring};
+
+/// Up to here copying several runs into one beats a send for each.
+const GATHER_MAX: u32 = 16 * 1024;
+
+impl<R: Ring> Shard<R> {
+    pub(super) fn on_sent(&mut self, id: ConnId, result: Result<u32, i32>) {
+        let Some(conn) = self.conns.find(id) else { return };
+        let taken = result.unwrap_or(0);
+        let asked = conn.outbox.in_flight();
+        let stopped = core::mem::take(&mut conn.send_stopping);
+        conn.outbox.end_send(taken, &mut self.segments);
+        self.metrics.sends_total.add(1);
+        self.metrics.octets_sent_total.add(u64::from(taken));
+        if taken > 0 {
+            conn.last_out = (self.now.millis()) as u32;
+        }
+        if stopped {
+            self.on_send_stopped(id.slot, taken);
+        } else if taken < asked {
+            // WAITALL was not satisfied: the peer is gone.
+            self.metrics.resets_total.add(1);
+            self.reset(id.slot);
+        } else {
+            if conn.hold == Hold::Outbox && conn.outbox.waiting() <= self.limits.send_bytes {
+                self.answered.push_back(id);
+            }
+            if conn.state == State::Draining || !conn.outbox.is_empty() {
+                self.mark_dirty(id.slot);
+            }
+        }
+        self.join(id.slot);
+    }
+
+    /// Puts a connection into the list of outboxes to look at.
+    pub(super) fn mark_dirty(&mut self, slot: u32) {
+        let conn = self.conns.at_mut(slot);
+        if !conn.dirty && matches!(conn.state, State::Open | State::Draining) {
+            conn.dirty = true;
+            self.dirty.push_back(slot);
+        }
+    }
+
+    /// Begins sends, at most `send-chunk` of them, so that a large fan-out does not blind the loop.
+    pub(super) fn flush(&mut self) {
+        let mut sends = 0;
+        while sends < self.limits.send_chunk {
+            let Some(slot) = self.dirty.pop_front() else { break };
+            let conn = self.conns.at_mut(slot);
+            conn.dirty = false;
+            if !matches!(conn.state, State::Open | State::Draining) {
+                continue;
+            }
+            if conn.outbox.is_sending() {
+                if conn.state == State::Open && conn.outbox.waiting() > self.limits.send_buffer {
+                    self.over_bound(slot);
+                }
+                continue;
+            }
+            if conn.outbox.is_empty() {
+                self.on_flushed(slot);
+                continue;
+            }
+            self.gather(slot);
+            let now = self.ms();
+            let conn = self.conns.at_mut(slot);
+            let range = conn.outbox.begin_send(self.limits.send_bytes);
+            let range = range.expect("it is not empty");
+            (conn.last_out, conn.send_since) = (now, now);
+            let id = self.conns.id(slot);
+            self.ring.push(Op::Send { conn: id, range });
+            self.wheel.set(slot, self.now.millis() + u64::from(self.limits.send_time.0));
+            sends += 1;
+        }
+    }
+
+    /// Copies several small runs into one, which is cheaper than a send for each.
+    fn gather(&mut self, slot: u32) {
+        let outbox = &self.conns.at(slot).outbox;
+        let most = GATHER_MAX.min(self.segments.size());
+        let Some(mut small) = outbox.small_pieces(most) else { return };
+        if self.shared.sheds && small.1 > self.limits.send_bytes {
+            // What goes out in one send: marks of frames are not copied.
+            let Some(fewer) = outbox.small_pieces(self.limits.send_bytes) else { return };
+            small = fewer;
+        }
+        let (count, octets) = small;
+        if !self.segments.has_room(Log::Private, octets as usize) {
+            return;
+        }
+        let mut scratch = core::mem::take(&mut self.gathered);
+        scratch.clear();
+        for piece in &self.conns.at(slot).outbox.pieces()[..count] {
+            scratch.extend_from_slice(self.segments.octets(piece.range));
+        }
+        if let Ok(pieces) = self.segments.append(Log::Private, &scratch) {
+            let outbox = &mut self.conns.at_mut(slot).outbox;
+            outbox.replace_front(count, pieces[0], &mut self.segments);
+        }
+        self.gathered = scratch;
+    }
+
+    /// Queues octets for one connection alone. Whole frames only. May end the connection.
+    pub(super) fn send_private(&mut self, slot: u32, octets: &[u8]) {
+        self.send_droppable(slot, octets, None);
+    }
+
+    /// The same for one frame that may be dropped where it cannot be sent soon enough.
+    pub(super) fn send_droppable(
+        &mut self,
+        slot: u32,
+        octets: &[u8],
+        droppable: Option<Droppable>,
+    ) {
+        let conn = self.conns.at(slot);
+        if !matches!(conn.state, State::Open | State::Draining) {
+            return;
+        }
+        let framed = conn.is_websocket();
+        let Ok(pieces) = self.segments.append(Log::Private, octets) else {
+            // The pool is at its bound: whoever cannot be answered is let go, and room is made.
+            self.needs_room = true;
+            self.reset(slot);
+            return;
+        };
+        if let Some(droppable) = droppable {
+            self.segments.mark(pieces[0].range, droppable);
+        }
+        for piece in pieces {
+            // An HTTP answer has no frame borders: it never merges with what follows.
+            let continued = piece.continued || !framed;
+            let piece = Piece { continued, ..piece };
+            self.conns.at_mut(slot).outbox.push(piece, &mut self.segments);
+        }
+        self.mark_dirty(slot);
+    }
+}

@@ -1,0 +1,530 @@
+#![forbid(unsafe_code)]
+//! Slow consumers that stay: messages that have not begun are dropped out of their outboxes.
+//!
+//! Which frames may be dropped, and when, stands beside them in the segment log (`mem::marks`).
+//! Everything else is kept, in its order: receipts, errors, answers, messages of other
+//! destinations. If what is kept alone comes near `send-buffer` the client is closed (4500), as
+//! every slow consumer is where nothing may be dropped.
+//!
+//! - **drop-oldest**: the oldest go until half of `send-buffer` is free; never the newest.
+//! - **conflate**: of each subscription and destination only the newest stays.
+//!
+//! A send that stands still is stopped when `send-time` is over, or when the pool wants its
+//! segment: the kernel's count is exact. Whoever took nothing in `send-time` is closed; who took
+//! some stays. What a client must still get out of a wanted segment is copied, at most one segment
+//! and never out of the room that is kept for answers; else the client is closed.
+
+use super::conn::State;
+use super::outbox::Outbox;
+use super::shard::Shard;
+use crate::ids::Range;
+use crate::mem::marks::Droppable;
+use crate::mem::segment::{Log, Piece, Segments};
+use crate::ring::{Op, Ring};
+use crate::ws;
+use hashbrown::HashSet;
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Stays,
+    Goes,
+    /// It stays, and its octets are copied out of a segment that is wanted.
+    Moves,
+}
+
+/// A frame that has not begun.
+#[derive(Clone, Copy, Debug)]
+struct Unit {
+    /// The piece that it begins in, where in the piece, and how much of it lies there.
+    piece: u32,
+    offset: u32,
+    len: u32,
+    /// All of it, with what lies in the pieces behind.
+    octets: u32,
+    droppable: Option<Droppable>,
+    fate: Fate,
+}
+
+/// The places to work in; they live on.
+#[derive(Debug, Default)]
+pub struct Shedding {
+    units: Vec<Unit>,
+    pieces: Vec<Piece>,
+    keys: HashSet<u64, foldhash::fast::FixedState>,
+    octets: Vec<u8>,
+}
+
+/// How many messages were dropped, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// As the oldest.
+    pub oldest: u64,
+    /// As there were newer ones.
+    pub conflated: u64,
+}
+
+impl Shedding {
+    /// Finds the frames of an outbox that have not begun.
+    fn look(&mut self, outbox: &Outbox, segments: &Segments) {
+        self.units.clear();
+        let (begun, begun_first) = outbox.begun(segments, ws::frame_len);
+        for (at, piece) in outbox.pieces.iter().enumerate() {
+            let Range { segment, offset: start, len } = piece.range;
+            if piece.continued || at > 0 && at < begun {
+                if at >= begun
+                    && let Some(last) = self.units.last_mut()
+                {
+                    last.octets += len;
+                }
+                continue;
+            }
+            let mut offset = if at == 0 { begun_first } else { 0 };
+            while offset < len {
+                let rest = Range { segment, offset: start + offset, len: len - offset };
+                let frame = ws::frame_len(segments.octets(rest)).unwrap_or(u64::MAX);
+                let own = frame.min(u64::from(rest.len)) as u32;
+                let droppable = segments.droppable(segment, rest.offset);
+                let (piece, octets, fate) = (at as u32, own, Fate::Stays);
+                self.units.push(Unit { piece, offset, len: own, octets, droppable, fate });
+                offset += own;
+            }
+        }
+    }
+
+    /// Drops what newer ones stand for, then the oldest until at most `goal` octets wait.
+    fn judge(&mut self, waiting: u32, goal: u32) -> Dropped {
+        let mut dropped = Dropped::default();
+        let mut left = waiting;
+        self.keys.clear();
+        for unit in self.units.iter_mut().rev() {
+            if let Some(Droppable::Superseded(key)) = unit.droppable
+                && !self.keys.insert(key)
+            {
+                unit.fate = Fate::Goes;
+                left -= unit.octets;
+                dropped.conflated += 1;
+            }
+        }
+        let is_oldest = |unit: &Unit| unit.droppable == Some(Droppable::Oldest);
+        let newest = self.units.iter().rposition(is_oldest).unwrap_or(0);
+        for unit in self.units[..newest].iter_mut().filter(|unit| is_oldest(unit)) {
+            if left <= goal {
+                break;
+            }
+            unit.fate = Fate::Goes;
+            left -= unit.octets;
+            dropped.oldest += 1;
+        }
+        dropped
+    }
+
+    /// Frees a segment: what lies there and may be dropped is, the rest is to be moved.
+    fn vacate(&mut self, outbox: &Outbox, wanted: u32, dropped: &mut Dropped) {
+        let is_oldest = |unit: &Unit| unit.droppable == Some(Droppable::Oldest);
+        let newest = self.units.iter().rposition(is_oldest);
+        for (at, unit) in self.units.iter_mut().enumerate() {
+            let first = &outbox.pieces[unit.piece as usize];
+            let mut pieces = outbox.tail(unit).iter().chain([first]);
+            if unit.fate == Fate::Goes || !pieces.any(|piece| piece.range.segment == wanted) {
+                continue;
+            }
+            let goes = is_oldest(unit) && Some(at) != newest;
+            unit.fate = if goes { Fate::Goes } else { Fate::Moves };
+            dropped.oldest += u64::from(goes);
+        }
+    }
+}
+
+impl Outbox {
+    /// Whether a frame of it may be dropped at some time.
+    pub fn has_droppable(&self, segments: &Segments) -> bool {
+        self.pieces.iter().any(|piece| segments.has_droppable(piece.range))
+    }
+
+    /// Drops frames that may be dropped, until at most `goal` octets wait if that is possible.
+    pub fn shed(&mut self, segments: &mut Segments, goal: u32, work: &mut Shedding) -> Dropped {
+        work.look(self, segments);
+        let dropped = work.judge(self.waiting, goal);
+        if dropped != Dropped::default() {
+            self.rebuild(segments, work, &[], None);
+        }
+        dropped
+    }
+
+    /// Gets out of a segment, by dropping and by copying; nothing may be in flight. False if there
+    /// is no room for the copy.
+    pub fn vacate(
+        &mut self,
+        segments: &mut Segments,
+        wanted: u32,
+        work: &mut Shedding,
+    ) -> (Dropped, bool) {
+        assert!(!self.is_sending());
+        work.look(self, segments);
+        let mut dropped = work.judge(self.waiting, u32::MAX);
+        work.vacate(self, wanted, &mut dropped);
+        let (begun, begun_first) = self.begun(segments, ws::frame_len);
+        let moves_begun = self.pieces[..begun].iter().any(|p| p.range.segment == wanted);
+        work.octets.clear();
+        if moves_begun {
+            self.copy_begun(segments, (begun, begun_first), &mut work.octets);
+        }
+        let rest = work.octets.len();
+        self.copy_units(segments, work);
+        let size = segments.size() as usize;
+        let (all, moved) = (work.octets.len(), work.octets.len() - rest);
+        // Each of the two copies may leave the end of a segment unused.
+        if segments.is_short() || moved > size || !segments.has_room(Log::Private, all + size) {
+            work.units.iter_mut().filter(|u| u.fate == Fate::Moves).for_each(|u| {
+                u.fate = Fate::Stays;
+            });
+            self.rebuild(segments, work, &[], None);
+            return (dropped, false);
+        }
+        let append = |segments: &mut Segments, octets: &[u8]| match octets {
+            [] => crate::mem::segment::Pieces::new(),
+            octets => segments.append(Log::Private, octets).expect("the pool has room"),
+        };
+        let mut begun = append(segments, &work.octets[..rest]);
+        // It goes on with a frame that the kernel has a part of.
+        begun.iter_mut().for_each(|piece| piece.continued = true);
+        let units = append(segments, &work.octets[rest..]);
+        self.rebuild(segments, work, &begun, units.first().copied());
+        (dropped, !self.holds(wanted))
+    }
+
+    /// The pieces that a frame goes on in.
+    fn tail(&self, unit: &Unit) -> &[Piece] {
+        if unit.octets == unit.len {
+            return &[];
+        }
+        let behind = &self.pieces[unit.piece as usize + 1..];
+        let count = behind.iter().take_while(|piece| piece.continued).count();
+        &behind[..count]
+    }
+
+    /// The rest of the frame that has begun.
+    fn copy_begun(&self, segments: &Segments, begun: (usize, u32), into: &mut Vec<u8>) {
+        for (at, piece) in self.pieces[..begun.0].iter().enumerate() {
+            let end = if at == 0 { begun.1 } else { piece.range.len } as usize;
+            let start = if at == 0 { self.sent as usize } else { 0 };
+            into.extend_from_slice(&segments.octets(piece.range)[start..end]);
+        }
+    }
+
+    fn copy_units(&self, segments: &Segments, work: &mut Shedding) {
+        let Shedding { units, octets, .. } = work;
+        for unit in units.iter().filter(|unit| unit.fate == Fate::Moves) {
+            let first = &self.pieces[unit.piece as usize];
+            let own = &segments.octets(first.range)[unit.offset as usize..];
+            octets.extend_from_slice(&own[..unit.len as usize]);
+            for piece in self.tail(unit) {
+                octets.extend_from_slice(segments.octets(piece.range));
+            }
+        }
+    }
+
+    /// Makes the list of pieces anew: what has begun (or `begun` in its place), then the frames
+    /// that stay, and those that have moved, one after the other, to `moved`. Both come with their
+    /// holds.
+    fn rebuild(
+        &mut self,
+        segments: &mut Segments,
+        work: &mut Shedding,
+        begun: &[Piece],
+        moved: Option<Piece>,
+    ) {
+        let (keep, keep_first) = self.begun(segments, ws::frame_len);
+        let Shedding { units, pieces, .. } = work;
+        pieces.clear();
+        pieces.extend_from_slice(begun);
+        for (at, piece) in self.pieces[..keep].iter().enumerate().filter(|_| begun.is_empty()) {
+            let len = if at == 0 { keep_first } else { piece.range.len };
+            let range = Range { len, ..piece.range };
+            pieces.push(Piece { range, ..*piece });
+            segments.hold(range.segment);
+        }
+        let mut copied = 0;
+        for unit in units.iter().filter(|unit| unit.fate != Fate::Goes) {
+            if let (Fate::Moves, Some(moved)) = (unit.fate, moved) {
+                let offset = moved.range.offset + copied;
+                let range = Range { offset, len: unit.octets, ..moved.range };
+                copied += unit.octets;
+                if let Some(droppable) = unit.droppable {
+                    segments.mark(range, droppable);
+                }
+                add(pieces, segments, Piece { range, continued: false });
+                continue;
+            }
+            let first = self.pieces[unit.piece as usize].range;
+            let range = Range { offset: first.offset + unit.offset, len: unit.len, ..first };
+            add(pieces, segments, Piece { range, continued: false });
+            for piece in self.tail(unit) {
+                add(pieces, segments, *piece);
+            }
+        }
+        for old in self.pieces.drain(..) {
+            segments.release(old.range.segment);
+        }
+        if let Some(moved) = moved {
+            segments.release(moved.range.segment);
+        }
+        self.pieces.extend_from_slice(pieces);
+        if !begun.is_empty() {
+            self.sent = 0;
+        }
+        self.forget_finished(segments);
+        self.waiting = self.pieces.iter().map(|piece| piece.range.len).sum::<u32>() - self.sent;
+    }
+}
+
+/// Adds a piece with a hold of its own, to the last one where it lies right behind it.
+fn add(pieces: &mut Vec<Piece>, segments: &mut Segments, piece: Piece) {
+    match pieces.last_mut() {
+        Some(last) if last.is_before(&piece) => last.range.len += piece.range.len,
+        _ => {
+            segments.hold(piece.range.segment);
+            pieces.push(piece);
+        }
+    }
+}
+
+impl<R: Ring> Shard<R> {
+    /// Whether messages may be dropped for this client instead of closing it.
+    pub(super) fn may_shed(&self, slot: u32) -> bool {
+        let conn = self.conns.at(slot);
+        self.shared.sheds
+            && conn.state == State::Open
+            && conn.is_websocket()
+            && conn.outbox.has_droppable(&self.segments)
+    }
+
+    /// More waits for a client than may.
+    #[cold]
+    pub(super) fn over_bound(&mut self, slot: u32) {
+        if self.may_shed(slot) {
+            let Shard { conns, segments, shedding, limits, .. } = self;
+            let outbox = &mut conns.at_mut(slot).outbox;
+            let dropped = outbox.shed(segments, limits.send_buffer / 2, shedding);
+            // Not to the last octet: the next look at it shall not come with the next message.
+            let is_enough = outbox.waiting() <= limits.send_buffer - limits.send_buffer / 8;
+            self.count_dropped(dropped);
+            if is_enough {
+                return;
+            }
+        }
+        self.too_slow(slot);
+    }
+
+    fn count_dropped(&self, dropped: Dropped) {
+        self.metrics.dropped_oldest.add(dropped.oldest);
+        self.metrics.dropped_conflated.add(dropped.conflated);
+    }
+
+    /// A send is older than `send-time`. Of a client that may lose messages it is asked first how
+    /// much the kernel took.
+    pub(super) fn stands_still(&mut self, slot: u32) {
+        if self.may_shed(slot) { self.stop_send(slot) } else { self.too_slow(slot) }
+    }
+
+    /// Stops the send on its way; `go_on_or_close` hears of it.
+    pub(super) fn stop_send(&mut self, slot: u32) {
+        let id = self.conns.id(slot);
+        self.conns.at_mut(slot).send_stopping = true;
+        self.ring.push(Op::SendCancel { conn: id });
+    }
+
+    /// A send of an open connection was stopped: since it stood still too long, or since the pool
+    /// wants its segment.
+    #[cold]
+    pub(super) fn go_on_or_close(&mut self, slot: u32, taken: u32) {
+        let now = self.ms();
+        let conn = self.conns.at_mut(slot);
+        let age = now.wrapping_sub(conn.send_since);
+        if taken == 0 && age >= self.limits.send_time.0 {
+            return self.too_slow(slot);
+        }
+        self.leave_wanted(slot);
+        let conn = self.conns.at(slot);
+        if taken == 0 && conn.state == State::Open && !conn.outbox.is_empty() {
+            self.send_again(slot);
+        }
+    }
+
+    /// Gets a client out of the segment that the pool wants, or closes it.
+    fn leave_wanted(&mut self, slot: u32) {
+        let Some(oldest) = self.segments.oldest() else { return };
+        let Shard { conns, segments, shedding, .. } = self;
+        let outbox = &mut conns.at_mut(slot).outbox;
+        if !outbox.holds(oldest) {
+            return;
+        }
+        let (dropped, is_out) = outbox.vacate(segments, oldest, shedding);
+        self.count_dropped(dropped);
+        let is_wanted = self.segments.is_short() || !self.fanout.is_empty();
+        if !is_out && is_wanted {
+            self.too_slow(slot);
+        }
+    }
+
+    /// Begins a send that has stood still: its age is that of the octets, which nobody takes.
+    fn send_again(&mut self, slot: u32) {
+        let (id, now) = (self.conns.id(slot), self.ms());
+        let conn = self.conns.at_mut(slot);
+        let range = conn.outbox.begin_send(self.limits.send_bytes);
+        let age = now.wrapping_sub(conn.send_since);
+        let left = self.limits.send_time.0.saturating_sub(age);
+        self.ring.push(Op::Send { conn: id, range: range.expect("it is not empty") });
+        self.wheel.set(slot, self.now.millis() + u64::from(left));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem::region::Owner;
+    use crate::mem::segment::Pieces;
+
+    const SIZE: u32 = 512;
+
+    fn segments() -> Segments {
+        Segments::new(Owner::new(512 * 16).expect("memory"), SIZE, SIZE * 16)
+    }
+
+    /// A text frame whose payload is `len` times this letter.
+    fn frame(letter: u8, len: usize) -> Vec<u8> {
+        let mut head = [0; 10];
+        let head_len = ws::head(ws::Opcode::Text, true, len as u64, &mut head);
+        [&head[..head_len], &vec![letter; len]].concat()
+    }
+
+    fn push(
+        outbox: &mut Outbox,
+        segments: &mut Segments,
+        (letter, len): (u8, usize),
+        droppable: Option<Droppable>,
+    ) -> Pieces {
+        let pieces = segments.append(Log::Shared, &frame(letter, len)).expect("room");
+        if let Some(droppable) = droppable {
+            segments.mark(pieces[0].range, droppable);
+        }
+        pieces.iter().for_each(|piece| outbox.push(*piece, segments));
+        pieces
+    }
+
+    /// The letters of the frames that a client gets from now on.
+    fn drained(outbox: &mut Outbox, segments: &mut Segments) -> String {
+        let mut octets = Vec::new();
+        outbox.take_octets(segments, &mut octets);
+        assert_eq!(segments.holds(), 0, "nothing is held any more");
+        let mut letters = String::new();
+        let mut rest = &octets[..];
+        while !rest.is_empty() {
+            let len = ws::frame_len(rest).expect("a whole frame") as usize;
+            letters.push(char::from(rest[len - 1]));
+            rest = &rest[len..];
+        }
+        letters
+    }
+
+    #[test]
+    fn the_oldest_go_but_nothing_that_has_begun_or_is_not_theirs() {
+        let (mut outbox, mut segments) = (Outbox::default(), segments());
+        for letter in b'a'..=b'h' {
+            let droppable = (letter != b'd').then_some(Droppable::Oldest);
+            push(&mut outbox, &mut segments, (letter, 60), droppable);
+        }
+        outbox.begin_send(10).expect("something to send");
+        let dropped = outbox.shed(&mut segments, 200, &mut Shedding::default());
+        assert_eq!(dropped, Dropped { oldest: 5, conflated: 0 });
+        assert_eq!(outbox.waiting(), 3 * 62);
+        outbox.end_send(0, &mut segments);
+        assert_eq!(drained(&mut outbox, &mut segments), "adh");
+    }
+
+    #[test]
+    fn the_newest_stays_whatever_the_goal() {
+        let (mut outbox, mut segments) = (Outbox::default(), segments());
+        for letter in b'a'..=b'c' {
+            push(&mut outbox, &mut segments, (letter, 60), Some(Droppable::Oldest));
+        }
+        let dropped = outbox.shed(&mut segments, 0, &mut Shedding::default());
+        assert_eq!(dropped.oldest, 2);
+        assert_eq!(drained(&mut outbox, &mut segments), "c");
+    }
+
+    #[test]
+    fn of_each_destination_the_newest_stays_in_its_place() {
+        let (mut outbox, mut segments) = (Outbox::default(), segments());
+        for (letter, key) in [(b'a', 1), (b'b', 2), (b'c', 1), (b'd', 0), (b'e', 1), (b'f', 2)] {
+            let droppable = (key > 0).then_some(Droppable::Superseded(key));
+            push(&mut outbox, &mut segments, (letter, 130), droppable);
+        }
+        let dropped = outbox.shed(&mut segments, 0, &mut Shedding::default());
+        assert_eq!(dropped, Dropped { oldest: 0, conflated: 3 });
+        assert_eq!(drained(&mut outbox, &mut segments), "def");
+    }
+
+    #[test]
+    fn a_frame_over_several_segments_goes_or_stays_whole() {
+        for stays in [false, true] {
+            let (mut outbox, mut segments) = (Outbox::default(), segments());
+            push(&mut outbox, &mut segments, (b'a', 20), None);
+            let large = (!stays).then_some(Droppable::Oldest);
+            assert!(push(&mut outbox, &mut segments, (b'b', 1_200), large).len() > 2);
+            push(&mut outbox, &mut segments, (b'c', 20), Some(Droppable::Oldest));
+            push(&mut outbox, &mut segments, (b'd', 20), Some(Droppable::Oldest));
+            outbox.shed(&mut segments, 0, &mut Shedding::default());
+            let left = drained(&mut outbox, &mut segments);
+            assert_eq!(left, if stays { "abd" } else { "ad" });
+        }
+    }
+
+    #[test]
+    fn a_segment_is_left_and_the_stream_stays_whole() {
+        for taken in [0, 5, 62, 100] {
+            let (mut outbox, mut segments) = (Outbox::default(), segments());
+            let first = push(&mut outbox, &mut segments, (b'a', 60), Some(Droppable::Oldest));
+            for letter in b'b'..=b'z' {
+                let droppable = (letter % 2 == 0).then_some(Droppable::Oldest);
+                push(&mut outbox, &mut segments, (letter, 60), droppable);
+            }
+            let range = outbox.begin_send(200).expect("something to send");
+            let mut got = segments.octets(range)[..taken as usize].to_vec();
+            outbox.end_send(taken, &mut segments);
+            let wanted = first[0].range.segment;
+            let work = &mut Shedding::default();
+            let (dropped, is_out) = outbox.vacate(&mut segments, wanted, work);
+            assert!(is_out && !outbox.holds(wanted), "after {taken}");
+            assert!(dropped.oldest > 0);
+            outbox.take_octets(&mut segments, &mut got);
+            assert_eq!(segments.holds(), 0);
+            let mut rest = &got[..];
+            let mut before = 0;
+            while !rest.is_empty() {
+                let len = ws::frame_len(rest).expect("a whole frame") as usize;
+                assert!(rest[2..len].iter().all(|octet| *octet == rest[2]), "after {taken}");
+                assert!(rest[2] > before, "in order");
+                before = rest[2];
+                rest = &rest[len..];
+            }
+            assert_eq!(before, b'z');
+        }
+    }
+
+    #[test]
+    fn what_moves_keeps_its_mark() {
+        let (mut outbox, mut segments) = (Outbox::default(), segments());
+        let first = push(&mut outbox, &mut segments, (b'a', 60), Some(Droppable::Superseded(1)));
+        for letter in b'b'..=b'j' {
+            push(&mut outbox, &mut segments, (letter, 60), None);
+        }
+        let work = &mut Shedding::default();
+        let (_, is_out) = outbox.vacate(&mut segments, first[0].range.segment, work);
+        assert!(is_out);
+        push(&mut outbox, &mut segments, (b'k', 60), Some(Droppable::Superseded(1)));
+        assert_eq!(outbox.shed(&mut segments, 0, work).conflated, 1);
+        assert_eq!(drained(&mut outbox, &mut segments), "bcdefghijk");
+    }
+}

@@ -1,0 +1,192 @@
+//! Clients that do not read, under each policy, on real sockets; and what windows collect.
+
+use crate::client::{Frame, Window};
+use crate::server::{Folder, Server, run};
+
+/// Octets of a message; together far more than the kernel hides for one client.
+const BODY: usize = 16 * 1024;
+/// Messages to somebody who does not read: so many that nobody's buffers hold them.
+const MESSAGES: usize = 1_500;
+
+fn settings(more: &str) -> String {
+    format!(
+        "{more}\n[[endpoint]]\npath = '/portfolio'\nprotocol = 'stomp'\n\
+         [[allow]]\naction = 'send'\ndestination = '/topic/**'\nusers = '*'\n"
+    )
+}
+
+fn server(more: &str) -> (Folder, Server) {
+    let folder = Folder::new();
+    let server = Server::with(&folder.write("config.toml", &settings(more)));
+    (folder, server)
+}
+
+/// Publishes to `/topic/a` and `/topic/b` by turns, to a reader that keeps up.
+fn flood(server: &Server) {
+    let mut reader = Window::subscribed(server, None, &["/topic/a", "/topic/b"]);
+    for number in 0..MESSAGES {
+        let destination = if number % 2 == 0 { "/topic/a" } else { "/topic/b" };
+        let body = format!("{number} {}", "x".repeat(BODY));
+        reader.sends("SEND", &[("destination", destination)], &body);
+        assert_eq!(number_of(&reader.hears(destination)), number, "nobody else loses any");
+    }
+}
+
+fn number_of(body: &str) -> usize {
+    body.split(' ').next().and_then(|text| text.parse().ok()).expect("it begins with a number")
+}
+
+/// Reads on until the receipt of its own frame: the numbers that came, by destination.
+fn reads_on(mut slow: Window) -> Vec<(String, usize)> {
+    slow.sends("ACK", &[("id", "1"), ("receipt", "here")], "");
+    let mut seen = Vec::new();
+    loop {
+        let frame: Frame = slow.receives();
+        if frame.command == "RECEIPT" {
+            return seen;
+        }
+        let destination = frame.header("destination").expect("a MESSAGE has it").to_owned();
+        seen.push((destination, number_of(&frame.body)));
+    }
+}
+
+fn metric(server: &Server, name: &str) -> u64 {
+    let (_, text) = server.get("/metrics");
+    let lines = text.lines().filter(|line| line.starts_with(name));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+#[test]
+fn a_slow_reader_loses_its_oldest_messages_and_stays() {
+    let (_folder, server) = server("limits.slow-consumer = 'drop-oldest'");
+    let slow = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
+    flood(&server);
+    let dropped = metric(&server, "ringpush_dropped_total");
+    let seen = reads_on(slow);
+    let numbers: Vec<usize> = seen.iter().map(|(_, number)| *number).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "in order, none twice");
+    assert_eq!(numbers.last(), Some(&(MESSAGES - 1)), "the newest is there");
+    assert_eq!(MESSAGES - numbers.len(), dropped as usize, "what is missing was counted");
+    assert!(dropped > 0);
+    assert_eq!(metric(&server, "ringpush_slow_consumers_total"), 0);
+}
+
+#[test]
+fn a_slow_reader_gets_the_newest_of_each_destination_and_stays() {
+    let rule = "[[slow]]\ndestination = '/topic/**'\npolicy = 'conflate'\n";
+    let (_folder, server) = server(rule);
+    let slow = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
+    flood(&server);
+    assert!(metric(&server, "ringpush_dropped_total") > 0);
+    let seen = reads_on(slow);
+    for (destination, newest) in [("/topic/a", MESSAGES - 2), ("/topic/b", MESSAGES - 1)] {
+        let own = seen.iter().filter(|(of, _)| of == destination).map(|(_, number)| *number);
+        let numbers: Vec<usize> = own.collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b), "in order, none twice");
+        assert_eq!(numbers.last(), Some(&newest), "{destination}");
+    }
+    assert_eq!(metric(&server, "ringpush_slow_consumers_total"), 0);
+}
+
+/// Who hears a destination of each policy is closed when what may not be dropped is too much.
+#[test]
+fn what_may_not_be_dropped_closes_a_slow_reader() {
+    let rules = "[[slow]]\ndestination = '/topic/a'\npolicy = 'close'\n\
+                 [[slow]]\ndestination = '/topic/**'\npolicy = 'drop-oldest'\n";
+    let (_folder, server) = server(rules);
+    let mut slow = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
+    flood(&server);
+    assert_eq!(metric(&server, "ringpush_slow_consumers_total"), 1);
+    let code = loop {
+        match slow.hears_frame_or_close() {
+            Ok(frame) => assert_eq!(frame.command, "MESSAGE"),
+            Err(code) => break code,
+        }
+    };
+    assert_eq!(code, 4500);
+}
+
+#[test]
+fn a_window_makes_fewer_sends_of_many_messages() {
+    let rule = "[[window]]\ndestination = '/topic/a'\nwindow = '300ms'\n";
+    let (_folder, server) = server(rule);
+    let mut reader = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
+    let mut sender = Window::open(&server, None);
+    let before = metric(&server, "ringpush_sends_total");
+    for number in 0..50 {
+        sender.sends("SEND", &[("destination", "/topic/a")], &number.to_string());
+    }
+    // Taking effect is not what waits.
+    sender.asks("/topic/b", "now", "r");
+    assert_eq!(sender.receives().command, "RECEIPT");
+    assert_eq!(reader.hears("/topic/b"), "now");
+    for number in 0..50 {
+        assert_eq!(reader.hears("/topic/a"), number.to_string());
+    }
+    // The messages in one or two, the other one, the receipt, and the answer with the metrics.
+    let sends = metric(&server, "ringpush_sends_total") - before;
+    assert!(sends <= 12, "{sends} sends");
+}
+
+#[test]
+fn a_window_ends_before_somebody_leaves_its_group() {
+    let rule = "engine.batch-window = '5s'\n";
+    let (_folder, server) = server(&format!("{rule}[limits]\nwindow-messages = 40\n"));
+    let mut reader = Window::subscribed(&server, None, &["/topic/a"]);
+    let send = [("destination", "/topic/a"), ("receipt", "sent")];
+    reader.sends("SEND", &send, "1");
+    assert_eq!(reader.receives().command, "RECEIPT");
+    reader.sends("UNSUBSCRIBE", &[("id", "/topic/a"), ("receipt", "gone")], "");
+    assert_eq!(reader.hears("/topic/a"), "1");
+    assert_eq!(reader.receives().header("receipt-id"), Some("gone"));
+    // At the bound, and at the end of the server, nobody waits for the window either.
+    let mut reader = Window::subscribed(&server, None, &["/topic/a"]);
+    for number in 0..41 {
+        reader.sends("SEND", &[("destination", "/topic/a")], &number.to_string());
+    }
+    for number in 0..40 {
+        assert_eq!(reader.hears("/topic/a"), number.to_string());
+    }
+    reader.sends("SEND", &send, "41");
+    assert_eq!(reader.receives().command, "RECEIPT");
+    server.signal("TERM");
+    assert_eq!(reader.hears("/topic/a"), "40");
+    assert_eq!(reader.hears("/topic/a"), "41");
+    assert_eq!(reader.hears_close(), 1001);
+}
+
+/// Shards that look for work instead of sleeping miss none, and sleep in the end.
+#[test]
+fn spinning_shards_hear_each_other() {
+    let (_folder, server) = server("engine.spin = '200us'");
+    let mut windows: Vec<Window> =
+        (0..8).map(|_| Window::subscribed(&server, None, &["/topic/a"])).collect();
+    for number in 0..200 {
+        let at = number % windows.len();
+        windows[at].sends("SEND", &[("destination", "/topic/a")], &number.to_string());
+        for window in &mut windows {
+            assert_eq!(window.hears("/topic/a"), number.to_string());
+        }
+    }
+    assert!(metric(&server, "ringpush_spins_total") > 0);
+}
+
+#[test]
+fn bad_policies_and_windows_are_one_line_and_exit_2() {
+    let folder = Folder::new();
+    let cases = [
+        ("[[slow]]\ndestination = '/topic/a'\npolicy = 'wait'", "slow[0].policy = \"wait\""),
+        ("[[slow]]\npolicy = 'close'", "slow[0].destination = nothing"),
+        ("[[window]]\ndestination = '/topic/a'\nwindow = '1h'", "window[0].window = \"1h\""),
+        ("engine.batch-window = 20", "engine.batch-window = 20"),
+        ("engine.spin = '5s'", "engine.spin = \"5s\""),
+        ("limits.slow-consumer = 'drop'", "limits.slow-consumer = \"drop\""),
+    ];
+    for (more, says) in cases {
+        let config = folder.write("config.toml", more);
+        let config = config.to_str().expect("a path of the tests is text");
+        let (code, _, err) = run(&["serve", "--config", config]);
+        assert_eq!((code, err.lines().count()), (Some(2), 1), "{more}: {err}");
+        assert!(err.contains(says) && err.contains("accepted: "), "{more}: {err}");
+    }
+}
