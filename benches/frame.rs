@@ -21,7 +21,8 @@ fn group(criterion: &mut Criterion, throughput: Throughput) -> BenchmarkGroup<'_
     group
 }
 
-/// Against copying as much. Both begin where the payload of a frame with a 16-bit length does.
+/// Against copying as much, and against only storing as much, which nothing in place can beat. All
+/// begin where the payload of a frame with a 16-bit length does.
 fn unmask(criterion: &mut Criterion) {
     const HEAD: usize = 8;
     for size in [16, 64, 256, 1_024, 4_096, 16_384, 65_536, 1_048_576] {
@@ -38,6 +39,9 @@ fn unmask(criterion: &mut Criterion) {
         let mut copy = vec![0; HEAD + size];
         group.bench_function(BenchmarkId::new("memcpy", size), |bencher| {
             bencher.iter(|| black_box(&mut copy[HEAD..]).copy_from_slice(black_box(payload)));
+        });
+        group.bench_function(BenchmarkId::new("memset", size), |bencher| {
+            bencher.iter(|| black_box(&mut copy[HEAD..]).fill(black_box(0)));
         });
         group.finish();
     }
@@ -68,6 +72,25 @@ fn decode(octets: &mut [u8]) -> (usize, usize) {
             }
             Err(error) => panic!("{}", error.label()),
         }
+    }
+}
+
+/// Decoding alone, without the fresh copy: binary messages are as lawful when they are unmasked
+/// once more, so each round masks what the one before it unmasked.
+fn decoding_in_place(criterion: &mut Criterion) {
+    for size in [64, 1_024, 4_096, 16_384] {
+        let mut octets = stream(Opcode::Binary, &text(size));
+        let plain = octets.clone();
+        assert_eq!(decode(&mut octets), (BATCH, BATCH * size));
+        assert_ne!(octets, plain);
+        assert_eq!(decode(&mut octets), (BATCH, BATCH * size));
+        assert_eq!(octets, plain);
+
+        let mut group = group(criterion, Throughput::Bytes((BATCH * size) as u64));
+        group.bench_function(BenchmarkId::new("decode_in_place", size), |bencher| {
+            bencher.iter(|| decode(black_box(&mut octets)));
+        });
+        group.finish();
     }
 }
 
@@ -252,5 +275,14 @@ fn upgrading(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, unmask, decoding, utf8, encoding, compression, upgrading);
+criterion_group!(
+    benches,
+    unmask,
+    decoding,
+    decoding_in_place,
+    utf8,
+    encoding,
+    compression,
+    upgrading
+);
 criterion_main!(benches);

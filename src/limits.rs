@@ -94,6 +94,8 @@ limits! {
         "octets of CONNECT, before a session is logged in; past it ERROR and close 1009"
     message "message": u32 = 65_536, tiny 600;
         "octets of one WebSocket message; past it close 1009"
+    deflate_min "deflate-min": u32 = 512, tiny 64;
+        "octets of the shortest message that is compressed; below it messages go out as they are"
     http_head "http-head": u32 = 16_384, tiny 1_024;
         "octets of a request head; past it 431 and close"
     http_headers "http-headers": u32 = 100, tiny 24;
@@ -134,12 +136,16 @@ limits! {
         "octets waiting for one client; past it the slow-consumer policy"
     send_bytes "send-bytes": u32 = 65_536, tiny 200;
         "octets of the largest single send; a longer message goes out in several"
+    unsent_bytes "unsent-bytes": u32 = 131_072, tiny 131_072;
+        "octets that may wait in one client's socket behind what is on its way (TCP_NOTSENT_LOWAT), 0 = as many as the kernel likes; past it they wait in ours"
     subscriptions "subscriptions": u32 = 1_024, tiny 3;
         "subscriptions of one session; past it ERROR and close 1008"
     subscription_bytes "subscription-bytes": u32 = 65_536, tiny 512;
         "octets of all destinations and ids that one session has subscribed with; past it ERROR and close 1008"
+    subscribed_bytes "subscribed-bytes": u32 = 67_108_864, tiny 16_384;
+        "octets of all subscriptions and their names, per shard; past it ERROR and close 1013"
     name_bytes "name-bytes": u32 = 1_024, tiny 80;
-        "octets of a destination or subscription id; past it ERROR and close 1008"
+        "octets of a destination, subscription id or receipt id; past it ERROR and close 1008"
     patterns "patterns": u32 = 32, tiny 2;
         "subscriptions of one session to patterns; past it ERROR and close 1008"
     receipts "receipts": u32 = 64, tiny 3;
@@ -160,10 +166,14 @@ limits! {
         "octets of one receive buffer"
     held_bytes "held-bytes": u32 = 33_554_432, tiny 16_384;
         "octets of unfinished frames, heads and bodies that connections hold, per shard; past it 503 or close 1013"
+    deflate_windows "deflate-windows": u32 = 16_777_216, tiny 66_000;
+        "octets of the windows of sessions with context takeover, per shard; past it a handshake is answered client_no_context_takeover"
     mailbox "mailbox": u32 = 4_096, tiny 2;
-        "entries of one queue between two threads; at it the producers are not read"
+        "entries of one queue between two threads, fewer with more than 8 threads (MAILBOX_THREADS); at it the producers are not read"
     message_blocks "message-blocks": u32 = 4_096, tiny 6;
         "messages of one shard that are on their way to subscribers; at it the producers are not read"
+    message_bytes "message-bytes": u32 = 16_777_216, tiny 4_096;
+        "octets of those messages; at it the producers are not read"
     turn_letters "turn-letters": u32 = 1_024, tiny 4;
         "letters taken from one queue in one turn of the loop"
     turn_frames "turn-frames": u32 = 1_024, tiny 8;
@@ -187,6 +197,13 @@ limits! {
 }
 
 impl Limits {
+    /// Entries of one queue between two of `threads` threads. Two are the fewest that make
+    /// progress.
+    pub fn mailbox_of(&self, threads: u32) -> u32 {
+        let share = u64::from(self.mailbox) * u64::from(MAILBOX_THREADS) / u64::from(threads);
+        self.mailbox.min((share as u32).max(MAILBOX_LEAST))
+    }
+
     /// Takes over the bounds that pools and queues were made with: those hold until a restart.
     pub fn keep_pools_of(&mut self, other: &Limits) {
         self.segment_bytes = other.segment_bytes;
@@ -195,6 +212,8 @@ impl Limits {
         self.receive_bytes = other.receive_bytes;
         self.mailbox = other.mailbox;
         self.message_blocks = other.message_blocks;
+        self.message_bytes = other.message_bytes;
+        self.unsent_bytes = other.unsent_bytes;
         self.submission_entries = other.submission_entries;
         self.completion_entries = other.completion_entries;
         self.destinations = other.destinations;
@@ -215,10 +234,15 @@ pub const WHEEL_SLOTS: usize = 512;
 /// The most homes that number messages: the shards and the control thread. A message's number is a
 /// counter of its home times this, plus the home.
 pub const HOMES_MAX: usize = 64;
+/// With more threads than this a queue between two has fewer than `mailbox` entries, so that all
+/// queues of a thread together have `mailbox` times this.
+pub const MAILBOX_THREADS: u32 = 8;
+/// But not fewer than this, unless `mailbox` is.
+pub const MAILBOX_LEAST: u32 = 256;
 /// The most shards of one process.
 pub const SHARDS_MAX: usize = HOMES_MAX - 1;
-/// The most direct descriptors of one ring that the kernel grants by default.
-pub const DESCRIPTORS_MAX: u32 = 20_000;
+/// Connections of one shard where `connections` sets no bound: tables are made for so many.
+pub const DESCRIPTORS_MAX: u32 = 131_072;
 
 const _: () = assert!(WS_CONTROL_MAX + WS_CLIENT_HEAD_MAX < 256);
 const _: () = assert!(WHEEL_SLOTS.is_power_of_two());

@@ -99,17 +99,13 @@ fn load(sources: &Sources) -> Result<Config, ConfigError> {
 }
 
 fn check(config: &Config) -> ExitCode {
-    let text = check::text(config, machine(), RECORDS);
+    let text = check::text(config, machine(), ringpush::engine::RECORDS);
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads only the first lines closes the pipe.
         Err(_) => ExitCode::FAILURE,
     }
 }
-
-/// What a record costs; the engine's own sizes once it is there.
-const RECORDS: check::RecordBytes =
-    check::RecordBytes { connection: 450, message_block: 1024, letter: 64 };
 
 /// As `serve` would find it.
 fn machine() -> check::Machine {

@@ -37,10 +37,6 @@ use std::sync::{Arc, OnceLock};
 /// numbers messages as a home does.
 pub use crate::limits::SHARDS_MAX;
 
-/// Octets that may wait in the kernel behind what is on its way to one client. What a slow client
-/// does not read is ours to see, and not hidden in megabytes of socket buffer.
-const NOT_SENT: u32 = 131_072;
-
 /// What `serve` is told on the command line.
 #[derive(Clone, Debug, Default)]
 pub struct ServeOptions {
@@ -153,7 +149,7 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
 
     let peers = usize::from(shards) + 1;
     let doorbells = Doorbells::new(peers).map_err(ServeError::Start)?;
-    let mut posts = connect(peers, shared.limits.mailbox);
+    let mut posts = connect(peers, shared.limits.mailbox_of(peers as u32));
     let post = posts.pop().expect("the control thread is the last peer");
     let (reporters, mut reports) = control::reports(shards);
     let gate = Arc::new(OnceLock::new());
@@ -224,9 +220,13 @@ fn listen(config: &Config, shards: usize) -> Result<Vec<Listener>, ServeError> {
     let api = Serves { endpoints: false, api: true };
     let public = config.listen.addresses.iter().map(|address| (*address, public));
     let wanted = public.chain(config.listen.api_address.map(|address| (address, api)));
+    let bound = match config.limits.unsent_bytes {
+        0 => SendBound::Kernel,
+        octets => SendBound::NotSent(octets),
+    };
     let listener = |(address, serves)| {
-        let (address, sockets) = bind(address, shards, SendBound::NotSent(NOT_SENT))
-            .map_err(|error| ServeError::Listen(address, error))?;
+        let (address, sockets) =
+            bind(address, shards, bound).map_err(|error| ServeError::Listen(address, error))?;
         Ok(Listener { address, serves, sockets })
     };
     wanted.map(listener).collect()

@@ -76,6 +76,11 @@ fn options(choice: u8) -> Options {
     }
 }
 
+/// The window that was agreed, with context takeover.
+fn window_bits(choice: u8) -> u8 {
+    [15, 8, 9, 12][usize::from(choice >> 4 & 3)]
+}
+
 /// What the naive readers make of a stream.
 fn expected(stream: &[u8], choice: u8) -> Said {
     let options = options(choice);
@@ -105,7 +110,9 @@ fn expected(stream: &[u8], choice: u8) -> Said {
             return (messages, End::Fault(fault));
         }
         if choice & 2 != 0 {
+            // A client that goes further back than was agreed finds nothing there.
             history.extend_from_slice(&octets);
+            history.drain(..history.len().saturating_sub(1 << window_bits(choice)));
         }
         messages.push((text, octets));
     }
@@ -122,7 +129,7 @@ fn assemble(
     let options = options(choice);
     let decoder = if options.masked { Decoder::server() } else { Decoder::client() };
     let mut decoder = decoder.with_compression();
-    let mut window = Window::new(15);
+    let mut window = Window::new(window_bits(choice));
     let (mut messages, mut kept) = (Vec::new(), Vec::new());
     let mut pieces: Vec<Vec<u8>> = Vec::new();
     while !stream.is_empty() {

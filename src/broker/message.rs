@@ -94,22 +94,45 @@ const KEEP_BYTES: usize = 16 * 1024;
 /// Blocks that are looked at for a free one.
 const LOOK_AT: usize = 8;
 
-/// The blocks of one publisher, oldest first. Bound: `message-blocks`.
+/// The blocks of one publisher, oldest first. Bounds: `message-blocks`, and `message-bytes`, which
+/// what was asked for together may pass by.
 #[derive(Debug)]
 pub struct Pool {
     blocks: VecDeque<Arc<Message>>,
     max: usize,
+    /// Octets that the blocks hold, free ones included.
+    octets: usize,
+    max_octets: usize,
+    /// Where the next free block is looked for that may give its octets back.
+    look_from: usize,
 }
 
 impl Pool {
-    /// An empty pool that will hold at most `max` blocks.
-    pub fn new(max: u32) -> Pool {
-        Pool { blocks: VecDeque::new(), max: max as usize }
+    /// An empty pool that will hold at most `max` blocks with `max_octets`.
+    pub fn new(max: u32, max_octets: u32) -> Pool {
+        let (max, max_octets) = (max as usize, max_octets as usize);
+        Pool { blocks: VecDeque::new(), max, octets: 0, max_octets, look_from: 0 }
     }
 
     /// Whether `make` would succeed.
     pub fn has_room(&mut self) -> bool {
-        self.blocks.len() < self.max || self.has_free()
+        self.has_octets() && (self.blocks.len() < self.max || self.has_free())
+    }
+
+    /// Whether the blocks hold fewer octets than they may. If not, free ones give theirs back: a
+    /// few are looked at each time.
+    fn has_octets(&mut self) -> bool {
+        for _ in 0..self.blocks.len().min(LOOK_AT) {
+            if self.octets < self.max_octets {
+                return true;
+            }
+            self.look_from = (self.look_from + 1) % self.blocks.len();
+            if let Some(message) = Arc::get_mut(&mut self.blocks[self.look_from]) {
+                self.octets -= message.octets.capacity();
+                message.octets = Vec::new();
+            }
+        }
+        self.octets < self.max_octets
     }
 
     /// Brings a free block to the front.
@@ -126,6 +149,9 @@ impl Pool {
 
     /// Whether `make` would succeed `count` times.
     pub fn has_room_for(&mut self, count: usize) -> bool {
+        if !self.has_octets() {
+            return false;
+        }
         let unmade = self.max - self.blocks.len();
         if unmade >= count {
             return true;
@@ -151,10 +177,12 @@ impl Pool {
         if let Some(front) = self.blocks.front_mut()
             && let Some(message) = Arc::get_mut(front)
         {
+            self.octets -= message.octets.capacity();
             if message.octets.capacity() > KEEP_BYTES {
                 message.octets = Vec::new();
             }
             fill(message);
+            self.octets += message.octets.capacity();
             let block = front.clone();
             self.blocks.rotate_left(1);
             return Some(block);
@@ -166,6 +194,7 @@ impl Pool {
         if self.blocks.len() < self.max {
             let mut message = Message::default();
             fill(&mut message);
+            self.octets += message.octets.capacity();
             let block = Arc::new(message);
             self.blocks.push_back(block.clone());
             return Some(block);
@@ -185,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_block_keeps_its_parts_apart() {
-        let mut pool = Pool::new(1);
+        let mut pool = Pool::new(1, 1 << 20);
         let block = pool
             .make(|message| {
                 message.begin(Some("7"), "/queue/sub");
@@ -202,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_block_is_reused_only_when_all_others_are_done_with_it() {
-        let mut pool = Pool::new(2);
+        let mut pool = Pool::new(2, 1 << 20);
         let fill = |message: &mut Message| {
             message.begin(None, "/topic/a");
             message.finish(&[0xff]);
@@ -218,18 +247,39 @@ mod tests {
         assert_eq!(Arc::as_ptr(&third), address);
         drop((first, third));
         assert_eq!(pool.on_their_way(), 0);
-        let mut pool = Pool::new(100);
+        let mut pool = Pool::new(100, 1 << 20);
         let slow = pool.make(fill).expect("the slow one");
         for _ in 0..50 {
             drop(pool.make(fill).expect("a free block"));
         }
         assert!(pool.blocks.len() <= 3, "a slow block makes the pool grow: {}", pool.blocks.len());
         drop(slow);
-        let mut pool = Pool::new(40);
+        let mut pool = Pool::new(40, 1 << 20);
         let mut busy: Vec<_> = (0..40).map(|_| pool.make(fill)).collect();
         busy[3] = None;
         assert!(!pool.has_room_for(2), "there is one");
         while !pool.has_room_for(1) {}
         assert!(pool.make(fill).is_some(), "what was found is there to be made");
+    }
+
+    #[test]
+    fn large_messages_on_their_way_are_bounded_and_free_ones_give_their_memory_back() {
+        let mut pool = Pool::new(1_000, 100_000);
+        let large = |message: &mut Message| {
+            message.begin(None, "/topic/a");
+            message.finish(&[b'x'; 10_000]);
+        };
+        let mut on_their_way = Vec::new();
+        while pool.has_room() {
+            on_their_way.push(pool.make(large).expect("there is room"));
+        }
+        let octets = pool.octets;
+        assert!((100_000..120_000).contains(&octets), "{octets}");
+        on_their_way.truncate(3);
+        assert!(pool.has_room(), "the others are free");
+        while pool.has_octets() && !pool.has_room_for(900) {}
+        assert!(pool.octets < 100_000);
+        let held: usize = pool.blocks.iter().map(|block| block.octets.capacity()).sum();
+        assert_eq!(pool.octets, held, "the sum is that of all blocks");
     }
 }

@@ -14,9 +14,9 @@
 use super::home::Audience;
 use super::pattern;
 use crate::ids::SessionId;
-use crate::mem::slab::Slab;
 use core::hash::BuildHasher;
 use hashbrown::HashTable;
+use slab::Slab;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ impl Users {
     /// Nobody, with the table's hash key. Records do not move before there are `capacity` of them.
     pub fn new(separator: char, seed: u64, capacity: u32) -> Users {
         Users {
-            table: HashTable::new(),
+            table: HashTable::with_capacity(capacity as usize),
             records: Slab::with_capacity(capacity as usize),
             hasher: foldhash::fast::FixedState::with_seed(seed),
             changed: VecDeque::new(),
@@ -80,31 +80,31 @@ impl Users {
     }
 
     fn find(&self, name: &str) -> Option<u32> {
-        let same = |&index: &u32| *self.records.at(index).name == *name;
+        let same = |&index: &u32| *self.records[index as usize].name == *name;
         self.table.find(self.hasher.hash_one(name), same).copied()
     }
 
     fn begin(&mut self, name: &Arc<str>) -> u32 {
         let (announced, listed) = (false, false);
         let record = User { name: name.clone(), members: SmallVec::new(), announced, listed };
-        let index = self.records.insert(record).index;
+        let index = self.records.insert(record) as u32;
         let (records, hasher) = (&self.records, &self.hasher);
-        let hash_of = |other: &u32| hasher.hash_one(&*records.at(*other).name);
+        let hash_of = |other: &u32| hasher.hash_one(&*records[*other as usize].name);
         self.table.insert_unique(hasher.hash_one(&**name), index, hash_of);
         index
     }
 
     fn forget(&mut self, index: u32) {
-        let hash = self.hasher.hash_one(&*self.records.at(index).name);
+        let hash = self.hasher.hash_one(&*self.records[index as usize].name);
         let entry = self.table.find_entry(hash, |&other| other == index);
         entry.expect("a record is in the table").remove();
-        self.records.remove(index);
+        self.records.remove(index as usize);
     }
 
     /// A session of this user has begun.
     pub fn join(&mut self, user: &Arc<str>, session: SessionId) {
         let index = self.find(user).unwrap_or_else(|| self.begin(user));
-        let record = self.records.at_mut(index);
+        let record = &mut self.records[index as usize];
         assert!(!record.members.iter().any(|member| member.session == session));
         record.members.push(Member { session, destinations: SmallVec::new() });
         self.note(index);
@@ -113,7 +113,7 @@ impl Users {
     /// A session of this user has ended, with all its subscriptions.
     pub fn leave(&mut self, user: &Arc<str>, session: SessionId) {
         let index = self.find(user).expect("a session leaves after it joined");
-        let record = self.records.at_mut(index);
+        let record = &mut self.records[index as usize];
         let place = record.members.iter().position(|member| member.session == session);
         record.members.swap_remove(place.expect("a session leaves once"));
         self.note(index);
@@ -121,7 +121,7 @@ impl Users {
 
     /// Lists a user whose presence differs from what was announced.
     fn note(&mut self, index: u32) {
-        let record = self.records.at_mut(index);
+        let record = &mut self.records[index as usize];
         let online = !record.members.is_empty();
         if online == record.announced {
             if !online && !record.listed {
@@ -141,7 +141,7 @@ impl Users {
     /// The next change of presence to make known.
     pub fn announce(&mut self) -> Option<Announcement> {
         while let Some(index) = self.changed.pop_front() {
-            let record = self.records.at_mut(index);
+            let record = &mut self.records[index as usize];
             record.listed = false;
             let sessions = record.members.len() as u32;
             let online = sessions > 0;
@@ -176,14 +176,15 @@ impl Users {
     }
 
     fn member(&mut self, user: &str, session: SessionId) -> Option<&mut Member> {
-        let members = &mut self.records.at_mut(self.find(user)?).members;
+        let index = self.find(user)?;
+        let members = &mut self.records[index as usize].members;
         members.iter_mut().find(|member| member.session == session)
     }
 
     /// Which shards have sessions that hear a message to this user, and how many sessions.
     pub fn audience(&self, user: &str, destination: &str, only: Option<SessionId>) -> Audience {
         let mut audience = Audience::default();
-        let record = self.find(user).map(|index| self.records.at(index));
+        let record = self.find(user).map(|index| &self.records[index as usize]);
         let members = record.map_or(&[][..], |record| &record.members);
         for member in members.iter().filter(|m| only.is_none_or(|only| m.session == only)) {
             let hears = |d: &Arc<str>| pattern::matches(d, destination, self.separator);
@@ -197,7 +198,7 @@ impl Users {
 
     /// Users on line with the count of their sessions.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
-        let records = self.table.iter().map(|&index| self.records.at(index));
+        let records = self.table.iter().map(|&index| &self.records[index as usize]);
         let online = records.filter(|record| !record.members.is_empty());
         online.map(|record| (&record.name, record.members.len()))
     }

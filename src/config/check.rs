@@ -17,10 +17,16 @@ pub struct Machine {
 /// Octets of the records that are kept per connection, message and letter (`size_of`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordBytes {
-    /// One connection with its protocol's state.
+    /// One connection with its session and user.
     pub connection: usize,
-    /// One message block, with a typical message in it.
+    /// One message block, without the message in it.
     pub message_block: usize,
+    /// A receipt that waits for a home, without its id.
+    pub receipt: usize,
+    /// A destination at its home, without its name.
+    pub destination: usize,
+    /// A callback id that is remembered.
+    pub dedupe_key: usize,
     /// One entry of a mailbox.
     pub letter: usize,
 }
@@ -53,7 +59,8 @@ pub fn shards(config: &Config, machine: Machine) -> u32 {
 /// Connections that one shard has room for.
 pub fn connections(config: &Config, machine: Machine) -> u32 {
     let shards = shards(config, machine);
-    let carried = (machine.descriptors / shards).min(DESCRIPTORS_MAX);
+    // Each ring has a table of its own, which may be as long as RLIMIT_NOFILE.
+    let carried = machine.descriptors.min(DESCRIPTORS_MAX);
     match config.limits.connections {
         0 => carried,
         limit => limit.div_ceil(shards).min(carried),
@@ -63,8 +70,13 @@ pub fn connections(config: &Config, machine: Machine) -> u32 {
 /// The memory of one shard when every pool is full, addend by addend.
 pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec<Addend> {
     let limits = &config.limits;
-    // A queue to each other shard and one to the control thread, and the one that comes from there.
-    let queues = u64::from(shards(config, machine)) + 1;
+    // Two lanes to each thread, the control thread and the shard itself among them; and its share
+    // of the lanes that come from the control thread.
+    let threads = shards(config, machine) + 1;
+    let lanes = 2 * (u64::from(threads) + 2);
+    let connections = u64::from(connections(config, machine));
+    let deflates = config.endpoints.iter().filter_map(|endpoint| endpoint.deflate);
+    let takeover = { deflates }.any(|deflate| deflate.context_takeover);
     let size = |octets: usize| octets as u64;
     let addend = |what, count: u64, each: u64| Addend { what, product: (count, each) };
     vec![
@@ -75,9 +87,15 @@ pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec
             limits.segment_size.into(),
         ),
         addend("held octets", 1, limits.held_bytes.into()),
+        addend("deflate windows", 1, if takeover { limits.deflate_windows.into() } else { 0 }),
         addend("message blocks", limits.message_blocks.into(), size(records.message_block)),
-        addend("mailboxes", queues * u64::from(limits.mailbox), size(records.letter)),
-        addend("connections", connections(config, machine).into(), size(records.connection)),
+        addend("messages", 1, limits.message_bytes.into()),
+        addend("mailboxes", lanes * u64::from(limits.mailbox_of(threads)), size(records.letter)),
+        addend("connections", connections, size(records.connection)),
+        addend("subscriptions", 1, limits.subscribed_bytes.into()),
+        addend("receipts", connections * u64::from(limits.receipts), size(records.receipt)),
+        addend("destinations", limits.destinations.into(), size(records.destination)),
+        addend("dedupe keys", limits.dedupe_keys.into(), size(records.dedupe_key)),
         // A submission entry has 64 octets, a completion entry 16 (io_uring.h).
         addend("submission queue", limits.submission_entries.into(), 64),
         addend("completion queue", limits.completion_entries.into(), 16),
@@ -151,7 +169,14 @@ mod tests {
     use crate::config::Sources;
 
     const MACHINE: Machine = Machine { cores: 4, descriptors: 100_000 };
-    const RECORDS: RecordBytes = RecordBytes { connection: 256, message_block: 1024, letter: 32 };
+    const RECORDS: RecordBytes = RecordBytes {
+        connection: 256,
+        message_block: 64,
+        receipt: 48,
+        destination: 96,
+        dedupe_key: 64,
+        letter: 32,
+    };
 
     fn embedded() -> Config {
         Sources::default().load().expect("the embedded application is good")
@@ -173,10 +198,9 @@ mod tests {
             "\nsend-time = \"10s\" # age of the oldest octet",
             "\n# receive buffers 2048 x 4096 = 8388608\n",
             "\n# segments 1024 x 65536 = 67108864\n",
-            "\n# mailboxes 20480 x 32 = 655360\n",
-            "\n# connections 20000 x 256 = 5120000\n",
-            "\n# one shard = 119349248\n",
-            "\n# all shards 4 x 119349248 = 477396992\n# 455.3 MiB\n",
+            "\n# mailboxes 57344 x 32 = 1835008\n",
+            "\n# connections 100000 x 256 = 25600000\n",
+            "\n# all shards 4 x ",
         ];
         for part in expected {
             assert!(text.contains(part), "{part}\n{text}");
@@ -196,12 +220,25 @@ mod tests {
     #[test]
     fn shards_and_connections_follow_the_machine_unless_set() {
         let mut config = embedded();
-        assert_eq!((shards(&config, MACHINE), connections(&config, MACHINE)), (4, 20_000));
+        assert_eq!((shards(&config, MACHINE), connections(&config, MACHINE)), (4, 100_000));
         let small = Machine { cores: 0, descriptors: 1_000 };
         assert_eq!((shards(&config, small), connections(&config, small)), (1, 1_000));
         config.engine.shards = 3;
         config.limits.connections = 10;
         assert_eq!((shards(&config, MACHINE), connections(&config, MACHINE)), (3, 4));
+    }
+
+    #[test]
+    fn windows_cost_memory_where_an_endpoint_lets_clients_have_them() {
+        let mut config = embedded();
+        let windows = |config: &Config| {
+            let addends = footprint(config, MACHINE, RECORDS);
+            addends.iter().find(|addend| addend.what == "deflate windows").map(Addend::octets)
+        };
+        assert_eq!(windows(&config), Some(0));
+        let takeover = crate::config::Deflate { context_takeover: true, window_bits: 9 };
+        config.endpoints[1].deflate = Some(takeover);
+        assert_eq!(windows(&config), Some(16_777_216));
     }
 
     #[test]

@@ -7,12 +7,14 @@ use super::syntax::{
     is_destination, is_origin, is_pattern, is_template, is_url, variables, variables_are_plain,
 };
 use super::{
-    Action, Allow, Answer, Application, Broker, ConfigError, Endpoint, OnMessage, OnOpen, Protocol,
-    Reply, ReplyTo, Slow, Sockjs, Users, Window,
+    Action, Allow, Answer, Application, Broker, ConfigError, Deflate, Endpoint, OnMessage, OnOpen,
+    Protocol, Reply, ReplyTo, Slow, Sockjs, Users, Window,
 };
 use crate::time::{Micros, Millis};
 use toml::Value;
 
+/// The largest window of permessage-deflate, as a power of two (RFC 7692 §7.1.2).
+const WINDOW_BITS_MAX: u8 = 15;
 /// Octets of a close reason (RFC 6455 §5.5: 125 with the code).
 const REASON_MAX: usize = 123;
 
@@ -77,7 +79,7 @@ fn endpoint(
                     \"https://*.example.com\" or \"https://a.example.com:[*]\", or \"*\"";
     let allowed_origins = section.texts("allowed-origins", accepted, is_origin)?;
     let sockjs = sockjs(&mut section, warnings)?;
-    let deflate = section.flag("deflate")?.unwrap_or(true);
+    let deflate = deflate(&mut section)?;
     let on_open = match section.section("on-open")? {
         Some(part) => Some(on_open(part)?),
         None => None,
@@ -94,6 +96,22 @@ fn endpoint(
     section.finish()?;
     let allowed_origins = allowed_origins.unwrap_or_default();
     Ok(Endpoint { path, protocol, allowed_origins, sockjs, deflate, on_open, on_message })
+}
+
+fn deflate(section: &mut Section) -> Result<Option<Deflate>, ConfigError> {
+    let accepted = "true, false or { context-takeover = true }";
+    let written = section.fit("deflate", accepted, |value| match value {
+        Value::Boolean(on) => Some(on.then(toml::Table::new)),
+        Value::Table(table) => Some(Some(table.clone())),
+        _ => None,
+    })?;
+    let Some(table) = written.unwrap_or(Some(toml::Table::new())) else { return Ok(None) };
+    let mut part = Section::new(&section.name("deflate"), table);
+    let context_takeover = part.flag("context-takeover")?.unwrap_or(false);
+    // RFC 7692 §7.1.2 begins at 8, but zlib cannot make a stream for so small a window.
+    let window_bits = part.number("window-bits", 9, 15)?.map_or(WINDOW_BITS_MAX, |bits| bits as u8);
+    part.finish()?;
+    Ok(Some(Deflate { context_takeover, window_bits }))
 }
 
 fn sockjs(
@@ -300,6 +318,21 @@ mod tests {
         Sources { environment: vec![secret], ..Sources::default() }.parse(toml, false)
     }
 
+    #[test]
+    fn compression_is_on_and_without_takeover_unless_set() {
+        let deflate = |line: &str| {
+            let config = parse(&format!("[[endpoint]]\n{ENDPOINT}{line}")).expect("good");
+            config.endpoints[0].deflate
+        };
+        let none = Some(Deflate { context_takeover: false, window_bits: 15 });
+        for line in ["", "deflate = true", "deflate = {}"] {
+            assert_eq!(deflate(line), none);
+        }
+        assert_eq!(deflate("deflate = false"), None);
+        let takeover = Some(Deflate { context_takeover: true, window_bits: 12 });
+        assert_eq!(deflate("deflate = { context-takeover = true, window-bits = 12 }"), takeover);
+    }
+
     const SLOWER: &str = "destination = '/topic/a'\n";
     const ENDPOINT: &str = "path = '/a'\n";
     const RULE: &str = "action = 'send'\ndestination = '/topic/a'\n";
@@ -313,6 +346,16 @@ mod tests {
         ["endpoint", "", "path = '/api/x'", "path", "\"/api/x\"", "a path such as"],
         ["endpoint", ENDPOINT, "protocol = 'mqtt'", "protocol", "\"mqtt\"", "\"raw\" or \"stomp\""],
         ["endpoint", ENDPOINT, "allowed-origins = ['a']", "allowed-origins", "\"a\"", "a list of"],
+        ["endpoint", ENDPOINT, "deflate = 'on'", "deflate", "\"on\"", "true, false or { context"],
+        [
+            "endpoint",
+            ENDPOINT,
+            "deflate.window-bits = 8",
+            "deflate.window-bits",
+            "8",
+            "a whole number from 9 to 15",
+        ],
+        ["endpoint", ENDPOINT, "deflate.x = 0", "deflate.x", "0", "only the keys"],
         ["endpoint", ENDPOINT, "sockjs = 1", "sockjs", "1", "true, false or a table"],
         ["endpoint", ENDPOINT, "sockjs.queue = 0", "sockjs.queue", "0", "a whole number from 1"],
         [

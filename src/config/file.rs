@@ -11,7 +11,7 @@ use super::{
     API_TOKEN, Api, Application, Broker, CALLBACK_SECRET, Config, ConfigError, Engine, Hooks,
     Listen, Presence, ReplyTo, UnknownDestination,
 };
-use crate::limits::{Limits, SHARDS_MAX};
+use crate::limits::{Limits, MAILBOX_LEAST, SHARDS_MAX};
 use crate::time::{Micros, Millis};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -154,7 +154,8 @@ fn room_for_answers(applications: &[Application], limits: &Limits) -> Result<(),
     };
     let most = applications.iter().map(letters).max().unwrap_or(1);
     let accepted = format!("at least {most}, for the [[application]] that answers to most");
-    for (key, bound) in [("mailbox", limits.mailbox), ("message-blocks", limits.message_blocks)] {
+    let mailbox = limits.mailbox.min(MAILBOX_LEAST);
+    for (key, bound) in [("mailbox", mailbox), ("message-blocks", limits.message_blocks)] {
         if bound < most {
             return Err(ConfigError::new(&format!("limits.{key}"), &bound.to_string(), &accepted));
         }

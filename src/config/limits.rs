@@ -55,7 +55,7 @@ fn relations(limits: &Limits) -> Result<(), ConfigError> {
     let power = |n: u32, most: u32| n.is_power_of_two() && n <= most;
     let l = limits;
     // Each line: key, whether it fits, what fits.
-    let table: [(&str, bool, String); 14] = [
+    let table: [(&str, bool, String); 15] = [
         ("receive-buffers", power(l.receive_buffers, RING_MAX), power_text(RING_MAX)),
         ("submission-entries", power(l.submission_entries, RING_MAX), power_text(RING_MAX)),
         ("completion-entries", power(l.completion_entries, COMPLETIONS_MAX), {
@@ -83,6 +83,9 @@ fn relations(limits: &Limits) -> Result<(), ConfigError> {
             format!("at most http-head ({})", l.http_head)
         }),
         ("held-bytes", l.held_bytes >= largest_unit(l), {
+            format!("at least the largest head, body, frame and message ({})", largest_unit(l))
+        }),
+        ("message-bytes", l.message_bytes >= largest_unit(l), {
             format!("at least the largest head, body, frame and message ({})", largest_unit(l))
         }),
         ("json-depth", l.json_depth <= JSON_DEPTH_MAX, format!("at most {JSON_DEPTH_MAX}")),

@@ -272,11 +272,20 @@ pub struct Endpoint {
     /// The SockJS routes below it.
     pub sockjs: Option<Sockjs>,
     /// permessage-deflate (RFC 7692) where the client offers it.
-    pub deflate: bool,
+    pub deflate: Option<Deflate>,
     /// Closes every session as soon as it is open.
     pub on_open: Option<OnOpen>,
     /// What a raw endpoint does with a message.
     pub on_message: OnMessage,
+}
+
+/// `deflate` of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deflate {
+    /// A client's messages may refer to those that it sent before.
+    pub context_takeover: bool,
+    /// How far back, as a power of two: what such a session keeps.
+    pub window_bits: u8,
 }
 
 /// The protocol of an endpoint.

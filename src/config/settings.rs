@@ -246,7 +246,13 @@ fn endpoint(to: &mut Lines, endpoint: &Endpoint) {
     let raw = endpoint.protocol == Protocol::Raw;
     to.text("protocol", if raw { "raw" } else { "stomp" });
     to.list("allowed-origins", endpoint.allowed_origins.iter());
-    to.plain("deflate", endpoint.deflate);
+    match endpoint.deflate {
+        None => to.plain("deflate", false),
+        Some(deflate) => {
+            to.plain("deflate.context-takeover", deflate.context_takeover);
+            to.plain("deflate.window-bits", deflate.window_bits);
+        }
+    }
     match &endpoint.sockjs {
         None => to.plain("sockjs", false),
         Some(sockjs) => {

@@ -285,7 +285,7 @@ impl<R: Ring> Shard<R> {
         serde_json::json!({
             "session": self.sessions.id(session).to_string(),
             "address": conn.address.to_string(),
-            "version": state.look.version.text(),
+            "version": state.version.text(),
             "subscriptions": subscriptions,
         })
     }

@@ -9,6 +9,7 @@
 //! received but not yet understood, the protocol's state, and the times of last life.
 
 use super::outbox::Outbox;
+use super::takeover::Windows;
 use super::web::Request;
 use crate::broker::subscription::Wire;
 use crate::ids::{ConnId, ListenerId};
@@ -61,8 +62,8 @@ pub enum Proto {
     HttpParked(Box<Request>),
     /// The last answer is on its way; what comes is thrown away.
     HttpDone,
-    /// A raw WebSocket endpoint.
-    Raw(Raw),
+    /// A raw WebSocket endpoint. Behind a pointer: the other ones are many.
+    Raw(Box<Raw>),
     /// A STOMP session over WebSocket or SockJS.
     Stomp(Stomp),
 }
@@ -136,7 +137,7 @@ impl Held {
     }
 }
 
-/// One connection. 160 octets.
+/// One connection. 144 octets.
 #[derive(Debug)]
 pub struct Conn {
     /// How often the slot was used before.
@@ -169,8 +170,6 @@ pub struct Conn {
     pub pinged: bool,
     /// The listener it came from.
     pub listener: ListenerId,
-    /// The peer's port.
-    pub port: u16,
     /// The peer's address.
     pub address: IpAddr,
     /// What waits for it.
@@ -193,7 +192,8 @@ pub struct Conn {
     pub send_since: u32,
 }
 
-const _: () = assert!(size_of::<Conn>() <= 160);
+const _: () = assert!(size_of::<Proto>() <= 40);
+const _: () = assert!(size_of::<Conn>() <= 144);
 
 impl Conn {
     fn free(generation: u32) -> Conn {
@@ -213,7 +213,6 @@ impl Conn {
             close_sent: false,
             pinged: false,
             listener: ListenerId(0),
-            port: 0,
             address: IpAddr::from([0, 0, 0, 0]),
             outbox: Outbox::default(),
             tail: Held::default(),
@@ -254,6 +253,8 @@ impl Conn {
 pub struct Conns {
     table: Vec<Conn>,
     open: u32,
+    /// What the clients with context takeover said before.
+    pub windows: Windows,
     /// Connections by address, while `connections-per-address` bounds them.
     addresses: HashMap<IpAddr, u32, foldhash::fast::FixedState>,
 }
@@ -264,7 +265,12 @@ impl Conns {
     pub fn with_capacity(slots: u32, seed: u64) -> Conns {
         let hasher = foldhash::fast::FixedState::with_seed(seed);
         let addresses = HashMap::with_hasher(hasher);
-        Conns { table: Vec::with_capacity(slots as usize), open: 0, addresses }
+        Conns {
+            table: Vec::with_capacity(slots as usize),
+            open: 0,
+            addresses,
+            windows: Windows::default(),
+        }
     }
 
     /// Counts a connection with those of its address, and says how many those are.
@@ -289,7 +295,6 @@ impl Conns {
         conn.state = State::Open;
         conn.listener = listener;
         conn.address = peer.ip();
-        conn.port = peer.port();
         (conn.last_in, conn.last_out, conn.since) = (now, now, now);
         self.open += 1;
         ConnId { slot, generation }
@@ -308,6 +313,7 @@ impl Conns {
                 count.remove();
             }
         }
+        self.windows.close(slot);
         let generation = conn.generation.wrapping_add(1);
         *conn = Conn::free(generation);
         self.open -= 1;

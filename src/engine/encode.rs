@@ -4,7 +4,7 @@
 use crate::broker::message::Message;
 use crate::broker::subscription::{Form, Look, Wire};
 use crate::stomp;
-use crate::ws::{self, Compressor, DEFLATE_MIN};
+use crate::ws::{self, Compressor};
 
 /// Collects encoded frames in one run of octets. Its buffers live on: once warm it allocates
 /// nothing.
@@ -15,6 +15,8 @@ pub struct Encoder {
     quoted: Vec<u8>,
     deflated: Vec<u8>,
     compressor: Compressor,
+    /// Octets of the shortest message that is compressed (limit `deflate-min`); without it none is.
+    deflate_min: Option<u32>,
 }
 
 /// Octets that an encoder keeps ready.
@@ -59,6 +61,11 @@ impl MessageId {
 }
 
 impl Encoder {
+    /// Compresses messages from so many octets on.
+    pub fn compress_from(&mut self, deflate_min: u32) {
+        self.deflate_min = Some(deflate_min);
+    }
+
     /// Forgets what was encoded.
     pub fn clear(&mut self) {
         self.out.clear();
@@ -150,7 +157,7 @@ impl Encoder {
     fn maybe_deflated(&mut self, wire: Wire, opcode: ws::Opcode, payload: &[u8]) {
         self.deflated.clear();
         let shorter = wire.deflate > 0
-            && payload.len() >= DEFLATE_MIN
+            && self.deflate_min.is_some_and(|least| payload.len() >= least as usize)
             && self.compressor.compress(payload, wire.deflate, &mut self.deflated);
         if !shorter {
             return self.ws(opcode, payload);

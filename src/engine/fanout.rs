@@ -63,6 +63,11 @@ pub struct Fanout {
 }
 
 impl Fanout {
+    /// Compresses messages from so many octets on.
+    pub fn compress_from(&mut self, deflate_min: u32) {
+        self.encoder.compress_from(deflate_min);
+    }
+
     /// Whether something waits to be encoded.
     pub fn is_empty(&self) -> bool {
         self.deliveries.is_empty()

@@ -5,7 +5,7 @@ use super::conn::{Proto, Raw, State, Stomp};
 use super::session::Session;
 use super::shard::Shard;
 use super::web::Asked;
-use crate::broker::subscription::{Form, Look, Wire};
+use crate::broker::subscription::{Form, Wire};
 use crate::config::{self, Protocol};
 use crate::http::origin::{self, SameOrigin};
 use crate::http::request::{Head, Method};
@@ -13,7 +13,6 @@ use crate::http::upgrade::{self, Offer};
 use crate::identity::{self, Handshake, HeaderLine, Identity};
 use crate::ring::Ring;
 use crate::sockjs::{self, Route};
-use crate::stomp::Version;
 use crate::ws::{self, Policy};
 use std::sync::Arc;
 
@@ -168,8 +167,7 @@ impl<R: Ring> Shard<R> {
             }
         };
         let offer = if stomp { upgrade::stomp_subprotocol(head) } else { Offer::Absent };
-        let enabled = shared.endpoints[at].config.deflate;
-        let policy = Policy { enabled, ..Policy::default() };
+        let policy = self.deflate_policy(at);
         let lines = head.header_values("sec-websocket-extensions");
         let Ok(agreement) = ws::negotiate(lines, policy) else {
             self.metrics.refuse("bad_extensions");
@@ -185,8 +183,27 @@ impl<R: Ring> Shard<R> {
         if self.conns.at(slot).state != State::Open {
             return;
         }
+        if let Some(agreement) = agreement.filter(|agreement| agreement.client_takeover) {
+            self.conns.windows.open(slot, agreement.client_window_bits);
+        }
         let deflate = agreement.map_or(0, |agreement| agreement.server_window_bits);
         self.open_websocket(slot, at, stomp, Wire { form, deflate }, user);
+    }
+
+    /// What the endpoint lets a client have now. Only the client's messages may refer to those
+    /// before them: ours are compressed once for all who hear them (RFC 7692 §7.1.1.1 leaves it to
+    /// each sender).
+    fn deflate_policy(&self, at: usize) -> Policy {
+        let deflate = self.shared.endpoints[at].config.deflate;
+        let window_bits = deflate.map_or(ws::WINDOW_BITS_MAX, |deflate| deflate.window_bits);
+        let wanted = deflate.is_some_and(|deflate| deflate.context_takeover);
+        let has_room = self.conns.windows.has_room_for(window_bits, self.limits.deflate_windows);
+        Policy {
+            enabled: deflate.is_some(),
+            server_takeover: false,
+            client_takeover: wanted && has_room,
+            window_bits,
+        }
     }
 
     fn open_websocket(
@@ -202,18 +219,12 @@ impl<R: Ring> Shard<R> {
         let endpoint = at as u16;
         let message = super::conn::Held::default();
         let proto = if stomp {
-            let look = Look { wire, version: Version::V1_2, acks: false };
-            let session = self.sessions.insert(Session::new(slot, endpoint, look, user));
+            let session = self.sessions.insert(Session::new(slot, endpoint, user));
             Proto::Stomp(Stomp { decoder, wire, session, message })
         } else {
             self.metrics.raw_sessions.set(self.metrics.raw_sessions.value() + 1);
-            Proto::Raw(Raw {
-                decoder,
-                endpoint,
-                wire,
-                message,
-                backlog: super::conn::Held::default(),
-            })
+            let backlog = super::conn::Held::default();
+            Proto::Raw(Box::new(Raw { decoder, endpoint, wire, message, backlog }))
         };
         let now = self.ms();
         let conn = self.conns.at_mut(slot);

@@ -187,7 +187,8 @@ impl<R: Ring> Shard<R> {
         let session = self.sessions.at(session);
         let Some(at) = session.by_key(*key) else { return false };
         let Subscription { destination, id, acks, of_user, .. } = session.subscriptions[at];
-        let look = Look { acks, ..session.look };
+        let (slot, version) = (session.slot, session.version);
+        let look = Look { wire: self.wire_of(slot), version, acks };
         !of_user && self.index.find(destination, id, look).is_some_and(|group| group.windowed > 0)
     }
 
@@ -254,17 +255,16 @@ impl<R: Ring> Shard<R> {
             }
             let Some(change) = self.users.announce() else { return };
             let status = if change.online { "ON_LINE" } else { "OFF_LINE" };
-            let body = serde_json::json!({
-                "user": &*change.user,
-                "status": status,
-                "sessions": change.sessions,
-                "epoch": change.epoch,
-            });
+            let user = serde_json::Value::from(&*change.user);
+            let (sessions, epoch) = (change.sessions, change.epoch);
+            let body = format!(
+                r#"{{"user":{user},"status":"{status}","sessions":{sessions},"epoch":{epoch}}}"#
+            );
             let message = self.blocks.make(|message| {
                 message.begin(None, topic);
                 message.header(b"destination", topic.as_bytes());
                 message.header(b"content-type", b"application/json");
-                message.finish(body.to_string().as_bytes());
+                message.finish(body.as_bytes());
             });
             let message = message.expect("there is a free block");
             self.post.send(home.into(), Letter::Publish { message, asker: Asker::None });
@@ -277,6 +277,7 @@ impl<R: Ring> Shard<R> {
         let pools = self.limits.clone();
         self.limits = shared.limits.clone();
         self.limits.keep_pools_of(&pools);
+        self.compress_from();
         self.shared = shared;
     }
 }

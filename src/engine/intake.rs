@@ -164,7 +164,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A piece of a compressed message: kept as it is until the message is whole, so that a session
-    /// needs no window of its own.
+    /// needs no inflater of its own, and no window but for context takeover.
     fn compressed_piece(&mut self, slot: u32, opcode: ws::Opcode, payload: &[u8], last: bool) {
         let message_max = self.message_max(slot);
         let kept = match &mut self.conns.at_mut(slot).proto {
@@ -179,14 +179,24 @@ impl<R: Ring> Shard<R> {
         let mut plain = core::mem::take(&mut self.inflated);
         plain.clear();
         let kept = kept.as_ref().map_or(&[][..], |kept| kept.as_slice());
-        self.inflater.begin(opcode, message_max);
+        let mut window = self.conns.windows.of(slot);
+        match &window {
+            Some(window) => self.inflater.begin_after(opcode, message_max, window),
+            None => self.inflater.begin(opcode, message_max),
+        }
         let inflated = self.inflater.feed(kept, &mut plain);
         let inflated = inflated.and_then(|()| self.inflater.feed(payload, &mut plain));
         // A few octets may have become many frames, or much work.
         let work = (plain.len() / DEFLATED_FRAME) as u32;
         self.frames_left = self.frames_left.saturating_sub(work);
         match inflated.and_then(|()| self.inflater.finish(&mut plain)) {
-            Ok(()) => self.piece(slot, opcode, &mut plain, true),
+            Ok(()) => {
+                // Before it is read, since it is read in place.
+                if let Some(window) = &mut window {
+                    window.push(&plain);
+                }
+                self.piece(slot, opcode, &mut plain, true);
+            }
             Err(error) => {
                 self.metrics.refuse(error.label());
                 self.drain(slot, &[], error.close_code(), error.label());

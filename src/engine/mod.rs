@@ -24,6 +24,21 @@ pub mod mailbox;
 pub mod shard;
 pub mod shared;
 
+/// What `ringpush check` reckons with: the sizes of what the engine keeps.
+pub const RECORDS: RecordBytes = RecordBytes {
+    connection: size_of::<conn::Conn>() + size_of::<session::Session>() + IDLE_REST,
+    message_block: size_of::<Message>() + 3 * size_of::<usize>(),
+    receipt: size_of::<session::WaitingReceipt>() + size_of::<u32>(),
+    // The name's pointer, the counts of up to four shards, and a hash table's empty places.
+    destination: 2 * (size_of::<Arc<str>>() + 3 * size_of::<u64>()),
+    // In a hash table and in the order of their ages.
+    dedupe_key: 4 * size_of::<(u128, u64)>(),
+    letter: size_of::<mailbox::Letter>(),
+};
+
+/// Of a connection: user's record and name, places in hash tables, timer, generation.
+const IDLE_REST: usize = 160;
+
 mod api;
 mod application;
 mod close;
@@ -45,6 +60,11 @@ mod sleeping;
 mod stomp;
 mod subscribe;
 mod sync;
+mod takeover;
 mod timers;
 mod web;
 mod window;
+
+use crate::broker::message::Message;
+use crate::config::check::RecordBytes;
+use std::sync::Arc;

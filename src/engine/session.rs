@@ -8,12 +8,12 @@
 //! A session that is leaving has no connection any more; its record stays until every home knows
 //! that it is gone, since what has no room in a mailbox now is kept in the record it is about.
 
-use super::conn::Held;
-use crate::broker::subscription::{GroupIndex, Look};
+use super::stomp::Problem;
+use crate::broker::subscription::GroupIndex;
 use crate::ids::{SessionId, ShardId};
 use crate::mem::intern::Sym;
 use crate::mem::slab::{Key, Slab};
-use crate::stomp;
+use crate::stomp::{self, Version};
 use core::hash::BuildHasher;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
@@ -73,23 +73,57 @@ pub enum Deferred {
     Subscribe { id: String, destination: String, receipt: Vec<u8>, sequence: u32, acks: bool },
     /// An UNSUBSCRIBE of a subscription (by its key) that has not begun yet.
     Unsubscribe { key: u32, receipt: Option<Vec<u8>>, sequence: u32 },
+    /// A frame that is answered with ERROR when the receipts of those before it are given.
+    Refuse { problem: Problem<'static>, receipt: Option<Vec<u8>> },
 }
 
-/// One session. 128 octets.
+/// Octets of a session's frames that are not handled yet, and how far the decoder is in the first
+/// of them: one pointer in every idle session.
+#[derive(Debug, Default)]
+pub struct Partial(Option<Box<(Vec<u8>, stomp::Decoder)>>);
+
+impl Partial {
+    /// Count of octets.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |rest| rest.0.len())
+    }
+
+    /// Takes all of it out.
+    pub fn take(&mut self) -> Option<Box<(Vec<u8>, stomp::Decoder)>> {
+        self.0.take()
+    }
+
+    /// Keeps octets that no frame has come of yet.
+    pub fn keep(&mut self, octets: &[u8], decoder: stomp::Decoder) {
+        assert!(self.0.is_none(), "nothing came in between");
+        if !octets.is_empty() {
+            self.0 = Some(Box::new((octets.to_vec(), decoder)));
+        }
+    }
+
+    /// Puts back what `take` gave, without the first `used` octets; frees it when that is all.
+    pub fn put_back(&mut self, mut rest: Box<(Vec<u8>, stomp::Decoder)>, used: usize) {
+        assert!(self.0.is_none(), "nothing came in between");
+        if used < rest.0.len() {
+            rest.0.drain(..used);
+            self.0 = Some(rest);
+        }
+    }
+}
+
+/// One session. 112 octets.
 #[derive(Debug)]
 pub struct Session {
     /// Slot of its connection; meaningless while leaving.
     pub slot: u32,
     /// Where it is in its life.
     pub phase: Phase,
-    /// Version and framing.
-    pub look: Look,
+    /// STOMP version; 1.2 until CONNECT has said.
+    pub version: Version,
     /// Which endpoint of the configuration.
     pub endpoint: u16,
-    /// Its frame decoder.
-    pub decoder: stomp::Decoder,
     /// Octets of frames not yet handled.
-    pub partial: Held,
+    pub partial: Partial,
     /// Its user, if it has a name.
     pub user: Option<Arc<str>>,
     /// The user's home was told of it.
@@ -114,7 +148,7 @@ pub struct Session {
     pub seen_turn: u32,
 }
 
-const _: () = assert!(size_of::<Session>() <= 128);
+const _: () = assert!(size_of::<Session>() <= 112);
 
 /// A RECEIPT that waits for its home.
 #[derive(Debug)]
@@ -148,7 +182,7 @@ impl Sessions {
         Sessions {
             shard,
             table: Slab::with_capacity(capacity as usize),
-            by_user: HashTable::new(),
+            by_user: HashTable::with_capacity(capacity as usize),
             hasher: foldhash::fast::FixedState::with_seed(seed),
             receipts: Slab::default(),
         }
@@ -302,14 +336,13 @@ fn name(table: &Slab<Session>, index: u32) -> &str {
 
 impl Session {
     /// A session that has just been upgraded.
-    pub fn new(slot: u32, endpoint: u16, look: Look, user: Option<Arc<str>>) -> Session {
+    pub fn new(slot: u32, endpoint: u16, user: Option<Arc<str>>) -> Session {
         Session {
             slot,
             phase: Phase::Connecting,
-            look,
+            version: Version::V1_2,
             endpoint,
-            decoder: stomp::Decoder::new(),
-            partial: Held::default(),
+            partial: Partial::default(),
             user,
             joined: false,
             beat: stomp::heartbeat::Agreed { send: 0, receive: 0 },

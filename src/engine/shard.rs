@@ -110,6 +110,8 @@ pub struct Shard<R: Ring> {
     pub(super) date: (u64, String),
     /// Frames that the connection which is being read may still have handled before the others.
     pub(super) frames_left: u32,
+    /// Subscriptions of all sessions.
+    pub(super) subscriptions: u32,
     /// The pool had no room: somebody has to part with some.
     pub(super) needs_room: bool,
     /// While the pool is low room is not made again before.
@@ -163,7 +165,7 @@ impl<R: Ring> Shard<R> {
             home: Home::new(separator, limits.destinations, seed ^ 2),
             users: Users::new(separator, seed ^ 3, slots),
             seen: Seen::new(limits.dedupe_keys),
-            blocks: message::Pool::new(limits.message_blocks),
+            blocks: message::Pool::new(limits.message_blocks, limits.message_bytes),
             numbers: 0,
             wheel: Wheel::new(now.millis(), slots as usize),
             encoder: Encoder::default(),
@@ -187,6 +189,7 @@ impl<R: Ring> Shard<R> {
             random: seed ^ 4,
             date: (0, String::new()),
             frames_left: 0,
+            subscriptions: 0,
             needs_room: false,
             room_after: now,
             held: 0,
@@ -197,7 +200,14 @@ impl<R: Ring> Shard<R> {
         };
         // Before the first wait, which nothing else would end.
         shard.steer_accepts();
+        shard.compress_from();
         shard
+    }
+
+    /// Tells those who encode what the limits say.
+    pub(super) fn compress_from(&mut self) {
+        self.encoder.compress_from(self.limits.deflate_min);
+        self.fanout.compress_from(self.limits.deflate_min);
     }
 
     /// One turn of the loop. False when the shard has drained and nothing is left to do.
@@ -462,6 +472,7 @@ impl<R: Ring> Shard<R> {
         metrics.turns_total.add(1);
         metrics.connections.set(self.conns.len() as u64);
         metrics.segments_free.set(self.segments.free_count() as u64);
+        metrics.window_octets.set(self.conns.windows.octets() as u64);
         metrics.held_octets.set(self.held as u64);
         metrics.subscription_groups.set(self.index.len() as u64);
     }

@@ -6,12 +6,12 @@
 
 use super::conn::{Hold, Proto, State};
 use super::mailbox::{Asker, Lane, Letter};
-use super::session::{Phase, SubscriptionState};
+use super::session::{Deferred, Phase, SubscriptionState};
 use super::shard::Shard;
 use super::subscribe::SEQUENCE_MASK;
 use crate::broker::destination::{Target, decode_user};
 use crate::broker::message::Message;
-use crate::broker::subscription::Form;
+use crate::broker::subscription::{Form, Look};
 use crate::config::UnknownDestination;
 use crate::identity::{self, Identity};
 use crate::ids::ShardId;
@@ -94,16 +94,18 @@ impl<R: Ring> Shard<R> {
         let partial = &mut self.sessions.at_mut(session).partial;
         let held = self.conns.at(slot).hold != Hold::No;
         match partial.take() {
-            None if !held => {
-                let used = self.run_frames(slot, session, octets);
+            None if held => partial.keep(octets, Decoder::new()),
+            None => {
+                let mut decoder = Decoder::new();
+                let used = self.run_frames(slot, session, octets, &mut decoder);
                 if self.conns.at(slot).state == State::Open {
-                    self.sessions.at_mut(session).partial.extend(&octets[used..]);
+                    self.sessions.at_mut(session).partial.keep(&octets[used..], decoder);
                 }
             }
-            None => partial.extend(octets),
             Some(mut kept) => {
-                kept.extend_from_slice(octets);
-                let used = if held { 0 } else { self.run_frames(slot, session, &mut kept) };
+                let (rest, decoder) = &mut *kept;
+                rest.extend_from_slice(octets);
+                let used = if held { 0 } else { self.run_frames(slot, session, rest, decoder) };
                 if self.conns.at(slot).state == State::Open {
                     self.sessions.at_mut(session).partial.put_back(kept, used);
                 }
@@ -133,7 +135,13 @@ impl<R: Ring> Shard<R> {
 
     /// Decodes and handles frames until the input ends or the connection is on hold. Says how many
     /// octets it used.
-    fn run_frames(&mut self, slot: u32, session: u32, octets: &mut [u8]) -> usize {
+    fn run_frames(
+        &mut self,
+        slot: u32,
+        session: u32,
+        octets: &mut [u8],
+        decoder: &mut Decoder,
+    ) -> usize {
         let mut headers = [Header::default(); HEADERS];
         let headers_max = (self.limits.stomp_headers as usize).min(HEADERS);
         let mut used = 0;
@@ -157,18 +165,14 @@ impl<R: Ring> Shard<R> {
             let state = self.sessions.at(session);
             let live = state.phase == Phase::Live;
             let (version, frame_max) = if live {
-                (Some(state.look.version), self.limits.stomp_frame)
+                (Some(state.version), self.limits.stomp_frame)
             } else {
                 (None, self.limits.stomp_first_frame.min(self.limits.stomp_frame))
             };
-            let mut decoder = state.decoder;
             let rest = &mut octets[used..];
             let step = decoder.next(rest, &mut headers[..headers_max], version, frame_max);
             match step {
-                Ok(Step::NeedMore) => {
-                    self.sessions.at_mut(session).decoder = decoder;
-                    return used;
-                }
+                Ok(Step::NeedMore) => return used,
                 Ok(Step::Eol { consumed }) => used += consumed,
                 Ok(Step::Frame { consumed, frame }) => {
                     self.metrics.frames_received_total.add(1);
@@ -186,16 +190,18 @@ impl<R: Ring> Shard<R> {
                         code: error.close_code(),
                         label: error.label(),
                     };
-                    self.refuse_frame(slot, session, problem, receipt.as_deref());
+                    self.refuse_in_turn(slot, session, problem, receipt.as_deref());
+                    if self.sessions.at(session).deferred.is_some() {
+                        self.hold_for_answer(slot);
+                    }
                     return used;
                 }
             }
             if self.conns.at(slot).state != State::Open {
                 return used;
             }
-            let state = self.sessions.at_mut(session);
-            state.decoder = Decoder::new();
-            if state.deferred.is_some() {
+            *decoder = Decoder::new();
+            if self.sessions.at(session).deferred.is_some() {
                 self.hold_for_answer(slot);
                 return used;
             }
@@ -205,7 +211,11 @@ impl<R: Ring> Shard<R> {
 
     fn on_frame(&mut self, slot: u32, session: u32, frame: &Frame<'_, '_>) {
         let connecting = self.sessions.at(session).phase == Phase::Connecting;
+        let receipt_len = frame.header(b"receipt").map_or(0, <[u8]>::len);
         let handled = match (connecting, frame.command()) {
+            _ if receipt_len > self.limits.name_bytes as usize => {
+                Err(super::subscribe::NAME_TOO_LONG)
+            }
             (true, Command::Connect | Command::Stomp) => self.on_connect(slot, session, frame),
             (true, _) => Err(Problem {
                 message: "not connected",
@@ -236,7 +246,7 @@ impl<R: Ring> Shard<R> {
             (false, Command::Begin | Command::Commit | Command::Abort) => Err(NO_TRANSACTIONS),
         };
         if let Err(problem) = handled {
-            self.refuse_frame(slot, session, problem, frame.header(b"receipt"));
+            self.refuse_in_turn(slot, session, problem, frame.header(b"receipt"));
         }
     }
 
@@ -270,7 +280,7 @@ impl<R: Ring> Shard<R> {
         let offered = (offered[0].0, offered[1].0);
         let state = self.sessions.at_mut(session);
         state.phase = Phase::Live;
-        state.look.version = version;
+        state.version = version;
         state.beat = stomp::heartbeat::negotiate(client, offered);
         let user = state.user.clone();
         let id = self.sessions.id(session);
@@ -424,7 +434,7 @@ impl<R: Ring> Shard<R> {
         }
         while let Some(receipt) = self.sessions.pop_receipt(session) {
             let frame = stomp::Receipt { receipt_id: &receipt.id };
-            let version = self.sessions.at(session).look.version;
+            let version = self.sessions.at(session).version;
             self.reply(slot, frame.len(version), |out| frame.write(version, out));
             if self.sessions.at(session).phase != Phase::Live {
                 return;
@@ -450,6 +460,23 @@ impl<R: Ring> Shard<R> {
         self.encoder = encoder;
     }
 
+    /// Answers a frame with ERROR when the receipts of the frames before it have been given: some
+    /// home may still owe them, and what has taken effect shall be known.
+    fn refuse_in_turn(
+        &mut self,
+        slot: u32,
+        session: u32,
+        problem: Problem<'static>,
+        receipt: Option<&[u8]>,
+    ) {
+        let state = self.sessions.at_mut(session);
+        if state.receipts.2 == 0 {
+            return self.refuse_frame(slot, session, problem, receipt);
+        }
+        let receipt = receipt.map(<[u8]>::to_vec);
+        state.deferred = Some(Box::new(Deferred::Refuse { problem, receipt }));
+    }
+
     /// Answers a frame with ERROR and ends the connection.
     pub(super) fn refuse_frame(
         &mut self,
@@ -460,7 +487,7 @@ impl<R: Ring> Shard<R> {
     ) {
         self.metrics.refuse(problem.label);
         self.metrics.errors_sent_total.add(1);
-        let version = self.sessions.at(session).look.version;
+        let version = self.sessions.at(session).version;
         let frame = ErrorFrame {
             message: problem.message,
             receipt_id: receipt,
@@ -468,10 +495,13 @@ impl<R: Ring> Shard<R> {
             body: problem.body,
         };
         let wire = self.wire_of(slot);
-        let mut encoder = super::encode::Encoder::default();
+        // The compressor is the shard's own: to make one for each refusal would cost 0.3 MB.
+        let mut encoder = core::mem::take(&mut self.encoder);
+        encoder.clear();
         let len = frame.len(version);
         encoder.message_of(wire, Opcode::Text, len, |out| frame.write(version, out));
         self.drain(slot, encoder.octets(), problem.code, problem.message);
+        self.encoder = encoder;
     }
 
     /// The message of a block, for those subscriptions of one session that hear it.
@@ -499,7 +529,9 @@ impl<R: Ring> Shard<R> {
             if !hears {
                 continue;
             }
-            let (slot, look) = (state.slot, state.look);
+            let slot = state.slot;
+            let look =
+                Look { wire: self.wire_of(slot), version: state.version, acks: subscription.acks };
             let name = self.index.text(subscription.id).clone();
             let mut encoder = core::mem::take(&mut self.encoder);
             encoder.clear();

@@ -15,13 +15,16 @@ use crate::stomp::{Frame, Version};
 /// Set in the number under which a receipt waits for the end of a subscription, so that it is told
 /// apart from the one that waits for its beginning.
 const END: u32 = 1 << 31;
+/// Octets of a subscription beside its names: in its session, in its group, in the home's counts.
+const SUBSCRIPTION: u32 = 64;
+
 /// Numbers of frames stay below it.
 pub(super) const SEQUENCE_MASK: u32 = END - 1;
 
 impl<R: Ring> Shard<R> {
     pub(super) fn on_subscribe(&mut self, _: u32, session: u32, frame: &Frame<'_, '_>) -> Handled {
         let destination = required(frame, b"destination")?;
-        let id = match (frame.header(b"id"), self.sessions.at(session).look.version) {
+        let id = match (frame.header(b"id"), self.sessions.at(session).version) {
             // STOMP 1.0 §SUBSCRIBE: the id is optional; MESSAGE then names no subscription.
             (None, Version::V1_0) => "",
             _ => required(frame, b"id")?,
@@ -95,7 +98,7 @@ impl<R: Ring> Shard<R> {
 
     /// Whether one more subscription keeps the session within its bounds. Patterns are looked at
     /// for each message, so they have a bound of their own.
-    fn fits_session(&self, session: u32, id: &str, destination: &str) -> Handled {
+    fn fits_session(&mut self, session: u32, id: &str, destination: &str) -> Handled {
         if destination.len().max(id.len()) > self.limits.name_bytes as usize {
             return Err(NAME_TOO_LONG);
         }
@@ -109,6 +112,10 @@ impl<R: Ring> Shard<R> {
             octets += self.index.text(subscription.id).len() + name.len();
             patterns += u32::from(pattern::is_pattern(name));
         }
+        let new = (id.len() + destination.len()) as u64 + u64::from(SUBSCRIPTION);
+        if self.subscribed_octets() + new > u64::from(self.limits.subscribed_bytes) {
+            return Err(NO_ROOM);
+        }
         if octets > self.limits.subscription_bytes as usize {
             return Err(TOO_LONG);
         }
@@ -118,12 +125,18 @@ impl<R: Ring> Shard<R> {
         Ok(())
     }
 
+    /// What all subscriptions of the shard cost.
+    fn subscribed_octets(&mut self) -> u64 {
+        let names = self.index.names().octets() as u64;
+        names + u64::from(self.subscriptions) * u64::from(SUBSCRIPTION)
+    }
+
     /// A frame that waited goes on when what it waited for is there.
     pub(super) fn run_deferred(&mut self, slot: u32, session: u32) {
         let state = self.sessions.at(session);
         let waits = match state.deferred.as_deref() {
             None => return,
-            Some(Deferred::Subscribe { .. }) => state.receipts.2 > 0,
+            Some(Deferred::Subscribe { .. } | Deferred::Refuse { .. }) => state.receipts.2 > 0,
             Some(Deferred::Unsubscribe { key, .. }) => state
                 .by_key(*key)
                 .is_some_and(|at| state.subscriptions[at].state == SubscriptionState::Beginning),
@@ -141,6 +154,9 @@ impl<R: Ring> Shard<R> {
             }
             Some(Deferred::Unsubscribe { key, receipt, sequence }) => {
                 self.unsubscribe(session, key, receipt.as_deref(), sequence);
+            }
+            Some(Deferred::Refuse { problem, receipt }) => {
+                self.refuse_frame(slot, session, problem, receipt.as_deref());
             }
         }
     }
@@ -180,6 +196,7 @@ impl<R: Ring> Shard<R> {
             acks,
         };
         self.sessions.at_mut(session).subscriptions.push(subscription);
+        self.subscriptions += 1;
         let answers = u32::from(home.is_some());
         if let Some(receipt) = receipt {
             // A local one is begun before its receipt is given, which changes nothing: nothing can
@@ -209,7 +226,7 @@ impl<R: Ring> Shard<R> {
         session: u32,
         frame: &Frame<'_, '_>,
     ) -> Handled {
-        let version = self.sessions.at(session).look.version;
+        let version = self.sessions.at(session).version;
         let at = match frame.header(b"id") {
             // STOMP 1.0 §UNSUBSCRIBE: by destination if the subscription had no id.
             None if version == Version::V1_0 => {
@@ -278,7 +295,6 @@ impl<R: Ring> Shard<R> {
             return self.on_refused(session, at);
         }
         let live = self.sessions.at(session).phase == Phase::Live;
-        let look = self.sessions.at(session).look;
         let Subscription { destination, id, of_user, acks, .. } =
             self.sessions.at(session).subscriptions[at];
         self.sessions.at_mut(session).subscriptions[at].state = SubscriptionState::Active;
@@ -287,7 +303,9 @@ impl<R: Ring> Shard<R> {
             return;
         }
         if !of_user {
-            let look = Look { acks, ..look };
+            let state = self.sessions.at(session);
+            let wire = self.wire_of(state.slot);
+            let look = Look { wire, version: state.version, acks };
             let (group, position) = self.index.join(destination, id, look, session);
             let entry = &mut self.sessions.at_mut(session).subscriptions[at];
             (entry.group, entry.position) = (group, position);
@@ -349,6 +367,7 @@ impl<R: Ring> Shard<R> {
     fn forget_subscription(&mut self, session: u32, at: usize) {
         let Subscription { id, destination, .. } =
             self.sessions.at_mut(session).subscriptions.swap_remove(at);
+        self.subscriptions -= 1;
         self.release_names(id, destination);
     }
 
@@ -428,7 +447,7 @@ impl<R: Ring> Shard<R> {
 
 pub(super) const NAME_TOO_LONG: Problem<'static> = Problem {
     message: "name too long",
-    body: "A destination or subscription id is longer than it may be (limit name-bytes).",
+    body: "A destination, subscription or receipt id is longer than it may be (limit name-bytes).",
     code: 1008,
     label: "name_too_long",
 };
@@ -445,6 +464,13 @@ const TOO_LONG: Problem<'static> = Problem {
     body: "Its destinations and ids are too long together (limit subscription-bytes).",
     code: 1008,
     label: "subscriptions_too_long",
+};
+
+const NO_ROOM: Problem<'static> = Problem {
+    message: "no room for a subscription",
+    body: "The server has as many subscriptions as it may (limit subscribed-bytes).",
+    code: 1013,
+    label: "no_room_for_subscription",
 };
 
 const TOO_MANY_PATTERNS: Problem<'static> = Problem {

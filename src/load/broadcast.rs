@@ -189,7 +189,7 @@ impl Broadcast {
 
     fn publish(&mut self, due: u64) {
         let sequence = self.course.publish();
-        let body = Stamp { sequence, due }.body(self.pace.size);
+        let body = self.pace.body(Stamp { sequence, due });
         message(self.fleet.plan.protocol, &self.destination, &body, &mut self.out);
     }
 

@@ -10,7 +10,6 @@ use super::peer::{Event, message};
 use super::plan::{CallbackArguments, Echo, Pace, PaceArguments, Plan, Target, Unicast, WaitKind};
 use super::report::{self, Report};
 use super::run::{Failure, Watch, ended, open_all};
-use super::stamp::Stamp;
 use super::wire::request;
 use hdrhistogram::Histogram;
 use hmac::{Hmac, KeyInit, Mac};
@@ -231,17 +230,18 @@ impl Exchange {
             Way::Own => {
                 let destination = format!("/user/{user}{USER_QUEUE}");
                 let mut out = Vec::new();
-                message(plan.protocol, &destination, &stamp.body(self.pace.size), &mut out);
+                message(plan.protocol, &destination, &self.pace.body(stamp), &mut out);
                 (to, out)
             }
             Way::Api { token } => {
                 let path = format!("/api/users/{user}/messages");
-                let body = api_body(stamp, self.pace.size);
+                let body = api_body(&self.pace.filling.value(stamp, self.pace.size));
                 let header = token.as_ref().map(|text| format!("Authorization: Bearer {text}\r\n"));
                 (self.sessions, request(host, &path, &header.unwrap_or_default(), &body))
             }
             Way::Callback { path, secret } => {
-                let body = callback_body(turn, user, stamp, self.pace.size);
+                let body =
+                    callback_body(turn, user, &self.pace.filling.value(stamp, self.pace.size));
                 (self.sessions, request(host, path, &signature(secret, &body), &body))
             }
         };
@@ -283,18 +283,16 @@ impl Exchange {
     }
 }
 
-/// A message of the API: its body is the text that is pushed.
-fn api_body(stamp: Stamp, size: usize) -> Vec<u8> {
-    let text = String::from_utf8(stamp.body(size)).expect("a stamp is text");
-    format!("{{\"destination\":\"{USER_QUEUE}\",\"body\":\"{text}\"}}").into_bytes()
+/// A message of the API: its body is what is pushed.
+fn api_body(value: &str) -> Vec<u8> {
+    format!("{{\"destination\":\"{USER_QUEUE}\",\"body\":{value}}}").into_bytes()
 }
 
-/// A callback of which `size` octets are the note.
-fn callback_body(turn: usize, user: usize, stamp: Stamp, size: usize) -> Vec<u8> {
-    let text = String::from_utf8(stamp.body(size)).expect("a stamp is text");
+/// A callback with a note.
+fn callback_body(turn: usize, user: usize, note: &str) -> Vec<u8> {
     let process = std::process::id();
     let call = format!("load-{process}-{turn}");
-    format!("{{\"callId\":\"{call}\",\"agentId\":\"{user}\",\"note\":\"{text}\"}}").into_bytes()
+    format!("{{\"callId\":\"{call}\",\"agentId\":\"{user}\",\"note\":{note}}}").into_bytes()
 }
 
 /// The header of the `generic` profile.
@@ -312,10 +310,11 @@ fn signature(secret: &[u8], body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::stamp::{Filling, Stamp};
 
     #[test]
     fn callbacks_are_json_with_a_signature_of_64_digits() {
-        let body = callback_body(1, 7, Stamp { sequence: 1, due: 2 }, 64);
+        let body = callback_body(1, 7, &Filling::Letters.value(Stamp { sequence: 1, due: 2 }, 64));
         let json: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(json["agentId"], "7");
         assert_eq!(json["note"].as_str().map(str::len), Some(64));
@@ -327,7 +326,7 @@ mod tests {
 
     #[test]
     fn messages_of_the_api_are_json() {
-        let body = api_body(Stamp { sequence: 1, due: 2 }, 32);
+        let body = api_body(&Filling::Json.value(Stamp { sequence: 1, due: 2 }, 32));
         let json: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         assert_eq!(json["destination"], USER_QUEUE);
     }

@@ -18,6 +18,9 @@ pub fn run(options: &Fanout) -> Result<Report, Failure> {
         report.setting("ids", target.ids);
     }
     report.setting("size", options.pace.size.max(STAMP_LEN));
+    if target.deflate {
+        report.setting("deflate", true);
+    }
     match options.pace.pace() {
         Pace::Every(_) => report.setting("rate", options.pace.rate.unwrap_or_default()),
         Pace::Window(window) => report.setting("window", window),

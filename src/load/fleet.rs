@@ -4,6 +4,7 @@ use super::clock::{Clock, SECOND};
 use super::peer::{Ears, Ending, Event, Peer, Stage};
 use super::plan::Plan;
 use super::stamp::Stamps;
+use super::unpack::Unpacked;
 use super::wire::put_frame;
 use crate::ws::Opcode;
 use mio::net::TcpStream;
@@ -58,6 +59,7 @@ pub struct Fleet {
     wakes: mio::Events,
     peers: Vec<Peer>,
     stamps: Stamps,
+    unpacked: Unpacked,
     buffer: Vec<u8>,
     /// The client whose heart-beat is next, and when the next part of them is due.
     beat: (usize, u64),
@@ -75,6 +77,7 @@ impl Fleet {
             wakes: mio::Events::with_capacity(WAKES),
             peers: Vec::new(),
             stamps: Stamps::default(),
+            unpacked: Unpacked::default(),
             buffer: vec![0; READ_BYTES],
             beat: (0, 0),
         })
@@ -250,7 +253,7 @@ impl Fleet {
                 at: self.clock.now(),
             };
             let input = &mut self.buffer[..filled];
-            let done = peer.take(index, input, &mut ears)?;
+            let done = peer.take(index, input, &mut self.unpacked, &mut ears)?;
             peer.tail.clear();
             peer.tail.extend_from_slice(&self.buffer[done..filled]);
             // A read that leaves room has emptied the socket, and what comes later wakes us again;

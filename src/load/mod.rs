@@ -52,6 +52,7 @@ pub mod run;
 pub mod sequence;
 mod slow;
 pub mod stamp;
+mod unpack;
 pub mod wire;
 
 pub use plan::Options;

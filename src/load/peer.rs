@@ -8,6 +8,7 @@
 
 use super::plan::Plan;
 use super::stamp::{Stamp, Stamps};
+use super::unpack::Unpacked;
 use super::wire::{self, Protocol, put_frame};
 use crate::stomp::{self, ClientFrame, Command};
 use crate::ws::{self, Decoder, Opcode};
@@ -51,6 +52,8 @@ pub enum Ending {
     Failed(i32),
     /// The handshake was answered with this status.
     Refused(u16),
+    /// The handshake was answered without the permessage-deflate that it offered.
+    Declined,
     /// The server sent what it must not.
     Nonsense,
 }
@@ -175,6 +178,7 @@ impl Peer {
         &mut self,
         index: usize,
         input: &mut [u8],
+        unpacked: &mut Unpacked,
         ears: &mut Ears<'_>,
     ) -> Result<usize, Ending> {
         let mut done = match self.stage {
@@ -192,10 +196,16 @@ impl Peer {
             let Some(frame) = rest.get_mut(..len) else { return Ok(done) };
             // The frame is whole, and no server here sends messages in fragments: a decoder of its
             // own for each is enough, and a fragment is heard as nonsense.
-            let event = Decoder::client().next(frame, MESSAGE_MAX);
+            let decoder = Decoder::client();
+            let mut decoder = if ears.plan.deflate { decoder.with_compression() } else { decoder };
+            let event = decoder.next(frame, MESSAGE_MAX);
             match event.map_err(|_| Ending::Nonsense)?.1 {
-                Some(ws::Event::Data { payload, last: true, .. }) => {
+                Some(ws::Event::Data { payload, last: true, compressed: false, .. }) => {
                     self.hear(index, payload, ears)?;
+                }
+                Some(ws::Event::Data { payload, last: true, .. }) => {
+                    let plain = unpacked.plain(payload, MESSAGE_MAX);
+                    self.hear(index, plain.map_err(|_| Ending::Nonsense)?, ears)?;
                 }
                 Some(ws::Event::Ping(payload)) => {
                     let mut pong = Vec::new();
@@ -260,6 +270,9 @@ impl Peer {
         let Some((status, head, _)) = wire::answer(input) else { return Ok(0) };
         if status != 101 {
             return Err(Ending::Refused(status));
+        }
+        if ears.plan.deflate && !wire::grants_deflate(&input[..head]) {
+            return Err(Ending::Declined);
         }
         match ears.plan.protocol {
             Protocol::Raw => self.ready(index, ears),

@@ -1,6 +1,7 @@
 //! What to do: the arguments of `ringpush load`, and what they mean for each session.
 
 use super::clock::nanos;
+use super::stamp::{Filling, Stamp};
 use super::wire::Protocol;
 use clap::{Args, Subcommand, ValueEnum};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -74,6 +75,9 @@ pub struct Target {
     /// Do not ask for a RECEIPT of SUBSCRIBE (for servers that give none).
     #[arg(long)]
     pub no_receipts: bool,
+    /// Offer permessage-deflate; a server that declines it ends the run.
+    #[arg(long)]
+    pub deflate: bool,
     /// Process of the server: its CPU time and memory are measured.
     #[arg(long)]
     pub pid: Option<u32>,
@@ -232,6 +236,9 @@ pub struct PaceArguments {
     /// Octets of a message's body.
     #[arg(long, default_value_t = 128, value_parser = whole(32, 1 << 20))]
     pub size: usize,
+    /// What that body is made of.
+    #[arg(long, value_enum, default_value = "letters")]
+    pub filling: Filling,
     /// Open loop: messages a second, sent when due, whether or not earlier ones have arrived.
     #[arg(long, conflicts_with = "window", value_name = "PER SECOND")]
     pub rate: Option<f64>,
@@ -276,6 +283,11 @@ impl PaceArguments {
             None => Pace::Window(self.window),
         }
     }
+
+    /// The body of a message.
+    pub fn body(&self, stamp: Stamp) -> Vec<u8> {
+        self.filling.body(stamp, self.size)
+    }
 }
 
 /// What the sessions of a run have in common.
@@ -301,6 +313,8 @@ pub struct Plan {
     pub heart_beat_millis: u32,
     /// Whether SUBSCRIBE asks for a RECEIPT.
     pub receipts: bool,
+    /// Whether permessage-deflate is offered.
+    pub deflate: bool,
     /// SO_RCVBUF of each session.
     pub receive_buffer: Option<usize>,
 }
@@ -320,6 +334,7 @@ impl Plan {
             users: target.users,
             heart_beat_millis: target.heart_beat,
             receipts: !target.no_receipts,
+            deflate: target.deflate,
             receive_buffer: None,
         }
     }
@@ -328,7 +343,7 @@ impl Plan {
     pub fn upgrade(&self, session: usize) -> Vec<u8> {
         let user = self.user(session);
         let query = if self.users { format!("userId={user}") } else { String::new() };
-        self.protocol.upgrade(&self.host, &self.path, &query, user)
+        self.protocol.upgrade(&self.host, &self.path, &query, user, self.deflate)
     }
 
     /// The user of a session.

@@ -172,6 +172,7 @@ pub fn ended(fleet: &Fleet, peer: usize, ending: Ending) -> Failure {
         Ending::Eof => "was closed without a word".to_owned(),
         Ending::Failed(errno) => format!("failed: {}", io::Error::from_raw_os_error(errno)),
         Ending::Refused(status) => format!("was answered with HTTP status {status}"),
+        Ending::Declined => "was declined permessage-deflate".to_owned(),
         Ending::Nonsense => "heard what is not WebSocket".to_owned(),
     };
     let complaint = fleet.complaint.as_ref().map(|text| format!(" ({})", text.escape_debug()));
@@ -186,6 +187,7 @@ impl Ending {
             Ending::Refused(status) => format!("with_status_{status}"),
             Ending::Eof => "without_a_word".to_owned(),
             Ending::Failed(_) => "by_failure".to_owned(),
+            Ending::Declined => "without_deflate".to_owned(),
             Ending::Nonsense => "with_nonsense".to_owned(),
         }
     }

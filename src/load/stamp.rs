@@ -16,6 +16,15 @@ const MARKER: &[u8; 4] = b"#rp:";
 const SEQUENCE_END: usize = 4 + 12;
 const DUE_START: usize = SEQUENCE_END + 1;
 
+/// What a message is made of, beside its stamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Filling {
+    /// One letter again and again: nothing to think about, and nothing for a compressor either.
+    Letters,
+    /// JSON as a telephony cloud sends it, other numbers in each message.
+    Json,
+}
+
 /// Number and time of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
@@ -63,6 +72,53 @@ impl Stamp {
         let mut body = vec![b'x'; size.max(STAMP_LEN)];
         self.write(&mut body);
         body
+    }
+
+    /// A JSON object of `size` octets with the stamp: calls, and blanks for what is left.
+    fn json(self, size: usize) -> Vec<u8> {
+        const END: &str = "]}";
+        let text = String::from_utf8(self.body(STAMP_LEN)).expect("a stamp is text");
+        let mut body = format!("{{\"stamp\":\"{text}\",\"calls\":[");
+        // Numbers that no two messages have in common: splitmix64's steps.
+        let mut state = self.sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for call in 0.. {
+            state = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ state >> 27;
+            let comma = if call == 0 { "" } else { "," };
+            let row = format!(
+                "{comma}{{\"callId\":\"{state:016x}\",\"from\":\"+4930{:07}\",\"agentId\":\"{}\",\
+                 \"status\":\"{}\",\"seconds\":{}}}",
+                state % 10_000_000,
+                state >> 24 & 1023,
+                ["RINGING", "ANSWERED", "BUSY", "NO_ANSWER"][(state >> 40 & 3) as usize],
+                state >> 48 & 511,
+            );
+            if body.len() + row.len() + END.len() > size {
+                break;
+            }
+            body.push_str(&row);
+        }
+        body.push_str(END);
+        body.extend(core::iter::repeat_n(' ', size.saturating_sub(body.len())));
+        body.into_bytes()
+    }
+}
+
+impl Filling {
+    /// A body of `size` octets that carries the stamp; JSON has at least room for that.
+    pub fn body(self, stamp: Stamp, size: usize) -> Vec<u8> {
+        match self {
+            Filling::Letters => stamp.body(size),
+            Filling::Json => stamp.json(size),
+        }
+    }
+
+    /// The same as a value within other JSON.
+    pub fn value(self, stamp: Stamp, size: usize) -> String {
+        let body = String::from_utf8(self.body(stamp, size)).expect("it is text");
+        match self {
+            Filling::Letters => format!("\"{body}\""),
+            Filling::Json => body,
+        }
     }
 }
 
@@ -112,6 +168,24 @@ mod tests {
         let (found, end) = stamps.find(&text).expect("two are there");
         assert_eq!(found, first);
         assert_eq!(stamps.find(&text[end..]).map(|found| found.0), Some(second));
+    }
+
+    #[test]
+    fn json_is_json_of_its_size_with_the_stamp() {
+        let stamp = Stamp { sequence: 3, due: 7 };
+        for size in [64, 128, 200, 2_048] {
+            let body = Filling::Json.body(stamp, size);
+            assert_eq!(body.len(), size);
+            assert_eq!(Stamps::default().find(&body).map(|found| found.0), Some(stamp));
+            let json: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+            let calls = json["calls"].as_array().expect("a list").len();
+            assert!(calls >= size.saturating_sub(160) / 110, "{json}");
+        }
+        assert_eq!(Filling::Json.body(stamp, 32).len(), 55);
+        for filling in [Filling::Letters, Filling::Json] {
+            let value = filling.value(stamp, 200);
+            assert!(serde_json::from_str::<serde_json::Value>(&value).is_ok(), "{value}");
+        }
     }
 
     #[test]

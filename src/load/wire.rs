@@ -19,6 +19,9 @@ pub enum Protocol {
 
 /// The nonce of every handshake; a server cannot tell that it is always the same.
 const KEY: &str = "cmluZ3B1c2ggbG9hZCBnbw==";
+/// A session keeps no window, of either direction (RFC 7692 §7.1.1).
+const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \
+                     client_no_context_takeover\r\n";
 /// The key of every frame: a server has to unmask with any that is not zero.
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0x8e];
 
@@ -29,7 +32,14 @@ impl Protocol {
     }
 
     /// The opening handshake for `path`, which has its query already where `query` is not empty.
-    pub fn upgrade(self, host: &str, path: &str, query: &str, session: usize) -> Vec<u8> {
+    pub fn upgrade(
+        self,
+        host: &str,
+        path: &str,
+        query: &str,
+        session: usize,
+        deflate: bool,
+    ) -> Vec<u8> {
         let inner = match self {
             Protocol::Sockjs => format!("/000/rp{session:08}/websocket"),
             _ => String::new(),
@@ -39,10 +49,11 @@ impl Protocol {
             Protocol::Stomp => "Sec-WebSocket-Protocol: v12.stomp\r\n",
             _ => "",
         };
+        let extensions = if deflate { OFFER } else { "" };
         format!(
             "GET {path}{inner}{mark}{query} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n\
              Connection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\nSec-WebSocket-Version: 13\r\n\
-             {subprotocol}\r\n"
+             {subprotocol}{extensions}\r\n"
         )
         .into_bytes()
     }
@@ -107,6 +118,18 @@ pub fn answer(input: &[u8]) -> Option<(u16, usize, usize)> {
     Some((response.code.unwrap_or(0), head, length.unwrap_or(0)))
 }
 
+/// Whether the head of an answer grants permessage-deflate.
+pub fn grants_deflate(head: &[u8]) -> bool {
+    let mut storage = [httparse::EMPTY_HEADER; 32];
+    let mut response = httparse::Response::new(&mut storage);
+    let is_whole = matches!(response.parse(head), Ok(httparse::Status::Complete(_)));
+    is_whole
+        && response.headers.iter().any(|header| {
+            header.name.eq_ignore_ascii_case("sec-websocket-extensions")
+                && header.value.starts_with(b"permessage-deflate")
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,11 +140,14 @@ mod tests {
     fn our_own_server_takes_the_handshake() {
         let bounds = http::Bounds { head: 16_384, headers: 100, target: 8_192 };
         for protocol in [Protocol::Raw, Protocol::Stomp, Protocol::Sockjs] {
-            let request = protocol.upgrade("127.0.0.1:8080", "/portfolio", "userId=7", 3);
+            let request = protocol.upgrade("127.0.0.1:8080", "/portfolio", "userId=7", 3, true);
             let mut storage = [http::EMPTY_HEADER; http::HEADERS_MAX];
             let head = http::parse(&request, &mut storage, &bounds).expect("sound").expect("whole");
             assert!(http::check(&head).is_ok());
             assert_eq!(head.target.query, "userId=7");
+            let offers = head.header_values("sec-websocket-extensions");
+            let agreement = ws::negotiate(offers, ws::Policy::default()).expect("a list");
+            assert!(agreement.is_some());
             assert_eq!(head.len, request.len());
         }
     }
@@ -134,6 +160,16 @@ mod tests {
         let event = ws::Decoder::server().next(&mut out, 1000).expect("sound").1;
         let Some(ws::Event::Data { payload, last: true, .. }) = event else { panic!("{event:?}") };
         assert_eq!(payload, br#"["SEND\na:b\ncontent-length:1\n\n\"\u0000"]"#);
+    }
+
+    #[test]
+    fn an_answer_grants_deflate_or_declines_it() {
+        let head = |line: &str| format!("HTTP/1.1 101 Switching Protocols\r\n{line}\r\n");
+        let granted = head("sec-websocket-extensions: permessage-deflate; a=b\r\n");
+        assert!(grants_deflate(granted.as_bytes()));
+        for other in ["", "Sec-WebSocket-Extensions: x-other\r\n", "X: permessage-deflate\r\n"] {
+            assert!(!grants_deflate(head(other).as_bytes()), "{other}");
+        }
     }
 
     #[test]

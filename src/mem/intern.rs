@@ -18,12 +18,16 @@ struct Entry {
     count: u32,
 }
 
+/// What a string costs beside its octets: entry, counts of its `Arc`, place in the table.
+const ENTRY: usize = size_of::<Entry>() + 32;
+
 /// The interner. Its hash is keyed by the caller, so that no client can aim at a bucket.
 #[derive(Debug)]
 pub struct Interner {
     entries: Slab<Entry>,
     table: HashTable<u32>,
     hasher: foldhash::fast::FixedState,
+    octets: usize,
 }
 
 impl Interner {
@@ -33,7 +37,13 @@ impl Interner {
             entries: Slab::default(),
             table: HashTable::new(),
             hasher: foldhash::fast::FixedState::with_seed(seed),
+            octets: 0,
         }
+    }
+
+    /// Octets of all strings with their entries.
+    pub fn octets(&self) -> usize {
+        self.octets
     }
 
     fn hash(&self, text: &str) -> u64 {
@@ -54,6 +64,7 @@ impl Interner {
             self.entries.at_mut(sym.0).count += 1;
             return sym;
         }
+        self.octets += text.len() + ENTRY;
         let hash = self.hash(text);
         let key = self.entries.insert(Entry { text: Arc::from(text), hash, count: 1 });
         let entries = &self.entries;
@@ -68,6 +79,7 @@ impl Interner {
         if entry.count > 0 {
             return;
         }
+        self.octets -= entry.text.len() + ENTRY;
         let hash = entry.hash;
         if let Ok(found) = self.table.find_entry(hash, |&index| index == sym.0) {
             found.remove();
@@ -106,6 +118,6 @@ mod tests {
         interner.release(a);
         assert_eq!(interner.find("sub-0"), None);
         assert_eq!(interner.find("/topic/all"), Some(b));
-        assert_eq!(interner.len(), 1);
+        assert_eq!((interner.len(), interner.octets()), (1, 10 + ENTRY));
     }
 }

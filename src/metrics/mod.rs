@@ -92,6 +92,7 @@ counters! {
     receive_starved_total "counter" "Receives that found no buffer.";
     segments_free "gauge" "Free segments.";
     held_octets "gauge" "Octets of unfinished input held by connections.";
+    window_octets "gauge" "Octets of the windows of sessions with context takeover.";
     turns_total "counter" "Turns of the loop.";
     spins_total "counter" "Turns that looked for work instead of sleeping, and found none.";
 }

@@ -2,7 +2,7 @@
 
 use super::slots::{NAMING, RECEIVING, SENDING, SHUT, SHUTTING};
 use super::token::{Kind, Token};
-use super::uring::{NAME_SIZE, Uring};
+use super::uring::Uring;
 use super::{AcceptEnd, Done, RecvEnd};
 use crate::ids::{BufferId, ListenerId};
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -72,6 +72,7 @@ impl Uring {
         id: ListenerId,
     ) -> Option<Done> {
         if let Ok(slot) = result {
+            self.listeners[usize::from(id.0)].naming += 1;
             self.ask_name(id, slot);
         }
         if cqueue::more(completion.flags()) {
@@ -103,11 +104,16 @@ impl Uring {
 
     /// The peer's address of a new connection is known, or cannot be.
     fn named(&mut self, token: Token, result: Result<u32, i32>) -> Option<Done> {
-        let (slot, listener) = (token.slot, ListenerId(token.generation as u8));
+        let slot = token.slot;
+        let [listener, place, ..] = token.generation.to_le_bytes();
+        let name = self.names.give_back(place);
+        if let Some((listener, slot)) = self.names.next() {
+            self.ask_name(listener, slot);
+        }
+        let listener = ListenerId(listener);
         self.listeners[usize::from(listener.0)].naming -= 1;
         let ended = self.accept_ended(listener);
-        let name = self.names.bytes(slot as usize * NAME_SIZE, NAME_SIZE);
-        match result.ok().and_then(|_| address(name)) {
+        match result.ok().and_then(|_| address(&name)) {
             Some(peer) => {
                 assert!(self.after.is_none(), "an answer is popped before the next completion");
                 self.after = ended;
@@ -191,6 +197,7 @@ fn address(name: &[u8]) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::names::NAME_SIZE;
     use super::*;
     use socket2::SockAddr;
 

@@ -70,13 +70,14 @@
 //! `RecvEnd::Starved`. `send-chunk`: so many sends enter the kernel. Descriptor slots (the least of
 //! RLIMIT_NOFILE and the configured number): `AcceptEnd::TableFull`.
 //!
-//! **State.** One octet of flags and a place for an address per slot; the kernel holds the rest.
+//! **State.** One octet of flags per slot; the kernel holds the rest.
 
 mod buffers;
 mod clock;
 mod completion;
 pub mod doorbell;
 pub mod listen;
+mod names;
 mod ops;
 mod probe;
 pub mod process;

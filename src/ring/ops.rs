@@ -2,13 +2,14 @@
 //!
 //! Entries name memory by address. Its keepers: receive buffers `buffers.rs` and `ReceivePool`,
 //! octets of sends the `SENDING` flag of the slot (and the engine, which keeps the range until
-//! `Sent`), addresses the `NAMING` flag.
+//! `Sent`), addresses the `NAMING` flag and `names.rs`.
 
 use super::buffers::GROUP;
 use super::doorbell::Way;
+use super::names::{NAME_SIZE, Names};
 use super::slots::{NAMING, RECEIVING, SENDING, SHUTTING};
 use super::token::{Kind, Token};
-use super::uring::{NAME_SIZE, Uring};
+use super::uring::Uring;
 use super::{Op, Range};
 use crate::ids::{ConnId, ListenerId, PeerId};
 use io_uring::{opcode, squeue, types};
@@ -51,17 +52,17 @@ impl Uring {
 
     /// Asks for the peer's address of a descriptor that has just been accepted.
     pub(super) fn ask_name(&mut self, id: ListenerId, slot: u32) {
+        let Some(place) = self.names.take(id, slot) else { return };
         self.slots.begin(slot, NAMING);
-        let listener = &mut self.listeners[usize::from(id.0)];
-        listener.naming += 1;
-        let name_len = listener.name_len;
+        let name_len = self.listeners[usize::from(id.0)].name_len;
         assert!(name_len as usize <= NAME_SIZE, "an address fits its place");
-        let region = self.names.lend();
-        let place = region.address(slot as usize * NAME_SIZE, name_len as usize);
+        let region = self.names.memory.lend();
+        let octets = region.address(Names::offset(place), name_len as usize);
+        let mark = u32::from_le_bytes([id.0, place, 0, 0]);
         let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_PEERNAME as u32);
         let entry =
-            opcode::GetSockOpt::new(types::Fixed(slot), level, name, place.cast(), name_len);
-        self.queue(&marked(entry.build(), Token::new(Kind::PeerName, slot, u32::from(id.0))));
+            opcode::GetSockOpt::new(types::Fixed(slot), level, name, octets.cast(), name_len);
+        self.queue(&marked(entry.build(), Token::new(Kind::PeerName, slot, mark)));
     }
 
     fn recv(&mut self, conn: ConnId) {

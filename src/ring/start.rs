@@ -4,11 +4,12 @@
 use super::Doorbells;
 use super::buffers::{Buffers, GROUP};
 use super::clock::Clock;
+use super::names::Names;
 use super::probe::{self, Flavor, StartError, limit};
 use super::slots::Slots;
-use super::uring::{Listener, NAME_SIZE, RingStats, Uring};
+use super::uring::{Listener, RingStats, Uring};
 use crate::ids::{PeerId, SLOT_MAX};
-use crate::mem::region::{Owner, Region};
+use crate::mem::region::Region;
 use core::marker::PhantomData;
 use io_uring::{EnterFlags, IoUring};
 use socket2::SockRef;
@@ -66,7 +67,7 @@ impl Uring {
         let buffers = Buffers::new(setup.receive, setup.receive_buffers, setup.receive_bytes)
             .map_err(memory)?;
         register(&ring, slots, &buffers)?;
-        let names = Owner::new(slots as usize * NAME_SIZE).map_err(memory)?;
+        let names = Names::new().map_err(memory)?;
         let listeners = setup.listeners.into_iter().map(listener).collect::<Result<_, _>>()?;
         // Without registration (Linux before 5.18) the descriptor itself is entered.
         let (enter_fd, enter_flags) = match register_ring_fd(&ring) {

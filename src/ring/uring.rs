@@ -13,13 +13,14 @@
 
 use super::buffers::Buffers;
 use super::clock::{Clock, monotonic};
+use super::names::Names;
 use super::probe::Flavor;
 use super::slots::Slots;
 use super::start::unregister_ring_fd;
 use super::token::{Kind, Token};
 use super::{AcceptEnd, Done, Doorbells, Op, Ring, Wait};
 use crate::ids::PeerId;
-use crate::mem::region::{Owner, Region};
+use crate::mem::region::Region;
 use crate::time::Instant;
 use core::marker::PhantomData;
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue, types};
@@ -33,8 +34,6 @@ const REFUSALS_MAX: u32 = 10_000;
 /// How long the end of a ring waits for the kernel to let go of our memory, per turn and in turns.
 const LET_GO_NANOS: u64 = 20_000_000;
 const LET_GO_TURNS: u32 = 100;
-/// Octets of memory for one peer address (sockaddr_in6 has 28).
-pub(super) const NAME_SIZE: usize = 32;
 
 /// Counters of a ring, from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,8 +92,7 @@ pub struct Uring {
     pub(super) slots: Slots,
     pub(super) segments: Arc<Region>,
     pub(super) segment_size: u32,
-    /// [`NAME_SIZE`] octets per slot: the kernel writes the peer's address there (`NAMING`).
-    pub(super) names: Owner,
+    pub(super) names: Names,
     pub(super) listeners: Vec<Listener>,
     pub(super) doorbells: Doorbells,
     pub(super) peer: PeerId,
@@ -321,7 +319,7 @@ impl Drop for Uring {
         // time; the memory must not be used for anything else before.
         if std::thread::panicking() || !self.let_go() {
             core::mem::forget(Arc::clone(&self.segments));
-            core::mem::forget(self.names.lend());
+            core::mem::forget(self.names.memory.lend());
             self.buffers.leak();
         }
         if self.enter_flags.contains(EnterFlags::REGISTERED_RING) {
@@ -340,6 +338,7 @@ mod tests {
     use super::super::listen::{self, SendBound};
     use super::*;
     use crate::ids::ListenerId;
+    use crate::mem::region::Owner;
     use crate::time::Millis;
     use core::net::SocketAddr;
     use std::net::TcpStream;

@@ -392,7 +392,12 @@ impl Browser {
     fn leave(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Decision {
         self.stage = Stage::Leaving;
         let vanishing = scene.plan.phase == Phase::Main;
-        match scene.random().below(10) {
+        match scene.random().below(12) {
+            10..=11 => {
+                let frame = self.frame_of(Command::Send, &[], b"to nowhere", None);
+                self.transmit(&[frame], wire, scene);
+                Decision::Wait(NEVER)
+            }
             0..=3 => {
                 let receipt = scene.random().chance(700).then_some(Tells::Goodbye);
                 let frame = self.frame_of(Command::Disconnect, &[], b"", receipt);

@@ -108,6 +108,14 @@ impl Browser {
             (b"MESSAGE", Stage::Live | Stage::Leaving) => self.on_message(&frame, scene),
             (b"ERROR", _) => {
                 let message = frame.header(b"message").unwrap_or(b"");
+                let owed = self.receipts.front().map(|(number, _)| format!("r{number}"));
+                let is_early = match frame.header(b"receipt-id") {
+                    Some(id) => owed.is_none_or(|owed| owed.as_bytes() != id),
+                    None => message == b"missing header" && owed.is_some(),
+                };
+                if is_early {
+                    return Err(wrong(self, "ERROR before the RECEIPTs of earlier frames"));
+                }
                 self.error = Some(String::from_utf8_lossy(message).into_owned());
                 Ok(())
             }

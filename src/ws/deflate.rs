@@ -10,9 +10,6 @@ use super::frame::Opcode;
 use super::utf8::Utf8;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// Octets of the shortest message worth compressing: below it a frame saves nothing that a
-/// segment of TCP would notice, and a compressor's reset costs more than the message's send.
-pub const DEFLATE_MIN: usize = 512;
 /// How hard the compressor tries: higher levels take up to three times as long for less than 1 %,
 /// level 1 takes half as long for 40 % more octets (JSON of 2 KiB).
 const LEVEL: u32 = 2;
@@ -119,9 +116,13 @@ impl Window {
         self.octets.len()
     }
 
-    /// A compressed message went by; `message` is its plain form.
+    /// A compressed message went by; `message` is its plain form. With the first one the window
+    /// takes its memory, all that it will ever have.
     pub fn push(&mut self, message: &[u8]) {
         let size = 1 << self.bits;
+        if self.octets.is_empty() {
+            self.octets.reserve_exact(size);
+        }
         let kept = &message[message.len().saturating_sub(size)..];
         let over = (self.octets.len() + kept.len()).saturating_sub(size);
         self.octets.drain(..over);

@@ -13,10 +13,13 @@ pub const WINDOW_BITS_MIN: u8 = 8;
 pub struct Policy {
     /// Compress at all.
     pub enabled: bool,
-    /// Let a session keep what was said before, in both directions: better compression for up to
-    /// two windows of memory. Where it is not set, the answer forbids it both sides (no peer can
-    /// insist on it: RFC 7692 §7.1.1).
-    pub takeover: bool,
+    /// Compress a session's messages with what was said to it before: better compression, for a
+    /// window of memory and a compression of its own for each session. Where it is not set, the
+    /// answer says that it is not done (RFC 7692 §7.1.1.1).
+    pub server_takeover: bool,
+    /// Let the peer do so, for a window of memory: where it is not set, the answer forbids it (no
+    /// peer can insist on it: RFC 7692 §7.1.1.2).
+    pub client_takeover: bool,
     /// The largest window that a session with takeover may keep, 8 to 15.
     pub window_bits: u8,
 }
@@ -24,7 +27,12 @@ pub struct Policy {
 impl Default for Policy {
     /// Compression that costs an idle session nothing.
     fn default() -> Policy {
-        Policy { enabled: true, takeover: false, window_bits: WINDOW_BITS_MAX }
+        Policy {
+            enabled: true,
+            server_takeover: false,
+            client_takeover: false,
+            window_bits: WINDOW_BITS_MAX,
+        }
     }
 }
 
@@ -145,12 +153,12 @@ impl Offer {
     /// What the policy makes of it.
     fn agree(self, policy: Policy) -> Agreement {
         let most = policy.window_bits.clamp(WINDOW_BITS_MIN, WINDOW_BITS_MAX);
-        let server_takeover = policy.takeover && !self.server_no_takeover;
+        let server_takeover = policy.server_takeover && !self.server_no_takeover;
         let server_bits = self.server_bits.unwrap_or(WINDOW_BITS_MAX);
         // RFC 7692 §7.1.2.2: a client that did not offer client_max_window_bits must not be told.
         // If its window is larger than may be kept, it is told to keep none (§7.1.1.2).
         let bounded = self.client_bits.is_some() || most == WINDOW_BITS_MAX;
-        let client_takeover = policy.takeover && !self.client_no_takeover && bounded;
+        let client_takeover = policy.client_takeover && !self.client_no_takeover && bounded;
         let client_bits = self.client_bits.filter(|_| client_takeover);
         Agreement {
             server_takeover,
@@ -268,7 +276,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn policy(takeover: bool, window_bits: u8) -> Policy {
-        Policy { enabled: true, takeover, window_bits }
+        Policy {
+            server_takeover: takeover,
+            client_takeover: takeover,
+            window_bits,
+            ..Policy::default()
+        }
     }
 
     /// The answer to lines of offers; `None`: no extension.
@@ -409,6 +422,28 @@ mod tests {
         );
         let refused = "permessage-deflate; client_no_context_takeover; client_max_window_bits";
         assert_eq!(given(refused, 15), "; client_no_context_takeover");
+    }
+
+    #[test]
+    fn takeover_of_the_client_alone() {
+        let policy = Policy { client_takeover: true, window_bits: 12, ..Policy::default() };
+        let given = |line: &str| {
+            let answer = answer(&[line], policy).expect("a list").expect("an answer");
+            answer
+                .strip_prefix("permessage-deflate; server_no_context_takeover")
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(
+            given("permessage-deflate; client_max_window_bits"),
+            "; client_max_window_bits=12"
+        );
+        assert_eq!(given("permessage-deflate"), "; client_no_context_takeover");
+        // Without takeover a window costs nothing: the peer's own wish holds, as it is.
+        assert_eq!(
+            given("permessage-deflate; server_max_window_bits=15; client_no_context_takeover"),
+            "; client_no_context_takeover; server_max_window_bits=15"
+        );
     }
 
     #[test]

@@ -35,9 +35,10 @@
 //! *Compression.* [`negotiate`] with the handshake's Sec-WebSocket-Extensions; where it gives an
 //! [`Agreement`], [`Agreement::write`] is the answer's, and the decoder is made
 //! [`Decoder::with_compression`]. A piece that is `compressed` is kept until the `last` one of its
-//! message, then all of them go through an [`Inflater`]. To send: [`Compressor::compress`] from
-//! [`DEFLATE_MIN`] octets on, and [`compressed_head`]; if it answers `false`, [`head`]. One
-//! compressor and one inflater serve all sessions of a thread.
+//! message, then all of them go through an [`Inflater`]. To send: [`Compressor::compress`], and
+//! [`compressed_head`]; if it answers `false`, [`head`]. It is worth it from some 512 octets on:
+//! below, a frame saves nothing that a segment of TCP would notice. One compressor and one inflater
+//! serve all sessions of a thread.
 //!
 //! ```
 //! use ringpush::ws::{self, Compressor, Inflater, Opcode, Policy};
@@ -67,7 +68,8 @@
 //! other data is never kept back.
 //!
 //! **State.** A [`Decoder`] is at most 32 octets and holds no payload. A session with context
-//! takeover (off by default, [`Policy::takeover`]) has a [`Window`] for each direction.
+//! takeover (off by default: [`Policy`]) has a [`Window`] for each direction that has it:
+//! [`Inflater::begin_after`] instead of `begin`, and [`Window::push`] when the message is finished.
 //!
 //! ```text
 //!              head, nothing to hand out: (n, None)
@@ -91,7 +93,7 @@ mod utf8;
 
 pub use close::{close_code_is_valid, close_payload};
 pub use decoder::{Decoder, Error, Event};
-pub use deflate::{Compressor, DEFLATE_MIN, Inflater, Window};
+pub use deflate::{Compressor, Inflater, Window};
 pub use extension::{
     ANSWER_MAX, Agreement, Malformed, Policy, WINDOW_BITS_MAX, WINDOW_BITS_MIN, negotiate,
 };

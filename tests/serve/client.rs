@@ -1,6 +1,7 @@
 //! A STOMP client over WebSocket.
 
 use crate::server::Server;
+use std::io::ErrorKind;
 use std::net::TcpStream;
 use tungstenite::{Message, WebSocket};
 
@@ -68,9 +69,19 @@ impl Window {
         self.sends("SEND", &[("destination", destination), ("receipt", receipt)], body);
     }
 
+    /// The next message. A signal may interrupt the wait; that is nobody's fault.
+    fn next(&mut self) -> Message {
+        loop {
+            match self.socket.read() {
+                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::Interrupted => {}
+                read => return read.expect("a message"),
+            }
+        }
+    }
+
     /// The next frame.
     pub fn receives(&mut self) -> Frame {
-        match self.socket.read().expect("a message") {
+        match self.next() {
             Message::Text(text) => frame(&text),
             other => panic!("a frame was expected: {other:?}"),
         }
@@ -95,7 +106,7 @@ impl Window {
 
     /// The code of the Close frame that comes next.
     pub fn hears_close(mut self) -> u16 {
-        match self.socket.read().expect("a message") {
+        match self.next() {
             Message::Close(Some(close)) => close.code.into(),
             other => panic!("a Close was expected: {other:?}"),
         }

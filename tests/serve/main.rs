@@ -5,10 +5,13 @@
 
 mod client;
 mod crowds;
+mod deflates;
 mod ends;
 mod hook;
 mod hooks;
+mod peer;
 mod pushes;
+mod raws;
 mod reloads;
 mod server;
 mod slow;

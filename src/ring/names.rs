@@ -1,0 +1,77 @@
+#![forbid(unsafe_code)]
+//! Places where the kernel writes the addresses of peers that have just been accepted.
+//!
+//! A place is in use only while its question is on its way, so a few do for all connections.
+//! Bounds: [`PLACES`]; a connection that finds none waits until one is free again.
+
+use crate::ids::ListenerId;
+use crate::mem::region::Owner;
+use std::collections::VecDeque;
+use std::io;
+
+/// Octets of the longest socket address, rounded up.
+pub(super) const NAME_SIZE: usize = 32;
+/// Questions on their way at most.
+const PLACES: u8 = 128;
+
+/// The places, and who waits for one.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) memory: Owner,
+    free: Vec<u8>,
+    waiting: VecDeque<(ListenerId, u32)>,
+}
+
+impl Names {
+    pub(super) fn new() -> io::Result<Names> {
+        let memory = Owner::new(usize::from(PLACES) * NAME_SIZE)?;
+        Ok(Names { memory, free: (0..PLACES).collect(), waiting: VecDeque::new() })
+    }
+
+    /// A place for the address of a slot; without one the slot waits for `next`.
+    pub(super) fn take(&mut self, listener: ListenerId, slot: u32) -> Option<u8> {
+        let place = self.free.pop();
+        if place.is_none() {
+            self.waiting.push_back((listener, slot));
+        }
+        place
+    }
+
+    /// Where a place begins in the memory.
+    pub(super) fn offset(place: u8) -> usize {
+        usize::from(place) * NAME_SIZE
+    }
+
+    /// What the kernel has written there; the place is free.
+    pub(super) fn give_back(&mut self, place: u8) -> [u8; NAME_SIZE] {
+        self.free.push(place);
+        let octets = self.memory.bytes(Names::offset(place), NAME_SIZE);
+        octets.try_into().expect("a place has this size")
+    }
+
+    /// Who has waited longest, if somebody does.
+    pub(super) fn next(&mut self) -> Option<(ListenerId, u32)> {
+        self.waiting.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_finds_no_place_waits_for_one() {
+        let mut names = Names::new().expect("memory");
+        let listener = ListenerId(0);
+        let places: Vec<u8> =
+            (0..u32::from(PLACES)).map_while(|s| names.take(listener, s)).collect();
+        assert_eq!(places.len(), usize::from(PLACES));
+        assert_eq!(names.take(listener, 500), None);
+        assert_eq!(names.take(ListenerId(1), 501), None);
+        names.give_back(places[3]);
+        assert_eq!(names.next(), Some((listener, 500)));
+        assert_eq!(names.take(listener, 500), Some(places[3]));
+        assert_eq!(names.next(), Some((ListenerId(1), 501)));
+        assert_eq!(names.next(), None);
+    }
+}

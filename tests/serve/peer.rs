@@ -1,0 +1,172 @@
+//! A WebSocket client that sees frames: for raw endpoints, SockJS and permessage-deflate.
+
+use crate::server::Server;
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+use ringpush::ws::{self, Opcode};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+/// FIN and RSV1 of a frame's first octet.
+const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
+
+/// One connection after its upgrade.
+pub struct Peer {
+    socket: TcpStream,
+    /// One stream for all messages: the context is taken over.
+    stream: Compress,
+    /// The answer's Sec-WebSocket-Extensions.
+    pub extensions: Option<String>,
+}
+
+/// A message as it came.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Message {
+    pub opcode: Opcode,
+    pub compressed: bool,
+    /// Octets on the wire, without the head.
+    pub wire: usize,
+    pub payload: Vec<u8>,
+}
+
+impl Peer {
+    /// Upgrades at `path`; `offer` is the Sec-WebSocket-Extensions, if not empty.
+    pub fn open(server: &Server, path: &str, offer: &str) -> Peer {
+        let mut socket = server.connect();
+        let offer = match offer {
+            "" => String::new(),
+            offer => format!("Sec-WebSocket-Extensions: {offer}\r\n"),
+        };
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{offer}\r\n"
+        );
+        socket.write_all(request.as_bytes()).expect("the server reads");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut octet = [0];
+            socket.read_exact(&mut octet).expect("the head of an answer");
+            head.extend_from_slice(&octet);
+        }
+        let head = String::from_utf8(head).expect("ASCII");
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let extensions = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            name.eq_ignore_ascii_case("sec-websocket-extensions").then(|| value.to_owned())
+        });
+        let stream = Compress::new(Compression::new(6), false);
+        Peer { socket, stream, extensions }
+    }
+
+    /// Its compressed messages will not refer further back than 2^`bits` octets.
+    pub fn with_window(mut self, bits: u8) -> Peer {
+        self.stream = Compress::new_with_window_bits(Compression::new(6), false, bits);
+        self
+    }
+
+    /// One frame with this first octet.
+    fn sends_frame(&mut self, first: u8, payload: &[u8]) {
+        let mut head = [0; 14];
+        let len = ws::client_head(Opcode::Text, true, payload.len() as u64, KEY, &mut head);
+        head[0] = first;
+        let mut masked = payload.to_vec();
+        ws::mask::apply(&mut masked, KEY, 0);
+        let frame = [&head[..len], &masked].concat();
+        self.socket.write_all(&frame).expect("the server reads");
+    }
+
+    /// A message in one frame for each of its pieces.
+    pub fn sends_pieces(&mut self, opcode: Opcode, pieces: &[&[u8]]) {
+        self.sends_from(opcode as u8, pieces);
+    }
+
+    fn sends_from(&mut self, mut first: u8, pieces: &[&[u8]]) {
+        for (at, piece) in pieces.iter().enumerate() {
+            let fin = if at + 1 == pieces.len() { FIN } else { 0 };
+            self.sends_frame(first | fin, piece);
+            first = 0;
+        }
+    }
+
+    /// A whole text message.
+    pub fn sends(&mut self, text: &str) {
+        self.sends_pieces(Opcode::Text, &[text.as_bytes()]);
+    }
+
+    /// A Ping.
+    pub fn pings(&mut self, payload: &[u8]) {
+        self.sends_frame(FIN | Opcode::Ping as u8, payload);
+    }
+
+    /// A compressed text message in so many frames, with what was sent before as its context. How
+    /// many octets it took.
+    pub fn sends_compressed(&mut self, text: &str, frames: usize) -> usize {
+        let mut octets = Vec::with_capacity(text.len() + 64);
+        let status = self.stream.compress_vec(text.as_bytes(), &mut octets, FlushCompress::Sync);
+        status.expect("a raw stream does not fail");
+        // RFC 7692 §7.2.1.
+        assert!(octets.ends_with(&[0, 0, 0xff, 0xff]));
+        octets.truncate(octets.len() - 4);
+        let pieces: Vec<&[u8]> = octets.chunks(octets.len().div_ceil(frames)).collect();
+        self.sends_from(RSV1 | Opcode::Text as u8, &pieces);
+        octets.len()
+    }
+
+    /// The next message: the server sends each in one frame, and refers to none before it.
+    pub fn receives(&mut self) -> Message {
+        let mut head = [0; 2];
+        self.socket.read_exact(&mut head).expect("a frame");
+        let [first, short] = head;
+        assert!(first & FIN != 0 && short < 0x80, "{head:02x?}");
+        let len = match short {
+            126 => u64::from(u16::from_be_bytes(self.octets())),
+            127 => u64::from_be_bytes(self.octets()),
+            len => u64::from(len),
+        };
+        let mut wire = vec![0; len as usize];
+        self.socket.read_exact(&mut wire).expect("a payload");
+        let compressed = first & RSV1 != 0;
+        let payload = if compressed { inflated(&wire) } else { wire.clone() };
+        let opcode = match first & 0xf {
+            1 => Opcode::Text,
+            2 => Opcode::Binary,
+            8 => Opcode::Close,
+            9 => Opcode::Ping,
+            10 => Opcode::Pong,
+            other => panic!("opcode {other}"),
+        };
+        Message { opcode, compressed, wire: wire.len(), payload }
+    }
+
+    fn octets<const N: usize>(&mut self) -> [u8; N] {
+        let mut octets = [0; N];
+        self.socket.read_exact(&mut octets).expect("the rest of a head");
+        octets
+    }
+
+    /// The next message, which is a text.
+    pub fn hears(&mut self) -> String {
+        let message = self.receives();
+        assert_eq!(message.opcode, Opcode::Text, "{message:?}");
+        String::from_utf8(message.payload).expect("a text is UTF-8")
+    }
+
+    /// A Close comes next, with this code and reason.
+    pub fn hears_close(&mut self, code: u16, reason: &str) {
+        let message = self.receives();
+        let expected = [&code.to_be_bytes()[..], reason.as_bytes()].concat();
+        assert_eq!((message.opcode, message.payload), (Opcode::Close, expected));
+    }
+}
+
+/// A message that refers to none before it.
+fn inflated(wire: &[u8]) -> Vec<u8> {
+    let wire = [wire, &[0, 0, 0xff, 0xff]].concat();
+    let mut out = Vec::with_capacity(1 << 20);
+    let status = Decompress::new(false).decompress_vec(&wire, &mut out, FlushDecompress::Sync);
+    status.expect("a lawful stream");
+    assert!(out.len() < out.capacity());
+    out
+}
