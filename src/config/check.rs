@@ -1,7 +1,7 @@
 //! The text of `ringpush check`: what holds, every limit with its sentence, and what it all costs.
 
-use super::Config;
 use super::reader::quoted;
+use super::{Config, SlowConsumer};
 use crate::limits::{DESCRIPTORS_MAX, Value};
 use std::fmt::Write;
 
@@ -77,15 +77,16 @@ pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec
     let connections = u64::from(connections(config, machine));
     let deflates = config.endpoints.iter().filter_map(|endpoint| endpoint.deflate);
     let takeover = { deflates }.any(|deflate| deflate.context_takeover);
+    let segments = u64::from(limits.segment_bytes / limits.segment_size);
+    let may_drop = |policy: SlowConsumer| policy != SlowConsumer::Close;
+    let sheds = may_drop(config.slow_consumer) || config.slow.iter().any(|s| may_drop(s.policy));
     let size = |octets: usize| octets as u64;
     let addend = |what, count: u64, each: u64| Addend { what, product: (count, each) };
     vec![
         addend("receive buffers", limits.receive_buffers.into(), limits.receive_bytes.into()),
-        addend(
-            "segments",
-            u64::from(limits.segment_bytes / limits.segment_size),
-            limits.segment_size.into(),
-        ),
+        addend("segments", segments, limits.segment_size.into()),
+        // Which frames may be dropped: 16 octets for each 64 of a segment, at most.
+        addend("marks", segments, if sheds { u64::from(limits.segment_size / 4) } else { 0 }),
         addend("held octets", 1, limits.held_bytes.into()),
         addend("deflate windows", 1, if takeover { limits.deflate_windows.into() } else { 0 }),
         addend("message blocks", limits.message_blocks.into(), size(records.message_block)),

@@ -3,7 +3,7 @@
 //! deliveries.
 
 use super::mailbox::{Asker, Lane, Letter};
-use super::session::{NONE, Subscription};
+use super::session::{NONE, Phase, Subscription};
 use super::shard::Shard;
 use crate::broker::message::Message;
 use crate::broker::subscription::Look;
@@ -186,10 +186,16 @@ impl<R: Ring> Shard<R> {
         let Some(session) = self.sessions.find(*session) else { return false };
         let session = self.sessions.at(session);
         let Some(at) = session.by_key(*key) else { return false };
-        let Subscription { destination, id, acks, of_user, .. } = session.subscriptions[at];
-        let (slot, version) = (session.slot, session.version);
-        let look = Look { wire: self.wire_of(slot), version, acks };
-        !of_user && self.index.find(destination, id, look).is_some_and(|group| group.windowed > 0)
+        let Subscription { destination, id, acks, of_user, group, .. } = session.subscriptions[at];
+        // One that is leaving is in no group any more.
+        if of_user || session.phase != Phase::Live {
+            return false;
+        }
+        if group != NONE {
+            return self.index.group(group).windowed > 0;
+        }
+        let look = Look { wire: self.wire_of(session.slot), version: session.version, acks };
+        self.index.find(destination, id, look).is_some_and(|group| group.windowed > 0)
     }
 
     fn handle_delivery(&mut self, letter: Letter) {
