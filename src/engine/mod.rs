@@ -52,6 +52,7 @@ mod intake;
 mod outbox;
 mod push;
 mod raw;
+mod refuse;
 mod route;
 mod seen;
 mod session;

@@ -8,7 +8,7 @@
 //! A session that is leaving has no connection any more; its record stays until every home knows
 //! that it is gone, since what has no room in a mailbox now is kept in the record it is about.
 
-use super::stomp::Problem;
+use super::refuse::Problem;
 use crate::broker::subscription::GroupIndex;
 use crate::ids::{SessionId, ShardId};
 use crate::mem::intern::Sym;

@@ -6,7 +6,10 @@
 
 use super::conn::{Hold, Proto, State};
 use super::mailbox::{Asker, Lane, Letter};
-use super::session::{Deferred, Phase, SubscriptionState};
+use super::refuse::{
+    Handled, NO_TRANSACTIONS, NOT_PERMITTED, Problem, UNKNOWN_DESTINATION, VERSIONS,
+};
+use super::session::{Phase, SubscriptionState};
 use super::shard::Shard;
 use super::subscribe::SEQUENCE_MASK;
 use crate::broker::destination::{Target, decode_user};
@@ -16,7 +19,7 @@ use crate::config::UnknownDestination;
 use crate::identity::{self, Identity};
 use crate::ids::ShardId;
 use crate::ring::Ring;
-use crate::stomp::{self, Command, Decoder, ErrorFrame, Frame, Header, Step, Version};
+use crate::stomp::{self, Command, Decoder, Frame, Header, Step, Version};
 use crate::ws::Opcode;
 use std::sync::Arc;
 
@@ -25,19 +28,6 @@ const HEADERS: usize = 128;
 
 /// What this server calls itself in CONNECTED.
 const SERVER: &[u8] = concat!("ringpush/", env!("CARGO_PKG_VERSION")).as_bytes();
-
-/// Why a frame ends its session.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Problem<'a> {
-    /// Short text of the `message` header.
-    pub message: &'a str,
-    /// What to do about it, for the body.
-    pub body: &'a str,
-    /// Close code.
-    pub code: u16,
-    /// Word in metrics.
-    pub label: &'static str,
-}
 
 impl<R: Ring> Shard<R> {
     /// A piece of a message on a STOMP connection.
@@ -183,17 +173,7 @@ impl<R: Ring> Shard<R> {
                     used += consumed;
                 }
                 Err(error) => {
-                    let receipt = Decoder::faulty_receipt(&octets[used..]).map(<[u8]>::to_vec);
-                    let problem = Problem {
-                        message: error.text(),
-                        body: "The frame could not be read; the connection ends.",
-                        code: error.close_code(),
-                        label: error.label(),
-                    };
-                    self.refuse_in_turn(slot, session, problem, receipt.as_deref());
-                    if self.sessions.at(session).deferred.is_some() {
-                        self.hold_for_answer(slot);
-                    }
+                    self.refuse_octets(slot, session, &octets[used..], error);
                     return used;
                 }
             }
@@ -460,50 +440,6 @@ impl<R: Ring> Shard<R> {
         self.encoder = encoder;
     }
 
-    /// Answers a frame with ERROR when the receipts of the frames before it have been given: some
-    /// home may still owe them, and what has taken effect shall be known.
-    fn refuse_in_turn(
-        &mut self,
-        slot: u32,
-        session: u32,
-        problem: Problem<'static>,
-        receipt: Option<&[u8]>,
-    ) {
-        let state = self.sessions.at_mut(session);
-        if state.receipts.2 == 0 {
-            return self.refuse_frame(slot, session, problem, receipt);
-        }
-        let receipt = receipt.map(<[u8]>::to_vec);
-        state.deferred = Some(Box::new(Deferred::Refuse { problem, receipt }));
-    }
-
-    /// Answers a frame with ERROR and ends the connection.
-    pub(super) fn refuse_frame(
-        &mut self,
-        slot: u32,
-        session: u32,
-        problem: Problem<'_>,
-        receipt: Option<&[u8]>,
-    ) {
-        self.metrics.refuse(problem.label);
-        self.metrics.errors_sent_total.add(1);
-        let version = self.sessions.at(session).version;
-        let frame = ErrorFrame {
-            message: problem.message,
-            receipt_id: receipt,
-            version_list: problem.message == VERSIONS,
-            body: problem.body,
-        };
-        let wire = self.wire_of(slot);
-        // The compressor is the shard's own: to make one for each refusal would cost 0.3 MB.
-        let mut encoder = core::mem::take(&mut self.encoder);
-        encoder.clear();
-        let len = frame.len(version);
-        encoder.message_of(wire, Opcode::Text, len, |out| frame.write(version, out));
-        self.drain(slot, encoder.octets(), problem.code, problem.message);
-        self.encoder = encoder;
-    }
-
     /// The message of a block, for those subscriptions of one session that hear it.
     pub(super) fn deliver_to_session(&mut self, session: u32, message: &Message, number: u64) {
         let separator = self.shared.names.separator;
@@ -543,34 +479,6 @@ impl<R: Ring> Shard<R> {
         }
     }
 }
-
-/// Whether a frame was handled, or why its session ends.
-pub(super) type Handled = Result<(), Problem<'static>>;
-
-/// Text of the refusal that lists the versions.
-const VERSIONS: &str = "version not supported";
-
-/// No rule lets this user do it.
-pub(super) const NOT_PERMITTED: Problem<'static> = Problem {
-    message: "not permitted",
-    body: "No rule allows this user to use this destination.",
-    code: 1008,
-    label: "not_permitted",
-};
-
-const UNKNOWN_DESTINATION: Problem<'static> = Problem {
-    message: "unknown destination",
-    body: "The destination begins with none of the configured prefixes.",
-    code: 1002,
-    label: "unknown_destination",
-};
-
-const NO_TRANSACTIONS: Problem<'static> = Problem {
-    message: "transactions are not supported yet",
-    body: "Send the frame without a transaction.",
-    code: 1002,
-    label: "transactions",
-};
 
 /// A header that its command cannot be without.
 pub(super) fn required<'a>(

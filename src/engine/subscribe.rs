@@ -2,9 +2,10 @@
 //! Subscriptions of sessions: asked for here, begun and ended where their home says so.
 
 use super::mailbox::Letter;
+use super::refuse::{Handled, NOT_PERMITTED, Problem};
 use super::session::{Deferred, NONE, Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
-use super::stomp::{Handled, NOT_PERMITTED, Problem, required};
+use super::stomp::required;
 use crate::broker::pattern;
 use crate::broker::subscription::Look;
 use crate::ids::{SessionId, ShardId};

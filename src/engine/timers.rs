@@ -6,9 +6,9 @@
 
 use super::close::SLOW_CONSUMER;
 use super::conn::{Hold, Proto, State};
+use super::refuse::Problem;
 use super::session::{NONE, Phase};
 use super::shard::Shard;
-use super::stomp::Problem;
 use crate::broker::subscription::Form;
 use crate::ring::Ring;
 use crate::ws::Opcode;

@@ -1,0 +1,116 @@
+#![forbid(unsafe_code)]
+//! Why a STOMP frame is refused, and how its sender hears of it: ERROR, then the end (STOMP 1.2
+//! §ERROR), after the receipts that homes still owe for the frames before it.
+
+use super::session::Deferred;
+use super::shard::Shard;
+use crate::ring::Ring;
+use crate::stomp::{self, Decoder, ErrorFrame};
+use crate::ws::Opcode;
+
+/// Why a frame ends its session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Problem<'a> {
+    /// Short text of the `message` header.
+    pub message: &'a str,
+    /// What to do about it, for the body.
+    pub body: &'a str,
+    /// Close code.
+    pub code: u16,
+    /// Word in metrics.
+    pub label: &'static str,
+}
+
+/// Whether a frame was handled, or why its session ends.
+pub(super) type Handled = Result<(), Problem<'static>>;
+
+/// Text of the refusal that lists the versions.
+pub(super) const VERSIONS: &str = "version not supported";
+
+/// No rule lets this user do it.
+pub(super) const NOT_PERMITTED: Problem<'static> = Problem {
+    message: "not permitted",
+    body: "No rule allows this user to use this destination.",
+    code: 1008,
+    label: "not_permitted",
+};
+
+pub(super) const UNKNOWN_DESTINATION: Problem<'static> = Problem {
+    message: "unknown destination",
+    body: "The destination begins with none of the configured prefixes.",
+    code: 1002,
+    label: "unknown_destination",
+};
+
+pub(super) const NO_TRANSACTIONS: Problem<'static> = Problem {
+    message: "transactions are not supported yet",
+    body: "Send the frame without a transaction.",
+    code: 1002,
+    label: "transactions",
+};
+
+impl<R: Ring> Shard<R> {
+    /// Answers a frame with ERROR when the receipts of the frames before it have been given: some
+    /// home may still owe them, and what has taken effect shall be known.
+    pub(super) fn refuse_in_turn(
+        &mut self,
+        slot: u32,
+        session: u32,
+        problem: Problem<'static>,
+        receipt: Option<&[u8]>,
+    ) {
+        let state = self.sessions.at_mut(session);
+        if state.receipts.2 == 0 {
+            return self.refuse_frame(slot, session, problem, receipt);
+        }
+        let receipt = receipt.map(<[u8]>::to_vec);
+        state.deferred = Some(Box::new(Deferred::Refuse { problem, receipt }));
+    }
+
+    /// Answers a frame with ERROR and ends the connection.
+    pub(super) fn refuse_frame(
+        &mut self,
+        slot: u32,
+        session: u32,
+        problem: Problem<'_>,
+        receipt: Option<&[u8]>,
+    ) {
+        self.metrics.refuse(problem.label);
+        self.metrics.errors_sent_total.add(1);
+        let version = self.sessions.at(session).version;
+        let frame = ErrorFrame {
+            message: problem.message,
+            receipt_id: receipt,
+            version_list: problem.message == VERSIONS,
+            body: problem.body,
+        };
+        let wire = self.wire_of(slot);
+        // The compressor is the shard's own: to make one for each refusal would cost 0.3 MB.
+        let mut encoder = core::mem::take(&mut self.encoder);
+        encoder.clear();
+        let len = frame.len(version);
+        encoder.message_of(wire, Opcode::Text, len, |out| frame.write(version, out));
+        self.drain(slot, encoder.octets(), problem.code, problem.message);
+        self.encoder = encoder;
+    }
+
+    /// Answers octets that are no frame.
+    pub(super) fn refuse_octets(
+        &mut self,
+        slot: u32,
+        session: u32,
+        octets: &[u8],
+        error: stomp::Error,
+    ) {
+        let problem = Problem {
+            message: error.text(),
+            body: "The frame could not be read; the connection ends.",
+            code: error.close_code(),
+            label: error.label(),
+        };
+        self.refuse_in_turn(slot, session, problem, Decoder::faulty_receipt(octets));
+        if self.sessions.at(session).deferred.is_some() {
+            self.hold_for_answer(slot);
+        }
+    }
+}
