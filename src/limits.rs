@@ -188,6 +188,8 @@ limits! {
     // Homes.
     destinations "destinations": u32 = 100_000, tiny 24;
         "destinations and patterns with a subscriber; past it ERROR and close 1008"
+    patterns_alike "patterns-alike": u32 = 1_024, tiny 24;
+        "patterns of all sessions that have the same segments in front of their first wildcard; past it ERROR and close 1008"
     dedupe_keys "dedupe-keys": u32 = 100_000, tiny 16;
         "callback ids remembered by each shard; past it the oldest is forgotten"
     hook_body "hook-body": u32 = 65_536, tiny 512;
@@ -217,6 +219,7 @@ impl Limits {
         self.submission_entries = other.submission_entries;
         self.completion_entries = other.completion_entries;
         self.destinations = other.destinations;
+        self.patterns_alike = other.patterns_alike;
         self.dedupe_keys = other.dedupe_keys;
     }
 }

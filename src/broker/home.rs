@@ -2,6 +2,7 @@
 //! The home of the broker destinations: it sequences every publish and knows which shards care.
 
 use super::pattern;
+use super::prefix::ByPrefix;
 use crate::ids::ShardId;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -35,7 +36,8 @@ impl Audience {
     }
 }
 
-/// The table of destinations is full (limit `destinations`).
+/// The table of destinations is full (limit `destinations`), or too many patterns begin like this
+/// one (limit `patterns-alike`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -47,29 +49,39 @@ type Counts = SmallVec<[u32; 4]>;
 pub struct Home {
     destinations: HashMap<Arc<str>, Counts, foldhash::fast::FixedState>,
     patterns: HashMap<Arc<str>, Counts, foldhash::fast::FixedState>,
+    by_prefix: ByPrefix<Arc<str>>,
     separator: char,
     max: usize,
+    alike_max: usize,
 }
 
 impl Home {
     /// An empty home with its hash key.
-    pub fn new(separator: char, max: u32, seed: u64) -> Home {
+    pub fn new(separator: char, max: u32, alike_max: u32, seed: u64) -> Home {
         let hasher = foldhash::fast::FixedState::with_seed(seed);
         Home {
             destinations: HashMap::with_hasher(hasher.clone()),
             patterns: HashMap::with_hasher(hasher),
+            by_prefix: ByPrefix::new(separator, seed),
             separator,
             max: max as usize,
+            alike_max: alike_max as usize,
         }
     }
 
     /// A session of `shard` subscribed to a destination or pattern.
     pub fn subscribe(&mut self, destination: &Arc<str>, shard: ShardId) -> Result<(), Full> {
         let room = self.destinations.len() + self.patterns.len() < self.max;
-        let table = self.table_of(destination);
-        if !room && !table.contains_key(destination) {
+        let is_new = !self.table_of(destination).contains_key(destination);
+        if is_new && pattern::is_pattern(destination) {
+            if !room || self.by_prefix.alike(destination) >= self.alike_max {
+                return Err(Full);
+            }
+            self.by_prefix.insert(destination, destination.clone());
+        } else if is_new && !room {
             return Err(Full);
         }
+        let table = self.table_of(destination);
         let counts = table.entry(destination.clone()).or_default();
         if counts.len() <= shard.index() {
             counts.resize(shard.index() + 1, 0);
@@ -86,6 +98,9 @@ impl Home {
         *count = count.checked_sub(1).expect("a subscription ends once");
         if counts.iter().all(|&count| count == 0) {
             table.remove(destination);
+            if pattern::is_pattern(destination) {
+                self.by_prefix.remove(destination, destination);
+            }
         }
     }
 
@@ -110,11 +125,11 @@ impl Home {
         if let Some(counts) = self.destinations.get(destination) {
             add(counts);
         }
-        for (pattern, counts) in &self.patterns {
+        self.by_prefix.may_match(destination, |pattern| {
             if pattern::matches(pattern, destination, self.separator) {
-                add(counts);
+                add(&self.patterns[pattern]);
             }
-        }
+        });
         audience
     }
 
@@ -135,7 +150,7 @@ mod tests {
 
     #[test]
     fn counts_come_and_go_by_shard_and_patterns_count_too() {
-        let mut home = Home::new('/', 3, 1);
+        let mut home = Home::new('/', 3, 9, 1);
         let (all, any): (Arc<str>, Arc<str>) = ("/topic/all".into(), "/topic/**".into());
         home.subscribe(&all, ShardId(0)).expect("room");
         home.subscribe(&all, ShardId(2)).expect("room");
@@ -151,5 +166,19 @@ mod tests {
         home.unsubscribe(&all, ShardId(0));
         assert_eq!(home.audience("/topic/all"), Audience::default());
         assert_eq!(home.len(), 1);
+    }
+
+    #[test]
+    fn patterns_that_begin_alike_are_bounded() {
+        let mut home = Home::new('/', 100, 2, 1);
+        for (pattern, fits) in
+            [("/a/*", true), ("/a/?", true), ("/a/*x", false), ("/a/*", true), ("/b/*", true)]
+        {
+            assert_eq!(home.subscribe(&pattern.into(), ShardId(0)).is_ok(), fits, "{pattern}");
+        }
+        assert_eq!(home.audience("/a/xx").subscriptions, 2);
+        home.unsubscribe(&"/a/?".into(), ShardId(0));
+        assert!(home.subscribe(&"/a/*x".into(), ShardId(0)).is_ok());
+        assert_eq!(home.audience("/a/xx").subscriptions, 3);
     }
 }

@@ -18,6 +18,7 @@ pub mod destination;
 pub mod home;
 pub mod message;
 pub mod pattern;
+pub mod prefix;
 pub mod rule;
 pub mod setting;
 pub mod subscription;

@@ -6,7 +6,12 @@ use smallvec::SmallVec;
 
 /// Whether a destination is to be read as a pattern.
 pub fn is_pattern(text: &str) -> bool {
-    text.bytes().any(|b| matches!(b, b'*' | b'?' | b'{'))
+    text.contains(is_wildcard)
+}
+
+/// Whether a character makes a pattern of its segment.
+pub(super) fn is_wildcard(character: char) -> bool {
+    matches!(character, '*' | '?' | '{')
 }
 
 /// The values of a pattern's variables, in order of appearance: name and value.

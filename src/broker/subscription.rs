@@ -6,6 +6,7 @@
 //! message is encoded once per group: ten thousand browsers with the id `sub-0` are one group.
 
 use super::pattern;
+use super::prefix::ByPrefix;
 use crate::mem::intern::{Interner, Sym};
 use crate::mem::slab::Slab;
 use crate::stomp::Version;
@@ -71,7 +72,7 @@ pub struct Index {
     groups: Slab<Group>,
     keys: HashMap<(Sym, Sym, Look), GroupIndex, foldhash::fast::FixedState>,
     by_destination: HashMap<Sym, SmallVec<[GroupIndex; 2]>, foldhash::fast::FixedState>,
-    patterns: Vec<Sym>,
+    patterns: ByPrefix<Sym>,
     names: Interner,
     separator: char,
 }
@@ -84,7 +85,7 @@ impl Index {
             groups: Slab::default(),
             keys: HashMap::with_hasher(hasher.clone()),
             by_destination: HashMap::with_hasher(hasher),
-            patterns: Vec::new(),
+            patterns: ByPrefix::new(separator, seed),
             names: Interner::new(seed),
             separator,
         }
@@ -126,7 +127,7 @@ impl Index {
         self.names.intern(&id_text);
         let groups = self.by_destination.entry(destination).or_default();
         if groups.is_empty() && is_pattern {
-            self.patterns.push(destination);
+            self.patterns.insert(&text, destination);
         }
         let group = Group {
             destination,
@@ -174,7 +175,10 @@ impl Index {
             }
             if groups.is_empty() {
                 self.by_destination.remove(&group.destination);
-                self.patterns.retain(|pattern| *pattern != group.destination);
+                if group.is_pattern {
+                    let text = self.names.text(group.destination);
+                    self.patterns.remove(text, &group.destination);
+                }
             }
         }
         self.names.release(group.destination);
@@ -189,11 +193,11 @@ impl Index {
         {
             groups.iter().for_each(|&group| visit(group));
         }
-        for sym in &self.patterns {
+        self.patterns.may_match(destination, |sym| {
             if pattern::matches(self.names.text(*sym), destination, self.separator) {
                 self.by_destination[sym].iter().for_each(|&group| visit(group));
             }
-        }
+        });
     }
 
     /// A group in use.

@@ -162,7 +162,7 @@ impl<R: Ring> Shard<R> {
             receive: Some(receive),
             index: Index::new(separator, seed ^ 1),
             fanout: Fanout::default(),
-            home: Home::new(separator, limits.destinations, seed ^ 2),
+            home: Home::new(separator, limits.destinations, limits.patterns_alike, seed ^ 2),
             users: Users::new(separator, seed ^ 3, slots),
             seen: Seen::new(limits.dedupe_keys),
             blocks: message::Pool::new(limits.message_blocks, limits.message_bytes),
