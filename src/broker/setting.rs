@@ -29,6 +29,14 @@ impl<T: Copy + PartialEq> PerDestination<T> {
         matching.map(|(_, value)| *value)
     }
 
+    /// The same, of the rules that begin with `prefix` only.
+    pub fn named_below(&self, prefix: &str, destination: &str) -> Option<T> {
+        let matching = self.rules.iter().find(|(rule, _)| {
+            rule.starts_with(prefix) && pattern::matches(rule, destination, self.separator)
+        });
+        matching.map(|(_, value)| *value)
+    }
+
     /// Whether nothing but `value` is ever set.
     pub fn is_always(&self, value: T) -> bool {
         self.otherwise == value && self.rules.iter().all(|(_, other)| *other == value)
@@ -46,6 +54,8 @@ mod tests {
         let of = |destination| setting.of(destination);
         assert_eq!((of("/topic/a/b"), of("/topic/a"), of("/topic/b")), (1, 1, 2));
         assert_eq!((of("/queue/a"), setting.named("/queue/a")), (3, None));
+        assert_eq!(setting.named_below("/topic/a/", "/topic/a"), Some(1));
+        assert_eq!(setting.named_below("/topic/a", "/topic/b"), None);
         assert!(!setting.is_always(3));
         assert!(PerDestination::new(vec![("/topic/a".to_string(), 3)], 3, '/').is_always(3));
     }

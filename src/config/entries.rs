@@ -216,11 +216,13 @@ fn allow_one(mut section: Section, broker: &Broker) -> Result<Allow, ConfigError
 }
 
 /// Reads every `[[slow]]`.
-pub(super) fn slow(sections: Vec<Section>) -> Result<Vec<Slow>, ConfigError> {
+pub(super) fn slow(sections: Vec<Section>, broker: &Broker) -> Result<Vec<Slow>, ConfigError> {
     let one = |mut section: Section| {
         let accepted =
             "a destination or pattern such as \"/topic/prices/**\" or \"/user/queue/prices\"";
-        let destination = section.text("destination", accepted, is_pattern)?;
+        let is_user = |text: &str| below(&broker.user_prefix, text);
+        let fits = |text: &str| is_pattern(text) && (is_user(text) || may_meet(broker, text));
+        let destination = section.text("destination", accepted, fits)?;
         let destination = required(&section, "destination", destination, accepted)?;
         let policy = section.choice("policy", &SLOW)?;
         let words = list_of(SLOW.iter().map(|(word, _)| *word));
@@ -231,6 +233,14 @@ pub(super) fn slow(sections: Vec<Section>) -> Result<Vec<Slow>, ConfigError> {
     sections.into_iter().map(one).collect()
 }
 
+/// Whether a destination or pattern is one of the broker's, or may match one.
+fn may_meet(broker: &Broker, text: &str) -> bool {
+    let first =
+        text.trim_start_matches('/').split(char::from(broker.separator)).next().unwrap_or("");
+    let has_wildcard = first.contains(['*', '?', '{']);
+    has_wildcard || broker.prefixes.iter().any(|prefix| below(prefix, text))
+}
+
 /// The longest window: longer ones would only hold messages back.
 pub(super) const WINDOW_MAX: Micros = Micros(10_000_000);
 
@@ -238,7 +248,7 @@ pub(super) const WINDOW_MAX: Micros = Micros(10_000_000);
 pub(super) fn windows(sections: Vec<Section>, broker: &Broker) -> Result<Vec<Window>, ConfigError> {
     let one = |mut section: Section| {
         let accepted = "a destination or pattern of the broker such as \"/topic/dashboards/**\"";
-        let fits = |text: &str| is_pattern(text) && !below(&broker.user_prefix, text);
+        let fits = |text: &str| is_pattern(text) && may_meet(broker, text);
         let destination = section.text("destination", accepted, fits)?;
         let destination = required(&section, "destination", destination, accepted)?;
         let window = section.short_span("window", WINDOW_MAX)?;

@@ -107,7 +107,7 @@ fn resolve(
     let broker = broker(document.part("broker")?)?;
     let endpoints = entries::endpoints(document.entries("endpoint")?, &broker, &mut warnings)?;
     let allow = entries::allow(document.entries("allow")?, &broker)?;
-    let slow = entries::slow(document.entries("slow")?)?;
+    let slow = entries::slow(document.entries("slow")?, &broker)?;
     let windows = entries::windows(document.entries("window")?, &broker)?;
     let applications = entries::applications(document.entries("application")?, &broker)?;
     let hooks = hooks(document.part("hooks")?)?;

@@ -12,7 +12,7 @@ const COMPLETIONS_MAX: u32 = 65_536;
 const JSON_DEPTH_MAX: u32 = 127;
 
 /// The keys for which 0 has a meaning.
-const ZERO_FITS: [&str; 2] = ["connections", "connections-per-address"];
+const ZERO_FITS: [&str; 3] = ["connections", "connections-per-address", "unsent-bytes"];
 
 /// `slow-consumer` and its words.
 pub(super) const SLOW: [(&str, SlowConsumer); 3] = [

@@ -377,7 +377,7 @@ mod tests {
             ("", "listen.address = '1.2.3.4:5'", "listen.address", false),
             ("", "engine.shards = 2", "engine.shards", false),
             ("", "engine.spin = '50us'", "engine.spin", true),
-            ("", "[[slow]]\ndestination = '/a'\npolicy = 'close'", "slow[0].policy", true),
+            ("", "[[slow]]\ndestination = '/topic/a'\npolicy = 'close'", "slow[0].policy", true),
             ("", "auth.anonymous = false", "auth.anonymous", true),
             ("", "auth.header.name = 'X'", "auth.header.name", true),
             ("", "broker.separator = '.'", "broker.separator", false),

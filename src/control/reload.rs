@@ -17,7 +17,7 @@ pub fn merge(running: &Config, loaded: Config) -> (Config, Vec<Difference>) {
     }
     let mut merged = loaded;
     merged.listen = running.listen.clone();
-    merged.engine = running.engine;
+    (merged.engine.shards, merged.engine.pin) = (running.engine.shards, running.engine.pin);
     merged.broker = running.broker.clone();
     merged.embedded = running.embedded;
     // Sessions know their endpoint by its place: the list stays, with what may change in each.
@@ -59,6 +59,7 @@ mod tests {
         );
         let loaded = load(
             "listen.address = '127.0.0.1:2'\nengine.shards = 4\nbroker.separator = '.'\n\
+             engine.spin = '50us'\nengine.batch-window = '2ms'\n\
              limits.send-buffer = 2000000\nlimits.segment-bytes = 20000000\n\
              limits.send-time = '3s'\nhooks.queue = 5\n\
              [[endpoint]]\npath = '/new'\n[[endpoint]]\npath = '/a'\nprotocol = 'stomp'\n\
@@ -78,6 +79,8 @@ mod tests {
         let left: Vec<_> = merged.differences(&loaded).into_iter().map(|found| found.key).collect();
         assert_eq!(left, waiting);
         assert_eq!((merged.limits.send_buffer, merged.hooks.queue), (2_000_000, 5));
+        assert_eq!((merged.engine.shards, merged.engine.spin), (2, loaded.engine.spin));
+        assert_eq!(merged.engine.batch_window, loaded.engine.batch_window);
         assert_eq!(merged.allow, loaded.allow);
         assert_eq!(merged.endpoints[0].allowed_origins, ["*"]);
         assert_eq!(merged.endpoints[1].path, "/gone");

@@ -266,6 +266,9 @@ impl<R: Ring> Shard<R> {
             self.mark_dirty(slot);
             return;
         }
+        if let Some(oldest) = self.segments.oldest() {
+            self.segments.write_elsewhere(oldest);
+        }
         let mut rest = core::mem::take(&mut self.gathered);
         rest.clear();
         self.conns.at_mut(slot).outbox.take_octets(&mut self.segments, &mut rest);

@@ -33,7 +33,7 @@ pub struct Delivery {
     /// Octets of all its frames, at most.
     pub octets: usize,
     /// The longest of them.
-    longest: usize,
+    pub(super) longest: usize,
     /// What becomes of it where it cannot be sent soon enough.
     policy: SlowConsumer,
 }
@@ -103,7 +103,8 @@ impl Fanout {
         if window == Micros(0) {
             return self.take(index, delivery, &heard);
         }
-        if !self.windows.add(index, delivery, &heard, (window, now), &shared.limits) {
+        let when = (window, now);
+        if !self.windows.add(index, delivery, &heard, when, &shared.limits, shared.shards) {
             self.end_windows(index, None);
         }
     }

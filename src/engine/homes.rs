@@ -280,6 +280,8 @@ impl<R: Ring> Shard<R> {
 
     /// A new configuration. What belongs to a running session stays as it is.
     fn reload(&mut self, shared: Arc<super::shared::Shared>) {
+        // What waits under the old windows goes before what comes under the new ones.
+        self.fanout.end_windows(&mut self.index, None);
         let pools = self.limits.clone();
         self.limits = shared.limits.clone();
         self.limits.keep_pools_of(&pools);

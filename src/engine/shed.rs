@@ -354,7 +354,10 @@ impl<R: Ring> Shard<R> {
 
     /// Gets a client out of the segment that the pool wants, or closes it.
     fn leave_wanted(&mut self, slot: u32) {
-        let Some(oldest) = self.segments.oldest() else { return };
+        let is_wanted = self.segments.is_short() || !self.fanout.is_empty();
+        let Some(oldest) = self.segments.oldest().filter(|_| is_wanted) else { return };
+        // What is copied out must not land in it again.
+        self.segments.write_elsewhere(oldest);
         let Shard { conns, segments, shedding, .. } = self;
         let outbox = &mut conns.at_mut(slot).outbox;
         if !outbox.holds(oldest) {
@@ -362,8 +365,7 @@ impl<R: Ring> Shard<R> {
         }
         let (dropped, is_out) = outbox.vacate(segments, oldest, shedding);
         self.count_dropped(dropped);
-        let is_wanted = self.segments.is_short() || !self.fanout.is_empty();
-        if !is_out && is_wanted {
+        if !is_out {
             self.too_slow(slot);
         }
     }

@@ -447,8 +447,10 @@ impl<R: Ring> Shard<R> {
         let id = super::encode::MessageId::new(&shared.boot, number);
         let shown = shared.sheds.then(|| shared.names.shown(message.destination()));
         let shown = shown.as_deref().and_then(|shown| core::str::from_utf8(shown).ok());
-        // What is for one person alone is dropped only where a rule names it.
-        let policy = shown.and_then(|shown| shared.slow.named(shown)).unwrap_or_default();
+        // What is for one person alone is dropped only where a rule names such destinations.
+        let prefix = &shared.config.broker.user_prefix;
+        let policy = shown.and_then(|shown| shared.slow.named_below(prefix, shown));
+        let policy = policy.unwrap_or_default();
         for at in 0..self.sessions.at(session).subscriptions.len() {
             let state = self.sessions.at(session);
             if state.phase != Phase::Live {

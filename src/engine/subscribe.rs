@@ -331,7 +331,8 @@ impl<R: Ring> Shard<R> {
         self.forget_subscription(session, at);
         if live {
             let slot = self.sessions.at(session).slot;
-            self.refuse_frame(slot, session, TOO_MANY_DESTINATIONS, None);
+            self.refuse_in_turn(slot, session, TOO_MANY_DESTINATIONS, None);
+            self.wake_deferred(session);
         }
     }
 

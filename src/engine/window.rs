@@ -7,7 +7,9 @@
 //! or leaves a group that is waiting ends the windows first. All messages with the same window wait
 //! in one list, in the home's order; between different windows no order is kept.
 //!
-//! Bounds: `window-messages`, `window-bytes`; past either of them all windows end.
+//! Bounds, past which all windows end: `window-messages`, `window-bytes`; half of `send-buffer`,
+//! since a client is given all of it at once; and of `message-blocks` and `message-bytes` such a
+//! share that the shards together leave a publisher half of them.
 
 use super::fanout::Delivery;
 use crate::broker::subscription::{GroupIndex, Index};
@@ -34,6 +36,8 @@ pub struct Windows {
     classes: Vec<Class>,
     messages: u32,
     octets: usize,
+    /// Octets for one client, at least: the longest frame of each message.
+    run: usize,
 }
 
 impl Windows {
@@ -58,6 +62,7 @@ impl Windows {
         groups: &[GroupIndex],
         (window, now): (Micros, Instant),
         limits: &Limits,
+        shards: u8,
     ) -> bool {
         let known = self.classes.iter().position(|class| class.window == window);
         let at = known.unwrap_or_else(|| {
@@ -74,11 +79,14 @@ impl Windows {
         }
         self.messages += 1;
         self.octets += delivery.octets;
+        self.run += delivery.longest;
         class.groups.extend_from_slice(groups);
         class.list.push(delivery);
-        // The other half of the blocks is for what does not wait.
-        let most = limits.window_messages.min(limits.message_blocks / 2);
-        self.messages < most && self.octets < limits.window_bytes as usize
+        let share = 2 * u32::from(shards);
+        let most = limits.window_messages.min(limits.message_blocks / share);
+        let octets = limits.window_bytes.min(limits.message_bytes / share) as usize;
+        let run = limits.send_buffer as usize / 2;
+        self.messages < most && self.octets < octets && self.run < run
     }
 
     /// Ends the windows that are due; without a `now` all of them. Each of their messages goes to
@@ -102,6 +110,7 @@ impl Windows {
                 groups = rest;
                 self.messages -= 1;
                 self.octets -= delivery.octets;
+                self.run -= delivery.longest;
                 take(index, delivery, own);
             }
             class.groups.clear();

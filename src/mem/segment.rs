@@ -194,6 +194,14 @@ impl Segments {
         segment
     }
 
+    /// Private octets go to another segment than this one from now on: somebody wants it free.
+    pub fn write_elsewhere(&mut self, segment: u32) {
+        let open = &mut self.open[Log::Private as usize];
+        if *open == Some(segment) && self.segments[segment as usize].holds > 0 {
+            *open = None;
+        }
+    }
+
     /// One more holder of this segment.
     pub fn hold(&mut self, segment: u32) {
         let state = &mut self.segments[segment as usize];
@@ -307,6 +315,18 @@ mod tests {
         assert!(pool.append(Log::Private, &[1]).is_ok());
         assert_eq!(pool.oldest(), Some(all[1].range.segment));
         assert_eq!(pool.holds(), 4);
+    }
+
+    #[test]
+    fn what_leaves_the_open_private_segment_lands_elsewhere() {
+        let mut pool = pool();
+        let first = pool.append(Log::Private, &[1; 8]).expect("room");
+        pool.write_elsewhere(first[0].range.segment);
+        let second = pool.append(Log::Private, &[2; 8]).expect("room");
+        assert_ne!(first[0].range.segment, second[0].range.segment);
+        let free = pool.free_count();
+        pool.release(first[0].range.segment);
+        assert_eq!(pool.free_count(), free + 1, "no log keeps it");
     }
 
     #[test]

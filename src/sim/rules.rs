@@ -99,7 +99,10 @@ impl Rules {
         match target {
             Target::Broker(destination) => named(destination).unwrap_or(self.otherwise),
             Target::User(_, destination) | Target::Own(_, destination) => {
-                named(&format!("/user{destination}")).unwrap_or_default()
+                let shown = format!("/user{destination}");
+                let rules = self.slow.iter().filter(|(rule, _)| rule.starts_with("/user"));
+                let mut matching = rules.filter(|(rule, _)| matches(rule, &shown));
+                matching.next().map(|(_, policy)| *policy).unwrap_or_default()
             }
             Target::Hook(..) | Target::Nobody => SlowConsumer::Close,
         }

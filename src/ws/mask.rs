@@ -8,6 +8,7 @@
 //! 16-octet vectors of the baseline half. In decode the choice at run time earns 1.4 × at 1 KiB and
 //! 1.9 × from 4 KiB on; payloads below [`LONG`] do not meet it. `cargo bench --bench frame -- ws/`
 
+#[cfg(target_arch = "x86_64")]
 use fearless_simd::{Level, Simd};
 
 /// Masks or unmasks `payload` in place. `phase` is how many octets of the frame's payload came
@@ -21,13 +22,14 @@ pub fn apply(payload: &mut [u8], key: [u8; 4], phase: usize) {
 
 #[inline(never)]
 fn dispatch(payload: &mut [u8], key: [u8; 4]) {
-    match Level::new().as_avx2() {
-        Some(avx2) => avx2.vectorize(
+    #[cfg(target_arch = "x86_64")]
+    if let Some(avx2) = Level::new().as_avx2() {
+        return avx2.vectorize(
             #[inline(always)]
             || long(payload, key),
-        ),
-        None => long(payload, key),
+        );
     }
+    long(payload, key);
 }
 
 /// With vectors as wide as the caller's target has them.

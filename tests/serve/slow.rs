@@ -128,6 +128,29 @@ fn a_window_makes_fewer_sends_of_many_messages() {
     assert!(sends <= 12, "{sends} sends");
 }
 
+/// A window that filled a client's whole `send-buffer` at its end would make a slow consumer of it.
+#[test]
+fn a_window_ends_before_it_holds_more_than_a_client_may_be_given_at_once() {
+    let rule = "[[window]]\ndestination = '/topic/a'\nwindow = '10s'\n";
+    let (_folder, server) = server(&format!("{rule}[limits]\nsend-buffer = 131072\n"));
+    let mut reader = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
+    let mut sender = Window::open(&server, None);
+    for number in 0..100 {
+        let body = format!("{number} {}", "x".repeat(BODY));
+        sender.sends("SEND", &[("destination", "/topic/a")], &body);
+        sender.sends("SEND", &[("destination", "/topic/b")], "now");
+    }
+    // Long before the window's time: each four of them fill half of the bound.
+    let mut next = 0;
+    while next < 96 {
+        let frame = reader.receives();
+        if frame.header("destination") == Some("/topic/a") {
+            assert_eq!(number_of(&frame.body), next);
+            next += 1;
+        }
+    }
+}
+
 #[test]
 fn a_window_ends_before_somebody_leaves_its_group() {
     let rule = "engine.batch-window = '5s'\n";
@@ -176,6 +199,11 @@ fn bad_policies_and_windows_are_one_line_and_exit_2() {
     let folder = Folder::new();
     let cases = [
         ("[[slow]]\ndestination = '/topic/a'\npolicy = 'wait'", "slow[0].policy = \"wait\""),
+        (
+            "[[slow]]\ndestination = '/topics'\npolicy = 'close'",
+            "slow[0].destination = \"/topics\"",
+        ),
+        ("[[window]]\ndestination = '/user/queue/a'\nwindow = '1s'", "window[0].destination"),
         ("[[slow]]\npolicy = 'close'", "slow[0].destination = nothing"),
         ("[[window]]\ndestination = '/topic/a'\nwindow = '1h'", "window[0].window = \"1h\""),
         ("engine.batch-window = 20", "engine.batch-window = 20"),
