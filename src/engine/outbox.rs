@@ -21,6 +21,9 @@ pub struct Outbox {
     pub(super) waiting: u32,
 }
 
+/// Pieces that an outbox keeps memory for: a client with more at a time is a slow one.
+const KEEP_PIECES: usize = 64;
+
 const _: () = assert!(core::mem::size_of::<Outbox>() <= 40);
 
 impl Outbox {
@@ -115,6 +118,7 @@ impl Outbox {
             segments.release(old.range.segment);
         }
         self.pieces.insert(0, piece);
+        self.give_back();
     }
 
     /// The send on its way is over; `taken` octets of it are the kernel's.
@@ -131,8 +135,16 @@ impl Outbox {
                 self.pieces.pop();
             } else {
                 self.pieces.remove(0);
+                self.give_back();
             }
             self.sent = 0;
+        }
+    }
+
+    /// Gives the memory of many pieces back when few are left.
+    pub(super) fn give_back(&mut self) {
+        if self.pieces.capacity() > KEEP_PIECES && self.pieces.len() <= 1 {
+            self.pieces.shrink_to_fit();
         }
     }
 

@@ -271,6 +271,7 @@ impl Outbox {
             segments.release(moved.range.segment);
         }
         self.pieces.extend_from_slice(pieces);
+        self.give_back();
         if !begun.is_empty() {
             self.sent = 0;
         }
