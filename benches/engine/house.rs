@@ -39,7 +39,19 @@ users = "*"
 destination = "/trade"
 reply = { code = 0, mess = "ok" }
 to-user = "/queue/sub"
+
+[[callback]]
+path = "/callback"
+profile = "generic"
+secret-env = "SECRET"
+id = "/callId"
+user = "/agentId"
+destination = "/queue/sub"
+business-type = "CALL_IN"
 "#;
+
+/// What signs callbacks.
+pub const SECRET: &str = "sesame";
 
 /// The key of every frame: a server has to unmask with any that is not zero.
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0x8e];
@@ -62,7 +74,9 @@ pub struct House {
 impl House {
     /// Shards with room for so many sessions each.
     pub fn new(shards: u8, sessions: u32) -> House {
-        let config = Sources::default().parse(CONFIG, false).expect("the configuration is right");
+        let environment = vec![("SECRET".to_string(), SECRET.to_string())];
+        let sources = Sources { environment, ..Sources::default() };
+        let config = sources.parse(CONFIG, false).expect("the configuration is right");
         let metrics = Metrics::new(usize::from(shards));
         let shared = Arc::new(Shared::new(config, shards, 7, "b00t", metrics));
         let mut posts = mailbox::connect(usize::from(shards) + 1, shared.limits.mailbox);
@@ -129,12 +143,17 @@ impl House {
         sessions
     }
 
-    fn upgrade(&mut self, shard: usize, user: &str) -> Session {
+    /// A connection that has said nothing yet.
+    pub fn connect(&mut self, shard: usize) -> Session {
         let slot = self.used[shard];
         self.used[shard] += 1;
-        let session = Session { shard, conn: ConnId { slot, generation: 0 } };
+        self.shards[shard].ring().accept(slot, SocketAddr::from(([127, 0, 0, 1], 9)));
+        Session { shard, conn: ConnId { slot, generation: 0 } }
+    }
+
+    fn upgrade(&mut self, shard: usize, user: &str) -> Session {
+        let session = self.connect(shard);
         let kernel = self.shards[shard].ring();
-        kernel.accept(slot, SocketAddr::from(([127, 0, 0, 1], 9)));
         let request = format!(
             "GET /stomp?userId={user} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
              Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\

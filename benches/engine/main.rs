@@ -3,19 +3,24 @@
 //! `cargo bench --bench engine`. Every bench checks its answer. Instructions instead of time, which
 //! no neighbour disturbs: `cargo bench --bench engine --no-run`, then
 //! `valgrind --tool=callgrind --toggle-collect='*::measured*' target/release/deps/engine-… count W
-//! T`: W is 0, 1, 2 for a fan-out of 1, 100, 10 000, and 3 for an idle turn; T is how many times.
-//! The difference of two counts over that of their T is one.
+//! T`: W is 0, 1, 2 for a fan-out of 1, 100, 10 000, 3 for an idle turn with 100 000 sessions, 4
+//! for a heart-beat of 10 000, 5 for a callback; T is how many times. The difference of two counts
+//! over that of their T is one.
 
 mod house;
 mod quiet;
 
 use criterion::{Criterion, Throughput};
-use house::{House, Session, frame, users};
+use hmac::{Hmac, KeyInit, Mac};
+use house::{House, SECRET, Session, frame, users};
 use ringpush::stomp::Command;
 use ringpush::time::Millis;
+use sha2::Sha256;
 use std::time::Duration;
 
 const CROWD: usize = 10_000;
+/// Sessions that do nothing.
+const IDLE: usize = 100_000;
 /// Destination, and how many hear it.
 const FANOUT: [(&str, u64); 3] =
     [("/topic/one", 1), ("/topic/hundred", 100), ("/topic/all", CROWD as u64)];
@@ -24,22 +29,27 @@ const FANOUT: [(&str, u64); 3] =
 struct Bench {
     house: House,
     sender: Session,
+    /// A third party's connection, and how often it has called.
+    provider: Session,
+    calls: u64,
     sends: [Vec<u8>; 3],
 }
 
 impl Bench {
     fn new() -> Bench {
-        let mut house = House::new(1, CROWD as u32 + 1);
+        let mut house = House::new(1, CROWD as u32 + 2);
         let names = users(CROWD + 1);
         // The first of the crowd hear more than the others; all have the same subscription id.
         let all = FANOUT[2].0;
         let first = house.open(0, &names[..1], &[all, FANOUT[1].0, FANOUT[0].0]);
         house.open(0, &names[1..100], &[all, FANOUT[1].0]);
         house.open(0, &names[100..CROWD], &[all]);
-        let sender = house.open(0, &names[CROWD..], &[])[0];
+        let sender = house.open(0, &names[CROWD..], &["/user/queue/sub"])[0];
+        let provider = house.connect(0);
         let body = "x".repeat(128);
         let send = |to| frame(Command::Send, &[("destination", to)], &body);
-        let mut bench = Bench { house, sender, sends: FANOUT.map(|(to, _)| send(to)) };
+        let mut bench =
+            Bench { house, sender, provider, calls: 0, sends: FANOUT.map(|(to, _)| send(to)) };
         bench.house.watch(first[0]);
         (0..3).for_each(|which| bench.publish(which));
         bench
@@ -57,18 +67,20 @@ impl Bench {
         assert!(each > 128);
     }
 
-    /// A turn in which nothing happens.
-    fn idle(&mut self) {
-        let before = self.house.sent();
-        assert!(measured_turn(&mut self.house));
-        assert_eq!(self.house.sent(), before);
+    /// A callback: the agent's window hears it, and the provider its success.
+    fn callback(&mut self) {
+        let request = callback(self.calls, &format!("agent{CROWD}"));
+        self.calls += 1;
+        let before = self.house.sent().0;
+        measured(&mut self.house, self.provider, &request);
+        assert_eq!(self.house.sent().0 - before, 2);
     }
 
     /// Ten seconds pass: a heart-beat for everybody.
     fn beat(&mut self) {
         let before = self.house.sent().0;
         self.house.advance(Millis(10_000));
-        self.house.settle();
+        measured_rest(&mut self.house);
         assert!(self.house.sent().0 - before >= CROWD as u64);
     }
 }
@@ -81,8 +93,55 @@ fn measured(house: &mut House, sender: Session, octets: &[u8]) {
 }
 
 #[inline(never)]
+fn measured_rest(house: &mut House) {
+    house.settle();
+}
+
+/// A provider's request: a call for an agent.
+fn callback(number: u64, agent: &str) -> Vec<u8> {
+    let body = format!(r#"{{"callId":"c-{number}","agentId":"{agent}","from":"+8613800000000"}}"#);
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("any key will do");
+    mac.update(body.as_bytes());
+    let hex: String = mac.finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    let len = body.len();
+    format!(
+        "POST /callback HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         X-Signature: sha256={hex}\r\nContent-Length: {len}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// A house full of sessions that do nothing.
+fn idle_house() -> House {
+    let mut house = House::new(1, IDLE as u32);
+    house.open(0, &users(IDLE), &[]);
+    house
+}
+
+/// A turn in which nothing happens.
+fn idle(house: &mut House) {
+    let before = house.sent();
+    assert!(measured_turn(house));
+    assert_eq!(house.sent(), before);
+}
+
+#[inline(never)]
 fn measured_turn(house: &mut House) -> bool {
     house.turn()
+}
+
+/// So many of one thing, for callgrind.
+fn count(which: usize, times: usize) {
+    if which == 3 {
+        let mut house = idle_house();
+        return (0..times).for_each(|_| idle(&mut house));
+    }
+    let mut bench = Bench::new();
+    (0..times).for_each(|_| match which {
+        4 => bench.beat(),
+        5 => bench.callback(),
+        which => bench.publish(which),
+    });
 }
 
 fn main() {
@@ -90,9 +149,7 @@ fn main() {
     if arguments.next().as_deref() == Some("count") {
         let mut number = || arguments.next().and_then(|text| text.parse::<usize>().ok());
         let (which, times) = (number().unwrap_or(0), number().unwrap_or(1));
-        let mut bench = Bench::new();
-        (0..times).for_each(|_| if which == 3 { bench.idle() } else { bench.publish(which) });
-        return;
+        return count(which, times);
     }
     let mut criterion = Criterion::default()
         .measurement_time(Duration::from_secs(3))
@@ -100,7 +157,10 @@ fn main() {
         .configure_from_args();
     let mut bench = Bench::new();
     let mut group = criterion.benchmark_group("engine");
-    group.bench_function("turn/idle_10k", |b| b.iter(|| bench.idle()));
+    let mut idlers = idle_house();
+    group.bench_function("turn/idle_100k", |b| b.iter(|| idle(&mut idlers)));
+    drop(idlers);
+    group.bench_function("callback", |b| b.iter(|| bench.callback()));
     for (which, name) in ["1", "100", "10k"].into_iter().enumerate() {
         group.throughput(Throughput::Elements(FANOUT[which].1));
         let name = format!("publish/fanout_{name}");

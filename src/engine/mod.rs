@@ -9,11 +9,12 @@
 //!
 //! **How to drive it.** [`shard::Shard::new`], then [`shard::Shard::turn`] until it says that it is
 //! over. A turn, in this order: enter the kernel, completions (`intake`, `web`, `stomp`), letters
-//! (`homes`), connections that waited for room, timers, fan-out, outboxes, doorbells.
+//! (`homes`), connections that waited for room, presence, timers, what waited for segments, windows
+//! that are due, fan-out, room in a pool that is low, `flush` of the outboxes, doorbells.
 //!
 //! **The way of a message**, six hops: `ring` pops a completion → `shard` finds the connection →
 //! `intake` runs the protocol → `stomp` or `web` makes a publish for its home → `homes` sequences
-//! it and `fanout` encodes it once → `outbox` sends it once per socket at the end of the turn.
+//! it and `fanout` encodes it once → `flush` sends each outbox once at the end of the turn.
 //!
 //! **Bounds.** All of `limits`; each is named where it is kept.
 //!
