@@ -50,7 +50,7 @@ impl Uring {
                 self.slots.end_close(token.slot);
                 None
             }
-            Kind::Cancel => None,
+            Kind::Cancel | Kind::Option => None,
             Kind::Doorbell => {
                 self.stats.unheard += u64::from(result.is_err());
                 None
@@ -115,6 +115,7 @@ impl Uring {
         let ended = self.accept_ended(listener);
         match result.ok().and_then(|_| address(&name)) {
             Some(peer) => {
+                self.spread_keepalive(slot);
                 assert!(self.after.is_none(), "an answer is popped before the next completion");
                 self.after = ended;
                 Some(Done::Accepted { listener, slot, peer })

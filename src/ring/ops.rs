@@ -2,7 +2,7 @@
 //!
 //! Entries name memory by address. Its keepers: receive buffers `buffers.rs` and `ReceivePool`,
 //! octets of sends the `SENDING` flag of the slot (and the engine, which keeps the range until
-//! `Sent`), addresses the `NAMING` flag and `names.rs`.
+//! `Sent`), addresses the `NAMING` flag and `names.rs`; options lie in a static.
 
 use super::buffers::GROUP;
 use super::doorbell::Way;
@@ -14,6 +14,17 @@ use super::{Op, Range};
 use crate::ids::{ConnId, ListenerId, PeerId};
 use io_uring::{opcode, squeue, types};
 use std::os::fd::AsRawFd;
+
+/// Seconds of silence after which the kernel asks a peer whether it is still there: 60 to 120.
+static KEEPALIVE_SECONDS: [i32; 61] = {
+    let mut seconds = [60; 61];
+    let mut at = 0;
+    while at < 61 {
+        seconds[at] += at as i32;
+        at += 1;
+    }
+    seconds
+};
 
 /// What is written into an eventfd.
 static ONE: u64 = 1;
@@ -63,6 +74,19 @@ impl Uring {
         let entry =
             opcode::GetSockOpt::new(types::Fixed(slot), level, name, octets.cast(), name_len);
         self.queue(&marked(entry.build(), Token::new(Kind::PeerName, slot, mark)));
+    }
+
+    /// Gives a connection its own time of silence. Those that came at the same moment would ask
+    /// their peers at the same moment, too, and of thousands of such questions the kernel's queues
+    /// drop some, again and again, until it takes living peers for dead.
+    pub(super) fn spread_keepalive(&mut self, slot: u32) {
+        let seconds = &KEEPALIVE_SECONDS[slot as usize % KEEPALIVE_SECONDS.len()];
+        let (level, name) = (libc::IPPROTO_TCP as u32, libc::TCP_KEEPIDLE as u32);
+        let value = std::ptr::from_ref(seconds).cast();
+        let size = size_of::<i32>() as u32;
+        let entry = opcode::SetSockOpt::new(types::Fixed(slot), level, name, value, size);
+        let entry = entry.build().flags(squeue::Flags::SKIP_SUCCESS);
+        self.queue(&marked(entry, Token::new(Kind::Option, 0, 0)));
     }
 
     fn recv(&mut self, conn: ConnId) {

@@ -31,6 +31,8 @@ pub(super) enum Kind {
     Close,
     /// Cancellation of any of these: its own result says nothing that the cancelled one does not.
     Cancel,
+    /// A socket option that would not take; without it the listener's holds.
+    Option,
     /// Our ringing of another thread has failed.
     Doorbell,
     /// Another ring rang.
@@ -40,7 +42,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 11] = [
+    const ALL: [Kind; 12] = [
         Kind::Accept,
         Kind::PeerName,
         Kind::Refuse,
@@ -49,6 +51,7 @@ impl Kind {
         Kind::Shutdown,
         Kind::Close,
         Kind::Cancel,
+        Kind::Option,
         Kind::Doorbell,
         Kind::Rung,
         Kind::Bell,
@@ -112,7 +115,7 @@ mod tests {
             }
         }
         assert_eq!(Token::unpack(0), None);
-        assert_eq!(Token::unpack(12 << 56), None);
+        assert_eq!(Token::unpack(13 << 56), None);
         assert_eq!(Token::unpack(u64::MAX), None);
     }
 }
