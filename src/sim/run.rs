@@ -540,10 +540,10 @@ impl Simulation {
     }
 
     /// Octets that may wait for one client when a turn has ended: the bound is looked at when an
-    /// outbox is flushed, and until then what a turn brings is queued: two messages more at the
-    /// most, in all seeds that were looked at, and those of windows that end.
+    /// outbox is flushed, and until then what a turn brings is queued. That is as many messages as
+    /// one lane may bring, in all seeds that were looked at, and those of windows that end.
     fn outbox_max(&self, limits: &Limits) -> usize {
         let windowed = if self.history.rules.collect() { limits.window_messages } else { 0 };
-        (limits.send_buffer + (2 + windowed) * limits.message) as usize
+        (limits.send_buffer + (limits.turn_letters + windowed) * limits.message) as usize
     }
 }
