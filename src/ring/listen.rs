@@ -64,8 +64,8 @@ fn socket(address: SocketAddr, bound: SendBound) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     // Whole messages leave in one send: waiting for more (Nagle) would only delay them.
     socket.set_tcp_nodelay(true)?;
-    // A peer that has vanished is noticed in two to three minutes (`spread_keepalive`), also where no protocol has heart-beats;
-    // accepted sockets inherit it.
+    // A peer that has vanished is noticed in two to three minutes (`spread_keepalive`), also where
+    // no protocol has heart-beats; accepted sockets inherit it.
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_TIME)
         .with_interval(KEEPALIVE_INTERVAL)
