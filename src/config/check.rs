@@ -201,7 +201,8 @@ mod tests {
             "\n# segments 1024 x 65536 = 67108864\n",
             "\n# mailboxes 57344 x 32 = 1835008\n",
             "\n# connections 100000 x 256 = 25600000\n",
-            "\n# all shards 4 x ",
+            "\n# one shard = 544162816\n",
+            "\n# all shards 4 x 544162816 = 2176651264\n# 2075.8 MiB\n",
         ];
         for part in expected {
             assert!(text.contains(part), "{part}\n{text}");
