@@ -137,6 +137,13 @@ impl Server {
         self.ask(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     }
 
+    /// The sum of what all shards count under this name.
+    pub fn metric(&self, name: &str) -> u64 {
+        let (_, text) = self.get("/metrics");
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    }
+
     fn ask(&self, request: &str) -> (u16, String) {
         let mut socket = self.connect();
         socket.write_all(request.as_bytes()).expect("the server reads");

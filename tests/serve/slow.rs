@@ -50,25 +50,19 @@ fn reads_on(mut slow: Window) -> Vec<(String, usize)> {
     }
 }
 
-fn metric(server: &Server, name: &str) -> u64 {
-    let (_, text) = server.get("/metrics");
-    let lines = text.lines().filter(|line| line.starts_with(name));
-    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
-}
-
 #[test]
 fn a_slow_reader_loses_its_oldest_messages_and_stays() {
     let (_folder, server) = server("limits.slow-consumer = 'drop-oldest'");
     let slow = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
     flood(&server);
-    let dropped = metric(&server, "ringpush_dropped_total");
+    let dropped = server.metric("ringpush_dropped_total");
     let seen = reads_on(slow);
     let numbers: Vec<usize> = seen.iter().map(|(_, number)| *number).collect();
     assert!(numbers.is_sorted_by(|a, b| a < b), "in order, none twice");
     assert_eq!(numbers.last(), Some(&(MESSAGES - 1)), "the newest is there");
     assert_eq!(MESSAGES - numbers.len(), dropped as usize, "what is missing was counted");
     assert!(dropped > 0);
-    assert_eq!(metric(&server, "ringpush_slow_consumers_total"), 0);
+    assert_eq!(server.metric("ringpush_slow_consumers_total"), 0);
 }
 
 #[test]
@@ -77,7 +71,7 @@ fn a_slow_reader_gets_the_newest_of_each_destination_and_stays() {
     let (_folder, server) = server(rule);
     let slow = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
     flood(&server);
-    assert!(metric(&server, "ringpush_dropped_total") > 0);
+    assert!(server.metric("ringpush_dropped_total") > 0);
     let seen = reads_on(slow);
     for (destination, newest) in [("/topic/a", MESSAGES - 2), ("/topic/b", MESSAGES - 1)] {
         let own = seen.iter().filter(|(of, _)| of == destination).map(|(_, number)| *number);
@@ -85,7 +79,7 @@ fn a_slow_reader_gets_the_newest_of_each_destination_and_stays() {
         assert!(numbers.is_sorted_by(|a, b| a < b), "in order, none twice");
         assert_eq!(numbers.last(), Some(&newest), "{destination}");
     }
-    assert_eq!(metric(&server, "ringpush_slow_consumers_total"), 0);
+    assert_eq!(server.metric("ringpush_slow_consumers_total"), 0);
 }
 
 /// Who hears a destination of each policy is closed when what may not be dropped is too much.
@@ -96,7 +90,7 @@ fn what_may_not_be_dropped_closes_a_slow_reader() {
     let (_folder, server) = server(rules);
     let mut slow = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
     flood(&server);
-    assert_eq!(metric(&server, "ringpush_slow_consumers_total"), 1);
+    assert_eq!(server.metric("ringpush_slow_consumers_total"), 1);
     let code = loop {
         match slow.hears_frame_or_close() {
             Ok(frame) => assert_eq!(frame.command, "MESSAGE"),
@@ -112,7 +106,7 @@ fn a_window_makes_fewer_sends_of_many_messages() {
     let (_folder, server) = server(rule);
     let mut reader = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
     let mut sender = Window::open(&server, None);
-    let before = metric(&server, "ringpush_sends_total");
+    let before = server.metric("ringpush_sends_total");
     for number in 0..50 {
         sender.sends("SEND", &[("destination", "/topic/a")], &number.to_string());
     }
@@ -124,7 +118,7 @@ fn a_window_makes_fewer_sends_of_many_messages() {
         assert_eq!(reader.hears("/topic/a"), number.to_string());
     }
     // The messages in one or two, the other one, the receipt, and the answer with the metrics.
-    let sends = metric(&server, "ringpush_sends_total") - before;
+    let sends = server.metric("ringpush_sends_total") - before;
     assert!(sends <= 12, "{sends} sends");
 }
 
@@ -191,7 +185,7 @@ fn spinning_shards_hear_each_other() {
             assert_eq!(window.hears("/topic/a"), number.to_string());
         }
     }
-    assert!(metric(&server, "ringpush_spins_total") > 0);
+    assert!(server.metric("ringpush_spins_total") > 0);
 }
 
 #[test]
