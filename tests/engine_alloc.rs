@@ -7,56 +7,15 @@
 
 use ringpush::stomp::Command;
 use ringpush::time::Millis;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 
+mod counting;
 #[path = "../benches/engine/house.rs"]
 mod house;
 #[path = "../benches/engine/quiet.rs"]
 mod quiet;
 
+use counting::allocations;
 use house::{House, Session, frame, users};
-
-thread_local! {
-    /// Allocations of this thread: the test harness has threads of its own.
-    static COUNT: Cell<u64> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counted.
-struct Counting;
-
-// SAFETY: every call goes to the system's allocator as it came.
-#[expect(unsafe_code, reason = "an allocator cannot be made otherwise")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note();
-        // SAFETY: the caller's promise on `layout` is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer came from the system's allocator with this layout.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        note();
-        // SAFETY: as for `dealloc`; the caller's promise on `size` is passed on.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-fn note() {
-    COUNT.set(COUNT.get() + 1);
-}
-
-/// Allocations while `work` runs.
-fn allocations(work: impl FnOnce()) -> u64 {
-    let before = COUNT.get();
-    work();
-    COUNT.get() - before
-}
 
 const SUBSCRIBERS: usize = 200;
 
@@ -105,7 +64,7 @@ fn ten_thousand_messages_without_an_allocation() {
     let script = script();
     talk(&mut house, &senders, &script, 50);
     let rounds = 10_000 / (script.len() * senders.len()) + 1;
-    let count = allocations(|| {
+    let (count, ()) = allocations(|| {
         talk(&mut house, &senders, &script, rounds);
         house.advance(Millis(10_000));
         house.settle();
