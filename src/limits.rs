@@ -234,6 +234,9 @@ pub const WS_CONTROL_MAX: usize = 125;
 pub const TICK_SHIFT: u32 = 7;
 /// Slots of the timer wheel: a horizon of 65 s.
 pub const WHEEL_SLOTS: usize = 512;
+/// Lines for the log that are alike (a refused origin) come so often at most from one shard; those
+/// between are counted, and the next line has the number.
+pub const NOTE_EVERY: Millis = Millis(1000);
 /// The most homes that number messages: the shards and the control thread. A message's number is a
 /// counter of its home times this, plus the home.
 pub const HOMES_MAX: usize = 64;

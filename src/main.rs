@@ -59,7 +59,7 @@ impl Settings {
         flags.extend(self.listen.map(|text| ("--listen", "listen.address", text)));
         flags.extend(self.shards.map(|count| ("--shards", "engine.shards", count.to_string())));
         let environment = std::env::vars_os().filter_map(readable).collect();
-        Sources { path: self.config, environment, flags }
+        Sources { path: self.config, environment, flags, made_up: None }
     }
 }
 

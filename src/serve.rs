@@ -187,14 +187,8 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
 
 /// Loads the configuration and says what of it is built later.
 fn load(sources: &mut Sources) -> Result<Config, ServeError> {
-    let callback = crate::config::CALLBACK_SECRET;
-    let is_set =
-        sources.environment.iter().any(|(name, value)| name == callback && !value.is_empty());
-    if sources.path.is_none() && !is_set {
-        // The embedded application makes its secret up; a reload shall find the same one.
-        let secret = format!("{:016x}{:016x}", random()?, random()?);
-        sources.environment.push((callback.to_owned(), secret));
-    }
+    // A demonstration makes its secret up; a reload shall find the same one.
+    sources.made_up = Some(format!("{:016x}{:016x}", random()?, random()?));
     let config = sources.load().map_err(ServeError::Config)?;
     for warning in &config.warnings {
         // Nobody is left to tell if standard error is closed.
@@ -216,8 +210,8 @@ fn slots(connections: u32, configured: u32) -> u32 {
 
 fn listen(config: &Config, shards: usize) -> Result<Vec<Listener>, ServeError> {
     let has_own = config.listen.api_address.is_some();
-    let public = Serves { endpoints: true, api: !has_own };
-    let api = Serves { endpoints: false, api: true };
+    let public = Serves { endpoints: true, api: !has_own, loopback: false };
+    let api = Serves { endpoints: false, api: true, loopback: false };
     let public = config.listen.addresses.iter().map(|address| (*address, public));
     let wanted = public.chain(config.listen.api_address.map(|address| (address, api)));
     let bound = match config.limits.unsent_bytes {
@@ -227,7 +221,8 @@ fn listen(config: &Config, shards: usize) -> Result<Vec<Listener>, ServeError> {
     let listener = |(address, serves)| {
         let (address, sockets) =
             bind(address, shards, bound).map_err(|error| ServeError::Listen(address, error))?;
-        Ok(Listener { address, serves, sockets })
+        let loopback = address.ip().to_canonical().is_loopback();
+        Ok(Listener { address, serves: Serves { loopback, ..serves }, sockets })
     };
     wanted.map(listener).collect()
 }

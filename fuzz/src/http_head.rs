@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 use ringpush::http::{
-    self, Body, BodyKind, Bounds, HEADERS_MAX, Head, Pattern, Refusal, Response, SameOrigin,
+    self, Body, BodyKind, Bounds, HEADERS_MAX, Head, Page, Pattern, Refusal, Response, SameOrigin,
 };
 
 /// Octets 0 to 3 choose bounds and cuts, the rest is the stream.
@@ -67,7 +67,7 @@ fn check_head(head: &Head<'_, '_>, bounds: &Bounds) {
         assert!(http::is_upgrade(head) && head.body == BodyKind::None && head.minor_version == 1);
         let _ = http::stomp_subprotocol(head).name();
     }
-    let same = SameOrigin { scheme: "http", host: head.host };
+    let same = SameOrigin { scheme: "http", host: head.host, external: "" };
     let origin = http::origin_of(head);
     let foreign = http::is_foreign(origin, same);
     assert_eq!(foreign, !http::allowed(origin, &[], same));
@@ -76,7 +76,11 @@ fn check_head(head: &Head<'_, '_>, bounds: &Bounds) {
         assert!(matched || foreign);
     }
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    assert!(!http::loopback_test(peer, head, foreign) || !foreign);
+    assert!(!http::loopback_test(peer, head, Page::Foreign));
+    if http::loopback_test(peer, head, Page::Own) {
+        assert!(http::loopback_test(peer, head, Page::Allowed));
+        assert!(http::is_own_name(head.host, ""));
+    }
     let mut out = [0; 64];
     for (name, value) in http::pairs(head.target.query) {
         if let Ok(name) = http::decode_form(name, &mut out).map(str::to_owned) {

@@ -2,6 +2,7 @@
 
 use super::auth;
 use super::callbacks;
+use super::demo;
 use super::entries;
 use super::environment::{Override, overrides};
 use super::reader::{Section, quoted};
@@ -36,6 +37,9 @@ pub struct Sources {
     pub environment: Vec<(String, String)>,
     /// Flags of the command line: the flag, the key that it sets, its value.
     pub flags: Vec<(&'static str, &'static str, String)>,
+    /// The callbacks' secret of a demonstration for which none is set. Without it each reading
+    /// makes another one up.
+    pub made_up: Option<String>,
 }
 
 impl Sources {
@@ -57,8 +61,7 @@ impl Sources {
         for one in &above {
             one.apply(&mut document)?;
         }
-        let made_up = embedded.then_some(CALLBACK_SECRET);
-        let mut secrets = Secrets::new(&self.environment, made_up);
+        let mut secrets = Secrets::new(&self.environment, self.made_up.as_deref());
         resolve(Section::new("", document), &mut secrets, embedded).map_err(|mut error| {
             // Whoever wrote a variable is told its name, not that of a key in a file.
             let cause = above.iter().rev().find(|one| {
@@ -102,10 +105,15 @@ fn resolve(
     }
     let listen = listen(document.part("listen")?, &mut warnings)?;
     let engine = engine(document.part("engine")?)?;
+    let demo = demo::read(document.part("demo")?)?;
     let auth = auth::read(document.part("auth")?, secrets, &mut warnings)?;
     let api = api(document.part("api")?, secrets)?;
+    demo::check(demo, &listen, &auth)?;
     let broker = broker(document.part("broker")?)?;
     let endpoints = entries::endpoints(document.entries("endpoint")?, &broker, &mut warnings)?;
+    if demo {
+        secrets.make_up(CALLBACK_SECRET);
+    }
     let allow = entries::allow(document.entries("allow")?, &broker)?;
     let slow = entries::slow(document.entries("slow")?, &broker)?;
     let windows = entries::windows(document.entries("window")?, &broker)?;
@@ -127,6 +135,7 @@ fn resolve(
     Ok(Config {
         listen,
         engine,
+        demo,
         auth,
         api,
         endpoints,

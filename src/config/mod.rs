@@ -32,6 +32,7 @@
 mod auth;
 mod callbacks;
 pub mod check;
+mod demo;
 mod entries;
 mod environment;
 mod file;
@@ -102,6 +103,9 @@ pub struct Config {
     pub listen: Listen,
     /// `[engine]`
     pub engine: Engine,
+    /// `[demo] enabled`: query identity, the API without a token and `/demo/…` exist, for requests
+    /// that stand the loopback test. No listener is beyond loopback then.
+    pub demo: bool,
     /// `[auth]`
     pub auth: Auth,
     /// `[api]`
@@ -128,7 +132,7 @@ pub struct Config {
     pub limits: Limits,
     /// `[limits] slow-consumer`
     pub slow_consumer: SlowConsumer,
-    /// The embedded application runs: `/demo/…` exists.
+    /// The embedded application runs.
     pub embedded: bool,
     /// One line for each key that is accepted but built later.
     pub warnings: Vec<String>,
@@ -195,7 +199,7 @@ pub enum Method {
     Header,
     /// A question to the single sign-on.
     Hook,
-    /// A query parameter, for trying out.
+    /// A query parameter, with `[demo]` only.
     Query,
 }
 
@@ -256,7 +260,7 @@ pub struct AuthHook {
 /// `[api]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Api {
-    /// The bearer token; without it only the loopback test opens the API.
+    /// The bearer token; without it the API exists with `[demo]` only.
     pub token: Option<Secret>,
 }
 

@@ -3,7 +3,6 @@
 use super::ConfigError;
 use super::reader::{Section, quoted};
 use super::syntax::is_token;
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// Octets of the largest secret, so that a wrong file name does not load a disk image.
@@ -42,23 +41,35 @@ impl fmt::Debug for Secret {
 pub(super) struct Secrets<'a> {
     /// The environment of the process.
     pub(super) environment: &'a [(String, String)],
-    /// Names that may be made up: the callback secret of the embedded application.
-    pub(super) made_up: Option<&'static str>,
-    made: BTreeMap<String, Secret>,
+    /// What a secret that is made up shall be; random without it.
+    given: Option<&'a str>,
+    /// A name that stands for a made-up secret where the environment has none.
+    made_up: Option<(&'static str, Secret)>,
 }
 
 impl<'a> Secrets<'a> {
-    pub(super) fn new(
-        environment: &'a [(String, String)],
-        made_up: Option<&'static str>,
-    ) -> Secrets<'a> {
-        Secrets { environment, made_up, made: BTreeMap::new() }
+    pub(super) fn new(environment: &'a [(String, String)], given: Option<&'a str>) -> Secrets<'a> {
+        Secrets { environment, given, made_up: None }
+    }
+
+    /// From now on there is a secret of this name wherever none is named and set: the callbacks'
+    /// of a demonstration.
+    pub(super) fn make_up(&mut self, name: &'static str) {
+        let secret = match self.given {
+            Some(text) => Secret::new(text),
+            None => {
+                let mut octets = [0; 32];
+                getrandom::fill(&mut octets).expect("Linux has a source of randomness");
+                Secret::new(octets)
+            }
+        };
+        self.made_up = Some((name, secret));
     }
 
     /// The secret that `{stem}-env` or `{stem}-file` names; without either, the environment's
     /// `default`, if it is set.
     pub(super) fn of(
-        &mut self,
+        &self,
         section: &mut Section,
         [env_key, file_key]: [&'static str; 2],
         default: &str,
@@ -87,26 +98,18 @@ impl<'a> Secrets<'a> {
                     Err(section.error(file_key, &quoted(&file), &accepted))
                 }
             },
-            (None, None) => Ok(self.variable(default)),
+            (None, None) => Ok(self.variable(default).or_else(|| self.made_up(default))),
         }
     }
 
-    fn variable(&mut self, name: &str) -> Option<Secret> {
+    fn variable(&self, name: &str) -> Option<Secret> {
         let set = self.environment.iter().find(|(key, value)| key == name && !value.is_empty());
-        if let Some((_, value)) = set {
-            return Some(Secret::new(value.as_bytes()));
-        }
-        if self.made_up != Some(name) {
-            return None;
-        }
-        if let Some(made) = self.made.get(name) {
-            return Some(made.clone());
-        }
-        let mut octets = [0; 32];
-        getrandom::fill(&mut octets).expect("Linux has a source of randomness");
-        let secret = Secret::new(octets);
-        self.made.insert(name.to_string(), secret.clone());
-        Some(secret)
+        set.map(|(_, value)| Secret::new(value.as_bytes()))
+    }
+
+    fn made_up(&self, name: &str) -> Option<Secret> {
+        let made_up = self.made_up.as_ref().filter(|(known, _)| *known == name);
+        made_up.map(|(_, secret)| secret.clone())
     }
 }
 
@@ -129,37 +132,44 @@ mod tests {
 
     const KEYS: [&str; 2] = ["secret-env", "secret-file"];
 
-    fn find(toml: &str, made_up: Option<&'static str>) -> Result<Option<Secret>, ConfigError> {
+    fn find(toml: &str) -> Result<Option<Secret>, ConfigError> {
         let environment = [("A".to_string(), "secret".to_string()), ("E".into(), String::new())];
         let table = toml.parse().expect("the test's TOML is good");
-        Secrets::new(&environment, made_up).of(&mut Section::new("x", table), KEYS, "B")
+        Secrets::new(&environment, None).of(&mut Section::new("x", table), KEYS, "B")
     }
 
     #[test]
     fn a_named_secret_must_be_set() {
-        assert_eq!(find("secret-env = 'A'", None), Ok(Some(Secret::new("secret"))));
-        assert_eq!(find("", None), Ok(None));
+        assert_eq!(find("secret-env = 'A'"), Ok(Some(Secret::new("secret"))));
+        assert_eq!(find(""), Ok(None));
         for name in ["B", "E"] {
-            let error = find(&format!("secret-env = '{name}'"), None).expect_err("not set");
+            let error = find(&format!("secret-env = '{name}'")).expect_err("not set");
             assert_eq!(
                 (error.key.clone(), error.value.clone()),
                 ("x.secret-env".to_string(), format!("\"{name}\""))
             );
             assert!(error.accepted.contains("a variable that is set"), "{error}");
         }
-        let error = find("secret-env = 'A'\nsecret-file = 'f'", None).expect_err("both");
+        let error = find("secret-env = 'A'\nsecret-file = 'f'").expect_err("both");
         assert_eq!(error.accepted, "one of secret-env and secret-file, not both");
-        let error = find("secret-file = '/nowhere/at/all'", None).expect_err("no such file");
+        let error = find("secret-file = '/nowhere/at/all'").expect_err("no such file");
         assert_eq!(error.key, "x.secret-file");
     }
 
     #[test]
-    fn a_made_up_secret_is_the_same_for_both_that_name_it_and_never_the_same_again() {
-        let mut secrets = Secrets::new(&[], Some("B"));
-        let (one, two) = (secrets.variable("B"), secrets.variable("B"));
-        assert_eq!(one, two);
-        assert_eq!(secrets.variable("A"), None);
-        assert_ne!(one, Secrets::new(&[], Some("B")).variable("B"));
+    fn a_made_up_secret_is_the_same_for_all_who_name_none_and_never_the_same_again() {
+        let mut secrets = Secrets::new(&[], None);
+        assert_eq!(secrets.made_up("B"), None);
+        secrets.make_up("B");
+        let (one, two) = (secrets.made_up("B"), secrets.made_up("B"));
+        assert!(one.is_some() && one == two);
+        assert_eq!(secrets.made_up("A"), None);
+        let mut others = Secrets::new(&[], None);
+        others.make_up("B");
+        assert_ne!(one, others.made_up("B"));
+        let mut given = Secrets::new(&[], Some("what it shall be"));
+        given.make_up("B");
+        assert_eq!(given.made_up("B"), Some(Secret::new("what it shall be")));
     }
 
     #[test]

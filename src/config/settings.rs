@@ -126,6 +126,8 @@ impl Config {
         to.plain("pin", self.engine.pin);
         to.text("batch-window", self.engine.batch_window);
         to.text("spin", self.engine.spin);
+        to.enter("demo", None);
+        to.plain("enabled", self.demo);
         auth(&mut to, &self.auth);
         to.enter("api", None);
         to.secret("token", self.api.token.as_ref());

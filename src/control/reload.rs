@@ -19,7 +19,8 @@ pub fn merge(running: &Config, loaded: Config) -> (Config, Vec<Difference>) {
     merged.listen = running.listen.clone();
     (merged.engine.shards, merged.engine.pin) = (running.engine.shards, running.engine.pin);
     merged.broker = running.broker.clone();
-    merged.embedded = running.embedded;
+    // Whether it may be one was asked of the listeners that it has.
+    (merged.embedded, merged.demo) = (running.embedded, running.demo);
     // Sessions know their endpoint by its place: the list stays, with what may change in each.
     let loaded = core::mem::replace(&mut merged.endpoints, running.endpoints.clone());
     for endpoint in &mut merged.endpoints {

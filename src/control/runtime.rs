@@ -314,6 +314,10 @@ impl Control {
                     Letter::Hook { message, user, session, asker, .. } => {
                         self.on_hook(Call::new(&message, session, user), asker);
                     }
+                    Letter::Note { text, count } => {
+                        self.log
+                            .warn("an origin was refused", &[("times", &count), ("last", &text)]);
+                    }
                     letter => unreachable!("the control thread is asked for hooks: {letter:?}"),
                 }
             }

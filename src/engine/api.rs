@@ -28,8 +28,7 @@ impl<R: Ring> Shard<R> {
     /// Does what a request asks for; its head has been admitted.
     pub(super) fn execute(&mut self, slot: u32, asked: Asked, head: &Head<'_, '_>, body: &[u8]) {
         let shared = self.shared.clone();
-        let serves = self.listeners[self.conns.at(slot).listener.0 as usize];
-        let done = match route::route(&shared, head.target.path, serves) {
+        let done = match route::route(&shared, head.target.path, self.serves(slot)) {
             Route::Endpoint(at, rest) => {
                 self.at_endpoint(slot, asked, head, at, rest);
                 Ok(())

@@ -7,7 +7,7 @@ use super::shard::Shard;
 use super::web::Asked;
 use crate::broker::subscription::{Form, Wire};
 use crate::config::{self, Protocol};
-use crate::http::origin::{self, SameOrigin};
+use crate::http::origin;
 use crate::http::request::{Head, Method};
 use crate::http::upgrade::{self, Offer};
 use crate::identity::{self, Handshake, HeaderLine, Identity};
@@ -60,30 +60,6 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn same_origin<'a>(&self, slot: u32, head: &Head<'a, '_>) -> SameOrigin<'a> {
-        let trusted = self.shared.config.listen.trusts(self.conns.at(slot).address);
-        let forwarded = |name| {
-            let value = head.header(name).filter(|_| trusted)?;
-            core::str::from_utf8(value).ok()
-        };
-        SameOrigin {
-            scheme: forwarded("x-forwarded-proto").unwrap_or("http"),
-            host: forwarded("x-forwarded-host").unwrap_or(head.host),
-        }
-    }
-
-    /// Whether the request stands the loopback test of `[api]`. An Origin that an endpoint allows
-    /// is not foreign to it.
-    pub(super) fn is_loopback(&self, slot: u32, head: &Head<'_, '_>, at: Option<usize>) -> bool {
-        let origin = origin::origin_of(head);
-        let same = self.same_origin(slot, head);
-        let foreign = match at {
-            Some(at) => !origin::allowed(origin, &self.shared.endpoints[at].origins, same),
-            None => origin::is_foreign(origin, same),
-        };
-        origin::loopback_test(self.conns.at(slot).address, head, foreign)
-    }
-
     fn info(
         &mut self,
         slot: u32,
@@ -92,11 +68,10 @@ impl<R: Ring> Shard<R> {
         at: usize,
         sockjs: &config::Sockjs,
     ) {
-        let same = self.same_origin(slot, head);
-        let origin = origin::origin_of(head);
-        if !origin::allowed(origin, &self.shared.endpoints[at].origins, same) {
-            return self.answer_plain(slot, asked, 403, &[]);
+        if !self.is_allowed(slot, head, at) {
+            return self.refuse_origin(slot, asked, head, at);
         }
+        let origin = origin::origin_of(head);
         let mut headers: Vec<(&str, &str)> = vec![("Vary", "Origin")];
         match origin {
             Some(origin) if crate::http::response::is_field_value(origin) => {
@@ -151,10 +126,8 @@ impl<R: Ring> Shard<R> {
                 );
             }
         };
-        let same = self.same_origin(slot, head);
-        if !origin::allowed(origin::origin_of(head), &self.shared.endpoints[at].origins, same) {
-            self.metrics.refuse("origin");
-            return self.answer_error(slot, asked, 403, &[], "this origin may not connect");
+        if !self.is_allowed(slot, head, at) {
+            return self.refuse_origin(slot, asked, head, at);
         }
         let shared = self.shared.clone();
         let stomp = shared.endpoints[at].config.protocol == Protocol::Stomp;
@@ -247,7 +220,7 @@ impl<R: Ring> Shard<R> {
             headers: &headers,
             query: head.target.query.as_bytes(),
             trusted_proxy: config.listen.trusts(self.conns.at(slot).address),
-            loopback: self.is_loopback(slot, head, Some(at)),
+            loopback: self.is_of_demo(slot, head, Some(at)),
             stomp,
             now: self.ring.wall_millis() / 1000,
         };

@@ -98,7 +98,9 @@ impl<R: Ring> Shard<R> {
             }
             Letter::Reload(shared) => self.reload(shared),
             Letter::Drain => self.drain_all(),
-            Letter::Hook { .. } => unreachable!("hooks are asked at the control thread"),
+            Letter::Hook { .. } | Letter::Note { .. } => {
+                unreachable!("hooks are asked at the control thread")
+            }
             Letter::Deliver { .. }
             | Letter::DeliverUser { .. }
             | Letter::Begun { .. }

@@ -87,6 +87,8 @@ pub enum Letter {
         session: SessionId,
         asker: Asker,
     },
+    /// A line for the log, at the control thread: how often it came, and the last one's text.
+    Note { text: Arc<str>, count: u32 },
 
     // Deliveries.
     /// A message for the subscribers of its destination.
@@ -132,7 +134,8 @@ impl Letter {
             | Letter::Ask { .. }
             | Letter::Reload(_)
             | Letter::Drain
-            | Letter::Hook { .. } => Lane::Request,
+            | Letter::Hook { .. }
+            | Letter::Note { .. } => Lane::Request,
             Letter::Deliver { .. }
             | Letter::DeliverUser { .. }
             | Letter::Begun { .. }

@@ -40,6 +40,7 @@ pub const RECORDS: RecordBytes = RecordBytes {
 /// Of a connection: user's record and name, places in hash tables, timer, generation.
 const IDLE_REST: usize = 160;
 
+mod access;
 mod api;
 mod application;
 mod close;

@@ -66,7 +66,7 @@ pub(super) fn route<'a>(shared: &Shared, path: &'a str, serves: Serves) -> Route
         }
     }
     if serves.api {
-        if shared.config.embedded
+        if shared.config.demo
             && let Some(rest) = path.strip_prefix("/demo")
             && let Some(at) = shared.config.callbacks.iter().position(|c| c.path == rest)
         {
@@ -115,7 +115,8 @@ impl Route<'_> {
         let allowed: (&[Method<'_>], &'static str) = match self {
             // The endpoint answers itself.
             Route::Endpoint(..) | Route::Nothing => return None,
-            Route::SendToUser | Route::SendToAll => (&[Get, Head, Post], "GET, HEAD, POST"),
+            // HEAD has no effect, so it cannot be answered as GET would be.
+            Route::SendToUser | Route::SendToAll => (&[Get, Post], "GET, POST"),
             Route::Publish | Route::UserMessages(_) | Route::Callback(_) | Route::Demo(_) => {
                 (&[Post], "POST")
             }
@@ -131,8 +132,8 @@ impl Route<'_> {
         (!allowed.0.contains(&method)).then_some(allowed.1)
     }
 
-    /// Whether the API's token, or the loopback test, guards it.
-    pub(super) fn needs_token(&self) -> bool {
+    /// Who is asked before it answers.
+    pub(super) fn guard(&self) -> Guard {
         match self {
             Route::SendToUser
             | Route::SendToAll
@@ -141,15 +142,29 @@ impl Route<'_> {
             | Route::User(_)
             | Route::UserMessages(_)
             | Route::Session(_)
-            | Route::Stats => true,
+            | Route::Stats => Guard::Api,
+            Route::Metrics => Guard::Metrics,
+            Route::Demo(_) => Guard::Demo,
+            // Endpoints and callbacks ask by themselves.
             Route::Endpoint(..)
             | Route::Callback(_)
-            | Route::Demo(_)
-            | Route::Metrics
             | Route::Health
             | Route::Ready
             | Route::Page(_)
-            | Route::Nothing => false,
+            | Route::Nothing => Guard::Nobody,
         }
     }
+}
+
+/// What guards a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// It is open.
+    Nobody,
+    /// The API's token; in a demonstration without one the loopback test.
+    Api,
+    /// As the API, but on the API's own listener it is open.
+    Metrics,
+    /// The loopback test of a demonstration.
+    Demo,
 }

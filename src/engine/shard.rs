@@ -56,6 +56,8 @@ pub struct Serves {
     pub endpoints: bool,
     /// The API, metrics and the page.
     pub api: bool,
+    /// It is bound to loopback: a Host proves less there (DNS rebinding).
+    pub loopback: bool,
 }
 
 /// One shard.
@@ -85,6 +87,7 @@ pub struct Shard<R: Ring> {
     pub(super) inflated: Vec<u8>,
     pub(super) metrics: Arc<ShardMetrics>,
     pub(super) listeners: Vec<Serves>,
+    pub(super) origin_notes: super::access::Notes,
     accepting: Vec<Accepting>,
     /// Nothing is accepted before.
     accept_after: Instant,
@@ -186,6 +189,7 @@ impl<R: Ring> Shard<R> {
             gathered: Vec::new(),
             shedding: Shedding::default(),
             scratch: Vec::new(),
+            origin_notes: super::access::Notes::default(),
             random: seed ^ 4,
             date: (0, String::new()),
             frames_left: 0,
@@ -444,6 +448,11 @@ impl<R: Ring> Shard<R> {
     /// The clock in milliseconds, as connections keep it: it wraps, so only differences count.
     pub(super) fn ms(&self) -> u32 {
         self.now.millis() as u32
+    }
+
+    /// What the listener of a connection serves.
+    pub(super) fn serves(&self, slot: u32) -> Serves {
+        self.listeners[self.conns.at(slot).listener.0 as usize]
     }
 
     /// The next number of a message that this shard sequences.

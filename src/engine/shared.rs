@@ -74,7 +74,7 @@ impl Shared {
             separator,
         };
         let rules = Rules::new(config.allow.iter().map(rule).collect());
-        let endpoints = config.endpoints.iter().map(endpoint).collect();
+        let endpoints = config.endpoints.iter().map(|one| endpoint(one, config.demo)).collect();
         let list: Vec<Application> = config.applications.iter().map(application).collect();
         let named = config.slow.iter().map(|slow| (slow.destination.clone(), slow.policy));
         let slow = PerDestination::new(named.collect(), config.slow_consumer, separator);
@@ -149,9 +149,13 @@ impl Shared {
     }
 }
 
-fn endpoint(config: &config::Endpoint) -> Endpoint {
-    let origins =
-        config.allowed_origins.iter().filter_map(|text| Pattern::parse(text).ok()).collect();
+/// Pages that a developer's own tools serve may connect to every endpoint of a demonstration.
+const DEMO_ORIGINS: [&str; 2] = ["http://localhost:[*]", "http://127.0.0.1:[*]"];
+
+fn endpoint(config: &config::Endpoint, demo: bool) -> Endpoint {
+    let own = DEMO_ORIGINS.iter().copied().filter(|_| demo);
+    let origins = config.allowed_origins.iter().map(String::as_str).chain(own);
+    let origins = origins.filter_map(|text| Pattern::parse(text).ok()).collect();
     Endpoint { config: config.clone(), origins }
 }
 

@@ -9,7 +9,7 @@ use super::intake::Step;
 use super::push::Work;
 use super::route::{self, Route};
 use super::shard::Shard;
-use crate::http::request::{self, BodyKind, Bounds, HEADERS_MAX, Head, Method};
+use crate::http::request::{self, BodyKind, Bounds, HEADERS_MAX, Method};
 use crate::http::response::{self, Response};
 use crate::http::{Body, EMPTY_HEADER};
 use crate::ring::Ring;
@@ -29,7 +29,7 @@ pub(super) struct Asked {
 }
 
 /// Why a request is refused at its head: status, text, and a header that belongs to it.
-type NotAdmitted = (u16, &'static str, Option<(&'static str, &'static str)>);
+pub(super) type NotAdmitted = (u16, &'static str, Option<(&'static str, &'static str)>);
 
 /// A request that is not answered yet.
 #[derive(Debug)]
@@ -81,8 +81,7 @@ impl<R: Ring> Shard<R> {
         };
         let now = self.ms();
         self.conns.at_mut(slot).since = now;
-        let serves = self.listeners[self.conns.at(slot).listener.0 as usize];
-        let route = route::route(&self.shared, head.target.path, serves);
+        let route = route::route(&self.shared, head.target.path, self.serves(slot));
         asked.below_endpoint = matches!(route, Route::Endpoint(..));
         if let Err((status, text, header)) = self.admit(slot, &head, &route) {
             // A body that is refused is not read: the connection ends.
@@ -127,47 +126,6 @@ impl<R: Ring> Shard<R> {
             conn.since = now;
             self.set_timer(slot);
         }
-    }
-
-    /// Whether a request may go on to its body: method and access.
-    fn admit(
-        &mut self,
-        slot: u32,
-        head: &Head<'_, '_>,
-        route: &Route<'_>,
-    ) -> Result<(), NotAdmitted> {
-        if matches!(route, Route::Nothing) {
-            return Err((404, "there is nothing at this path", None));
-        }
-        if let Some(allow) = route.refuses(head.method) {
-            return Err((405, "this path does not take this method", Some(("Allow", allow))));
-        }
-        if route.needs_token() {
-            return self.admit_to_api(slot, head);
-        }
-        if matches!(route, Route::Demo(_)) && !self.is_loopback(slot, head, None) {
-            return Err((403, "the demonstration answers this machine only", None));
-        }
-        Ok(())
-    }
-
-    fn admit_to_api(&mut self, slot: u32, head: &Head<'_, '_>) -> Result<(), NotAdmitted> {
-        let Some(token) = &self.shared.config.api.token else {
-            if self.is_loopback(slot, head, None) {
-                return Ok(());
-            }
-            self.metrics.refuse("api_not_loopback");
-            return Err((403, "without an API token the API answers this machine only", None));
-        };
-        let given = head.header("authorization").and_then(|value| {
-            let (scheme, token) = value.split_at_checked(7)?;
-            scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
-        });
-        if given.is_some_and(|given| token.matches(given)) {
-            return Ok(());
-        }
-        self.metrics.refuse("api_token");
-        Err((401, "the API token is missing or wrong", Some(("WWW-Authenticate", "Bearer"))))
     }
 
     /// Some of a request's body.

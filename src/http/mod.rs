@@ -51,7 +51,8 @@ pub use body::{Body, EXTENSIONS_MAX, TRAILERS_MAX};
 pub use head::{BodyKind, Head, Method, Target};
 pub use httparse::{EMPTY_HEADER, Header};
 pub use origin::{
-    Pattern, PatternError, SameOrigin, allowed, is_foreign, loopback_test, origin_of,
+    Page, Pattern, PatternError, SameOrigin, allowed, is_foreign, is_own_name, loopback_test,
+    origin_of,
 };
 pub use refusal::Refusal;
 pub use request::{Bounds, HEADERS_MAX, METHOD_MAX, may_end_head, parse};

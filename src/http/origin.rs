@@ -13,7 +13,7 @@ use core::str;
 /// use ringpush::http::{Pattern, SameOrigin, allowed};
 ///
 /// let patterns = [Pattern::parse("https://*.example.com:[443,8443]").unwrap()];
-/// let same = SameOrigin { scheme: "http", host: "push.example.org" };
+/// let same = SameOrigin { scheme: "http", host: "push.example.org", external: "" };
 /// assert!(allowed(Some("https://app.example.com:8443"), &patterns, same));
 /// assert!(allowed(Some("http://push.example.org"), &patterns, same));
 /// assert!(!allowed(Some("https://example.net"), &patterns, same));
@@ -110,8 +110,22 @@ impl Pattern {
 pub struct SameOrigin<'a> {
     /// The listener's scheme, or what a trusted proxy says.
     pub scheme: &'a str,
-    /// Host with its port, as in the Host header.
+    /// Host with its port, as in the Host header, or what a trusted proxy says. Empty where it
+    /// proves nothing: see [`is_own_name`].
     pub host: &'a str,
+    /// `external-url`, which is the same origin on every listener; empty without one.
+    pub external: &'a str,
+}
+
+/// Where a request comes from, as far as its Origin says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// No Origin, or this server's own.
+    Own,
+    /// Another one, which the endpoint allows.
+    Allowed,
+    /// Any other.
+    Foreign,
 }
 
 /// Whether a handshake or a cross-origin request may go on: without an Origin it is not a
@@ -127,6 +141,28 @@ pub fn is_foreign(origin: Option<&str>, same: SameOrigin<'_>) -> bool {
     origin.is_some_and(|text| !Origin::parse(text).is_some_and(|origin| origin.is_same(same)))
 }
 
+/// Whether a Host may stand for this server on a listener that is bound to loopback: a name of
+/// loopback, or that of `external-url`. Any other name that resolves to 127.0.0.1 would make a
+/// foreign page's request same-origin (DNS rebinding).
+pub fn is_own_name(host: &str, external: &str) -> bool {
+    let own = authority_of(external).and_then(Authority::parse);
+    Authority::parse(host).is_some_and(|host| {
+        host.is_loopback() || own.is_some_and(|own| own.host.eq_ignore_ascii_case(host.host))
+    })
+}
+
+/// Whether an Origin's host is that of a Host header, whatever scheme and port they have.
+pub fn names_host(origin: &str, host: &str) -> bool {
+    let origin = Origin::parse(origin).map(|origin| origin.host);
+    let host = Authority::parse(host).map(|host| host.host);
+    origin.zip(host).is_some_and(|(origin, host)| origin.eq_ignore_ascii_case(host))
+}
+
+/// What stands between the scheme and the path of a URL.
+fn authority_of(url: &str) -> Option<&str> {
+    url.split_once("://").and_then(|(_, rest)| rest.split('/').next())
+}
+
 /// The Origin of a request. One that is repeated or not ASCII comes back as an empty text, which
 /// is foreign, and which only `*` allows.
 pub fn origin_of<'b>(head: &Head<'b, '_>) -> Option<&'b str> {
@@ -136,24 +172,36 @@ pub fn origin_of<'b>(head: &Head<'b, '_>) -> Option<&'b str> {
     Some(if only { str::from_utf8(first).unwrap_or("") } else { "" })
 }
 
-/// Whether a request comes from this machine and from no foreign page or proxy in between: what
-/// the API demands while it has no token. `foreign_origin` is [`is_foreign`], or `false` where the
-/// endpoint has allowed the Origin.
-pub fn loopback_test(peer: IpAddr, head: &Head<'_, '_>, foreign_origin: bool) -> bool {
+/// Whether a request comes from this machine and from no foreign page or proxy in between: what a
+/// demonstration demands. A listed Origin outweighs what the browser says of sites.
+pub fn loopback_test(peer: IpAddr, head: &Head<'_, '_>, page: Page) -> bool {
+    let other_site = |word| head.has_token("sec-fetch-site", word);
     // The Host must be a loopback name too: a foreign name that resolves to 127.0.0.1 makes a
     // foreign page's request same-origin (DNS rebinding).
     peer.to_canonical().is_loopback()
-        && !foreign_origin
+        && match page {
+            Page::Own => !other_site("cross-site") && !other_site("same-site"),
+            Page::Allowed => true,
+            Page::Foreign => false,
+        }
         && !head.headers.iter().any(|line| is_of_proxy(line.name))
-        && !head.has_token("sec-fetch-site", "cross-site")
         && Authority::parse(head.host).is_some_and(|host| host.is_loopback())
 }
 
+/// Whether only proxies write this header. Some write `_` for `-`, which other servers then take
+/// for the same name.
 fn is_of_proxy(name: &str) -> bool {
-    const PREFIX: &[u8] = b"x-forwarded-";
-    let exact = ["forwarded", "x-real-ip", "via", "x-forwarded"];
-    exact.iter().any(|known| name.eq_ignore_ascii_case(known))
-        || name.as_bytes().get(..PREFIX.len()).is_some_and(|s| s.eq_ignore_ascii_case(PREFIX))
+    const EXACT: [&str; 5] = ["forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip"];
+    const PREFIXES: [&str; 2] = ["x-forwarded", "cf-"];
+    let begins = |known: &str| {
+        let pairs = name.bytes().zip(known.bytes());
+        let same = |(octet, known): (u8, u8)| {
+            octet.eq_ignore_ascii_case(&known) || (octet == b'_' && known == b'-')
+        };
+        name.len() >= known.len() && { pairs }.all(same)
+    };
+    EXACT.iter().any(|known| name.len() == known.len() && begins(known))
+        || PREFIXES.iter().any(|known| begins(known))
 }
 
 /// A well-formed Origin: scheme, host, port and nothing else.
@@ -188,11 +236,20 @@ impl<'o> Origin<'o> {
     }
 
     fn is_same(&self, same: SameOrigin<'_>) -> bool {
-        Authority::parse(same.host).is_some_and(|own| {
-            self.scheme.eq_ignore_ascii_case(same.scheme)
+        self.is_of(same.scheme, same.host) || self.is_of_url(same.external)
+    }
+
+    fn is_of(&self, scheme: &str, authority: &str) -> bool {
+        Authority::parse(authority).is_some_and(|own| {
+            self.scheme.eq_ignore_ascii_case(scheme)
                 && self.host.eq_ignore_ascii_case(own.host)
-                && self.port == own.port_or_default(same.scheme)
+                && self.port == own.port_or_default(scheme)
         })
+    }
+
+    fn is_of_url(&self, url: &str) -> bool {
+        let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+        scheme.zip(authority_of(url)).is_some_and(|(scheme, own)| self.is_of(scheme, own))
     }
 }
 
@@ -234,7 +291,8 @@ mod tests {
     use crate::http::request::tests::with_head;
     use proptest::prelude::*;
 
-    const OWN: SameOrigin<'_> = SameOrigin { scheme: "http", host: "push.example.org:8080" };
+    const OWN: SameOrigin<'_> =
+        SameOrigin { scheme: "http", host: "push.example.org:8080", external: "" };
 
     fn matches(pattern: &str, origin: &str) -> bool {
         allowed(Some(origin), &[Pattern::parse(pattern).expect(pattern)], OWN)
@@ -293,7 +351,8 @@ mod tests {
     fn same_origin_and_none() {
         assert!(allowed(None, &[], OWN));
         assert!(!is_foreign(None, OWN));
-        let own = |scheme, host| SameOrigin { scheme, host };
+        let own = |scheme, host| SameOrigin { scheme, host, external: "" };
+        let external = |external| SameOrigin { scheme: "http", host: "127.0.0.1:8080", external };
         for (origin, same, yes) in [
             ("http://push.example.org:8080", OWN, true),
             ("HTTP://Push.Example.ORG:8080", OWN, true),
@@ -305,18 +364,39 @@ mod tests {
             ("http://a.com:443", own("https", "a.com"), false),
             ("http://a.com", own("http", ""), false),
             ("null", own("http", "null"), false),
+            ("https://a.com", external("https://a.com"), true),
+            ("https://A.com:443", external("https://a.com/push/"), true),
+            ("https://a.com:8443", external("https://a.com:8443/push"), true),
+            ("http://a.com", external("https://a.com"), false),
+            ("https://a.com.evil.com", external("https://a.com"), false),
+            ("https://a.com:8443", external("https://a.com"), false),
+            ("http://127.0.0.1:8080", external("https://a.com"), true),
+            ("null", external(""), false),
         ] {
             assert_eq!(allowed(Some(origin), &[], same), yes, "{origin}");
             assert_eq!(is_foreign(Some(origin), same), !yes, "{origin}");
         }
     }
 
+    #[test]
+    fn names_that_may_stand_for_a_server_on_loopback() {
+        let external = "https://csms.example.com:8443/push";
+        for host in ["localhost:1", "127.0.0.1", "[::1]:1", "a.localhost", "CSMS.example.com"] {
+            assert!(is_own_name(host, external), "{host}");
+        }
+        for host in ["rebound.example.com", "127.0.0.1.example.com", "example.com", "", "a b"] {
+            assert!(!is_own_name(host, external), "{host}");
+        }
+        assert!(is_own_name("localhost", "") && !is_own_name("csms.example.com", ""));
+    }
+
     fn local(peer: &str, host: &str, lines: &str) -> bool {
         let text = format!("GET /api/users HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n");
         let peer = peer.parse().expect("an address");
         with_head(&text, |head| {
-            let same = SameOrigin { scheme: "http", host: head.host };
-            loopback_test(peer, head, is_foreign(origin_of(head), same))
+            let same = SameOrigin { scheme: "http", host: head.host, external: "" };
+            let foreign = is_foreign(origin_of(head), same);
+            loopback_test(peer, head, if foreign { Page::Foreign } else { Page::Own })
         })
     }
 
@@ -338,7 +418,16 @@ mod tests {
             "Forwarded: for=1.2.3.4",
             "X-Forwarded-For: 1.2.3.4",
             "x-forwarded-anything: 1",
+            "X_Forwarded_For: 1.2.3.4",
+            "X-Forwarded: 1",
+            "x-forwardedfor: 1.2.3.4",
             "X-Real-IP: 1.2.3.4",
+            "X_Real_IP: 1.2.3.4",
+            "X-Client-IP: 1.2.3.4",
+            "True-Client-IP: 1.2.3.4",
+            "CF-Connecting-IP: 1.2.3.4",
+            "cf-ray: 1",
+            "CF_RAY: 1",
             "Via: 1.1 proxy",
             "Origin: https://evil.com",
             "Origin: null",
@@ -346,14 +435,24 @@ mod tests {
             "Origin: http://localhost\r\nOrigin: http://localhost",
             "Origin:",
             "Sec-Fetch-Site: cross-site",
+            "Sec-Fetch-Site: Same-Site",
         ] {
             assert!(!local("127.0.0.1", "localhost", &format!("{line}\r\n")), "{line}");
         }
-        assert!(local("127.0.0.1", "localhost", "Sec-Fetch-Site: same-origin\r\n"));
+        for line in ["Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: none", "Vial: 1", "CF: 1"] {
+            assert!(local("127.0.0.1", "localhost", &format!("{line}\r\n")), "{line}");
+        }
+        // A page that the endpoint lists may be of another site, but nothing else changes.
+        let listed = |lines: &str| {
+            let text = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
+            with_head(&text, |head| loopback_test([127, 0, 0, 1].into(), head, Page::Allowed))
+        };
+        assert!(listed("Sec-Fetch-Site: cross-site\r\n"));
+        assert!(!listed("Via: 1.1 proxy\r\n"));
         // The target's authority counts, not the Host header that it overrides.
         let target = "GET http://evil.com/ HTTP/1.1\r\nHost: localhost\r\n\r\n";
         let peer = IpAddr::from([127, 0, 0, 1]);
-        assert!(!with_head(target, |head| loopback_test(peer, head, false)));
+        assert!(!with_head(target, |head| loopback_test(peer, head, Page::Own)));
     }
 
     fn naive_glob(pattern: &[u8], text: &[u8]) -> bool {

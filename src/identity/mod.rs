@@ -2,7 +2,8 @@
 //! Turns what a handshake brings (headers, query, peer) into the name of its user.
 //!
 //! It does not know sockets, endpoints, the broker or the clock: the caller passes the time, and
-//! says whether the peer is a trusted proxy and whether the request stands the loopback test.
+//! says whether the peer is a trusted proxy and whether the request stands the loopback test of a
+//! demonstration.
 //!
 //! Drive it: at the handshake, [`user_of_handshake`]. `User` and `Anonymous` hold for the whole
 //! session; `Refused` is a 401; `Deferred` (STOMP endpoints only) means that CONNECT may carry the
@@ -43,7 +44,7 @@ pub struct Handshake<'a> {
     pub query: &'a [u8],
     /// Whether the peer is one of `listen.trusted-proxies`.
     pub trusted_proxy: bool,
-    /// Whether the request stands the loopback test of `[api]`.
+    /// Whether there is a demonstration and the request stands the loopback test of `[api]`.
     pub loopback: bool,
     /// Whether a STOMP session begins, whose CONNECT may carry a token.
     pub stomp: bool,
@@ -326,7 +327,7 @@ mod tests {
 
     #[test]
     fn the_first_method_that_answers_wins() {
-        let auth = auth("auth.methods = ['header', 'query']");
+        let auth = auth("auth.methods = ['header', 'query']\ndemo.enabled = true");
         let headers: [HeaderLine<'_>; 1] = [("x-user-id", b"7")];
         let mut handshake =
             Handshake { headers: &headers, query: b"userId=8", ..Handshake::default() };

@@ -86,8 +86,11 @@ impl Control {
     }
 
     fn on_letter(&mut self, letter: Letter, world: &mut World) {
-        let Letter::Hook { message, user, session, asker, .. } = letter else {
-            unreachable!("the control thread gets hooks only");
+        let (message, user, session, asker) = match letter {
+            Letter::Hook { message, user, session, asker, .. } => (message, user, session, asker),
+            // It has no log.
+            Letter::Note { .. } => return,
+            _ => unreachable!("the control thread gets hooks and notes"),
         };
         // Its receipt is given when the call is accepted.
         if asker != Asker::None {

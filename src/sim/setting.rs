@@ -21,6 +21,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 const CONFIG: &str = r#"
+[demo]
+enabled = true
+
 [auth]
 methods = ["query"]
 query = { name = "userId" }
@@ -190,7 +193,7 @@ fn shard(
         post,
         receive,
         segments: Segments::new(memory, limits.segment_size, limits.segment_bytes),
-        listeners: vec![Serves { endpoints: true, api: true }],
+        listeners: vec![Serves { endpoints: true, api: true, loopback: true }],
         slots,
         seed,
         now,

@@ -50,8 +50,13 @@ pub fn ringpush(arguments: &[&str]) -> Command {
         }
     }
     command.env("RINGPUSH_CALLBACK_SECRET", "a secret of the tests");
+    // `?userId=` names the user, and the API asks for no token.
+    command.env(DEMO, "true");
     command
 }
+
+/// Switches the demonstration on, as `[demo] enabled` does.
+pub const DEMO: &str = "RINGPUSH_DEMO__ENABLED";
 
 /// Runs it to its end: exit code, standard output, standard error.
 pub fn run(arguments: &[&str]) -> (Option<i32>, String, String) {

@@ -17,6 +17,9 @@ const CONFIG: &str = r#"
 path = "/stomp"
 protocol = "stomp"
 
+[demo]
+enabled = true
+
 [auth]
 methods = ["query"]
 query = { name = "userId" }

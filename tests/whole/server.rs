@@ -24,6 +24,7 @@ impl Server {
             .args(["serve", "--listen", "127.0.0.1:0", "--shards", &shards.to_string()])
             .arg("--config")
             .arg(&path)
+            .env("RINGPUSH_DEMO__ENABLED", "true")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

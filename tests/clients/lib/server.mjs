@@ -11,6 +11,9 @@ export const SECRET = "a secret of the tests";
 // The call-centre application with what the tests need to be different.
 export function application({ broker = "", limits = "" } = {}) {
   return `
+[demo]
+enabled = true
+
 [auth]
 methods = ["query"]
 query = { name = "userId" }
