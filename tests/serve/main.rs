@@ -6,6 +6,7 @@
 mod client;
 mod crowds;
 mod deflates;
+mod doors;
 mod ends;
 mod hook;
 mod hooks;
@@ -15,3 +16,4 @@ mod raws;
 mod reloads;
 mod server;
 mod slow;
+mod web;
