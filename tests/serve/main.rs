@@ -25,6 +25,7 @@ mod crowds;
 mod deflates;
 mod doors;
 mod ends;
+mod greetings;
 mod hook;
 mod hooks;
 mod peer;
