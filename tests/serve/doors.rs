@@ -30,15 +30,17 @@ const SIGNATURE: &str =
 
 /// A server of one kind: with an API token, with a demonstration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     Plain,
     Token,
     Demo,
     Both,
+    /// A demonstration whose `?userId=` names the user.
+    Query,
 }
 
 /// Who asks: the header lines that come with the request; `PORT` is the listener's.
-const VISITORS: [(&str, &str); 11] = [
+pub const VISITORS: [(&str, &str); 11] = [
     ("nobody in particular, or a proxy that says nothing", "Host: 127.0.0.1:PORT\r\n"),
     ("a bad token", "Host: localhost:PORT\r\nAuthorization: Bearer wrong\r\n"),
     ("a good token", "Host: localhost:PORT\r\nAuthorization: bearer TOKEN\r\n"),
@@ -79,15 +81,17 @@ fn cells(class: Class, kind: Kind) -> [u16; 11] {
         (Class::Api, Kind::Token | Kind::Both) => {
             [401, 401, OK, 401, 401, 401, 401, 401, 401, 401, 401]
         }
-        (Class::Api, Kind::Demo) => [OK, OK, OK, 403, 403, 403, 403, 403, OK, 403, 403],
+        (Class::Api, Kind::Demo | Kind::Query) => {
+            [OK, OK, OK, 403, 403, 403, 403, 403, OK, 403, 403]
+        }
         (Class::Demo, Kind::Plain | Kind::Token) => [404; 11],
-        (Class::Demo, Kind::Demo | Kind::Both) => {
+        (Class::Demo, Kind::Demo | Kind::Both | Kind::Query) => {
             [OK, OK, OK, 403, 403, 403, 403, 403, OK, 403, 403]
         }
         (Class::Endpoint, Kind::Plain | Kind::Token) => {
             [OK, OK, OK, 403, OK, 403, OK, OK, OK, 403, 403]
         }
-        (Class::Endpoint, Kind::Demo | Kind::Both) => {
+        (Class::Endpoint, Kind::Demo | Kind::Both | Kind::Query) => {
             [OK, OK, OK, 403, OK, 403, OK, OK, OK, OK, OK]
         }
     }
@@ -173,19 +177,21 @@ const ROWS: &[Row] = &[
 ];
 
 /// Starts a server of a kind, with more settings of `[listen]`.
-fn serve(folder: &Folder, kind: Kind, listen: &str) -> Server {
-    let config = folder.write("config.toml", &format!("[listen]\n{listen}\n{SETTINGS}"));
+pub fn serve(folder: &Folder, kind: Kind, listen: &str) -> Server {
+    let auth = if kind == Kind::Query { "[auth]\nmethods = 'query'\n" } else { "" };
+    let text = format!("[listen]\n{listen}\n{auth}{SETTINGS}");
+    let config = folder.write("config.toml", &text);
     let config = config.to_str().expect("a path of the tests is text");
     let place = ["--listen", "127.0.0.1:0", "--shards", "2"];
     let mut command = ringpush(&[&["serve", "--config", config][..], &place].concat());
-    command.env(DEMO, (kind == Kind::Demo || kind == Kind::Both).to_string());
+    command.env(DEMO, (!matches!(kind, Kind::Plain | Kind::Token)).to_string());
     if kind == Kind::Token || kind == Kind::Both {
         command.env("RINGPUSH_API_TOKEN", TOKEN);
     }
     Server::start(command)
 }
 
-fn visitor(lines: &str, at: SocketAddr) -> String {
+pub fn visitor(lines: &str, at: SocketAddr) -> String {
     lines.replace("PORT", &at.port().to_string()).replace("TOKEN", TOKEN)
 }
 

@@ -28,6 +28,7 @@ mod ends;
 mod greetings;
 mod hook;
 mod hooks;
+mod origins;
 mod peer;
 mod pushes;
 mod raws;

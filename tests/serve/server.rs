@@ -129,6 +129,14 @@ impl Server {
         self.out.recv_timeout(PATIENCE).expect("a line")
     }
 
+    /// Ends it; every line of its log that nobody has read yet.
+    pub fn whole_log(mut self) -> Vec<String> {
+        self.signal("TERM");
+        let lines = core::iter::from_fn(|| self.err.recv_timeout(PATIENCE).ok()).collect();
+        self.child.wait().expect("a child can be waited for");
+        lines
+    }
+
     /// Waits until it has ended by itself.
     pub fn ends(mut self) -> ExitStatus {
         // Both pipes close when it ends; until then a line may come.
