@@ -140,10 +140,12 @@ limits! {
         "octets that may wait in one client's socket behind what is on its way (TCP_NOTSENT_LOWAT), 0 = as many as the kernel likes; past it they wait in ours"
     subscriptions "subscriptions": u32 = 1_024, tiny 3;
         "subscriptions of one session; past it ERROR and close 1008"
+    subscriptions_alike "subscriptions-alike": u32 = 8, tiny 2;
+        "subscriptions of one session to one destination or pattern; past it ERROR and close 1008"
     subscription_bytes "subscription-bytes": u32 = 65_536, tiny 512;
         "octets of all destinations and ids that one session has subscribed with; past it ERROR and close 1008"
-    subscribed_bytes "subscribed-bytes": u32 = 67_108_864, tiny 16_384;
-        "octets of all subscriptions and their names, per shard; past it ERROR and close 1013"
+    subscribed_bytes "subscribed-bytes": u32 = 67_108_864, tiny 65_536;
+        "octets of all subscriptions, their groups and their names, per shard; past it ERROR and close 1013"
     name_bytes "name-bytes": u32 = 1_024, tiny 80;
         "octets of a destination, subscription id or receipt id; past it ERROR and close 1008"
     patterns "patterns": u32 = 32, tiny 2;

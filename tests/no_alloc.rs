@@ -1,11 +1,13 @@
 //! Receiving and sending WebSocket frames allocate nothing once their buffers exist; compressing
 //! and inflating nothing once their streams do.
 
+use ringpush::broker::subscription::{Form, GROUP, Index, Look, Wire};
+use ringpush::stomp::Version;
 use ringpush::ws::{self, Compressor, Decoder, Event, Inflater, Opcode, Window, mask};
 
 mod counting;
 
-use counting::allocations;
+use counting::{allocations, held};
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -137,4 +139,31 @@ fn compression_allocates_nothing_once_warm() {
 #[test]
 fn the_counter_counts() {
     assert_eq!(allocations(|| std::hint::black_box(vec![1u8; 10])).0, 1);
+}
+
+/// `subscribed-bytes` counts a group with what it costs: destinations and ids that nobody else has,
+/// at the worst moment of its tables, after many messages at once.
+#[test]
+fn a_group_costs_no_more_than_is_counted_for_it() {
+    let wire = Wire { form: Form::WebSocket, deflate: 0 };
+    let look = Look { wire, version: Version::V1_2, acks: false };
+    let before = held();
+    let mut index = Index::new('/', 7);
+    let mut most = 0;
+    for number in 0..9_000u64 {
+        let (destination, id) = (format!("/topic/{number}"), format!("id-{number}"));
+        let destination = index.names().intern(&destination);
+        let id = index.names().intern(&id);
+        let (group, _) = index.join(destination, id, look, 0);
+        let group = index.group_mut(group);
+        group.pending.extend(0..200);
+        group.pending.clear();
+        group.give_back();
+        if number >= 1_000 {
+            let cost = held() - before - index.names().octets() as i64;
+            most = most.max(cost as u64 / (number + 1));
+        }
+    }
+    assert!(most <= GROUP, "{most} of {GROUP}");
+    assert!(GROUP - most < 100, "{most} of {GROUP}");
 }

@@ -66,6 +66,31 @@ pub struct Group {
     pub windowed: u32,
 }
 
+/// Entries of `pending` that a group keeps memory for when it has been given all.
+const KEEP_PENDING: usize = 32;
+/// What the allocator adds to a small run of octets.
+const HEAP: usize = 16;
+/// A table that has just grown has room for twice its entries; the ones of `hashbrown` are at most
+/// seven eighths full and have one octet more for each.
+const GROWN: usize = 2;
+
+/// Octets of a group with one member, beside its names: its record, its places in the two tables,
+/// its members and what was pending for it. It is what a group may cost, not what it mostly does.
+pub const GROUP: u64 = (GROWN * (size_of::<Group>() + size_of::<u32>())
+    + GROWN * (size_of::<((Sym, Sym, Look), GroupIndex)>() + 1) * 8 / 7
+    + GROWN * (size_of::<(Sym, SmallVec<[GroupIndex; 2]>)>() + 1) * 8 / 7
+    + (HEAP + 4 * size_of::<u32>())
+    + (HEAP + KEEP_PENDING * size_of::<u32>())) as u64;
+
+impl Group {
+    /// Gives the memory of many pending deliveries back when none is left.
+    pub fn give_back(&mut self) {
+        if self.pending.is_empty() && self.pending.capacity() > KEEP_PENDING {
+            self.pending.shrink_to(KEEP_PENDING);
+        }
+    }
+}
+
 /// The index of one shard.
 #[derive(Debug)]
 pub struct Index {

@@ -7,7 +7,7 @@ use super::session::{Deferred, NONE, Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
 use super::stomp::required;
 use crate::broker::pattern;
-use crate::broker::subscription::Look;
+use crate::broker::subscription::{GROUP, Look};
 use crate::ids::{SessionId, ShardId};
 use crate::mem::intern::Sym;
 use crate::ring::Ring;
@@ -17,6 +17,7 @@ use crate::stomp::{Frame, Version};
 /// apart from the one that waits for its beginning.
 const END: u32 = 1 << 31;
 /// Octets of a subscription beside its names: in its session, in its group, in the home's counts.
+/// What the group itself costs is [`GROUP`].
 const SUBSCRIPTION: u32 = 64;
 
 /// Numbers of frames stay below it.
@@ -107,13 +108,22 @@ impl<R: Ring> Shard<R> {
         if subscriptions.len() >= self.limits.subscriptions as usize {
             return Err(TOO_MANY);
         }
-        let (mut octets, mut patterns) = (id.len() + destination.len(), 1);
+        let own = self.shared.names.own(destination);
+        let (of_user, plain) = (own.is_some(), own.unwrap_or(destination));
+        let (mut octets, mut patterns, mut alike) = (id.len() + destination.len(), 1, 0);
         for subscription in subscriptions {
             let name = self.index.text(subscription.destination);
             octets += self.index.text(subscription.id).len() + name.len();
             patterns += u32::from(pattern::is_pattern(name));
+            // One that is ending makes place for another: a page may change all it has at once.
+            let is_alike = subscription.of_user == of_user && **name == *plain;
+            alike += u32::from(is_alike && subscription.state != SubscriptionState::Ending);
         }
-        let new = (id.len() + destination.len()) as u64 + u64::from(SUBSCRIPTION);
+        if alike >= self.limits.subscriptions_alike {
+            return Err(TOO_MANY_ALIKE);
+        }
+        let new = (id.len() + destination.len()) as u64;
+        let new = new + u64::from(SUBSCRIPTION) + u64::from(!of_user) * GROUP;
         if self.subscribed_octets() + new > u64::from(self.limits.subscribed_bytes) {
             return Err(NO_ROOM);
         }
@@ -126,10 +136,11 @@ impl<R: Ring> Shard<R> {
         Ok(())
     }
 
-    /// What all subscriptions of the shard cost.
+    /// What all subscriptions of the shard cost. One that is beginning may open a group.
     fn subscribed_octets(&mut self) -> u64 {
         let names = self.index.names().octets() as u64;
-        names + u64::from(self.subscriptions) * u64::from(SUBSCRIPTION)
+        let groups = self.index.len() as u64 + u64::from(self.beginning);
+        names + u64::from(self.subscriptions) * u64::from(SUBSCRIPTION) + groups * GROUP
     }
 
     /// A frame that waited goes on when what it waited for is there.
@@ -198,6 +209,7 @@ impl<R: Ring> Shard<R> {
         };
         self.sessions.at_mut(session).subscriptions.push(subscription);
         self.subscriptions += 1;
+        self.beginning += u32::from(!of_user);
         let answers = u32::from(home.is_some());
         if let Some(receipt) = receipt {
             // A local one is begun before its receipt is given, which changes nothing: nothing can
@@ -292,11 +304,13 @@ impl<R: Ring> Shard<R> {
     pub(super) fn on_begun(&mut self, id: SessionId, key: u32, refused: bool) {
         let Some(session) = self.sessions.find(id) else { return };
         let Some(at) = self.sessions.at(session).by_key(key) else { return };
+        let of_user = self.sessions.at(session).subscriptions[at].of_user;
+        self.beginning -= u32::from(!of_user);
         if refused {
             return self.on_refused(session, at);
         }
         let live = self.sessions.at(session).phase == Phase::Live;
-        let Subscription { destination, id, of_user, acks, .. } =
+        let Subscription { destination, id, acks, .. } =
             self.sessions.at(session).subscriptions[at];
         self.sessions.at_mut(session).subscriptions[at].state = SubscriptionState::Active;
         if !live {
@@ -459,6 +473,14 @@ const TOO_MANY: Problem<'static> = Problem {
     body: "The session has as many subscriptions as it may (limit subscriptions).",
     code: 1008,
     label: "too_many_subscriptions",
+};
+
+const TOO_MANY_ALIKE: Problem<'static> = Problem {
+    message: "too many subscriptions alike",
+    body: "The session has as many subscriptions to this destination as it may \
+           (limit subscriptions-alike).",
+    code: 1008,
+    label: "too_many_subscriptions_alike",
 };
 
 const TOO_LONG: Problem<'static> = Problem {

@@ -18,8 +18,12 @@ struct Entry {
     count: u32,
 }
 
-/// What a string costs beside its octets: entry, counts of its `Arc`, place in the table.
-const ENTRY: usize = size_of::<Entry>() + 32;
+/// What a string costs at most beside its octets: its entry and its place in the table, which may
+/// just have grown to twice as many; the counts of its `Arc`, and what the allocator adds.
+const ENTRY: usize = 2 * (size_of::<Entry>() + size_of::<u32>())
+    + 2 * (size_of::<u32>() + 1) * 8 / 7
+    + 2 * size_of::<usize>()
+    + 16;
 
 /// The interner. Its hash is keyed by the caller, so that no client can aim at a bucket.
 #[derive(Debug)]

@@ -21,6 +21,8 @@ pub(super) const OWN: [&str; 2] = ["/queue/sub", "/queue/other"];
 pub(super) const BEAT: u64 = 1_500;
 /// Subscriptions of a session (`Limits::tiny`).
 const SUBSCRIPTIONS: usize = 3;
+/// Those of them to one destination (`Limits::tiny`).
+const ALIKE: usize = 2;
 
 /// Where a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -332,6 +334,13 @@ impl Browser {
             _ => (*random.pick(&OWN), true),
         };
         if pattern == SECRET && scene.history.has_secret && self.user != Some(0) {
+            return None;
+        }
+        let is_alike = |own: &&Own| {
+            let known = &scene.history.subscriptions[own.history];
+            known.pattern == pattern && known.of_user == of_user
+        };
+        if self.subscriptions.iter().filter(is_alike).count() >= ALIKE {
             return None;
         }
         Some(self.subscribe_to(pattern, of_user, scene))

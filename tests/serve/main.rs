@@ -34,5 +34,6 @@ mod pushes;
 mod raws;
 mod reloads;
 mod server;
+mod shares;
 mod slow;
 mod web;
