@@ -15,7 +15,7 @@ mod house;
 mod quiet;
 
 use counting::allocations;
-use house::{House, Session, frame, users};
+use house::{DEFLATE, House, Session, frame, users};
 
 const SUBSCRIBERS: usize = 200;
 
@@ -80,4 +80,28 @@ fn ten_thousand_messages_without_an_allocation() {
     let seen = &house.kernel(1).seen;
     assert_eq!(octets, seen.len() as u64 * SUBSCRIBERS as u64 * 2);
     assert!(seen[4..].starts_with(b"MESSAGE\n") && seen.ends_with(b"xxx\0"));
+}
+
+/// Sessions that compress, each with ids of its own, to a topic and at one user: what their frames
+/// have in common is kept for a message, in memory that stays.
+#[test]
+fn compressed_messages_for_ids_of_ones_own_without_an_allocation() {
+    let mut house = House::new(2, SUBSCRIBERS as u32 + 1);
+    let names = users(SUBSCRIBERS);
+    let subscribe = ["/topic/all", "/topic/all", "/user/queue/sub", "/user/queue/*"];
+    let mut senders = Vec::new();
+    for shard in 0..2 {
+        let id = |user: &str, number| format!("{user}-{number}-{shard}");
+        senders.push(house.open_with(shard, &names, &subscribe, DEFLATE, id)[3]);
+    }
+    let body = "{\"number\":\"+4930123456\",\"state\":\"ringing\"},".repeat(40);
+    let send = |to| frame(Command::Send, &[("destination", to)], &body);
+    let all = SUBSCRIBERS as u64 * 2;
+    let script = [(send("/topic/all"), all), (send("/user/agent3/queue/sub"), 1)];
+    talk(&mut house, &senders, &script, 20);
+    let (count, ()) = allocations(|| talk(&mut house, &senders, &script, 200));
+    assert_eq!(count, 0);
+    let before = house.sent().1;
+    talk(&mut house, &senders, &script[..1], 1);
+    assert!(house.sent().1 - before < 2 * all * 2 * 512, "compressed");
 }

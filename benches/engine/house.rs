@@ -56,6 +56,9 @@ business-type = "CALL_IN"
 /// What signs callbacks.
 pub const SECRET: &str = "sesame";
 
+/// What a browser offers that compresses.
+pub const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+
 /// The key of every frame: a server has to unmask with any that is not zero.
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0x8e];
 
@@ -129,13 +132,26 @@ impl House {
 
     /// Opens sessions on a shard, each with the subscriptions of this list.
     pub fn open(&mut self, shard: usize, users: &[String], subscribe: &[&str]) -> Vec<Session> {
-        let sessions: Vec<Session> = users.iter().map(|user| self.upgrade(shard, user)).collect();
+        self.open_with(shard, users, subscribe, "", |_, number| format!("sub-{number}"))
+    }
+
+    /// The same with permessage-deflate, and with subscription ids of this session and number.
+    pub fn open_with(
+        &mut self,
+        shard: usize,
+        users: &[String],
+        subscribe: &[&str],
+        offer: &str,
+        id: impl Fn(&str, usize) -> String,
+    ) -> Vec<Session> {
+        let upgraded = users.iter().map(|user| self.upgrade(shard, user, offer));
+        let sessions: Vec<Session> = upgraded.collect();
         self.settle();
         let connect = [("accept-version", "1.2"), ("host", "x"), ("heart-beat", "10000,10000")];
-        for &session in &sessions {
+        for (&session, user) in sessions.iter().zip(users) {
             self.say(session, &frame(Command::Connect, &connect, ""));
             for (number, destination) in subscribe.iter().enumerate() {
-                let id = format!("sub-{number}");
+                let id = id(user, number);
                 let headers = [("id", &*id), ("destination", destination)];
                 self.say(session, &frame(Command::Subscribe, &headers, ""));
             }
@@ -154,13 +170,13 @@ impl House {
         Session { shard, conn: ConnId { slot, generation: 0 } }
     }
 
-    fn upgrade(&mut self, shard: usize, user: &str) -> Session {
+    fn upgrade(&mut self, shard: usize, user: &str, offer: &str) -> Session {
         let session = self.connect(shard);
         let kernel = self.shards[shard].ring();
         let request = format!(
             "GET /stomp?userId={user} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
              Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Version: 13\r\n\r\n"
+             Sec-WebSocket-Version: 13\r\n{offer}\r\n"
         );
         kernel.receive(session.conn, request.as_bytes());
         self.turn();

@@ -4,7 +4,8 @@
 //! no neighbour disturbs: `cargo bench --bench engine --no-run`, then
 //! `valgrind --tool=callgrind --toggle-collect='*::measured*' target/release/deps/engine-… count W
 //! T`: W is 0, 1, 2 for a fan-out of 1, 100, 10 000, 3 for an idle turn with 100 000 sessions, 4
-//! for a heart-beat of 10 000, 5 for a callback; T is how many times. The difference of two counts
+//! for a heart-beat of 10 000, 5 for a callback, 6 and 7 for 2 KiB to 1000 compressed sessions with
+//! one id and with an id each; T is how many times. The difference of two counts
 //! over that of their T is one.
 
 mod house;
@@ -12,7 +13,7 @@ mod quiet;
 
 use criterion::{Criterion, Throughput};
 use hmac::{Hmac, KeyInit, Mac};
-use house::{House, SECRET, Session, frame, users};
+use house::{DEFLATE, House, SECRET, Session, frame, users};
 use ringpush::stomp::Command;
 use ringpush::time::Millis;
 use sha2::Sha256;
@@ -85,6 +86,37 @@ impl Bench {
     }
 }
 
+/// Sessions that compress, all with one subscription id or each with its own, and a SEND to them.
+struct Compressed {
+    house: House,
+    sender: Session,
+    send: Vec<u8>,
+}
+
+const COMPRESSED: usize = 1_000;
+
+impl Compressed {
+    fn new(own_ids: bool) -> Compressed {
+        let mut house = House::new(1, COMPRESSED as u32 + 1);
+        let names = users(COMPRESSED + 1);
+        let id = |user: &str, _| if own_ids { user.to_owned() } else { "agent-zero".to_owned() };
+        house.open_with(0, &names[..COMPRESSED], &["/topic/all"], DEFLATE, id);
+        let sender = house.open(0, &names[COMPRESSED..], &[])[0];
+        let body = "{\"number\":\"+4930123456\",\"state\":\"ringing\"},".repeat(46);
+        let send = frame(Command::Send, &[("destination", "/topic/all")], &body[..2048]);
+        Compressed { house, sender, send }
+    }
+
+    /// Every session gets it, and compressed.
+    fn publish(&mut self) {
+        let before = self.house.sent();
+        measured(&mut self.house, self.sender, &self.send);
+        let after = self.house.sent();
+        assert_eq!(after.0 - before.0, COMPRESSED as u64);
+        assert!(after.1 - before.1 < 512 * COMPRESSED as u64);
+    }
+}
+
 /// By itself, so that callgrind finds it.
 #[inline(never)]
 fn measured(house: &mut House, sender: Session, octets: &[u8]) {
@@ -136,6 +168,10 @@ fn count(which: usize, times: usize) {
         let mut house = idle_house();
         return (0..times).for_each(|_| idle(&mut house));
     }
+    if which == 6 || which == 7 {
+        let mut compressed = Compressed::new(which == 7);
+        return (0..times).for_each(|_| compressed.publish());
+    }
     let mut bench = Bench::new();
     (0..times).for_each(|_| match which {
         4 => bench.beat(),
@@ -165,6 +201,13 @@ fn main() {
         group.throughput(Throughput::Elements(FANOUT[which].1));
         let name = format!("publish/fanout_{name}");
         group.bench_function(name, |b| b.iter(|| bench.publish(which)));
+    }
+    group.throughput(Throughput::Elements(COMPRESSED as u64));
+    for (name, own_ids) in [("one_id", false), ("own_ids", true)] {
+        let mut compressed = Compressed::new(own_ids);
+        group.bench_function(format!("publish/deflate_{name}"), |b| {
+            b.iter(|| compressed.publish());
+        });
     }
     group.throughput(Throughput::Elements(CROWD as u64));
     group.sample_size(10);

@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! STOMP frames in the form of their transport: WebSocket, or SockJS over WebSocket.
 
+use super::parts::Recent;
 use crate::broker::message::Message;
 use crate::broker::subscription::{Form, Look, Wire};
 use crate::stomp;
@@ -10,19 +11,23 @@ use crate::ws::{self, Compressor};
 /// nothing.
 #[derive(Debug, Default)]
 pub struct Encoder {
-    out: Vec<u8>,
-    frame: Vec<u8>,
-    quoted: Vec<u8>,
+    pub(super) out: Vec<u8>,
+    pub(super) frame: Vec<u8>,
+    pub(super) quoted: Vec<u8>,
     deflated: Vec<u8>,
-    compressor: Compressor,
+    pub(super) compressor: Compressor,
     /// Octets of the shortest message that is compressed (limit `deflate-min`); without it none is.
-    deflate_min: Option<u32>,
+    pub(super) deflate_min: Option<u32>,
+    /// Times that the compressor has run.
+    pub(super) deflates: u64,
+    /// The message that was last written for one session, in the forms that were seen.
+    pub(super) recent: Recent,
 }
 
 /// Octets that an encoder keeps ready.
-const KEEP_BYTES: usize = 1 << 20;
+pub(super) const KEEP_BYTES: usize = 1 << 20;
 /// A WebSocket without extensions.
-const PLAIN: Wire = Wire { form: Form::WebSocket, deflate: 0 };
+pub(super) const PLAIN: Wire = Wire { form: Form::WebSocket, deflate: 0 };
 
 /// `{boot}-{number}`, the same for all receivers of a message.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +76,11 @@ impl Encoder {
         self.out.clear();
         // One rare large run must not stay resident.
         self.out.shrink_to(KEEP_BYTES);
+    }
+
+    /// Times that the compressor has run.
+    pub fn deflates(&self) -> u64 {
+        self.deflates
     }
 
     /// What was encoded since.
@@ -156,9 +166,11 @@ impl Encoder {
     /// Adds a WebSocket message, compressed where that was negotiated and makes it shorter.
     fn maybe_deflated(&mut self, wire: Wire, opcode: ws::Opcode, payload: &[u8]) {
         self.deflated.clear();
-        let shorter = wire.deflate > 0
-            && self.deflate_min.is_some_and(|least| payload.len() >= least as usize)
-            && self.compressor.compress(payload, wire.deflate, &mut self.deflated);
+        let worth_it = wire.deflate > 0
+            && self.deflate_min.is_some_and(|least| payload.len() >= least as usize);
+        self.deflates += u64::from(worth_it);
+        let shorter =
+            worth_it && self.compressor.compress(payload, wire.deflate, &mut self.deflated);
         if !shorter {
             return self.ws(opcode, payload);
         }
@@ -172,9 +184,13 @@ impl Encoder {
     pub fn message(&mut self, look: Look, message: &Message, id: &MessageId, subscription: &str) {
         let frame = frame_of(look, message, id, subscription);
         let len = frame.len(look.version);
-        let opcode = if message.is_text() { ws::Opcode::Text } else { ws::Opcode::Binary };
-        self.message_of(look.wire, opcode, len, |out| frame.write(look.version, out));
+        self.message_of(look.wire, opcode_of(message), len, |out| frame.write(look.version, out));
     }
+}
+
+/// What a MESSAGE travels as where both kinds do.
+pub(super) fn opcode_of(message: &Message) -> ws::Opcode {
+    if message.is_text() { ws::Opcode::Text } else { ws::Opcode::Binary }
 }
 
 /// At most how many octets `Encoder::message` adds.
@@ -187,7 +203,7 @@ pub fn message_bound(look: Look, message: &Message, id: &MessageId, subscription
     }
 }
 
-fn frame_of<'a>(
+pub(super) fn frame_of<'a>(
     look: Look,
     message: &'a Message,
     id: &'a MessageId,

@@ -7,10 +7,14 @@
 //! home's order, out of the same octets; so does a subscriber of a pattern when rules keep some
 //! destinations from some users.
 //!
-//! Bounds: the segment pool. A turn takes as many deliveries as surely fit; if not even one does,
-//! it takes that one group by group, and the rest waits until segments come back.
+//! Groups with ids of their own share what their frames have in common (`parts`).
+//!
+//! Bounds: the segment pool, and the octets of the parts. A turn takes as many deliveries at a time
+//! as surely fit; if not even one does, it takes that one group by group, and the rest waits until
+//! segments come back.
 
 use super::encode::{Encoder, MessageId, message_bound};
+use super::parts::{self, PARTS_MAX, Parts, Several, WHOLE_MEMBERS, form_of};
 use super::shard::Shard;
 use super::shared::Shared;
 use super::window::{self, Windows};
@@ -27,7 +31,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Delivery {
     message: Arc<Message>,
-    number: u64,
+    id: MessageId,
     /// Groups that have not got it yet.
     pub groups: u32,
     /// Octets of all its frames, at most.
@@ -36,6 +40,10 @@ pub struct Delivery {
     pub(super) longest: usize,
     /// What becomes of it where it cannot be sent soon enough.
     policy: SlowConsumer,
+    /// Its forms of which parts are kept, octets of those at most, and where they are.
+    several: Several,
+    parts_bound: usize,
+    parts: parts::Head,
 }
 
 /// Where one message of one group lies.
@@ -51,10 +59,13 @@ struct Placed {
 pub struct Fanout {
     deliveries: Vec<Delivery>,
     marked: Vec<GroupIndex>,
+    /// The groups of the message that is being looked at. It stays for the next one.
+    heard: Vec<GroupIndex>,
     /// Sessions to be given their messages one by one.
     single: Vec<u32>,
     placed: Vec<Placed>,
     encoder: Encoder,
+    parts: Parts,
     turn: u32,
     /// Some of the deliveries may be dropped where they cannot be sent soon enough.
     sheds: bool,
@@ -66,6 +77,11 @@ impl Fanout {
     /// Compresses messages from so many octets on.
     pub fn compress_from(&mut self, deflate_min: u32) {
         self.encoder.compress_from(deflate_min);
+    }
+
+    /// Times that its compressor has run.
+    pub fn deflates(&self) -> u64 {
+        self.encoder.deflates()
     }
 
     /// Whether something waits to be encoded.
@@ -83,28 +99,46 @@ impl Fanout {
         now: Instant,
     ) {
         let id = MessageId::new(&shared.boot, number);
-        let mut heard: SmallVec<[GroupIndex; 16]> = SmallVec::new();
+        let mut heard = core::mem::take(&mut self.heard);
+        heard.clear();
         index.heard_by(message.destination(), |group| heard.push(group));
+        if !heard.is_empty() {
+            self.deliver_to(index, shared, (message, id), &heard, now);
+        }
+        self.heard = heard;
+    }
+
+    fn deliver_to(
+        &mut self,
+        index: &mut Index,
+        shared: &Shared,
+        (message, id): (Arc<Message>, MessageId),
+        heard: &[GroupIndex],
+        now: Instant,
+    ) {
         let (mut octets, mut longest) = (0, 0);
-        for &group in &heard {
+        let (mut several, mut parts_bound) = (Several::default(), 0);
+        for &group in heard {
             let state = index.group(group);
             let bound = message_bound(state.look, &message, &id, index.text(state.id));
             octets += bound;
             longest = longest.max(bound);
-        }
-        if heard.is_empty() {
-            return;
+            if several.note(form_of(state.look, &message)) {
+                parts_bound += bound;
+            }
         }
         let destination = message.destination();
         let policy = if shared.sheds { shared.slow.of(destination) } else { SlowConsumer::Close };
         let window = if shared.collects { shared.windows.of(destination) } else { Micros(0) };
         let groups = heard.len() as u32;
-        let delivery = Delivery { message, number, groups, octets, longest, policy };
+        let parts = parts::Head::default();
+        let delivery =
+            Delivery { message, id, groups, octets, longest, policy, several, parts_bound, parts };
         if window == Micros(0) {
-            return self.take(index, delivery, &heard);
+            return self.take(index, delivery, heard);
         }
         let when = (window, now);
-        if !self.windows.add(index, delivery, &heard, when, &shared.limits, shared.shards) {
+        if !self.windows.add(index, delivery, heard, when, &shared.limits, shared.shards) {
             self.end_windows(index, None);
         }
     }
@@ -126,14 +160,16 @@ impl Fanout {
     /// Windows end: those that are due, or all.
     pub fn end_windows(&mut self, index: &mut Index, now: Option<Instant>) {
         let mut windows = core::mem::take(&mut self.windows);
+        let mut there = core::mem::take(&mut self.heard);
         windows.end(index, now, |index, mut delivery, groups| {
-            let groups: SmallVec<[GroupIndex; 16]> =
-                groups.iter().copied().filter(window::is_there).collect();
-            delivery.groups = groups.len() as u32;
-            if !groups.is_empty() {
-                self.take(index, delivery, &groups);
+            there.clear();
+            there.extend(groups.iter().copied().filter(window::is_there));
+            delivery.groups = there.len() as u32;
+            if !there.is_empty() {
+                self.take(index, delivery, &there);
             }
         });
+        self.heard = there;
         self.windows = windows;
     }
 
@@ -141,22 +177,46 @@ impl Fanout {
     fn fitting(&self, segments: &Segments) -> usize {
         let size = segments.size() as usize;
         let free = segments.free_to_share();
-        let (mut octets, mut longest, mut frames) = (0, 0, 0);
+        let (mut octets, mut longest, mut frames, mut parts) = (0, 0, 0, 0);
         for (count, delivery) in self.deliveries.iter().enumerate() {
             octets += delivery.octets;
             longest = longest.max(delivery.longest);
             frames += delivery.groups as usize;
+            parts += delivery.parts_bound;
             // Appended one by one, up to one frame's length is lost at the end of each segment.
             let one_by_one = if longest * 2 <= size {
                 octets.div_ceil(size - longest) + 1
             } else {
                 octets.div_ceil(size) + 2 * frames
             };
-            if one_by_one.max(Segments::of_runs(octets, size)) > free {
+            let has_parts_room = count == 0 || parts <= PARTS_MAX;
+            if !has_parts_room || one_by_one.max(Segments::of_runs(octets, size)) > free {
                 return count;
             }
         }
         self.deliveries.len()
+    }
+
+    /// The parts of the first `count` deliveries are made as they are needed.
+    fn begin_parts(&mut self, count: usize) {
+        self.parts.clear();
+        for delivery in &mut self.deliveries[..count] {
+            delivery.parts = parts::Head::default();
+        }
+    }
+
+    /// Encodes one delivery for a group, behind what is encoded already.
+    fn encode(&mut self, index: &Index, group: GroupIndex, delivery: u32) {
+        let Fanout { encoder, deliveries, parts, .. } = self;
+        let Delivery { message, id, several, parts: head, .. } = &mut deliveries[delivery as usize];
+        let group = index.group(group);
+        let subscription = index.text(group.id);
+        let is_large = group.members.len() >= WHOLE_MEMBERS;
+        if is_large || !several.have(form_of(group.look, message)) {
+            encoder.message(group.look, message, id, subscription);
+        } else {
+            encoder.message_in_parts(group.look, message, id, subscription, (parts, head));
+        }
     }
 
     /// A group is about to lose its last member: nobody hears what is pending for it.
@@ -204,6 +264,7 @@ impl<R: Ring> Shard<R> {
     /// The first delivery, group by group, as far as the pool goes. Messages of one delivery have
     /// no order between groups, so it may stop in between.
     fn fan_out_one(&mut self) -> bool {
+        self.fanout.begin_parts(1);
         for at in 0..self.fanout.marked.len() {
             let group = self.fanout.marked[at];
             if self.index.group(group).pending.first() != Some(&0) {
@@ -236,6 +297,7 @@ impl<R: Ring> Shard<R> {
 
     /// The first `count` deliveries to all groups; the pool has room for them.
     fn fan_out_first(&mut self, count: u32) {
+        self.fanout.begin_parts(count as usize);
         self.find_single_sessions(count);
         for at in 0..self.fanout.marked.len() {
             let group = self.fanout.marked[at];
@@ -255,6 +317,7 @@ impl<R: Ring> Shard<R> {
             for place in pending.drain(..taken) {
                 self.fanout.deliveries[place as usize].groups -= 1;
             }
+            self.index.group_mut(group).give_back();
         }
         self.give_single_sessions();
     }
@@ -272,15 +335,11 @@ impl<R: Ring> Shard<R> {
             }
             return Some(run);
         }
-        let Fanout { encoder, deliveries, .. } = &mut self.fanout;
-        encoder.clear();
-        let state = self.index.group(group);
-        for &place in &state.pending[..taken] {
-            let Delivery { message, number, .. } = &deliveries[place as usize];
-            let id = MessageId::new(&self.shared.boot, *number);
-            encoder.message(state.look, message, &id, self.index.text(state.id));
+        self.fanout.encoder.clear();
+        for &delivery in &self.index.group(group).pending[..taken] {
+            self.fanout.encode(&self.index, group, delivery);
         }
-        self.segments.append(Log::Shared, encoder.octets()).ok()
+        self.segments.append(Log::Shared, self.fanout.encoder.octets()).ok()
     }
 
     /// Encodes them one by one and remembers where each lies, for the sessions that need them
@@ -298,14 +357,11 @@ impl<R: Ring> Shard<R> {
 
     /// Encodes one message of a group.
     fn place_frame(&mut self, group: GroupIndex, delivery: u32) -> Option<Pieces> {
-        let Fanout { encoder, deliveries, .. } = &mut self.fanout;
-        encoder.clear();
-        let state = self.index.group(group);
-        let Delivery { message, number, policy, .. } = &deliveries[delivery as usize];
-        let id = MessageId::new(&self.shared.boot, *number);
-        let name = self.index.text(state.id);
-        encoder.message(state.look, message, &id, name);
-        let pieces = self.segments.append(Log::Shared, encoder.octets()).ok()?;
+        self.fanout.encoder.clear();
+        self.fanout.encode(&self.index, group, delivery);
+        let pieces = self.segments.append(Log::Shared, self.fanout.encoder.octets()).ok()?;
+        let Delivery { message, policy, .. } = &self.fanout.deliveries[delivery as usize];
+        let name = self.index.text(self.index.group(group).id);
         if let Some(droppable) = self.shared.droppable(*policy, message.destination(), name) {
             self.segments.mark(pieces[0].range, droppable);
         }

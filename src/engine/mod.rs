@@ -52,6 +52,7 @@ mod handshake;
 mod homes;
 mod intake;
 mod outbox;
+mod parts;
 mod push;
 mod raw;
 mod refuse;

@@ -115,6 +115,8 @@ pub struct Shard<R: Ring> {
     pub(super) frames_left: u32,
     /// Subscriptions of all sessions.
     pub(super) subscriptions: u32,
+    /// Those of them to broker destinations that their home has not answered yet.
+    pub(super) beginning: u32,
     /// The pool had no room: somebody has to part with some.
     pub(super) needs_room: bool,
     /// While the pool is low room is not made again before.
@@ -194,6 +196,7 @@ impl<R: Ring> Shard<R> {
             date: (0, String::new()),
             frames_left: 0,
             subscriptions: 0,
+            beginning: 0,
             needs_room: false,
             room_after: now,
             held: 0,
@@ -479,6 +482,7 @@ impl<R: Ring> Shard<R> {
     fn publish_gauges(&mut self) {
         let metrics = &self.metrics;
         metrics.turns_total.add(1);
+        metrics.deflates_total.set(self.encoder.deflates() + self.fanout.deflates());
         metrics.connections.set(self.conns.len() as u64);
         metrics.segments_free.set(self.segments.free_count() as u64);
         metrics.window_octets.set(self.conns.windows.octets() as u64);

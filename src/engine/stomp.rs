@@ -473,7 +473,7 @@ impl<R: Ring> Shard<R> {
             let name = self.index.text(subscription.id).clone();
             let mut encoder = core::mem::take(&mut self.encoder);
             encoder.clear();
-            encoder.message(look, message, &id, &name);
+            encoder.message_for(look, message, (number, &id), &name);
             let droppable = shared.droppable(policy, shown.unwrap_or_default(), &name);
             self.send_droppable(slot, encoder.octets(), droppable);
             self.encoder = encoder;

@@ -78,6 +78,7 @@ counters! {
     octets_received_total "counter" "Octets received.";
     octets_sent_total "counter" "Octets that the kernel has taken.";
     sends_total "counter" "Sends completed.";
+    deflates_total "counter" "Messages, or parts that several frames have in common, compressed.";
     errors_sent_total "counter" "STOMP ERROR frames sent.";
     slow_consumers_total "counter" "Sessions closed because they read too slowly.";
     segment_shortages_total "counter" "Turns in which the segment pool had no room.";

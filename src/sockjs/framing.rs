@@ -50,6 +50,26 @@ pub fn write_message(text: &str, out: &mut [u8]) -> usize {
     write_messages([text], out)
 }
 
+/// What stands before the quoted text of the frame `a["text"]`.
+pub const MESSAGE_OPENING: &str = "a[\"";
+/// What stands behind it.
+pub const MESSAGE_END: &str = "\"]";
+
+/// Octets of a text, or of a part of one, as it stands between the quotes of a frame.
+pub fn quoted_len(text: &str) -> usize {
+    let mut count = Count(0);
+    put_text(&mut count, text);
+    count.0
+}
+
+/// Writes a text, or a part of one, as it stands between the quotes of a frame, and returns its
+/// length. Panics if `out` is shorter than [`quoted_len`].
+pub fn write_quoted(text: &str, out: &mut [u8]) -> usize {
+    let mut fill = Fill::new(out);
+    put_text(&mut fill, text);
+    fill.len
+}
+
 /// Octets of one frame with several messages.
 pub fn messages_len<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
     let mut count = Count(0);
@@ -114,8 +134,14 @@ pub(super) fn put_number(sink: &mut impl Sink, number: u32) {
 
 /// Writes `text` as a JSON string.
 pub(super) fn put_quoted(sink: &mut impl Sink, text: &str) {
-    let octets = text.as_bytes();
     sink.put(b"\"");
+    put_text(sink, text);
+    sink.put(b"\"");
+}
+
+/// Writes what stands between the quotes. Each character by itself: a text may be written in parts.
+fn put_text(sink: &mut impl Sink, text: &str) {
+    let octets = text.as_bytes();
     let (mut copied, mut at) = (0, 0);
     while let Some(found) = next_candidate(octets, at) {
         let letter = text[found..].chars().next().expect("a candidate starts a character");
@@ -127,7 +153,6 @@ pub(super) fn put_quoted(sink: &mut impl Sink, text: &str) {
         }
     }
     sink.put(&octets[copied..]);
-    sink.put(b"\"");
 }
 
 /// Octets that start a character which may be escaped: the rest is copied unseen. 0xE2 starts
@@ -271,7 +296,17 @@ mod tests {
             let frame = quoted(&text);
             prop_assert_eq!(&frame, &naive(&text));
             let back: String = serde_json::from_str(&format!("\"{frame}\"")).unwrap();
-            prop_assert_eq!(back, text);
+            prop_assert_eq!(back, text.clone());
+            // In two parts, wherever it is cut.
+            let middle = (0..=text.len() / 2).rev().find(|at| text.is_char_boundary(*at));
+            let (first, second) = text.split_at(middle.unwrap_or(0));
+            let mut out = vec![0; quoted_len(first) + quoted_len(second)];
+            let len = write_quoted(first, &mut out);
+            write_quoted(second, &mut out[len..]);
+            let parts = [MESSAGE_OPENING.as_bytes(), &out, MESSAGE_END.as_bytes()].concat();
+            let mut whole = vec![0; message_len(&text)];
+            write_message(&text, &mut whole);
+            prop_assert_eq!(parts, whole);
         }
     }
 }

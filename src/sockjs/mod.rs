@@ -49,8 +49,8 @@ mod url;
 
 pub use decode::{Error, Messages, decode};
 pub use framing::{
-    HEARTBEAT, OPEN, close_len, message_len, messages_len, write_close, write_message,
-    write_messages,
+    HEARTBEAT, MESSAGE_END, MESSAGE_OPENING, OPEN, close_len, message_len, messages_len,
+    quoted_len, write_close, write_message, write_messages, write_quoted,
 };
 pub use info::Info;
 pub use url::{Route, Transport, route};

@@ -40,10 +40,51 @@ pub struct Message<'a> {
     pub body: &'a [u8],
 }
 
+/// A part of a MESSAGE. Of one message the frames for different subscriptions differ in the middle
+/// alone; each part ends with a whole line or with the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The command and the sender's headers.
+    Front,
+    /// What names the subscription and the message.
+    Middle,
+    /// `content-length` and the body.
+    Back,
+}
+
 impl Message<'_> {
     len_and_write!();
 
+    /// Octets that `write_part` writes for `version`.
+    pub fn part_len(&self, part: Part, version: Version) -> usize {
+        let mut count = Count(0);
+        self.put_part(&mut count, part, version);
+        count.0
+    }
+
+    /// Writes one part and returns its length. Panics if `out` is shorter than `part_len`. The
+    /// three behind each other are the frame.
+    pub fn write_part(&self, part: Part, version: Version, out: &mut [u8]) -> usize {
+        let mut fill = Fill::new(out);
+        self.put_part(&mut fill, part, version);
+        fill.len
+    }
+
     fn put(&self, sink: &mut impl Sink, version: Version) {
+        for part in [Part::Front, Part::Middle, Part::Back] {
+            self.put_part(sink, part, version);
+        }
+    }
+
+    fn put_part(&self, sink: &mut impl Sink, part: Part, version: Version) {
+        match part {
+            Part::Front => self.put_front(sink, version),
+            Part::Middle => self.put_middle(sink, version),
+            Part::Back => put_body(sink, self.body),
+        }
+    }
+
+    fn put_front(&self, sink: &mut impl Sink, version: Version) {
         sink.put(b"MESSAGE\n");
         if self.plain || version == Version::V1_2 {
             debug_assert!(!self.plain || memchr::memchr(b'\\', self.headers).is_none());
@@ -51,6 +92,9 @@ impl Message<'_> {
         } else {
             put_canonical(sink, self.headers, version);
         }
+    }
+
+    fn put_middle(&self, sink: &mut impl Sink, version: Version) {
         if let Some(subscription) = self.subscription {
             put_line(sink, b"subscription", subscription, version);
         }
@@ -58,7 +102,6 @@ impl Message<'_> {
         if let Some(ack) = self.ack {
             put_line(sink, b"ack", ack, version);
         }
-        put_body(sink, self.body);
     }
 }
 

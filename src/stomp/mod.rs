@@ -64,8 +64,8 @@ mod oracle;
 pub use client::{ClientFrame, ServerFrame, parse_server_frame};
 pub use decoder::Decoder;
 pub use encoder::{
-    Connected, ErrorFrame, Message, Receipt, canonical_headers, header_is_plain, header_line_len,
-    is_forwarded, write_canonical_headers, write_header_line,
+    Connected, ErrorFrame, Message, Part, Receipt, canonical_headers, header_is_plain,
+    header_line_len, is_forwarded, write_canonical_headers, write_header_line,
 };
 pub use frame::{Command, Frame, Header, Headers, Step};
 

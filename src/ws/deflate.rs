@@ -41,10 +41,28 @@ impl Compressor {
     ///
     /// The result is the same for all peers with that window: a broadcast compresses once.
     pub fn compress(&mut self, message: &[u8], window_bits: u8, out: &mut Vec<u8>) -> bool {
-        // Nothing refers further back than to the message's own beginning.
-        let whole = message.len() <= 1 << window_bits;
+        self.compress_piece(message, window_bits, true, out)
+    }
+
+    /// As [`Compressor::compress`] for a piece of a message that refers to nothing before it, so it
+    /// may stand behind any other piece; [`store`] makes pieces, too. A piece that is not the last
+    /// one is whole blocks to its last octet (RFC 1951 §3.2.4: after a flush the next block begins
+    /// with an octet).
+    pub fn compress_piece(
+        &mut self,
+        piece: &[u8],
+        window_bits: u8,
+        is_last: bool,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        // Nothing refers further back than to the piece's own beginning.
+        let whole = piece.len() <= 1 << window_bits;
         let bits = if whole { WINDOW_BITS_MAX } else { window_bits };
-        deflate(self.stream(bits), message, out)
+        let shorter = deflate(self.stream(bits), piece, out);
+        if shorter && !is_last {
+            out.extend_from_slice(&FLUSH);
+        }
+        shorter
     }
 
     /// As [`Compressor::compress`], for a session with context takeover: the message may refer to
@@ -79,6 +97,34 @@ impl Compressor {
         place.get_or_insert_with(|| {
             Compress::new_with_window_bits(Compression::new(LEVEL), false, bits)
         })
+    }
+}
+
+/// Octets of the longest stored block (RFC 1951 §3.2.4).
+const STORED_MAX: usize = 65_535;
+/// Octets of its head behind another whole block: three bits and their padding, LEN and NLEN.
+const STORED_HEAD: usize = 5;
+
+/// Octets that [`store`] adds for so many.
+pub fn stored_len(len: usize) -> usize {
+    len + STORED_HEAD * len.div_ceil(STORED_MAX)
+}
+
+/// Adds octets as they are, as stored blocks: a piece of a message that must not be its last one.
+/// They come in two slices, one behind the other.
+pub fn store(octets: [&[u8]; 2], out: &mut Vec<u8>) {
+    let [mut first, mut second] = octets;
+    while !(first.is_empty() && second.is_empty()) {
+        let len = (first.len() + second.len()).min(STORED_MAX);
+        let (one, first_rest) = first.split_at(len.min(first.len()));
+        let (other, second_rest) = second.split_at(len - one.len());
+        let len = len as u16;
+        out.push(0);
+        out.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(&(!len).to_le_bytes());
+        out.extend_from_slice(one);
+        out.extend_from_slice(other);
+        (first, second) = (first_rest, second_rest);
     }
 }
 

@@ -93,7 +93,7 @@ mod utf8;
 
 pub use close::{close_code_is_valid, close_payload};
 pub use decoder::{Decoder, Error, Event};
-pub use deflate::{Compressor, Inflater, Window};
+pub use deflate::{Compressor, Inflater, Window, store, stored_len};
 pub use extension::{
     ANSWER_MAX, Agreement, Malformed, Policy, WINDOW_BITS_MAX, WINDOW_BITS_MIN, negotiate,
 };

@@ -163,3 +163,47 @@ fn a_stomp_broadcast_is_compressed_for_those_who_agreed() {
         }
     }
 }
+
+/// A page may name its subscriptions as it likes: the body is compressed once all the same, and
+/// whoever inflates it reads his own id.
+#[test]
+fn a_broadcast_to_ids_of_ones_own_is_compressed_once() {
+    let (_folder, server) = server(
+        "[[endpoint]]\npath = '/ws'\nsockjs = true\n\
+         [[allow]]\naction = 'send'\ndestination = '/topic/**'\n",
+    );
+    let body = "{\"number\":\"+4930123456\",\"state\":\"ringing\"},".repeat(50);
+    let mut peers: Vec<Peer> = (0..20)
+        .map(|number| {
+            let mut peer = Peer::open(&server, "/ws", OFFER);
+            peer.sends("CONNECT\naccept-version:1.2\nhost:x\n\n\0");
+            assert!(peer.hears().starts_with("CONNECTED\n"));
+            for own in 0..8 {
+                let id = format!("id-{number}-{own}");
+                peer.sends(&format!(
+                    "SUBSCRIBE\nid:{id}\ndestination:/topic/a\nreceipt:{id}\n\n\0"
+                ));
+                assert!(peer.hears().starts_with("RECEIPT\n"));
+            }
+            peer
+        })
+        .collect();
+    let before = server.metric("ringpush_deflates_total");
+    peers[0].sends(&format!("SEND\ndestination:/topic/a\n\n{body}\0"));
+    for (number, peer) in peers.iter_mut().enumerate() {
+        let mut seen: Vec<String> = (0..8)
+            .map(|_| {
+                let message = peer.receives();
+                assert!(message.compressed && message.wire < 600, "{}", message.wire);
+                let text = String::from_utf8(message.payload).expect("a text");
+                assert!(text.ends_with(&format!("\n\n{body}\0")), "{text}");
+                let line = text.lines().find_map(|line| line.strip_prefix("subscription:"));
+                line.expect("it names its subscription").to_owned()
+            })
+            .collect();
+        seen.sort();
+        let expected: Vec<String> = (0..8).map(|own| format!("id-{number}-{own}")).collect();
+        assert_eq!(seen, expected);
+    }
+    assert_eq!(server.metric("ringpush_deflates_total") - before, 1);
+}

@@ -1,0 +1,515 @@
+#![forbid(unsafe_code)]
+//! What the frames of one message have in common, quoted and compressed once for all of them.
+//!
+//! Subscribers with ids of their own see frames that differ in the middle alone:
+//!
+//! ```text
+//! MESSAGE, the sender's headers │ subscription, message-id, ack │ content-length, the body
+//!            front              │            middle             │           back
+//! ```
+//! Front and back are quoted (SockJS) and compressed by themselves, once for each form: kind of
+//! framing, size of window, and STOMP version where that is to be seen. A frame then is a copy of
+//! them, with the middle as a stored block (RFC 7692 §7.2.1 lets a message be any blocks, and none
+//! of a part refers to another part). A front that is too short to be compressed is stored, too.
+//! Large groups are compressed whole all the same, which makes their octets fewer.
+//!
+//! Bound: [`PARTS_MAX`], kept by the fan-out, which takes fewer messages at a time.
+
+use super::encode::{Encoder, KEEP_BYTES, MessageId, PLAIN, frame_of, opcode_of};
+use crate::broker::message::Message;
+use crate::broker::subscription::{Form, Look, Wire};
+use crate::sockjs::{self, MESSAGE_END, MESSAGE_OPENING};
+use crate::stomp::{self, Part, Version};
+use crate::ws;
+
+/// Octets of the parts of several messages at a time; those of one message may be more.
+pub const PARTS_MAX: usize = KEEP_BYTES;
+/// Members from which on a group is compressed whole.
+pub const WHOLE_MEMBERS: usize = 16;
+/// No entry.
+const NONE: u32 = u32::MAX;
+
+/// Set of forms, one bit each.
+pub type Forms = u64;
+
+/// The form of a message's frames with this look, as a bit; none for frames that are written as
+/// they are.
+pub fn form_of(look: Look, message: &Message) -> Forms {
+    if look.wire == PLAIN {
+        return 0;
+    }
+    let window = u32::from(look.wire.deflate.saturating_sub(ws::WINDOW_BITS_MIN - 1));
+    let framing = u32::from(look.wire.form == Form::SockJs);
+    let version = match look.version {
+        // The same in all versions.
+        _ if message.is_plain() => 0,
+        Version::V1_2 => 0,
+        Version::V1_1 => 1,
+        Version::V1_0 => 2,
+    };
+    1 << (window + 9 * (framing + 2 * version))
+}
+
+/// Forms of one message that several groups have, so that it pays to keep their parts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Several {
+    once: Forms,
+    again: Forms,
+}
+
+impl Several {
+    /// One more group has this form. True if it is the second one.
+    pub fn note(&mut self, form: Forms) -> bool {
+        let second = self.once & !self.again & form != 0;
+        self.again |= self.once & form;
+        self.once |= form;
+        second
+    }
+
+    /// Whether several have this form.
+    pub fn have(&self, form: Forms) -> bool {
+        self.again & form != 0
+    }
+}
+
+/// A run of octets among those of all parts.
+type Span = (u32, u32);
+
+/// What is kept of a form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// It is too short to be compressed. SockJS: both parts are quoted.
+    Short,
+    /// It would not be shorter. SockJS: both parts are quoted.
+    Plain,
+    /// The back is compressed.
+    Back,
+    /// Front and back are.
+    Both,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    form: Forms,
+    kept: Kept,
+    /// Octets of front and back before they were compressed.
+    plain: usize,
+    front: Span,
+    back: Span,
+    /// The next one of the same message.
+    next: u32,
+}
+
+/// The parts of some messages.
+#[derive(Debug, Default)]
+pub struct Parts {
+    octets: Vec<u8>,
+    entries: Vec<Entry>,
+    /// Where a front and a back are written before they are compressed.
+    front: Vec<u8>,
+    back: Vec<u8>,
+}
+
+/// The parts of one message: the first of its entries.
+#[derive(Clone, Copy, Debug)]
+pub struct Head(u32);
+
+impl Default for Head {
+    fn default() -> Head {
+        Head(NONE)
+    }
+}
+
+impl Parts {
+    /// Forgets all; every [`Head`] has to be made anew.
+    pub fn clear(&mut self) {
+        self.octets.clear();
+        self.octets.shrink_to(KEEP_BYTES);
+        self.entries.clear();
+    }
+
+    fn span(&self, (from, len): Span) -> &[u8] {
+        &self.octets[from as usize..][..len as usize]
+    }
+
+    /// Adds octets as they are.
+    fn add(&mut self, octets: &[u8]) -> Span {
+        let from = self.octets.len();
+        self.octets.extend_from_slice(octets);
+        (from as u32, octets.len() as u32)
+    }
+
+    /// The entry of a form that is good for a frame of so many octets more.
+    fn find(&self, head: Head, form: Forms, middle: usize, least: usize) -> Option<Entry> {
+        let mut at = head.0;
+        while at != NONE {
+            let entry = self.entries[at as usize];
+            let good = entry.kept != Kept::Short || entry.plain + middle < least;
+            if entry.form == form && good {
+                return Some(entry);
+            }
+            at = entry.next;
+        }
+        None
+    }
+}
+
+/// The message that was last written for one session.
+#[derive(Debug, Default)]
+pub struct Recent {
+    number: Option<u64>,
+    several: Several,
+    parts: Parts,
+    head: Head,
+}
+
+impl Encoder {
+    /// Adds the MESSAGE of a block for one session. When the same one was written before, in the
+    /// same form, what they have in common is made once more at most.
+    pub fn message_for(
+        &mut self,
+        look: Look,
+        message: &Message,
+        (number, id): (u64, &MessageId),
+        subscription: &str,
+    ) {
+        let form = form_of(look, message);
+        if form == 0 {
+            return self.message(look, message, id, subscription);
+        }
+        let mut recent = core::mem::take(&mut self.recent);
+        if recent.number != Some(number) {
+            recent.parts.clear();
+            recent = Recent { number: Some(number), parts: recent.parts, ..Recent::default() };
+        }
+        recent.several.note(form);
+        if recent.several.have(form) {
+            let Recent { parts, head, .. } = &mut recent;
+            self.message_in_parts(look, message, id, subscription, (parts, head));
+        } else {
+            self.message(look, message, id, subscription);
+        }
+        self.recent = recent;
+    }
+
+    /// Adds the MESSAGE of a block for one subscription id, with the parts that were made for
+    /// others, or are made now. The same octets inflated as [`Encoder::message`] adds, and within
+    /// the same bound.
+    pub fn message_in_parts(
+        &mut self,
+        look: Look,
+        message: &Message,
+        id: &MessageId,
+        subscription: &str,
+        (parts, head): (&mut Parts, &mut Head),
+    ) {
+        let frame = frame_of(look, message, id, subscription);
+        let form = form_of(look, message);
+        let least = match look.wire.deflate {
+            0 => usize::MAX,
+            _ => self.deflate_min.map_or(usize::MAX, |least| least as usize),
+        };
+        let is_short = look.wire.form == Form::WebSocket && frame.len(look.version) < least;
+        if form == 0 || is_short {
+            let wire = Wire { deflate: 0, ..look.wire };
+            return self.message(Look { wire, ..look }, message, id, subscription);
+        }
+        let mut middle = core::mem::take(&mut self.frame);
+        self.write_part(look, &frame, Part::Middle, &mut middle);
+        let entry = parts.find(*head, form, middle.len(), least);
+        let entry = entry.unwrap_or_else(|| {
+            let mut entry = self.make_parts(look, &frame, middle.len(), least, parts);
+            (entry.form, entry.next) = (form, head.0);
+            *head = Head(parts.entries.len() as u32);
+            parts.entries.push(entry);
+            entry
+        });
+        let plain = entry.plain + middle.len();
+        let (front, back) = (parts.span(entry.front), parts.span(entry.back));
+        let (packed, stored) = match entry.kept {
+            Kept::Both => (front, [&[][..], &middle]),
+            _ => (&[][..], [front, &middle]),
+        };
+        let stored_len = stored.iter().map(|octets| octets.len()).sum();
+        let total = packed.len() + ws::stored_len(stored_len) + back.len();
+        let mut ws_head = [0; 10];
+        match entry.kept {
+            Kept::Back | Kept::Both if plain >= least && total < plain => {
+                let opcode = match look.wire.form {
+                    Form::WebSocket => opcode_of(message),
+                    Form::SockJs => ws::Opcode::Text,
+                };
+                let len = ws::compressed_head(opcode, true, total as u64, &mut ws_head);
+                self.out.extend_from_slice(&ws_head[..len]);
+                self.out.extend_from_slice(packed);
+                ws::store(stored, &mut self.out);
+                self.out.extend_from_slice(back);
+            }
+            Kept::Short | Kept::Plain if look.wire.form == Form::SockJs => {
+                let len = ws::head(ws::Opcode::Text, true, plain as u64, &mut ws_head);
+                self.out.extend_from_slice(&ws_head[..len]);
+                for octets in [front, &middle, back] {
+                    self.out.extend_from_slice(octets);
+                }
+            }
+            _ => {
+                let wire = Wire { deflate: 0, ..look.wire };
+                self.message(Look { wire, ..look }, message, id, subscription);
+            }
+        }
+        self.frame = middle;
+    }
+
+    /// Writes a part as it travels before it is compressed.
+    fn write_part(
+        &mut self,
+        look: Look,
+        frame: &stomp::Message<'_>,
+        part: Part,
+        out: &mut Vec<u8>,
+    ) {
+        let mut octets = core::mem::take(&mut self.quoted);
+        let raw = if look.wire.form == Form::WebSocket { &mut *out } else { &mut octets };
+        raw.clear();
+        raw.resize(frame.part_len(part, look.version), 0);
+        frame.write_part(part, look.version, raw);
+        if look.wire.form == Form::SockJs {
+            // As for whole frames: each part ends with a line, so what is no UTF-8 in it is none
+            // in the whole.
+            let text = String::from_utf8_lossy(&octets);
+            out.clear();
+            if part == Part::Front {
+                out.extend_from_slice(MESSAGE_OPENING.as_bytes());
+            }
+            let from = out.len();
+            out.resize(from + sockjs::quoted_len(&text), 0);
+            sockjs::write_quoted(&text, &mut out[from..]);
+            if part == Part::Back {
+                out.extend_from_slice(MESSAGE_END.as_bytes());
+            }
+        }
+        self.quoted = octets;
+    }
+
+    /// Makes front and back of a form. `middle` and `least` say whether a frame is long enough to
+    /// be compressed.
+    fn make_parts(
+        &mut self,
+        look: Look,
+        frame: &stomp::Message<'_>,
+        middle: usize,
+        least: usize,
+        parts: &mut Parts,
+    ) -> Entry {
+        let mut front = core::mem::take(&mut parts.front);
+        let mut back = core::mem::take(&mut parts.back);
+        self.write_part(look, frame, Part::Front, &mut front);
+        self.write_part(look, frame, Part::Back, &mut back);
+        let plain = front.len() + back.len();
+        let mut entry =
+            Entry { form: 0, kept: Kept::Short, plain, front: (0, 0), back: (0, 0), next: NONE };
+        if plain + middle >= least {
+            entry.kept = Kept::Plain;
+            if let Some(span) = self.deflate_part(look.wire, &back, true, parts) {
+                (entry.kept, entry.back) = (Kept::Back, span);
+                let long = front.len() >= least;
+                let packed = long.then(|| self.deflate_part(look.wire, &front, false, parts));
+                match packed.flatten() {
+                    Some(span) => (entry.kept, entry.front) = (Kept::Both, span),
+                    None => entry.front = parts.add(&front),
+                }
+            }
+        }
+        if matches!(entry.kept, Kept::Short | Kept::Plain) && look.wire.form == Form::SockJs {
+            (entry.front, entry.back) = (parts.add(&front), parts.add(&back));
+        }
+        (parts.front, parts.back) = (front, back);
+        entry
+    }
+
+    fn deflate_part(
+        &mut self,
+        wire: Wire,
+        octets: &[u8],
+        is_last: bool,
+        parts: &mut Parts,
+    ) -> Option<Span> {
+        self.deflates += 1;
+        let from = parts.octets.len();
+        let out = &mut parts.octets;
+        let shorter = self.compressor.compress_piece(octets, wire.deflate, is_last, out);
+        shorter.then(|| (from as u32, (parts.octets.len() - from) as u32))
+    }
+}
+
+#[cfg(test)]
+#[path = "../../fuzz/src/naive_inflate.rs"]
+mod naive_inflate;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ws::{Inflater, Opcode};
+    use naive_inflate::{Bounds, inflate};
+    use proptest::prelude::*;
+
+    /// Names of subscriptions: none (STOMP 1.0), short, to be escaped.
+    const NAMES: [&str; 3] = ["", "sub-0", "a:\n\\\"\u{2028}é"];
+
+    fn message(headers: &[(String, String)], body: &[u8]) -> Message {
+        let mut message = Message::default();
+        message.begin(None, "/topic/a");
+        message.header(b"destination", b"/topic/a");
+        for (name, value) in headers {
+            message.header(name.as_bytes(), value.as_bytes());
+        }
+        message.finish(body);
+        message
+    }
+
+    /// A frame: whether it is compressed, its opcode, its payload.
+    fn frame(octets: &[u8]) -> (bool, u8, &[u8]) {
+        let head = match octets[1] {
+            126 => 4,
+            127 => 10,
+            _ => 2,
+        };
+        let len = ws::frame_len(octets).expect("a whole head");
+        assert_eq!(len, octets.len() as u64, "one frame");
+        (octets[0] & 0x40 != 0, octets[0] & 0xf, &octets[head..])
+    }
+
+    /// The plain form of a payload, by zlib and by the naive inflater with the agreed window.
+    fn inflated(payload: &[u8], bits: u8, chunk: usize) -> Vec<u8> {
+        let naive = inflate(payload, &[], Bounds { message_max: 1 << 24, reach: 1 << bits });
+        assert!(naive.whole, "lawful within its window");
+        let (mut inflater, mut out) = (Inflater::new(), Vec::new());
+        inflater.begin(Opcode::Binary, 1 << 24);
+        for piece in payload.chunks(chunk) {
+            inflater.feed(piece, &mut out).expect("lawful");
+        }
+        inflater.finish(&mut out).expect("whole");
+        assert_eq!(out, naive.octets);
+        out
+    }
+
+    /// Encodes a message for all names in one form; each has to say what a frame by itself says.
+    fn check(look: Look, message: &Message, least: u32, chunk: usize, names: &[&str]) -> u64 {
+        let id = MessageId::new("b00t", 7);
+        let mut encoder = Encoder::default();
+        encoder.compress_from(least);
+        let mut alone = Encoder::default();
+        let (mut parts, mut head) = (Parts::default(), Head::default());
+        for name in names {
+            encoder.clear();
+            alone.clear();
+            encoder.message_in_parts(look, message, &id, name, (&mut parts, &mut head));
+            // Without compression, which the other half of the tests is about.
+            let plain = Look { wire: Wire { deflate: 0, ..look.wire }, ..look };
+            alone.message(plain, message, &id, name);
+            let bound = super::super::encode::message_bound(look, message, &id, name);
+            assert!(encoder.octets().len() <= bound, "within what is reckoned with");
+            let ((packed, opcode, payload), expected) = (frame(encoder.octets()), alone.octets());
+            let (_, plain_opcode, plain) = frame(expected);
+            assert_eq!(opcode, plain_opcode);
+            if packed {
+                assert!(payload.len() < plain.len() && plain.len() >= least as usize);
+                assert!(inflated(payload, look.wire.deflate, chunk) == plain);
+            } else {
+                assert!(payload == plain);
+            }
+        }
+        encoder.deflates()
+    }
+
+    fn looks() -> impl Iterator<Item = Look> {
+        let forms = [Form::WebSocket, Form::SockJs];
+        let windows = [0u8].into_iter().chain(8..=15);
+        windows.flat_map(move |deflate| {
+            forms.into_iter().flat_map(move |form| {
+                [Version::V1_0, Version::V1_1, Version::V1_2].map(move |version| Look {
+                    wire: Wire { form, deflate },
+                    version,
+                    acks: version != Version::V1_1,
+                })
+            })
+        })
+    }
+
+    #[test]
+    fn forms_are_told_apart_where_their_octets_differ() {
+        let plain = message(&[], b"{}");
+        let escaped = message(&[("a:b".into(), "c\n".into())], b"{}");
+        let count = |message: &Message| {
+            let mut forms: Vec<Forms> = looks().map(|look| form_of(look, message)).collect();
+            assert!(forms.iter().all(|form| form.count_ones() <= 1));
+            forms.sort_unstable();
+            forms.dedup();
+            forms.len()
+        };
+        // Eight windows and none for SockJS, eight for WebSocket, and what is written as it is.
+        assert_eq!((count(&plain), count(&escaped)), (18, 52));
+        let mut several = Several::default();
+        assert!(!several.note(2) && !several.have(2) && !several.note(0) && !several.note(0));
+        assert!(several.note(2) && !several.note(2) && several.have(2) && !several.have(0));
+    }
+
+    /// Bodies and headers below and above every window, in every form.
+    #[test]
+    fn every_form_and_window_says_what_a_frame_by_itself_says() {
+        let long = "{\"number\":\"+4930123456\",\"state\":\"ringing\"},".repeat(1_000);
+        let headers = [("x:y".to_owned(), "long, and said again; ".repeat(90))];
+        for look in looks() {
+            for len in [0, 200, 4_000, 34_000] {
+                for headers in [&[][..], &headers] {
+                    let message = message(headers, &long.as_bytes()[..len]);
+                    let deflates = check(look, &message, 512, 1 << 20, &NAMES);
+                    assert!(deflates <= 2, "front and back, for all names: {deflates}");
+                }
+            }
+        }
+    }
+
+    /// The middle is longer than a stored block, which is the longest that deflate has.
+    #[test]
+    fn a_name_may_be_longer_than_a_stored_block() {
+        let name = "x".repeat(70_000);
+        let wire = Wire { form: Form::WebSocket, deflate: 15 };
+        let look = Look { wire, version: Version::V1_2, acks: false };
+        check(look, &message(&[], &[b'y'; 3_000]), 512, 1 << 20, &[&name, "x"]);
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_tried_once() {
+        let mut state = 1u32;
+        let next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        let noise: Vec<u8> = std::iter::repeat_with(next).take(9_000).collect();
+        let wire = Wire { form: Form::WebSocket, deflate: 15 };
+        let look = Look { wire, version: Version::V1_2, acks: false };
+        assert_eq!(check(look, &message(&[], &noise), 512, 1 << 20, &NAMES), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_behind_each_other_are_the_frame(
+            headers in prop::collection::vec(("[a-c:\\\\\n]{1,4}", "\\PC{0,9}|(ab){0,400}"), 0..4),
+            body in prop::collection::vec("[a-e]{1,9}|\\PC{1,3}|\"", 0..300),
+            broken in prop::option::of(any::<prop::sample::Index>()),
+            which in any::<prop::sample::Index>(),
+            least in prop::sample::select(vec![1u32, 100, 512]),
+            chunk in prop::sample::select(vec![1usize, 7, 4_096]),
+        ) {
+            let mut body = body.concat().into_bytes();
+            if let (Some(at), false) = (broken, body.is_empty()) {
+                // It may be no text any more.
+                let at = at.index(body.len());
+                body[at] = 0xff;
+            }
+            let looks: Vec<Look> = looks().collect();
+            check(looks[which.index(looks.len())], &message(&headers, &body), least, chunk, &NAMES);
+        }
+    }
+}
