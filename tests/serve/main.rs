@@ -36,4 +36,5 @@ mod reloads;
 mod server;
 mod shares;
 mod slow;
+mod tokens;
 mod web;
