@@ -201,6 +201,7 @@ pub(super) mod tests {
             ("\u{feff}{}", "the body is not JSON"),
             ("{'a':1}", "the body is not JSON"),
             ("[[[[[1]]]]]", "the JSON is nested too deeply"),
+            ("[[[[1]]]]", "the JSON has no /callId"),
             ("{}", "the JSON has no /callId"),
             ("[]", "the JSON has no /callId"),
             (r#"{"callId":1}"#, "the JSON has no /agent/id"),
@@ -220,6 +221,9 @@ pub(super) mod tests {
             assert_eq!(problem.status(), 400);
         }
         assert_eq!(map(&rule, 4, b"\"\xff\"", &mut Vec::new()), Err(Problem::NotJson));
+        let label = |body: &str| try_map(&rule, body).expect_err(body).label();
+        assert_eq!((label("{"), label("[[[[[1]]]]]")), ("not-json", "too-deep"));
+        assert_eq!((label("{}"), label(&long)), ("pointer-missing", "pointer-unfit"));
     }
 
     #[test]

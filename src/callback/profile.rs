@@ -8,3 +8,14 @@ pub fn success(rule: &Callback) -> &'static [u8] {
         Profile::Generic { .. } | Profile::Later(_) => br#"{"code":0}"#,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::mapping::tests::rule;
+    use super::*;
+
+    #[test]
+    fn a_provider_is_told_with_the_code_0() {
+        assert_eq!(success(&rule("")), br#"{"code":0}"#);
+    }
+}
