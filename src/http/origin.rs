@@ -254,9 +254,12 @@ impl<'o> Origin<'o> {
 }
 
 fn without_default_port(text: &str) -> &str {
-    let (scheme, port) = if text.starts_with("https://") { (8, ":443") } else { (7, ":80") };
-    let known = text.starts_with("https://") || text.starts_with("http://");
-    text.strip_suffix(port).filter(|rest| known && rest.len() > scheme).unwrap_or(text)
+    let port = match text.split_once("://") {
+        Some(("https", _)) => ":443",
+        Some(("http", _)) => ":80",
+        _ => return text,
+    };
+    text.strip_suffix(port).unwrap_or(text)
 }
 
 /// Whether a lower-case pattern matches the text in any case; `*` matches any octets, also none.
@@ -321,6 +324,10 @@ mod tests {
             ("*.a.com", "https://b.a.com", "https://ba.com"),
             ("https://*", "https://a.com:9", "http://a.com"),
             ("capacitor://localhost", "capacitor://localhost", "null"),
+            ("capacitor://localhost:80", "capacitor://localhost:80", "capacitor://localhost"),
+            ("*.a.com:80", "x://b.a.com:80", "http://b.a.com"),
+            ("*.a.com", "x+y-1.z://b.a.com", "x y://b.a.com"),
+            ("*.a.com", "x://b.a.com", "://b.a.com"),
         ] {
             assert!(matches(pattern, yes), "{pattern} {yes}");
             assert!(!matches(pattern, no), "{pattern} {no}");
@@ -344,6 +351,14 @@ mod tests {
             ("https://a.com:[]", PatternError::Ports),
         ] {
             assert_eq!(Pattern::parse(text), Err(error), "{text}");
+        }
+        for (error, begin) in [
+            (PatternError::Null, "the origin null "),
+            (PatternError::Path, "an origin has no path"),
+            (PatternError::Ports, "ports are written "),
+            (PatternError::Scheme, "an origin begins with its scheme"),
+        ] {
+            assert!(error.text().starts_with(begin), "{error:?}");
         }
     }
 
