@@ -168,3 +168,35 @@ pub(super) enum Guard {
     /// The loopback test of a demonstration.
     Demo,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_the_api_are_whole_and_name_somebody() {
+        let found = |path| match at_api(path) {
+            Route::User(user) => format!("user {user}"),
+            Route::UserMessages(user) => format!("messages {user}"),
+            Route::Session(id) => format!("session {id}"),
+            Route::Nothing => "nothing".to_owned(),
+            other => format!("{other:?}"),
+        };
+        for (path, expected) in [
+            ("/api/users", "Users"),
+            ("/api/users/7", "user 7"),
+            ("/api/users/7/", "user 7"),
+            ("/api/users/a%2Fb/messages", "messages a%2Fb"),
+            ("/api/users/", "nothing"),
+            ("/api/users//messages", "nothing"),
+            ("/api/users/7/messages/", "nothing"),
+            ("/api/users/7/other", "nothing"),
+            ("/api/sessions/00ff", "session 00ff"),
+            ("/api/publish", "Publish"),
+            ("/api/publish/", "nothing"),
+            ("/api", "nothing"),
+        ] {
+            assert_eq!(found(path), expected, "{path}");
+        }
+    }
+}

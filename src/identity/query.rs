@@ -48,8 +48,9 @@ mod tests {
 
     #[test]
     fn parameters_table() {
-        let cases: [(&[u8], Option<&[u8]>); 10] = [
+        let cases: [(&[u8], Option<&[u8]>); 11] = [
             (b"userId=7", Some(b"7")),
+            (b"userId=%e5%AF%a0", Some(b"\xe5\xaf\xa0")),
             (b"a=b&userId=7&userId=8", Some(b"7")),
             (b"userId", Some(b"")),
             (b"userId=", Some(b"")),

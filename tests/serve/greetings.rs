@@ -157,3 +157,25 @@ fn only_a_trusted_proxy_says_how_the_outside_reaches_the_server() {
         assert_eq!(status(&trusting, &said.replace(part, "")), 403, "without {part}");
     }
 }
+
+#[test]
+fn after_a_refused_upgrade_the_connection_ends() {
+    let (server, _folder) = server("");
+    let with = |version: &str, extensions: &str| {
+        let mut socket = server.connect();
+        let request = format!(
+            "GET /open HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: {version}\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{extensions}\r\n"
+        );
+        socket.write_all(request.as_bytes()).expect("the server reads");
+        let mut answer = String::new();
+        // To the end: nobody asked for it but the server.
+        socket.read_to_string(&mut answer).expect("the server closes");
+        answer
+    };
+    assert!(with("12", "").starts_with("HTTP/1.1 426 "));
+    let answer = with("13", "Sec-WebSocket-Extensions: permessage-deflate; =\r\n");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("bad Sec-WebSocket-Extensions"), "{answer}");
+}
