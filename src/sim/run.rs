@@ -68,6 +68,8 @@ const PATIENCE: u64 = 30_000_000_000;
 const PLAY_MAX: u64 = 600_000_000_000;
 /// Virtual time after the last arrival in which clients do what they want to do.
 const LAST_ACTIONS: u64 = 20_000_000_000;
+/// Virtual time that passes at once, at most, while the end of a phase is waited for.
+const LEAP: u64 = 1_000_000_000;
 /// Operations that a run takes at least.
 pub const OPERATIONS_MIN: u64 = 2_000;
 /// Steps in which a run has to end.
@@ -270,19 +272,32 @@ impl Simulation {
         Ok(())
     }
 
-    /// Whom the server still owes something.
+    /// Whom the server still owes something, and what else is not calm.
     pub(super) fn owed(&mut self) -> String {
+        let unrest = self.unrest();
+        let open = self.world.borrow().open_sockets();
         let owed = self.clients.iter().filter(|c| c.is_owed() || !c.over && c.number > 0);
         let list: Vec<String> =
             owed.take(3).map(|c| format!("{} {:?} {:?}", c.number, c.reading, c.part)).collect();
         let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
-        format!("{} steps; owed: {list:?}; shards: {audits:?}", self.steps)
+        format!(
+            "{} steps; {unrest:?}; open sockets: {open:?}; owed: {list:?}; shards: {audits:?}",
+            self.steps
+        )
     }
 
     /// Nothing happens any more, and nobody is owed anything.
     pub(super) fn is_calm(&mut self) -> bool {
-        if self.clients.iter().any(Client::is_owed) || !self.control.is_idle() {
-            return false;
+        self.unrest().is_none()
+    }
+
+    /// What still happens, or who is still owed something.
+    fn unrest(&mut self) -> Option<String> {
+        if let Some(client) = self.clients.iter().find(|client| client.is_owed()) {
+            return Some(format!("client {} is owed something", client.number));
+        }
+        if !self.control.is_idle() {
+            return Some("the control thread is busy".to_owned());
         }
         let mut world = self.world.borrow_mut();
         let now = world.now();
@@ -293,18 +308,17 @@ impl Simulation {
                 Sleep::Awake => false,
             };
             if !waits || world.is_ready(ring) || world.is_busy(ring) {
-                return false;
+                return Some(format!("shard {ring} has something to do"));
             }
         }
         // The kernels have just moved octets: look at the clients behind them.
-        if self.clients.iter().any(|client| client.is_ready(&world)) {
-            return false;
+        if let Some(client) = self.clients.iter().find(|client| client.is_ready(&world)) {
+            return Some(format!("client {} has something to do", client.number));
         }
         drop(world);
-        self.shards
-            .iter_mut()
-            .map(Shard::audit)
-            .all(|audit| audit.waiting == 0 && audit.blocks == 0)
+        let mut audits = self.shards.iter_mut().map(Shard::audit).enumerate();
+        let busy = audits.find(|(_, audit)| audit.waiting > 0 || audit.blocks > 0);
+        busy.map(|(shard, audit)| format!("in shard {shard} something waits: {audit:?}"))
     }
 
     /// Somebody does something, or time passes.
@@ -398,10 +412,13 @@ impl Simulation {
         if self.plan.phase == Phase::Main && self.arrivals > 0 {
             next = next.min(self.next_arrival);
         }
-        if next == NEVER {
-            next = Instant(world.now().0 + 1_000_000_000);
-        }
         let now = world.now();
+        let all_is_over = self.plan.phase != Phase::Main;
+        if next == NEVER || all_is_over {
+            // Whether it is calm now is asked between two steps: an idle shard wakes up in a minute
+            // only, and that is more than the patience of whoever asks.
+            next = next.min(Instant(now.0 + LEAP));
+        }
         world.advance(next.0.saturating_sub(now.0));
     }
 

@@ -169,6 +169,23 @@ impl Socket {
         self.inbound = VecDeque::new();
     }
 
+    /// What the two sides know of it.
+    pub(super) fn tell(&self) -> String {
+        let Socket { ring, slot, inbound, outbound, .. } = self;
+        format!(
+            "ring {ring} slot {slot:?}, {} octets in (ended {}), {} out (ended {}), gone {}, closed \
+             {}, broken {}, for the client {}",
+            inbound.len(),
+            self.inbound_ended,
+            outbound.len(),
+            self.outbound_ended,
+            self.gone,
+            self.closed,
+            self.broken,
+            self.client_broken
+        )
+    }
+
     /// Whether both sides are done with it.
     pub(super) fn is_over(&self) -> bool {
         self.closed && self.gone

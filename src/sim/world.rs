@@ -278,6 +278,13 @@ impl World {
         id
     }
 
+    /// Gives a connection other queues than chance did: octets in, octets out.
+    #[cfg(test)]
+    pub(super) fn size_socket(&mut self, id: SocketId, inbound: usize, outbound: usize) {
+        let socket = &mut self.sockets[id.0];
+        (socket.inbound_max, socket.outbound_max) = (inbound, outbound);
+    }
+
     /// A client writes. `None` if the connection is broken, else the count of octets that had room.
     pub fn write(&mut self, id: SocketId, octets: &[u8]) -> Option<usize> {
         self.poke(id);
@@ -330,6 +337,12 @@ impl World {
     /// Count of connections that are not over on both sides.
     pub fn open_connections(&self) -> usize {
         self.sockets.iter().filter(|socket| !socket.is_over()).count()
+    }
+
+    /// Those connections, and what the two sides know of each.
+    pub(super) fn open_sockets(&self) -> Vec<String> {
+        let open = self.sockets.iter().enumerate().filter(|(_, socket)| !socket.is_over());
+        open.map(|(id, socket)| format!("{id}: {}", socket.tell())).collect()
     }
 
     fn poke(&mut self, id: SocketId) {
