@@ -232,12 +232,23 @@ fn judge_unseen(history: &History, at: usize, s: &Subscription) -> Result<u64, V
 }
 
 /// Whatever a slow reader missed, the newest came when it read on: of each destination where newer
-/// ones stand for older ones; of all its destinations where the oldest go first.
+/// ones stand for older ones; of all its destinations where the oldest go first, those included
+/// that it has left meanwhile: what waited for them was newer than what was dropped.
 fn judge_newest(history: &History) -> Result<(), Violation> {
     // For each client: the newest of all, and whether it came.
     let mut newest: BTreeMap<usize, (u64, usize, bool)> = BTreeMap::new();
     for (at, s) in history.subscriptions.iter().enumerate() {
-        if !history.rules.shed() || !s.complete || s.leave_at.is_some() || s.of_user {
+        if !history.rules.shed() || s.of_user {
+            continue;
+        }
+        if s.leave_at.is_some() {
+            let heard = s.received.iter().filter_map(|p| history.publications[*p].number);
+            if let Some(number) = heard.max() {
+                note_newest(&mut newest, s.client, (number, at, true));
+            }
+            continue;
+        }
+        if !s.complete {
             continue;
         }
         let mut of_destination: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
@@ -254,11 +265,7 @@ fn judge_newest(history: &History) -> Result<(), Violation> {
                     let number = publication.number.unwrap_or_default();
                     // What was not promised need not have come.
                     let came = !after || s.received.contains(&p);
-                    let known = newest.entry(s.client).or_insert((number, at, came));
-                    if number >= known.0 {
-                        let same = number == known.0;
-                        *known = (number, at, came || same && known.2);
-                    }
+                    note_newest(&mut newest, s.client, (number, at, came));
                 }
             }
         }
@@ -274,6 +281,20 @@ fn judge_newest(history: &History) -> Result<(), Violation> {
             Err(tell(Oracle::Lost, at, &history.subscriptions[at], &what))
         }
         None => Ok(()),
+    }
+}
+
+/// One message more that a client might hear: its number, of which subscription, and whether it
+/// came there.
+fn note_newest(
+    newest: &mut BTreeMap<usize, (u64, usize, bool)>,
+    client: usize,
+    (number, at, came): (u64, usize, bool),
+) {
+    let known = newest.entry(client).or_insert((number, at, came));
+    if number >= known.0 {
+        let same = number == known.0;
+        *known = (number, at, came || same && known.2);
     }
 }
 
@@ -466,6 +487,29 @@ mod tests {
         }
         assert!(judge_missed(3, 3).is_ok());
         assert_eq!(judge_missed(4, 3).map_err(|v| v.oracle), Err(Oracle::Lost));
+    }
+
+    #[test]
+    fn what_waited_for_a_subscription_that_has_ended_is_newer_too() {
+        // The newest of those that it still has was dropped, as the oldest that waited; what stood
+        // behind it was for a subscription that has ended by now (seed 7035597).
+        let mut history = History::new(false, Rules::with(SlowConsumer::DropOldest));
+        let stays = history.subscribe(1, None, "/topic/a", false, true);
+        let left = history.subscribe(1, None, "/topic/b", false, true);
+        for s in [stays, left] {
+            history.subscriptions[s].begun_at = Some(history.tick());
+        }
+        let all = history.subscribe(2, None, "/topic/*", false, true);
+        for (n, topic) in ["/topic/a", "/topic/b"].into_iter().enumerate() {
+            let p = history.publish(Some((0, n as u32)), Target::Broker(topic));
+            history.acknowledge(p);
+        }
+        hear(&mut history, all, &[0, 1]).expect("in order");
+        history.subscriptions[stays].complete = true;
+        history.subscriptions[left].leave_at = Some(history.tick());
+        assert_eq!(judge(&history).map_err(|v| v.oracle), Err(Oracle::Lost), "nothing newer came");
+        hear(&mut history, left, &[1]).expect("in order");
+        assert_eq!(judge(&history).map_err(|v| v.oracle), Ok(1));
     }
 
     #[test]
