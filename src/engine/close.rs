@@ -41,8 +41,10 @@ impl<R: Ring> Shard<R> {
         }
         conn.state = State::Draining;
         conn.tail.take();
-        if code == SLOW_CONSUMER || conn.outbox.waiting() > self.limits.send_buffer {
-            // It would not read them in time anyway.
+        if code == SLOW_CONSUMER {
+            // It would not read them in time anyway. Whoever ends for another reason hears all that
+            // is due to it, also more than send-buffer: one turn may bring that to a client that
+            // reads well, and its RECEIPTs stand among it.
             conn.outbox.keep_begun(&mut self.segments, ws::frame_len);
         }
         let sockjs = self.leave_proto(slot);

@@ -35,6 +35,8 @@ mod ring;
 mod rules;
 mod run;
 mod screen;
+#[cfg(test)]
+mod script;
 mod setting;
 mod socket;
 mod stranger;

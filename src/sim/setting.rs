@@ -141,6 +141,17 @@ impl Setting {
             config.slow = Vec::new();
             config.slow_consumer = SlowConsumer::DropOldest;
         }
+        Setting::of(world, config, shards, has_secret, rules)
+    }
+
+    /// The same with everything said.
+    pub(super) fn of(
+        mut world: World,
+        config: Config,
+        shards: u8,
+        has_secret: bool,
+        rules: Rules,
+    ) -> Setting {
         let metrics = Metrics::new(usize::from(shards));
         let home_seed = world.random.next();
         let shared = Shared::new(config, shards, home_seed, "b00t", metrics.clone());
@@ -152,6 +163,11 @@ impl Setting {
         let shards = posts.into_iter().enumerate();
         let shards = shards.map(|(number, post)| shard(&world, &shared, number, post)).collect();
         Setting { world, shared, shards, control, metrics, has_secret, rules }
+    }
+
+    /// The configuration of every run, without a rule about the secret.
+    pub(super) fn config() -> Config {
+        CONFIGS.with(|both| both[0].clone())
     }
 
     /// Name of a user.

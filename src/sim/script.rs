@@ -1,0 +1,191 @@
+//! Scripts on a quiet kernel: clients that say exactly this, shards that take their turns in
+//! exactly this order, and a server whose every answer is known. What a campaign met by chance once
+//! is kept here for good.
+
+use super::browser::handshake;
+use super::ring::SimRing;
+use super::rules::Rules;
+use super::setting::Setting;
+use super::weather::Weather;
+use super::wire::{Heard, Wire};
+use super::world::World;
+use crate::config::Config;
+use crate::engine::mailbox::Post;
+use crate::engine::shard::Shard;
+use crate::engine::shared::Shared;
+use crate::ring::Wait;
+use crate::ws::Opcode;
+use core::net::SocketAddr;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A server of a few shards and its clients, by their numbers.
+struct Stage {
+    world: Rc<RefCell<World>>,
+    shards: Vec<Shard<SimRing>>,
+    shared: Arc<Shared>,
+    clients: Vec<Wire>,
+    _control: Post,
+}
+
+impl Stage {
+    /// `change` makes the campaign's configuration that of the script.
+    fn new(shards: u8, change: impl FnOnce(&mut Config)) -> Stage {
+        let mut world = World::new(1);
+        world.set_weather(Weather::default());
+        let mut config = Setting::config();
+        change(&mut config);
+        let setting = Setting::of(world, config, shards, false, Rules::default());
+        let Setting { world, shards, shared, control, .. } = setting;
+        Stage { world, shards, shared, clients: Vec::new(), _control: control }
+    }
+
+    /// Queues and pools with room for whatever a script does in one turn.
+    fn roomy(config: &mut Config) {
+        let limits = &mut config.limits;
+        (limits.mailbox, limits.turn_letters, limits.turn_frames) = (64, 64, 64);
+        (limits.message_blocks, limits.message_bytes) = (64, 65_536);
+        (limits.receive_buffers, limits.receive_bytes) = (16, 4_096);
+    }
+
+    /// A client connects and asks for this.
+    fn connects(&mut self, shard: usize, request: &[u8]) -> usize {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1_000 + self.clients.len() as u16));
+        let mut world = self.world.borrow_mut();
+        let socket = world.connect(shard, 0, peer);
+        world.size_socket(socket, 65_536, 65_536);
+        drop(world);
+        self.clients.push(Wire::new(socket));
+        let client = self.clients.len() - 1;
+        self.writes(client, request);
+        client
+    }
+
+    /// A STOMP session, logged in.
+    fn session(&mut self, shard: usize, user: &str) -> usize {
+        let query = format!("?userId={user}");
+        let client = self.connects(shard, &handshake("/portfolio", &query));
+        self.settle();
+        let wire = &mut self.clients[client];
+        wire.read(65_536, &mut self.world.borrow_mut());
+        let answer = wire.answer().expect("an answer").expect("to the handshake");
+        assert_eq!(answer.status, 101);
+        self.says(client, &["CONNECT\naccept-version:1.2\nhost:x\n\n"]);
+        self.settle();
+        let heard = self.hears(client);
+        assert!(heard.len() == 1 && heard[0].starts_with("CONNECTED\n"), "{heard:?}");
+        client
+    }
+
+    fn writes(&mut self, client: usize, octets: &[u8]) {
+        let mut world = self.world.borrow_mut();
+        let wire = &mut self.clients[client];
+        wire.put(octets);
+        while wire.has_output() {
+            wire.flush(&mut world);
+        }
+    }
+
+    /// Says STOMP frames, whose NUL is left out here, each in a message, all in one write.
+    fn says(&mut self, client: usize, frames: &[&str]) {
+        let mut world = self.world.borrow_mut();
+        for frame in frames {
+            let text = format!("{frame}\0");
+            let wire = &mut self.clients[client];
+            wire.put_frame(Opcode::Text, true, text.as_bytes(), &mut world.random);
+        }
+        drop(world);
+        self.writes(client, b"");
+    }
+
+    /// Everything that has come for a client: messages, and "close" with the code.
+    fn hears(&mut self, client: usize) -> Vec<String> {
+        let mut heard = Vec::new();
+        loop {
+            let more = self.clients[client].read(65_536, &mut self.world.borrow_mut());
+            while let Some(one) = self.clients[client].hear().expect("frames of a server") {
+                match one {
+                    Heard::Message(octets) => {
+                        let text = String::from_utf8(octets).expect("the server says text");
+                        heard.push(text.trim_end_matches('\0').to_owned());
+                    }
+                    Heard::Close(code) => heard.push(format!("close {code}")),
+                    Heard::Ping(_) => heard.push("ping".to_owned()),
+                    Heard::Pong => heard.push("pong".to_owned()),
+                }
+            }
+            if !self.settle() && !more {
+                return heard;
+            }
+        }
+    }
+
+    /// One turn of one shard.
+    fn turn(&mut self, shard: usize) {
+        assert!(self.shards[shard].turn(), "nobody ends it");
+    }
+
+    /// Turns of all shards until none of them has anything to do. False if none had.
+    fn settle(&mut self) -> bool {
+        let mut any = false;
+        loop {
+            let mut busy = false;
+            for shard in 0..self.shards.len() {
+                let awake = self.shards[shard].wait() == Wait::No;
+                self.world.borrow_mut().submit(shard);
+                if awake || self.world.borrow_mut().is_ready(shard) {
+                    self.turn(shard);
+                    busy = true;
+                }
+            }
+            if !busy {
+                return any;
+            }
+            any = true;
+        }
+    }
+}
+
+/// The first line and the header of this name, of each.
+fn named<'a>(heard: &'a [String], header: &str) -> Vec<(&'a str, &'a str)> {
+    let value = |text: &'a str| {
+        let lines = text.lines().take_while(|line| !line.is_empty());
+        let mut values = lines.filter_map(|line| line.split_once(':'));
+        values.find(|(name, _)| *name == header).map_or("", |(_, value)| value)
+    };
+    heard.iter().map(|text| (text.lines().next().unwrap_or(""), value(text))).collect()
+}
+
+/// Seed 7141128: a session that reads well has more than `send-buffer` waiting within a turn, and
+/// in that very turn a home answers what its wrong frame waits for. Nothing that was due to it may
+/// be missing before the ERROR.
+#[test]
+fn what_is_due_before_an_error_comes_also_above_send_buffer() {
+    let mut stage = Stage::new(2, Stage::roomy);
+    let home = stage.shared.home_of_destination("/topic/t0").index();
+    let aside = 1 - home;
+    let (reader, sender) = (stage.session(aside, "u1"), stage.session(home, "u2"));
+    stage.says(reader, &["SUBSCRIBE\nid:s\ndestination:/topic/t0\nreceipt:r1\n\n"]);
+    stage.settle();
+    assert_eq!(named(&stage.hears(reader), "receipt-id"), [("RECEIPT", "r1")]);
+
+    // Ten messages lie in the mailbox of the reader's shard.
+    let send = format!("SEND\ndestination:/topic/t0\n\n{}", "x".repeat(300));
+    stage.says(sender, &[send.as_str(); 10]);
+    stage.turn(home);
+    // The wrong frame waits for the RECEIPT of the one before it, which that shard's home owes.
+    let socket = stage.clients[reader].socket;
+    stage.world.borrow_mut().size_socket(socket, 65_536, 100);
+    stage.says(reader, &["SUBSCRIBE\nid:t\ndestination:/topic/t1\nreceipt:r2\n\n", "SEND\n\n"]);
+    stage.turn(aside);
+    let waiting = stage.shards[aside].audit().outbox_most;
+    assert!(waiting > stage.shared.limits.send_buffer, "{waiting} octets");
+    stage.settle();
+
+    let heard = stage.hears(reader);
+    let commands = named(&heard, "receipt-id");
+    let mut expected = vec![("MESSAGE", ""); 10];
+    expected.extend([("RECEIPT", "r2"), ("ERROR", ""), ("close 1002", "")]);
+    assert_eq!(commands, expected);
+}
