@@ -1,9 +1,12 @@
 //! The simulator's campaign: many seeds, each a run of the whole engine on 2 to 4 shards with tiny
 //! limits, judged by the oracles of `ringpush::sim`.
 //!
-//! `RINGPUSH_SIM_SEEDS=10000 cargo test --release --test simulator -- --nocapture` runs ten
-//! thousand of them. A failure prints its seed first; `RINGPUSH_SIM_FIRST=<seed>
-//! RINGPUSH_SIM_SEEDS=1 RINGPUSH_SIM_TRACE=1` shows what happened in it.
+//! `RINGPUSH_SIM_SEEDS=10000 cargo test --release --test simulator all_seeds -- --nocapture` runs
+//! ten thousand of them. The first seed is drawn at random and printed first, unless
+//! `RINGPUSH_SIM_FIRST` names it; without either of the two variables the seeds from 0 on are run,
+//! which never change, and then some from a random first one. A campaign stops at its first few
+//! failures and prints how each is replayed; with `RINGPUSH_SIM_TRACE=1` a run tells everything
+//! that happened in it.
 
 use ringpush::sim::{Counts, Event, Mutation, OPERATIONS_MIN, Options, Oracle, Report, run};
 use std::sync::Mutex;
@@ -15,10 +18,21 @@ const CAMPAIGN: u64 = 10_000;
 const OFTEN: u64 = 100;
 /// Seeds in which a mutation has to be found.
 const MUTATION_SEEDS: u64 = 1_000;
+/// Seeds of every run of the tests: those that never change, and those from a random first one.
+const SEEDS: (u64, u64) = (200, 100);
+/// A campaign stops at so many failures.
+const FAILURES_MAX: usize = 3;
+/// Random first seeds lie below it, so that they can be read and typed.
+const FIRST_MAX: u64 = 1_000_000_000_000;
 
-fn number(name: &str, otherwise: u64) -> u64 {
-    let value = std::env::var(name).ok();
-    value.map_or(otherwise, |value| value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+fn number(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// A first seed that nobody has chosen.
+fn random_first() -> u64 {
+    getrandom::u64().expect("the system has entropy") % FIRST_MAX
 }
 
 /// What many runs have shown.
@@ -38,7 +52,12 @@ struct Campaign {
 impl Campaign {
     fn add(&mut self, report: &Report) {
         if let Some(violation) = &report.violation {
-            println!("seed {}: {violation}", report.seed);
+            println!(
+                "seed {seed}: {violation}\nreplay: RINGPUSH_SIM_FIRST={seed} RINGPUSH_SIM_SEEDS=1 \
+                 RINGPUSH_SIM_TRACE=1 cargo test --release --test simulator all_seeds -- \
+                 --nocapture",
+                seed = report.seed
+            );
             self.failed.push(report.seed);
         }
         for line in &report.trace {
@@ -67,8 +86,9 @@ impl Campaign {
     }
 }
 
-/// Runs seeds on all cores.
+/// Runs seeds on all cores, until some have failed.
 fn campaign(first: u64, seeds: u64, options: Options) -> Campaign {
+    println!("{seeds} seeds from {first} on");
     let next = AtomicU64::new(first);
     let campaign = Mutex::new(Campaign::default());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -77,7 +97,8 @@ fn campaign(first: u64, seeds: u64, options: Options) -> Campaign {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + seeds {
+                    let failed = campaign.lock().expect("no run panics").failed.len();
+                    if seed >= first + seeds || failed >= FAILURES_MAX {
                         return;
                     }
                     let report = run(seed, options);
@@ -89,14 +110,12 @@ fn campaign(first: u64, seeds: u64, options: Options) -> Campaign {
     campaign.into_inner().expect("no run panics")
 }
 
-#[test]
-fn all_seeds_are_green() {
-    let seeds = number("RINGPUSH_SIM_SEEDS", 200);
+/// Runs seeds and looks at what they have shown.
+fn all_are_green(first: u64, seeds: u64) {
     let trace = std::env::var_os("RINGPUSH_SIM_TRACE").is_some();
-    let options = Options { trace, ..Options::default() };
-    let campaign = campaign(number("RINGPUSH_SIM_FIRST", 0), seeds, options);
+    let campaign = campaign(first, seeds, Options { trace, ..Options::default() });
     campaign.tell();
-    assert_eq!(campaign.failed, Vec::<u64>::new(), "these seeds failed");
+    assert_eq!(campaign.failed, Vec::<u64>::new(), "these seeds failed, of {seeds} from {first}");
     assert!(campaign.least.is_none_or(|least| least >= OPERATIONS_MIN));
     if seeds >= 100 {
         // The oracles have something to judge.
@@ -107,6 +126,19 @@ fn all_seeds_are_green() {
         let seldom = Event::ALL.iter().filter(|event| campaign.counts.of(**event) < OFTEN);
         let seldom: Vec<&str> = seldom.map(|event| event.name()).collect();
         assert_eq!(seldom, Vec::<&str>::new(), "these happened less than {OFTEN} times");
+    }
+}
+
+#[test]
+fn all_seeds_are_green() {
+    match (number("RINGPUSH_SIM_FIRST"), number("RINGPUSH_SIM_SEEDS")) {
+        (None, None) => {
+            all_are_green(0, SEEDS.0);
+            all_are_green(random_first(), SEEDS.1);
+        }
+        (first, seeds) => {
+            all_are_green(first.unwrap_or_else(random_first), seeds.unwrap_or(SEEDS.0));
+        }
     }
 }
 
