@@ -166,6 +166,7 @@ impl Setting {
     }
 
     /// The configuration of every run, without a rule about the secret.
+    #[cfg(test)]
     pub(super) fn config() -> Config {
         CONFIGS.with(|both| both[0].clone())
     }
