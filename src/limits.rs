@@ -236,6 +236,8 @@ pub const WS_CONTROL_MAX: usize = 125;
 pub const TICK_SHIFT: u32 = 7;
 /// Slots of the timer wheel: a horizon of 65 s.
 pub const WHEEL_SLOTS: usize = 512;
+/// Calls that a demonstration's stand-in provider has taken and not called back; past it 503.
+pub const PROVIDER_CALLS_MAX: usize = 64;
 /// Lines for the log that are alike (a refused origin) come so often at most from one shard; those
 /// between are counted, and the next line has the number.
 pub const NOTE_EVERY: Millis = Millis(1000);

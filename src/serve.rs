@@ -111,6 +111,10 @@ impl From<Failure> for ServeError {
     }
 }
 
+/// What a demonstration is, for whoever starts one.
+const DEMO: &str = "DEMO: whoever is on this machine may be any user and needs no token; \
+                    for real use: demo.enabled = false";
+
 /// One bound address: a socket for each shard.
 struct Listener {
     address: SocketAddr,
@@ -136,13 +140,16 @@ struct Start {
 /// Runs the server until a signal ends it.
 pub fn run(options: ServeOptions) -> Result<(), ServeError> {
     let ServeOptions { mut sources, log } = options;
-    let config = load(&mut sources)?;
+    let mut config = load(&mut sources)?;
     let cores = process::cores().map_err(ServeError::Start)?;
     let machine =
         check::Machine { cores: cores.len() as u32, descriptors: process::raise_descriptors() };
     let shards = shards(&config, machine);
     let slots = slots(check::connections(&config, machine), config.limits.connections);
     let mut listeners = listen(&config, usize::from(shards))?;
+    let public = listeners.iter().filter(|listener| listener.serves.endpoints);
+    config.listen.bound = public.map(|listener| listener.address).collect();
+    let demo = config.demo;
     let pins = if config.engine.pin { &cores[..] } else { &[] };
     let metrics = Metrics::new(usize::from(shards));
     let shared = Arc::new(Shared::new(config, shards, random()?, &boot()?, metrics));
@@ -175,7 +182,7 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
     let addresses = listeners.iter().map(|listener| (listener.address, listener.serves)).collect();
     let ready = Box::new(move |log: &control::Log| {
         log.info("serving", &[("shards", &shards), ("slots", &slots), ("ring", &flavor)]);
-        announce(addresses);
+        announce(addresses, demo);
         gate.set(()).expect("it is opened here only");
     });
     let setup = control::Setup { shared, sources, post, doorbells, reports, log, ready };
@@ -240,13 +247,16 @@ fn all_ready(reports: &mut Reports, shards: u8) -> Result<&'static str, ServeErr
     Ok(kind)
 }
 
-/// One line for each listener.
-fn announce(addresses: Vec<(SocketAddr, Serves)>) {
+/// One line for each listener, and one for a demonstration.
+fn announce(addresses: Vec<(SocketAddr, Serves)>, demo: bool) {
     let mut out = io::stdout().lock();
     for (address, serves) in addresses {
         let what = if serves.endpoints { "" } else { " for the API and the page" };
         // Whoever closed standard output does not want to know.
         let _ = writeln!(out, "listening on http://{address}{what}");
+    }
+    if demo {
+        let _ = writeln!(out, "{DEMO}");
     }
     let _ = out.flush();
 }

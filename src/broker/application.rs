@@ -15,6 +15,8 @@ pub enum Answer {
     },
     /// An HTTP hook; its answer's body is the reply. None: not configured, and the sender hears so.
     Hook(Option<String>),
+    /// The stand-in provider of a demonstration.
+    Provider,
     /// The body itself goes on, to this broker destination.
     Forward(String),
 }

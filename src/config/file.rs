@@ -212,6 +212,7 @@ fn listen(mut section: Section, warnings: &mut Vec<String>) -> Result<Listen, Co
     let trusted_proxies = section.fits("trusted-proxies", accepted, Network::parse)?;
     section.finish()?;
     Ok(Listen {
+        bound: addresses.clone(),
         addresses,
         api_address,
         stomp_tcp,

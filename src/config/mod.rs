@@ -143,6 +143,8 @@ pub struct Config {
 pub struct Listen {
     /// For browsers and callbacks; at least one.
     pub addresses: Vec<SocketAddr>,
+    /// What the endpoints' listeners are bound to, once they are: no port is 0 then.
+    pub bound: Vec<SocketAddr>,
     /// For the API, `/metrics` and the console, if they have their own.
     pub api_address: Option<SocketAddr>,
     /// For plain STOMP over TCP.
@@ -201,6 +203,18 @@ pub enum Method {
     Hook,
     /// A query parameter, with `[demo]` only.
     Query,
+}
+
+impl Method {
+    /// Its word in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Method::Token => "token",
+            Method::Header => "header",
+            Method::Hook => "hook",
+            Method::Query => "query",
+        }
+    }
 }
 
 /// `[auth] token`

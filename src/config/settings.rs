@@ -4,9 +4,8 @@ use super::auth::ALGORITHMS;
 use super::limits::SLOW;
 use super::reader::quoted;
 use super::{
-    Action, Answer, Application, Auth, Callback, Config, Encoding, Endpoint, Method, Offline,
-    OnMessage, Profile, Protocol, ReplyTo, Secret, SlowConsumer, TokenSource, UnknownDestination,
-    Users,
+    Action, Answer, Application, Auth, Callback, Config, Encoding, Endpoint, Offline, OnMessage,
+    Profile, Protocol, ReplyTo, Secret, SlowConsumer, TokenSource, UnknownDestination, Users,
 };
 use crate::limits::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -208,13 +207,7 @@ fn word(policy: SlowConsumer) -> &'static str {
 
 fn auth(to: &mut Lines, auth: &Auth) {
     to.enter("auth", None);
-    let method = |method: &Method| match method {
-        Method::Token => "token",
-        Method::Header => "header",
-        Method::Hook => "hook",
-        Method::Query => "query",
-    };
-    to.list("methods", auth.methods.iter().map(method));
+    to.list("methods", auth.methods.iter().map(|method| method.word()));
     to.plain("anonymous", auth.anonymous);
     to.text("header.name", &auth.header);
     to.text("query.name", &auth.query);

@@ -11,7 +11,8 @@ const LIST_ROWS = 30;
 const HOUSE_NUMBER = "+86 10 5555 0100";
 
 let client = null; // the desk's connection
-let me = ""; // the user it was opened for
+let wanted = ""; // the user it was opened for
+let me = ""; // the user that the server says one is
 let mayAnnounce = true; // false once the server has refused a SEND to /topic/all
 
 // ---- small helpers -------------------------------------------------------------------------
@@ -45,6 +46,31 @@ function duration(ms) {
 // Short and unique enough for a demonstration's call.
 const newCallId = () => `c-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 6)}`;
 
+// ---- what the server says of itself ----------------------------------------------------------
+
+// Its STOMP endpoint (with the origin where that is not the page's own), how it names users, and
+// whether this is a demonstration.
+let setup = null;
+const told = fetch("/console.json").then((answer) => answer.json()).then(showSetup, (error) => {
+  at("status").lastElementChild.textContent = `The server does not say what it is: ${error}`;
+});
+
+function showSetup(answer) {
+  setup = answer;
+  at("demo").hidden = at("provider").hidden = setup.mode !== "demo";
+  at("board").dataset.mode = setup.mode;
+  if (!setup.identity.query) {
+    at("user").value = "";
+    at("user").disabled = true;
+    at("user").placeholder = "named by the server";
+    at("second").href = "/#as=";
+  }
+  if (!setup.path) {
+    at("connect").disabled = true;
+    at("status").lastElementChild.textContent = "There is no [[endpoint]] with protocol stomp";
+  }
+}
+
 // ---- the connection ------------------------------------------------------------------------
 
 const STATUS = {
@@ -54,14 +80,17 @@ const STATUS = {
   waiting: "Connection lost",
 };
 
-function connect(user) {
+async function connect(user) {
+  await told;
+  if (!setup?.path) return;
   client?.close();
-  if (user.trim() !== me) [waiting.length, current] = [0, null];
-  me = user.trim();
+  if (user.trim() !== wanted) [waiting.length, current] = [0, null];
+  wanted = me = user.trim();
   showStage();
-  const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const query = me ? `?userId=${encodeURIComponent(me)}` : "";
-  const mine = new StompClient(`${scheme}://${location.host}/portfolio/websocket${query}`, {
+  const name = setup.identity.query;
+  const query = name && wanted ? `?${name}=${encodeURIComponent(wanted)}` : "";
+  const endpoint = (setup.endpoint ?? location.origin).replace(/^http/, "ws") + setup.path;
+  const mine = new StompClient(endpoint + query, {
     state: (name, detail) => mine === client && showState(name, detail),
     error: (frame) => mine === client && onError(frame),
   });
@@ -83,7 +112,9 @@ function showState(name, detail) {
   status.dataset.state = name;
   let text = STATUS[name];
   if (name === "online") {
+    me = detail["user-name"] ?? "";
     text += me ? ` as ${me}` : " without a name";
+    if (wanted !== me && wanted) text += ` (the server does not take ${wanted} for it)`;
     status.title = `session ${detail.session || "?"}, STOMP ${detail.version || "?"}`;
     loadPeople();
   }
@@ -122,7 +153,11 @@ function onMine(frame) {
     ring(data);
   } else if (message?.businessType === "CALL_OUT") {
     trace.arrived(`call ${data.callId}`);
+    if (dialled?.callId === data.callId) dialled = null;
     logCall(data, "out", String(data.result ?? "done"));
+  } else if (dialled && message?.callId === dialled.callId) {
+    trace.arrived("dial");
+    setResult(dialled.callId, "ringing");
   } else {
     trace.arrived(message?.businessType === "TEST" ? "test" : "reply");
     const kind = message?.businessType ?? (message?.code === undefined ? "message" : "reply");
@@ -356,14 +391,15 @@ function outboundResult(result) {
   return { ...call, from: HOUSE_NUMBER, result, at: new Date().toISOString() };
 }
 
-// The page has no secret, so this signature is wrong whatever it says.
+// The page has no secret, so this signature is wrong whatever it says. It goes where the server
+// would sign in its place, since the callbacks may have another listener than the page.
 function forgedCall() {
   const headers = {
     "content-type": "application/json",
     "x-signature": `sha256=${"0".repeat(64)}`,
   };
   const options = { method: "POST", headers, body: JSON.stringify(inboundCall()) };
-  request("POST /callback/inbound (forged)", "/callback/inbound", options,
+  request("POST /callback/inbound (forged)", "/demo/callback/inbound", options,
     { key: "forged", silence: "none: refused", quiet: true });
 }
 
@@ -393,7 +429,7 @@ at("dial").addEventListener("submit", (event) => {
   event.preventDefault();
   dialled = { callId: newCallId(), agentId: me, to: at("number").value.trim() };
   logCall(dialled, "out", "dialling");
-  const expectation = { key: "dial", silence: "no error", quiet: true };
+  const expectation = { key: "dial", silence: "no reply" };
   sendFrame("SEND /ws/call", "/ws/call", dialled, expectation);
 });
 at("say").addEventListener("submit", (event) => {

@@ -39,6 +39,7 @@ mod call;
 pub mod hooks;
 pub mod log;
 mod outgoing;
+mod provider;
 mod reload;
 mod reply;
 mod runtime;

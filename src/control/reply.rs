@@ -28,6 +28,8 @@ pub(super) enum Fault {
     Full,
     /// The destination has no hook, or no longer.
     NoHook,
+    /// The stand-in provider calls back a user, and the session has none.
+    NoUser,
     /// No answer, or only a part of one, within `hooks.timeout`.
     Timeout,
     /// No connection.
@@ -46,6 +48,7 @@ impl Fault {
         match self {
             Fault::Full => 503,
             Fault::NoHook => 501,
+            Fault::NoUser => 401,
             Fault::Timeout => 504,
             Fault::Unreachable | Fault::Broken | Fault::Status(_) | Fault::TooLarge => 502,
         }
@@ -56,6 +59,7 @@ impl Fault {
         let text = match self {
             Fault::Full => "too many hook calls are waiting: hooks.queue is full",
             Fault::NoHook => "no hook is set for this destination",
+            Fault::NoUser => "only a session with a user is called back",
             Fault::Timeout => "the hook did not answer in time",
             Fault::Unreachable => "the hook cannot be reached",
             Fault::Broken => "the connection to the hook broke",
@@ -66,11 +70,21 @@ impl Fault {
     }
 }
 
-/// The URL that messages to a destination are posted to.
-pub(super) fn url<'a>(shared: &'a Shared, destination: &str) -> Option<&'a str> {
+/// Who is asked about messages to a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked<'a> {
+    /// Whoever is at this URL.
+    Url(&'a str),
+    /// The stand-in provider of a demonstration.
+    Provider,
+}
+
+/// Who is asked about messages to a destination, if anybody is.
+pub(super) fn asked<'a>(shared: &'a Shared, destination: &str) -> Option<Asked<'a>> {
     let (index, _) = application(shared, destination)?;
     match &shared.applications.at(index).answer {
-        Answer::Hook(url) => url.as_deref(),
+        Answer::Hook(url) => url.as_deref().map(Asked::Url),
+        Answer::Provider => Some(Asked::Provider),
         Answer::Reply { .. } | Answer::Forward(_) => None,
     }
 }
@@ -209,11 +223,11 @@ mod tests {
     #[test]
     fn the_hook_of_a_destination_is_found() {
         let shared = shared();
-        assert_eq!(url(&shared, "/ws/call"), Some("http://127.0.0.1:9/call"));
-        assert_eq!(url(&shared, "/ws/room/4"), Some("http://127.0.0.1:9/room"));
-        assert_eq!(url(&shared, "/ws/fixed"), None);
-        assert_eq!(url(&shared, "/ws/none"), None);
-        assert_eq!(url(&shared, "/topic/a"), None);
+        assert_eq!(asked(&shared, "/ws/call"), Some(Asked::Url("http://127.0.0.1:9/call")));
+        assert_eq!(asked(&shared, "/ws/room/4"), Some(Asked::Url("http://127.0.0.1:9/room")));
+        assert_eq!(asked(&shared, "/ws/fixed"), None);
+        assert_eq!(asked(&shared, "/ws/none"), None);
+        assert_eq!(asked(&shared, "/topic/a"), None);
     }
 
     #[test]

@@ -4,8 +4,9 @@ use super::call;
 use super::hooks::{Call, Calls};
 use super::log::{self, Log};
 use super::outgoing::Outgoing;
+use super::provider::Provider;
 use super::reload::merge;
-use super::reply::{self, Answered, Fault};
+use super::reply::{self, Answered, Asked, Fault};
 use super::signals::{Signal, Signals};
 use crate::config::Sources;
 use crate::engine::mailbox::{Asker, Lane, Letter, Post};
@@ -188,6 +189,7 @@ async fn run_inside(setup: Setup) -> Result<End, Failure> {
         outgoing: Outgoing::new(shards),
         calls: Calls::default(),
         running: JoinSet::new(),
+        provider: Provider::default(),
         asking: HashMap::new(),
         numbers: 0,
         alive: shards,
@@ -217,6 +219,8 @@ struct Control {
     outgoing: Outgoing,
     calls: Calls,
     running: JoinSet<Outcome>,
+    /// In a demonstration.
+    provider: Provider,
     /// The call of each running task, without its body.
     asking: HashMap<Id, Call>,
     numbers: u64,
@@ -345,11 +349,20 @@ impl Control {
         while !self.is_blocked()
             && let Some(mut call) = self.calls.next(hooks.concurrent)
         {
-            let Some(url) = reply::url(&self.shared, &call.destination) else {
-                // A reload has come between.
-                self.tell(&call, Fault::NoHook);
-                self.calls.done(call.session);
-                continue;
+            let url = match reply::asked(&self.shared, &call.destination) {
+                Some(Asked::Url(url)) => url,
+                Some(Asked::Provider) => {
+                    let (shared, client) = (&self.shared, &self.client);
+                    let outcome = self.provider.take(&call, shared, client, &self.log);
+                    self.settle(&call, outcome);
+                    continue;
+                }
+                None => {
+                    // A reload has come between.
+                    self.tell(&call, Fault::NoHook);
+                    self.calls.done(call.session);
+                    continue;
+                }
             };
             let timeout = Duration::from_millis(u64::from(hooks.timeout.0));
             let body_max = self.shared.limits.hook_body;
@@ -363,10 +376,15 @@ impl Control {
 
     fn on_answered(&mut self, id: Id, outcome: Outcome) {
         let call = self.asking.remove(&id).expect("every task has its call");
+        self.settle(&call, outcome);
+    }
+
+    /// Tells the sender of a call, or whoever the application says, how it went.
+    fn settle(&mut self, call: &Call, outcome: Outcome) {
         match outcome {
             Ok(answer) => {
                 let number = self.number();
-                for (to, letter) in reply::letters(&self.shared, &call, &answer, number) {
+                for (to, letter) in reply::letters(&self.shared, call, &answer, number) {
                     self.outgoing.push(to, letter);
                 }
             }
@@ -379,7 +397,7 @@ impl Control {
                 ];
                 let count = if error.is_empty() { 3 } else { 4 };
                 self.log.warn("a hook call failed", &values[..count]);
-                self.tell(&call, fault);
+                self.tell(call, fault);
             }
         }
         self.calls.done(call.session);

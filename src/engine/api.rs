@@ -9,7 +9,6 @@ use super::shard::Shard;
 use super::web::Asked;
 use crate::broker::destination::{Target, decode_user};
 use crate::callback::{self, Target as CallbackTarget};
-use crate::console;
 use crate::http::request::{Head, Method};
 use crate::http::url;
 use crate::identity::HeaderLine;
@@ -49,7 +48,7 @@ impl<R: Ring> Shard<R> {
                 Ok(())
             }
             Route::Callback(at) => self.callback(slot, asked, head, body, at),
-            Route::Demo(at) => self.demo(slot, asked, body, at),
+            Route::Demo(at) => self.demo(slot, asked, head, body, at),
             Route::Metrics => {
                 let mut text = String::new();
                 shared.metrics.write(&mut text);
@@ -69,12 +68,11 @@ impl<R: Ring> Shard<R> {
                 Ok(())
             }
             Route::Page(asset) => {
-                let headers = [
-                    ("Content-Security-Policy", console::CONTENT_SECURITY_POLICY),
-                    ("X-Content-Type-Options", "nosniff"),
-                    ("Cache-Control", "no-cache"),
-                ];
-                self.answer(slot, asked, 200, &headers, Some(asset.content_type), asset.bytes);
+                self.page(slot, asked, asset);
+                Ok(())
+            }
+            Route::Console => {
+                self.console(slot, asked, head);
                 Ok(())
             }
             Route::Nothing => Err((404, "there is nothing at this path".into())),
@@ -340,8 +338,16 @@ impl<R: Ring> Shard<R> {
         self.push_callback(slot, asked, body, at)
     }
 
-    /// The page's provider panel: the server signs in its place. Guarded by the loopback test.
-    fn demo(&mut self, slot: u32, asked: Asked, body: &[u8], at: usize) -> Result<(), Bad> {
+    /// The page's provider panel: the server signs in its place, unless the page shows what a bad
+    /// signature gets. Guarded by the loopback test.
+    fn demo(
+        &mut self,
+        slot: u32,
+        asked: Asked,
+        head: &Head<'_, '_>,
+        body: &[u8],
+        at: usize,
+    ) -> Result<(), Bad> {
         let shared = self.shared.clone();
         let rule = &shared.config.callbacks[at];
         let signature = callback::sign(rule, body);
@@ -349,6 +355,9 @@ impl<R: Ring> Shard<R> {
         let crate::config::Profile::Generic { header, .. } = &rule.profile else {
             return Err((501, "this profile is built later".into()));
         };
+        if head.header(header).is_some() {
+            return self.callback(slot, asked, head, body, at);
+        }
         let headers: [HeaderLine<'_>; 1] = [(header.as_str(), signature.as_bytes())];
         if callback::verify(rule, &headers, body).is_err() {
             return Err((500, "the signature made here was refused here".into()));

@@ -45,7 +45,7 @@ impl<R: Ring> Shard<R> {
                 self.tell_error(session, 501, &text);
                 self.receipt(session, frame, 0, None);
             }
-            Answer::Hook(Some(_)) => self.ask_hook(session, frame, application),
+            Answer::Hook(Some(_)) | Answer::Provider => self.ask_hook(session, frame, application),
         }
     }
 

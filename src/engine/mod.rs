@@ -52,6 +52,7 @@ mod handshake;
 mod homes;
 mod intake;
 mod outbox;
+mod page;
 mod parts;
 mod push;
 mod raw;

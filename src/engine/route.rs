@@ -37,6 +37,8 @@ pub(super) enum Route<'a> {
     Health,
     /// `/readyz`
     Ready,
+    /// `/console.json`
+    Console,
     /// A file of the page.
     Page(&'static Asset),
     /// Nothing.
@@ -71,6 +73,9 @@ pub(super) fn route<'a>(shared: &Shared, path: &'a str, serves: Serves) -> Route
             && let Some(at) = shared.config.callbacks.iter().position(|c| c.path == rest)
         {
             return Route::Demo(at);
+        }
+        if path == "/console.json" {
+            return Route::Console;
         }
         if let Some(asset) = console::find(path) {
             return Route::Page(asset);
@@ -127,6 +132,7 @@ impl Route<'_> {
             | Route::Metrics
             | Route::Health
             | Route::Ready
+            | Route::Console
             | Route::Page(_) => (&[Get, Head], "GET, HEAD"),
         };
         (!allowed.0.contains(&method)).then_some(allowed.1)
@@ -150,6 +156,7 @@ impl Route<'_> {
             | Route::Callback(_)
             | Route::Health
             | Route::Ready
+            | Route::Console
             | Route::Page(_)
             | Route::Nothing => Guard::Nobody,
         }

@@ -75,7 +75,9 @@ impl Shared {
         };
         let rules = Rules::new(config.allow.iter().map(rule).collect());
         let endpoints = config.endpoints.iter().map(|one| endpoint(one, config.demo)).collect();
-        let list: Vec<Application> = config.applications.iter().map(application).collect();
+        let provider = stand_in(&config).is_some();
+        let applications = config.applications.iter().map(|one| application(one, provider));
+        let list: Vec<Application> = applications.collect();
         let named = config.slow.iter().map(|slow| (slow.destination.clone(), slow.policy));
         let slow = PerDestination::new(named.collect(), config.slow_consumer, separator);
         let named = config.windows.iter().map(|rule| (rule.destination.clone(), rule.window));
@@ -143,10 +145,21 @@ impl Shared {
         }
     }
 
+    /// The callback that a demonstration's stand-in provider makes.
+    pub fn stand_in(&self) -> Option<&config::Callback> {
+        stand_in(&self.config)
+    }
+
     /// The home of a fingerprint.
     pub fn home_of_fingerprint(&self, key: u128) -> ShardId {
         ShardId(((key >> 64) as u64 % u64::from(self.shards)) as u8)
     }
+}
+
+/// That of outbound calls, as the reference application has it.
+fn stand_in(config: &Config) -> Option<&config::Callback> {
+    let mut callbacks = config.callbacks.iter().filter(|_| config.demo);
+    callbacks.find(|callback| callback.path == "/callback/outbound")
 }
 
 /// Pages that a developer's own tools serve may connect to every endpoint of a demonstration.
@@ -174,7 +187,7 @@ fn rule(allow: &config::Allow) -> Rule {
     }
 }
 
-fn application(config: &config::Application) -> Application {
+fn application(config: &config::Application, provider: bool) -> Application {
     let (to_user, to) = match &config.to {
         config::ReplyTo::User(destination) => (Some(destination.clone()), Vec::new()),
         config::ReplyTo::Destinations(list) => (None, list.clone()),
@@ -189,6 +202,7 @@ fn application(config: &config::Application) -> Application {
             }
             config::Answer::Hook(url) => Answer::Hook(Some(url.clone())),
             config::Answer::Forward(destination) => Answer::Forward(destination.clone()),
+            config::Answer::Unset if provider => Answer::Provider,
             config::Answer::Unset => Answer::Hook(None),
         },
         to_user,

@@ -60,7 +60,7 @@ test("callbacks", async (t) => {
     assert.equal((await server.callback("inbound", { agentId: "7" })).status, 400, "no id");
     assert.equal((await server.callback("inbound", { callId: "c-4" })).status, 400, "no user");
     const demo = await fetch(`${server.url}/demo/callback/inbound`, { method: "POST", body: "{}" });
-    assert.equal(demo.status, 404, "the demo signs for the embedded application alone");
+    assert.equal(demo.status, 400, "signed by the demonstration, but still without an id");
   });
 
   await t.test("an agent who is off line is no error", async () => {

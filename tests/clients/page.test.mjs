@@ -1,7 +1,7 @@
 // The page at / and the old libraries, in a headless Chromium.
 
 import assert from "node:assert/strict";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
@@ -26,7 +26,7 @@ after(async () => {
 });
 
 // A new window; whatever the page logs as an error fails the test at its end.
-async function open(path, options = {}) {
+async function open(path, options = {}, url = server.url) {
   const context = await browser.newContext(options);
   context.setDefaultTimeout(10_000);
   const page = await context.newPage();
@@ -37,7 +37,7 @@ async function open(path, options = {}) {
     const refusal = message.text().includes("401");
     if (message.type() === "error" && !refusal) page.complaints.push(message.text());
   });
-  await page.goto(server.url + path);
+  await page.goto(url + path);
   return page;
 }
 
@@ -108,13 +108,55 @@ test("the second panel plays the provider", async () => {
   await page.click("#say button");
   await page.locator("#feed li", { hasText: "<img src=x" }).waitFor();
   assert.equal(await page.locator("#feed img").count(), 0, "text stays text");
+
+  // The stand-in provider takes the call and calls back: the button is green, and nothing is red.
   await page.click("#dial button");
-  await page.locator("#mine .bad", { hasText: "hook" }).waitFor();
+  await rows(page, "SEND /ws/call").locator(".push[data-good=true]").waitFor();
+  await page.locator("#calls .chip", { hasText: "ringing" }).waitFor();
+  await page.locator("#calls .chip", { hasText: "answered" }).waitFor();
+  assert.equal(await page.locator("#mine .bad").count(), 0);
   await page.screenshot({ path: `${WORK}page-provider.png`, fullPage: true });
 
   await page.click("#disconnect");
   await page.getByText("Off line", { exact: true }).waitFor();
   await close(page);
+});
+
+// Where the example is copied, with a listener of its own for the page; a page on any other port of
+// this machine connects, too.
+test("a copied example, with the page on a listener of its own", async () => {
+  const example = readFileSync(new URL("../../examples/call-centre.toml", import.meta.url), "utf8");
+  const apart = example.replace("[listen]\n", '[listen]\napi-address = "127.0.0.1:0"\n');
+  const copied = await start(apart, { RINGPUSH_CALLBACK_SECRET: undefined });
+  try {
+    const api = await copied.says(/listening on (http:\/\/\S+) for the API/);
+    const page = await open("/#as=7", {}, api);
+    await connected(page, "7");
+    await page.getByText("whoever is on this machine").waitFor();
+    await page.click("#dial button");
+    await page.locator("#calls .chip", { hasText: "answered" }).waitFor();
+    await page.click("#forged");
+    await rows(page, "(forged)").getByText("401").waitFor();
+    assert.equal(await page.locator("#mine .bad").count(), 0);
+    await close(page);
+  } finally {
+    await copied.stop();
+  }
+});
+
+test("the page of a server that is no demonstration says who one is", async () => {
+  const plain = await start('[[endpoint]]\npath = "/stomp"\nprotocol = "stomp"\n');
+  try {
+    const page = await open("/#as=7", {}, plain.url);
+    await page.getByText("On line without a name (the server does not take 7 for it)").waitFor();
+    assert.equal(await page.locator("#demo").isVisible(), false);
+    assert.equal(await page.locator("#provider").isVisible(), false);
+    // The list of users asks for a token that the page does not have.
+    page.complaints = page.complaints.filter((text) => !text.includes("403"));
+    await close(page);
+  } finally {
+    await plain.stop();
+  }
 });
 
 test("the original libraries in a browser", async () => {

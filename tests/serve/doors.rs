@@ -155,6 +155,7 @@ const ROWS: &[Row] = &[
     told(Class::Open, "GET /readyz"),
     told(Class::Open, "GET /"),
     told(Class::Open, "GET /console.js"),
+    told(Class::Open, "GET /console.json"),
     row(Class::Demo, "POST /demo/callback/inbound", CALL, 200),
     // Its signature is its trust, whoever brings it.
     row(Class::Open, "POST /callback/inbound", CALL, 401),

@@ -137,9 +137,13 @@ fn a_receipt_says_that_the_call_is_accepted_and_past_the_queue_the_sender_hears_
 
 #[test]
 fn without_a_hook_the_sender_hears_which_key_to_set() {
-    let server = Server::embedded();
+    let folder = Folder::new();
+    let text = settings("", "").replace("hook = ''\n", "");
+    let server = Server::with(&folder.write("config.toml", &text));
     let mut window = Window::subscribed(&server, Some("7"), &QUEUES);
     window.sends("SEND", &[("destination", "/ws/call")], "{}");
-    let told = window.hears("/user/queue/errors");
-    assert!(told.contains("hook") && told.contains("/call"), "{told}");
+    let told: serde_json::Value =
+        serde_json::from_str(&window.hears("/user/queue/errors")).expect("it is JSON");
+    let text = "set hook in the [[application]] with destination /call";
+    assert_eq!(told, serde_json::json!({ "code": 501, "msg": text }));
 }

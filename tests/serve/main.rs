@@ -23,6 +23,7 @@
 mod client;
 mod crowds;
 mod deflates;
+mod demo;
 mod doors;
 mod ends;
 mod greetings;

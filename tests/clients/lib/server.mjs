@@ -2,6 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
+import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
@@ -86,7 +87,7 @@ export function within(ms, what, promise) {
 let started = 0;
 
 // Starts the binary: with a configuration, or (without) with its embedded application.
-export async function start(config) {
+export async function start(config, environment = {}) {
   const binary = process.env.RINGPUSH_BIN;
   if (!binary) throw new Error("RINGPUSH_BIN names the server binary");
   const options = ["serve", "--listen", "127.0.0.1:0", "--shards", "2"];
@@ -97,7 +98,7 @@ export async function start(config) {
     options.push("--config", file);
   }
   const child = spawn(binary, options, {
-    env: { ...process.env, RINGPUSH_CALLBACK_SECRET: SECRET },
+    env: { ...process.env, RINGPUSH_CALLBACK_SECRET: SECRET, ...environment },
     stdio: ["ignore", "pipe", "pipe"],
   });
   return within(15_000, "ready line", ready(child)).catch((error) => {
@@ -116,17 +117,25 @@ function ready(child) {
     child.stdout.on("data", (data) => {
       out = (out + data).slice(-4_000);
       const line = out.match(/listening on (http:\/\/\S+)\n/);
-      if (line) resolve(new Server(child, line[1], () => log));
+      if (line) resolve(new Server(child, line[1], () => log, () => out));
     });
   });
 }
 
 class Server {
-  constructor(child, url, log) {
-    Object.assign(this, { child, url, log, ws: url.replace("http", "ws") });
+  constructor(child, url, log, out) {
+    Object.assign(this, { child, url, log, out, ws: url.replace("http", "ws") });
     this.exit = new Promise((resolve) => child.on("exit", (code, signal) => {
       resolve(code ?? signal);
     }));
+  }
+
+  // What its standard output says, now or soon: the first group of the pattern.
+  async says(pattern) {
+    while (!this.out().match(pattern)) {
+      await within(15_000, `${pattern}`, once(this.child.stdout, "data"));
+    }
+    return this.out().match(pattern)[1];
   }
 
   // Asks it to end, and gives its exit code.
