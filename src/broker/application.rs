@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! Application destinations: what answers a SEND to `/ws/trade`, and where the answer goes.
 
-use super::pattern;
+use super::pattern::{self, Outcome};
 
 /// What answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,13 +50,19 @@ impl Applications {
     }
 
     /// The application of a destination without its prefix: a literal one before a pattern,
-    /// patterns in the order of the configuration.
+    /// patterns in the order of the configuration. Where nobody knows whether a pattern matches, it
+    /// is none: not even one behind it.
     pub fn find(&self, destination: &str) -> Option<usize> {
         let literal = self.list.iter().position(|app| app.destination == destination);
         literal.or_else(|| {
-            let matches =
-                |app: &Application| pattern::matches(&app.destination, destination, self.separator);
-            self.list.iter().position(matches)
+            let outcome =
+                |app: &Application| pattern::compare(&app.destination, destination, self.separator);
+            let first = |(at, app)| match outcome(app) {
+                Outcome::NoMatch => None,
+                Outcome::Match => Some(Some(at)),
+                Outcome::GaveUp => Some(None),
+            };
+            self.list.iter().enumerate().find_map(first).flatten()
         })
     }
 
@@ -98,6 +104,10 @@ mod tests {
         assert_eq!(apps.find("/room/7"), Some(1));
         assert_eq!(apps.find("/room/8"), Some(0));
         assert_eq!(apps.find("/none"), None);
-        assert_eq!(apps.fill(0, "/room/8", &apps.at(0).to[0]), "/topic/room/8");
+        let hard = format!("/room/*{}b", "a".repeat(20));
+        let apps = Applications::new(vec![app(&hard), app("/room/{id}")], '/');
+        assert_eq!(apps.find("/room/ab"), Some(1));
+        assert_eq!(apps.find(&format!("/room/{}", "a".repeat(1_000))), None, "nobody knows");
+        assert_eq!(apps.fill(1, "/room/8", &apps.at(0).to[0]), "/topic/room/8");
     }
 }

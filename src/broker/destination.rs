@@ -68,6 +68,18 @@ impl Names {
         shown
     }
 
+    /// The one way to write a destination: `/user/a%2fb%` and `/user/a%2Fb%25` are the same
+    /// user's, and a rule about him is about both. Patterns stay patterns.
+    pub fn canonical<'a>(&self, destination: &'a str) -> Cow<'a, str> {
+        match self.target(destination) {
+            Target::User { user, destination } if user.contains('%') => {
+                let (separator, user) = (self.separator, encode_user(&decode_user(user)));
+                Cow::Owned(format!("{}{separator}{user}{destination}", self.user))
+            }
+            _ => Cow::Borrowed(destination),
+        }
+    }
+
     /// What follows `prefix`, separator first.
     fn below<'a>(&self, prefix: &str, destination: &'a str) -> Option<&'a str> {
         destination.strip_prefix(prefix).filter(|rest| rest.starts_with(self.separator))
@@ -80,6 +92,11 @@ pub fn decode_user(written: &str) -> Cow<'_, str> {
         return Cow::Borrowed(written);
     }
     Cow::Owned(written.replace("%2F", "/").replace("%2f", "/").replace("%25", "%"))
+}
+
+/// A user's name as it stands in a destination.
+fn encode_user(name: &str) -> String {
+    name.replace('%', "%25").replace('/', "%2F")
 }
 
 #[cfg(test)]
@@ -111,5 +128,20 @@ mod tests {
         assert_eq!(names.own("/user/"), None);
         assert_eq!(names.own("/userx"), None);
         assert_eq!(decode_user("a%2Fb%25"), "a/b%");
+    }
+
+    #[test]
+    fn a_user_is_written_one_way() {
+        let names = names();
+        for (written, expected) in [
+            ("/user/a%2fb/queue/sub", "/user/a%2Fb/queue/sub"),
+            ("/user/a%2Fb%/queue%2f", "/user/a%2Fb%25/queue%2f"),
+            ("/user/a%252Fb/queue", "/user/a%252Fb/queue"),
+            ("/user/*%2f{x}/**", "/user/*%2F{x}/**"),
+            ("/topic/a%2fb", "/topic/a%2fb"),
+            ("/user/a%2fb", "/user/a%2fb"),
+        ] {
+            assert_eq!(names.canonical(written), expected, "{written}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! The home of the broker destinations: it sequences every publish and knows which shards care.
 
-use super::pattern;
+use super::pattern::{self, Outcome};
 use super::prefix::ByPrefix;
 use crate::ids::ShardId;
 use hashbrown::HashMap;
@@ -15,6 +15,8 @@ pub struct Audience {
     pub shards: u64,
     /// Count of subscriptions.
     pub subscriptions: u32,
+    /// Some pattern gave up: whoever subscribed to it is not among them.
+    pub gave_up: bool,
 }
 
 impl Audience {
@@ -125,11 +127,15 @@ impl Home {
         if let Some(counts) = self.destinations.get(destination) {
             add(counts);
         }
+        let mut gave_up = false;
         self.by_prefix.may_match(destination, |pattern| {
-            if pattern::matches(pattern, destination, self.separator) {
-                add(&self.patterns[pattern]);
+            match pattern::compare(pattern, destination, self.separator) {
+                Outcome::Match => add(&self.patterns[pattern]),
+                Outcome::NoMatch => {}
+                Outcome::GaveUp => gave_up = true,
             }
         });
+        audience.gave_up = gave_up;
         audience
     }
 
@@ -156,9 +162,10 @@ mod tests {
         home.subscribe(&all, ShardId(2)).expect("room");
         home.subscribe(&any, ShardId(2)).expect("room");
         let audience = home.audience("/topic/all");
-        assert_eq!(audience, Audience { shards: 0b101, subscriptions: 3 });
+        assert_eq!(audience, Audience { shards: 0b101, subscriptions: 3, gave_up: false });
         assert_eq!(audience.shards().collect::<Vec<_>>(), vec![ShardId(0), ShardId(2)]);
-        assert_eq!(home.audience("/topic/x"), Audience { shards: 0b100, subscriptions: 1 });
+        let one = Audience { shards: 0b100, subscriptions: 1, gave_up: false };
+        assert_eq!(home.audience("/topic/x"), one);
         home.subscribe(&"/topic/c".into(), ShardId(1)).expect("room");
         assert_eq!(home.subscribe(&"/topic/d".into(), ShardId(1)), Err(Full));
         home.unsubscribe(&any, ShardId(2));
@@ -166,6 +173,18 @@ mod tests {
         home.unsubscribe(&all, ShardId(0));
         assert_eq!(home.audience("/topic/all"), Audience::default());
         assert_eq!(home.len(), 1);
+    }
+
+    #[test]
+    fn a_pattern_that_gives_up_hears_nothing_and_is_told_of() {
+        let mut home = Home::new('/', 100, 100, 1);
+        for pattern in [format!("/topic/*{}b", "a".repeat(20)), "/topic/**".to_owned()] {
+            home.subscribe(&pattern.into(), ShardId(1)).expect("room");
+        }
+        let endless = format!("/topic/{}", "a".repeat(1_000));
+        let one = Audience { shards: 0b10, subscriptions: 1, gave_up: true };
+        assert_eq!(home.audience(&endless), one);
+        assert_eq!(home.audience(&format!("{}b", &endless[..40])).subscriptions, 2);
     }
 
     #[test]

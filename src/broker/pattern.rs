@@ -17,17 +17,36 @@ pub(super) fn is_wildcard(character: char) -> bool {
 /// The values of a pattern's variables, in order of appearance: name and value.
 pub type Variables<'a> = SmallVec<[(&'a str, &'a str); 4]>;
 
-/// Whether `text` matches `pattern`, both split at `separator`.
-pub fn matches(pattern: &str, text: &str, separator: char) -> bool {
+/// What came of comparing a text with a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It matches.
+    Match,
+    /// It does not.
+    NoMatch,
+    /// It took more than [`STEPS_MAX`] steps, so nobody knows. Whoever guards something refuses;
+    /// whoever gives something keeps it.
+    GaveUp,
+}
+
+/// Compares `text` with `pattern`, both split at `separator`.
+pub fn compare(pattern: &str, text: &str, separator: char) -> Outcome {
     let mut steps = STEPS_MAX;
     segments_match(pattern, text, separator, &mut steps)
 }
 
-/// Like `matches`, and gives the variables' values. Variables are whole segments: `{id}`.
+/// Whether `text` is known to match `pattern`: for settings, not for what guards something.
+pub fn matches(pattern: &str, text: &str, separator: char) -> bool {
+    compare(pattern, text, separator) == Outcome::Match
+}
+
+/// Like `matches`, and gives the variables' values.
 pub fn captures<'a>(pattern: &'a str, text: &'a str, separator: char) -> Option<Variables<'a>> {
-    if !matches(pattern, text, separator) {
-        return None;
-    }
+    matches(pattern, text, separator).then(|| variables(pattern, text, separator))
+}
+
+/// The variables' values in a text that matches. Variables are whole segments: `{id}`.
+pub fn variables<'a>(pattern: &'a str, text: &'a str, separator: char) -> Variables<'a> {
     let mut variables = Variables::new();
     // `**` before a variable would make it ambiguous; segments are paired from the front up to it.
     for (segment, value) in pattern.split(separator).zip(text.split(separator)) {
@@ -38,25 +57,25 @@ pub fn captures<'a>(pattern: &'a str, text: &'a str, separator: char) -> Option<
             variables.push((name.split(':').next().unwrap_or(name), value));
         }
     }
-    Some(variables)
+    variables
 }
 
-/// Steps after which a match is given up as none. Whoever chooses both sides can make one take
-/// their product; what people write takes a few dozen.
-const STEPS_MAX: u32 = 10_000;
+/// Steps after which a comparison is given up. Whoever chooses both sides can make one take their
+/// product; what people write takes a few dozen.
+pub const STEPS_MAX: u32 = 10_000;
 
 /// Segment by segment. When some after a `**` do not fit, that one takes one segment more: of
 /// several `**` only the last has to be tried again, since whatever an earlier one could take
 /// instead, the last one can take, too.
-fn segments_match(pattern: &str, text: &str, separator: char, steps: &mut u32) -> bool {
+fn segments_match(pattern: &str, text: &str, separator: char, steps: &mut u32) -> Outcome {
     let (mut pattern, mut text) = (Some(pattern), Some(text));
     let mut retry: Option<(&str, Option<&str>)> = None;
     loop {
         match (pattern, text) {
-            (None, None) => return true,
+            (None, None) => return Outcome::Match,
             (Some(left), _) if split(left, separator).0 == "**" => {
                 pattern = split(left, separator).1;
-                let Some(behind) = pattern else { return true };
+                let Some(behind) = pattern else { return Outcome::Match };
                 retry = Some((behind, text));
                 continue;
             }
@@ -64,7 +83,7 @@ fn segments_match(pattern: &str, text: &str, separator: char, steps: &mut u32) -
                 let (segment, pattern_rest) = split(left, separator);
                 let (part, text_rest) = split(whole, separator);
                 match segment_matches(segment.as_bytes(), part.as_bytes(), steps) {
-                    None => return false,
+                    None => return Outcome::GaveUp,
                     Some(true) => {
                         (pattern, text) = (pattern_rest, text_rest);
                         continue;
@@ -74,7 +93,7 @@ fn segments_match(pattern: &str, text: &str, separator: char, steps: &mut u32) -
             }
             (Some(_), None) | (None, Some(_)) => {}
         }
-        let Some((behind, Some(skipped))) = retry else { return false };
+        let Some((behind, Some(skipped))) = retry else { return Outcome::NoMatch };
         text = split(skipped, separator).1;
         pattern = Some(behind);
         retry = Some((behind, text));
@@ -108,7 +127,7 @@ fn segment_matches(pattern: &[u8], text: &[u8], steps: &mut u32) -> Option<bool>
                 if t >= text.len() {
                     return Some(false);
                 }
-                t += 1;
+                t += character_len(&text[t..]);
                 p += end + 1;
                 retry = Some((p, t));
                 continue;
@@ -129,8 +148,9 @@ fn segment_matches(pattern: &[u8], text: &[u8], steps: &mut u32) -> Option<bool>
         }
         match retry {
             Some((pattern_at, text_at)) if text_at < text.len() => {
-                retry = Some((pattern_at, text_at + 1));
-                (p, t) = (pattern_at, text_at + 1);
+                let next = text_at + character_len(&text[text_at..]);
+                retry = Some((pattern_at, next));
+                (p, t) = (pattern_at, next);
             }
             _ => return Some(false),
         }
@@ -192,31 +212,39 @@ mod tests {
         assert!(matches(&pattern, &"/a".repeat(200), '/'));
         let mut steps = STEPS_MAX;
         let pattern = "*a".repeat(10_000) + "b";
-        assert!(!segments_match(&pattern, &"a".repeat(60_000), '/', &mut steps));
+        let outcome = segments_match(&pattern, &"a".repeat(60_000), '/', &mut steps);
+        assert_eq!((outcome, steps), (Outcome::GaveUp, 0));
     }
 
-    /// Oracle: try every way to spend the text, segment by segment.
+    /// Oracle: try every way to spend the text, segment by segment, character by character.
     fn naive(pattern: &[&str], text: &[&str]) -> bool {
         match (pattern.split_first(), text.split_first()) {
             (None, None) => true,
             (Some((&"**", rest)), None) => naive(rest, text),
             (Some((&"**", rest)), Some((_, after))) => naive(rest, text) || naive(pattern, after),
             (Some((p, rest)), Some((t, after))) => {
-                naive_segment(p.as_bytes(), t.as_bytes()) && naive(rest, after)
+                let (p, t): (Vec<char>, Vec<char>) = (p.chars().collect(), t.chars().collect());
+                naive_segment(&p, &t) && naive(rest, after)
             }
             _ => false,
         }
     }
 
-    fn naive_segment(pattern: &[u8], text: &[u8]) -> bool {
+    fn naive_segment(pattern: &[char], text: &[char]) -> bool {
         match (pattern.split_first(), text.split_first()) {
             (None, None) => true,
-            (Some((b'*', rest)), None) => naive_segment(rest, text),
-            (Some((b'*', rest)), Some((_, after))) => {
+            (Some(('*', rest)), None) => naive_segment(rest, text),
+            (Some(('*', rest)), Some((_, after))) => {
                 naive_segment(rest, text) || naive_segment(pattern, after)
             }
+            // A variable is one character and whatever follows.
+            (Some(('{', rest)), Some((_, after))) => {
+                let end = rest.iter().position(|&c| c == '}').expect("the tests close it");
+                let any: Vec<char> = [&['*'], &rest[end + 1..]].concat();
+                naive_segment(&any, after)
+            }
             (Some((p, rest)), Some((t, after))) => {
-                (p == t || *p == b'?') && naive_segment(rest, after)
+                (p == t || *p == '?') && naive_segment(rest, after)
             }
             _ => false,
         }
@@ -225,16 +253,34 @@ mod tests {
     proptest! {
         #[test]
         fn like_the_naive_matcher(
-            pattern in prop::collection::vec("[ab*?]{0,3}|\\*\\*", 1..5),
-            text in prop::collection::vec("[ab]{0,3}", 1..5),
+            pattern in prop::collection::vec("([abé*?]|\\{x\\}){0,4}|\\*\\*", 1..6),
+            text in prop::collection::vec("[abé]{0,4}", 1..6),
         ) {
             let pattern: Vec<&str> = pattern.iter().map(String::as_str).collect();
             let text: Vec<&str> = text.iter().map(String::as_str).collect();
-            prop_assert_eq!(
-                matches(&pattern.join("/"), &text.join("/"), '/'),
-                naive(&pattern, &text),
-                "{:?} {:?}", pattern, text
-            );
+            let expected = if naive(&pattern, &text) { Outcome::Match } else { Outcome::NoMatch };
+            for separator in ["/", "."] {
+                let (pattern, text) = (pattern.join(separator), text.join(separator));
+                let separator = separator.chars().next().expect("one");
+                prop_assert_eq!(
+                    compare(&pattern, &text, separator),
+                    expected,
+                    "{} {}", pattern, text
+                );
+            }
+        }
+
+        /// With however few steps: what is said is true, or nothing is said.
+        #[test]
+        fn who_runs_out_of_steps_says_so(
+            pattern in "(/(\\*\\*|[ab*]{1,6})){1,6}",
+            text in "(/[ab]{0,6}){1,6}",
+            few in 0u32..200,
+        ) {
+            let outcome = segments_match(&pattern, &text, '/', &mut few.clone());
+            let known = compare(&pattern, &text, '/');
+            prop_assert_ne!(known, Outcome::GaveUp);
+            prop_assert!(outcome == known || outcome == Outcome::GaveUp, "{:?}", outcome);
         }
     }
 }

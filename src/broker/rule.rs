@@ -2,7 +2,7 @@
 //! Who may send where and subscribe to what: `[[allow]]`, first match decides.
 
 use super::destination::{Names, Target, decode_user};
-use super::pattern;
+use super::pattern::{self, Outcome};
 
 /// What somebody wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +24,31 @@ pub enum Who {
     Users(Vec<String>),
 }
 
-/// One `[[allow]]`. A variable `{user}` in the destination stands for the asker's own name.
-#[derive(Clone, Debug)]
+/// Whether somebody may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// He may.
+    Allowed,
+    /// He may not.
+    Refused,
+    /// The pattern of a rule gave up on this destination: he may not either, and it is counted.
+    Unclear,
+}
+
+impl Verdict {
+    /// Whether he may.
+    pub fn is_allowed(self) -> bool {
+        self == Verdict::Allowed
+    }
+
+    fn of(allowed: bool) -> Verdict {
+        if allowed { Verdict::Allowed } else { Verdict::Refused }
+    }
+}
+
+/// One `[[allow]]`. A variable `{user}` in the destination stands for the asker's own name, there
+/// percent-encoded as in any destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// What it is about.
     pub action: Action,
@@ -36,8 +59,9 @@ pub struct Rule {
 }
 
 impl Rule {
-    fn names_user(&self) -> bool {
-        self.destination.contains("{user}") || self.destination.contains("{user:")
+    /// How often the own name stands in it.
+    fn own_names(&self) -> usize {
+        self.destination.matches("{user}").count() + self.destination.matches("{user:").count()
     }
 
     /// None: the rule is about something else.
@@ -47,59 +71,68 @@ impl Rule {
         destination: &str,
         user: Option<&str>,
         separator: char,
-    ) -> Option<bool> {
+    ) -> Option<Verdict> {
         if self.action != action {
             return None;
         }
-        let variables = pattern::captures(&self.destination, destination, separator)?;
-        let mut names = variables.iter().filter(|(name, _)| *name == "user").map(|(_, name)| *name);
-        // A variable that could not be read is nobody's name.
-        let own =
-            !self.names_user() || names.clone().next().is_some() && names.all(|n| Some(n) == user);
+        match pattern::compare(&self.destination, destination, separator) {
+            Outcome::NoMatch => return None,
+            Outcome::GaveUp => return Some(Verdict::Unclear),
+            Outcome::Match => {}
+        }
+        let variables = pattern::variables(&self.destination, destination, separator);
+        let names = variables.iter().filter(|(name, _)| *name == "user");
+        let own = names.filter(|(_, written)| Some(&*decode_user(written)) == user).count();
         let listed = match &self.users {
             Who::All => true,
             Who::Authenticated => user.is_some(),
             Who::Users(list) => user.is_some_and(|user| list.iter().any(|name| name == user)),
         };
-        Some(own && listed)
+        // A variable that could not be read is nobody's name.
+        Some(Verdict::of(listed && own == self.own_names()))
     }
 }
 
 /// All rules, in order, with the defaults behind them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     rules: Vec<Rule>,
 }
 
 impl Rules {
     /// The rules of the configuration.
-    pub fn new(rules: Vec<Rule>) -> Rules {
+    pub fn new(mut rules: Vec<Rule>, names: &Names) -> Rules {
+        for rule in rules.iter_mut().filter(|rule| rule.action == Action::Send) {
+            rule.destination = names.canonical(&rule.destination).into_owned();
+        }
         Rules { rules }
     }
 
     /// Whether `user` may SEND to `destination`. By default: to application destinations and to the
     /// own user destinations.
-    pub fn may_send(&self, names: &Names, destination: &str, user: Option<&str>) -> bool {
-        if let Some(decision) = self.decide(Action::Send, destination, user, names.separator) {
-            return decision;
+    pub fn may_send(&self, names: &Names, destination: &str, user: Option<&str>) -> Verdict {
+        let canonical = names.canonical(destination);
+        if let Some(verdict) = self.decide(Action::Send, &canonical, user, names.separator) {
+            return verdict;
         }
-        match names.target(destination) {
+        Verdict::of(match names.target(destination) {
             Target::Application(_) => true,
             Target::User { user: whose, .. } => Some(&*decode_user(whose)) == user,
             Target::Broker | Target::Unknown => false,
-        }
+        })
     }
 
-    /// Whether `user` may SUBSCRIBE to `destination`. By default: to everything the broker serves
-    /// and to the own user destinations.
-    pub fn may_subscribe(&self, names: &Names, destination: &str, user: Option<&str>) -> bool {
-        self.decide(Action::Subscribe, destination, user, names.separator).unwrap_or(true)
+    /// Whether `user` may SUBSCRIBE to `destination`, as he writes it, or hear it by a pattern. By
+    /// default: everything the broker serves and the own user destinations.
+    pub fn may_subscribe(&self, names: &Names, destination: &str, user: Option<&str>) -> Verdict {
+        let verdict = self.decide(Action::Subscribe, destination, user, names.separator);
+        verdict.unwrap_or(Verdict::Allowed)
     }
 
     /// Whether any rule can keep a destination from somebody who subscribed to a pattern over it.
     pub fn restrict_subscribers(&self) -> bool {
         self.rules.iter().any(|rule| {
-            rule.action == Action::Subscribe && (rule.users != Who::All || rule.names_user())
+            rule.action == Action::Subscribe && (rule.users != Who::All || rule.own_names() > 0)
         })
     }
 
@@ -109,7 +142,7 @@ impl Rules {
         destination: &str,
         user: Option<&str>,
         separator: char,
-    ) -> Option<bool> {
+    ) -> Option<Verdict> {
         self.rules.iter().find_map(|rule| rule.decide(action, destination, user, separator))
     }
 }
@@ -117,6 +150,7 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn names() -> Names {
         Names {
@@ -131,37 +165,209 @@ mod tests {
         Rule { action, destination: destination.into(), users }
     }
 
+    fn rules(rules: Vec<Rule>) -> Rules {
+        Rules::new(rules, &names())
+    }
+
+    fn send(rules: &Rules, destination: &str, user: Option<&str>) -> bool {
+        rules.may_send(&names(), destination, user).is_allowed()
+    }
+
+    fn subscribe(rules: &Rules, destination: &str, user: Option<&str>) -> bool {
+        rules.may_subscribe(&names(), destination, user).is_allowed()
+    }
+
     #[test]
     fn the_defaults_let_a_browser_send_to_applications_and_itself_only() {
-        let (rules, names) = (Rules::default(), names());
-        assert!(rules.may_send(&names, "/ws/trade", None));
-        assert!(rules.may_send(&names, "/user/7/queue/sub", Some("7")));
-        assert!(!rules.may_send(&names, "/user/8/queue/sub", Some("7")));
-        assert!(!rules.may_send(&names, "/user/8/queue/sub", None));
-        assert!(!rules.may_send(&names, "/topic/all", Some("7")));
-        assert!(rules.may_subscribe(&names, "/topic/all", None));
+        let rules = Rules::default();
+        assert!(send(&rules, "/ws/trade", None));
+        assert!(send(&rules, "/user/7/queue/sub", Some("7")));
+        assert!(!send(&rules, "/user/8/queue/sub", Some("7")));
+        assert!(!send(&rules, "/user/8/queue/sub", None));
+        assert!(!send(&rules, "/topic/all", Some("7")));
+        assert!(subscribe(&rules, "/topic/all", None));
     }
 
     #[test]
     fn the_first_matching_rule_decides_and_user_means_the_own_name() {
-        let names = names();
-        let rules = Rules::new(vec![
+        let all = rules(vec![
             rule(Action::Send, "/topic/admin/**", Who::Users(vec!["boss".into()])),
             rule(Action::Send, "/topic/**", Who::Authenticated),
             rule(Action::Subscribe, "/topic/desk/{user}", Who::All),
         ]);
-        assert!(rules.may_send(&names, "/topic/admin/x", Some("boss")));
-        assert!(!rules.may_send(&names, "/topic/admin/x", Some("7")));
-        assert!(rules.may_send(&names, "/topic/all", Some("7")));
-        assert!(!rules.may_send(&names, "/topic/all", None));
-        assert!(rules.may_subscribe(&names, "/topic/desk/7", Some("7")));
-        assert!(!rules.may_subscribe(&names, "/topic/desk/8", Some("7")));
-        assert!(!rules.may_subscribe(&names, "/topic/desk/8", None));
-        assert!(rules.restrict_subscribers());
-        for hidden in ["/topic/desk-{user}", "/topic/**/{user}"] {
-            let rules = Rules::new(vec![rule(Action::Subscribe, hidden, Who::All)]);
-            assert!(!rules.may_subscribe(&names, "/topic/desk-8", Some("7")), "{hidden}");
+        assert!(send(&all, "/topic/admin/x", Some("boss")));
+        assert!(!send(&all, "/topic/admin/x", Some("7")));
+        assert!(send(&all, "/topic/all", Some("7")));
+        assert!(!send(&all, "/topic/all", None));
+        assert!(subscribe(&all, "/topic/desk/7", Some("7")));
+        assert!(!subscribe(&all, "/topic/desk/8", Some("7")));
+        assert!(!subscribe(&all, "/topic/desk/8", None));
+        assert!(all.restrict_subscribers());
+        // Written so that a name cannot be read: nobody passes, also where another one can be.
+        for (hidden, destination) in [
+            ("/topic/desk-{user}", "/topic/desk-7"),
+            ("/topic/**/{user}", "/topic/7"),
+            ("/topic/{user}/**/{user}", "/topic/7/x/8"),
+        ] {
+            let rules = rules(vec![rule(Action::Subscribe, hidden, Who::All)]);
+            assert!(!subscribe(&rules, destination, Some("7")), "{hidden}");
         }
         assert!(!Rules::default().restrict_subscribers());
+    }
+
+    #[test]
+    fn names_are_compared_decoded() {
+        let own = rules(vec![
+            rule(Action::Send, "/user/{user}/**", Who::All),
+            rule(Action::Subscribe, "/topic/desk/{user}", Who::All),
+        ]);
+        for rules in [&own, &Rules::default()] {
+            for (written, user) in
+                [("a%2Fb", "a/b"), ("a%2fb", "a/b"), ("a%252Fb", "a%2Fb"), ("5%", "5%")]
+            {
+                let destination = format!("/user/{written}/queue/sub");
+                assert!(send(rules, &destination, Some(user)), "{written}");
+                assert!(!send(rules, &destination, Some(&format!("{user}x"))), "{written}");
+            }
+            // Written like the other one's place, but it is not his own.
+            assert!(!send(rules, "/user/a%2Fb/queue/sub", Some("a%2Fb")));
+            assert!(!send(rules, "/user/a%252Fb/queue/sub", Some("a%252Fb")));
+        }
+        assert!(subscribe(&own, "/topic/desk/a%2Fb", Some("a/b")));
+        assert!(!subscribe(&own, "/topic/desk/a%2Fb", Some("a%2Fb")));
+    }
+
+    #[test]
+    fn a_rule_about_a_user_holds_however_he_is_written() {
+        let boss = || Who::Users(vec!["boss".into()]);
+        for (rule_of, user) in [("a%2Fb", "a/b"), ("a%2fb", "a/b"), ("5%", "5%")] {
+            let kept = format!("/user/{rule_of}/**");
+            let rules = rules(vec![
+                rule(Action::Send, &kept, boss()),
+                rule(Action::Send, "/user/**", Who::All),
+            ]);
+            let forms: &[&str] = if user == "5%" { &["5%", "5%25"] } else { &["a%2Fb", "a%2fb"] };
+            for written in forms {
+                let destination = format!("/user/{written}/queue/sub");
+                assert!(!send(&rules, &destination, Some("7")), "{rule_of} {written}");
+                assert!(send(&rules, &destination, Some("boss")), "{rule_of} {written}");
+            }
+            assert!(send(&rules, "/user/8/queue/sub", Some("7")));
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_gives_up_refuses() {
+        let hard = format!("/topic/*{}b", "a".repeat(20));
+        for action in [Action::Send, Action::Subscribe] {
+            let rules = rules(vec![
+                rule(action, &hard, Who::Users(vec!["boss".into()])),
+                rule(action, "/topic/**", Who::All),
+            ]);
+            let ask = |destination: &str, user| match action {
+                Action::Send => rules.may_send(&names(), destination, user),
+                Action::Subscribe => rules.may_subscribe(&names(), destination, user),
+            };
+            let endless = format!("/topic/{}", "a".repeat(1_000));
+            assert_eq!(ask("/topic/x", Some("7")), Verdict::Allowed);
+            assert_eq!(ask(&format!("{}b", &endless[..40]), Some("7")), Verdict::Refused);
+            assert_eq!(ask(&endless, Some("7")), Verdict::Unclear);
+            assert_eq!(ask(&endless, Some("boss")), Verdict::Unclear);
+        }
+    }
+
+    /// Oracle: the sentence of 1-product on rules, said with patterns that are matched segment by
+    /// segment and names that are split and decoded by hand.
+    fn naive(rules: &[Rule], action: Action, destination: &str, user: Option<&str>) -> bool {
+        let words = |text: &str| -> Vec<String> {
+            let mut words: Vec<String> = text.split('/').map(str::to_owned).collect();
+            // Of a destination of a user the name is what matters, not how it is written.
+            if action == Action::Send && words.len() > 3 && words[1] == "user" {
+                words[2] = decode_user(&words[2]).into_owned();
+            }
+            words
+        };
+        let said = words(destination);
+        for rule in rules.iter().filter(|rule| rule.action == action) {
+            let rule_words = words(&rule.destination);
+            let open = rule_words.last().is_some_and(|word| word == "**");
+            let fixed = &rule_words[..rule_words.len() - usize::from(open)];
+            let long_enough =
+                if open { said.len() >= fixed.len() } else { said.len() == fixed.len() };
+            let fits = |(word, said): (&String, &String)| {
+                word == said || word == "*" || word == "{user}" && !said.is_empty()
+            };
+            if !long_enough || !fixed.iter().zip(&said).all(fits) {
+                continue;
+            }
+            let own =
+                fixed.iter().enumerate().filter(|(_, word)| *word == "{user}").all(|(at, _)| {
+                    let raw = destination.split('/').nth(at).expect("as long as the rule");
+                    Some(&*decode_user(raw)) == user
+                });
+            return own
+                && match &rule.users {
+                    Who::All => true,
+                    Who::Authenticated => user.is_some(),
+                    Who::Users(list) => user.is_some_and(|user| list.contains(&user.to_owned())),
+                };
+        }
+        match action {
+            Action::Subscribe => true,
+            Action::Send => match &said[..] {
+                [_, first, user_word, _, ..] if first == "user" => {
+                    !user_word.is_empty() && Some(user_word.as_str()) == user
+                }
+                [_, first, _, ..] => first == "ws",
+                _ => false,
+            },
+        }
+    }
+
+    const USERS: [&str; 5] = ["7", "a/b", "a%2Fb", "%", "boss"];
+    const WORD: &str = "7|a%2Fb|a%2fb|a%252Fb|%|%25|boss|x";
+
+    proptest! {
+        #[test]
+        fn like_the_naive_rules(
+            list in prop::collection::vec(
+                (
+                    any::<bool>(),
+                    "/(user|topic|ws)(/(7|a%2Fb|a%2fb|%25|%|x|\\*|\\{user\\})){1,3}(/\\*\\*)?",
+                    0..4usize,
+                ),
+                0..5,
+            ),
+            first in "user|topic|ws",
+            rest in prop::collection::vec(WORD, 1..4),
+            user in prop::option::of(0..USERS.len()),
+        ) {
+            let who = |who| match who {
+                0 => Who::All,
+                1 => Who::Authenticated,
+                2 => Who::Users(vec!["a/b".into(), "boss".into()]),
+                _ => Who::Users(vec!["a%2Fb".into(), "%".into()]),
+            };
+            let list: Vec<Rule> = list
+                .iter()
+                .map(|(sends, destination, users)| {
+                    let action = if *sends { Action::Send } else { Action::Subscribe };
+                    rule(action, destination, who(*users))
+                })
+                .collect();
+            let destination = format!("/{first}/{}", rest.join("/"));
+            let user = user.map(|at| USERS[at]);
+            let ours = rules(list.clone());
+            prop_assert_eq!(
+                send(&ours, &destination, user),
+                naive(&list, Action::Send, &destination, user),
+                "SEND {} by {:?}", destination, user
+            );
+            prop_assert_eq!(
+                subscribe(&ours, &destination, user),
+                naive(&list, Action::Subscribe, &destination, user),
+                "SUBSCRIBE {} by {:?}", destination, user
+            );
+        }
     }
 }

@@ -12,7 +12,7 @@
 //! nothing to announce, so every ON_LINE is followed by exactly one OFF_LINE and the reverse.
 
 use super::home::Audience;
-use super::pattern;
+use super::pattern::{self, Outcome};
 use crate::ids::SessionId;
 use core::hash::BuildHasher;
 use hashbrown::HashTable;
@@ -187,8 +187,19 @@ impl Users {
         let record = self.find(user).map(|index| &self.records[index as usize]);
         let members = record.map_or(&[][..], |record| &record.members);
         for member in members.iter().filter(|m| only.is_none_or(|only| m.session == only)) {
-            let hears = |d: &Arc<str>| pattern::matches(d, destination, self.separator);
-            if member.destinations.iter().any(hears) {
+            let compare = |d: &Arc<str>| pattern::compare(d, destination, self.separator);
+            let outcomes = member.destinations.iter().map(compare);
+            // The first that matches is enough.
+            let (mut hears, mut gave_up) = (false, false);
+            for outcome in outcomes {
+                hears = outcome == Outcome::Match;
+                gave_up |= outcome == Outcome::GaveUp;
+                if hears {
+                    break;
+                }
+            }
+            audience.gave_up |= gave_up && !hears;
+            if hears {
                 audience.shards |= 1 << member.session.shard().index();
                 audience.subscriptions += 1;
             }
@@ -260,11 +271,16 @@ mod tests {
         users.subscribe("7", session(2), &"/queue/*".into());
         users.subscribe("8", session(2), &"/queue/sub".into());
         let both = users.audience("7", "/queue/sub", None);
-        assert_eq!(both, Audience { shards: 0b110, subscriptions: 2 });
+        assert_eq!(both, Audience { shards: 0b110, subscriptions: 2, gave_up: false });
         let one = users.audience("7", "/queue/sub", Some(session(2)));
-        assert_eq!(one, Audience { shards: 0b100, subscriptions: 1 });
+        assert_eq!(one, Audience { shards: 0b100, subscriptions: 1, gave_up: false });
         users.unsubscribe("7", session(2), "/queue/*");
-        assert_eq!(users.audience("7", "/queue/x", None), Audience::default());
+        let none = Audience::default();
+        assert_eq!(users.audience("7", "/queue/x", None), none);
         assert_eq!(users.audience("8", "/queue/sub", None), Audience::default());
+        let hard: Arc<str> = format!("/queue/*{}b", "a".repeat(20)).into();
+        users.subscribe("7", session(1), &hard);
+        let endless = format!("/queue/{}", "a".repeat(1_000));
+        assert_eq!(users.audience("7", &endless, None), Audience { gave_up: true, ..none });
     }
 }

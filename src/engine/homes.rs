@@ -3,8 +3,10 @@
 //! deliveries.
 
 use super::mailbox::{Asker, Lane, Letter};
+use super::revoke::GAVE_UP;
 use super::session::{NONE, Phase, Subscription};
 use super::shard::Shard;
+use crate::broker::home::Audience;
 use crate::broker::message::Message;
 use crate::broker::subscription::Look;
 use crate::ids::{PeerId, SessionId, ShardId};
@@ -117,6 +119,7 @@ impl<R: Ring> Shard<R> {
         let number = self.next_number();
         self.metrics.published_total.add(1);
         let audience = self.home.audience(message.destination());
+        self.note_given_up(audience);
         for shard in audience.shards() {
             let message = message.clone();
             self.post.send(shard.into(), Letter::Deliver { message, number });
@@ -127,12 +130,27 @@ impl<R: Ring> Shard<R> {
     fn sequence_user(&mut self, message: Arc<Message>, only: Option<SessionId>, asker: Asker) {
         let number = self.next_number();
         self.metrics.published_total.add(1);
-        let audience = self.users.audience(message.user(), message.destination(), only);
+        let (user, destination) = (message.user(), message.destination());
+        // What rules keep from a user none of his sessions hears, and none is counted.
+        let is_kept =
+            self.shared.rules_restrict_patterns && !self.may_user_hear_own(Some(user), destination);
+        let audience = match is_kept {
+            true => Audience::default(),
+            false => self.users.audience(user, destination, only),
+        };
+        self.note_given_up(audience);
         for shard in audience.shards() {
             let message = message.clone();
             self.post.send(shard.into(), Letter::DeliverUser { message, number, only });
         }
         self.answer_asker(asker, audience.subscriptions);
+    }
+
+    /// Counts a message that some pattern gave up on: its subscribers do not hear it.
+    fn note_given_up(&self, audience: Audience) {
+        if audience.gave_up {
+            self.metrics.refuse(GAVE_UP);
+        }
     }
 
     fn answer_asker(&mut self, asker: Asker, heard: u32) {
@@ -288,6 +306,10 @@ impl<R: Ring> Shard<R> {
         self.limits = shared.limits.clone();
         self.limits.keep_pools_of(&pools);
         self.compress_from();
+        let changed = self.shared.rules != shared.rules;
         self.shared = shared;
+        if changed {
+            self.begin_revoking();
+        }
     }
 }

@@ -57,6 +57,7 @@ mod parts;
 mod push;
 mod raw;
 mod refuse;
+mod revoke;
 mod route;
 mod seen;
 mod session;

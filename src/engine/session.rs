@@ -204,6 +204,16 @@ impl Sessions {
         (id.shard() == self.shard && self.table.find(key).is_some()).then_some(key.index)
     }
 
+    /// One more than the largest index that was ever in use.
+    pub fn places(&self) -> u32 {
+        self.table.places()
+    }
+
+    /// Whether an index is in use.
+    pub fn contains(&self, index: u32) -> bool {
+        self.table.contains(index)
+    }
+
     /// A session in use.
     pub fn at(&self, index: u32) -> &Session {
         self.table.at(index)

@@ -124,6 +124,8 @@ pub struct Shard<R: Ring> {
     /// Octets that connections hold.
     pub(super) held: usize,
     pub(super) draining: Option<Instant>,
+    /// Sessions below this index have yet to be compared with rules that have changed.
+    pub(super) revoke_below: u32,
     /// It does not sleep before, but looks for work (`engine.spin`).
     spin_until: Instant,
 }
@@ -201,6 +203,7 @@ impl<R: Ring> Shard<R> {
             room_after: now,
             held: 0,
             draining: None,
+            revoke_below: 0,
             spin_until: now,
             limits,
             shared,
@@ -235,6 +238,7 @@ impl<R: Ring> Shard<R> {
         } else if was_spinning {
             self.metrics.spins_total.add(1);
         }
+        self.run_revoking();
         self.run_waiting();
         self.run_leaving();
         self.announce_presence();
@@ -265,7 +269,8 @@ impl<R: Ring> Shard<R> {
     /// on one thread, before it lets one sleep.
     pub fn wait(&mut self) -> Wait {
         // While it looks for work by itself nobody has to ring for it.
-        if !self.dirty.is_empty() || self.is_spinning() || !self.post.may_sleep() {
+        let is_busy = !self.dirty.is_empty() || self.revoke_below > 0 || self.is_spinning();
+        if is_busy || !self.post.may_sleep() {
             return Wait::No;
         }
         let until = self.wait_until();

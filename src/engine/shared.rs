@@ -73,7 +73,7 @@ impl Shared {
             user: config.broker.user_prefix.clone(),
             separator,
         };
-        let rules = Rules::new(config.allow.iter().map(rule).collect());
+        let rules = Rules::new(config.allow.iter().map(rule).collect(), &names);
         let endpoints = config.endpoints.iter().map(|one| endpoint(one, config.demo)).collect();
         let provider = stand_in(&config).is_some();
         let applications = config.applications.iter().map(|one| application(one, provider));

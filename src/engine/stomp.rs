@@ -6,9 +6,8 @@
 
 use super::conn::{Hold, Proto, State};
 use super::mailbox::{Asker, Lane, Letter};
-use super::refuse::{
-    Handled, NO_TRANSACTIONS, NOT_PERMITTED, Problem, UNKNOWN_DESTINATION, VERSIONS,
-};
+use super::refuse::{Handled, NO_TRANSACTIONS, Problem, UNKNOWN_DESTINATION, VERSIONS};
+use super::revoke::permit;
 use super::session::{Phase, SubscriptionState};
 use super::shard::Shard;
 use super::subscribe::SEQUENCE_MASK;
@@ -319,9 +318,7 @@ impl<R: Ring> Shard<R> {
         if target == Target::Unknown {
             return self.unknown_destination(session, frame);
         }
-        if !shared.rules.may_send(&shared.names, destination, user.as_deref()) {
-            return Err(NOT_PERMITTED);
-        }
+        permit(shared.rules.may_send(&shared.names, destination, user.as_deref()))?;
         match target {
             Target::Broker => {
                 let message =
@@ -442,7 +439,6 @@ impl<R: Ring> Shard<R> {
 
     /// The message of a block, for those subscriptions of one session that hear it.
     pub(super) fn deliver_to_session(&mut self, session: u32, message: &Message, number: u64) {
-        let separator = self.shared.names.separator;
         let shared = self.shared.clone();
         let id = super::encode::MessageId::new(&shared.boot, number);
         let shown = shared.sheds.then(|| shared.names.shown(message.destination()));
@@ -459,11 +455,7 @@ impl<R: Ring> Shard<R> {
             let subscription = state.subscriptions[at];
             let hears = subscription.of_user
                 && subscription.state == SubscriptionState::Active
-                && crate::broker::pattern::matches(
-                    self.index.text(subscription.destination),
-                    message.destination(),
-                    separator,
-                );
+                && self.hears_own(session, subscription.destination, message.destination());
             if !hears {
                 continue;
             }

@@ -2,7 +2,8 @@
 //! Subscriptions of sessions: asked for here, begun and ended where their home says so.
 
 use super::mailbox::Letter;
-use super::refuse::{Handled, NOT_PERMITTED, Problem};
+use super::refuse::{Handled, Problem};
+use super::revoke::permit;
 use super::session::{Deferred, NONE, Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
 use super::stomp::required;
@@ -37,9 +38,7 @@ impl<R: Ring> Shard<R> {
             return self.unknown_destination(session, frame);
         }
         let user = self.sessions.at(session).user.clone();
-        if !shared.rules.may_subscribe(&shared.names, destination, user.as_deref()) {
-            return Err(NOT_PERMITTED);
-        }
+        permit(shared.rules.may_subscribe(&shared.names, destination, user.as_deref()))?;
         if self.has_subscribed(session, id, destination) {
             // The first one stays.
             self.receipt(session, frame, 0, None);
@@ -162,6 +161,13 @@ impl<R: Ring> Shard<R> {
         match self.sessions.at_mut(session).deferred.take().map(|deferred| *deferred) {
             None => {}
             Some(Deferred::Subscribe { id, destination, receipt, sequence, acks }) => {
+                // A reload may have come in between.
+                let (shared, user) = (self.shared.clone(), self.sessions.at(session).user.clone());
+                let verdict =
+                    shared.rules.may_subscribe(&shared.names, &destination, user.as_deref());
+                if let Err(problem) = permit(verdict) {
+                    return self.refuse_frame(slot, session, problem, Some(&receipt));
+                }
                 self.subscribe(session, &id, &destination, Some(&receipt), sequence, acks);
             }
             Some(Deferred::Unsubscribe { key, receipt, sequence }) => {

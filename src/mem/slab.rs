@@ -81,6 +81,11 @@ impl<T> Slab<T> {
         self.generations[index as usize]
     }
 
+    /// One more than the largest index that was ever in use.
+    pub fn places(&self) -> u32 {
+        self.generations.len() as u32
+    }
+
     /// Whether an index is in use.
     pub fn contains(&self, index: u32) -> bool {
         self.entries.contains(index as usize)

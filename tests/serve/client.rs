@@ -28,7 +28,9 @@ impl Frame {
 impl Window {
     /// A session of a user on `/portfolio`, logged in; without a name an anonymous one.
     pub fn open(server: &Server, user: Option<&str>) -> Window {
-        let query = user.map_or(String::new(), |user| format!("?userId={user}"));
+        let query = user.map_or(String::new(), |user| {
+            format!("?userId={}", user.replace('%', "%25").replace('/', "%2F"))
+        });
         let url = format!("ws://{}/portfolio{query}", server.address);
         let (socket, _) =
             tungstenite::client(url, server.connect()).expect("the endpoint upgrades");

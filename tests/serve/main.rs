@@ -34,6 +34,7 @@ mod peer;
 mod pushes;
 mod raws;
 mod reloads;
+mod rules;
 mod server;
 mod shares;
 mod slow;

@@ -1,0 +1,121 @@
+#![forbid(unsafe_code)]
+//! What rules take away: the verdict on a frame, and after a reload the end of every session that
+//! has a subscription which its user may no longer have. Patterns are filtered at each delivery
+//! beside that, so nothing that the rules keep is heard in between but by exact subscriptions.
+//!
+//! Bound: [`SESSIONS_A_TURN`] are looked at in one turn, so that nobody waits for the rest.
+
+use super::refuse::{Handled, NOT_PERMITTED, Problem};
+use super::session::{Deferred, Phase, Subscription, SubscriptionState};
+use super::shard::Shard;
+use crate::broker::pattern;
+use crate::broker::rule::Verdict;
+use crate::mem::intern::Sym;
+use crate::ring::Ring;
+
+/// Places of the table of sessions that one turn looks at.
+const SESSIONS_A_TURN: u32 = 1_024;
+
+/// The label of what a pattern gave up on: refused, or not delivered.
+pub(super) const GAVE_UP: &str = "pattern_gave_up";
+
+/// What a frame hears of a verdict.
+pub(super) fn permit(verdict: Verdict) -> Handled {
+    match verdict {
+        Verdict::Allowed => Ok(()),
+        Verdict::Refused => Err(NOT_PERMITTED),
+        Verdict::Unclear => Err(UNCLEAR),
+    }
+}
+
+impl<R: Ring> Shard<R> {
+    /// The rules have changed: every session is looked at.
+    pub(super) fn begin_revoking(&mut self) {
+        self.revoke_below = self.sessions.places();
+    }
+
+    /// Looks at some of the sessions that a change of the rules is about.
+    pub(super) fn run_revoking(&mut self) {
+        for _ in 0..SESSIONS_A_TURN {
+            let Some(session) = self.revoke_below.checked_sub(1) else { return };
+            self.revoke_below = session;
+            if self.sessions.contains(session) && self.sessions.at(session).phase == Phase::Live {
+                self.revoke(session);
+            }
+        }
+    }
+
+    fn revoke(&mut self, session: u32) {
+        let Some(destination) = self.no_longer_permitted(session) else { return };
+        let slot = self.sessions.at(session).slot;
+        let body = format!("The rules no longer allow this user to use {destination}.");
+        let problem = Problem { body: &body, label: "no_longer_permitted", ..NOT_PERMITTED };
+        self.refuse_frame(slot, session, problem, None);
+    }
+
+    /// The first subscription, as its client wrote it, that the rules do not allow; one that waits
+    /// for its turn is one, too.
+    fn no_longer_permitted(&self, session: u32) -> Option<String> {
+        let state = self.sessions.at(session);
+        let is_kept = |destination: &String| {
+            let user = state.user.as_deref();
+            !self.shared.rules.may_subscribe(&self.shared.names, destination, user).is_allowed()
+        };
+        let live = state.subscriptions.iter().filter(|s| s.state != SubscriptionState::Ending);
+        let waiting = match state.deferred.as_deref() {
+            Some(Deferred::Subscribe { destination, .. }) => Some(destination.clone()),
+            _ => None,
+        };
+        live.map(|s| self.written(s)).chain(waiting).find(is_kept)
+    }
+
+    /// A subscription's destination as its client wrote it.
+    fn written(&self, subscription: &Subscription) -> String {
+        let destination = self.index.text(subscription.destination);
+        let prefix = if subscription.of_user { self.shared.names.user.as_str() } else { "" };
+        format!("{prefix}{destination}")
+    }
+
+    /// Whether a session hears a message to one of its user's destinations by this subscription:
+    /// of what a pattern covers, rules may keep some.
+    pub(super) fn hears_own(&self, session: u32, subscribed: Sym, destination: &str) -> bool {
+        let names = &self.shared.names;
+        let subscribed = self.index.text(subscribed);
+        match pattern::compare(subscribed, destination, names.separator) {
+            pattern::Outcome::Match => {}
+            pattern::Outcome::NoMatch => return false,
+            pattern::Outcome::GaveUp => {
+                self.metrics.refuse(GAVE_UP);
+                return false;
+            }
+        }
+        let is_filtered = self.shared.rules_restrict_patterns && pattern::is_pattern(subscribed);
+        let user = self.sessions.at(session).user.as_deref();
+        !is_filtered || self.may_user_hear_own(user, destination)
+    }
+
+    /// Whether the rules let a user hear a destination of his own, given without the prefix.
+    pub(super) fn may_user_hear_own(&self, user: Option<&str>, destination: &str) -> bool {
+        let shown = self.shared.names.shown(destination);
+        self.may_user_hear(user, core::str::from_utf8(&shown).expect("two texts are a text"))
+    }
+
+    /// Whether the rules let a session hear what its pattern covers.
+    pub(super) fn may_hear(&self, session: u32, destination: &str) -> bool {
+        self.may_user_hear(self.sessions.at(session).user.as_deref(), destination)
+    }
+
+    fn may_user_hear(&self, user: Option<&str>, destination: &str) -> bool {
+        let verdict = self.shared.rules.may_subscribe(&self.shared.names, destination, user);
+        if verdict == Verdict::Unclear {
+            self.metrics.refuse(GAVE_UP);
+        }
+        verdict.is_allowed()
+    }
+}
+
+const UNCLEAR: Problem<'static> = Problem {
+    body: "The rules cannot be compared with this destination: it takes too many steps.",
+    label: GAVE_UP,
+    ..NOT_PERMITTED
+};

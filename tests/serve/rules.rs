@@ -1,0 +1,196 @@
+//! `[[allow]]`: what it keeps is kept, however one asks for it.
+
+use crate::client::{Frame, Window};
+use crate::server::{Folder, Server};
+
+const OPEN: &str = "[auth]\nmethods = ['query']\n\
+     [[endpoint]]\npath = '/portfolio'\nprotocol = 'stomp'\n\
+     [[allow]]\naction = 'send'\ndestination = '/topic/**'\nusers = '*'\n";
+
+/// `destination` is for `users` only.
+fn kept(action: &str, destination: &str, users: &str) -> String {
+    format!("[[allow]]\naction = '{action}'\ndestination = '{destination}'\nusers = {users}\n")
+}
+
+fn server(rules: &str) -> (Folder, Server) {
+    let folder = Folder::new();
+    let server = Server::with(&folder.write("config.toml", &format!("{OPEN}{rules}")));
+    (folder, server)
+}
+
+fn push(server: &Server, user: &str, destination: &str) {
+    let target = format!("/sendMsToUser?userId={user}&subscribePath={destination}");
+    assert_eq!(server.get(&target), (200, "{\"code\":0}".to_owned()));
+}
+
+/// The window's SEND is answered with the end.
+fn is_refused(mut window: Window, destination: &str) {
+    window.asks(destination, "", "r");
+    ends(window, destination, Some("r"));
+}
+
+fn ends(mut window: Window, destination: &str, receipt: Option<&str>) {
+    let error = window.receives();
+    assert_eq!(error.command, "ERROR", "{error:?}");
+    assert_eq!(error.header("message"), Some("not permitted"));
+    assert_eq!(error.header("receipt-id"), receipt);
+    if receipt.is_none() {
+        assert!(error.body.contains(destination), "{error:?}");
+    }
+    assert_eq!(window.hears_close(), 1008);
+}
+
+#[test]
+fn a_reload_ends_whoever_has_what_he_may_no_longer_have() {
+    let (folder, server) = server("");
+    let has = |user, destinations: &[&str]| Window::subscribed(&server, user, destinations);
+    // Until there is one on each shard: when both have ended, both shards have the new rules.
+    let mut exact = Vec::new();
+    loop {
+        exact.push(has(Some("6"), &["/topic/open", "/topic/secret"]));
+        let (_, who) = server.get("/api/users/6");
+        if ["00", "01"].iter().all(|shard| who.contains(&format!("\"session\":\"{shard}"))) {
+            break;
+        }
+    }
+    let ended = exact.len() as u64 + 3;
+    let own = has(Some("7"), &["/user/queue/secret"]);
+    let nobody = has(None, &["/user/queue/secret"]);
+    let pattern = has(Some("7"), &["/topic/all/*"]);
+    let mut stays = [
+        has(Some("boss"), &["/topic/secret", "/topic/open"]),
+        has(Some("7"), &["/topic/*"]),
+        has(None, &["/topic/open"]),
+    ];
+    let mut own_pattern = has(Some("7"), &["/user/queue/*"]);
+
+    let boss = "['boss']";
+    let rules = kept("subscribe", "/topic/secret", boss)
+        + &kept("subscribe", "/user/queue/secret", boss)
+        + &kept("subscribe", "/topic/all/**", boss);
+    folder.write("config.toml", &format!("{OPEN}{rules}"));
+    server.signal("HUP");
+    for window in exact {
+        ends(window, "/topic/secret", None);
+    }
+    ends(own, "/user/queue/secret", None);
+    ends(nobody, "/user/queue/secret", None);
+    ends(pattern, "/topic/all/*", None);
+    assert_eq!(server.metric("ringpush_refused_total{reason=\"no_longer_permitted\"}"), ended);
+
+    let [boss, seven, nobody] = &mut stays;
+    seven.sends("SEND", &[("destination", "/topic/secret")], "kept");
+    seven.sends("SEND", &[("destination", "/topic/open")], "open");
+    assert_eq!(boss.hears("/topic/secret"), "kept");
+    assert_eq!(boss.hears("/topic/open"), "open");
+    assert_eq!(seven.hears("/topic/open"), "open");
+    assert_eq!(nobody.hears("/topic/open"), "open");
+    push(&server, "7", "/queue/secret");
+    push(&server, "7", "/queue/sub");
+    own_pattern.hears("/user/queue/sub");
+
+    // A reload that changes no rule ends nobody.
+    folder.write("config.toml", &format!("{OPEN}{rules}[hooks]\nqueue = 7\n"));
+    server.signal("HUP");
+    server.logs("reloaded changed=1");
+    seven.sends("SEND", &[("destination", "/topic/open")], "again");
+    assert_eq!(boss.hears("/topic/open"), "again");
+}
+
+#[test]
+fn a_pattern_over_own_destinations_hears_what_the_rules_leave() {
+    let own = kept("subscribe", "/user/queue/desk/{user}", "'*'");
+    let (_folder, server) = server(&(kept("subscribe", "/user/queue/secret", "['boss']") + &own));
+    let mut seven = Window::subscribed(&server, Some("7"), &["/user/queue/*", "/user/queue/*/*"]);
+    let mut boss = Window::subscribed(&server, Some("boss"), &["/user/queue/*"]);
+    for user in ["7", "boss"] {
+        push(&server, user, "/queue/secret");
+        push(&server, user, "/queue/sub");
+    }
+    seven.hears("/user/queue/sub");
+    boss.hears("/user/queue/secret");
+    boss.hears("/user/queue/sub");
+    push(&server, "7", "/queue/desk/8");
+    push(&server, "7", "/queue/desk/7");
+    seven.hears("/user/queue/desk/7");
+    // What one sends to oneself does not pass by the home.
+    seven.asks("/user/7/queue/secret", "", "r");
+    assert_eq!(seven.receives().command, "RECEIPT");
+    seven.asks("/user/7/queue/sub", "", "r");
+    seven.hears("/user/queue/sub");
+    assert_eq!(seven.receives().command, "RECEIPT");
+    // By its own name it is refused, as ever.
+    let headers = [("id", "x"), ("destination", "/user/queue/secret"), ("receipt", "r")];
+    seven.sends("SUBSCRIBE", &headers, "");
+    ends(seven, "/user/queue/secret", Some("r"));
+}
+
+#[test]
+fn a_user_is_who_he_is_however_he_is_written() {
+    let own = kept("send", "/user/{user}/**", "'*'");
+    for rules in ["", own.as_str()] {
+        let (_folder, server) = server(rules);
+        let mut slash = Window::subscribed(&server, Some("a/b"), &["/user/queue/sub"]);
+        for destination in ["/user/a%2Fb/queue/sub", "/user/a%2fb/queue/sub"] {
+            is_refused(Window::open(&server, Some("a%2Fb")), destination);
+            slash.sends("SEND", &[("destination", destination)], "own");
+            assert_eq!(slash.hears("/user/queue/sub"), "own");
+        }
+        let mut percent = Window::subscribed(&server, Some("a%2Fb"), &["/user/queue/sub"]);
+        percent.sends("SEND", &[("destination", "/user/a%252Fb/queue/sub")], "own");
+        assert_eq!(percent.hears("/user/queue/sub"), "own");
+        is_refused(slash, "/user/a%252Fb/queue/sub");
+        let (_, who) = server.get("/api/users/a%252Fb");
+        assert!(who.contains("\"user\":\"a%2Fb\",\"status\":\"ON_LINE\""), "{who}");
+        push(&server, "a%252Fb", "/queue/sub");
+        assert!(percent.hears("/user/queue/sub").contains("TEST"));
+    }
+    // A rule about him holds for every way to write him.
+    let rules = kept("send", "/user/a%2Fb/**", "['boss']") + &kept("send", "/user/**", "'*'");
+    let (_folder, server) = server(&rules);
+    for destination in ["/user/a%2Fb/queue/sub", "/user/a%2fb/queue/sub"] {
+        is_refused(Window::open(&server, Some("7")), destination);
+    }
+    let mut boss = Window::open(&server, Some("boss"));
+    boss.asks("/user/a%2fb/queue/sub", "", "r");
+    assert_eq!(boss.receives().command, "RECEIPT");
+}
+
+#[test]
+fn a_pattern_that_gives_up_lets_nothing_pass() {
+    let hard = format!("/topic/*{}b", "a".repeat(20));
+    let endless = format!("/topic/{}", "a".repeat(1_000));
+    let gave_up = "ringpush_refused_total{reason=\"pattern_gave_up\"}";
+
+    // The rule comes first; what is allowed to everybody comes behind it.
+    let folder = Folder::new();
+    let rules = OPEN.replace("[[allow]]", &(kept("send", &hard, "['boss']") + "[[allow]]"));
+    let server = Server::with(&folder.write("config.toml", &rules));
+    is_refused(Window::open(&server, Some("7")), &endless);
+    assert_eq!(server.metric(gave_up), 1);
+
+    let (_folder, server) = self::server(&kept("subscribe", &hard, "['boss']"));
+    let mut listener = Window::subscribed(&server, Some("7"), &["/topic/**"]);
+    let mut sender = Window::open(&server, Some("8"));
+    for destination in [&endless, "/topic/x"] {
+        sender.sends("SEND", &[("destination", destination)], "");
+    }
+    listener.hears("/topic/x");
+    assert_eq!(server.metric(gave_up), 1);
+    listener.sends("SUBSCRIBE", &[("id", "e"), ("destination", &endless)], "");
+    let Frame { command, .. } = listener.receives();
+    assert_eq!((command.as_str(), listener.hears_close()), ("ERROR", 1008));
+    assert_eq!(server.metric(gave_up), 2);
+
+    // A subscription that gives up hears nothing, and the others do.
+    let (_folder, server) = self::server("");
+    let mut hard = Window::subscribed(&server, Some("7"), &[&hard]);
+    let mut easy = Window::subscribed(&server, Some("7"), &["/topic/**"]);
+    let short = format!("{}b", &endless[..40]);
+    for destination in [&endless, &short] {
+        easy.sends("SEND", &[("destination", destination)], "");
+        easy.hears(destination);
+    }
+    hard.hears(&short);
+    assert_eq!(server.metric(gave_up), 1);
+}
