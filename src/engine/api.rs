@@ -1,10 +1,11 @@
 #![forbid(unsafe_code)]
 //! What each HTTP route does with a whole request.
 
+use super::conn::State;
 use super::mailbox::Query;
 use super::push::{OK, Push, Shape, Tells, Work};
 use super::route::{self, Route};
-use super::session::NONE;
+use super::session::{NONE, Phase};
 use super::shard::Shard;
 use super::web::Asked;
 use crate::broker::destination::{Target, decode_user};
@@ -236,23 +237,17 @@ impl<R: Ring> Shard<R> {
             Query::Sessions(user) => {
                 let mut session = self.sessions.first_of(user);
                 while session != NONE {
-                    add(&mut items, self.describe(session));
+                    // One that has not said CONNECT hears nothing: it does not make him ON_LINE.
+                    if self.sessions.at(session).phase == Phase::Live {
+                        add(&mut items, self.describe(session));
+                    }
                     session = self.sessions.at(session).same_user.1;
                 }
             }
-            Query::KickUser(user) => {
-                let mut session = self.sessions.first_of(user);
-                while session != NONE {
-                    let next = self.sessions.at(session).same_user.1;
-                    let slot = self.sessions.at(session).slot;
-                    self.drain(slot, &[], KICKED, "ended by the operator");
-                    count += 1;
-                    session = next;
-                }
-            }
+            Query::KickUser(user) => count += self.kick_user(user),
             Query::KickSession(id) => {
                 if let Some(session) = self.sessions.find(*id)
-                    && self.sessions.at(session).phase != super::session::Phase::Leaving
+                    && self.sessions.at(session).phase != Phase::Leaving
                 {
                     let slot = self.sessions.at(session).slot;
                     self.drain(slot, &[], KICKED, "ended by the operator");
@@ -261,6 +256,23 @@ impl<R: Ring> Shard<R> {
             }
         }
         (Arc::from(items), count, cut)
+    }
+
+    /// Ends all sessions of a user on this shard, raw ones and those before CONNECT among them.
+    fn kick_user(&mut self, user: &Arc<str>) -> u32 {
+        let mut slots = Vec::new();
+        let mut session = self.sessions.first_of(user);
+        while session != NONE {
+            slots.push(self.sessions.at(session).slot);
+            session = self.sessions.at(session).same_user.1;
+        }
+        let raw = self.conns.raw_users.iter().filter(|(_, name)| *name == user);
+        let open = |slot: &u32| self.conns.at(*slot).state == State::Open;
+        slots.extend(raw.map(|(slot, _)| *slot).filter(open));
+        for &slot in &slots {
+            self.drain(slot, &[], KICKED, "ended by the operator");
+        }
+        slots.len() as u32
     }
 
     fn describe(&self, session: u32) -> Value {

@@ -17,6 +17,7 @@ use crate::ws;
 use core::net::{IpAddr, SocketAddr};
 use hashbrown::HashMap;
 use hashbrown::hash_map::EntryRef;
+use std::sync::Arc;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -255,6 +256,8 @@ pub struct Conns {
     open: u32,
     /// What the clients with context takeover said before.
     pub windows: Windows,
+    /// Users of raw sessions that have one, by slot: the others pay nothing for it.
+    pub raw_users: HashMap<u32, Arc<str>, foldhash::fast::FixedState>,
     /// Connections by address, while `connections-per-address` bounds them.
     addresses: HashMap<IpAddr, u32, foldhash::fast::FixedState>,
 }
@@ -264,11 +267,13 @@ impl Conns {
     /// table of addresses.
     pub fn with_capacity(slots: u32, seed: u64) -> Conns {
         let hasher = foldhash::fast::FixedState::with_seed(seed);
-        let addresses = HashMap::with_hasher(hasher);
+        let addresses = HashMap::with_hasher(hasher.clone());
+        let raw_users = HashMap::with_hasher(hasher);
         Conns {
             table: Vec::with_capacity(slots as usize),
             open: 0,
             addresses,
+            raw_users,
             windows: Windows::default(),
         }
     }
@@ -314,6 +319,7 @@ impl Conns {
             }
         }
         self.windows.close(slot);
+        self.raw_users.remove(&slot);
         let generation = conn.generation.wrapping_add(1);
         *conn = Conn::free(generation);
         self.open -= 1;

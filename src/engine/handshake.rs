@@ -192,10 +192,17 @@ impl<R: Ring> Shard<R> {
         let endpoint = at as u16;
         let message = super::conn::Held::default();
         let proto = if stomp {
-            let session = self.sessions.insert(Session::new(slot, endpoint, user));
+            let session = self.sessions.insert(Session::new(slot, endpoint));
+            if let Some(user) = user {
+                // From here on a kick of the user ends it, whether or not CONNECT has come.
+                self.sessions.link_user(session, user);
+            }
             Proto::Stomp(Stomp { decoder, wire, session, message })
         } else {
             self.metrics.raw_sessions.set(self.metrics.raw_sessions.value() + 1);
+            if let Some(user) = user {
+                self.conns.raw_users.insert(slot, user);
+            }
             let backlog = super::conn::Held::default();
             Proto::Raw(Box::new(Raw { decoder, endpoint, wire, message, backlog }))
         };

@@ -285,7 +285,8 @@ impl Sessions {
         self.by_user.find_mut(self.hasher.hash_one(user), |&head| name(table, head) == user)
     }
 
-    /// First session of a user on this shard; the others follow by `same_user.1`.
+    /// First session of a user on this shard, live or about to CONNECT; the others follow by
+    /// `same_user.1`.
     pub fn first_of(&self, user: &str) -> u32 {
         let same = |&head: &u32| name(&self.table, head) == user;
         self.by_user.find(self.hasher.hash_one(user), same).copied().unwrap_or(NONE)
@@ -346,14 +347,14 @@ fn name(table: &Slab<Session>, index: u32) -> &str {
 
 impl Session {
     /// A session that has just been upgraded.
-    pub fn new(slot: u32, endpoint: u16, user: Option<Arc<str>>) -> Session {
+    pub fn new(slot: u32, endpoint: u16) -> Session {
         Session {
             slot,
             phase: Phase::Connecting,
             version: Version::V1_2,
             endpoint,
             partial: Partial::default(),
-            user,
+            user: None,
             joined: false,
             beat: stomp::heartbeat::Agreed { send: 0, receive: 0 },
             subscriptions: SmallVec::new(),

@@ -267,7 +267,6 @@ impl<R: Ring> Shard<R> {
         // Before the answer: where that finds no room the session ends, and leaves again.
         if let Some(user) = user.clone() {
             let home = self.shared.home_of_name(&user);
-            self.sessions.link_user(session, user.clone());
             self.sessions.at_mut(session).joined = true;
             self.post.send(home.into(), Letter::Join { user, session: id });
         }
@@ -290,7 +289,7 @@ impl<R: Ring> Shard<R> {
         let auth = &self.shared.config.auth;
         let (passcode, header) = (frame.header(b"passcode"), frame.header(b"Authorization"));
         match identity::user_of_connect(auth, passcode, header, now) {
-            Identity::User(name) => self.sessions.at_mut(session).user = Some(Arc::from(name)),
+            Identity::User(name) => self.sessions.link_user(session, Arc::from(name)),
             Identity::Anonymous | Identity::Deferred => {}
             Identity::Refused(refusal) => {
                 return Err(Problem {

@@ -409,9 +409,9 @@ impl<R: Ring> Shard<R> {
         self.sessions.drop_receipts(session);
         if was_live {
             self.metrics.sessions.set(self.metrics.sessions.value() - 1);
-            if self.sessions.at(session).user.is_some() {
-                self.sessions.unlink_user(session);
-            }
+        }
+        if self.sessions.at(session).user.is_some() {
+            self.sessions.unlink_user(session);
         }
         for at in 0..self.sessions.at(session).subscriptions.len() {
             self.leave_group(session, at);

@@ -29,6 +29,7 @@ mod ends;
 mod greetings;
 mod hook;
 mod hooks;
+mod kicks;
 mod origins;
 mod peer;
 mod pushes;

@@ -157,6 +157,12 @@ impl Server {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
+    /// Asks for the end of what stands at `target`.
+    pub fn delete(&self, target: &str) -> (u16, String) {
+        let rest = "Host: localhost\r\nConnection: close\r\n\r\n";
+        self.ask(&format!("DELETE {target} HTTP/1.1\r\n{rest}"))
+    }
+
     fn ask(&self, request: &str) -> (u16, String) {
         let mut socket = self.connect();
         socket.write_all(request.as_bytes()).expect("the server reads");
