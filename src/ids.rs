@@ -1,6 +1,7 @@
 //! Newtype ids with generations. Nothing in the engine is named by a bare integer.
 
 use core::fmt;
+use core::net::{IpAddr, Ipv6Addr};
 
 /// Number of a shard: one data-plane thread with its own ring. At most 255 shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -105,6 +106,15 @@ impl fmt::Display for SessionId {
     }
 }
 
+/// The block that stands for an address where clients are told apart: an IPv4 address, the /64 of
+/// an IPv6 one, since whoever has one has them all (RFC 6177 §2).
+pub fn address_block(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(six) => IpAddr::V6(Ipv6Addr::from_bits(six.to_bits() >> 64 << 64)),
+        four => four,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,5 +126,18 @@ mod tests {
         assert_eq!(SessionId::parse(&id.to_string()), Some(id));
         assert_eq!(SessionId::parse("0"), None);
         assert_eq!(SessionId::parse("00000000000000+1"), None);
+    }
+
+    #[test]
+    fn a_block_is_what_one_client_can_have() {
+        for (address, expected) in [
+            ("192.0.2.1", "192.0.2.1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2::", "2001:db8:1:2::"),
+        ] {
+            let parse = |text: &str| text.parse::<IpAddr>().expect("an address");
+            assert_eq!(address_block(parse(address)), parse(expected), "{address}");
+        }
     }
 }

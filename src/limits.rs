@@ -226,6 +226,17 @@ impl Limits {
     }
 }
 
+/// Causes and places of bad input whose lines of log are told apart; those beyond share one line a
+/// second and cause.
+pub const LOG_PLACES: usize = 256;
+/// Bytes of the shortest secret (of tokens, callbacks, the API): a shorter one, which can be
+/// guessed, is refused at start with exit 2. Half of SHA-256's security level (RFC 2104 §3 asks
+/// for more; 16 random bytes cannot be tried).
+pub const SECRET_MIN: usize = 16;
+/// Elements of a signature header that is a list; with more it is garbled: 401.
+pub const SIGNATURE_ELEMENTS_MAX: usize = 16;
+/// Secrets of one `[[callback]]`; more are refused at start.
+pub const SECRETS_MAX: usize = 4;
 /// Octets of the longest WebSocket frame head a server sends (RFC 6455 §5.2).
 pub const WS_HEAD_MAX: usize = 10;
 /// Octets of the longest WebSocket frame head a client sends, with its mask (RFC 6455 §5.2).

@@ -5,17 +5,21 @@
 //! Drive it: [`channel`] gives the end for everybody ([`Log`]) and the end for the control thread
 //! ([`Writer`], which runs until [`Log::finish`]).
 //!
+//! Lines that somebody outside can cause go through [`Log::limited`]: one a second of each cause
+//! and place, with how many were left out (`control::limiter`).
+//!
 //! Bounds: [`LINES_MAX`] lines wait (a bounded lock-free queue), [`LINE_MAX`] octets of a line's
 //! values; a line past the former is dropped and counted, and the log says how many when it
 //! writes again.
 
+use super::limiter::{LeftOut, Limiter};
 use std::fmt::{Display, Write};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio_uring::fs::{File, OpenOptions};
 
@@ -61,6 +65,8 @@ enum Entry {
 pub struct Log {
     entries: mpsc::Sender<Entry>,
     dropped: Arc<AtomicU64>,
+    /// Held for a look at a table, only on behalf of a line that may be left out.
+    limiter: Arc<Mutex<Limiter>>,
 }
 
 /// The end that writes them.
@@ -68,6 +74,7 @@ pub struct Log {
 pub struct Writer {
     entries: mpsc::Receiver<Entry>,
     dropped: Arc<AtomicU64>,
+    limiter: Arc<Mutex<Limiter>>,
     path: Option<PathBuf>,
     file: File,
     batch: Vec<u8>,
@@ -80,8 +87,9 @@ pub async fn channel(path: Option<PathBuf>) -> io::Result<(Log, Writer)> {
     let file = open(&path).await?;
     let (sender, entries) = mpsc::channel(LINES_MAX);
     let dropped = Arc::new(AtomicU64::new(0));
-    let log = Log { entries: sender, dropped: dropped.clone() };
-    Ok((log, Writer { entries, dropped, path, file, batch: Vec::new(), lines: 0 }))
+    let limiter = Arc::default();
+    let log = Log { entries: sender, dropped: dropped.clone(), limiter: Arc::clone(&limiter) };
+    Ok((log, Writer { entries, dropped, limiter, path, file, batch: Vec::new(), lines: 0 }))
 }
 
 async fn open(path: &Option<PathBuf>) -> io::Result<File> {
@@ -100,6 +108,25 @@ impl Log {
         let line = line(SystemTime::now(), level, message, values);
         if self.entries.try_send(Entry::Line(line)).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A line that bad input causes at `place`, an endpoint or a block of addresses
+    /// ([`crate::ids::address_block`]): one a second of each message and place is written.
+    pub fn limited(
+        &self,
+        level: Level,
+        message: &'static str,
+        place: &str,
+        values: &[(&str, &dyn Display)],
+    ) {
+        match locked(&self.limiter).admit(message, place, Instant::now()) {
+            None => {}
+            Some(0) => self.line(level, message, values),
+            Some(count) => {
+                let left_out: (&str, &dyn Display) = ("left-out", &count);
+                self.line(level, message, &[values, &[left_out]].concat());
+            }
         }
     }
 
@@ -140,7 +167,7 @@ impl Log {
 impl Writer {
     /// Writes lines until [`Log::finish`].
     pub async fn run(mut self) {
-        while let Some(first) = self.entries.recv().await {
+        while let Some(first) = self.next().await {
             let mut next = Some(first);
             while let Some(entry) = next.take() {
                 match entry {
@@ -153,6 +180,8 @@ impl Writer {
                         self.reopen().await;
                     }
                     Entry::Finish(done) => {
+                        let rest = locked(&self.limiter).rest();
+                        self.say_left_out(rest);
                         self.write().await;
                         let _ = done.send(());
                         return;
@@ -163,6 +192,28 @@ impl Writer {
                 }
             }
             self.write().await;
+        }
+    }
+
+    /// The next entry. Until it comes, what was left out is said when its second is over.
+    async fn next(&mut self) -> Option<Entry> {
+        loop {
+            let due = locked(&self.limiter).next_due();
+            let Some(due) = due else { return self.entries.recv().await };
+            if let Ok(entry) = tokio::time::timeout_at(due.into(), self.entries.recv()).await {
+                return entry;
+            }
+            let left_out = locked(&self.limiter).due(Instant::now());
+            self.say_left_out(left_out);
+            self.write().await;
+        }
+    }
+
+    fn say_left_out(&mut self, all: Vec<LeftOut>) {
+        for LeftOut { cause, place, count } in all {
+            let values: [(&str, &dyn Display); 3] =
+                [("cause", &cause), ("place", &place), ("count", &count)];
+            self.say(Level::Warn, "lines of the log were left out", &values);
         }
     }
 
@@ -206,6 +257,11 @@ impl Writer {
         rest.clear();
         (self.batch, self.lines) = (rest, 0);
     }
+}
+
+/// Whoever panicked with it held has left it whole.
+fn locked(limiter: &Mutex<Limiter>) -> MutexGuard<'_, Limiter> {
+    limiter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One line with its end.
@@ -327,6 +383,33 @@ mod tests {
         assert_eq!(lines.len(), LINES_MAX + 1);
         assert_eq!(lines.iter().filter(|line| line.starts_with("INFO  many")).count(), LINES_MAX);
         assert!(lines.contains(&"WARN  lines of the log were dropped count=7".to_owned()));
+        std::fs::remove_dir_all(folder).expect("the folder is ours");
+    }
+
+    #[test]
+    fn what_bad_input_causes_is_written_once_a_second_and_counted() {
+        let folder = folder("limited");
+        let path = folder.join("log");
+        tokio_uring::start(async {
+            let (log, writer) = channel(Some(path.clone())).await.expect("the file can be opened");
+            let writer = tokio_uring::spawn(writer.run());
+            for number in 0..10_000 {
+                log.limited(Level::Warn, "bad", "/a", &[("number", &number)]);
+            }
+            log.limited(Level::Warn, "bad", "/b", &[("number", &"b")]);
+            log.finish().await;
+            writer.await.expect("the writer has ended");
+        });
+        let lines = lines(&path);
+        assert_eq!(lines[0], "WARN  bad number=0");
+        let counts = lines.iter().filter_map(|line| {
+            let count = line.split_once("left-out=").or(line.split_once("place=/a count="))?.1;
+            count.parse::<usize>().ok()
+        });
+        let written = lines.iter().filter(|line| line.starts_with("WARN  bad number=")).count();
+        // However long it took: all of them are written or counted.
+        assert_eq!(counts.sum::<usize>() + written, 10_001, "{lines:?}");
+        assert!(lines.len() < 20 && lines.contains(&"WARN  bad number=b".to_owned()), "{lines:?}");
         std::fs::remove_dir_all(folder).expect("the folder is ours");
     }
 

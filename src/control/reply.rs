@@ -89,6 +89,12 @@ pub(super) fn asked<'a>(shared: &'a Shared, destination: &str) -> Option<Asked<'
     }
 }
 
+/// The application of a destination as it is configured, which no client chooses.
+pub(super) fn place<'a>(shared: &'a Shared, destination: &str) -> &'a str {
+    let found = application(shared, destination);
+    found.map_or("", |(index, _)| &shared.applications.at(index).destination)
+}
+
 /// The application of a destination, and the destination below the prefix. It is looked up here
 /// instead of being numbered by the shard: a reload may have come between.
 fn application<'a>(shared: &Shared, destination: &'a str) -> Option<(usize, &'a str)> {

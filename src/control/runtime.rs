@@ -2,7 +2,7 @@
 
 use super::call;
 use super::hooks::{Call, Calls};
-use super::log::{self, Log};
+use super::log::{self, Level, Log};
 use super::outgoing::Outgoing;
 use super::provider::Provider;
 use super::reload::merge;
@@ -396,7 +396,9 @@ impl Control {
                     ("error", &error),
                 ];
                 let count = if error.is_empty() { 3 } else { 4 };
-                self.log.warn("a hook call failed", &values[..count]);
+                // Who sends to a hook that is down causes these: one a second of an application.
+                let place = reply::place(&self.shared, &call.destination);
+                self.log.limited(Level::Warn, "a hook call failed", place, &values[..count]);
                 self.tell(call, fault);
             }
         }

@@ -12,7 +12,7 @@ use super::outbox::Outbox;
 use super::takeover::Windows;
 use super::web::Request;
 use crate::broker::subscription::Wire;
-use crate::ids::{ConnId, ListenerId};
+use crate::ids::{ConnId, ListenerId, address_block};
 use crate::ws;
 use core::net::{IpAddr, SocketAddr};
 use hashbrown::HashMap;
@@ -258,7 +258,7 @@ pub struct Conns {
     pub windows: Windows,
     /// Users of raw sessions that have one, by slot: the others pay nothing for it.
     pub raw_users: HashMap<u32, Arc<str>, foldhash::fast::FixedState>,
-    /// Connections by address, while `connections-per-address` bounds them.
+    /// Connections by block of addresses, while `connections-per-address` bounds them.
     addresses: HashMap<IpAddr, u32, foldhash::fast::FixedState>,
 }
 
@@ -281,7 +281,7 @@ impl Conns {
     /// Counts a connection with those of its address, and says how many those are.
     pub fn count_address(&mut self, slot: u32) -> u32 {
         let conn = &mut self.table[slot as usize];
-        let count = self.addresses.entry(conn.address).or_default();
+        let count = self.addresses.entry(address_block(conn.address)).or_default();
         if !core::mem::replace(&mut conn.is_counted, true) {
             *count += 1;
         }
@@ -311,7 +311,8 @@ impl Conns {
         assert_eq!(conn.state, State::Closing);
         assert!(conn.is_joined() && conn.outbox.is_empty());
         if conn.is_counted
-            && let EntryRef::Occupied(mut count) = self.addresses.entry_ref(&conn.address)
+            && let EntryRef::Occupied(mut count) =
+                self.addresses.entry_ref(&address_block(conn.address))
         {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -361,5 +362,30 @@ impl Conns {
         let used =
             |(slot, conn): (usize, &Conn)| (conn.state != State::Free).then_some(slot as u32);
         self.table.iter().enumerate().filter_map(used)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_of_an_ipv6_network_are_counted_together() {
+        let mut conns = Conns::with_capacity(8, 1);
+        let open = |conns: &mut Conns, slot: u32, address: &str| {
+            let peer: SocketAddr = address.parse().expect("an address");
+            conns.open(slot, ListenerId(0), peer, 0);
+            conns.count_address(slot)
+        };
+        assert_eq!(open(&mut conns, 0, "[2001:db8::1]:1"), 1);
+        assert_eq!(open(&mut conns, 1, "[2001:db8::ffff:2]:1"), 2);
+        assert_eq!(open(&mut conns, 2, "[2001:db8:0:1::1]:1"), 1);
+        assert_eq!(open(&mut conns, 3, "192.0.2.1:1"), 1);
+        assert_eq!(open(&mut conns, 4, "[::ffff:192.0.2.1]:1"), 2);
+        for slot in 0..5 {
+            conns.at_mut(slot).state = State::Closing;
+            conns.close(slot);
+        }
+        assert!(conns.addresses.is_empty());
     }
 }

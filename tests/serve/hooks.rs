@@ -2,7 +2,7 @@
 
 use crate::client::Window;
 use crate::hook::Hook;
-use crate::server::{Folder, Server};
+use crate::server::{Folder, Server, ringpush};
 
 /// The application with `/ws/call` at a hook.
 fn settings(url: &str, hooks: &str) -> String {
@@ -146,4 +146,42 @@ fn without_a_hook_the_sender_hears_which_key_to_set() {
         serde_json::from_str(&window.hears("/user/queue/errors")).expect("it is JSON");
     let text = "set hook in the [[application]] with destination /call";
     assert_eq!(told, serde_json::json!({ "code": 501, "msg": text }));
+}
+
+#[test]
+fn a_dead_hook_writes_one_line_a_second_and_counts_the_others() {
+    // Nobody listens there any more.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/call", listener.local_addr().expect("bound"));
+    drop(listener);
+    let folder = Folder::new();
+    let log = folder.file("log");
+    let config = folder.write("config.toml", &settings(&url, ""));
+    let [config, log_name] =
+        [&config, &log].map(|path| path.to_str().expect("a path of the tests is text"));
+    let place = ["--listen", "127.0.0.1:0", "--shards", "1", "--log", log_name];
+    let server = Server::start(ringpush(&[&["serve", "--config", config][..], &place].concat()));
+    let mut window = Window::subscribed(&server, None, &["/user/queue/errors"]);
+    // Destinations that the sender chooses are one place of the configuration.
+    let (calls, begun) = (200, std::time::Instant::now());
+    for number in 0..calls {
+        window.sends("SEND", &[("destination", &format!("/ws/room/{number}"))], "");
+        assert!(window.hears("/user/queue/errors").contains("502"));
+    }
+    server.signal("TERM");
+    assert!(server.ends().success());
+    let text = std::fs::read_to_string(&log).expect("the log is there");
+    let of_hooks = text.lines().filter(|line| line.contains("a hook call failed"));
+    let (written, counts): (Vec<&str>, Vec<&str>) =
+        of_hooks.partition(|line| !line.contains("left out"));
+    let count = |line: &&str| -> usize {
+        let count = line.split_once("left-out=").or(line.split_once("count="));
+        count.map_or(0, |(_, count)| count.parse().expect("a number"))
+    };
+    let left_out: usize = written.iter().chain(&counts).map(count).sum();
+    assert_eq!(written.len() + left_out, calls, "{text}");
+    // A line a second; one more may say what the last one has left out.
+    let seconds = begun.elapsed().as_secs() as usize;
+    assert!(left_out > 0 && written.len() + counts.len() <= 2 * seconds + 2, "{text}");
+    assert!(counts.iter().all(|line| line.contains("place=/room/{id} ")), "{text}");
 }
