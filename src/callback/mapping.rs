@@ -153,7 +153,7 @@ pub(super) mod tests {
     }
 
     fn bare(keys: &str) -> Callback {
-        let secret = ("RINGPUSH_CALLBACK_SECRET".to_string(), "s".to_string());
+        let secret = ("RINGPUSH_CALLBACK_SECRET".to_string(), "a secret of the tests".to_string());
         let sources = Sources { environment: vec![secret], ..Sources::default() };
         let toml = format!("[[callback]]\npath = '/c'\n{keys}");
         sources.parse(&toml, false).expect("the test's TOML is good").callbacks.remove(0)

@@ -2,7 +2,10 @@
 //! Turns a third party's HTTP request (headers, body) into a push: checks who signed it, and finds
 //! in its JSON who shall get it and by which key a duplicate is recognised.
 //!
-//! It does not know the broker, the connection, the clock or which keys it has seen.
+//! It does not know the broker, the connection, the clock or which keys it has seen: wall time is
+//! an input. A rule whose form has a timestamp refuses what was signed too long ago; what is sent
+//! again before that is recognised by its id, if the rule has one (the configuration sees to it
+//! that `dedupe-window` is long enough), and for as long as `dedupe-keys` lets it be remembered.
 //!
 //! Drive it: [`verify`] on the whole body, then [`map`], then [`success`] as the answer once the
 //! push is on its way (or the key was seen before).
@@ -14,8 +17,9 @@
 //! let config = Sources::default().load().expect("the embedded application is good");
 //! let inbound = &config.callbacks[1];
 //! let body = br#"{"callId":"c-1","agentId":7,"from":"+86"}"#;
-//! let signature = sign(inbound, body).expect("a generic profile signs");
-//! verify(inbound, &[("x-signature", signature.as_bytes())], body).expect("signed");
+//! let now = 1_700_000_000_000;
+//! let signature = sign(inbound, body, now).expect("a generic profile signs");
+//! verify(inbound, &[("x-signature", signature.as_bytes())], body, now).expect("signed");
 //! let mut out = Vec::new();
 //! let mapped = map(inbound, config.limits.json_depth, body, &mut out).expect("it has both");
 //! assert_eq!((mapped.id.as_deref(), mapped.user.as_deref()), (Some("c-1"), Some("7")));

@@ -1,11 +1,14 @@
 //! Signatures over the body.
 
 use super::HeaderLine;
-use crate::config::{Callback, Encoding, Profile, SignatureForm};
+use crate::config::{Callback, Encoding, Piece, Profile, Secret, SignatureForm};
+use crate::limits::SIGNATURE_ELEMENTS_MAX;
+use crate::time::Millis;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+use smallvec::SmallVec;
 
 /// Octets of an HMAC-SHA256.
 const SIGNATURE_BYTES: usize = 32;
@@ -15,12 +18,14 @@ const SIGNATURE_BYTES: usize = 32;
 pub enum Denial {
     /// The signature header is missing.
     Missing,
-    /// The signature header stands there twice.
+    /// The signature header, or the timestamp in it, stands there twice.
     Ambiguous,
     /// The header has not the form that the rule says.
     Garbled,
     /// The signature is not that of this body with our secret.
     Wrong,
+    /// It is signed, but too long ago, or for later: somebody may send again what he has heard.
+    Stale,
     /// The profile is built later.
     NotBuilt,
 }
@@ -29,7 +34,11 @@ impl Denial {
     /// The HTTP status of the answer.
     pub fn status(self) -> u16 {
         match self {
-            Denial::Missing | Denial::Ambiguous | Denial::Garbled | Denial::Wrong => 401,
+            Denial::Missing
+            | Denial::Ambiguous
+            | Denial::Garbled
+            | Denial::Wrong
+            | Denial::Stale => 401,
             Denial::NotBuilt => 501,
         }
     }
@@ -41,51 +50,152 @@ impl Denial {
             Denial::Ambiguous => "signature-ambiguous",
             Denial::Garbled => "signature-garbled",
             Denial::Wrong => "signature-wrong",
+            Denial::Stale => "signature-stale",
             Denial::NotBuilt => "profile-not-built",
         }
     }
 }
 
-/// Checks who signed the body.
-pub fn verify(rule: &Callback, headers: &[HeaderLine<'_>], body: &[u8]) -> Result<(), Denial> {
-    let Profile::Generic { header, form } = &rule.profile else { return Err(Denial::NotBuilt) };
+/// Checks who signed the body, and where the form has a timestamp, when: `now` is the wall time in
+/// milliseconds since 1970.
+pub fn verify(
+    rule: &Callback,
+    headers: &[HeaderLine<'_>],
+    body: &[u8],
+    now: u64,
+) -> Result<(), Denial> {
+    let Profile::Generic { header, form, tolerance } = &rule.profile else {
+        return Err(Denial::NotBuilt);
+    };
     let mut named = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(header));
     let (_, value) = named.next().ok_or(Denial::Missing)?;
     if named.next().is_some() {
         return Err(Denial::Ambiguous);
     }
-    let signature = parse(form, value.trim_ascii()).ok_or(Denial::Garbled)?;
+    let found = find(form, value.trim_ascii())?;
     // Constant time: how much of a guess is right must not be measurable.
-    mac(rule, body).verify_slice(&signature).map_err(|_| Denial::Wrong)
+    let is_ours = |secret: &Secret| {
+        let mac = mac(secret, found.timestamp, body);
+        found.signatures.iter().any(|signature| mac.clone().verify_slice(signature).is_ok())
+    };
+    if !rule.secrets.iter().any(is_ours) {
+        return Err(Denial::Wrong);
+    }
+    match found.timestamp {
+        None => Ok(()),
+        Some(digits) if is_near(digits, now, *tolerance) => Ok(()),
+        Some(_) => Err(Denial::Stale),
+    }
 }
 
-/// The header's value for a body of ours, None for a profile that is built later.
-pub fn sign(rule: &Callback, body: &[u8]) -> Option<String> {
+/// The header's value for a body of ours at `now`, wall time in milliseconds; None for a profile
+/// that is built later.
+pub fn sign(rule: &Callback, body: &[u8], now: u64) -> Option<String> {
     let Profile::Generic { form, .. } = &rule.profile else { return None };
-    let octets = mac(rule, body).finalize().into_bytes();
-    let text = match form.encoding {
+    let seconds = (now / 1000).to_string();
+    let timestamp = form.has_timestamp().then_some(seconds.as_bytes());
+    let octets = mac(rule.secrets.first()?, timestamp, body).finalize().into_bytes();
+    let text = match form.encoding() {
         Encoding::Hex => octets.iter().map(|octet| format!("{octet:02x}")).collect(),
         Encoding::Base64 => STANDARD.encode(octets),
     };
-    Some(format!("{}{text}{}", form.before, form.after))
+    Some(form.fill(&text, &seconds))
 }
 
-fn mac(rule: &Callback, body: &[u8]) -> Hmac<Sha256> {
-    let key = rule.secret.expose();
-    let mut mac = Hmac::new_from_slice(key).expect("a key of an HMAC may have any length");
+fn mac(secret: &Secret, timestamp: Option<&[u8]>, body: &[u8]) -> Hmac<Sha256> {
+    let key = secret.expose();
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(key).expect("a key of an HMAC may be of any length");
+    if let Some(timestamp) = timestamp {
+        mac.update(timestamp);
+        mac.update(b".");
+    }
     mac.update(body);
     mac
 }
 
-fn parse(form: &SignatureForm, value: &[u8]) -> Option<[u8; SIGNATURE_BYTES]> {
-    let text = value.strip_prefix(form.before.as_bytes())?;
-    let text = text.strip_suffix(form.after.as_bytes())?;
-    let mut octets = [0; SIGNATURE_BYTES];
-    match form.encoding {
-        Encoding::Hex => {
-            if text.len() != 2 * SIGNATURE_BYTES {
-                return None;
+/// Whether a time in seconds lies less than `tolerance` from `now`, on either side.
+fn is_near(digits: &[u8], now: u64, tolerance: Millis) -> bool {
+    let digits = core::str::from_utf8(digits).ok();
+    let seconds = digits.and_then(|digits| digits.parse::<u64>().ok());
+    let millis = seconds.and_then(|seconds| seconds.checked_mul(1000));
+    millis.is_some_and(|millis| millis.abs_diff(now) < u64::from(tolerance.0))
+}
+
+/// What a header holds.
+#[derive(Default)]
+struct Found<'a> {
+    /// One, or in a list several.
+    signatures: SmallVec<[[u8; SIGNATURE_BYTES]; 2]>,
+    /// The digits of the timestamp, where the form has one.
+    timestamp: Option<&'a [u8]>,
+}
+
+/// Reads a header: the form's elements in any order, and in a list others beside them.
+fn find<'a>(form: &SignatureForm, value: &'a [u8]) -> Result<Found<'a>, Denial> {
+    let is_list = form.has_timestamp();
+    let elements: SmallVec<[&[u8]; 4]> = match is_list {
+        true => value.split(|&octet| octet == b',').map(<[u8]>::trim_ascii).collect(),
+        false => SmallVec::from_slice(&[value]),
+    };
+    if elements.len() > SIGNATURE_ELEMENTS_MAX {
+        return Err(Denial::Garbled);
+    }
+    let mut found = Found::default();
+    for pieces in form.elements() {
+        let mut fits = false;
+        for element in &elements {
+            let Some((signature, timestamp)) = read(pieces, element) else { continue };
+            fits = true;
+            found.signatures.extend(signature);
+            if let Some(digits) = timestamp
+                && found.timestamp.replace(digits).is_some()
+            {
+                return Err(Denial::Ambiguous);
             }
+        }
+        if !fits {
+            return Err(Denial::Garbled);
+        }
+    }
+    Ok(found)
+}
+
+/// What one element of a header holds, if it has the form of these pieces.
+type Element<'a> = (Option<[u8; SIGNATURE_BYTES]>, Option<&'a [u8]>);
+
+fn read<'a>(pieces: &[Piece], element: &'a [u8]) -> Option<Element<'a>> {
+    let (mut rest, mut signature, mut timestamp) = (element, None, None);
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => rest = rest.strip_prefix(text.as_bytes())?,
+            Piece::Signature(encoding) => {
+                let (text, behind) = rest.split_at_checked(encoded_len(*encoding))?;
+                (signature, rest) = (Some(decode(*encoding, text)?), behind);
+            }
+            Piece::Timestamp => {
+                let len = rest.iter().take_while(|octet| octet.is_ascii_digit()).count();
+                let (digits, behind) = rest.split_at(len);
+                (timestamp, rest) = (Some(digits).filter(|digits| !digits.is_empty()), behind);
+                timestamp?;
+            }
+        }
+    }
+    rest.is_empty().then_some((signature, timestamp))
+}
+
+/// Octets of a signature as it is written.
+fn encoded_len(encoding: Encoding) -> usize {
+    match encoding {
+        Encoding::Hex => 2 * SIGNATURE_BYTES,
+        Encoding::Base64 => SIGNATURE_BYTES.div_ceil(3) * 4,
+    }
+}
+
+fn decode(encoding: Encoding, text: &[u8]) -> Option<[u8; SIGNATURE_BYTES]> {
+    let mut octets = [0; SIGNATURE_BYTES];
+    match encoding {
+        Encoding::Hex => {
             for (octet, pair) in octets.iter_mut().zip(text.chunks_exact(2)) {
                 *octet = digit(pair[0])? << 4 | digit(pair[1])?;
             }
@@ -103,7 +213,8 @@ fn digit(octet: u8) -> Option<u8> {
 mod tests {
     use super::super::mapping::tests::rule;
     use super::*;
-    use crate::config::Secret;
+    /// Milliseconds since 1970.
+    const NOW: u64 = 1_700_000_000_000;
 
     // RFC 4231 §4.3, test case 2.
     const BODY: &[u8] = b"what do ya want for nothing?";
@@ -111,25 +222,25 @@ mod tests {
 
     fn jefe(form: &str) -> Callback {
         let mut rule = rule(&format!("signature-form = '{form}'"));
-        rule.secret = Secret::new("Jefe");
+        rule.secrets = vec![Secret::new("Jefe")];
         rule
     }
 
     fn check(rule: &Callback, value: &str) -> Result<(), Denial> {
-        verify(rule, &[("x-signature", value.as_bytes())], BODY)
+        verify(rule, &[("x-signature", value.as_bytes())], BODY, NOW)
     }
 
     #[test]
     fn the_vector_of_rfc_4231_is_good_in_every_form() {
         let hex = jefe("sha256={hex}");
-        assert_eq!(sign(&hex, BODY), Some(format!("sha256={HEX}")));
+        assert_eq!(sign(&hex, BODY, NOW), Some(format!("sha256={HEX}")));
         assert_eq!(check(&hex, &format!("sha256={HEX}")), Ok(()));
         assert_eq!(check(&hex, &format!(" sha256={} ", HEX.to_uppercase())), Ok(()));
         let bare = jefe("{hex}");
         assert_eq!(check(&bare, HEX), Ok(()));
         let base = jefe("v1,{base64};");
         let value = "v1,W9zBRr9gdU5qBCQmCJV1x1oAPwidJzmDnexYuWTsOEM=;";
-        assert_eq!(sign(&base, BODY).as_deref(), Some(value));
+        assert_eq!(sign(&base, BODY, NOW).as_deref(), Some(value));
         assert_eq!(check(&base, value), Ok(()));
         assert_eq!(check(&base, "v1,AAAA;"), Err(Denial::Garbled));
     }
@@ -151,19 +262,19 @@ mod tests {
         ];
         for (key, body, expected) in cases {
             let mut rule = jefe("{hex}");
-            rule.secret = Secret::new(key);
-            assert_eq!(sign(&rule, body).as_deref(), Some(expected));
+            rule.secrets = vec![Secret::new(key)];
+            assert_eq!(sign(&rule, body, NOW).as_deref(), Some(expected));
         }
     }
 
     #[test]
     fn what_is_missing_garbled_or_wrong_is_denied() {
         let rule = jefe("sha256={hex}");
-        assert_eq!(verify(&rule, &[], BODY), Err(Denial::Missing));
+        assert_eq!(verify(&rule, &[], BODY, NOW), Err(Denial::Missing));
         let good = format!("sha256={HEX}");
         let line = ("X-Signature", good.as_bytes());
-        assert_eq!(verify(&rule, &[line, line], BODY), Err(Denial::Ambiguous));
-        assert_eq!(verify(&rule, &[line], b"what do ya want"), Err(Denial::Wrong));
+        assert_eq!(verify(&rule, &[line, line], BODY, NOW), Err(Denial::Ambiguous));
+        assert_eq!(verify(&rule, &[line], b"what do ya want", NOW), Err(Denial::Wrong));
         let garbled = ["", "sha256=", HEX, "sha1=00", &good[..good.len() - 1], "sha256=é"];
         for value in garbled {
             assert_eq!(check(&rule, value), Err(Denial::Garbled), "{value}");
@@ -174,7 +285,7 @@ mod tests {
         for at in "sha256=".len()..good.len() {
             let mut bytes = good.clone().into_bytes();
             bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
-            assert_eq!(verify(&rule, &[("x-signature", &bytes)], BODY), Err(Denial::Wrong));
+            assert_eq!(verify(&rule, &[("x-signature", &bytes)], BODY, NOW), Err(Denial::Wrong));
         }
     }
 
@@ -183,6 +294,102 @@ mod tests {
         let rule = rule("profile = 'twilio'");
         assert_eq!(check(&rule, "sha256="), Err(Denial::NotBuilt));
         assert_eq!((Denial::NotBuilt.status(), Denial::Wrong.status()), (501, 401));
-        assert_eq!(sign(&rule, BODY), None);
+        assert_eq!(sign(&rule, BODY, NOW), None);
+    }
+
+    const SIGNED: &str = "t=1700000000,v1=";
+
+    /// A rule as for Stripe.
+    fn stripe() -> Callback {
+        jefe("t={timestamp},v1={hex}")
+    }
+
+    fn hex_of(secret: &str, bytes: &[u8]) -> String {
+        let mac = mac(&Secret::new(secret), None, bytes).finalize().into_bytes();
+        mac.iter().map(|octet| format!("{octet:02x}")).collect()
+    }
+
+    #[test]
+    fn the_time_and_the_body_are_signed_together() {
+        let rule = stripe();
+        let good = hex_of("Jefe", &[b"1700000000.", BODY].concat());
+        let value = format!("{SIGNED}{good}");
+        assert_eq!(sign(&rule, BODY, NOW + 999), Some(value.clone()));
+        assert_eq!(check(&rule, &value), Ok(()));
+        // A signature of the body alone, another time, another body.
+        assert_eq!(check(&rule, &format!("{SIGNED}{HEX}")), Err(Denial::Wrong));
+        assert_eq!(check(&rule, &format!("t=1700000001,v1={good}")), Err(Denial::Wrong));
+        let line = [("x-signature", value.as_bytes())];
+        assert_eq!(verify(&rule, &line, b"what", NOW), Err(Denial::Wrong));
+        let joined = jefe("{timestamp}.{base64}");
+        let value = sign(&joined, BODY, NOW).expect("generic");
+        assert_eq!(check(&joined, &value), Ok(()));
+        assert_eq!(check(&joined, &value.replace("0.", "1.")), Err(Denial::Wrong));
+    }
+
+    #[test]
+    fn a_list_may_be_in_any_order_and_hold_more() {
+        let rule = stripe();
+        let good = hex_of("Jefe", &[b"1700000000.", BODY].concat());
+        let other = "00".repeat(SIGNATURE_BYTES);
+        for value in [
+            format!("v1={good},t=1700000000"),
+            format!(" t=1700000000 , v1={good} , v0={other},x"),
+            format!("t=1700000000,v1={other},v1={good}"),
+        ] {
+            assert_eq!(check(&rule, &value), Ok(()), "{value}");
+        }
+        let many = format!("{SIGNED}{good}{}", ",v0=".repeat(SIGNATURE_ELEMENTS_MAX - 1));
+        for (value, expected) in [
+            (format!("t=1700000000,t=1700000000,v1={good}"), Denial::Ambiguous),
+            (format!("v1={good}"), Denial::Garbled),
+            (format!("t=,v1={good}"), Denial::Garbled),
+            (format!("t=-1,v1={good}"), Denial::Garbled),
+            (format!("t=1700000000v1={good}"), Denial::Garbled),
+            (format!("{SIGNED}{}", &good[1..]), Denial::Garbled),
+            (format!("{SIGNED}{good}0"), Denial::Garbled),
+            (format!("{SIGNED}{other}"), Denial::Wrong),
+            (many, Denial::Garbled),
+        ] {
+            assert_eq!(check(&rule, &value), Err(expected), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_replay_beyond_the_tolerance_is_stale() {
+        let mut rule = stripe();
+        let value = sign(&rule, BODY, NOW).expect("generic");
+        let at = |rule: &Callback, now: u64| {
+            verify(rule, &[("x-signature", value.as_bytes())], BODY, now)
+        };
+        let five_minutes = 300_000;
+        for (now, expected) in [
+            (NOW - five_minutes, Err(Denial::Stale)),
+            (NOW - five_minutes + 1, Ok(())),
+            (NOW + five_minutes - 1, Ok(())),
+            (NOW + five_minutes, Err(Denial::Stale)),
+            (0, Err(Denial::Stale)),
+            (u64::MAX, Err(Denial::Stale)),
+        ] {
+            assert_eq!(at(&rule, now), expected, "{now}");
+        }
+        assert_eq!((Denial::Stale.status(), Denial::Stale.label()), (401, "signature-stale"));
+        let Profile::Generic { tolerance, .. } = &mut rule.profile else { panic!("generic") };
+        *tolerance = Millis(1);
+        assert_eq!((at(&rule, NOW), at(&rule, NOW + 1)), (Ok(()), Err(Denial::Stale)));
+        // However it is written, it is no time.
+        let far = "9".repeat(40);
+        let signed = hex_of("Jefe", &[far.as_bytes(), b".", BODY].concat());
+        assert_eq!(check(&rule, &format!("t={far},v1={signed}")), Err(Denial::Stale));
+    }
+
+    #[test]
+    fn any_of_several_secrets_makes_it_good_and_the_first_signs() {
+        let mut rule = jefe("{hex}");
+        rule.secrets.insert(0, Secret::new("new"));
+        assert_eq!(check(&rule, HEX), Ok(()));
+        assert_eq!(sign(&rule, BODY, NOW), Some(hex_of("new", BODY)));
+        assert_eq!(check(&rule, &hex_of("new", BODY)), Ok(()));
+        assert_eq!(check(&rule, &hex_of("old", BODY)), Err(Denial::Wrong));
     }
 }

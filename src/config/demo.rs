@@ -101,7 +101,7 @@ mod tests {
         let demo = format!("demo.enabled = true\n{callback}");
         let secret = |sources: &Sources, toml: &str| {
             let config = sources.parse(toml, false)?;
-            Ok::<_, crate::config::ConfigError>(config.callbacks[0].secret.clone())
+            Ok::<_, crate::config::ConfigError>(config.callbacks[0].secrets.clone())
         };
         let mut sources = Sources::default();
         assert!(secret(&sources, callback).is_err());

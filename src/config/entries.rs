@@ -321,10 +321,10 @@ fn reply(value: &Value) -> Option<Reply> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Encoding, Offline, Profile, SignatureForm, SlowConsumer, Sources};
+    use crate::config::{Config, Offline, Profile, SignatureForm, SlowConsumer, Sources};
 
     fn parse(toml: &str) -> Result<Config, ConfigError> {
-        let secret = ("SECRET".to_string(), "s".to_string());
+        let secret = ("SECRET".to_string(), "a secret of the tests".to_string());
         Sources { environment: vec![secret], ..Sources::default() }.parse(toml, false)
     }
 
@@ -557,12 +557,9 @@ mod tests {
         assert_eq!((&reply.answer, reply.broadcast), (&Answer::Reply(body), false));
         let callback = &config.callbacks[0];
         assert_eq!(callback.offline, Offline::Topic("/topic/unassigned".to_string()));
-        let form = SignatureForm {
-            before: "v1=".to_string(),
-            encoding: Encoding::Base64,
-            after: ";".to_string(),
-        };
-        assert_eq!(callback.profile, Profile::Generic { header: "X-Hub".to_string(), form });
+        let form = SignatureForm::parse("v1={base64};").expect("good");
+        let (header, tolerance) = ("X-Hub".to_string(), Millis::seconds(300));
+        assert_eq!(callback.profile, Profile::Generic { header, form, tolerance });
     }
 
     #[test]

@@ -351,15 +351,15 @@ mod tests {
         let [outbound, inbound] = config.callbacks.as_slice() else { panic!("two callbacks") };
         assert_eq!(outbound.path, "/callback/outbound");
         assert_eq!(inbound.business_type.as_deref(), Some("CALL_IN"));
-        assert_eq!(inbound.secret, outbound.secret);
-        assert_eq!(inbound.secret.expose().len(), 32);
+        assert_eq!(inbound.secrets, outbound.secrets);
+        assert_eq!(inbound.secrets[0].expose().len(), 32);
         assert_eq!(config.presence.topic.as_deref(), Some("/topic/presence"));
         let set = sources(&[
-            (CALLBACK_SECRET, "mine"),
+            (CALLBACK_SECRET, "mine, and long enough"),
             ("RINGPUSH_APPLICATION__1__HOOK", "http://127.0.0.1:9000/call"),
         ]);
         let config = set.load().expect("good");
-        assert_eq!(config.callbacks[0].secret, Secret::new("mine"));
+        assert_eq!(config.callbacks[0].secrets, [Secret::new("mine, and long enough")]);
         let hook = "http://127.0.0.1:9000/call".to_string();
         assert_eq!(config.applications[1].answer, Answer::Hook(hook));
     }
@@ -369,10 +369,14 @@ mod tests {
         let config = parse("").expect("every key is optional");
         assert!(!config.embedded && config.endpoints.is_empty() && config.auth.methods.is_empty());
         assert!(config.auth.anonymous && config.auth.token.is_none() && config.api.token.is_none());
-        let with = sources(&[(TOKEN_SECRET, "s"), (API_TOKEN, "t")]).parse("", false);
+        let with = sources(&[
+            (TOKEN_SECRET, "a secret of the tests"),
+            (API_TOKEN, "a token of the tests"),
+        ])
+        .parse("", false);
         let with = with.expect("good");
         assert_eq!(with.auth.methods, [Method::Token]);
-        assert_eq!(with.api.token, Some(Secret::new("t")));
+        assert_eq!(with.api.token, Some(Secret::new("a token of the tests")));
     }
 
     #[test]
@@ -492,7 +496,8 @@ mod tests {
     #[test]
     fn the_example_with_every_key_is_good() {
         let text = include_str!("../../examples/every-key.toml");
-        let secrets = sources(&[(TOKEN_SECRET, "a"), (API_TOKEN, "b"), (CALLBACK_SECRET, "c")]);
+        let names = [TOKEN_SECRET, API_TOKEN, CALLBACK_SECRET];
+        let secrets = sources(&names.map(|name| (name, "a secret of the tests")));
         let config = secrets.parse(text, false).expect("good");
         let later = config.warnings.iter().map(|line| line.split(" is ").next().expect("one"));
         let expected = [
@@ -508,7 +513,7 @@ mod tests {
             "presence.hook",
         ];
         assert_eq!(later.collect::<Vec<_>>(), expected);
-        for name in [TOKEN_SECRET, API_TOKEN, CALLBACK_SECRET] {
+        for name in names {
             let mut without = secrets.clone();
             without.environment.retain(|(key, _)| key != name);
             let error = without.parse(text, false).expect_err("a named secret is not set");

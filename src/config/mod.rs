@@ -40,11 +40,13 @@ mod limits;
 mod reader;
 mod secrets;
 mod settings;
+mod signature;
 mod syntax;
 
 pub use file::Sources;
 pub use secrets::Secret;
 pub use settings::{Difference, Setting};
+pub use signature::{Encoding, Piece, SignatureForm};
 pub use syntax::{Network, Pointer};
 
 use crate::limits::Limits;
@@ -477,8 +479,8 @@ pub struct Callback {
     pub path: String,
     /// Who signs and how it wants to be answered.
     pub profile: Profile,
-    /// Key of the signature.
-    pub secret: Secret,
+    /// Keys of the signature, at least one: any of them makes it good.
+    pub secrets: Vec<Secret>,
     /// Where the key that recognises duplicates is.
     pub id: Option<Pointer>,
     /// Where the name of the user is.
@@ -504,29 +506,11 @@ pub enum Profile {
         header: String,
         /// The header's value.
         form: SignatureForm,
+        /// How far a signed timestamp may be from now, where the form has one.
+        tolerance: Millis,
     },
     /// A provider's profile, built later: its callbacks are answered 501.
     Later(String),
-}
-
-/// `signature-form`: a text with `{hex}` or `{base64}` in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignatureForm {
-    /// What stands before the signature.
-    pub before: String,
-    /// How the signature is written.
-    pub encoding: Encoding,
-    /// What stands after it.
-    pub after: String,
-}
-
-/// How octets are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// Hexadecimal, either case.
-    Hex,
-    /// Base64 with padding (RFC 4648 §4).
-    Base64,
 }
 
 /// `offline` of a callback.

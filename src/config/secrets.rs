@@ -3,6 +3,7 @@
 use super::ConfigError;
 use super::reader::{Section, quoted};
 use super::syntax::is_token;
+use crate::limits::SECRET_MIN;
 use std::fmt;
 
 /// Octets of the largest secret, so that a wrong file name does not load a disk image.
@@ -71,34 +72,65 @@ impl<'a> Secrets<'a> {
     pub(super) fn of(
         &self,
         section: &mut Section,
-        [env_key, file_key]: [&'static str; 2],
+        keys: [&'static str; 2],
         default: &str,
     ) -> Result<Option<Secret>, ConfigError> {
-        let accepted = "the name of an environment variable";
-        let name = section.text(env_key, accepted, is_token)?;
-        let file = section.text(file_key, "the name of a file", |text| !text.is_empty())?;
-        match (name, file) {
-            (Some(name), Some(_)) => {
-                let accepted = format!("one of {env_key} and {file_key}, not both");
-                Err(section.error(env_key, &quoted(&name), &accepted))
+        let mut found = self.several(section, keys, default, 1)?;
+        Ok(found.pop())
+    }
+
+    /// The same for up to `most` secrets side by side: lists of names, as long as one secret takes
+    /// over from another.
+    pub(super) fn several(
+        &self,
+        section: &mut Section,
+        [env_key, file_key]: [&'static str; 2],
+        default: &str,
+        most: usize,
+    ) -> Result<Vec<Secret>, ConfigError> {
+        let names = section.texts(env_key, "the name of an environment variable", is_token)?;
+        let files = section.texts(file_key, "the name of a file", |text| !text.is_empty())?;
+        for (key, list) in [(env_key, &names), (file_key, &files)] {
+            if list.as_ref().is_some_and(|list| list.is_empty() || list.len() > most) {
+                let accepted = match most {
+                    1 => "one name".to_string(),
+                    _ => format!("one name, or a list of 1 to {most}"),
+                };
+                return Err(section.error(key, "a list", &accepted));
             }
-            (Some(name), None) => match self.variable(&name) {
-                Some(secret) => Ok(Some(secret)),
-                None => {
+        }
+        match (names, files) {
+            (Some(names), Some(_)) => {
+                let accepted = format!("one of {env_key} and {file_key}, not both");
+                Err(section.error(env_key, &quoted(&names[0]), &accepted))
+            }
+            (Some(names), None) => names
+                .iter()
+                .map(|name| {
                     let accepted = format!(
                         "a variable that is set; {name} is not, or it is empty, in the environment"
                     );
-                    Err(section.error(env_key, &quoted(&name), &accepted))
-                }
+                    let secret = self.variable(name);
+                    let secret =
+                        secret.ok_or_else(|| section.error(env_key, &quoted(name), &accepted))?;
+                    long_enough(section, env_key, name, secret)
+                })
+                .collect(),
+            (None, Some(files)) => files
+                .iter()
+                .map(|file| match read(file) {
+                    Ok(secret) => long_enough(section, file_key, file, secret),
+                    Err(why) => {
+                        let accepted =
+                            format!("a readable file of at most {SECRET_MAX} bytes ({why})");
+                        Err(section.error(file_key, &quoted(file), &accepted))
+                    }
+                })
+                .collect(),
+            (None, None) => match self.variable(default) {
+                Some(secret) => Ok(vec![long_enough(section, env_key, default, secret)?]),
+                None => Ok(self.made_up(default).into_iter().collect()),
             },
-            (None, Some(file)) => match read(&file) {
-                Ok(secret) => Ok(Some(secret)),
-                Err(why) => {
-                    let accepted = format!("a readable file of at most {SECRET_MAX} bytes ({why})");
-                    Err(section.error(file_key, &quoted(&file), &accepted))
-                }
-            },
-            (None, None) => Ok(self.variable(default).or_else(|| self.made_up(default))),
         }
     }
 
@@ -111,6 +143,21 @@ impl<'a> Secrets<'a> {
         let made_up = self.made_up.as_ref().filter(|(known, _)| *known == name);
         made_up.map(|(_, secret)| secret.clone())
     }
+}
+
+/// Refuses a secret that can be guessed. The error shows where it is from, not what it is.
+fn long_enough(
+    section: &Section,
+    key: &str,
+    source: &str,
+    secret: Secret,
+) -> Result<Secret, ConfigError> {
+    if secret.0.len() >= SECRET_MIN {
+        return Ok(secret);
+    }
+    let accepted =
+        format!("a secret of at least {SECRET_MIN} bytes; the one of {source} is shorter");
+    Err(section.error(key, &quoted(source), &accepted))
 }
 
 // The line's end that editors put at the end of a file is not part of the secret.
@@ -132,15 +179,19 @@ mod tests {
 
     const KEYS: [&str; 2] = ["secret-env", "secret-file"];
 
+    /// Of the fewest bytes.
+    const GOOD: &str = "sixteen bytes -1";
+
     fn find(toml: &str) -> Result<Option<Secret>, ConfigError> {
-        let environment = [("A".to_string(), "secret".to_string()), ("E".into(), String::new())];
+        let environment = [("A", GOOD), ("E", ""), ("S", &GOOD[1..])];
+        let environment = environment.map(|(name, value)| (name.to_string(), value.to_string()));
         let table = toml.parse().expect("the test's TOML is good");
         Secrets::new(&environment, None).of(&mut Section::new("x", table), KEYS, "B")
     }
 
     #[test]
     fn a_named_secret_must_be_set() {
-        assert_eq!(find("secret-env = 'A'"), Ok(Some(Secret::new("secret"))));
+        assert_eq!(find("secret-env = 'A'"), Ok(Some(Secret::new(GOOD))));
         assert_eq!(find(""), Ok(None));
         for name in ["B", "E"] {
             let error = find(&format!("secret-env = '{name}'")).expect_err("not set");
@@ -154,6 +205,40 @@ mod tests {
         assert_eq!(error.accepted, "one of secret-env and secret-file, not both");
         let error = find("secret-file = '/nowhere/at/all'").expect_err("no such file");
         assert_eq!(error.key, "x.secret-file");
+    }
+
+    #[test]
+    fn a_short_secret_is_refused_by_name_and_not_shown() {
+        let error = find("secret-env = 'S'").expect_err("15 bytes");
+        let expected = "x.secret-env = \"S\": accepted: a secret of at least 16 bytes; the one \
+                        of S is shorter";
+        assert_eq!(error.to_string(), expected);
+        let file = std::env::temp_dir().join(format!("ringpush-secret-{}", std::process::id()));
+        std::fs::write(&file, format!("{}\n\n", &GOOD[1..])).expect("writable");
+        let error = find(&format!("secret-file = '{}'", file.display())).expect_err("15 bytes");
+        assert!(error.key == "x.secret-file" && error.accepted.contains("16 bytes"), "{error}");
+        std::fs::remove_file(file).expect("it is ours");
+        // One that nobody named, too.
+        let environment = [("B".to_string(), "short".to_string())];
+        let secrets = Secrets::new(&environment, None);
+        let error = secrets.of(&mut Section::new("x", toml::Table::new()), KEYS, "B");
+        let error = error.expect_err("5 bytes");
+        assert_eq!((error.key.as_str(), error.value.as_str()), ("x.secret-env", "\"B\""));
+    }
+
+    #[test]
+    fn several_secrets_stand_side_by_side_where_a_list_may() {
+        let find = |toml: &str, most| {
+            let environment = [("A".to_string(), GOOD.to_string()), ("O".into(), GOOD.repeat(2))];
+            let mut section = Section::new("x", toml.parse().expect("good TOML"));
+            Secrets::new(&environment, None).several(&mut section, KEYS, "B", most)
+        };
+        let both = vec![Secret::new(GOOD), Secret::new(GOOD.repeat(2))];
+        assert_eq!(find("secret-env = ['A', 'O']", 2), Ok(both));
+        assert_eq!(find("secret-env = 'A'", 2), Ok(vec![Secret::new(GOOD)]));
+        for (toml, most) in [("['A', 'O']", 1), ("[]", 2), ("['A', 'N']", 2), ("['A', 1]", 2)] {
+            assert!(find(&format!("secret-env = {toml}"), most).is_err(), "{toml}");
+        }
     }
 
     #[test]

@@ -4,8 +4,8 @@ use super::auth::ALGORITHMS;
 use super::limits::SLOW;
 use super::reader::quoted;
 use super::{
-    Action, Answer, Application, Auth, Callback, Config, Encoding, Endpoint, Offline, OnMessage,
-    Profile, Protocol, ReplyTo, Secret, SlowConsumer, TokenSource, UnknownDestination, Users,
+    Action, Answer, Application, Auth, Callback, Config, Endpoint, Offline, OnMessage, Profile,
+    Protocol, ReplyTo, Secret, SlowConsumer, TokenSource, UnknownDestination, Users,
 };
 use crate::limits::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +67,17 @@ impl Lines {
 
     fn list(&mut self, key: &'static str, values: impl Iterator<Item = impl Display>) {
         self.raw(key, list(values));
+    }
+
+    fn secrets(&mut self, key: &'static str, secrets: &[Secret]) {
+        match secrets {
+            [one] => self.secret(key, Some(one)),
+            _ if self.spelled_out => {
+                let exposed: Vec<&[u8]> = secrets.iter().map(Secret::expose).collect();
+                self.raw(key, format!("{exposed:?}"));
+            }
+            _ => self.list(key, secrets.iter().map(|_| "***")),
+        }
     }
 
     fn secret(&mut self, key: &'static str, secret: Option<&Secret>) {
@@ -295,14 +306,14 @@ fn callback(to: &mut Lines, callback: &Callback) {
     to.text("path", &callback.path);
     match &callback.profile {
         Profile::Later(name) => to.text("profile", name),
-        Profile::Generic { header, form } => {
+        Profile::Generic { header, form, tolerance } => {
             to.text("profile", "generic");
             to.text("signature-header", header);
-            let mark = if form.encoding == Encoding::Hex { "{hex}" } else { "{base64}" };
-            to.text("signature-form", format!("{}{mark}{}", form.before, form.after));
+            to.text("signature-form", form);
+            to.maybe("timestamp-tolerance", form.has_timestamp().then_some(tolerance));
         }
     }
-    to.secret("secret", Some(&callback.secret));
+    to.secrets("secret", &callback.secrets);
     to.maybe("id", callback.id.as_ref().map(|pointer| pointer.text()));
     to.maybe("user", callback.user.as_ref().map(|pointer| pointer.text()));
     to.text("destination", &callback.destination);
@@ -349,7 +360,7 @@ mod tests {
     use crate::config::Sources;
 
     fn load(toml: &str) -> Config {
-        let secret = ("RINGPUSH_CALLBACK_SECRET".to_string(), "s".to_string());
+        let secret = ("RINGPUSH_CALLBACK_SECRET".to_string(), "a secret of the tests".to_string());
         let sources = Sources { environment: vec![secret], ..Sources::default() };
         sources.parse(toml, false).expect("the test's TOML is good")
     }
@@ -409,7 +420,7 @@ mod tests {
             sources.environment.push(("RINGPUSH_API_TOKEN".into(), value.into()));
             sources.parse("", false).expect("good")
         };
-        let (one, other) = (token("first"), token("second"));
+        let (one, other) = (token("first of the tokens"), token("second of the tokens"));
         let expected = Difference { key: "api.token".to_string(), reloadable: true };
         assert_eq!(one.differences(&other), [expected]);
         assert!(one.settings().iter().all(|setting| !setting.value.contains("first")));

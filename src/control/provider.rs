@@ -8,7 +8,7 @@
 //! queue of hook calls. At the end of the process those are forgotten.
 
 use super::hooks::Call;
-use super::log::Log;
+use super::log::{Level, Log};
 use super::reply::{Answered, Fault};
 use crate::callback;
 use crate::config::{self, Profile};
@@ -16,7 +16,7 @@ use crate::engine::shared::Shared;
 use crate::limits::PROVIDER_CALLS_MAX;
 use serde_json::{Value, json};
 use std::fmt::Display;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
 
 /// From a call to how it went.
@@ -82,7 +82,8 @@ fn callback(rule: &config::Callback, shared: &Shared, body: Vec<u8>) -> Option<C
     let Profile::Generic { header, .. } = &rule.profile else { return None };
     let to = shared.config.listen.bound.first()?;
     let url = format!("http://{to}{}", rule.path);
-    let signature = callback::sign(rule, &body)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let signature = callback::sign(rule, &body, now.as_millis() as u64)?;
     Some(Callback { url, header: header.clone(), signature, body })
 }
 
@@ -100,7 +101,8 @@ async fn call_back(client: reqwest::Client, callback: Callback, log: Log) {
         Ok(answer) => Box::new(answer.status()),
         Err(error) => Box::new(error),
     };
-    log.warn("the stand-in provider's callback failed", &[("url", &url), ("error", &problem)]);
+    let values: [(&str, &dyn Display); 2] = [("url", &url), ("error", &problem)];
+    log.limited(Level::Warn, "the stand-in provider's callback failed", &url, &values);
 }
 
 #[cfg(test)]
@@ -158,7 +160,7 @@ mod tests {
         let made = callback(rule, &shared, b"{}".to_vec()).expect("its profile is built");
         assert_eq!(made.url, "http://127.0.0.1:8080/callback/outbound");
         let line = [(made.header.as_str(), made.signature.as_bytes())];
-        assert_eq!(callback::verify(rule, &line, b"{}"), Ok(()));
+        assert_eq!(callback::verify(rule, &line, b"{}", 0), Ok(()));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::session::{NONE, Phase};
 use super::shard::Shard;
 use super::web::Asked;
 use crate::broker::destination::{Target, decode_user};
-use crate::callback::{self, Target as CallbackTarget};
+use crate::callback::{self, Denial, Target as CallbackTarget};
 use crate::http::request::{Head, Method};
 use crate::http::url;
 use crate::identity::HeaderLine;
@@ -342,10 +342,15 @@ impl<R: Ring> Shard<R> {
         let shared = self.shared.clone();
         let rule = &shared.config.callbacks[at];
         let headers: Vec<HeaderLine<'_>> = head.headers.iter().map(|h| (h.name, h.value)).collect();
-        if let Err(denial) = callback::verify(rule, &headers, body) {
+        let now = self.ring.wall_millis();
+        if let Err(denial) = callback::verify(rule, &headers, body, now) {
             self.metrics.callback_denied_total.add(1);
             self.metrics.refuse(denial.label());
-            return Err((denial.status(), "the signature is missing or wrong".into()));
+            let text = match denial {
+                Denial::Stale => "the signature's timestamp is too far from this server's time",
+                _ => "the signature is missing or wrong",
+            };
+            return Err((denial.status(), text.into()));
         }
         self.push_callback(slot, asked, body, at)
     }
@@ -362,7 +367,8 @@ impl<R: Ring> Shard<R> {
     ) -> Result<(), Bad> {
         let shared = self.shared.clone();
         let rule = &shared.config.callbacks[at];
-        let signature = callback::sign(rule, body);
+        let now = self.ring.wall_millis();
+        let signature = callback::sign(rule, body, now);
         let signature = signature.ok_or((501, "this profile is built later".to_owned()))?;
         let crate::config::Profile::Generic { header, .. } = &rule.profile else {
             return Err((501, "this profile is built later".into()));
@@ -371,7 +377,7 @@ impl<R: Ring> Shard<R> {
             return self.callback(slot, asked, head, body, at);
         }
         let headers: [HeaderLine<'_>; 1] = [(header.as_str(), signature.as_bytes())];
-        if callback::verify(rule, &headers, body).is_err() {
+        if callback::verify(rule, &headers, body, now).is_err() {
             return Err((500, "the signature made here was refused here".into()));
         }
         self.push_callback(slot, asked, body, at)

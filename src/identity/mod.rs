@@ -268,7 +268,7 @@ mod tests {
     const NOW: u64 = 1_000_000;
 
     fn auth(toml: &str) -> Auth {
-        let secret = ("RINGPUSH_TOKEN_SECRET".to_string(), "secret".to_string());
+        let secret = ("RINGPUSH_TOKEN_SECRET".to_string(), "a secret of the tests".to_string());
         let sources = Sources { environment: vec![secret], ..Sources::default() };
         sources.parse(toml, false).expect("the test's TOML is good").auth
     }

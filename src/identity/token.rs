@@ -85,7 +85,7 @@ pub(super) mod tests {
 
     /// Signed by hand, so that the library is not checked against itself.
     pub(in crate::identity) fn signed(claims: &str) -> String {
-        sign(r#"{"alg":"HS256","typ":"JWT"}"#, claims, b"secret")
+        sign(r#"{"alg":"HS256","typ":"JWT"}"#, claims, b"a secret of the tests")
     }
 
     fn sign(head: &str, claims: &str, key: &[u8]) -> String {
@@ -97,7 +97,7 @@ pub(super) mod tests {
 
     fn rule() -> Token {
         Token {
-            secret: Secret::new("secret"),
+            secret: Secret::new("a secret of the tests"),
             algorithms: vec![TokenAlgorithm::Hs256],
             user_claim: "sub".to_string(),
             from: vec![TokenSource::Bearer],
@@ -158,11 +158,11 @@ pub(super) mod tests {
     fn only_our_signature_and_algorithm_count() {
         let body = r#"{"sub":"7"}"#;
         let with = |head: &str, key: &[u8]| user(&rule(), sign(head, body, key).as_bytes(), NOW);
-        assert_eq!(with(r#"{"alg":"HS256"}"#, b"secret"), Ok("7".to_string()));
+        assert_eq!(with(r#"{"alg":"HS256"}"#, b"a secret of the tests"), Ok("7".to_string()));
         assert_eq!(with(r#"{"alg":"HS256"}"#, b"other"), Err(Refusal::Signature));
-        assert_eq!(with(r#"{"alg":"HS384"}"#, b"secret"), Err(Refusal::Algorithm));
-        assert_eq!(with(r#"{"alg":"RS256"}"#, b"secret"), Err(Refusal::Algorithm));
-        assert!(with(r#"{"alg":"none"}"#, b"secret").is_err());
+        assert_eq!(with(r#"{"alg":"HS384"}"#, b"a secret of the tests"), Err(Refusal::Algorithm));
+        assert_eq!(with(r#"{"alg":"RS256"}"#, b"a secret of the tests"), Err(Refusal::Algorithm));
+        assert!(with(r#"{"alg":"none"}"#, b"a secret of the tests").is_err());
         let good = signed(body);
         let unsigned = &good[..good.rfind('.').expect("three parts") + 1];
         assert!(user(&rule(), unsigned.as_bytes(), NOW).is_err());

@@ -186,10 +186,10 @@ impl Poster {
             }
         };
         let body = format!("{{\"callId\":\"c{call}\",\"agentId\":\"u{agent}\",\"p\":{p}}}");
-        let signed = callback::sign(&scene.plan.callback, body.as_bytes());
+        let signed = callback::sign(&scene.plan.callback, body.as_bytes(), 0);
         let mut signature = signed.expect("the generic profile signs");
         if forged {
-            signature = callback::sign(&scene.plan.callback, b"{}").expect("as above");
+            signature = callback::sign(&scene.plan.callback, b"{}", 0).expect("as above");
         }
         let more = format!("X-Signature: {signature}\r\n");
         let request = self.post("/callback/inbound", &more, &body, vec![p]);

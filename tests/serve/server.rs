@@ -157,6 +157,13 @@ impl Server {
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 
+    /// Posts JSON: status and body. `more` are header lines.
+    pub fn post(&self, target: &str, more: &str, body: &str) -> (u16, String) {
+        let len = body.len();
+        let rest = format!("Host: localhost\r\nConnection: close\r\nContent-Length: {len}\r\n");
+        self.ask(&format!("POST {target} HTTP/1.1\r\n{rest}{more}\r\n{body}"))
+    }
+
     /// Asks for the end of what stands at `target`.
     pub fn delete(&self, target: &str) -> (u16, String) {
         let rest = "Host: localhost\r\nConnection: close\r\n\r\n";

@@ -1,0 +1,191 @@
+//! `signature-form`: what a header with a signature looks like.
+//!
+//! A text with one `{hex}` or `{base64}`, for the HMAC-SHA256, and at most one `{timestamp}`, for
+//! seconds since 1970. With a timestamp the bytes `timestamp.body` are signed, and the header is a
+//! list, as Stripe's is: its elements stand in any order between commas, others are passed over,
+//! and of several signatures one good one is enough (a signer that changes its secret sends both).
+
+use std::fmt;
+
+/// How octets are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Hexadecimal, either case.
+    Hex,
+    /// Base64 with padding (RFC 4648 §4).
+    Base64,
+}
+
+/// A piece of a form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// It stands there as it is.
+    Text(String),
+    /// The signature.
+    Signature(Encoding),
+    /// When it was signed: decimal digits.
+    Timestamp,
+}
+
+/// A form, parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignatureForm {
+    text: String,
+    elements: Vec<Vec<Piece>>,
+    encoding: Encoding,
+    has_timestamp: bool,
+}
+
+/// What a form may be.
+pub(super) const ACCEPTED: &str = "a text with one {hex} or {base64} in it, such as \
+    \"sha256={hex}\", and at most one {timestamp}, which no digit or signature follows at once, \
+    such as \"t={timestamp},v1={hex}\"";
+
+impl SignatureForm {
+    /// Parses a form. None: it is not one.
+    pub fn parse(text: &str) -> Option<SignatureForm> {
+        let has_timestamp = text.contains("{timestamp}");
+        let elements: Vec<Vec<Piece>> = match has_timestamp {
+            true => text.split(',').map(|one| pieces(one.trim())).collect::<Option<_>>()?,
+            false => vec![pieces(text)?],
+        };
+        let all = elements.iter().flatten();
+        let mut encodings = all.clone().filter_map(|piece| match piece {
+            Piece::Signature(encoding) => Some(*encoding),
+            Piece::Text(_) | Piece::Timestamp => None,
+        });
+        let encoding = encodings.next()?;
+        let timestamps = all.filter(|piece| **piece == Piece::Timestamp).count();
+        let is_clear = encodings.next().is_none() && timestamps <= 1;
+        is_clear.then(|| SignatureForm {
+            text: text.to_string(),
+            elements,
+            encoding,
+            has_timestamp,
+        })
+    }
+
+    /// Its elements: one, or with a timestamp those of a list.
+    pub fn elements(&self) -> &[Vec<Piece>] {
+        &self.elements
+    }
+
+    /// How the signature is written.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Whether the time is signed, too.
+    pub fn has_timestamp(&self) -> bool {
+        self.has_timestamp
+    }
+
+    /// The header's value for a signature and, where the form has one, its timestamp.
+    pub fn fill(&self, signature: &str, timestamp: &str) -> String {
+        let mark = match self.encoding {
+            Encoding::Hex => "{hex}",
+            Encoding::Base64 => "{base64}",
+        };
+        self.text.replace(mark, signature).replace("{timestamp}", timestamp)
+    }
+}
+
+impl Default for SignatureForm {
+    fn default() -> SignatureForm {
+        SignatureForm::parse("sha256={hex}").expect("it is a form")
+    }
+}
+
+impl fmt::Display for SignatureForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn pieces(text: &str) -> Option<Vec<Piece>> {
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let marks = [
+            ("{hex}", Piece::Signature(Encoding::Hex)),
+            ("{base64}", Piece::Signature(Encoding::Base64)),
+            ("{timestamp}", Piece::Timestamp),
+        ];
+        let mark = marks.into_iter().find(|(mark, _)| rest.starts_with(mark));
+        let piece = match mark {
+            Some((mark, piece)) => {
+                rest = &rest[mark.len()..];
+                piece
+            }
+            None => {
+                let end = rest.find('{').unwrap_or(rest.len());
+                let (plain, behind) = rest.split_at(end);
+                let printable = plain.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'}');
+                if plain.is_empty() || !printable {
+                    return None;
+                }
+                rest = behind;
+                Piece::Text(plain.to_string())
+            }
+        };
+        let after_digits = pieces.last() == Some(&Piece::Timestamp);
+        let ends_digits = match &piece {
+            Piece::Text(text) => !text.starts_with(|c: char| c.is_ascii_digit()),
+            Piece::Signature(_) | Piece::Timestamp => false,
+        };
+        if after_digits && !ends_digits {
+            return None;
+        }
+        pieces.push(piece);
+    }
+    (!pieces.is_empty()).then_some(pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forms_are_parsed_and_filled() {
+        for (text, filled) in [
+            ("sha256={hex}", "sha256=S"),
+            ("v1,{base64};", "v1,S;"),
+            ("t={timestamp},v1={hex}", "t=7,v1=S"),
+            ("{hex}", "S"),
+            ("v1={base64}, t={timestamp}", "v1=S, t=7"),
+            ("{timestamp}.{hex}", "7.S"),
+        ] {
+            let form = SignatureForm::parse(text).expect(text);
+            assert_eq!((form.to_string().as_str(), form.fill("S", "7").as_str()), (text, filled));
+            assert_eq!(form.has_timestamp(), text.contains("time"), "{text}");
+        }
+        let list = SignatureForm::parse("t={timestamp}, v1={hex}").expect("good");
+        let [time, signature] = list.elements() else { panic!("two") };
+        assert_eq!(time, &[Piece::Text("t=".into()), Piece::Timestamp]);
+        assert_eq!(signature, &[Piece::Text("v1=".into()), Piece::Signature(Encoding::Hex)]);
+        assert_eq!(SignatureForm::default().elements().len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_back_is_no_form() {
+        for bad in [
+            "",
+            "sha256=",
+            "{timestamp}",
+            "{hex}{base64}",
+            "{hex},{hex}",
+            "{hex} {nonce}",
+            "{Hex}",
+            "{hex",
+            "{hex}}",
+            "é{hex}",
+            "{hex}\n",
+            "t={timestamp},{timestamp},{hex}",
+            "{timestamp}{hex}",
+            "{timestamp}0,{hex}",
+            "t={timestamp},,v1={hex}",
+        ] {
+            assert_eq!(SignatureForm::parse(bad), None, "{bad}");
+        }
+    }
+}
