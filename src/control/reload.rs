@@ -89,6 +89,17 @@ mod tests {
     }
 
     #[test]
+    fn a_demonstration_neither_begins_nor_ends_by_a_reload() {
+        let (plain, demo) = (load(""), load("demo.enabled = true\nauth.methods = 'query'"));
+        for (running, loaded) in [(&plain, &demo), (&demo, &plain)] {
+            let (merged, differences) = merge(running, loaded.clone());
+            assert_eq!((merged.demo, &merged.listen), (running.demo, &running.listen));
+            let found = differences.iter().find(|found| found.key == "demo.enabled");
+            assert!(!found.expect("it differs").reloadable);
+        }
+    }
+
+    #[test]
     fn the_same_again_changes_nothing() {
         let running = load("[[endpoint]]\npath = '/a'");
         let (merged, differences) = merge(&running, running.clone());
