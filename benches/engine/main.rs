@@ -102,7 +102,7 @@ impl Compressed {
         let id = |user: &str, _| if own_ids { user.to_owned() } else { "agent-zero".to_owned() };
         house.open_with(0, &names[..COMPRESSED], &["/topic/all"], DEFLATE, id);
         let sender = house.open(0, &names[COMPRESSED..], &[])[0];
-        let body = "{\"number\":\"+4930123456\",\"state\":\"ringing\"},".repeat(46);
+        let body = "{\"number\":\"+4930123456\",\"state\":\"ringing\"},".repeat(48);
         let send = frame(Command::Send, &[("destination", "/topic/all")], &body[..2048]);
         Compressed { house, sender, send }
     }

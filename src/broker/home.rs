@@ -4,6 +4,7 @@
 use super::pattern::{self, Outcome};
 use super::prefix::ByPrefix;
 use crate::ids::ShardId;
+use crate::mem::shares::{Bound, Key, Kind, Place, Shares, may_hold};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -38,23 +39,50 @@ impl Audience {
     }
 }
 
-/// The table of destinations is full (limit `destinations`), or too many patterns begin like this
-/// one (limit `patterns-alike`).
+/// Why there is no room for a destination or pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub enum Full {
+    /// The table is full (limit `destinations`).
+    Table,
+    /// Too many patterns begin like this one (limit `patterns-alike`).
+    Alike,
+    /// The address holds its share of the table.
+    Share,
+    /// The address holds its share of the patterns that begin like this one.
+    ShareAlike,
+}
 
-/// Subscriptions of one destination, by shard.
-type Counts = SmallVec<[u32; 4]>;
+/// Whose share a new destination comes out of.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// What each address holds.
+    pub shares: &'a Shares,
+    /// The address of who asks; one that is not counted has no bound but the table's.
+    pub owner: Option<Key>,
+    /// What each may have (limit `share-least`).
+    pub least: u32,
+}
+
+/// A destination or pattern with a subscription.
+#[derive(Debug)]
+struct Entry {
+    /// Subscriptions, by shard.
+    counts: SmallVec<[u32; 4]>,
+    /// Where it is counted for the address that brought it, until its last subscription ends.
+    place: Place,
+}
+
+type Table = HashMap<Arc<str>, Entry, foldhash::fast::FixedState>;
 
 /// The home's table.
 #[derive(Debug)]
 pub struct Home {
-    destinations: HashMap<Arc<str>, Counts, foldhash::fast::FixedState>,
-    patterns: HashMap<Arc<str>, Counts, foldhash::fast::FixedState>,
-    by_prefix: ByPrefix<Arc<str>>,
+    destinations: Table,
+    patterns: Table,
+    by_prefix: ByPrefix<(Arc<str>, Place)>,
     separator: char,
-    max: usize,
-    alike_max: usize,
+    max: u32,
+    alike_max: u32,
 }
 
 impl Home {
@@ -66,25 +94,29 @@ impl Home {
             patterns: HashMap::with_hasher(hasher),
             by_prefix: ByPrefix::new(separator, seed),
             separator,
-            max: max as usize,
-            alike_max: alike_max as usize,
+            max,
+            alike_max,
         }
     }
 
-    /// A session of `shard` subscribed to a destination or pattern.
-    pub fn subscribe(&mut self, destination: &Arc<str>, shard: ShardId) -> Result<(), Full> {
-        let room = self.destinations.len() + self.patterns.len() < self.max;
-        let is_new = !self.table_of(destination).contains_key(destination);
-        if is_new && pattern::is_pattern(destination) {
-            if !room || self.by_prefix.alike(destination) >= self.alike_max {
-                return Err(Full);
+    /// A session of `shard` subscribed to a destination or pattern. Only what nobody else has
+    /// subscribed to takes room, of the table and of the asker's share.
+    pub fn subscribe(
+        &mut self,
+        destination: &Arc<str>,
+        shard: ShardId,
+        claim: Claim<'_>,
+    ) -> Result<(), Full> {
+        if !self.table_of(destination).contains_key(destination) {
+            let place = self.claim(destination, claim)?;
+            if pattern::is_pattern(destination) {
+                self.by_prefix.insert(destination, (destination.clone(), place));
             }
-            self.by_prefix.insert(destination, destination.clone());
-        } else if is_new && !room {
-            return Err(Full);
+            let entry = Entry { counts: SmallVec::new(), place };
+            self.table_of(destination).insert(destination.clone(), entry);
         }
-        let table = self.table_of(destination);
-        let counts = table.entry(destination.clone()).or_default();
+        let entry = self.table_of(destination).get_mut(destination).expect("it is there now");
+        let counts = &mut entry.counts;
         if counts.len() <= shard.index() {
             counts.resize(shard.index() + 1, 0);
         }
@@ -92,24 +124,49 @@ impl Home {
         Ok(())
     }
 
+    /// Takes room for a new destination or pattern.
+    fn claim(&self, destination: &str, claim: Claim<'_>) -> Result<Place, Full> {
+        let Claim { shares, owner, least } = claim;
+        let used = self.len() as u32;
+        if used >= self.max {
+            return Err(Full::Table);
+        }
+        if pattern::is_pattern(destination) {
+            let (mut alike, mut own) = (0, 0);
+            for (_, place) in self.by_prefix.list(destination) {
+                alike += 1;
+                own += u32::from(owner.is_some_and(|key| shares.is_of(*place, key)));
+            }
+            if alike >= self.alike_max {
+                return Err(Full::Alike);
+            }
+            let bound = Bound { capacity: self.alike_max, least };
+            if owner.is_some() && !may_hold(own, alike, bound) {
+                return Err(Full::ShareAlike);
+            }
+        }
+        let Some(key) = owner else { return Ok(Place::NONE) };
+        let bound = Bound { capacity: self.max, least };
+        shares.take_share(key, Kind::Destinations, Some(used), bound).ok_or(Full::Share)
+    }
+
     /// A session of `shard` left a destination or pattern that it had subscribed to.
-    pub fn unsubscribe(&mut self, destination: &Arc<str>, shard: ShardId) {
+    pub fn unsubscribe(&mut self, destination: &Arc<str>, shard: ShardId, shares: &Shares) {
         let table = self.table_of(destination);
-        let counts = table.get_mut(destination).expect("a subscription ends after it began");
-        let count = &mut counts[shard.index()];
+        let entry = table.get_mut(destination).expect("a subscription ends after it began");
+        let count = &mut entry.counts[shard.index()];
         *count = count.checked_sub(1).expect("a subscription ends once");
-        if counts.iter().all(|&count| count == 0) {
+        if entry.counts.iter().all(|&count| count == 0) {
+            let place = entry.place;
             table.remove(destination);
+            shares.give_back(place, Kind::Destinations);
             if pattern::is_pattern(destination) {
-                self.by_prefix.remove(destination, destination);
+                self.by_prefix.remove(destination, &(destination.clone(), place));
             }
         }
     }
 
-    fn table_of(
-        &mut self,
-        destination: &str,
-    ) -> &mut HashMap<Arc<str>, Counts, foldhash::fast::FixedState> {
+    fn table_of(&mut self, destination: &str) -> &mut Table {
         match pattern::is_pattern(destination) {
             true => &mut self.patterns,
             false => &mut self.destinations,
@@ -119,16 +176,16 @@ impl Home {
     /// Who hears a publish to `destination`.
     pub fn audience(&self, destination: &str) -> Audience {
         let mut audience = Audience::default();
-        let mut add = |counts: &Counts| {
-            for (shard, &count) in counts.iter().enumerate() {
+        let mut add = |entry: &Entry| {
+            for (shard, &count) in entry.counts.iter().enumerate() {
                 audience.add(shard, count);
             }
         };
-        if let Some(counts) = self.destinations.get(destination) {
-            add(counts);
+        if let Some(entry) = self.destinations.get(destination) {
+            add(entry);
         }
         let mut gave_up = false;
-        self.by_prefix.may_match(destination, |pattern| {
+        self.by_prefix.may_match(destination, |(pattern, _)| {
             match pattern::compare(pattern, destination, self.separator) {
                 Outcome::Match => add(&self.patterns[pattern]),
                 Outcome::NoMatch => {}
@@ -156,30 +213,34 @@ mod tests {
 
     #[test]
     fn counts_come_and_go_by_shard_and_patterns_count_too() {
+        let shares = Shares::new(16, 1);
+        let free = Claim { shares: &shares, owner: None, least: 0 };
         let mut home = Home::new('/', 3, 9, 1);
         let (all, any): (Arc<str>, Arc<str>) = ("/topic/all".into(), "/topic/**".into());
-        home.subscribe(&all, ShardId(0)).expect("room");
-        home.subscribe(&all, ShardId(2)).expect("room");
-        home.subscribe(&any, ShardId(2)).expect("room");
+        home.subscribe(&all, ShardId(0), free).expect("room");
+        home.subscribe(&all, ShardId(2), free).expect("room");
+        home.subscribe(&any, ShardId(2), free).expect("room");
         let audience = home.audience("/topic/all");
         assert_eq!(audience, Audience { shards: 0b101, subscriptions: 3, gave_up: false });
         assert_eq!(audience.shards().collect::<Vec<_>>(), vec![ShardId(0), ShardId(2)]);
         let one = Audience { shards: 0b100, subscriptions: 1, gave_up: false };
         assert_eq!(home.audience("/topic/x"), one);
-        home.subscribe(&"/topic/c".into(), ShardId(1)).expect("room");
-        assert_eq!(home.subscribe(&"/topic/d".into(), ShardId(1)), Err(Full));
-        home.unsubscribe(&any, ShardId(2));
-        home.unsubscribe(&all, ShardId(2));
-        home.unsubscribe(&all, ShardId(0));
+        home.subscribe(&"/topic/c".into(), ShardId(1), free).expect("room");
+        assert_eq!(home.subscribe(&"/topic/d".into(), ShardId(1), free), Err(Full::Table));
+        home.unsubscribe(&any, ShardId(2), &shares);
+        home.unsubscribe(&all, ShardId(2), &shares);
+        home.unsubscribe(&all, ShardId(0), &shares);
         assert_eq!(home.audience("/topic/all"), Audience::default());
         assert_eq!(home.len(), 1);
     }
 
     #[test]
     fn a_pattern_that_gives_up_hears_nothing_and_is_told_of() {
+        let shares = Shares::new(16, 1);
+        let free = Claim { shares: &shares, owner: None, least: 0 };
         let mut home = Home::new('/', 100, 100, 1);
         for pattern in [format!("/topic/*{}b", "a".repeat(20)), "/topic/**".to_owned()] {
-            home.subscribe(&pattern.into(), ShardId(1)).expect("room");
+            home.subscribe(&pattern.into(), ShardId(1), free).expect("room");
         }
         let endless = format!("/topic/{}", "a".repeat(1_000));
         let one = Audience { shards: 0b10, subscriptions: 1, gave_up: true };
@@ -189,15 +250,69 @@ mod tests {
 
     #[test]
     fn patterns_that_begin_alike_are_bounded() {
+        let shares = Shares::new(16, 1);
+        let free = Claim { shares: &shares, owner: None, least: 0 };
         let mut home = Home::new('/', 100, 2, 1);
         for (pattern, fits) in
             [("/a/*", true), ("/a/?", true), ("/a/*x", false), ("/a/*", true), ("/b/*", true)]
         {
-            assert_eq!(home.subscribe(&pattern.into(), ShardId(0)).is_ok(), fits, "{pattern}");
+            assert_eq!(
+                home.subscribe(&pattern.into(), ShardId(0), free).is_ok(),
+                fits,
+                "{pattern}"
+            );
         }
         assert_eq!(home.audience("/a/xx").subscriptions, 2);
-        home.unsubscribe(&"/a/?".into(), ShardId(0));
-        assert!(home.subscribe(&"/a/*x".into(), ShardId(0)).is_ok());
+        home.unsubscribe(&"/a/?".into(), ShardId(0), &shares);
+        assert!(home.subscribe(&"/a/*x".into(), ShardId(0), free).is_ok());
         assert_eq!(home.audience("/a/xx").subscriptions, 3);
+    }
+
+    #[test]
+    fn what_an_address_brings_is_its_share_until_the_last_subscription_ends() {
+        let shares = Shares::new(64, 1);
+        let claim = |host: u8| {
+            let owner = Some(shares.key(core::net::IpAddr::from([10, 0, 0, host])));
+            Claim { shares: &shares, owner, least: 1 }
+        };
+        let mut home = Home::new('/', 16, 8, 1);
+        let names: Vec<Arc<str>> = (0..6).map(|n| format!("/topic/{n}").into()).collect();
+        for name in &names[..4] {
+            home.subscribe(name, ShardId(0), claim(1)).expect("a quarter of 16");
+        }
+        assert_eq!(home.subscribe(&names[4], ShardId(0), claim(1)), Err(Full::Share));
+        // What is there already takes nothing, and whoever else comes has a share of the rest.
+        home.subscribe(&names[0], ShardId(1), claim(1)).expect("known");
+        home.subscribe(&names[0], ShardId(1), claim(2)).expect("known");
+        home.subscribe(&names[4], ShardId(0), claim(2)).expect("one of three");
+        // It is the first one's until nobody has it.
+        home.unsubscribe(&names[0], ShardId(0), &shares);
+        home.unsubscribe(&names[0], ShardId(1), &shares);
+        assert_eq!(home.subscribe(&names[5], ShardId(0), claim(1)), Err(Full::Share));
+        home.unsubscribe(&names[0], ShardId(1), &shares);
+        assert_eq!(home.subscribe(&names[5], ShardId(0), claim(1)), Err(Full::Share), "of 15");
+        home.unsubscribe(&names[1], ShardId(0), &shares);
+        home.subscribe(&names[5], ShardId(0), claim(1)).expect("two are gone");
+        for name in &names[2..] {
+            home.unsubscribe(name, ShardId(0), &shares);
+        }
+        assert!(home.is_empty() && shares.is_empty());
+    }
+
+    #[test]
+    fn an_address_has_its_share_of_the_patterns_that_begin_alike() {
+        let shares = Shares::new(64, 1);
+        let claim = |host: u8| {
+            let owner = Some(shares.key(core::net::IpAddr::from([10, 0, 0, host])));
+            Claim { shares: &shares, owner, least: 1 }
+        };
+        let mut home = Home::new('/', 1_000, 8, 1);
+        let mut subscribe =
+            |name: &str, host| home.subscribe(&name.into(), ShardId(0), claim(host));
+        assert_eq!((subscribe("/a/*", 1), subscribe("/a/?", 1)), (Ok(()), Ok(())));
+        assert_eq!(subscribe("/a/x*", 1), Err(Full::ShareAlike));
+        assert_eq!((subscribe("/b/*", 1), subscribe("/a/x*", 2)), (Ok(()), Ok(())));
+        assert_eq!(subscribe("/a/y*", 2), Err(Full::ShareAlike), "a quarter of six");
+        assert_eq!(subscribe("/a/y*", 3), Ok(()), "the least");
     }
 }

@@ -23,9 +23,9 @@ impl<T: PartialEq> ByPrefix<T> {
         ByPrefix { lists, separator }
     }
 
-    /// How many patterns begin like this one.
-    pub fn alike(&self, pattern: &str) -> usize {
-        self.lists.get(beginning(pattern, self.separator)).map_or(0, Vec::len)
+    /// The patterns that begin like this one.
+    pub fn list(&self, pattern: &str) -> &[T] {
+        self.lists.get(beginning(pattern, self.separator)).map_or(&[], Vec::as_slice)
     }
 
     /// Puts a pattern in that is not there yet.
@@ -93,7 +93,7 @@ mod tests {
         patterns.insert("/a/*", 1);
         patterns.insert("/a/?", 2);
         patterns.remove("/a/*", &1);
-        assert_eq!((patterns.alike("/a/**"), patterns.alike("/b/*")), (1, 0));
+        assert_eq!((patterns.list("/a/**").len(), patterns.list("/b/*").len()), (1, 0));
         let mut seen = Vec::new();
         patterns.may_match("/a/x", |item| seen.push(*item));
         patterns.may_match("/b/x", |item| seen.push(*item));

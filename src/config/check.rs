@@ -29,6 +29,8 @@ pub struct RecordBytes {
     pub dedupe_key: usize,
     /// One entry of a mailbox.
     pub letter: usize,
+    /// An address whose things are counted.
+    pub address: usize,
 }
 
 /// One addend of the footprint.
@@ -97,6 +99,12 @@ pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec
         addend("receipts", connections * u64::from(limits.receipts), size(records.receipt)),
         addend("destinations", limits.destinations.into(), size(records.destination)),
         addend("dedupe keys", limits.dedupe_keys.into(), size(records.dedupe_key)),
+        // One table for all shards.
+        addend(
+            "addresses",
+            limits.share_addresses.div_ceil(threads - 1).into(),
+            size(records.address),
+        ),
         // A submission entry has 64 octets, a completion entry 16 (io_uring.h).
         addend("submission queue", limits.submission_entries.into(), 64),
         addend("completion queue", limits.completion_entries.into(), 16),
@@ -177,6 +185,7 @@ mod tests {
         destination: 96,
         dedupe_key: 64,
         letter: 32,
+        address: 20,
     };
 
     fn embedded() -> Config {
@@ -201,8 +210,8 @@ mod tests {
             "\n# segments 1024 x 65536 = 67108864\n",
             "\n# mailboxes 57344 x 32 = 1835008\n",
             "\n# connections 100000 x 256 = 25600000\n",
-            "\n# one shard = 544162816\n",
-            "\n# all shards 4 x 544162816 = 2176651264\n# 2075.8 MiB\n",
+            "\n# one shard = 544490496\n",
+            "\n# all shards 4 x 544490496 = 2177961984\n# 2077.1 MiB\n",
         ];
         for part in expected {
             assert!(text.contains(part), "{part}\n{text}");

@@ -331,9 +331,11 @@ fn callback(to: &mut Lines, callback: &Callback) {
 /// client meets. Not what sizes a pool, owns a socket or has shaped the sessions that exist.
 fn reloadable(setting: &Setting) -> bool {
     // Per-client bounds that are read each time; the units of the protocols shape buffers.
-    const CLIENT: [&str; 6] = [
+    const CLIENT: [&str; 8] = [
         "send-buffer",
         "subscriptions",
+        "subscriptions-alike",
+        "share-least",
         "receipts",
         "connections-per-address",
         "hook-body",

@@ -126,6 +126,7 @@ mod tests {
             body: b"{\"n\":1}".to_vec(),
             session: SessionId::new(ShardId(1), 2, 3),
             user: user.map(Arc::from),
+            place: crate::mem::shares::Place::NONE,
         }
     }
 

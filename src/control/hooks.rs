@@ -14,6 +14,7 @@
 
 use crate::broker::message::Message;
 use crate::ids::SessionId;
+use crate::mem::shares::Place;
 use crate::stomp::{Version, escape::unescape};
 use hashbrown::HashMap;
 use std::collections::VecDeque;
@@ -33,6 +34,8 @@ pub struct Call {
     pub session: SessionId,
     /// The user, if the session has one.
     pub user: Option<Arc<str>>,
+    /// Where it is counted for its address.
+    pub place: Place,
 }
 
 impl Call {
@@ -44,7 +47,13 @@ impl Call {
             body: message.body().to_owned(),
             session,
             user,
+            place: Place::NONE,
         }
+    }
+
+    /// The same, counted there.
+    pub fn at(self, place: Place) -> Call {
+        Call { place, ..self }
     }
 }
 

@@ -133,6 +133,7 @@ mod tests {
             body: body.into(),
             session: SessionId::new(ShardId(0), 5, 1),
             user: Some("7".into()),
+            place: crate::mem::shares::Place::NONE,
         }
     }
 

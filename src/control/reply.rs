@@ -219,6 +219,7 @@ mod tests {
             body: b"hello".to_vec(),
             session: SessionId::new(ShardId(2), 5, 1),
             user: user.map(Arc::from),
+            place: crate::mem::shares::Place::NONE,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::engine::mailbox::{Asker, Lane, Letter, Post};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, ShardId};
 use crate::limits::HOMES_MAX;
+use crate::mem::shares::Kind;
 use crate::ring::{Doorbells, Flavor, StartError};
 use hashbrown::HashMap;
 use std::fmt::Display;
@@ -315,8 +316,8 @@ impl Control {
                 }
                 let Some(letter) = self.post.take(shard, Lane::Request) else { break };
                 match letter {
-                    Letter::Hook { message, user, session, asker, .. } => {
-                        self.on_hook(Call::new(&message, session, user), asker);
+                    Letter::Hook { message, user, session, asker, place, .. } => {
+                        self.on_hook(Call::new(&message, session, user).at(place), asker);
                     }
                     Letter::Note { text, count } => {
                         self.log
@@ -338,6 +339,7 @@ impl Control {
             let shard = self.shared.metrics.shard(call.session.shard().index());
             shard.hooks_refused_total.add(1);
             self.tell(&call, Fault::Full);
+            self.give_back(&call);
         }
         if let Some((to, letter)) = reply::receipt(asker) {
             self.outgoing.push(to, letter);
@@ -360,6 +362,7 @@ impl Control {
                 None => {
                     // A reload has come between.
                     self.tell(&call, Fault::NoHook);
+                    self.give_back(&call);
                     self.calls.done(call.session);
                     continue;
                 }
@@ -402,7 +405,13 @@ impl Control {
                 self.tell(call, fault);
             }
         }
+        self.give_back(call);
         self.calls.done(call.session);
+    }
+
+    /// A call is over: its address may have another.
+    fn give_back(&self, call: &Call) {
+        self.shared.shares.give_back(call.place, Kind::HookCalls);
     }
 
     fn tell(&mut self, call: &Call, fault: Fault) {
@@ -446,10 +455,7 @@ impl Control {
         }
         let changed = differences.iter().filter(|difference| difference.reloadable).count();
         if changed > 0 {
-            let old = &self.shared;
-            let metrics = old.metrics.clone();
-            let shared = Shared::new(config, old.shards, old.home_seed, &old.boot, metrics);
-            self.shared = Arc::new(shared);
+            self.shared = Arc::new(self.shared.reloaded(config));
             self.send_all(&Letter::Reload(self.shared.clone()));
         }
         self.log.info("reloaded", &[("changed", &changed)]);

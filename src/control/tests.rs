@@ -8,6 +8,7 @@ use crate::engine::mailbox::{Asker, Lane, Letter, Post, connect};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, SessionId, ShardId};
 use crate::limits::Limits;
+use crate::mem::shares::Place;
 use crate::metrics::Metrics;
 use crate::ring::Doorbells;
 use hashbrown::HashMap;
@@ -112,7 +113,14 @@ fn hook(destination: &str, index: u32, user: Option<&str>, number: u32) -> Lette
     message.finish(number.to_string().as_bytes());
     let (session, user) = (session(index), user.map(Arc::from));
     let asker = Asker::Frame(session, number);
-    Letter::Hook { message: Arc::new(message), application: 0, user, session, asker }
+    Letter::Hook {
+        message: Arc::new(message),
+        application: 0,
+        user,
+        session,
+        asker,
+        place: Place::NONE,
+    }
 }
 
 /// A server that answers every request with its own body, one connection after the other.

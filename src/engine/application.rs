@@ -6,11 +6,14 @@ use super::mailbox::{Asker, Lane, Letter};
 use super::shard::Shard;
 use crate::broker::application::Answer;
 use crate::ids::ShardId;
+use crate::mem::shares::{Kind, Place};
 use crate::ring::Ring;
 use crate::stomp::Frame;
 
 /// Where the engine tells a sender what went wrong behind an application destination.
 const ERRORS: &str = "/queue/errors";
+const SHARE_OF_HOOK_CALLS: &str =
+    "this address has its share of the hook calls that wait (hooks.queue, limits.share-least)";
 
 impl<R: Ring> Shard<R> {
     /// A SEND to an application destination. The caller has seen to room for its letters.
@@ -57,6 +60,13 @@ impl<R: Ring> Shard<R> {
             self.receipt(session, frame, 0, None);
             return;
         }
+        let Some(place) = self.take_hook_share(session) else {
+            self.metrics.hooks_refused_total.add(1);
+            self.metrics.refuse("share_of_hook_calls");
+            self.tell_error(session, 503, SHARE_OF_HOOK_CALLS);
+            self.receipt(session, frame, 0, None);
+            return;
+        };
         let destination = frame.header(b"destination").unwrap_or(b"");
         let destination = core::str::from_utf8(destination).unwrap_or("");
         let message = self.blocks.make(|message| {
@@ -72,7 +82,19 @@ impl<R: Ring> Shard<R> {
         let user = self.sessions.at(session).user.clone();
         let session = self.sessions.id(session);
         let application = application as u16;
-        self.post.send(control, Letter::Hook { message, application, user, session, asker });
+        let letter = Letter::Hook { message, application, user, session, asker, place };
+        self.post.send(control, letter);
+    }
+
+    /// Counts one hook call more for the address of a session, if it has room in its share.
+    fn take_hook_share(&self, session: u32) -> Option<Place> {
+        let Some(key) = self.share_key(self.sessions.at(session).slot) else {
+            return Some(Place::NONE);
+        };
+        let hooks = self.shared.config.hooks;
+        // Those that run have left the queue.
+        let bound = self.shared.bound(hooks.queue.saturating_add(hooks.concurrent));
+        self.shared.shares.take_share(key, Kind::HookCalls, None, bound)
     }
 
     /// A reply goes where the application says: to the sender's windows, or to broker destinations.

@@ -204,6 +204,7 @@ impl<R: Ring> Shard<R> {
         if matches!(self.conns.at(id.slot).proto, Proto::Raw(_)) {
             self.metrics.raw_sessions.set(self.metrics.raw_sessions.value() - 1);
         }
+        self.uncount_connection(id.slot);
         self.conns.close(id.slot);
     }
 

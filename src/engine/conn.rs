@@ -12,11 +12,11 @@ use super::outbox::Outbox;
 use super::takeover::Windows;
 use super::web::Request;
 use crate::broker::subscription::Wire;
-use crate::ids::{ConnId, ListenerId, address_block};
+use crate::ids::{ConnId, ListenerId};
+use crate::mem::shares::Place;
 use crate::ws;
 use core::net::{IpAddr, SocketAddr};
 use hashbrown::HashMap;
-use hashbrown::hash_map::EntryRef;
 use std::sync::Arc;
 
 /// Where a connection is in its life.
@@ -80,6 +80,8 @@ pub struct Raw {
     pub wire: Wire,
     /// Pieces of a message that is not complete yet.
     pub message: Held,
+    /// Nobody has said who it is, and it has sent nothing.
+    pub is_stranger: bool,
     /// SockJS only: messages of a frame that wait until the connection is read on, each behind its
     /// length in four octets.
     pub backlog: Held,
@@ -171,13 +173,13 @@ pub struct Conn {
     pub pinged: bool,
     /// The listener it came from.
     pub listener: ListenerId,
-    /// The peer's address.
+    /// The peer's address; after an upgrade through a trusted proxy its client's.
     pub address: IpAddr,
     /// What waits for it.
     pub outbox: Outbox,
     /// Received and not yet understood, or not yet allowed.
     pub tail: Held,
-    /// It is one of its address's connections, which are counted.
+    /// It is one of the process's connections, which are counted.
     pub is_counted: bool,
     /// Octets that it keeps, as counted in the shard's sum.
     pub held_noted: u32,
@@ -258,40 +260,38 @@ pub struct Conns {
     pub windows: Windows,
     /// Users of raw sessions that have one, by slot: the others pay nothing for it.
     pub raw_users: HashMap<u32, Arc<str>, foldhash::fast::FixedState>,
-    /// Connections by block of addresses, while `connections-per-address` bounds them.
-    addresses: HashMap<IpAddr, u32, foldhash::fast::FixedState>,
+    /// Where each is counted for its address.
+    places: Vec<Place>,
 }
 
 impl Conns {
     /// None yet; the table does not move before it has so many slots. `seed` is the hash key of the
-    /// table of addresses.
+    /// table of users.
     pub fn with_capacity(slots: u32, seed: u64) -> Conns {
-        let hasher = foldhash::fast::FixedState::with_seed(seed);
-        let addresses = HashMap::with_hasher(hasher.clone());
-        let raw_users = HashMap::with_hasher(hasher);
         Conns {
             table: Vec::with_capacity(slots as usize),
             open: 0,
-            addresses,
-            raw_users,
+            raw_users: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed)),
             windows: Windows::default(),
+            places: Vec::with_capacity(slots as usize),
         }
     }
 
-    /// Counts a connection with those of its address, and says how many those are.
-    pub fn count_address(&mut self, slot: u32) -> u32 {
-        let conn = &mut self.table[slot as usize];
-        let count = self.addresses.entry(address_block(conn.address)).or_default();
-        if !core::mem::replace(&mut conn.is_counted, true) {
-            *count += 1;
-        }
-        *count
+    /// Where a connection is counted for its address.
+    pub fn place(&self, slot: u32) -> Place {
+        self.places[slot as usize]
+    }
+
+    /// It is counted there.
+    pub fn set_place(&mut self, slot: u32, place: Place) {
+        self.places[slot as usize] = place;
     }
 
     /// A connection has come in at `slot`.
     pub fn open(&mut self, slot: u32, listener: ListenerId, peer: SocketAddr, now: u32) -> ConnId {
         while self.table.len() <= slot as usize {
             self.table.push(Conn::free(0));
+            self.places.push(Place::NONE);
         }
         let conn = &mut self.table[slot as usize];
         assert_eq!(conn.state, State::Free, "the kernel gives a slot once");
@@ -310,15 +310,7 @@ impl Conns {
         let conn = &mut self.table[slot as usize];
         assert_eq!(conn.state, State::Closing);
         assert!(conn.is_joined() && conn.outbox.is_empty());
-        if conn.is_counted
-            && let EntryRef::Occupied(mut count) =
-                self.addresses.entry_ref(&address_block(conn.address))
-        {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
+        self.places[slot as usize] = Place::NONE;
         self.windows.close(slot);
         self.raw_users.remove(&slot);
         let generation = conn.generation.wrapping_add(1);
@@ -362,30 +354,5 @@ impl Conns {
         let used =
             |(slot, conn): (usize, &Conn)| (conn.state != State::Free).then_some(slot as u32);
         self.table.iter().enumerate().filter_map(used)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn connections_of_an_ipv6_network_are_counted_together() {
-        let mut conns = Conns::with_capacity(8, 1);
-        let open = |conns: &mut Conns, slot: u32, address: &str| {
-            let peer: SocketAddr = address.parse().expect("an address");
-            conns.open(slot, ListenerId(0), peer, 0);
-            conns.count_address(slot)
-        };
-        assert_eq!(open(&mut conns, 0, "[2001:db8::1]:1"), 1);
-        assert_eq!(open(&mut conns, 1, "[2001:db8::ffff:2]:1"), 2);
-        assert_eq!(open(&mut conns, 2, "[2001:db8:0:1::1]:1"), 1);
-        assert_eq!(open(&mut conns, 3, "192.0.2.1:1"), 1);
-        assert_eq!(open(&mut conns, 4, "[::ffff:192.0.2.1]:1"), 2);
-        for slot in 0..5 {
-            conns.at_mut(slot).state = State::Closing;
-            conns.close(slot);
-        }
-        assert!(conns.addresses.is_empty());
     }
 }

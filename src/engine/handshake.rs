@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 /// Never kept, never changed on the way (SockJS protocol).
 const NO_CACHE: &str = "no-store, no-cache, no-transform, must-revalidate, max-age=0";
+const TOO_MANY_OF_ADDRESS: &str = "this address has too many connections";
 /// A year, in seconds.
 const YEAR: &str = "31536000";
 
@@ -139,6 +140,11 @@ impl<R: Ring> Shard<R> {
                 return self.answer_error(slot, asked, refusal.status(), &[], refusal.label());
             }
         };
+        if !self.settle_address(slot, head) {
+            let asked = Asked { close: true, ..asked };
+            let retry = [("Retry-After", "5")];
+            return self.answer_error(slot, asked, 503, &retry, TOO_MANY_OF_ADDRESS);
+        }
         let offer = if stomp { upgrade::stomp_subprotocol(head) } else { Offer::Absent };
         let policy = self.deflate_policy(at);
         let lines = head.header_values("sec-websocket-extensions");
@@ -200,11 +206,12 @@ impl<R: Ring> Shard<R> {
             Proto::Stomp(Stomp { decoder, wire, session, message })
         } else {
             self.metrics.raw_sessions.set(self.metrics.raw_sessions.value() + 1);
+            let is_stranger = user.is_none();
             if let Some(user) = user {
                 self.conns.raw_users.insert(slot, user);
             }
             let backlog = super::conn::Held::default();
-            Proto::Raw(Box::new(Raw { decoder, endpoint, wire, message, backlog }))
+            Proto::Raw(Box::new(Raw { decoder, endpoint, wire, message, is_stranger, backlog }))
         };
         let now = self.ms();
         let conn = self.conns.at_mut(slot);

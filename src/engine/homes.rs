@@ -6,7 +6,7 @@ use super::mailbox::{Asker, Lane, Letter};
 use super::revoke::GAVE_UP;
 use super::session::{NONE, Phase, Subscription};
 use super::shard::Shard;
-use crate::broker::home::Audience;
+use crate::broker::home::{Audience, Claim};
 use crate::broker::message::Message;
 use crate::broker::subscription::Look;
 use crate::ids::{PeerId, SessionId, ShardId};
@@ -69,19 +69,21 @@ impl<R: Ring> Shard<R> {
             Letter::PublishUser { message, only, asker } => {
                 self.sequence_user(message, only, asker);
             }
-            Letter::Subscribe { destination, session, key } => {
-                let refused = self.home.subscribe(&destination, session.shard()).is_err();
+            Letter::Subscribe { destination, session, key, owner } => {
+                let claim =
+                    Claim { shares: &self.shared.shares, owner, least: self.limits.share_least };
+                let refused = self.home.subscribe(&destination, session.shard(), claim).err();
                 self.post.send(session.shard().into(), Letter::Begun { session, key, refused });
             }
             Letter::Unsubscribe { destination, session, key } => {
-                self.home.unsubscribe(&destination, session.shard());
+                self.home.unsubscribe(&destination, session.shard(), &self.shared.shares);
                 if let Some(key) = key {
                     self.post.send(session.shard().into(), Letter::Ended { session, key });
                 }
             }
             Letter::SubscribeUser { user, destination, session, key } => {
                 self.users.subscribe(&user, session, &destination);
-                let begun = Letter::Begun { session, key, refused: false };
+                let begun = Letter::Begun { session, key, refused: None };
                 self.post.send(session.shard().into(), begun);
             }
             Letter::UnsubscribeUser { user, destination, session, key } => {

@@ -17,8 +17,10 @@
 //!
 //! **Bounds.** `mailbox` entries a lane.
 
+use crate::broker::home::Full;
 use crate::broker::message::Message;
 use crate::ids::{ConnId, PeerId, SessionId, ShardId};
+use crate::mem::shares::{self, Place};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,8 +59,9 @@ pub enum Letter {
     // Requests.
     /// Publish to a broker destination, at the broker home.
     Publish { message: Arc<Message>, asker: Asker },
-    /// A session wants to hear a broker destination, at the broker home.
-    Subscribe { destination: Arc<str>, session: SessionId, key: u32 },
+    /// A session wants to hear a broker destination, at the broker home. Its address, if that is
+    /// counted.
+    Subscribe { destination: Arc<str>, session: SessionId, key: u32, owner: Option<shares::Key> },
     /// A session wants to hear it no longer. Without a `key` the session is gone.
     Unsubscribe { destination: Arc<str>, session: SessionId, key: Option<u32> },
     /// Publish to a user, at the user's home.
@@ -79,13 +82,15 @@ pub enum Letter {
     Reload(Arc<Shared>),
     /// End all sessions, then the shard.
     Drain,
-    /// Ask an application's hook, at the control thread.
+    /// Ask an application's hook, at the control thread, which gives the place back when the call
+    /// is over.
     Hook {
         message: Arc<Message>,
         application: u16,
         user: Option<Arc<str>>,
         session: SessionId,
         asker: Asker,
+        place: Place,
     },
     /// A line for the log, at the control thread: how often it came, and the last one's text.
     Note { text: Arc<str>, count: u32 },
@@ -95,8 +100,8 @@ pub enum Letter {
     Deliver { message: Arc<Message>, number: u64 },
     /// A message for the sessions of its user.
     DeliverUser { message: Arc<Message>, number: u64, only: Option<SessionId> },
-    /// A subscription holds from here on; or the home had no room for it.
-    Begun { session: SessionId, key: u32, refused: bool },
+    /// A subscription holds from here on; or the home had no room for it, and why.
+    Begun { session: SessionId, key: u32, refused: Option<Full> },
     /// A subscription has ended.
     Ended { session: SessionId, key: u32 },
     /// A publish is sequenced, and so many subscriptions will hear it.

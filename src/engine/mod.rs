@@ -35,6 +35,7 @@ pub const RECORDS: RecordBytes = RecordBytes {
     // In a hash table and in the order of their ages.
     dedupe_key: 4 * size_of::<(u128, u64)>(),
     letter: size_of::<mailbox::Letter>(),
+    address: crate::mem::shares::PLACE_BYTES,
 };
 
 /// Of a connection: user's record and name, places in hash tables, timer, generation.
@@ -45,6 +46,7 @@ mod api;
 mod application;
 mod close;
 mod conn;
+mod crowd;
 mod encode;
 mod fanout;
 mod flush;

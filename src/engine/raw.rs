@@ -16,6 +16,7 @@ impl<R: Ring> Shard<R> {
         if !last {
             return raw.message.extend(payload);
         }
+        raw.is_stranger = false;
         let sockjs = raw.wire.form == Form::SockJs;
         let mut whole = raw.message.take();
         let message: &[u8] = match &mut whole {

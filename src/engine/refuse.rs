@@ -4,6 +4,7 @@
 
 use super::session::Deferred;
 use super::shard::Shard;
+use crate::broker::home::Full;
 use crate::ring::Ring;
 use crate::stomp::{self, Decoder, ErrorFrame};
 use crate::ws::Opcode;
@@ -48,6 +49,36 @@ pub(super) const NO_TRANSACTIONS: Problem<'static> = Problem {
     code: 1002,
     label: "transactions",
 };
+
+/// Why a home has no room for a destination or pattern.
+pub(super) fn no_room(full: Full) -> Problem<'static> {
+    let (message, body, label) = match full {
+        Full::Table => (
+            "too many destinations",
+            "The server has as many destinations as it may (limit destinations).",
+            "too_many_destinations",
+        ),
+        Full::Alike => (
+            "too many patterns alike",
+            "The server has as many patterns that begin like this one as it may \
+             (limit patterns-alike).",
+            "too_many_patterns_alike",
+        ),
+        Full::Share => (
+            "too many destinations of one address",
+            "This address has its share of the destinations, a quarter of what others leave free \
+             (limits destinations, share-least).",
+            "share_of_destinations",
+        ),
+        Full::ShareAlike => (
+            "too many patterns alike of one address",
+            "This address has its share of the patterns that begin like this one, a quarter of \
+             what others leave free (limits patterns-alike, share-least).",
+            "share_of_patterns_alike",
+        ),
+    };
+    Problem { message, body, code: 1008, label }
+}
 
 impl<R: Ring> Shard<R> {
     /// Answers a frame with ERROR when the receipts of the frames before it have been given: some

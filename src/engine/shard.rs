@@ -91,7 +91,9 @@ pub struct Shard<R: Ring> {
     accepting: Vec<Accepting>,
     /// Nothing is accepted before.
     accept_after: Instant,
-    slots: u32,
+    pub(super) slots: u32,
+    /// Who leaves when there are many connections.
+    pub(super) crowd: super::crowd::Crowd,
     /// Slots whose outbox has something to begin.
     pub(super) dirty: VecDeque<u32>,
     /// Connections that wait for room.
@@ -181,6 +183,7 @@ impl<R: Ring> Shard<R> {
             inflated: Vec::new(),
             accepting: vec![Accepting::Off; listeners.len()],
             accept_after: now,
+            crowd: super::crowd::Crowd::default(),
             listeners,
             slots,
             dirty: VecDeque::new(),
@@ -325,27 +328,15 @@ impl<R: Ring> Shard<R> {
             self.terminate(slot);
             return;
         }
-        if self.is_over_capacity(slot) {
+        if !self.admit_connection(slot) {
             self.refuse_capacity(slot);
         }
+        self.ease_crowd(slot);
         self.set_timer(slot);
     }
 
-    fn is_over_capacity(&mut self, slot: u32) -> bool {
-        let configured = self.limits.connections.div_ceil(u32::from(self.shared.shards));
-        if self.limits.connections > 0 && self.conns.len() > configured as usize {
-            return true;
-        }
-        // The hard bound of the table is never met: there the kernel drops connections silently.
-        if self.conns.len() as u32 + self.reserve() > self.slots {
-            return true;
-        }
-        let bound = self.limits.connections_per_address;
-        bound > 0 && self.conns.count_address(slot) > bound
-    }
-
     /// Slots kept free for connections that are told 503.
-    fn reserve(&self) -> u32 {
+    pub(super) fn reserve(&self) -> u32 {
         (self.slots / 8).min(64)
     }
 

@@ -12,9 +12,14 @@ use crate::http::origin::Pattern;
 use crate::ids::ShardId;
 use crate::limits::Limits;
 use crate::mem::marks::Droppable;
+use crate::mem::shares::{Bound, Shares};
 use crate::metrics::Metrics;
 use crate::time::Micros;
 use core::hash::BuildHasher;
+use std::sync::Arc;
+
+/// Tells the key of the shares' hash from the others that are made of the same seed.
+const SHARES_SALT: u64 = 0xd6e8_feb8_6659_fd93;
 
 /// One `[[endpoint]]`, ready.
 #[derive(Debug)]
@@ -60,10 +65,13 @@ pub struct Shared {
     pub boot: String,
     /// The numbers of all shards.
     pub metrics: Metrics,
+    /// What each address holds of what all share.
+    pub shares: Arc<Shares>,
 }
 
 impl Shared {
-    /// Makes a configuration ready. `home_seed` and `boot` stay the same over reloads.
+    /// Makes a configuration ready. `home_seed` and `boot` stay the same over reloads, and so do
+    /// the shares: [`Shared::reloaded`].
     pub fn new(config: Config, shards: u8, home_seed: u64, boot: &str, metrics: Metrics) -> Shared {
         assert!(shards > 0, "somebody has to do it");
         let separator = char::from(config.broker.separator);
@@ -99,8 +107,21 @@ impl Shared {
             home_seed,
             boot: boot.to_owned(),
             metrics,
+            shares: Arc::new(Shares::new(config.limits.share_addresses, home_seed ^ SHARES_SALT)),
             config,
         }
+    }
+
+    /// The same process with another configuration.
+    pub fn reloaded(&self, config: Config) -> Shared {
+        let metrics = self.metrics.clone();
+        let new = Shared::new(config, self.shards, self.home_seed, &self.boot, metrics);
+        Shared { shares: self.shares.clone(), ..new }
+    }
+
+    /// How much of a table there is for everybody.
+    pub fn bound(&self, capacity: u32) -> Bound {
+        Bound { capacity, least: self.limits.share_least }
     }
 
     /// The home of a broker destination. One shard sequences all of them, which is what keeps a

@@ -2,11 +2,12 @@
 //! Subscriptions of sessions: asked for here, begun and ended where their home says so.
 
 use super::mailbox::Letter;
-use super::refuse::{Handled, Problem};
+use super::refuse::{Handled, Problem, no_room};
 use super::revoke::permit;
 use super::session::{Deferred, NONE, Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
 use super::stomp::required;
+use crate::broker::home::Full;
 use crate::broker::pattern;
 use crate::broker::subscription::{GROUP, Look};
 use crate::ids::{SessionId, ShardId};
@@ -234,7 +235,10 @@ impl<R: Ring> Shard<R> {
             Some(user) if of_user => {
                 Letter::SubscribeUser { user, destination, session: session_id, key }
             }
-            _ => Letter::Subscribe { destination, session: session_id, key },
+            _ => {
+                let owner = self.share_key(self.sessions.at(session).slot);
+                Letter::Subscribe { destination, session: session_id, key, owner }
+            }
         };
         self.post.send(home.into(), letter);
     }
@@ -307,13 +311,13 @@ impl<R: Ring> Shard<R> {
 
     /// A home says that a subscription holds from here on. What was sequenced before is encoded
     /// already: it is not for it.
-    pub(super) fn on_begun(&mut self, id: SessionId, key: u32, refused: bool) {
+    pub(super) fn on_begun(&mut self, id: SessionId, key: u32, refused: Option<Full>) {
         let Some(session) = self.sessions.find(id) else { return };
         let Some(at) = self.sessions.at(session).by_key(key) else { return };
         let of_user = self.sessions.at(session).subscriptions[at].of_user;
         self.beginning -= u32::from(!of_user);
-        if refused {
-            return self.on_refused(session, at);
+        if let Some(full) = refused {
+            return self.on_refused(session, at, full);
         }
         let live = self.sessions.at(session).phase == Phase::Live;
         let Subscription { destination, id, acks, .. } =
@@ -346,12 +350,12 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A home has no room for the destination: the session hears so and ends.
-    fn on_refused(&mut self, session: u32, at: usize) {
+    fn on_refused(&mut self, session: u32, at: usize, full: Full) {
         let live = self.sessions.at(session).phase == Phase::Live;
         self.forget_subscription(session, at);
         if live {
             let slot = self.sessions.at(session).slot;
-            self.refuse_in_turn(slot, session, TOO_MANY_DESTINATIONS, None);
+            self.refuse_in_turn(slot, session, no_room(full), None);
             self.wake_deferred(session);
         }
     }
@@ -508,11 +512,4 @@ const TOO_MANY_PATTERNS: Problem<'static> = Problem {
     body: "The session has subscribed to as many patterns as it may (limit patterns).",
     code: 1008,
     label: "too_many_patterns",
-};
-
-const TOO_MANY_DESTINATIONS: Problem<'static> = Problem {
-    message: "too many destinations",
-    body: "The server has as many destinations as it may (limit destinations).",
-    code: 1008,
-    label: "too_many_destinations",
 };

@@ -39,6 +39,7 @@
 //! `memchr` pass. A [`Body`] is 24 octets; its diagram is in `body.rs`.
 
 pub mod body;
+pub mod forwarded;
 pub mod head;
 pub mod origin;
 pub mod refusal;
@@ -48,6 +49,7 @@ pub mod upgrade;
 pub mod url;
 
 pub use body::{Body, EXTENSIONS_MAX, TRAILERS_MAX};
+pub use forwarded::client_of;
 pub use head::{BodyKind, Head, Method, Target};
 pub use httparse::{EMPTY_HEADER, Header};
 pub use origin::{

@@ -2,13 +2,14 @@
 //!
 //! **What it turns into what.** Bounds into places to keep things: a slab whose keys carry a
 //! generation, a timer wheel, an interner, the log of segments that holds every octet on its way to
-//! a client, and the pool of receive buffers.
+//! a client, the pool of receive buffers, and the counts of what each address holds.
 //!
 //! **What it does not know.** Protocols, sockets, what is kept.
 //!
 //! **How to drive it.** Each structure stands alone; its file says the order of calls.
 //!
-//! **Bounds.** `segment-bytes`, `segment-size`, `receive-buffers`, `receive-bytes`. Nothing here
+//! **Bounds.** `segment-bytes`, `segment-size`, `receive-buffers`, `receive-bytes`,
+//! `share-addresses`. Nothing here
 //! allocates once warm.
 
 pub mod intern;
@@ -16,5 +17,6 @@ pub mod marks;
 pub mod receive;
 pub mod region;
 pub mod segment;
+pub mod shares;
 pub mod slab;
 pub mod wheel;

@@ -6,6 +6,7 @@ use crate::engine::mailbox::{Asker, Lane, Letter, Post};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, ShardId};
 use crate::limits::HOMES_MAX;
+use crate::mem::shares::{Kind, Shares};
 use crate::time::Instant;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,6 +25,11 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn new(post: Post, shared: Arc<Shared>) -> Control {
         Control { post, shared, outgoing: VecDeque::new(), asleep: false, numbers: 0 }
+    }
+
+    /// What each address holds.
+    pub(super) fn shares(&self) -> &Shares {
+        &self.shared.shares
     }
 
     fn shards(&self) -> u8 {
@@ -87,7 +93,10 @@ impl Control {
 
     fn on_letter(&mut self, letter: Letter, world: &mut World) {
         let (message, user, session, asker) = match letter {
-            Letter::Hook { message, user, session, asker, .. } => (message, user, session, asker),
+            Letter::Hook { message, user, session, asker, place, .. } => {
+                self.shared.shares.give_back(place, Kind::HookCalls);
+                (message, user, session, asker)
+            }
             // It has no log.
             Letter::Note { .. } => return,
             _ => unreachable!("the control thread gets hooks and notes"),

@@ -6,6 +6,7 @@ use super::oracle::{self, Oracle, Violation};
 use super::run::{Simulation, Sleep};
 use crate::engine::shard::Shard;
 use crate::limits::Limits;
+use crate::mem::shares::Kind;
 
 impl Simulation {
     /// Nobody begins anything; what was begun ends, and whoever is in order has read everything.
@@ -64,7 +65,13 @@ impl Simulation {
         let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
         let sum =
             |of: fn(&crate::engine::audit::Audit) -> usize| audits.iter().map(of).sum::<usize>();
+        let shares = self.control.shares();
+        let held = |kind| shares.total(kind) as usize;
         let left = [
+            ("connections of addresses", held(Kind::Connections), watchers),
+            ("all connections", shares.connections() as usize, watchers),
+            ("destinations of addresses", held(Kind::Destinations), watchers),
+            ("hook calls of addresses", held(Kind::HookCalls), 0),
             ("connections", sum(|a| a.connections), watchers),
             ("sessions", sum(|a| a.sessions), watchers),
             ("destinations", sum(|a| a.destinations), watchers),

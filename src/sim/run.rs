@@ -72,6 +72,8 @@ const LAST_ACTIONS: u64 = 20_000_000_000;
 const LEAP: u64 = 1_000_000_000;
 /// Operations that a run takes at least.
 pub const OPERATIONS_MIN: u64 = 2_000;
+/// Addresses of this machine that clients come from.
+const HOSTS: u64 = 6;
 /// Steps in which a run has to end.
 const STEPS_MAX: u64 = 3_000_000;
 
@@ -523,7 +525,8 @@ impl Simulation {
         let aside = !plan.crowd || world.random.chance(300);
         let ring = if aside { world.random.index(shards.len()) } else { shards.len() - 1 };
         let foreign = !is_watcher && world.random.chance(50);
-        let host = if foreign { [10, 0, 0, 7] } else { [127, 0, 0, 1] };
+        let own = world.random.between(1, HOSTS) as u8;
+        let host = if foreign { [10, 0, 0, 7] } else { [127, 0, 0, own] };
         let peer = SocketAddr::from((host, 1_024 + number as u16));
         let socket = world.connect(ring, 0, peer);
         let mut wire = Wire::new(socket);

@@ -3,6 +3,8 @@
 use crate::server::Server;
 use std::io::ErrorKind;
 use std::net::TcpStream;
+use tungstenite::client::IntoClientRequest;
+use tungstenite::handshake::HandshakeError;
 use tungstenite::{Message, WebSocket};
 
 /// One browser window.
@@ -40,6 +42,28 @@ impl Window {
         assert_eq!(connected.command, "CONNECTED");
         assert_eq!(connected.header("user-name"), user);
         window
+    }
+
+    /// An anonymous session over a connection that is there, with this X-Forwarded-For if there is
+    /// one; or the status of the answer to its handshake.
+    pub fn over(server: &Server, socket: TcpStream, forwarded: &str) -> Result<Window, u16> {
+        let url = format!("ws://{}/portfolio", server.address);
+        let mut request = url.into_client_request().expect("a request");
+        if !forwarded.is_empty() {
+            let value = forwarded.parse().expect("a header's value");
+            request.headers_mut().insert("X-Forwarded-For", value);
+        }
+        let socket = match tungstenite::client(request, socket) {
+            Ok((socket, _)) => socket,
+            Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
+                return Err(answer.status().as_u16());
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let mut window = Window { socket };
+        window.sends("CONNECT", &[("accept-version", "1.2"), ("host", "x")], "");
+        assert_eq!(window.receives().command, "CONNECTED");
+        Ok(window)
     }
 
     /// The same with subscriptions that hold when this returns.

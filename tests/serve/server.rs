@@ -1,5 +1,6 @@
 //! A running `ringpush serve`, ended by its process id when the test is over.
 
+use socket2::{Domain, Socket, Type};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -178,6 +179,15 @@ impl Server {
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
         let status = head.split(' ').nth(1).expect("a status");
         (status.parse().expect("a number"), body.to_owned())
+    }
+
+    /// The same from this address of this machine.
+    pub fn connect_from(&self, host: [u8; 4]) -> TcpStream {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((host, 0)).into()).expect("all of 127/8 is this machine");
+        socket.connect(&self.address.into()).expect("it listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a span is fine");
+        socket.into()
     }
 
     /// A connection of which no read waits for ever.

@@ -1,26 +1,52 @@
 //! What one session or one address may hold of what all share.
 
 use crate::client::Window;
-use crate::server::{Folder, Server, ringpush};
+use crate::hook::Hook;
+use crate::server::{Folder, PATIENCE, Server, ringpush};
+use std::io::{Read, Write};
+use std::time::Instant;
 
-/// One shard with these limits.
-fn server(limits: &str) -> (Folder, Server) {
+/// Two addresses of this machine.
+const ONE: [u8; 4] = [127, 0, 0, 2];
+const OTHER: [u8; 4] = [127, 0, 0, 3];
+
+/// So many shards with these settings and limits.
+fn server(shards: &str, settings: &str, limits: &str) -> (Folder, Server) {
     let folder = Folder::new();
     let config = format!(
-        "[[endpoint]]\npath = '/portfolio'\nprotocol = 'stomp'\n\
+        "{settings}\n[[endpoint]]\npath = '/portfolio'\nprotocol = 'stomp'\n\
+         [[endpoint]]\npath = '/echo'\nprotocol = 'raw'\non-message = 'echo'\n\
          [[allow]]\naction = 'send'\ndestination = '/topic/**'\n[limits]\n{limits}\n"
     );
     let config = folder.write("config.toml", &config);
     let config = config.to_str().expect("a path of the tests is text");
-    let arguments = ["serve", "--config", config, "--listen", "127.0.0.1:0", "--shards", "1"];
+    let arguments = ["serve", "--config", config, "--listen", "127.0.0.1:0", "--shards", shards];
     (folder, Server::start(ringpush(&arguments)))
+}
+
+fn open(server: &Server, host: [u8; 4]) -> Window {
+    Window::over(server, server.connect_from(host), "").expect("the endpoint upgrades")
 }
 
 fn subscribe(window: &mut Window, id: &str, destination: &str) -> Result<(), String> {
     let headers = [("id", id), ("destination", destination), ("receipt", id)];
     window.sends("SUBSCRIBE", &headers, "");
     let answer = window.receives();
-    assert_eq!(answer.header("receipt-id"), Some(id), "{answer:?}");
+    match answer.command.as_str() {
+        "RECEIPT" => {
+            assert_eq!(answer.header("receipt-id"), Some(id));
+            Ok(())
+        }
+        "ERROR" => Err(format!("{}: {}", answer.header("message").unwrap_or(""), answer.body)),
+        other => panic!("{other}"),
+    }
+}
+
+/// The same, if its home agrees: without a receipt, and then with something that has one.
+fn try_subscribe(window: &mut Window, id: &str, destination: &str) -> Result<(), String> {
+    window.sends("SUBSCRIBE", &[("id", id), ("destination", destination)], "");
+    window.asks("/topic/nobody", "", "then");
+    let answer = window.receives();
     match answer.command.as_str() {
         "RECEIPT" => Ok(()),
         "ERROR" => Err(format!("{}: {}", answer.header("message").unwrap_or(""), answer.body)),
@@ -30,7 +56,7 @@ fn subscribe(window: &mut Window, id: &str, destination: &str) -> Result<(), Str
 
 #[test]
 fn a_session_has_so_many_subscriptions_to_one_destination() {
-    let (_folder, server) = server("subscriptions-alike = 3");
+    let (_folder, server) = server("1", "", "subscriptions-alike = 3");
     for destination in ["/topic/a", "/topic/**", "/user/queue/sub"] {
         let mut window = Window::open(&server, None);
         for id in ["1", "2", "3"] {
@@ -47,4 +73,217 @@ fn a_session_has_so_many_subscriptions_to_one_destination() {
         assert_eq!(window.hears_close(), 1008);
     }
     assert_eq!(server.metric("ringpush_refused_total{reason=\"too_many_subscriptions_alike\"}"), 3);
+}
+
+#[test]
+fn an_address_has_a_quarter_of_the_destinations_that_are_free() {
+    let limits = "destinations = 16\nshare-least = 1";
+    let (_folder, server) = server("2", "", limits);
+    // Whichever shards its sessions are on.
+    let mut windows: Vec<Window> = (0..4).map(|_| open(&server, ONE)).collect();
+    for (number, window) in windows.iter_mut().enumerate() {
+        let destination = format!("/topic/{number}");
+        subscribe(window, "own", &destination).expect("a quarter of sixteen");
+        // What is there takes nothing more.
+        subscribe(window, "again", &destination).expect("the same one");
+        subscribe(window, "first", "/topic/0").expect("a known one");
+    }
+    let mut last = open(&server, ONE);
+    let refused = try_subscribe(&mut last, "1", "/topic/more").expect_err("past the share");
+    assert!(refused.contains("limits destinations, share-least"), "{refused}");
+    assert_eq!(last.hears_close(), 1008);
+    // Everybody else goes on.
+    let mut other = open(&server, OTHER);
+    for number in 0..3 {
+        subscribe(&mut other, &format!("{number}"), &format!("/queue/{number}"))
+            .expect("his share");
+    }
+    try_subscribe(&mut other, "3", "/queue/3").expect_err("a quarter of twelve");
+    // What is given back may be had again.
+    drop(windows);
+    let start = Instant::now();
+    while try_subscribe(&mut open(&server, ONE), "1", "/topic/more").is_err() {
+        assert!(start.elapsed() < PATIENCE);
+    }
+    assert!(server.metric("ringpush_refused_total{reason=\"share_of_destinations\"}") >= 2);
+}
+
+#[test]
+fn an_address_has_a_quarter_of_the_patterns_that_begin_alike() {
+    let (_folder, server) = server("1", "", "patterns-alike = 8\nshare-least = 1");
+    let mut window = open(&server, ONE);
+    for pattern in ["/topic/a/*", "/topic/a/?", "/topic/b/*"] {
+        subscribe(&mut window, pattern, pattern).expect("two of eight");
+    }
+    let refused = try_subscribe(&mut window, "more", "/topic/a/x*").expect_err("past the share");
+    assert!(refused.contains("limits patterns-alike, share-least"), "{refused}");
+    subscribe(&mut open(&server, OTHER), "1", "/topic/a/x*").expect("another address");
+    let name = "ringpush_refused_total{reason=\"share_of_patterns_alike\"}";
+    assert_eq!(server.metric(name), 1);
+}
+
+#[test]
+fn an_address_has_a_quarter_of_the_hook_calls() {
+    let hook = Hook::start();
+    let settings = format!(
+        "[hooks]\nqueue = 6\nconcurrent = 2\n\
+         [[application]]\ndestination = '/call'\nhook = '{}'\nto-user = '/queue/sub'\n",
+        hook.url
+    );
+    let (_folder, server) = server("2", &settings, "share-least = 1");
+    let mut windows: Vec<Window> = (0..3).map(|_| open(&server, ONE)).collect();
+    for window in &mut windows {
+        subscribe(window, "errors", "/user/queue/errors").expect("his own");
+        subscribe(window, "sub", "/user/queue/sub").expect("his own");
+    }
+    for window in &mut windows[..2] {
+        window.asks("/ws/call", "x", "r");
+        assert_eq!(window.receives().command, "RECEIPT");
+    }
+    let (first, second) = (hook.is_asked(), hook.is_asked());
+    windows[2].asks("/ws/call", "x", "r");
+    let refused = windows[2].hears("/user/queue/errors");
+    assert!(refused.contains("\"code\":503") && refused.contains("share-least"), "{refused}");
+    assert_eq!(windows[2].receives().command, "RECEIPT");
+    let mut other = open(&server, OTHER);
+    other.asks("/ws/call", "x", "r");
+    assert_eq!(other.receives().command, "RECEIPT");
+    // Its turn has come, and with the end of a call there is room again.
+    first.answer(200, "{}");
+    hook.is_asked().answer(200, "{}");
+    second.answer(500, "");
+    let start = Instant::now();
+    loop {
+        windows[2].asks("/ws/call", "x", "r");
+        let frame = windows[2].receives();
+        if frame.command == "RECEIPT" {
+            break;
+        }
+        assert_eq!(windows[2].receives().command, "RECEIPT");
+        assert!(start.elapsed() < PATIENCE);
+    }
+    hook.is_asked().answer(200, "{}");
+    assert_eq!(windows[2].hears("/user/queue/sub"), "{}");
+    let name = "ringpush_refused_total{reason=\"share_of_hook_calls\"}";
+    assert!(server.metric(name) >= 1);
+}
+
+#[test]
+fn connections_of_an_address_are_those_of_all_shards() {
+    let (_folder, server) = server("4", "", "connections-per-address = 3");
+    let windows: Vec<Window> = (0..3).map(|_| open(&server, ONE)).collect();
+    for _ in 0..4 {
+        let refused = Window::over(&server, server.connect_from(ONE), "").err();
+        assert_eq!(refused, Some(503));
+    }
+    let _other = open(&server, OTHER);
+    drop(windows);
+    let start = Instant::now();
+    while Window::over(&server, server.connect_from(ONE), "").is_err() {
+        assert!(start.elapsed() < PATIENCE);
+    }
+    let name = "ringpush_refused_total{reason=\"connections_per_address\"}";
+    assert!(server.metric(name) >= 4);
+}
+
+#[test]
+fn behind_a_trusted_proxy_its_clients_are_counted_and_it_is_not() {
+    let settings = "listen.trusted-proxies = ['127.0.0.2', '10.0.0.0/8']";
+    let (_folder, server) = server("2", settings, "connections-per-address = 2");
+    let through = |forwarded| Window::over(&server, server.connect_from(ONE), forwarded);
+    let mut windows = Vec::new();
+    // The proxy itself, and whoever it says nothing of.
+    for _ in 0..5 {
+        windows.push(through("").expect("a proxy is not counted"));
+    }
+    for forwarded in ["203.0.113.7", "203.0.113.7, 10.0.0.9", "2001:db8::1", "2001:db8:0:0:2::"] {
+        windows.push(through(forwarded).expect("two of each"));
+    }
+    for forwarded in ["203.0.113.7", "::ffff:203.0.113.7", "1.1.1.1, 203.0.113.7", "2001:db8::3"] {
+        assert_eq!(through(forwarded).err(), Some(503), "{forwarded}");
+    }
+    windows.push(through("203.0.113.8").expect("another one"));
+    windows.push(through("203.0.113.7, 1.1.1.1").expect("another one"));
+    // Who is no proxy is whoever he is.
+    let directly = |forwarded| Window::over(&server, server.connect_from(OTHER), forwarded);
+    for forwarded in ["1.2.3.4", "1.2.3.5"] {
+        windows.push(directly(forwarded).expect("two"));
+    }
+    assert_eq!(directly("1.2.3.6").err(), Some(503));
+}
+
+#[test]
+fn the_bound_of_connections_is_one_for_all_shards() {
+    let (_folder, server) = server("4", "", "connections = 10");
+    // They have subscribed, so none of them makes room for another.
+    let _windows: Vec<Window> = (0..10)
+        .map(|_| {
+            let mut window = open(&server, ONE);
+            subscribe(&mut window, "1", "/topic/a").expect("room");
+            window
+        })
+        .collect();
+    for _ in 0..3 {
+        let refused = Window::over(&server, server.connect_from(OTHER), "").err();
+        assert_eq!(refused, Some(503));
+    }
+}
+
+/// What its peer is sent until it ends.
+fn rest(mut socket: std::net::TcpStream) -> Vec<u8> {
+    let mut octets = Vec::new();
+    socket.read_to_end(&mut octets).expect("it ends");
+    octets
+}
+
+#[test]
+fn where_slots_are_few_strangers_of_whoever_holds_most_leave() {
+    let (_folder, server) = server("1", "", "connections = 12");
+    // Up to three quarters nobody has to leave.
+    let mut subscribed: Vec<Window> = (0..3).map(|_| open(&server, ONE)).collect();
+    for window in &mut subscribed {
+        subscribe(window, "1", "/topic/a").expect("room");
+    }
+    let idle = server.connect_from(ONE);
+    let raw = |says: &str| {
+        let mut socket = server.connect_from(ONE);
+        let request =
+            format!("GET /echo HTTP/1.1\r\nHost: localhost\r\n{}\r\n", crate::web::UPGRADE);
+        socket.write_all(request.as_bytes()).expect("the server reads");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut octet = [0];
+            socket.read_exact(&mut octet).expect("a head");
+            head.push(octet[0]);
+        }
+        if !says.is_empty() {
+            // Masked with zeros.
+            let frame = [&[0x81, 0x80 | says.len() as u8, 0, 0, 0, 0], says.as_bytes()].concat();
+            socket.write_all(&frame).expect("the server reads");
+            let mut echo = vec![0; 2 + says.len()];
+            socket.read_exact(&mut echo).expect("an echo");
+        }
+        socket
+    };
+    let silent = raw("");
+    let mut speaking = raw("hello");
+    let stranger = open(&server, ONE);
+    let mut polite = open(&server, OTHER);
+    let mut others = vec![open(&server, OTHER)];
+    // The tenth: from here on one leaves for each that comes, the oldest first.
+    others.push(open(&server, OTHER));
+    assert_eq!(rest(idle), b"");
+    others.push(open(&server, OTHER));
+    assert_eq!(rest(silent)[..4], [0x88, 17, 0x03, 0xf5], "1013");
+    // Now the other address has more strangers, but this one has more connections.
+    others.push(open(&server, [127, 0, 0, 4]));
+    assert_eq!(stranger.hears_close(), 1013);
+    // Whoever has done something stays, and so does whoever holds little.
+    subscribe(&mut polite, "1", "/topic/b").expect("it is still there");
+    for window in &mut subscribed {
+        subscribe(window, "2", "/topic/b").expect("it is still there");
+    }
+    speaking.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x']).expect("it is still there");
+    let mut echo = [0; 3];
+    speaking.read_exact(&mut echo).expect("it is still there");
 }
