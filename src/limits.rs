@@ -156,7 +156,7 @@ limits! {
         "connections of all shards, 0 = what descriptors and memory carry; past it 503 with Retry-After"
     connections_per_address "connections-per-address": u32 = 0, tiny 0;
         "connections of one address (IPv6: of its first 64 bits), of all shards, 0 = no bound; past it 503 with Retry-After"
-    share_least "share-least": u32 = 32, tiny 4;
+    share_least "share-least": u32 = 32, tiny 24;
         "what one address may hold of each table that all share (destinations, patterns-alike, hook calls), whatever others hold; past it and a quarter of what they leave free ERROR and close 1008, or 503"
     share_addresses "share-addresses": u32 = 65_536, tiny 64;
         "addresses that are counted at a time, of all shards; past it those that come hold one share together"
