@@ -54,7 +54,7 @@ business-type = "CALL_IN"
 "#;
 
 /// What signs callbacks.
-pub const SECRET: &str = "sesame";
+pub const SECRET: &str = "a secret of the bench";
 
 /// What a browser offers that compresses.
 pub const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
