@@ -428,4 +428,95 @@ mod tests {
         assert!(one.settings().iter().all(|setting| !setting.value.contains("first")));
         assert!(one.settings().iter().any(|setting| setting.value == "\"***\""));
     }
+
+    /// The leaves of a table as `key.key` and the value as a setting shows it.
+    fn leaves(table: &toml::Table, before: &str, out: &mut Vec<(String, String)>) {
+        for (key, value) in table {
+            let key = format!("{before}{key}");
+            match value {
+                // A reply is shown as the text that is sent.
+                toml::Value::Table(reply) if key == "reply" => {
+                    let json = serde_json::to_string(reply).expect("it is JSON");
+                    out.push((key, quoted(&json)));
+                }
+                toml::Value::Table(inner) => leaves(inner, &format!("{key}."), out),
+                toml::Value::Boolean(true) if key == "sockjs" => {}
+                toml::Value::String(text) => out.push((key, quoted(text))),
+                toml::Value::Array(values) => {
+                    out.push((key, list(values.iter().filter_map(toml::Value::as_str))));
+                }
+                other => out.push((key, other.to_string())),
+            }
+        }
+    }
+
+    /// A span of time in one way of writing it; anything else as it is.
+    fn span(value: &str) -> String {
+        let span = humantime::parse_duration(value.trim_matches('"'));
+        span.map_or(value.to_owned(), |span| format!("{span:?}"))
+    }
+
+    /// Every value of the file must be shown as it stands there.
+    fn shows_what_is_written(text: &str) {
+        let secret = |name: &str| (name.to_string(), "a secret of the tests".to_string());
+        let names = ["RINGPUSH_TOKEN_SECRET", "RINGPUSH_API_TOKEN", "RINGPUSH_CALLBACK_SECRET"];
+        let sources = Sources { environment: names.map(secret).into(), ..Sources::default() };
+        let settings = sources.parse(text, false).expect("the test's TOML is good").settings();
+        let file: toml::Table = text.parse().expect("TOML");
+        for (section, value) in &file {
+            let tables: Vec<&toml::Table> = match value {
+                toml::Value::Array(list) => list.iter().filter_map(toml::Value::as_table).collect(),
+                other => other.as_table().into_iter().collect(),
+            };
+            let shown: Vec<&Setting> =
+                settings.iter().filter(|setting| setting.section == section).collect();
+            let mut entries: Vec<&Option<String>> = shown.iter().map(|one| &one.entry).collect();
+            entries.dedup();
+            assert_eq!(entries.len(), tables.len(), "{section}");
+            for (entry, table) in entries.into_iter().zip(tables) {
+                let mut written = Vec::new();
+                leaves(table, "", &mut written);
+                for (key, value) in written {
+                    let hidden = ["secret-env", "token-env", "token.secret-env", "token.keys-file"];
+                    if hidden.contains(&&*key) || (section, &*key) == (&"listen".into(), "stomp") {
+                        continue;
+                    }
+                    let found = shown.iter().find(|one| one.entry == *entry && one.key == key);
+                    let found = found.map(|one| span(&one.value));
+                    assert_eq!(found, Some(span(&value)), "{section} {entry:?} {key}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_shown() {
+        let every = include_str!("../../examples/every-key.toml");
+        // An address alone is shown as the network of one that it is.
+        let every = every.replace("[\"127.0.0.1\", ", "[\"127.0.0.1/32\", ");
+        shows_what_is_written(&every);
+        // The values that it has not.
+        let other = every
+            .replace("\"HS256\", \"HS384\", \"HS512\"", "\"HS384\"")
+            .replace("sha256={hex}", "v1={base64},")
+            .replace("topic:/topic/unassigned", "drop")
+            .replace("slow-consumer = \"close\"", "slow-consumer = \"conflate\"")
+            .replace("policy = \"conflate\"", "policy = \"drop-oldest\"")
+            .replace("action = \"send\"", "action = \"subscribe\"")
+            .replace("users = \"authenticated\"", "users = [\"7\", \"8\"]")
+            .replace("unknown-destination = \"error\"", "unknown-destination = \"ignore\"")
+            .replace("separator = \"/\"", "separator = \".\"")
+            .replace(
+                "on-message = { hook = \"http://127.0.0.1:9000/chat\" }",
+                "on-message = \"echo\"",
+            );
+        shows_what_is_written(&other);
+        for message in ["{ reply = \"ok\" }", "{ publish = \"/topic/all\" }"] {
+            shows_what_is_written(&format!(
+                "[[endpoint]]\npath = '/a'\nprotocol = 'raw'\non-message = {message}\n\
+                 sockjs = false\ndeflate = false\n\
+                 [[allow]]\naction = 'send'\ndestination = '/topic/a'\nusers = '*'\n"
+            ));
+        }
+    }
 }
