@@ -291,4 +291,14 @@ mod tests {
         assert_eq!(copy.set("stomp-frame", Value::Span(Millis(1))), Err(true));
         assert_eq!(copy.set("stompframe", Value::Number(1)), Err(false));
     }
+
+    #[test]
+    fn many_threads_share_what_eight_have() {
+        let of = |mailbox, threads| Limits { mailbox, ..Limits::default() }.mailbox_of(threads);
+        assert_eq!((of(4_096, 2), of(4_096, 8)), (4_096, 4_096));
+        assert_eq!((of(4_096, 9), of(4_096, 16), of(4_096, 64)), (3_640, 2_048, 512));
+        // The least, unless the bound itself is less.
+        assert_eq!((of(4_096, 1_000), of(100, 1_000)), (MAILBOX_LEAST, 100));
+        assert_eq!(of(u32::MAX, 16), u32::MAX / 2);
+    }
 }

@@ -266,6 +266,7 @@ mod tests {
     #[test]
     fn equal_looks_share_a_group_and_patterns_are_heard_once() {
         let mut index = Index::new('/', 3);
+        assert!(index.is_empty());
         let all = index.names().intern("/topic/all");
         let any = index.names().intern("/topic/**");
         let id = index.names().intern("sub-0");
@@ -282,7 +283,7 @@ mod tests {
         assert_eq!(index.leave(a, 0), Some(2));
         assert_eq!(index.leave(a, 0), None);
         assert_eq!(heard(&index, "/topic/all"), vec![3, 4]);
-        assert_eq!(index.len(), 2);
+        assert_eq!((index.len(), index.is_empty()), (2, false));
         let other = index.names().intern("sub-1");
         let (d, _) = index.join(all, other, LOOK, 5);
         assert_eq!(index.leave(c, 0), None);

@@ -200,5 +200,8 @@ mod tests {
         assert!(text.contains(dropped), "{text}");
         assert!(text.contains("ringpush_refused_total{reason=\"bad_frame\"} 2\n"), "{text}");
         assert_eq!(metrics.shard(0).refused("bad_frame"), 1);
+        metrics.shard(0).refuse("bad_frame");
+        assert_eq!(metrics.shard(0).refused("bad_frame"), 2);
+        assert_eq!(metrics.shard(0).refused("never counted"), 0);
     }
 }

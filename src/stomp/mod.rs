@@ -210,6 +210,29 @@ mod tests {
     }
 
     #[test]
+    fn every_error_has_a_word_of_its_own() {
+        use Error::*;
+        let all = [
+            (UnknownCommand, "unknown_command"),
+            (BareCarriageReturn, "bare_cr"),
+            (NulInHead, "nul_in_head"),
+            (NotUtf8, "not_utf8"),
+            (NoColon, "no_colon"),
+            (EmptyName, "empty_name"),
+            (BadEscape, "bad_escape"),
+            (BadContentLength, "bad_content_length"),
+            (NoNulAfterBody, "no_nul_after_body"),
+            (BodyNotAllowed, "body_not_allowed"),
+            (BadHeartBeat, "bad_heart_beat"),
+            (TooLarge, "too_large"),
+            (TooManyHeaders, "too_many_headers"),
+        ];
+        for (error, word) in all {
+            assert_eq!(error.label(), word);
+        }
+    }
+
+    #[test]
     fn sizes_decide_the_close_code() {
         assert_eq!(Error::TooLarge.close_code(), 1009);
         assert_eq!(Error::TooManyHeaders.close_code(), 1009);
