@@ -212,6 +212,17 @@ mod tests {
             let rules = rules(vec![rule(Action::Subscribe, hidden, Who::All)]);
             assert!(!subscribe(&rules, destination, Some("7")), "{hidden}");
         }
+        // Filters of patterns are worth their time where a rule on SUBSCRIBE keeps somebody out.
+        for (action, destination, who, restricts) in [
+            (Action::Subscribe, "/topic/a", Who::Authenticated, true),
+            (Action::Subscribe, "/topic/{user}", Who::All, true),
+            (Action::Subscribe, "/topic/a", Who::All, false),
+            (Action::Send, "/topic/a", Who::Authenticated, false),
+            (Action::Send, "/topic/{user}", Who::All, false),
+        ] {
+            let one = rules(vec![rule(action, destination, who)]);
+            assert_eq!(one.restrict_subscribers(), restricts, "{action:?} {destination}");
+        }
         assert!(!Rules::default().restrict_subscribers());
     }
 

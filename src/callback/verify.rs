@@ -374,6 +374,15 @@ mod tests {
             assert_eq!(at(&rule, now), expected, "{now}");
         }
         assert_eq!((Denial::Stale.status(), Denial::Stale.label()), (401, "signature-stale"));
+        for (denial, label) in [
+            (Denial::Missing, "signature-missing"),
+            (Denial::Ambiguous, "signature-ambiguous"),
+            (Denial::Garbled, "signature-garbled"),
+            (Denial::Wrong, "signature-wrong"),
+            (Denial::NotBuilt, "profile-not-built"),
+        ] {
+            assert_eq!(denial.label(), label);
+        }
         let Profile::Generic { tolerance, .. } = &mut rule.profile else { panic!("generic") };
         *tolerance = Millis(1);
         assert_eq!((at(&rule, NOW), at(&rule, NOW + 1)), (Ok(()), Err(Denial::Stale)));
