@@ -63,7 +63,11 @@ pub struct Subscription {
     pub of_user: bool,
     /// Its MESSAGEs have an `ack` header.
     pub acks: bool,
+    /// Its destination is a pattern.
+    pub is_pattern: bool,
 }
+
+const _: () = assert!(size_of::<Subscription>() <= 24);
 
 /// A frame that has to wait for a home, and its connection with it.
 #[derive(Debug)]

@@ -110,13 +110,16 @@ impl<R: Ring> Shard<R> {
         }
         let own = self.shared.names.own(destination);
         let (of_user, plain) = (own.is_some(), own.unwrap_or(destination));
+        let known = self.index.names().find(plain);
         let (mut octets, mut patterns, mut alike) = (id.len() + destination.len(), 1, 0);
+        // A session may have a thousand, and each new one looks at all before it: no text is read.
         for subscription in subscriptions {
             let name = self.index.text(subscription.destination);
             octets += self.index.text(subscription.id).len() + name.len();
-            patterns += u32::from(pattern::is_pattern(name));
+            patterns += u32::from(subscription.is_pattern);
             // One that is ending makes place for another: a page may change all it has at once.
-            let is_alike = subscription.of_user == of_user && **name == *plain;
+            let is_alike =
+                subscription.of_user == of_user && Some(subscription.destination) == known;
             alike += u32::from(is_alike && subscription.state != SubscriptionState::Ending);
         }
         if alike >= self.limits.subscriptions_alike {
@@ -213,6 +216,7 @@ impl<R: Ring> Shard<R> {
             state,
             of_user,
             acks,
+            is_pattern: pattern::is_pattern(own.as_deref().unwrap_or(destination)),
         };
         self.sessions.at_mut(session).subscriptions.push(subscription);
         self.subscriptions += 1;
