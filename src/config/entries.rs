@@ -7,8 +7,8 @@ use super::syntax::{
     is_destination, is_origin, is_pattern, is_template, is_url, variables, variables_are_plain,
 };
 use super::{
-    Action, Allow, Answer, Application, Broker, ConfigError, Deflate, Endpoint, OnMessage, OnOpen,
-    Protocol, Reply, ReplyTo, Slow, Sockjs, Users, Window,
+    Action, Allow, Answer, Application, Broker, ConfigError, Deflate, Endpoint, NulInBody,
+    OnMessage, OnOpen, Protocol, Reply, ReplyTo, Slow, Sockjs, Users, Window,
 };
 use crate::time::{Micros, Millis};
 use toml::Value;
@@ -283,7 +283,8 @@ fn application(mut section: Section, broker: &Broker) -> Result<Application, Con
             && in_broker(broker, text)
             && variables(text).is_some_and(|used| used.iter().all(known))
     };
-    let reply = section.fit("reply", "a text, or a table or list that becomes JSON", reply)?;
+    let accepted_reply = "a text without NUL, or a table or list that becomes JSON";
+    let reply = section.fit("reply", accepted_reply, |value| reply(value, broker))?;
     let hook = section.text("hook", URL, is_url)?;
     let forward = section.text("forward", &accepted, target)?;
     let count = u8::from(reply.is_some()) + u8::from(hook.is_some()) + u8::from(forward.is_some());
@@ -308,8 +309,11 @@ fn application(mut section: Section, broker: &Broker) -> Result<Application, Con
     Ok(Application { destination, answer, to, broadcast })
 }
 
-fn reply(value: &Value) -> Option<Reply> {
+fn reply(value: &Value, broker: &Broker) -> Option<Reply> {
     match value {
+        Value::String(text) if text.contains('\0') && broker.nul_in_body == NulInBody::Refuse => {
+            None
+        }
         Value::String(text) => Some(Reply { body: text.clone(), json: false }),
         Value::Table(_) | Value::Array(_) => {
             Some(Reply { body: serde_json::to_string(value).ok()?, json: true })
@@ -424,7 +428,8 @@ mod tests {
         ],
         ["window", SLOWER, "window = 20", "window", "20", "a duration from"],
         ["application", "", "", "destination", "nothing", "a pattern below"],
-        ["application", APPLICATION, "reply = 1", "reply", "1", "a text, or a table"],
+        ["application", APPLICATION, "reply = 1", "reply", "1", "a text without NUL"],
+        ["application", APPLICATION, "reply = \"a\\u0000\"", "reply", "\"a\\u0000\"", "a text w"],
         ["application", APPLICATION, "hook = 'x'", "hook", "\"x\"", "an http or https URL"],
         ["application", APPLICATION, "forward = '/x'", "forward", "\"/x\"", "a destination below"],
         [

@@ -10,7 +10,7 @@ use super::secrets::Secrets;
 use super::syntax::{Network, is_destination, is_path, is_prefix, is_url};
 use super::{
     API_TOKEN, Api, Application, Broker, CALLBACK_SECRET, Config, ConfigError, Engine, Hooks,
-    Listen, Presence, ReplyTo, UnknownDestination,
+    Listen, NulInBody, Presence, ReplyTo, UnknownDestination,
 };
 use crate::limits::{Limits, MAILBOX_LEAST, SHARDS_MAX};
 use crate::time::{Micros, Millis};
@@ -24,6 +24,7 @@ const EMBEDDED: &str = include_str!("../../examples/call-centre.toml");
 const ADDRESS: &str = "an IP address with a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
 const UNKNOWN: [(&str, UnknownDestination); 2] =
     [("error", UnknownDestination::Error), ("ignore", UnknownDestination::Ignore)];
+const NUL: [(&str, NulInBody); 2] = [("refuse", NulInBody::Refuse), ("allow", NulInBody::Allow)];
 
 /// A shard that looks for work longer than this could as well never sleep.
 const SPIN_MAX: Micros = Micros(1_000_000);
@@ -245,6 +246,7 @@ fn broker(mut section: Section) -> Result<Broker, ConfigError> {
     let separator = section.choice("separator", &[("/", b'/'), (".", b'.')])?.unwrap_or(b'/');
     let heartbeat = section.spans("heartbeat")?.unwrap_or([Millis::seconds(10); 2]);
     let unknown = section.choice("unknown-destination", &UNKNOWN)?;
+    let nul = section.choice("nul-in-body", &NUL)?;
     let owned = |list: &[&str]| list.iter().map(|one| one.to_string()).collect::<Vec<_>>();
     let broker = Broker {
         prefixes: prefixes.unwrap_or_else(|| owned(&["/topic", "/queue"])),
@@ -253,6 +255,7 @@ fn broker(mut section: Section) -> Result<Broker, ConfigError> {
         separator,
         heartbeat,
         unknown_destination: unknown.unwrap_or(UnknownDestination::Error),
+        nul_in_body: nul.unwrap_or(NulInBody::Refuse),
     };
     let mut before: Vec<&str> = Vec::new();
     let keyed = broker.prefixes.iter().map(|one| ("prefixes", one));
@@ -438,6 +441,7 @@ mod tests {
             "a prefix that is not below or above \"/queue\"",
         ),
         ("broker.unknown-destination = 1", "broker.unknown-destination", "1", "\"error\" or"),
+        ("broker.nul-in-body = true", "broker.nul-in-body", "true", "\"refuse\" or \"allow\""),
         ("hooks.timeout = '0s'", "hooks.timeout", "\"0s\"", "a duration above zero"),
         ("hooks.concurrent = 0", "hooks.concurrent", "0", "a whole number from 1 to 65536"),
         ("presence.topic = '/x'", "presence.topic", "\"/x\"", "a destination below /topic or"),

@@ -373,6 +373,8 @@ pub struct Broker {
     pub heartbeat: [Millis; 2],
     /// What a frame to no known prefix gets.
     pub unknown_destination: UnknownDestination,
+    /// What becomes of a NUL in a body of text.
+    pub nul_in_body: NulInBody,
 }
 
 /// `unknown-destination`
@@ -382,6 +384,15 @@ pub enum UnknownDestination {
     Error,
     /// Silence.
     Ignore,
+}
+
+/// `nul-in-body`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NulInBody {
+    /// Its sender is refused: old clients would read a second frame.
+    Refuse,
+    /// It is sent.
+    Allow,
 }
 
 /// One `[[allow]]`

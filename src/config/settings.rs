@@ -4,8 +4,8 @@ use super::auth::ALGORITHMS;
 use super::limits::SLOW;
 use super::reader::quoted;
 use super::{
-    Action, Answer, Application, Auth, Callback, Config, Endpoint, Offline, OnMessage, Profile,
-    Protocol, ReplyTo, Secret, SlowConsumer, TokenSource, UnknownDestination, Users,
+    Action, Answer, Application, Auth, Callback, Config, Endpoint, NulInBody, Offline, OnMessage,
+    Profile, Protocol, ReplyTo, Secret, SlowConsumer, TokenSource, UnknownDestination, Users,
 };
 use crate::limits::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -197,6 +197,11 @@ impl Config {
                 UnknownDestination::Ignore => "ignore",
             },
         );
+        let nul_in_body = match self.broker.nul_in_body {
+            NulInBody::Refuse => "refuse",
+            NulInBody::Allow => "allow",
+        };
+        to.text("nul-in-body", nul_in_body);
     }
 
     fn limit_lines(&self, to: &mut Lines) {

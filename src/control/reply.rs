@@ -40,6 +40,8 @@ pub(super) enum Fault {
     Status(u16),
     /// An answer longer than `hook-body`.
     TooLarge,
+    /// An answer that may not be sent: `broker.nul-in-body`.
+    NulInBody,
 }
 
 impl Fault {
@@ -50,7 +52,11 @@ impl Fault {
             Fault::NoHook => 501,
             Fault::NoUser => 401,
             Fault::Timeout => 504,
-            Fault::Unreachable | Fault::Broken | Fault::Status(_) | Fault::TooLarge => 502,
+            Fault::Unreachable
+            | Fault::Broken
+            | Fault::Status(_)
+            | Fault::TooLarge
+            | Fault::NulInBody => 502,
         }
     }
 
@@ -65,6 +71,7 @@ impl Fault {
             Fault::Broken => "the connection to the hook broke",
             Fault::Status(status) => return format!("the hook answered with status {status}"),
             Fault::TooLarge => "the hook's answer is too large",
+            Fault::NulInBody => "the hook's answer has a NUL: broker.nul-in-body",
         };
         text.to_owned()
     }
@@ -110,6 +117,14 @@ pub(super) fn receipt(asker: Asker) -> Option<(PeerId, Letter)> {
         Asker::Request(shard, _) => shard,
     };
     Some((shard.into(), Letter::Sequenced { asker, heard: 0 }))
+}
+
+/// An answer that may be sent to clients.
+pub(super) fn sendable(shared: &Shared, answer: Answered) -> Result<Answered, (Fault, String)> {
+    match shared.refuses_body(answer.content_type.as_deref(), &answer.body) {
+        true => Err((Fault::NulInBody, String::new())),
+        false => Ok(answer),
+    }
 }
 
 /// What an answer becomes. `number` is the number of the message that goes to one session directly.

@@ -384,7 +384,7 @@ impl Control {
 
     /// Tells the sender of a call, or whoever the application says, how it went.
     fn settle(&mut self, call: &Call, outcome: Outcome) {
-        match outcome {
+        match outcome.and_then(|answer| reply::sendable(&self.shared, answer)) {
             Ok(answer) => {
                 let number = self.number();
                 for (to, letter) in reply::letters(&self.shared, call, &answer, number) {

@@ -4,6 +4,7 @@
 use super::conn::State;
 use super::mailbox::Query;
 use super::push::{OK, Push, Shape, Tells, Work};
+use super::refuse::NUL_IN_BODY;
 use super::route::{self, Route};
 use super::session::{NONE, Phase};
 use super::shard::Shard;
@@ -15,6 +16,7 @@ use crate::http::url;
 use crate::identity::HeaderLine;
 use crate::ids::SessionId;
 use crate::ring::Ring;
+use crate::stomp;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -137,7 +139,7 @@ impl<R: Ring> Shard<R> {
     fn api_item(&self, item: &Value, written: &[u8]) -> Result<Push, Bad> {
         let destination = item.get("destination").and_then(Value::as_str);
         let destination = destination.ok_or((400, "an item has a destination".to_owned()))?;
-        let (headers, body) = headers_and_body(item, written)?;
+        let (headers, body) = self.sendable(item, written)?;
         let unknown = || (404, format!("{destination} begins with no broker or user prefix"));
         let (user, destination) = match self.shared.names.target(destination) {
             Target::Broker => (None, destination.to_owned()),
@@ -149,6 +151,22 @@ impl<R: Ring> Shard<R> {
         Ok(Push { user, destination, headers, body, only: None })
     }
 
+    /// Headers and body of an API item, if clients can take them for nothing else.
+    fn sendable(&self, item: &Value, written: &[u8]) -> Result<(Headers, Vec<u8>), Bad> {
+        let (headers, body) = headers_and_body(item, written)?;
+        if let Some((name, _)) = headers.iter().find(|(n, _)| !stomp::is_forwarded(n.as_bytes())) {
+            self.metrics.refuse("kept_back_header");
+            let text = format!("no header is named {name:?}: it is blank, or the server's own");
+            return Err((400, text));
+        }
+        let content_type = headers.iter().find(|(name, _)| name == "content-type");
+        if self.shared.refuses_body(content_type.map(|(_, value)| value.as_bytes()), &body) {
+            self.metrics.refuse(NUL_IN_BODY.label);
+            return Err((400, "the body has a NUL: broker.nul-in-body refuses it".to_owned()));
+        }
+        Ok((headers, body))
+    }
+
     /// `POST /api/users/{user}/messages`
     fn api_message(&mut self, slot: u32, asked: Asked, user: &str, body: &[u8]) -> Result<(), Bad> {
         let json = parse_json(body, self.limits.json_depth)?;
@@ -158,7 +176,7 @@ impl<R: Ring> Shard<R> {
         if !self.shared.names.is_broker(&destination) {
             return Err((404, format!("{destination} begins with no broker prefix")));
         }
-        let (headers, body) = headers_and_body(&json, body)?;
+        let (headers, body) = self.sendable(&json, body)?;
         let only = match json.get("session") {
             None | Some(Value::Null) => None,
             Some(id) => Some(
@@ -502,11 +520,9 @@ fn headers_and_body(item: &Value, written: &[u8]) -> Result<(Headers, Vec<u8>), 
     if let Some(given) = item.get("headers") {
         let fields = given.as_object().ok_or((400, "headers are an object of texts".to_owned()))?;
         for (name, value) in fields {
-            let value = value.as_str().filter(|_| !name.is_empty());
+            let value = value.as_str();
             let value = value.ok_or((400, "headers are an object of texts".to_owned()))?;
-            if crate::stomp::is_forwarded(name.as_bytes()) && name != "destination" {
-                headers.push((name.clone(), value.to_owned()));
-            }
+            headers.push((name.clone(), value.to_owned()));
         }
     }
     let body = item.get("body").ok_or((400, "an item has a body".to_owned()))?;

@@ -220,10 +220,10 @@ impl<R: Ring> Shard<R> {
         let shown = format!("{prefix}{}", push.destination);
         self.blocks.make(|message| {
             message.begin(push.user.as_deref(), &push.destination);
-            message.header(b"destination", shown.as_bytes());
             for (name, value) in &push.headers {
                 message.header(name.as_bytes(), value.as_bytes());
             }
+            message.header(b"destination", shown.as_bytes());
             message.finish(&push.body);
         })
     }

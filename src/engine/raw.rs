@@ -3,6 +3,7 @@
 
 use super::conn::{Hold, Proto, State};
 use super::mailbox::{Asker, Letter};
+use super::refuse::NUL_IN_BODY;
 use super::shard::Shard;
 use crate::broker::subscription::Form;
 use crate::config::OnMessage;
@@ -105,6 +106,11 @@ impl<R: Ring> Shard<R> {
             OnMessage::Reply(text) => self.raw_send(slot, Opcode::Text, text.as_bytes()),
             OnMessage::Publish(destination) => {
                 let text = if opcode == Opcode::Text { TEXT } else { OCTETS };
+                if shared.refuses_body(Some(text), message) {
+                    self.metrics.refuse(NUL_IN_BODY.label);
+                    // RFC 6455 §7.4.1: 1007 is for what is no text; this is, and breaks a policy.
+                    return self.drain(slot, &[], NUL_IN_BODY.code, NUL_IN_BODY.message);
+                }
                 let block = self.blocks.make(|block| {
                     block.begin(None, destination);
                     block.header(b"destination", destination.as_bytes());

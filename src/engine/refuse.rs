@@ -43,6 +43,14 @@ pub(super) const UNKNOWN_DESTINATION: Problem<'static> = Problem {
     label: "unknown_destination",
 };
 
+/// What a body with a NUL is refused with, and counted as.
+pub(super) const NUL_IN_BODY: Problem<'static> = Problem {
+    message: "NUL in the body",
+    body: "Old clients end a frame at a NUL in its body: broker.nul-in-body refuses it.",
+    code: 1008,
+    label: "nul_in_body",
+};
+
 pub(super) const NO_TRANSACTIONS: Problem<'static> = Problem {
     message: "transactions are not supported yet",
     body: "Send the frame without a transaction.",

@@ -7,7 +7,7 @@ use crate::broker::application::{Answer, Application, Applications};
 use crate::broker::destination::Names;
 use crate::broker::rule::{Action, Rule, Rules, Who};
 use crate::broker::setting::PerDestination;
-use crate::config::{self, Config, SlowConsumer};
+use crate::config::{self, Config, NulInBody, SlowConsumer};
 use crate::http::origin::Pattern;
 use crate::ids::ShardId;
 use crate::limits::Limits;
@@ -122,6 +122,13 @@ impl Shared {
     /// How much of a table there is for everybody.
     pub fn bound(&self, capacity: u32) -> Bound {
         Bound { capacity, least: self.limits.share_least }
+    }
+
+    /// Whether a body may not be sent: old clients would find two frames in it
+    /// (`broker.nul-in-body`).
+    pub fn refuses_body(&self, content_type: Option<&[u8]>, body: &[u8]) -> bool {
+        self.config.broker.nul_in_body == NulInBody::Refuse
+            && crate::stomp::splits(content_type, body)
     }
 
     /// The home of a broker destination. One shard sequences all of them, which is what keeps a

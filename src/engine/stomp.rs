@@ -6,7 +6,9 @@
 
 use super::conn::{Hold, Proto, State};
 use super::mailbox::{Asker, Lane, Letter};
-use super::refuse::{Handled, NO_TRANSACTIONS, Problem, UNKNOWN_DESTINATION, VERSIONS};
+use super::refuse::{
+    Handled, NO_TRANSACTIONS, NUL_IN_BODY, Problem, UNKNOWN_DESTINATION, VERSIONS,
+};
 use super::revoke::permit;
 use super::session::{Phase, SubscriptionState};
 use super::shard::Shard;
@@ -318,6 +320,9 @@ impl<R: Ring> Shard<R> {
             return self.unknown_destination(session, frame);
         }
         permit(shared.rules.may_send(&shared.names, destination, user.as_deref()))?;
+        if shared.refuses_body(frame.header(b"content-type"), frame.body()) {
+            return Err(NUL_IN_BODY);
+        }
         match target {
             Target::Broker => {
                 let message =
@@ -488,7 +493,7 @@ pub(super) fn required<'a>(
 }
 
 /// Copies a frame into a message block: the sender's headers in their order, but for those that are
-/// about the sending only, with the destination as its receivers know it.
+/// kept back, then the destination as its receivers know it.
 fn fill(
     message: &mut Message,
     user: Option<&str>,
@@ -497,15 +502,9 @@ fn fill(
     frame: &Frame<'_, '_>,
 ) {
     message.begin(user, destination);
-    let mut seen = false;
-    for (name, value) in frame.headers() {
-        if name == b"destination" {
-            let value = if seen { value } else { shown };
-            message.header(name, value);
-            seen = true;
-        } else if stomp::is_forwarded(name) {
-            message.header(name, value);
-        }
+    for (name, value) in frame.headers().filter(|(name, _)| stomp::is_forwarded(name)) {
+        message.header(name, value);
     }
+    message.header(b"destination", shown);
     message.finish(frame.body());
 }

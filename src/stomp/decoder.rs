@@ -3,6 +3,7 @@
 use memchr::{memchr, memchr2, memchr2_iter};
 
 use super::escape;
+use super::forge;
 use super::frame::{Command, Frame, Header, Span, Step};
 use super::{Error, Version};
 
@@ -206,7 +207,7 @@ fn read_head(head: &[u8], headers: &mut [Header], version: Option<Version>) -> R
             break;
         }
         let colon = memchr(b':', text).ok_or(Error::NoColon)?;
-        if colon == 0 {
+        if forge::is_blank_in_line(&text[..colon], escapes) {
             return Err(Error::EmptyName);
         }
         if escapes {
@@ -373,7 +374,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_head_has_a_name() {
-        let cases: [(&[u8], Error); 20] = [
+        let cases: [(&[u8], Error); 21] = [
             (b"HELLO\n\n\0", Error::UnknownCommand),
             (b"MESSAGE\n\n\0", Error::UnknownCommand),
             (b"send\n\n\0", Error::UnknownCommand),
@@ -384,6 +385,7 @@ mod tests {
             (b"SEND\na:b\n\0", Error::NulInHead),
             (b"SEND\na\n\n\0", Error::NoColon),
             (b"SEND\n:a\n\n\0", Error::EmptyName),
+            (b"SEND\n \t\\n\xc2\xa0:a\n\n\0", Error::EmptyName),
             (b"SEND\na:\xff\n\n\0", Error::NotUtf8),
             (b"SEND\na:\\t\n\n\0", Error::BadEscape),
             (b"SEND\na\\:b\n\n\0", Error::BadEscape),

@@ -56,6 +56,7 @@ mod client;
 mod decoder;
 mod encoder;
 pub mod escape;
+mod forge;
 mod frame;
 pub mod heartbeat;
 #[cfg(test)]
@@ -65,8 +66,9 @@ pub use client::{ClientFrame, ServerFrame, parse_server_frame};
 pub use decoder::Decoder;
 pub use encoder::{
     Connected, ErrorFrame, Message, Part, Receipt, canonical_headers, header_is_plain,
-    header_line_len, is_forwarded, write_canonical_headers, write_header_line,
+    header_line_len, write_canonical_headers, write_header_line,
 };
+pub use forge::{is_blank_name, is_forwarded, splits};
 pub use frame::{Command, Frame, Header, Headers, Step};
 
 /// A version of the protocol, lowest first.
@@ -118,7 +120,7 @@ pub enum Error {
     NotUtf8,
     /// A header line without a colon.
     NoColon,
-    /// A header line that starts with its colon.
+    /// A header line whose name is empty, or nothing but what clients trim.
     EmptyName,
     /// A backslash that starts no escape of the session's version.
     BadEscape,
@@ -145,7 +147,7 @@ impl Error {
             Error::NulInHead => "A NUL stands before the blank line that ends the headers.",
             Error::NotUtf8 => "The headers are not valid UTF-8.",
             Error::NoColon => "A header line has no colon.",
-            Error::EmptyName => "A header line has an empty name.",
+            Error::EmptyName => "A header's name is empty or blank.",
             Error::BadEscape => "A header contains an undefined escape sequence.",
             Error::BadContentLength => "The content-length header is not one number.",
             Error::NoNulAfterBody => "No NUL follows the body at the end of its content-length.",

@@ -120,17 +120,20 @@ fn naive_frame(input: &[u8], version: Option<Version>, max: usize) -> Result<Fou
             break;
         }
         let (name, value) = line.split_once(':').ok_or(Error::NoColon)?;
-        if name.is_empty() {
+        let has_escapes = version != Some(Version::V1_0);
+        let name = if has_escapes { naive_unescape(name, version)? } else { name.to_string() };
+        if super::is_blank_name(name.as_bytes()) {
             return Err(Error::EmptyName);
         }
-        let pair = match version {
-            Some(Version::V1_0) => (name.into(), value.trim_matches([' ', '\t']).into()),
-            _ => (naive_unescape(name, version)?, naive_unescape(value, version)?),
+        let value = match has_escapes {
+            false => value.trim_matches([' ', '\t']).into(),
+            true => naive_unescape(value, version)?,
         };
+        let pair = (name, value);
         if pairs.len() == HEADERS_MAX {
             return Err(Error::TooManyHeaders);
         }
-        if name == "content-length" {
+        if pair.0 == "content-length" {
             let number: &str = &pair.1;
             let digits = !number.is_empty() && number.bytes().all(|octet| octet.is_ascii_digit());
             let length = number.parse::<u128>().ok().filter(|_| digits);
@@ -183,7 +186,7 @@ fn naive_unescape(text: &str, version: Option<Version>) -> Result<String, Error>
 
 /// A piece of text that frames are made of, whole or not.
 pub(super) fn part() -> impl Strategy<Value = Vec<u8>> {
-    const PARTS: [&[u8]; 26] = [
+    const PARTS: [&[u8]; 28] = [
         b"SEND\n",
         b"SEND\r\n",
         b"SUBSCRIBE\n",
@@ -199,6 +202,8 @@ pub(super) fn part() -> impl Strategy<Value = Vec<u8>> {
         b"k:v\n",
         b"k: v\\c\n",
         b"\\n:\\\\\r\n",
+        b" \\n\\r:v\n",
+        b"\t\\c:v\n",
         b"k:\\t\n",
         b"content-length:3\n",
         b"content-length:0\n",

@@ -28,6 +28,7 @@ mod deflates;
 mod demo;
 mod doors;
 mod ends;
+mod forged;
 mod greetings;
 mod hook;
 mod hooks;
