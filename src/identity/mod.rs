@@ -26,6 +26,7 @@
 
 mod query;
 mod token;
+mod verifier;
 
 use crate::config::{Auth, Method, Token, TokenSource};
 

@@ -48,6 +48,8 @@ fn verified(rule: &Token, token: &[u8]) -> Result<Map<String, Value>, Refusal> {
     validation.validate_exp = false;
     validation.validate_nbf = false;
     validation.validate_aud = false;
+    // Once for the process: nobody else installs one.
+    let _ = super::verifier::PROVIDER.install_default();
     let key = DecodingKey::from_secret(rule.secret.expose());
     let decoded = decode::<Map<String, Value>>(token, &key, &validation);
     decoded.map(|data| data.claims).map_err(|error| match error.kind() {
@@ -89,10 +91,14 @@ pub(super) mod tests {
     }
 
     fn sign(head: &str, claims: &str, key: &[u8]) -> String {
+        sign_with::<Hmac<sha2::Sha256>>(head, claims, key)
+    }
+
+    fn sign_with<M: Mac + KeyInit>(head: &str, claims: &str, key: &[u8]) -> String {
         let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(head), URL_SAFE_NO_PAD.encode(claims));
-        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(key).expect("any length is a key");
-        mac.update(text.as_bytes());
-        format!("{text}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
+        let mac = <M as KeyInit>::new_from_slice(key).expect("any length is a key");
+        let mac = mac.chain_update(text.as_bytes()).finalize().into_bytes();
+        format!("{text}.{}", URL_SAFE_NO_PAD.encode(mac))
     }
 
     fn rule() -> Token {
@@ -177,6 +183,32 @@ pub(super) mod tests {
             let mut bytes = good.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
             assert!(user(&rule(), &bytes, NOW).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn each_algorithm_that_the_rule_names_is_checked_with_its_own_hash() {
+        type Sign = fn(&str, &str, &[u8]) -> String;
+        let all: [(&str, TokenAlgorithm, Sign); 3] = [
+            ("HS256", TokenAlgorithm::Hs256, sign_with::<Hmac<sha2::Sha256>>),
+            ("HS384", TokenAlgorithm::Hs384, sign_with::<Hmac<sha2::Sha384>>),
+            ("HS512", TokenAlgorithm::Hs512, sign_with::<Hmac<sha2::Sha512>>),
+        ];
+        for (said, _, _) in &all {
+            for (named, algorithm, _) in &all {
+                for (hashed, _, sign) in &all {
+                    let rule = Token { algorithms: vec![*algorithm], ..rule() };
+                    let head = format!("{{\"alg\":\"{said}\"}}");
+                    let token = sign(&head, r#"{"sub":"7"}"#, b"secret");
+                    let expected = match (said == named, said == hashed) {
+                        (true, true) => Ok("7".to_string()),
+                        (true, false) => Err(Refusal::Signature),
+                        (false, _) => Err(Refusal::Algorithm),
+                    };
+                    let found = user(&rule, token.as_bytes(), NOW);
+                    assert_eq!(found, expected, "{said}, {named} allowed, hashed with {hashed}");
+                }
+            }
         }
     }
 
