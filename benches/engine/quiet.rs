@@ -63,10 +63,13 @@ impl Quiet {
     }
 
     /// A client has sent octets.
+    #[expect(unsafe_code, reason = "it is a kernel")]
     pub fn receive(&mut self, conn: ConnId, octets: &[u8]) {
         for piece in octets.chunks(self.receive_bytes) {
             let buffer = self.free.pop_front().expect("few are used at once");
-            self.receive.kernel_write(usize::from(buffer) * self.receive_bytes, piece);
+            let at = usize::from(buffer) * self.receive_bytes;
+            // SAFETY: a free buffer is lent to this ring until it is `Received`.
+            unsafe { self.receive.kernel_write(at, piece) };
             let (buffer, len) = (BufferId(buffer), piece.len() as u32);
             self.done.push_back(Done::Received { conn, buffer, len, more: true });
         }
@@ -79,6 +82,7 @@ impl Quiet {
 }
 
 impl Ring for Quiet {
+    #[expect(unsafe_code, reason = "it is a kernel")]
     fn push(&mut self, op: Op) {
         match op {
             Op::Send { conn, range } => {
@@ -86,7 +90,8 @@ impl Ring for Quiet {
                 self.octets += u64::from(range.len);
                 if conn.slot == self.watched {
                     let at = range.segment as usize * self.segment_size + range.offset as usize;
-                    self.segments.kernel_read(at, range.len as usize, &mut self.seen);
+                    // SAFETY: the range is lent until it is `Sent`.
+                    unsafe { self.segments.kernel_read(at, range.len as usize, &mut self.seen) };
                 }
                 self.done.push_back(Done::Sent { conn, result: Ok(range.len) });
             }

@@ -26,7 +26,8 @@ pub const RECEIVE_BUFFERS_MAX: u32 = 32_768;
 /// ```
 /// use ringpush::{ids::BufferId, mem::receive::ReceivePool};
 /// let mut pool = ReceivePool::new(4, 64).unwrap();
-/// pool.lend().kernel_write(2 * 64, b"hello"); // the ring's part
+/// // SAFETY: buffer 2 is lent, so no slice of it is alive.
+/// unsafe { pool.lend().kernel_write(2 * 64, b"hello") }; // the ring's part
 /// pool.on_received(BufferId(2));
 /// assert_eq!(pool.bytes_mut(BufferId(2), 5), b"hello");
 /// pool.give_back(BufferId(2)); // and push Op::GiveBack
@@ -167,7 +168,7 @@ mod tests {
                 match model[usize::from(index)].take() {
                     None => {
                         let octets = vec![fill; len as usize];
-                        region.kernel_write(usize::from(index) * 64, &octets);
+                        region.write_lent(usize::from(index) * 64, &octets);
                         pool.on_received(buffer);
                         model[usize::from(index)] = Some(octets);
                     }

@@ -9,6 +9,20 @@
 //! receive buffer before `Done::Received`, a range of `Op::Send` before its `Done::Sent`). Both
 //! sides are checked where they meet: `ReceivePool` asserts the state of each buffer, `Uring` that
 //! ranges and buffers lie within the pool and that none is returned twice.
+//!
+//! What could break that rule is the crate's own (slices of any octets, and the accesses of its own
+//! rings), or `unsafe` for rings that others write: safe code of others cannot make two views of
+//! one octet.
+//!
+//! ```compile_fail,E0133
+//! let owner = ringpush::mem::region::Owner::new(16).unwrap();
+//! owner.lend().kernel_write(0, b"a"); // somebody may hold a slice of it
+//! ```
+//!
+//! ```compile_fail,E0624
+//! let mut owner = ringpush::mem::region::Owner::new(16).unwrap();
+//! owner.bytes_mut(0, 16)[0] = 1; // the kernel may be writing there
+//! ```
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
@@ -64,9 +78,24 @@ impl Region {
 
     /// Appends `len` octets from `offset` to `into`: what a kernel does that sends them.
     ///
-    /// For implementors of `Ring` only, and only for octets that an operation has lent to the
-    /// ring and that it has not yet returned.
-    pub fn kernel_read(&self, offset: usize, len: usize, into: &mut Vec<u8>) {
+    /// # Safety
+    /// For implementors of `Ring`: an operation has lent these octets to the ring, which has not
+    /// yet returned them. So nobody writes them meanwhile.
+    pub unsafe fn kernel_read(&self, offset: usize, len: usize, into: &mut Vec<u8>) {
+        self.read_lent(offset, len, into);
+    }
+
+    /// Writes `octets` at `offset`: what a kernel does that receives them.
+    ///
+    /// # Safety
+    /// For implementors of `Ring`: an operation has lent these octets to the ring for writing,
+    /// which has not yet returned them. So no slice of them is alive.
+    pub unsafe fn kernel_write(&self, offset: usize, octets: &[u8]) {
+        self.write_lent(offset, octets);
+    }
+
+    /// `kernel_read` for the crate's own rings, which keep the rule in the head of this file.
+    pub(crate) fn read_lent(&self, offset: usize, len: usize, into: &mut Vec<u8>) {
         let from = self.address(offset, len);
         into.reserve(len);
         // SAFETY: `from` is valid for `len` octets (`address`); `into` has room for them
@@ -79,11 +108,8 @@ impl Region {
         }
     }
 
-    /// Writes `octets` at `offset`: what a kernel does that receives them.
-    ///
-    /// For implementors of `Ring` only, and only for octets that an operation has lent to the
-    /// ring and that it has not yet returned.
-    pub fn kernel_write(&self, offset: usize, octets: &[u8]) {
+    /// `kernel_write` for the crate's own rings, which keep the rule in the head of this file.
+    pub(crate) fn write_lent(&self, offset: usize, octets: &[u8]) {
         let to = self.address(offset, octets.len());
         // SAFETY: `to` is valid for `octets.len()` octets (`address`). No slice over them is
         // alive: they are lent to the caller (file head), so `octets` is other memory, too.
@@ -125,7 +151,7 @@ impl Owner {
     }
 
     /// `len` octets from `offset`. They must not be lent for writing (see the head of this file).
-    pub fn bytes(&self, offset: usize, len: usize) -> &[u8] {
+    pub(crate) fn bytes(&self, offset: usize, len: usize) -> &[u8] {
         let start = self.region.address(offset, len);
         // SAFETY: `start` is valid for `len` initialised octets while `self` is borrowed. Slices
         // made by `bytes_mut` exclude this one by borrow; the kernel writes only what is lent to
@@ -134,7 +160,7 @@ impl Owner {
     }
 
     /// `len` octets from `offset`, to write. They must not be lent (see the head of this file).
-    pub fn bytes_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
         let start = self.region.address(offset, len);
         // SAFETY: as in `bytes`; `&mut self` excludes every other slice, and the kernel neither
         // reads nor writes these octets while the pool holds them (file head).
@@ -159,11 +185,11 @@ mod tests {
         assert!(owner.bytes(0, 10_000).iter().all(|&octet| octet == 0), "new octets are zero");
         owner.bytes_mut(9_990, 10).copy_from_slice(b"0123456789");
         let mut out = b"x".to_vec();
-        region.kernel_read(9_995, 5, &mut out);
+        region.read_lent(9_995, 5, &mut out);
         assert_eq!(out, b"x56789");
-        region.kernel_write(9_996, b"abc");
+        region.write_lent(9_996, b"abc");
         assert_eq!(owner.bytes(9_990, 10), b"012345abc9");
-        region.kernel_write(10_000, b"");
+        region.write_lent(10_000, b"");
         assert_eq!(owner.bytes(10_000, 0), b"");
     }
 
@@ -172,9 +198,9 @@ mod tests {
         let owner = Owner::new(1).expect("one octet can be mapped");
         let region = owner.lend();
         drop(owner);
-        region.kernel_write(0, b"z");
+        region.write_lent(0, b"z");
         let mut out = Vec::new();
-        region.kernel_read(0, 1, &mut out);
+        region.read_lent(0, 1, &mut out);
         assert_eq!(out, b"z");
     }
 
@@ -187,6 +213,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "ends within memory")]
     fn a_range_past_memory_is_our_bug() {
-        Owner::new(4096).expect("a page can be mapped").lend().kernel_write(usize::MAX, b"a");
+        Owner::new(4096).expect("a page can be mapped").lend().write_lent(usize::MAX, b"a");
     }
 }

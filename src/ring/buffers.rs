@@ -132,7 +132,7 @@ mod tests {
     /// Entry as (address, length, id), and the published tail.
     fn entry(buffers: &Buffers, index: usize) -> (u64, u32, u16) {
         let mut octets = Vec::new();
-        buffers.entries.kernel_read(index * 16, 14, &mut octets);
+        buffers.entries.read_lent(index * 16, 14, &mut octets);
         let address = u64::from_ne_bytes(octets[..8].try_into().expect("8 octets"));
         let len = u32::from_ne_bytes(octets[8..12].try_into().expect("4 octets"));
         (address, len, u16::from_ne_bytes(octets[12..].try_into().expect("2 octets")))
@@ -140,7 +140,7 @@ mod tests {
 
     fn tail(buffers: &Buffers) -> u16 {
         let mut octets = Vec::new();
-        buffers.entries.kernel_read(14, 2, &mut octets);
+        buffers.entries.read_lent(14, 2, &mut octets);
         u16::from_ne_bytes(octets[..].try_into().expect("2 octets"))
     }
 

@@ -125,8 +125,8 @@ impl Kernel {
         let (first, second) = inbound.as_slices();
         let first = &first[..first.len().min(len)];
         let second = &second[..len - first.len()];
-        self.setup.receive.kernel_write(offset, first);
-        self.setup.receive.kernel_write(offset + first.len(), second);
+        self.setup.receive.write_lent(offset, first);
+        self.setup.receive.write_lent(offset + first.len(), second);
         inbound.drain(..len);
         self.lent[usize::from(buffer)] = false;
         let overflown = self.is_overflown();
@@ -185,7 +185,7 @@ impl Kernel {
         let start = sending.range.segment as usize * self.setup.segment_size as usize
             + (sending.range.offset + sending.taken) as usize;
         let mut octets = Vec::with_capacity(len as usize);
-        self.setup.segments.kernel_read(start, len as usize, &mut octets);
+        self.setup.segments.read_lent(start, len as usize, &mut octets);
         assert!(socket.take(&octets), "it was not broken a moment ago");
         sending.taken += len;
         if sending.taken < sending.range.len {
