@@ -17,11 +17,12 @@ use crate::config::{Config, ConfigError, Sources, check};
 use crate::control::{self, End, Failure, Report, Reporter, Reports};
 use crate::engine::mailbox::{Post, connect};
 use crate::engine::shard::{self, Serves, Shard};
-use crate::engine::shared::Shared;
+use crate::engine::shared::{Keys, Shared};
 use crate::ids::ShardId;
 use crate::limits::Limits;
 use crate::mem::receive::ReceivePool;
 use crate::mem::region::Owner;
+use crate::mem::secret::Random;
 use crate::mem::segment::Segments;
 use crate::metrics::Metrics;
 use crate::ring::listen::{SendBound, bind};
@@ -131,7 +132,8 @@ struct Start {
     sockets: Vec<OwnedFd>,
     serves: Vec<Serves>,
     slots: u32,
-    seed: u64,
+    keys: Random,
+    entropy: Random,
     core: Option<usize>,
     /// Opens when the server is ready as a whole.
     gate: Arc<OnceLock<()>>,
@@ -152,7 +154,8 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
     let demo = config.demo;
     let pins = if config.engine.pin { &cores[..] } else { &[] };
     let metrics = Metrics::new(usize::from(shards));
-    let shared = Arc::new(Shared::new(config, shards, random()?, &boot()?, metrics));
+    let shared =
+        Arc::new(Shared::new(config, shards, Keys::draw(&mut seeded()?), &boot()?, metrics));
 
     let peers = usize::from(shards) + 1;
     let doorbells = Doorbells::new(peers).map_err(ServeError::Start)?;
@@ -171,7 +174,8 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
             sockets: listeners.iter_mut().filter_map(|one| one.sockets.pop()).collect(),
             serves: serves.clone(),
             slots,
-            seed: random()?,
+            keys: seeded()?,
+            entropy: seeded()?,
             core: pins.get(shard.index() % pins.len().max(1)).copied(),
             gate: gate.clone(),
         };
@@ -310,10 +314,18 @@ fn make_shard(start: Start) -> Result<(Shard<Uring>, u32), StartError> {
         segments,
         listeners: start.serves,
         slots,
-        seed: start.seed,
+        keys: start.keys,
+        entropy: start.entropy,
         now,
     };
     Ok((Shard::new(ring, setup), slots))
+}
+
+/// A generator with a seed of its own.
+fn seeded() -> Result<Random, ServeError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| ServeError::Start(io::Error::other(error)))?;
+    Ok(Random::new(&seed))
 }
 
 fn random() -> Result<u64, ServeError> {

@@ -4,11 +4,12 @@ use super::quiet::Quiet;
 use ringpush::config::Sources;
 use ringpush::engine::mailbox::{self, Post};
 use ringpush::engine::shard::{Serves, Setup, Shard};
-use ringpush::engine::shared::Shared;
+use ringpush::engine::shared::{Keys, Shared};
 use ringpush::ids::{ConnId, ShardId};
 use ringpush::limits::WS_CLIENT_HEAD_MAX;
 use ringpush::mem::receive::ReceivePool;
 use ringpush::mem::region::Owner;
+use ringpush::mem::secret::Random;
 use ringpush::mem::segment::Segments;
 use ringpush::metrics::Metrics;
 use ringpush::ring::Ring;
@@ -84,7 +85,13 @@ impl House {
         let sources = Sources { environment, ..Sources::default() };
         let config = sources.parse(CONFIG, false).expect("the configuration is right");
         let metrics = Metrics::new(usize::from(shards));
-        let shared = Arc::new(Shared::new(config, shards, 7, "b00t", metrics));
+        let shared = Arc::new(Shared::new(
+            config,
+            shards,
+            Keys::draw(&mut Random::known(7)),
+            "b00t",
+            metrics,
+        ));
         let mut posts = mailbox::connect(usize::from(shards) + 1, shared.limits.mailbox);
         let control = posts.pop().expect("one more than shards");
         let shards: Vec<_> = (0..shards)
@@ -211,7 +218,8 @@ fn shard(shared: &Arc<Shared>, number: ShardId, post: Post, slots: u32) -> Shard
         segments: Segments::new(memory, limits.segment_size, limits.segment_bytes),
         listeners: vec![Serves { endpoints: true, api: true, loopback: true }],
         slots,
-        seed: 11,
+        keys: Random::known(11),
+        entropy: Random::known(12),
         now: ring.now(),
     };
     Shard::new(ring, setup)

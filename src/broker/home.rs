@@ -4,6 +4,7 @@
 use super::pattern::{self, Outcome};
 use super::prefix::ByPrefix;
 use crate::ids::ShardId;
+use crate::mem::secret::{HashKey, Random};
 use crate::mem::shares::{Bound, Key, Kind, Place, Shares, may_hold};
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -72,7 +73,7 @@ struct Entry {
     place: Place,
 }
 
-type Table = HashMap<Arc<str>, Entry, foldhash::fast::FixedState>;
+type Table = HashMap<Arc<str>, Entry, HashKey>;
 
 /// The home's table.
 #[derive(Debug)]
@@ -86,13 +87,12 @@ pub struct Home {
 }
 
 impl Home {
-    /// An empty home with its hash key.
-    pub fn new(separator: char, max: u32, alike_max: u32, seed: u64) -> Home {
-        let hasher = foldhash::fast::FixedState::with_seed(seed);
+    /// An empty home; the keys of its tables are drawn.
+    pub fn new(separator: char, max: u32, alike_max: u32, random: &mut Random) -> Home {
         Home {
-            destinations: HashMap::with_hasher(hasher.clone()),
-            patterns: HashMap::with_hasher(hasher),
-            by_prefix: ByPrefix::new(separator, seed),
+            destinations: HashMap::with_hasher(random.key()),
+            patterns: HashMap::with_hasher(random.key()),
+            by_prefix: ByPrefix::new(separator, random.key()),
             separator,
             max,
             alike_max,
@@ -213,9 +213,9 @@ mod tests {
 
     #[test]
     fn counts_come_and_go_by_shard_and_patterns_count_too() {
-        let shares = Shares::new(16, 1);
+        let shares = Shares::new(16, HashKey::known(1));
         let free = Claim { shares: &shares, owner: None, least: 0 };
-        let mut home = Home::new('/', 3, 9, 1);
+        let mut home = Home::new('/', 3, 9, &mut Random::known(1));
         let (all, any): (Arc<str>, Arc<str>) = ("/topic/all".into(), "/topic/**".into());
         home.subscribe(&all, ShardId(0), free).expect("room");
         home.subscribe(&all, ShardId(2), free).expect("room");
@@ -236,9 +236,9 @@ mod tests {
 
     #[test]
     fn a_pattern_that_gives_up_hears_nothing_and_is_told_of() {
-        let shares = Shares::new(16, 1);
+        let shares = Shares::new(16, HashKey::known(1));
         let free = Claim { shares: &shares, owner: None, least: 0 };
-        let mut home = Home::new('/', 100, 100, 1);
+        let mut home = Home::new('/', 100, 100, &mut Random::known(1));
         for pattern in [format!("/topic/*{}b", "a".repeat(20)), "/topic/**".to_owned()] {
             home.subscribe(&pattern.into(), ShardId(1), free).expect("room");
         }
@@ -250,9 +250,9 @@ mod tests {
 
     #[test]
     fn patterns_that_begin_alike_are_bounded() {
-        let shares = Shares::new(16, 1);
+        let shares = Shares::new(16, HashKey::known(1));
         let free = Claim { shares: &shares, owner: None, least: 0 };
-        let mut home = Home::new('/', 100, 2, 1);
+        let mut home = Home::new('/', 100, 2, &mut Random::known(1));
         for (pattern, fits) in
             [("/a/*", true), ("/a/?", true), ("/a/*x", false), ("/a/*", true), ("/b/*", true)]
         {
@@ -270,12 +270,12 @@ mod tests {
 
     #[test]
     fn what_an_address_brings_is_its_share_until_the_last_subscription_ends() {
-        let shares = Shares::new(64, 1);
+        let shares = Shares::new(64, HashKey::known(1));
         let claim = |host: u8| {
             let owner = Some(shares.key(core::net::IpAddr::from([10, 0, 0, host])));
             Claim { shares: &shares, owner, least: 1 }
         };
-        let mut home = Home::new('/', 16, 8, 1);
+        let mut home = Home::new('/', 16, 8, &mut Random::known(1));
         let names: Vec<Arc<str>> = (0..6).map(|n| format!("/topic/{n}").into()).collect();
         for name in &names[..4] {
             home.subscribe(name, ShardId(0), claim(1)).expect("a quarter of 16");
@@ -301,12 +301,12 @@ mod tests {
 
     #[test]
     fn an_address_has_its_share_of_the_patterns_that_begin_alike() {
-        let shares = Shares::new(64, 1);
+        let shares = Shares::new(64, HashKey::known(1));
         let claim = |host: u8| {
             let owner = Some(shares.key(core::net::IpAddr::from([10, 0, 0, host])));
             Claim { shares: &shares, owner, least: 1 }
         };
-        let mut home = Home::new('/', 1_000, 8, 1);
+        let mut home = Home::new('/', 1_000, 8, &mut Random::known(1));
         let mut subscribe =
             |name: &str, host| home.subscribe(&name.into(), ShardId(0), claim(host));
         assert_eq!((subscribe("/a/*", 1), subscribe("/a/?", 1)), (Ok(()), Ok(())));

@@ -7,19 +7,20 @@
 //! home, which refuses).
 
 use super::pattern;
+use crate::mem::secret::HashKey;
 use hashbrown::HashMap;
 
 /// Patterns, or what stands for them.
 #[derive(Debug)]
 pub struct ByPrefix<T> {
-    lists: HashMap<String, Vec<T>, foldhash::fast::FixedState>,
+    lists: HashMap<String, Vec<T>, HashKey>,
     separator: char,
 }
 
 impl<T: PartialEq> ByPrefix<T> {
     /// None, with the table's hash key.
-    pub fn new(separator: char, seed: u64) -> ByPrefix<T> {
-        let lists = HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed));
+    pub fn new(separator: char, key: HashKey) -> ByPrefix<T> {
+        let lists = HashMap::with_hasher(key);
         ByPrefix { lists, separator }
     }
 
@@ -70,6 +71,7 @@ fn beginning(pattern: &str, separator: char) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mem::secret::Random;
     use proptest::prelude::*;
 
     #[test]
@@ -89,7 +91,7 @@ mod tests {
 
     #[test]
     fn what_is_taken_out_is_gone() {
-        let mut patterns = ByPrefix::new('/', 1);
+        let mut patterns = ByPrefix::new('/', Random::known(1).key());
         patterns.insert("/a/*", 1);
         patterns.insert("/a/?", 2);
         patterns.remove("/a/*", &1);
@@ -111,7 +113,7 @@ mod tests {
             patterns in prop::collection::btree_set(PATTERN, 1..12),
             destination in "/?[ab]{1,2}(/[ab]{0,2}){0,3}",
         ) {
-            let mut index = ByPrefix::new('/', 7);
+            let mut index = ByPrefix::new('/', Random::known(7).key());
             for pattern in &patterns {
                 index.insert(pattern, pattern.clone());
             }

@@ -8,6 +8,7 @@
 use super::pattern;
 use super::prefix::ByPrefix;
 use crate::mem::intern::{Interner, Sym};
+use crate::mem::secret::{HashKey, Random};
 use crate::mem::slab::Slab;
 use crate::stomp::Version;
 use hashbrown::HashMap;
@@ -95,7 +96,8 @@ impl Group {
 #[derive(Debug)]
 pub struct Index {
     groups: Slab<Group>,
-    keys: HashMap<(Sym, Sym, Look), GroupIndex, foldhash::fast::FixedState>,
+    keys: HashMap<(Sym, Sym, Look), GroupIndex, HashKey>,
+    /// By a number that we give, under a secret seed: clients choose how many, not which.
     by_destination: HashMap<Sym, SmallVec<[GroupIndex; 2]>, foldhash::fast::FixedState>,
     patterns: ByPrefix<Sym>,
     names: Interner,
@@ -103,15 +105,15 @@ pub struct Index {
 }
 
 impl Index {
-    /// An empty index with its hash key.
-    pub fn new(separator: char, seed: u64) -> Index {
-        let hasher = foldhash::fast::FixedState::with_seed(seed);
+    /// An empty index; the keys of its tables are drawn.
+    pub fn new(separator: char, random: &mut Random) -> Index {
+        let numbers = foldhash::fast::FixedState::with_seed(random.number());
         Index {
             groups: Slab::default(),
-            keys: HashMap::with_hasher(hasher.clone()),
-            by_destination: HashMap::with_hasher(hasher),
-            patterns: ByPrefix::new(separator, seed),
-            names: Interner::new(seed),
+            keys: HashMap::with_hasher(random.key()),
+            by_destination: HashMap::with_hasher(numbers),
+            patterns: ByPrefix::new(separator, random.key()),
+            names: Interner::new(random.key()),
             separator,
         }
     }
@@ -214,7 +216,7 @@ impl Index {
     pub fn heard_by(&self, destination: &str, mut visit: impl FnMut(GroupIndex)) {
         if let Some(sym) = self.names.find(destination)
             && let Some(groups) = self.by_destination.get(&sym)
-            && !pattern::is_pattern(destination)
+            && !groups.first().is_some_and(|&group| self.groups.at(group).is_pattern)
         {
             groups.iter().for_each(|&group| visit(group));
         }
@@ -265,7 +267,7 @@ mod tests {
 
     #[test]
     fn equal_looks_share_a_group_and_patterns_are_heard_once() {
-        let mut index = Index::new('/', 3);
+        let mut index = Index::new('/', &mut Random::known(3));
         assert!(index.is_empty());
         let all = index.names().intern("/topic/all");
         let any = index.names().intern("/topic/**");

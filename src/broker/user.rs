@@ -14,7 +14,7 @@
 use super::home::Audience;
 use super::pattern::{self, Outcome};
 use crate::ids::SessionId;
-use core::hash::BuildHasher;
+use crate::mem::secret::HashKey;
 use hashbrown::HashTable;
 use slab::Slab;
 use smallvec::SmallVec;
@@ -59,7 +59,7 @@ pub struct Users {
     /// Records, found by the name that they hold.
     table: HashTable<u32>,
     records: Slab<User>,
-    hasher: foldhash::fast::FixedState,
+    key: HashKey,
     /// Records to be announced; they stay until then.
     changed: VecDeque<u32>,
     announcements: u64,
@@ -68,11 +68,11 @@ pub struct Users {
 
 impl Users {
     /// Nobody, with the table's hash key. Records do not move before there are `capacity` of them.
-    pub fn new(separator: char, seed: u64, capacity: u32) -> Users {
+    pub fn new(separator: char, key: HashKey, capacity: u32) -> Users {
         Users {
             table: HashTable::with_capacity(capacity as usize),
             records: Slab::with_capacity(capacity as usize),
-            hasher: foldhash::fast::FixedState::with_seed(seed),
+            key,
             changed: VecDeque::new(),
             announcements: 0,
             separator,
@@ -81,21 +81,21 @@ impl Users {
 
     fn find(&self, name: &str) -> Option<u32> {
         let same = |&index: &u32| *self.records[index as usize].name == *name;
-        self.table.find(self.hasher.hash_one(name), same).copied()
+        self.table.find(self.key.hash(name), same).copied()
     }
 
     fn begin(&mut self, name: &Arc<str>) -> u32 {
         let (announced, listed) = (false, false);
         let record = User { name: name.clone(), members: SmallVec::new(), announced, listed };
         let index = self.records.insert(record) as u32;
-        let (records, hasher) = (&self.records, &self.hasher);
-        let hash_of = |other: &u32| hasher.hash_one(&*records[*other as usize].name);
-        self.table.insert_unique(hasher.hash_one(&**name), index, hash_of);
+        let (records, key) = (&self.records, &self.key);
+        let hash_of = |other: &u32| key.hash(&records[*other as usize].name);
+        self.table.insert_unique(key.hash(name), index, hash_of);
         index
     }
 
     fn forget(&mut self, index: u32) {
-        let hash = self.hasher.hash_one(&*self.records[index as usize].name);
+        let hash = self.key.hash(&self.records[index as usize].name);
         let entry = self.table.find_entry(hash, |&other| other == index);
         entry.expect("a record is in the table").remove();
         self.records.remove(index as usize);
@@ -224,6 +224,7 @@ impl Users {
 mod tests {
     use super::*;
     use crate::ids::ShardId;
+    use crate::mem::secret::Random;
 
     fn session(n: u32) -> SessionId {
         SessionId::new(ShardId((n % 3) as u8), n, 0)
@@ -231,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_first_window_and_the_last_one_are_announced_once() {
-        let mut users = Users::new('/', 1, 4);
+        let mut users = Users::new('/', Random::known(1).key(), 4);
         let seven: Arc<str> = "7".into();
         users.join(&seven, session(1));
         users.join(&seven, session(2));
@@ -247,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_flap_between_announcements_is_not_told_and_leaves_nothing_behind() {
-        let mut users = Users::new('/', 1, 4);
+        let mut users = Users::new('/', Random::known(1).key(), 4);
         let seven: Arc<str> = "7".into();
         users.join(&seven, session(1));
         users.leave(&seven, session(1));
@@ -263,7 +264,7 @@ mod tests {
 
     #[test]
     fn only_sessions_that_subscribed_hear_a_message() {
-        let mut users = Users::new('/', 1, 4);
+        let mut users = Users::new('/', Random::known(1).key(), 4);
         let seven: Arc<str> = "7".into();
         users.join(&seven, session(1));
         users.join(&seven, session(2));

@@ -201,6 +201,8 @@ fn message(user: Option<&str>, destination: &str, shown: &str, answer: &Answered
 mod tests {
     use super::*;
     use crate::config::Sources;
+    use crate::engine::shared::Keys;
+    use crate::mem::secret::Random;
     use crate::metrics::Metrics;
 
     const SETTINGS: &str = "
@@ -224,7 +226,8 @@ mod tests {
 
     fn shared() -> Shared {
         let config = Sources::default().parse(SETTINGS, false).expect("the test's TOML is good");
-        Shared::new(config, 3, 7, "abcdef", Metrics::new(3))
+        let keys = Keys::draw(&mut Random::known(7));
+        Shared::new(config, 3, keys, "abcdef", Metrics::new(3))
     }
 
     fn call(destination: &str, user: Option<&str>) -> Call {

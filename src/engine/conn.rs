@@ -252,26 +252,26 @@ impl Conn {
 }
 
 /// All connections of a shard, by descriptor slot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Conns {
     table: Vec<Conn>,
     open: u32,
     /// What the clients with context takeover said before.
     pub windows: Windows,
-    /// Users of raw sessions that have one, by slot: the others pay nothing for it.
+    /// Users of raw sessions that have one, by slot (which the kernel chooses): the others pay
+    /// nothing for it.
     pub raw_users: HashMap<u32, Arc<str>, foldhash::fast::FixedState>,
     /// Where each is counted for its address.
     places: Vec<Place>,
 }
 
 impl Conns {
-    /// None yet; the table does not move before it has so many slots. `seed` is the hash key of the
-    /// table of users.
-    pub fn with_capacity(slots: u32, seed: u64) -> Conns {
+    /// None yet; the table does not move before it has so many slots.
+    pub fn with_capacity(slots: u32) -> Conns {
         Conns {
             table: Vec::with_capacity(slots as usize),
             open: 0,
-            raw_users: HashMap::with_hasher(foldhash::fast::FixedState::with_seed(seed)),
+            raw_users: HashMap::default(),
             windows: Windows::default(),
             places: Vec::with_capacity(slots as usize),
         }

@@ -204,12 +204,13 @@ impl<R: Ring> Shard<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mem::secret::HashKey;
     use crate::mem::shares::Shares;
     use core::net::IpAddr;
 
     /// Strangers of these hosts, from the oldest on; who leaves, in order.
     fn leavers(hosts: &[u8], most: usize) -> Vec<u32> {
-        let shares = Shares::new(64, 1);
+        let shares = Shares::new(64, HashKey::known(1));
         let take = |host: u8| {
             let key = shares.key(IpAddr::from([10, 0, 0, host]));
             shares.take(key, Kind::Connections)

@@ -87,7 +87,7 @@ impl<R: Ring> Shard<R> {
                 let info = sockjs::Info {
                     websocket: sockjs.websocket,
                     cookie_needed: sockjs.cookie,
-                    entropy: self.random() as u32,
+                    entropy: self.entropy.number() as u32,
                     base_url: None,
                 };
                 let mut body = vec![0; info.len()];

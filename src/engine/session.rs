@@ -12,9 +12,9 @@ use super::refuse::Problem;
 use crate::broker::subscription::GroupIndex;
 use crate::ids::{SessionId, ShardId};
 use crate::mem::intern::Sym;
+use crate::mem::secret::HashKey;
 use crate::mem::slab::{Key, Slab};
 use crate::stomp::{self, Version};
-use core::hash::BuildHasher;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -175,19 +175,19 @@ pub struct Sessions {
     /// First sessions of the lists of users, found by the name that the session holds: a key here
     /// would cost each of them 16 octets more.
     by_user: HashTable<u32>,
-    hasher: foldhash::fast::FixedState,
+    key: HashKey,
     receipts: Slab<WaitingReceipt>,
 }
 
 impl Sessions {
     /// None yet; with the hash key of the table of users.
     /// The table does not move before it has `capacity` sessions.
-    pub fn new(shard: ShardId, seed: u64, capacity: u32) -> Sessions {
+    pub fn new(shard: ShardId, key: HashKey, capacity: u32) -> Sessions {
         Sessions {
             shard,
             table: Slab::with_capacity(capacity as usize),
             by_user: HashTable::with_capacity(capacity as usize),
-            hasher: foldhash::fast::FixedState::with_seed(seed),
+            key,
             receipts: Slab::default(),
         }
     }
@@ -245,7 +245,7 @@ impl Sessions {
 
     /// Puts a session into the list of its user.
     pub fn link_user(&mut self, index: u32, user: Arc<str>) {
-        let hash = self.hasher.hash_one(&*user);
+        let hash = self.key.hash(&user);
         let head = match self.entry_of(&user) {
             Some(entry) => core::mem::replace(entry, index),
             None => NONE,
@@ -257,8 +257,8 @@ impl Sessions {
         session.user = Some(user);
         session.same_user = (NONE, head);
         if head == NONE {
-            let (table, hasher) = (&self.table, &self.hasher);
-            let hash_of = |other: &u32| hasher.hash_one(name(table, *other));
+            let (table, key) = (&self.table, &self.key);
+            let hash_of = |other: &u32| key.hash(name(table, *other));
             self.by_user.insert_unique(hash, index, hash_of);
         }
     }
@@ -274,7 +274,7 @@ impl Sessions {
             self.table.at_mut(previous).same_user.1 = next;
             return;
         }
-        let hash = self.hasher.hash_one(name(&self.table, index));
+        let hash = self.key.hash(name(&self.table, index));
         let entry = self.by_user.find_entry(hash, |&head| head == index);
         let mut entry = entry.expect("the first of a list is in the table");
         if next == NONE {
@@ -286,14 +286,14 @@ impl Sessions {
 
     fn entry_of(&mut self, user: &str) -> Option<&mut u32> {
         let table = &self.table;
-        self.by_user.find_mut(self.hasher.hash_one(user), |&head| name(table, head) == user)
+        self.by_user.find_mut(self.key.hash(user), |&head| name(table, head) == user)
     }
 
     /// First session of a user on this shard, live or about to CONNECT; the others follow by
     /// `same_user.1`.
     pub fn first_of(&self, user: &str) -> u32 {
         let same = |&head: &u32| name(&self.table, head) == user;
-        self.by_user.find(self.hasher.hash_one(user), same).copied().unwrap_or(NONE)
+        self.by_user.find(self.key.hash(user), same).copied().unwrap_or(NONE)
     }
 
     /// Puts a receipt at the end of a session's list.

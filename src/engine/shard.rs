@@ -16,6 +16,7 @@ use crate::broker::user::Users;
 use crate::ids::{BufferId, ConnId, ListenerId, PeerId, ShardId};
 use crate::limits::Limits;
 use crate::mem::receive::ReceivePool;
+use crate::mem::secret::Random;
 use crate::mem::segment::Segments;
 use crate::mem::wheel::Wheel;
 use crate::metrics::ShardMetrics;
@@ -43,8 +44,10 @@ pub struct Setup {
     pub listeners: Vec<Serves>,
     /// Descriptors that its ring can hold.
     pub slots: u32,
-    /// Keys of its hash tables, which no client may know.
-    pub seed: u64,
+    /// Gives the keys of its hash tables, which no client may know.
+    pub keys: Random,
+    /// Gives what clients are told: no secret comes from it.
+    pub entropy: Random,
     /// What the clock shows.
     pub now: Instant,
 }
@@ -110,7 +113,7 @@ pub struct Shard<R: Ring> {
     pub(super) gathered: Vec<u8>,
     pub(super) shedding: Shedding,
     pub(super) scratch: Vec<u8>,
-    random: u64,
+    pub(super) entropy: Random,
     /// The second that the date was made for, and the date as HTTP writes it.
     pub(super) date: (u64, String),
     /// Frames that the connection which is being read may still have handled before the others.
@@ -155,8 +158,8 @@ const IDLE_WAIT: Millis = Millis(60_000);
 impl<R: Ring> Shard<R> {
     /// A shard on its ring. It accepts from the first turn on.
     pub fn new(ring: R, setup: Setup) -> Shard<R> {
-        let Setup { shard: me, shared, post, receive, segments, listeners, slots, seed, now } =
-            setup;
+        let Setup { shard: me, shared, post, receive, segments, listeners, .. } = setup;
+        let Setup { slots, mut keys, entropy, now, .. } = setup;
         let limits = shared.limits.clone();
         let separator = shared.names.separator;
         let mut shard = Shard {
@@ -165,14 +168,14 @@ impl<R: Ring> Shard<R> {
             metrics: shared.metrics.shard(me.index()).clone(),
             now,
             post,
-            conns: Conns::with_capacity(slots, seed ^ 5),
-            sessions: Sessions::new(me, seed, slots),
+            conns: Conns::with_capacity(slots),
+            sessions: Sessions::new(me, keys.key(), slots),
             segments,
             receive: Some(receive),
-            index: Index::new(separator, seed ^ 1),
+            index: Index::new(separator, &mut keys),
             fanout: Fanout::default(),
-            home: Home::new(separator, limits.destinations, limits.patterns_alike, seed ^ 2),
-            users: Users::new(separator, seed ^ 3, slots),
+            home: Home::new(separator, limits.destinations, limits.patterns_alike, &mut keys),
+            users: Users::new(separator, keys.key(), slots),
             seen: Seen::new(limits.dedupe_keys),
             blocks: message::Pool::new(limits.message_blocks, limits.message_bytes),
             numbers: 0,
@@ -197,7 +200,7 @@ impl<R: Ring> Shard<R> {
             shedding: Shedding::default(),
             scratch: Vec::new(),
             origin_notes: super::access::Notes::default(),
-            random: seed ^ 4,
+            entropy,
             date: (0, String::new()),
             frames_left: 0,
             subscriptions: 0,
@@ -458,16 +461,6 @@ impl<R: Ring> Shard<R> {
     pub(super) fn next_number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers * NUMBER_STEP + u64::from(self.me.0)
-    }
-
-    /// A number that nobody outside can guess the next of from one alone; no secret.
-    pub(super) fn random(&mut self) -> u64 {
-        // SplitMix64.
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 
     /// The control thread's place in the mailboxes.

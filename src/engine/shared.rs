@@ -12,14 +12,12 @@ use crate::http::origin::Pattern;
 use crate::ids::ShardId;
 use crate::limits::Limits;
 use crate::mem::marks::Droppable;
+use crate::mem::secret::{HashKey, Random};
 use crate::mem::shares::{Bound, Shares};
 use crate::metrics::Metrics;
 use crate::time::Micros;
 use core::hash::BuildHasher;
 use std::sync::Arc;
-
-/// Tells the key of the shares' hash from the others that are made of the same seed.
-const SHARES_SALT: u64 = 0xd6e8_feb8_6659_fd93;
 
 /// One `[[endpoint]]`, ready.
 #[derive(Debug)]
@@ -28,6 +26,31 @@ pub struct Endpoint {
     pub config: config::Endpoint,
     /// Its compiled origins.
     pub origins: Vec<Pattern>,
+}
+
+/// Keys that are the same on all shards and unknown to clients, each for one thing.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys {
+    /// From names to homes.
+    homes: HashKey,
+    /// Of callbacks that were seen.
+    callbacks: HashKey,
+    /// Of frames that a newer one stands for.
+    frames: HashKey,
+    /// Of addresses and what they hold.
+    addresses: HashKey,
+}
+
+impl Keys {
+    /// Drawn for the life of the process.
+    pub fn draw(random: &mut Random) -> Keys {
+        Keys {
+            homes: random.key(),
+            callbacks: random.key(),
+            frames: random.key(),
+            addresses: random.key(),
+        }
+    }
 }
 
 /// The configuration, ready for use.
@@ -59,8 +82,8 @@ pub struct Shared {
     pub letters_of_a_frame: usize,
     /// Count of shards.
     pub shards: u8,
-    /// Key of the map from names to homes; the same on all shards, unknown to clients.
-    pub home_seed: u64,
+    /// What all shards hash alike.
+    pub keys: Keys,
     /// Token of this boot, the first part of every message-id.
     pub boot: String,
     /// The numbers of all shards.
@@ -70,9 +93,9 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Makes a configuration ready. `home_seed` and `boot` stay the same over reloads, and so do
-    /// the shares: [`Shared::reloaded`].
-    pub fn new(config: Config, shards: u8, home_seed: u64, boot: &str, metrics: Metrics) -> Shared {
+    /// Makes a configuration ready. `keys` and `boot` stay the same over reloads, and so do the
+    /// shares: [`Shared::reloaded`].
+    pub fn new(config: Config, shards: u8, keys: Keys, boot: &str, metrics: Metrics) -> Shared {
         assert!(shards > 0, "somebody has to do it");
         let separator = char::from(config.broker.separator);
         let names = Names {
@@ -104,10 +127,10 @@ impl Shared {
             windows,
             applications: Applications::new(list, separator),
             shards,
-            home_seed,
+            keys,
             boot: boot.to_owned(),
             metrics,
-            shares: Arc::new(Shares::new(config.limits.share_addresses, home_seed ^ SHARES_SALT)),
+            shares: Arc::new(Shares::new(config.limits.share_addresses, keys.addresses)),
             config,
         }
     }
@@ -115,7 +138,7 @@ impl Shared {
     /// The same process with another configuration.
     pub fn reloaded(&self, config: Config) -> Shared {
         let metrics = self.metrics.clone();
-        let new = Shared::new(config, self.shards, self.home_seed, &self.boot, metrics);
+        let new = Shared::new(config, self.shards, self.keys, &self.boot, metrics);
         Shared { shares: self.shares.clone(), ..new }
     }
 
@@ -139,18 +162,14 @@ impl Shared {
 
     /// The home of a user, and of anything else that is found by its name.
     pub fn home_of_name(&self, name: &str) -> ShardId {
-        let hash = foldhash::fast::FixedState::with_seed(self.home_seed).hash_one(name);
+        let hash = self.keys.homes.hash(name);
         ShardId(((u128::from(hash) * u128::from(self.shards)) >> 64) as u8)
     }
 
     /// A keyed fingerprint of a callback's id, by the callback's path, which it keeps over a
     /// reload: equal ids have equal ones, and no client can make two different ids meet.
     pub fn fingerprint(&self, path: &str, id: &str) -> u128 {
-        let half = |salt: u64| {
-            let state = foldhash::quality::FixedState::with_seed(self.home_seed ^ salt);
-            u128::from(state.hash_one((path, id)))
-        };
-        half(0x5bd1_e995) << 64 | half(0x9e37_79b9)
+        self.keys.callbacks.fingerprint((path, id))
     }
 
     /// When a frame of a subscription may be dropped, if ever. `destination` is as its subscriber
@@ -166,9 +185,8 @@ impl Shared {
             SlowConsumer::DropOldest => Some(Droppable::Oldest),
             SlowConsumer::Conflate => {
                 // Keyed, so that no client can make two destinations meet.
-                let seed = self.home_seed ^ 0x94d0_49bb_1331_11eb;
-                let state = foldhash::quality::FixedState::with_seed(seed);
-                Some(Droppable::Superseded(state.hash_one((destination, subscription))))
+                let key = self.keys.frames.hash_one((destination, subscription));
+                Some(Droppable::Superseded(key))
             }
         }
     }

@@ -5,6 +5,7 @@
 use hashbrown::HashTable;
 use std::sync::Arc;
 
+use super::secret::HashKey;
 use super::slab::Slab;
 
 /// Name of an interned string within one interner.
@@ -30,19 +31,14 @@ const ENTRY: usize = 2 * (size_of::<Entry>() + size_of::<u32>())
 pub struct Interner {
     entries: Slab<Entry>,
     table: HashTable<u32>,
-    hasher: foldhash::fast::FixedState,
+    key: HashKey,
     octets: usize,
 }
 
 impl Interner {
     /// An empty interner with its hash key.
-    pub fn new(seed: u64) -> Interner {
-        Interner {
-            entries: Slab::default(),
-            table: HashTable::new(),
-            hasher: foldhash::fast::FixedState::with_seed(seed),
-            octets: 0,
-        }
+    pub fn new(key: HashKey) -> Interner {
+        Interner { entries: Slab::default(), table: HashTable::new(), key, octets: 0 }
     }
 
     /// Octets of all strings with their entries.
@@ -50,14 +46,9 @@ impl Interner {
         self.octets
     }
 
-    fn hash(&self, text: &str) -> u64 {
-        use core::hash::BuildHasher;
-        self.hasher.hash_one(text)
-    }
-
     /// The name of a string that is interned already; not counted.
     pub fn find(&self, text: &str) -> Option<Sym> {
-        let hash = self.hash(text);
+        let hash = self.key.hash(text);
         let entries = &self.entries;
         self.table.find(hash, |&index| &*entries.at(index).text == text).map(|&index| Sym(index))
     }
@@ -69,7 +60,7 @@ impl Interner {
             return sym;
         }
         self.octets += text.len() + ENTRY;
-        let hash = self.hash(text);
+        let hash = self.key.hash(text);
         let key = self.entries.insert(Entry { text: Arc::from(text), hash, count: 1 });
         let entries = &self.entries;
         self.table.insert_unique(hash, key.index, |&index| entries.at(index).hash);
@@ -113,7 +104,7 @@ mod tests {
 
     #[test]
     fn equal_strings_share_a_name_until_the_last_release() {
-        let mut interner = Interner::new(7);
+        let mut interner = Interner::new(crate::mem::secret::Random::known(7).key());
         let (a, b) = (interner.intern("sub-0"), interner.intern("/topic/all"));
         assert_eq!(interner.intern("sub-0"), a);
         assert_ne!(a, b);

@@ -1,8 +1,9 @@
 //! The engine's data structures and its two memory pools.
 //!
 //! **What it turns into what.** Bounds into places to keep things: a slab whose keys carry a
-//! generation, a timer wheel, an interner, the log of segments that holds every octet on its way to
-//! a client, the pool of receive buffers, and the counts of what each address holds.
+//! generation, a timer wheel, an interner, the keys of hash tables, the log of segments that holds
+//! every octet on its way to a client, the pool of receive buffers, and the counts of what each
+//! address holds.
 //!
 //! **What it does not know.** Protocols, sockets, what is kept.
 //!
@@ -16,6 +17,7 @@ pub mod intern;
 pub mod marks;
 pub mod receive;
 pub mod region;
+pub mod secret;
 pub mod segment;
 pub mod shares;
 pub mod slab;

@@ -15,10 +15,10 @@
 //! Two threads that take for a new address at once may give it two places. That changes nothing:
 //! whoever asks what it holds adds them up.
 
+use super::secret::HashKey;
 use crate::ids::address_block;
-use core::hash::Hasher;
+use core::hash::BuildHasher;
 use core::net::IpAddr;
-use std::hash::DefaultHasher;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What is counted.
@@ -79,7 +79,7 @@ pub fn may_hold(held: u32, used: u32, bound: Bound) -> bool {
 /// The table.
 #[derive(Debug)]
 pub struct Shares {
-    secret: u64,
+    secret: HashKey,
     /// A tag and the count of things held; zero for a free place.
     words: Box<[AtomicU64]>,
     /// What is held, behind them the rest's.
@@ -92,7 +92,7 @@ pub struct Shares {
 
 impl Shares {
     /// A table for so many addresses, with the key of its hash.
-    pub fn new(addresses: u32, secret: u64) -> Shares {
+    pub fn new(addresses: u32, secret: HashKey) -> Shares {
         let buckets = (addresses as usize).div_ceil(WAYS).max(1);
         let places = buckets * WAYS;
         Shares {
@@ -110,11 +110,7 @@ impl Shares {
             IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
             IpAddr::V6(address) => address.to_bits(),
         };
-        // SipHash-1-3 behind a secret block.
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.secret);
-        hasher.write_u128(network);
-        let hash = hasher.finish();
+        let hash = self.secret.hash_one(network);
         let buckets = (self.words.len() / WAYS) as u64;
         let bucket = ((hash & u64::from(u32::MAX)) * buckets) >> 32;
         Key { bucket: bucket as u32, tag: (hash >> 32) as u32 }
@@ -278,14 +274,14 @@ mod tests {
 
     #[test]
     fn an_address_is_known_by_what_its_owner_cannot_change() {
-        let shares = Shares::new(1 << 20, 7);
+        let shares = Shares::new(1 << 20, HashKey::known(7));
         let key = |text| shares.key(address(text));
         assert_eq!(key("10.0.0.1"), key("::ffff:10.0.0.1"));
         assert_eq!(key("2001:db8:1:2::1"), key("2001:db8:1:2:ffff:ffff:ffff:ffff"));
         assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
         assert_ne!(key("10.0.0.1"), key("10.0.0.2"));
         assert_ne!(key("::10.0.0.1"), key("10.0.0.1"));
-        let other = Shares::new(1 << 20, 8);
+        let other = Shares::new(1 << 20, HashKey::known(8));
         assert_ne!(key("10.0.0.1"), other.key(address("10.0.0.1")), "the hash has a key");
     }
 
@@ -304,7 +300,7 @@ mod tests {
 
     #[test]
     fn what_is_past_the_share_is_not_counted() {
-        let shares = Shares::new(64, 1);
+        let shares = Shares::new(64, HashKey::known(1));
         let key = shares.key(address("10.0.0.1"));
         let bound = Bound { capacity: 16, least: 1 };
         let taken: Vec<Place> =
@@ -326,7 +322,7 @@ mod tests {
 
     #[test]
     fn whoever_finds_the_table_full_counts_with_the_rest() {
-        let shares = Shares::new(16, 1);
+        let shares = Shares::new(16, HashKey::known(1));
         let key = |number: u8| shares.key(IpAddr::from([10, 0, 0, number]));
         let own: Vec<Place> = (0..16).map(|n| shares.take(key(n), KIND)).collect();
         assert!(!own.contains(&Place::REST));
@@ -341,7 +337,7 @@ mod tests {
 
     #[test]
     fn connections_are_counted_up_to_the_bound() {
-        let shares = Shares::new(16, 1);
+        let shares = Shares::new(16, HashKey::known(1));
         assert!(shares.connect(2) && shares.connect(2) && !shares.connect(2));
         shares.disconnect();
         assert!(shares.connect(2) && shares.connections() == 2);
@@ -351,7 +347,7 @@ mod tests {
     /// nothing is left.
     #[test]
     fn threads_agree_on_what_is_held() {
-        let shares = Shares::new(16, 1);
+        let shares = Shares::new(16, HashKey::known(1));
         std::thread::scope(|scope| {
             for thread in 0..4u8 {
                 let shares = &shares;
@@ -380,7 +376,7 @@ mod tests {
         fn counts_are_those_of_a_map(
             steps in prop::collection::vec((0u8..12, any::<bool>()), 0..200),
         ) {
-            let shares = Shares::new(4, 3);
+            let shares = Shares::new(4, HashKey::known(3));
             let mut held: Vec<Vec<Place>> = vec![Vec::new(); 12];
             for (number, takes) in steps {
                 let key = shares.key(IpAddr::from([10, 0, 0, number]));

@@ -9,11 +9,12 @@ use super::world::World;
 use crate::config::{Config, SlowConsumer, Sources};
 use crate::engine::mailbox::{self, Post};
 use crate::engine::shard::{Serves, Setup, Shard};
-use crate::engine::shared::Shared;
+use crate::engine::shared::{Keys, Shared};
 use crate::ids::ShardId;
 use crate::limits::Limits;
 use crate::mem::receive::ReceivePool;
 use crate::mem::region::Owner;
+use crate::mem::secret::Random;
 use crate::mem::segment::Segments;
 use crate::metrics::Metrics;
 use std::cell::RefCell;
@@ -153,8 +154,8 @@ impl Setting {
         rules: Rules,
     ) -> Setting {
         let metrics = Metrics::new(usize::from(shards));
-        let home_seed = world.random.next();
-        let shared = Shared::new(config, shards, home_seed, "b00t", metrics.clone());
+        let keys = Keys::draw(&mut Random::known(world.random.next()));
+        let shared = Shared::new(config, shards, keys, "b00t", metrics.clone());
         let shared = Arc::new(shared);
         let entries = shared.limits.mailbox;
         let mut posts = mailbox::connect(usize::from(shards) + 1, entries);
@@ -202,7 +203,9 @@ fn shard(
         completion_entries: completion_entries as u32,
         send_chunk: limits.send_chunk,
     });
-    let (seed, now) = (machine.random.next(), machine.now());
+    let secret = machine.random.next();
+    let (keys, entropy) = (Random::known(secret), Random::known(!secret));
+    let now = machine.now();
     drop(machine);
     let setup = Setup {
         shard: ShardId(number as u8),
@@ -212,7 +215,8 @@ fn shard(
         segments: Segments::new(memory, limits.segment_size, limits.segment_bytes),
         listeners: vec![Serves { endpoints: true, api: true, loopback: true }],
         slots,
-        seed,
+        keys,
+        entropy,
         now,
     };
     Shard::new(SimRing::new(world.clone(), ring), setup)
