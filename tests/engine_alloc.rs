@@ -105,3 +105,29 @@ fn compressed_messages_for_ids_of_ones_own_without_an_allocation() {
     talk(&mut house, &senders, &script[..1], 1);
     assert!(house.sent().1 - before < 2 * all * 2 * 512, "compressed");
 }
+
+/// What three requests of `/info` are told.
+fn entropy(secrets: [u64; 3]) -> Vec<String> {
+    let mut house = House::seeded(1, 4, secrets);
+    let asking = house.connect(0);
+    house.watch(asking);
+    (0..3)
+        .map(|_| {
+            house.kernel(0).seen.clear();
+            house.say(asking, b"GET /stomp/info HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            house.settle();
+            let answer = String::from_utf8_lossy(&house.kernel(0).seen).into_owned();
+            let (_, entropy) = answer.split_once("\"entropy\":").expect("an answer with entropy");
+            entropy.to_owned()
+        })
+        .collect()
+}
+
+/// Three answers once gave the number that all tables were keyed by.
+#[test]
+fn what_info_tells_does_not_follow_from_the_keys_of_tables() {
+    let told = entropy([1, 2, 3]);
+    assert!(told[0] != told[1] && told[1] != told[2], "{told:?}");
+    assert_eq!(told, entropy([4, 5, 3]), "it follows from a seed of its own alone");
+    assert_ne!(told, entropy([1, 2, 4]));
+}

@@ -2,6 +2,7 @@
 //! and inflating nothing once their streams do.
 
 use ringpush::broker::subscription::{Form, GROUP, Index, Look, Wire};
+use ringpush::mem::secret::Random;
 use ringpush::stomp::Version;
 use ringpush::ws::{self, Compressor, Decoder, Event, Inflater, Opcode, Window, mask};
 
@@ -148,7 +149,7 @@ fn a_group_costs_no_more_than_is_counted_for_it() {
     let wire = Wire { form: Form::WebSocket, deflate: 0 };
     let look = Look { wire, version: Version::V1_2, acks: false };
     let before = held();
-    let mut index = Index::new('/', 7);
+    let mut index = Index::new('/', &mut Random::known(7));
     let mut most = 0;
     for number in 0..9_000u64 {
         let (destination, id) = (format!("/topic/{number}"), format!("id-{number}"));

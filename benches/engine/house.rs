@@ -30,6 +30,7 @@ query = { name = "userId" }
 [[endpoint]]
 path = "/stomp"
 protocol = "stomp"
+sockjs = true
 
 [broker]
 heartbeat = ["10s", "10s"]
@@ -81,22 +82,23 @@ pub struct House {
 impl House {
     /// Shards with room for so many sessions each.
     pub fn new(shards: u8, sessions: u32) -> House {
+        House::seeded(shards, sessions, [7, 11, 12])
+    }
+
+    /// The same, with what its secrets follow from: the keys that all shards share, those of each
+    /// shard's tables, and what clients are told.
+    pub fn seeded(shards: u8, sessions: u32, secrets: [u64; 3]) -> House {
         let environment = vec![("SECRET".to_string(), SECRET.to_string())];
         let sources = Sources { environment, ..Sources::default() };
         let config = sources.parse(CONFIG, false).expect("the configuration is right");
         let metrics = Metrics::new(usize::from(shards));
-        let shared = Arc::new(Shared::new(
-            config,
-            shards,
-            Keys::draw(&mut Random::known(7)),
-            "b00t",
-            metrics,
-        ));
+        let shared =
+            Arc::new(Shared::new(config, shards, Keys::known(secrets[0]), "b00t", metrics));
         let mut posts = mailbox::connect(usize::from(shards) + 1, shared.limits.mailbox);
         let control = posts.pop().expect("one more than shards");
         let shards: Vec<_> = (0..shards)
             .zip(posts)
-            .map(|(number, post)| shard(&shared, ShardId(number), post, sessions + 64))
+            .map(|(number, post)| shard(&shared, ShardId(number), post, sessions + 64, secrets))
             .collect();
         House { used: vec![0; shards.len()], shards, _control: control }
     }
@@ -203,7 +205,13 @@ impl House {
     }
 }
 
-fn shard(shared: &Arc<Shared>, number: ShardId, post: Post, slots: u32) -> Shard<Quiet> {
+fn shard(
+    shared: &Arc<Shared>,
+    number: ShardId,
+    post: Post,
+    slots: u32,
+    [_, tables, entropy]: [u64; 3],
+) -> Shard<Quiet> {
     let limits = &shared.limits;
     let pool = ReceivePool::new(limits.receive_buffers, limits.receive_bytes);
     let receive = pool.expect("memory for the receive buffers");
@@ -218,8 +226,8 @@ fn shard(shared: &Arc<Shared>, number: ShardId, post: Post, slots: u32) -> Shard
         segments: Segments::new(memory, limits.segment_size, limits.segment_bytes),
         listeners: vec![Serves { endpoints: true, api: true, loopback: true }],
         slots,
-        keys: Random::known(11),
-        entropy: Random::known(12),
+        keys: Random::known(tables),
+        entropy: Random::known(entropy),
         now: ring.now(),
     };
     Shard::new(ring, setup)

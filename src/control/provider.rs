@@ -109,6 +109,7 @@ async fn call_back(client: reqwest::Client, callback: Callback, log: Log) {
 mod tests {
     use super::*;
     use crate::config::Sources;
+    use crate::engine::shared::Keys;
     use crate::ids::{SessionId, ShardId};
     use crate::metrics::Metrics;
 
@@ -123,7 +124,7 @@ mod tests {
 
     fn shared(settings: &str) -> Shared {
         let config = Sources::default().parse(settings, false).expect("the test's TOML is good");
-        Shared::new(config, 1, 7, "abcdef", Metrics::new(1))
+        Shared::new(config, 1, Keys::known(7), "abcdef", Metrics::new(1))
     }
 
     fn call(body: &str) -> Call {
@@ -170,7 +171,9 @@ mod tests {
         let sources = Sources { environment: vec![secret], ..Sources::default() };
         let plain = SETTINGS.replace("true", "false");
         let config = sources.parse(&plain, false).expect("the test's TOML is good");
-        assert!(Shared::new(config, 1, 7, "abcdef", Metrics::new(1)).stand_in().is_none());
+        assert!(
+            Shared::new(config, 1, Keys::known(7), "abcdef", Metrics::new(1)).stand_in().is_none()
+        );
         assert!(shared("demo.enabled = true").stand_in().is_none());
     }
 }

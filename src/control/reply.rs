@@ -202,7 +202,6 @@ mod tests {
     use super::*;
     use crate::config::Sources;
     use crate::engine::shared::Keys;
-    use crate::mem::secret::Random;
     use crate::metrics::Metrics;
 
     const SETTINGS: &str = "
@@ -226,8 +225,7 @@ mod tests {
 
     fn shared() -> Shared {
         let config = Sources::default().parse(SETTINGS, false).expect("the test's TOML is good");
-        let keys = Keys::draw(&mut Random::known(7));
-        Shared::new(config, 3, keys, "abcdef", Metrics::new(3))
+        Shared::new(config, 3, Keys::known(7), "abcdef", Metrics::new(3))
     }
 
     fn call(destination: &str, user: Option<&str>) -> Call {

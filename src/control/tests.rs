@@ -8,7 +8,6 @@ use crate::engine::mailbox::{Asker, Lane, Letter, Post, connect};
 use crate::engine::shared::{Keys, Shared};
 use crate::ids::{PeerId, SessionId, ShardId};
 use crate::limits::Limits;
-use crate::mem::secret::Random;
 use crate::mem::shares::Place;
 use crate::metrics::Metrics;
 use crate::ring::Doorbells;
@@ -40,13 +39,7 @@ fn start(settings: &str) -> StandIn {
     let mut config = Sources::default().parse(settings, false).expect("the test's TOML is good");
     config.limits = Limits { hook_body: 64, ..Limits::tiny() };
     let metrics = Metrics::new(1);
-    let shared = Arc::new(Shared::new(
-        config,
-        1,
-        Keys::draw(&mut Random::known(7)),
-        "abcdef",
-        metrics.clone(),
-    ));
+    let shared = Arc::new(Shared::new(config, 1, Keys::known(7), "abcdef", metrics.clone()));
     let mut posts = connect(2, shared.limits.mailbox);
     let doorbells = Doorbells::new(2).expect("two eventfds can be made");
     let (mut reporters, reports) = reports(1);

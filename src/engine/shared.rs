@@ -51,6 +51,11 @@ impl Keys {
             addresses: random.key(),
         }
     }
+
+    /// Those of a number: for tests and the simulator.
+    pub fn known(number: u64) -> Keys {
+        Keys::draw(&mut Random::known(number))
+    }
 }
 
 /// The configuration, ready for use.

@@ -154,7 +154,7 @@ impl Setting {
         rules: Rules,
     ) -> Setting {
         let metrics = Metrics::new(usize::from(shards));
-        let keys = Keys::draw(&mut Random::known(world.random.next()));
+        let keys = Keys::known(world.random.next());
         let shared = Shared::new(config, shards, keys, "b00t", metrics.clone());
         let shared = Arc::new(shared);
         let entries = shared.limits.mailbox;

@@ -24,7 +24,8 @@ const VICTIMS = {
 };
 
 // All that the two libraries trim, and controls besides.
-const BLANKS = [..."\t\v\f \u00a0\u1680\u2000\u200a\u2028\u2029\u202f\u205f\u3000\ufeff\u0001\u007f\u0085"];
+const BLANKS = [..."\t\v\f \u00a0\u1680\u2000\u200a\u2028\u2029\u202f\u205f\u3000\ufeff",
+  ..."\u0001\u007f\u0085"];
 const ESCAPED = ["\\n", "\\r"];
 const NAMES = ["subscription", "message-id", "ack", "destination", "content-length", "retract",
   "replayed", "recovered", "kept", "redelivered", "receipt", "transaction"];
@@ -63,7 +64,8 @@ for (const [name, make] of Object.entries(VICTIMS)) {
       const forged = NAMES.flatMap((name) => [`${blank}${name}:sub-0`, `${name}${blank}:sub-0`]);
       // STOMP takes no second content-length that differs, and no transaction.
       const exact = ["subscription", "message-id", "ack", "destination"].map((n) => `${n}:sub-0`);
-      socket.send(`SEND\ndestination:/topic/all\n${forged.concat(exact).join("\n")}\nx:y\n\n${body}\0`);
+      const lines = forged.concat(exact, "x:y").join("\n");
+      socket.send(`SEND\ndestination:/topic/all\n${lines}\n\n${body}\0`);
       sent += 1;
     }
     for (let number = 0; number < sent; number += 1) {
