@@ -199,7 +199,7 @@ pub(super) mod tests {
                 for (hashed, _, sign) in &all {
                     let rule = Token { algorithms: vec![*algorithm], ..rule() };
                     let head = format!("{{\"alg\":\"{said}\"}}");
-                    let token = sign(&head, r#"{"sub":"7"}"#, b"secret");
+                    let token = sign(&head, r#"{"sub":"7"}"#, rule.secret.expose());
                     let expected = match (said == named, said == hashed) {
                         (true, true) => Ok("7".to_string()),
                         (true, false) => Err(Refusal::Signature),
