@@ -116,8 +116,8 @@ limits! {
         "a kept-alive connection without a request; past it close"
     first_message "first-message": Millis = Millis::seconds(60), tiny Millis(3_000);
         "an upgraded STOMP socket without CONNECT; past it close 4500"
-    answer_time "answer-time": Millis = Millis::seconds(10), tiny Millis(2_000);
-        "an HTTP request waiting for another shard or the control thread; past it 504"
+    answer_time "answer-time": Millis = Millis::seconds(30), tiny Millis(2_000);
+        "an HTTP request or a session waiting for another shard or the control thread; past it 504, or ERROR and close 1011"
     send_time "send-time": Millis = Millis::seconds(10), tiny Millis(2_000);
         "age of the oldest octet that the kernel has not taken; past it the slow-consumer policy"
     linger "linger": Millis = Millis::seconds(5), tiny Millis(1_000);
@@ -247,6 +247,10 @@ pub const WS_HEAD_MAX: usize = 10;
 pub const WS_CLIENT_HEAD_MAX: usize = 14;
 /// Octets of a control frame's payload (RFC 6455 §5.5).
 pub const WS_CONTROL_MAX: usize = 125;
+/// A connection that is not read for the time being, and whose peer has ended its direction: what
+/// the peer sent before is still read and answered if that begins within this time; past it the
+/// connection ends, a request that waits with 504.
+pub const HANGUP_GRACE: Millis = Millis(1_000);
 /// A tick of the timer wheel, in milliseconds, as a power of two: 128 ms.
 pub const TICK_SHIFT: u32 = 7;
 /// Slots of the timer wheel: a horizon of 65 s.

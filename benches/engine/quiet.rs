@@ -104,7 +104,11 @@ impl Ring for Quiet {
             Op::Close { conn } => self.done.push_back(Done::Closed { conn }),
             // Receives and accepts are always armed. Shards are turned in turn: none needs a bell.
             Op::Recv { .. } | Op::Accept { .. } | Op::Doorbell { .. } => {}
-            Op::RecvStop { .. } | Op::SendCancel { .. } | Op::AcceptStop { .. } => {
+            Op::RecvStop { .. }
+            | Op::SendCancel { .. }
+            | Op::AcceptStop { .. }
+            | Op::Poll { .. }
+            | Op::PollStop { .. } => {
                 panic!("{op:?}: everything is taken at once, so nothing has to be stopped")
             }
         }

@@ -10,6 +10,8 @@ use crate::ring::Ring;
 pub struct Audit {
     /// Connections.
     pub connections: usize,
+    /// Connections of which a poll for the end of the peer is armed.
+    pub watched: usize,
     /// Records of sessions, leaving ones included.
     pub sessions: usize,
     /// Receipts that wait.
@@ -59,6 +61,7 @@ impl<R: Ring> Shard<R> {
         let outboxes = self.conns.slots().map(|slot| self.conns.at(slot).outbox.waiting());
         Audit {
             connections: self.conns.len(),
+            watched: self.conns.slots().filter(|&slot| self.conns.at(slot).watched).count(),
             sessions: self.sessions.iter().count(),
             receipts: sessions().map(|session| session.receipts.2 as usize).sum(),
             held: self.held,

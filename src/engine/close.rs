@@ -10,13 +10,13 @@
 //!
 //! Errors, kicks, shutdown and slow consumers all pass drain; only a reset or a deadline skips it.
 
-use super::conn::{Hold, Proto, State};
+use super::conn::{Hold, Peer, Proto, State};
 use super::session::NONE;
 use super::shard::Shard;
 use crate::broker::subscription::{Form, Wire};
 use crate::ids::ConnId;
 use crate::mem::segment::{Log, Piece};
-use crate::ring::{Op, Ring};
+use crate::ring::{Op, PollEnd, Ring};
 use crate::time::Millis;
 use crate::ws;
 
@@ -61,7 +61,6 @@ impl<R: Ring> Shard<R> {
         self.encoder = last;
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
-        conn.close_sent = true;
         conn.since = now;
         self.note_held(slot);
         self.mark_dirty(slot);
@@ -117,7 +116,7 @@ impl<R: Ring> Shard<R> {
         if conn.state != State::Draining {
             return;
         }
-        if conn.peer_ended {
+        if conn.peer == Peer::Ended {
             self.terminate(slot);
         } else if !conn.write_ended {
             conn.write_ended = true;
@@ -126,12 +125,13 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// The peer has ended its direction.
+    /// The peer has ended its direction, and the socket is read to its end.
     pub(super) fn on_peer_ended(&mut self, slot: u32) {
+        self.hang_up(slot, Peer::Ended);
         let conn = self.conns.at_mut(slot);
         match (conn.state, &conn.proto) {
-            // It may still read the answer that it asked for.
-            (State::Open, Proto::HttpParked(_)) => {}
+            // It may still read the answer that it asked for, and what it sent before may count.
+            (State::Open, _) if conn.hold != Hold::No => {}
             (State::Open, Proto::HttpIdle) if !conn.outbox.is_empty() => self.drain_http(slot),
             (State::Draining, _) if !conn.outbox.is_empty() => {}
             (State::Open | State::Draining, _) => self.terminate(slot),
@@ -139,9 +139,55 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// The connection failed, or its deadline has come.
+    /// The end of the peer's direction is known. While the connection is on hold that ends nothing
+    /// at once: who sends a request and then FIN waits for its answer, and what came before the FIN
+    /// was sent in good faith. But whoever is on hold is not listened to, so nothing else would
+    /// tell that the peer has gone: after HANGUP_GRACE the connection ends, whatever it waits for.
+    /// That time runs from the first news of the FIN and is never begun anew. A reset ends it at
+    /// once.
+    fn hang_up(&mut self, slot: u32, peer: Peer) {
+        let now = self.ms();
+        let conn = self.conns.at_mut(slot);
+        let is_news = conn.peer == Peer::Here;
+        conn.peer = peer;
+        if is_news && conn.state == State::Open && conn.hold != Hold::No {
+            conn.since = now;
+            self.set_timer(slot);
+        }
+    }
+
+    /// The poll for the end of a peer is over.
+    pub(super) fn on_poll_ended(&mut self, id: ConnId, end: PollEnd) {
+        let Some(conn) = self.conns.find(id) else { return };
+        conn.watched = false;
+        if conn.state == State::Open {
+            match end {
+                // Whoever is read again hears of it by its receive.
+                PollEnd::HungUp if conn.hold == Hold::No || conn.peer != Peer::Here => {}
+                PollEnd::HungUp => self.hang_up(id.slot, Peer::HungUp),
+                PollEnd::Reset => self.reset(id.slot),
+                PollEnd::Stopped => {}
+            }
+        }
+        self.after_input(id);
+    }
+
+    /// The second of a peer that has hung up is over.
+    pub(super) fn on_grace_over(&mut self, slot: u32) {
+        let conn = self.conns.at(slot);
+        if matches!(conn.proto, Proto::HttpParked(_)) && conn.outbox.is_empty() {
+            self.refuse_request(slot, 504, "no answer in time");
+        } else {
+            self.terminate(slot);
+        }
+    }
+
+    /// The connection has failed. Its receive, its send and its poll may all tell; it counts once.
     pub(super) fn reset(&mut self, slot: u32) {
-        self.terminate(slot);
+        if matches!(self.conns.at(slot).state, State::Open | State::Draining) {
+            self.metrics.resets_total.add(1);
+            self.terminate(slot);
+        }
     }
 
     /// Cuts a connection: whatever the kernel holds of it comes back.
@@ -150,9 +196,13 @@ impl<R: Ring> Shard<R> {
             return;
         }
         self.leave_proto(slot);
+        let id = self.conns.id(slot);
         let conn = self.conns.at_mut(slot);
         conn.state = State::Terminated;
         conn.tail.take();
+        if conn.watched {
+            self.ring.push(Op::PollStop { conn: id });
+        }
         self.note_held(slot);
         self.cut(slot);
         self.join(slot);

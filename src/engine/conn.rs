@@ -35,6 +35,18 @@ pub enum State {
     Closing,
 }
 
+/// What is known of the peer's direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Peer {
+    /// It may send more.
+    #[default]
+    Here,
+    /// It has ended; octets of it may be unread, in the socket or here.
+    HungUp,
+    /// It has ended, and the socket is read to its end.
+    Ended,
+}
+
 /// What a connection waits for before it is read on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Hold {
@@ -155,8 +167,10 @@ pub struct Conn {
     pub receive_stopping: bool,
     /// It waits for a receive buffer.
     pub starved: bool,
-    /// The peer has ended its direction.
-    pub peer_ended: bool,
+    /// Whether its peer has ended its direction.
+    pub peer: Peer,
+    /// A poll for the end of its peer is armed: it has been on hold with its receive stopped.
+    pub watched: bool,
     /// The shutdown of our direction was asked for.
     pub write_ended: bool,
     /// The shutdown of both directions was asked for.
@@ -167,8 +181,6 @@ pub struct Conn {
     pub send_stopping: bool,
     /// It stands in the list of outboxes to flush.
     pub dirty: bool,
-    /// A Close frame was sent.
-    pub close_sent: bool,
     /// A ping was sent because nothing came for an interval.
     pub pinged: bool,
     /// The listener it came from.
@@ -189,7 +201,8 @@ pub struct Conn {
     pub last_in: u32,
     /// When octets last went out.
     pub last_out: u32,
-    /// When its present phase began: a request, the time before CONNECT, the closing.
+    /// When its present phase began: a request, the time before CONNECT, the wait of a session for
+    /// an answer, the end of its peer, the closing.
     pub since: u32,
     /// When the send on its way began.
     pub send_since: u32,
@@ -207,13 +220,13 @@ impl Conn {
             receiving: false,
             receive_stopping: false,
             starved: false,
-            peer_ended: false,
+            peer: Peer::Here,
+            watched: false,
             write_ended: false,
             cut: false,
             pending_operations: 0,
             send_stopping: false,
             dirty: false,
-            close_sent: false,
             pinged: false,
             listener: ListenerId(0),
             address: IpAddr::from([0, 0, 0, 0]),
@@ -231,7 +244,17 @@ impl Conn {
 
     /// Whether the kernel still holds something of it.
     pub fn is_joined(&self) -> bool {
-        !self.receiving && !self.outbox.is_sending() && self.pending_operations == 0
+        !self.receiving
+            && !self.watched
+            && !self.outbox.is_sending()
+            && self.pending_operations == 0
+    }
+
+    /// A phase of it begins. After the end of its peer no new time runs.
+    pub fn begin_phase(&mut self, now: u32) {
+        if self.peer == Peer::Here {
+            self.since = now;
+        }
     }
 
     /// Octets of unfinished input that it keeps.

@@ -27,7 +27,6 @@ impl<R: Ring> Shard<R> {
             self.on_send_stopped(id.slot, taken);
         } else if taken < asked {
             // WAITALL was not satisfied: the peer is gone.
-            self.metrics.resets_total.add(1);
             self.reset(id.slot);
         } else {
             if conn.hold == Hold::Outbox && conn.outbox.waiting() <= self.limits.send_bytes {
@@ -128,7 +127,7 @@ impl<R: Ring> Shard<R> {
         let Ok(pieces) = self.segments.append(Log::Private, octets) else {
             // The pool is at its bound: whoever cannot be answered is let go, and room is made.
             self.needs_room = true;
-            self.reset(slot);
+            self.terminate(slot);
             return;
         };
         if let Some(droppable) = droppable {

@@ -216,7 +216,8 @@ impl<R: Ring> Shard<R> {
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
         conn.proto = proto;
-        (conn.since, conn.last_in) = (now, now);
+        conn.begin_phase(now);
+        conn.last_in = now;
         if wire.form == Form::SockJs {
             self.send_frame(slot, ws::Opcode::Text, sockjs::OPEN.as_bytes());
         }

@@ -6,7 +6,7 @@
 //! not drain the shared buffers. Bound: `held-bytes` for all that connections keep.
 
 use super::close::NO_CODE;
-use super::conn::{Conn, Hold, Proto, State};
+use super::conn::{Conn, Hold, Peer, Proto, State};
 use super::session::NONE;
 use super::shard::Shard;
 use crate::broker::subscription::Form;
@@ -242,6 +242,11 @@ impl<R: Ring> Shard<R> {
         if conn.state == State::Open && conn.hold == Hold::No {
             self.process_tail(id.slot);
         }
+        let conn = self.conns.at(id.slot);
+        if conn.state == State::Open && conn.hold == Hold::No && conn.peer == Peer::Ended {
+            // What came before its end is read now.
+            self.on_peer_ended(id.slot);
+        }
         self.note_held(id.slot);
         self.receive_more(id);
         self.heard_again(id.slot);
@@ -288,9 +293,15 @@ impl<R: Ring> Shard<R> {
         self.waiting.push_back(id);
     }
 
-    /// Puts a connection on hold until an answer resumes it.
+    /// Puts a connection on hold until an answer resumes it. A session's time for that begins anew
+    /// with each answer that resumes it; that of a request has begun when it was parked.
     pub(super) fn hold_for_answer(&mut self, slot: u32) {
-        self.conns.at_mut(slot).hold = Hold::Answer;
+        let now = self.ms();
+        let conn = self.conns.at_mut(slot);
+        if core::mem::replace(&mut conn.hold, Hold::Answer) != Hold::Answer && conn.is_websocket() {
+            conn.begin_phase(now);
+            self.set_timer(slot);
+        }
     }
 
     /// Connections that waited for room try again, each once.

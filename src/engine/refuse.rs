@@ -4,6 +4,7 @@
 
 use super::session::Deferred;
 use super::shard::Shard;
+use super::subscribe::SEQUENCE_MASK;
 use crate::broker::home::Full;
 use crate::ring::Ring;
 use crate::stomp::{self, Decoder, ErrorFrame};
@@ -98,12 +99,33 @@ impl<R: Ring> Shard<R> {
         problem: Problem<'static>,
         receipt: Option<&[u8]>,
     ) {
+        let sequence = self.sessions.at(session).sequence;
+        self.refuse_frame_in_turn(slot, session, problem, receipt, sequence);
+    }
+
+    /// The same for the frame with this number, which is not the last one. Of several refused
+    /// frames the first is answered.
+    pub(super) fn refuse_frame_in_turn(
+        &mut self,
+        slot: u32,
+        session: u32,
+        problem: Problem<'static>,
+        receipt: Option<&[u8]>,
+        sequence: u32,
+    ) {
         let state = self.sessions.at_mut(session);
+        if let Some(Deferred::Refuse { sequence: other, .. }) = state.deferred.as_deref()
+            && is_before(*other, sequence)
+        {
+            return;
+        }
         if state.receipts.2 == 0 {
             return self.refuse_frame(slot, session, problem, receipt);
         }
         let receipt = receipt.map(<[u8]>::to_vec);
-        state.deferred = Some(Box::new(Deferred::Refuse { problem, receipt }));
+        state.deferred = Some(Box::new(Deferred::Refuse { problem, receipt, sequence }));
+        // Nothing behind it is read: it would be answered before it.
+        self.hold_for_answer(slot);
     }
 
     /// Answers a frame with ERROR and ends the connection.
@@ -148,8 +170,11 @@ impl<R: Ring> Shard<R> {
             label: error.label(),
         };
         self.refuse_in_turn(slot, session, problem, Decoder::faulty_receipt(octets));
-        if self.sessions.at(session).deferred.is_some() {
-            self.hold_for_answer(slot);
-        }
     }
+}
+
+/// Whether the frame with one number came before that with another; numbers wrap.
+fn is_before(one: u32, other: u32) -> bool {
+    let ahead = other.wrapping_sub(one) & SEQUENCE_MASK;
+    ahead > 0 && ahead <= SEQUENCE_MASK / 2
 }

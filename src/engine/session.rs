@@ -78,7 +78,7 @@ pub enum Deferred {
     /// An UNSUBSCRIBE of a subscription (by its key) that has not begun yet.
     Unsubscribe { key: u32, receipt: Option<Vec<u8>>, sequence: u32 },
     /// A frame that is answered with ERROR when the receipts of those before it are given.
-    Refuse { problem: Problem<'static>, receipt: Option<Vec<u8>> },
+    Refuse { problem: Problem<'static>, receipt: Option<Vec<u8>>, sequence: u32 },
 }
 
 /// Octets of a session's frames that are not handled yet, and how far the decoder is in the first
@@ -334,13 +334,43 @@ impl Sessions {
         Some(receipt)
     }
 
+    /// The id of the first receipt of a session that is not given.
+    pub fn first_receipt(&self, index: u32) -> Option<&[u8]> {
+        let first = self.table.at(index).receipts.0;
+        (first != NONE).then(|| &*self.receipts.at(first).id)
+    }
+
+    /// Takes the receipt of the frame with this number out of a session's list, and forgets those
+    /// behind it: the frame is refused, and after its ERROR comes nothing.
+    pub fn cut_receipts(&mut self, index: u32, sequence: u32) -> Option<SmallVec<[u8; 24]>> {
+        let (mut before, mut kept, mut place) = (NONE, 0, self.table.at(index).receipts.0);
+        while place != NONE && self.receipts.at(place).sequence != sequence {
+            (before, kept, place) = (place, kept + 1, self.receipts.at(place).next);
+        }
+        if place == NONE {
+            return None;
+        }
+        let receipt = self.receipts.remove(place);
+        self.forget_receipts(receipt.next);
+        let state = self.table.at_mut(index);
+        let first = if before == NONE { NONE } else { state.receipts.0 };
+        state.receipts = (first, before, kept);
+        if before != NONE {
+            self.receipts.at_mut(before).next = NONE;
+        }
+        Some(receipt.id)
+    }
+
     /// Forgets all receipts of a session.
     pub fn drop_receipts(&mut self, index: u32) {
-        let mut place = self.table.at(index).receipts.0;
+        self.forget_receipts(self.table.at(index).receipts.0);
+        self.table.at_mut(index).receipts = (NONE, NONE, 0);
+    }
+
+    fn forget_receipts(&mut self, mut place: u32) {
         while place != NONE {
             place = self.receipts.remove(place).next;
         }
-        self.table.at_mut(index).receipts = (NONE, NONE, 0);
     }
 }
 

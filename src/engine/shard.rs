@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! One shard: its loop, and everything it owns.
 
-use super::conn::{Conns, Hold, State};
+use super::conn::{Conns, Hold, Peer, State};
 use super::encode::Encoder;
 use super::fanout::Fanout;
 use super::mailbox::Post;
@@ -319,6 +319,7 @@ impl<R: Ring> Shard<R> {
             Done::Sent { conn, result } => self.on_sent(conn, result),
             Done::ShutDown { conn } => self.on_shut_down(conn),
             Done::Closed { conn } => self.on_closed(conn),
+            Done::PollEnded { conn, end } => self.on_poll_ended(conn, end),
             Done::Rung => {}
         }
     }
@@ -403,13 +404,9 @@ impl<R: Ring> Shard<R> {
                 conn.starved = true;
                 self.starved.push(id);
             }
-            RecvEnd::Eof => {
-                conn.peer_ended = true;
-                self.on_peer_ended(id.slot);
-            }
+            RecvEnd::Eof => self.on_peer_ended(id.slot),
             RecvEnd::Failed(_) => {
-                conn.peer_ended = true;
-                self.metrics.resets_total.add(1);
+                conn.peer = Peer::Ended;
                 self.reset(id.slot);
             }
         }
@@ -417,23 +414,31 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Goes on after input or its end: receives again, or joins a connection that is being cut.
-    fn after_input(&mut self, id: ConnId) {
+    pub(super) fn after_input(&mut self, id: ConnId) {
         if self.conns.find(id).is_some() {
             self.receive_more(id);
             self.join(id.slot);
         }
     }
 
-    /// Arms the receive where one is wanted and none is armed.
+    /// Arms the receive where one is wanted and none is armed. On hold with octets that wait none
+    /// is, so the end of the peer is polled for. The poll stays when the connection is read again:
+    /// it costs nothing until it is wanted again.
     pub(super) fn receive_more(&mut self, id: ConnId) {
         let Some(conn) = self.conns.find(id) else { return };
-        let wanted = matches!(conn.state, State::Open | State::Draining)
-            && !conn.peer_ended
+        let may_read = matches!(conn.state, State::Open | State::Draining)
+            && conn.peer != Peer::Ended
             && !conn.starved
-            && (conn.hold == Hold::No || conn.tail.is_empty());
-        if wanted && !conn.receiving {
+            && !conn.receiving;
+        if !may_read {
+            return;
+        }
+        if conn.hold == Hold::No || conn.tail.is_empty() {
             conn.receiving = true;
             self.ring.push(Op::Recv { conn: id });
+        } else if !conn.watched && conn.peer == Peer::Here {
+            conn.watched = true;
+            self.ring.push(Op::Poll { conn: id });
         }
     }
 

@@ -422,7 +422,7 @@ impl<R: Ring> Shard<R> {
             }
         }
         let state = self.sessions.at(session);
-        if state.receipts.2 == 0 && state.disconnecting {
+        if state.receipts.2 == 0 && state.disconnecting && state.deferred.is_none() {
             self.drain(slot, &[], 1000, "");
         } else if self.conns.at(slot).hold == Hold::Answer {
             // For fewer receipts, or for none: it looks for itself.

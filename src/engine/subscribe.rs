@@ -177,7 +177,7 @@ impl<R: Ring> Shard<R> {
             Some(Deferred::Unsubscribe { key, receipt, sequence }) => {
                 self.unsubscribe(session, key, receipt.as_deref(), sequence);
             }
-            Some(Deferred::Refuse { problem, receipt }) => {
+            Some(Deferred::Refuse { problem, receipt, .. }) => {
                 self.refuse_frame(slot, session, problem, receipt.as_deref());
             }
         }
@@ -321,7 +321,7 @@ impl<R: Ring> Shard<R> {
         let of_user = self.sessions.at(session).subscriptions[at].of_user;
         self.beginning -= u32::from(!of_user);
         if let Some(full) = refused {
-            return self.on_refused(session, at, full);
+            return self.on_refused(session, at, key, full);
         }
         let live = self.sessions.at(session).phase == Phase::Live;
         let Subscription { destination, id, acks, .. } =
@@ -353,13 +353,17 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// A home has no room for the destination: the session hears so and ends.
-    fn on_refused(&mut self, session: u32, at: usize, full: Full) {
+    /// A home has no room for the destination: the session hears so, with the frame's receipt id,
+    /// and ends.
+    fn on_refused(&mut self, session: u32, at: usize, key: u32, full: Full) {
         let live = self.sessions.at(session).phase == Phase::Live;
         self.forget_subscription(session, at);
         if live {
             let slot = self.sessions.at(session).slot;
-            self.refuse_in_turn(slot, session, no_room(full), None);
+            // Its own receipt is never given, so the refusal must not wait for it.
+            let receipt = self.sessions.cut_receipts(session, key);
+            let receipt = receipt.as_deref();
+            self.refuse_frame_in_turn(slot, session, no_room(full), receipt, key);
             self.wake_deferred(session);
         }
     }

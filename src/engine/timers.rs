@@ -5,13 +5,15 @@
 //! afresh from its state; often that is later than it was, and the entry is only set again.
 
 use super::close::SLOW_CONSUMER;
-use super::conn::{Hold, Proto, State};
+use super::conn::{Hold, Peer, Proto, State};
 use super::refuse::Problem;
 use super::session::{NONE, Phase};
 use super::shard::Shard;
 use crate::broker::subscription::Form;
+use crate::limits::HANGUP_GRACE;
 use crate::ring::Ring;
 use crate::ws::Opcode;
+use smallvec::SmallVec;
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +26,10 @@ enum Due {
     Idle,
     /// A request head or body that does not end.
     Request,
-    /// A parked request without its answer.
+    /// A parked request or a session without its answer.
     Answer,
+    /// It is on hold, and its peer has hung up.
+    HungUp,
     /// No CONNECT.
     FirstMessage,
     /// Time to send a heart-beat.
@@ -90,7 +94,9 @@ impl<R: Ring> Shard<R> {
             Proto::Stomp(stomp) if stomp.session != NONE => self.session_due(slot, stomp.session),
             Proto::Stomp(_) => None,
         };
-        slow.into_iter().chain(own).min_by_key(|(left, _)| *left)
+        let hung_up = conn.peer != Peer::Here && conn.hold != Hold::No;
+        let hung_up = hung_up.then(|| (left(conn.since, HANGUP_GRACE.0), Due::HungUp));
+        slow.into_iter().chain(own).chain(hung_up).min_by_key(|(left, _)| *left)
     }
 
     fn sockjs_beat(&self, endpoint: u16, slot: u32) -> Option<(u32, Due)> {
@@ -121,6 +127,9 @@ impl<R: Ring> Shard<R> {
                 (left(conn.last_in, receive.saturating_add(SLACK)), Due::Ping)
             }
         });
+        // Each answer that comes ends the hold; this is the time without one.
+        let answer = (conn.hold == Hold::Answer)
+            .then(|| (left(conn.since, self.limits.answer_time.0), Due::Answer));
         // A session whose server sends STOMP heart-beats needs none of SockJS (Spring does the
         // same).
         let sockjs = match &conn.proto {
@@ -129,7 +138,8 @@ impl<R: Ring> Shard<R> {
             }
             _ => None,
         };
-        beat.into_iter().chain(life).chain(sockjs).min_by_key(|(left, _)| *left)
+        let all = beat.into_iter().chain(life).chain(answer).chain(sockjs);
+        all.min_by_key(|(left, _)| *left)
     }
 
     /// True if the connection may have more that is due.
@@ -144,9 +154,10 @@ impl<R: Ring> Shard<R> {
                 self.metrics.timeouts_total.add(1);
                 self.refuse_request(slot, 408, "the request took too long");
             }
-            Due::Answer => {
+            Due::Answer => self.on_unanswered(slot),
+            Due::HungUp => {
                 self.metrics.timeouts_total.add(1);
-                self.refuse_request(slot, 504, "no answer in time");
+                self.on_grace_over(slot);
             }
             Due::FirstMessage => {
                 self.metrics.timeouts_total.add(1);
@@ -172,6 +183,23 @@ impl<R: Ring> Shard<R> {
             Due::Missed => self.on_missed(slot),
         }
         true
+    }
+
+    fn on_unanswered(&mut self, slot: u32) {
+        self.metrics.timeouts_total.add(1);
+        let Proto::Stomp(stomp) = &self.conns.at(slot).proto else {
+            return self.refuse_request(slot, 504, "no answer in time");
+        };
+        let session = stomp.session;
+        let problem = Problem {
+            message: "no answer in time",
+            body: "The server could not tell in time what became of a frame (limit answer-time).",
+            code: 1011,
+            label: "no_answer",
+        };
+        // The frame that has no answer is the first one whose receipt is still owed.
+        let receipt = self.sessions.first_receipt(session).map(SmallVec::<[u8; 24]>::from_slice);
+        self.refuse_frame(slot, session, problem, receipt.as_deref());
     }
 
     fn on_missed(&mut self, slot: u32) {

@@ -80,7 +80,7 @@ impl<R: Ring> Shard<R> {
             below_endpoint: false,
         };
         let now = self.ms();
-        self.conns.at_mut(slot).since = now;
+        self.conns.at_mut(slot).begin_phase(now);
         let route = route::route(&self.shared, head.target.path, self.serves(slot));
         asked.below_endpoint = matches!(route, Route::Endpoint(..));
         if let Err((status, text, header)) = self.admit(slot, &head, &route) {
@@ -123,7 +123,7 @@ impl<R: Ring> Shard<R> {
         let conn = self.conns.at_mut(slot);
         if matches!(conn.proto, Proto::HttpIdle) {
             conn.proto = Proto::HttpHead;
-            conn.since = now;
+            conn.begin_phase(now);
             self.set_timer(slot);
         }
     }
@@ -161,7 +161,7 @@ impl<R: Ring> Shard<R> {
         let head = request::parse(&request.head, &mut storage, &bounds);
         let head = head.ok().flatten().expect("it was parsed before");
         let now = self.ms();
-        self.conns.at_mut(slot).since = now;
+        self.conns.at_mut(slot).begin_phase(now);
         self.execute(slot, request.asked, &head, &request.body);
         Step::Used(used)
     }
@@ -178,7 +178,7 @@ impl<R: Ring> Shard<R> {
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
         conn.proto = Proto::HttpParked(Box::new(request));
-        conn.since = now;
+        conn.begin_phase(now);
         self.set_timer(slot);
         self.continue_parked(slot);
     }
@@ -217,11 +217,10 @@ impl<R: Ring> Shard<R> {
         let conn = self.conns.at_mut(slot);
         conn.proto = Proto::HttpIdle;
         conn.last_in = now;
-        let over = close || conn.peer_ended;
         self.send_private(slot, &octets[..len]);
         self.scratch = octets;
         self.date.1 = date;
-        if over {
+        if close {
             self.drain_http(slot);
         } else {
             self.note_held(slot);

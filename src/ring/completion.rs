@@ -1,9 +1,9 @@
 //! What a completion becomes: the answer that the engine gets, or a step that it never sees.
 
-use super::slots::{NAMING, RECEIVING, SENDING, SHUT, SHUTTING};
+use super::slots::{NAMING, POLLING, RECEIVING, SENDING, SHUT, SHUTTING};
 use super::token::{Kind, Token};
 use super::uring::Uring;
-use super::{AcceptEnd, Done, RecvEnd};
+use super::{AcceptEnd, Done, PollEnd, RecvEnd};
 use crate::ids::{BufferId, ListenerId};
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use io_uring::cqueue;
@@ -17,6 +17,7 @@ impl Uring {
             Kind::Recv => RECEIVING,
             Kind::Send => SENDING,
             Kind::Shutdown => SHUTTING,
+            Kind::Poll => POLLING,
             _ => return token,
         };
         if !cqueue::more(completion.flags()) {
@@ -41,6 +42,7 @@ impl Uring {
             Kind::Send => Some(Done::Sent { conn, result }),
             // An error is ENOTCONN: the connection is shut down already.
             Kind::Shutdown => Some(Done::ShutDown { conn }),
+            Kind::Poll => Some(Done::PollEnded { conn, end: self.polled(token.slot, result) }),
             Kind::Close => {
                 assert_eq!(result, Ok(0), "slot {}: an open descriptor closes", token.slot);
                 self.slots.end_close(token.slot);
@@ -163,10 +165,25 @@ impl Uring {
     }
 }
 
+impl Uring {
+    /// What the mask of a poll says.
+    fn polled(&self, slot: u32, result: Result<u32, i32>) -> PollEnd {
+        let has = |mask: u32, flags: i16| mask & flags as u32 != 0;
+        match result {
+            // Our own shutdown looks like the peer's.
+            Ok(_) if self.slots.any(slot, SHUT) => PollEnd::Stopped,
+            Ok(mask) if has(mask, libc::POLLERR | libc::POLLHUP) => PollEnd::Reset,
+            Ok(mask) if has(mask, libc::POLLRDHUP) => PollEnd::HungUp,
+            // ECANCELED.
+            Ok(_) | Err(_) => PollEnd::Stopped,
+        }
+    }
+}
+
 /// The result of a completion, or its positive errno. Panics at what only our own bugs provoke.
 fn result(completion: &cqueue::Entry, token: Token) -> Result<u32, i32> {
     let result = u32::try_from(completion.result()).map_err(|_| -completion.result());
-    if matches!(token.kind, Kind::Recv | Kind::Send | Kind::Shutdown | Kind::Close) {
+    if matches!(token.kind, Kind::Recv | Kind::Send | Kind::Shutdown | Kind::Close | Kind::Poll) {
         assert_ne!(result, Err(libc::EBADF), "{token:?}: the slot is empty");
         assert_ne!(result, Err(libc::EFAULT), "{token:?}: the memory is not ours");
     }

@@ -147,6 +147,17 @@ pub enum Op {
         /// The connection.
         conn: ConnId,
     },
+    /// Ask once for the end of the peer's direction (POLLRDHUP), whether or not octets before it
+    /// are unread: for a connection that is not received on. Answer: `PollEnded`.
+    Poll {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Stop the poll. Answer: its `PollEnded`.
+    PollStop {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Release the descriptor. Nothing may be on its way. Answer: `Closed`.
     Close {
         /// The connection.
@@ -171,6 +182,18 @@ pub enum RecvEnd {
     Stopped,
     /// The connection failed (reset, timed out, ...), with the positive errno.
     Failed(i32),
+}
+
+/// Why a poll ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PollEnd {
+    /// The peer sent FIN; octets before it may be unread.
+    HungUp,
+    /// The connection failed (reset, timed out), or both directions have ended.
+    Reset,
+    /// `PollStop` or `Shutdown` took effect, or the kernel ended the poll without news: push `Poll`
+    /// again if it is still wanted.
+    Stopped,
 }
 
 /// Why accepting ended.
@@ -235,6 +258,13 @@ pub enum Done {
     ShutDown {
         /// The connection.
         conn: ConnId,
+    },
+    /// The poll is over; `Poll` may be pushed again.
+    PollEnded {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        end: PollEnd,
     },
     /// The slot is free again.
     Closed {

@@ -7,7 +7,7 @@
 use super::buffers::GROUP;
 use super::doorbell::Way;
 use super::names::{NAME_SIZE, Names};
-use super::slots::{NAMING, RECEIVING, SENDING, SHUTTING};
+use super::slots::{NAMING, POLLING, RECEIVING, SENDING, SHUTTING};
 use super::token::{Kind, Token};
 use super::uring::Uring;
 use super::{Op, Range};
@@ -47,6 +47,8 @@ impl Uring {
                 self.shutdown(conn, libc::SHUT_RDWR);
             }
             Op::ShutdownWrite { conn } => self.shutdown(conn, libc::SHUT_WR),
+            Op::Poll { conn } => self.poll(conn),
+            Op::PollStop { conn } => self.cancel(Token::of(Kind::Poll, conn)),
             Op::Close { conn } => self.close(Token::of(Kind::Close, conn)),
             Op::Doorbell { peer } => self.ring_bell(peer),
         }
@@ -113,6 +115,12 @@ impl Uring {
         self.slots.begin(conn.slot, SHUTTING);
         let entry = opcode::Shutdown::new(types::Fixed(conn.slot), how).build();
         self.queue(&marked(entry, Token::of(Kind::Shutdown, conn)));
+    }
+
+    fn poll(&mut self, conn: ConnId) {
+        self.slots.begin(conn.slot, POLLING);
+        let entry = opcode::PollAdd::new(types::Fixed(conn.slot), libc::POLLRDHUP as u32).build();
+        self.queue(&marked(entry, Token::of(Kind::Poll, conn)));
     }
 
     /// Releases a descriptor, for the engine (`Close`) or before it heard of it (`Refuse`).

@@ -16,6 +16,8 @@ pub(super) const SHUTTING: u8 = 1 << 3;
 pub(super) const SHUT: u8 = 1 << 4;
 /// A close is on its way.
 pub(super) const CLOSING: u8 = 1 << 5;
+/// A poll is armed.
+pub(super) const POLLING: u8 = 1 << 6;
 
 /// Flags of operations that touch our memory.
 const LENT: u8 = NAMING | RECEIVING | SENDING;

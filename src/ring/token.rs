@@ -39,10 +39,12 @@ pub(super) enum Kind {
     Rung,
     /// A thread without a ring rang: poll of our eventfd.
     Bell,
+    /// Poll for the end of a peer.
+    Poll,
 }
 
 impl Kind {
-    const ALL: [Kind; 12] = [
+    const ALL: [Kind; 13] = [
         Kind::Accept,
         Kind::PeerName,
         Kind::Refuse,
@@ -55,6 +57,7 @@ impl Kind {
         Kind::Doorbell,
         Kind::Rung,
         Kind::Bell,
+        Kind::Poll,
     ];
 
     fn parse(number: u8) -> Option<Kind> {
@@ -115,7 +118,7 @@ mod tests {
             }
         }
         assert_eq!(Token::unpack(0), None);
-        assert_eq!(Token::unpack(13 << 56), None);
+        assert_eq!(Token::unpack(14 << 56), None);
         assert_eq!(Token::unpack(u64::MAX), None);
     }
 }

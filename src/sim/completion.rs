@@ -19,6 +19,8 @@ pub(super) enum Key {
     Send(u32),
     /// The shutdown of a slot.
     Shutdown(u32),
+    /// The poll of a slot.
+    Poll(u32),
 }
 
 /// Completions that are there, and those that the engine may pop.

@@ -14,7 +14,7 @@ use super::socket::{Socket, SocketId};
 use super::weather::Weather;
 use crate::ids::{ConnId, PeerId};
 use crate::mem::region::Region;
-use crate::ring::{AcceptEnd, Done, Op, Range, RecvEnd};
+use crate::ring::{AcceptEnd, Done, Op, PollEnd, Range, RecvEnd};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -83,6 +83,8 @@ pub(super) struct Slot {
     /// The end of the stream or its failure was told.
     pub(super) receive_over: bool,
     pub(super) sending: Option<Sending>,
+    /// A poll for the end of the peer is armed.
+    pub(super) polling: bool,
     /// A shutdown is on its way; true for both directions.
     pub(super) shutting: Option<bool>,
     /// Both directions were shut down.
@@ -92,9 +94,9 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Whether it had a user before the present one.
-    pub(super) fn is_used(&self) -> bool {
-        self.last_generation.is_some()
+    /// The generation of its user before the present one, if it had one.
+    pub(super) fn former(&self) -> Option<u32> {
+        self.last_generation
     }
 }
 
@@ -191,6 +193,18 @@ impl Kernel {
             Op::GiveBack { buffer } => self.take_back(buffer.0, outside),
             Op::Send { conn, range } => self.start_send(conn, range, outside),
             Op::SendCancel { conn } => self.cancel_send(conn, outside),
+            Op::Poll { conn } => {
+                let slot = self.named(conn);
+                assert!(!slot.polling, "{conn:?}: one poll at a time");
+                slot.polling = true;
+            }
+            Op::PollStop { conn } => {
+                if core::mem::take(&mut self.named(conn).polling) {
+                    outside.counts.note(Event::PollStopped);
+                    let end = PollEnd::Stopped;
+                    self.completions.push(Key::Poll(conn.slot), Done::PollEnded { conn, end });
+                }
+            }
             Op::Shutdown { conn } => self.start_shutdown(conn, true),
             Op::ShutdownWrite { conn } => self.start_shutdown(conn, false),
             Op::Close { conn } => self.close(conn, outside),
@@ -287,6 +301,7 @@ impl Kernel {
         assert!(!slot.receiving, "{conn:?}: close under an armed receive");
         assert!(slot.sending.is_none(), "{conn:?}: close under a send");
         assert!(slot.shutting.is_none(), "{conn:?}: close under a shutdown");
+        assert!(!slot.polling, "{conn:?}: close under a poll");
         let id = slot.socket.take().expect("`named` has seen it");
         *slot = Slot { last_generation: Some(conn.generation), ..Slot::default() };
         outside.sockets[id.0].close(outside.random, outside.counts);

@@ -6,7 +6,7 @@ use super::counts::Event;
 use super::kernel::{BROKEN_PIPE, Kernel, Outside, RESET, Sending};
 use super::socket::SocketId;
 use crate::ids::{BufferId, ConnId, ListenerId};
-use crate::ring::{AcceptEnd, Done, RecvEnd};
+use crate::ring::{AcceptEnd, Done, PollEnd, RecvEnd};
 
 /// ECONNABORTED.
 const ABORTED: i32 = 103;
@@ -36,6 +36,7 @@ impl Kernel {
             self.send(slot, outside);
             self.shut(slot, outside);
             self.receive(slot, outside);
+            self.poll(slot, outside);
         }
     }
 
@@ -71,8 +72,15 @@ impl Kernel {
     fn admit(&mut self, listener: ListenerId, slot: u32, id: SocketId, outside: &mut Outside<'_>) {
         let state = &mut self.slots[slot as usize];
         state.socket = Some(id);
-        if state.is_used() {
+        if let Some(generation) = state.former() {
             outside.counts.note(Event::SlotReused);
+            if outside.random.chance(100) {
+                // The engine knows by the generation that it is not about the new user.
+                outside.counts.note(Event::StaleCompletion);
+                let conn = ConnId { slot, generation };
+                let done = Done::PollEnded { conn, end: PollEnd::Reset };
+                self.completions.push(Key::Poll(slot), done);
+            }
         }
         let socket = &mut outside.sockets[id.0];
         socket.slot = Some(slot);
@@ -110,6 +118,29 @@ impl Kernel {
             }
             self.fill_buffer(conn, outside);
         }
+    }
+
+    /// A socket tells its armed poll of the end of its peer, octets before it or not.
+    fn poll(&mut self, slot: u32, outside: &mut Outside<'_>) {
+        let state = &mut self.slots[slot as usize];
+        if !state.polling {
+            return;
+        }
+        let socket = &outside.sockets[state.socket.expect("only sockets are polled").0];
+        let end = match (socket.broken, state.shut, socket.inbound_ended) {
+            (true, ..) => PollEnd::Reset,
+            (_, true, _) => PollEnd::Stopped,
+            (_, _, true) => PollEnd::HungUp,
+            _ => return,
+        };
+        match end {
+            PollEnd::Reset => outside.counts.note(Event::PollReset),
+            PollEnd::HungUp => outside.counts.note(Event::PollHungUp),
+            PollEnd::Stopped => outside.counts.note(Event::PollStopped),
+        }
+        state.polling = false;
+        let conn = state.conn.expect("a poll was asked for by name");
+        self.completions.push(Key::Poll(slot), Done::PollEnded { conn, end });
     }
 
     fn fill_buffer(&mut self, conn: ConnId, outside: &mut Outside<'_>) {

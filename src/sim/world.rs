@@ -367,6 +367,8 @@ fn op_numbers(op: Op) -> (u64, u64, u64) {
         Op::ShutdownWrite { conn } => (9, of(conn.slot, conn.generation), 0),
         Op::Close { conn } => (10, of(conn.slot, conn.generation), 0),
         Op::Doorbell { peer } => (11, peer.0.into(), 0),
+        Op::Poll { conn } => (12, of(conn.slot, conn.generation), 0),
+        Op::PollStop { conn } => (13, of(conn.slot, conn.generation), 0),
     }
 }
 
@@ -384,5 +386,6 @@ fn done_numbers(done: Done) -> (u64, u64, u64) {
         Done::ShutDown { conn } => (25, conn.slot.into(), 0),
         Done::Closed { conn } => (26, conn.slot.into(), 0),
         Done::Rung => (27, 0, 0),
+        Done::PollEnded { conn, .. } => (28, conn.slot.into(), 0),
     }
 }

@@ -1,0 +1,81 @@
+//! Polls for the end of a peer, on connections that are not received on.
+
+use crate::bench::{Bench, Shape};
+use ringpush::ids::ConnId;
+use ringpush::ring::{Done, Op, PollEnd, RecvEnd, Ring};
+use std::io::Write;
+use std::net::Shutdown;
+
+fn polled(bench: &mut Bench, conn: ConnId) -> PollEnd {
+    bench.wait_for(|done| match *done {
+        Done::PollEnded { conn: of, end } if of == conn => Some(end),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_poll_tells_of_fin_over_unread_octets() {
+    let mut bench = Shape::default().accept();
+    let (mut client, conn) = bench.pair();
+    bench.ring.push(Op::Poll { conn });
+    client.write_all(b"unread").expect("the kernel takes it");
+    assert_eq!(bench.look(), [], "octets alone are no end");
+    client.shutdown(Shutdown::Write).expect("it is connected");
+    assert_eq!(polled(&mut bench, conn), PollEnd::HungUp);
+    // It is told again to whoever asks again, and nothing is lost by it.
+    bench.ask(Op::Poll { conn }, Done::PollEnded { conn, end: PollEnd::HungUp });
+    bench.ring.push(Op::Recv { conn });
+    assert_eq!(bench.received(conn), (b"unread".to_vec(), true));
+    assert_eq!(bench.recv_ended(conn), RecvEnd::Eof);
+    bench.ask(Op::Close { conn }, Done::Closed { conn });
+}
+
+#[test]
+fn a_poll_tells_of_a_reset_over_unread_octets() {
+    let mut bench = Shape::default().accept();
+    let (mut client, conn) = bench.pair();
+    bench.ring.push(Op::Poll { conn });
+    client.write_all(b"unread").expect("the kernel takes it");
+    assert_eq!(bench.look(), []);
+    let linger = Some(std::time::Duration::ZERO);
+    socket2::SockRef::from(&client).set_linger(linger).expect("an option");
+    drop(client);
+    assert_eq!(polled(&mut bench, conn), PollEnd::Reset);
+    bench.ask(Op::Close { conn }, Done::Closed { conn });
+}
+
+#[test]
+fn a_poll_is_stopped_and_by_a_shutdown_too() {
+    let mut bench = Shape { slots: 1, ..Shape::default() }.accept();
+    let (client, conn) = bench.pair();
+    let stopped = Done::PollEnded { conn, end: PollEnd::Stopped };
+    // Stopped in the same entry, and in a later one.
+    bench.ring.push(Op::Poll { conn });
+    bench.ask(Op::PollStop { conn }, stopped);
+    bench.ring.push(Op::Poll { conn });
+    assert_eq!(bench.look(), []);
+    bench.ask(Op::PollStop { conn }, stopped);
+    bench.ring.push(Op::PollStop { conn });
+    assert_eq!(bench.look(), [], "what has ended has no answer");
+    bench.ring.push(Op::Poll { conn });
+    bench.ask(Op::Shutdown { conn }, stopped);
+    bench.wait_for(|done| (*done == Done::ShutDown { conn }).then_some(()));
+    bench.ask(Op::Close { conn }, Done::Closed { conn });
+    // The next user of the slot is not meant by a stop that comes late.
+    drop(client);
+    let (client, new) = bench.pair();
+    bench.ring.push(Op::Poll { conn: new });
+    bench.ring.push(Op::PollStop { conn });
+    assert_eq!(bench.look(), []);
+    client.shutdown(Shutdown::Write).expect("it is connected");
+    assert_eq!(polled(&mut bench, new), PollEnd::HungUp);
+}
+
+#[test]
+#[should_panic(expected = "close while 0x40 is on its way")]
+fn close_under_a_poll_is_our_bug() {
+    let mut bench = Shape::default().accept();
+    let (_client, conn) = bench.pair();
+    bench.ring.push(Op::Poll { conn });
+    bench.ring.push(Op::Close { conn });
+}

@@ -1,0 +1,254 @@
+//! Two shards on real rings in the test's own thread. The one with the listener is turned all the
+//! time; the other one, which is home to all broker destinations, only when a test says so: until
+//! then whoever waits for it waits.
+
+use crate::server::PATIENCE;
+use ringpush::config::{Config, Sources};
+use ringpush::engine::audit::Audit;
+use ringpush::engine::mailbox::{self, Post};
+use ringpush::engine::shard::{self, Serves, Shard};
+use ringpush::engine::shared::{Keys, Shared};
+use ringpush::ids::ShardId;
+use ringpush::limits::{Limits, WS_CLIENT_HEAD_MAX};
+use ringpush::mem::receive::ReceivePool;
+use ringpush::mem::region::Owner;
+use ringpush::mem::secret::Random;
+use ringpush::mem::segment::Segments;
+use ringpush::metrics::Metrics;
+use ringpush::ring::listen::{self, SendBound};
+use ringpush::ring::{Doorbells, Setup, Uring};
+use ringpush::time::Millis;
+use ringpush::ws::{self, Opcode, mask};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+const CONFIG: &str = "[api]\ntoken-env = 'TOKEN'\n\
+     [[endpoint]]\npath = '/portfolio'\nprotocol = 'stomp'\n\
+     [[endpoint]]\npath = '/raw'\nprotocol = 'raw'\non-message = 'echo'\n\
+     [[allow]]\naction = 'send'\ndestination = '/topic/**'\nusers = '*'\n";
+const TOKEN: &str = "a token of the tests";
+const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// The shards.
+pub struct House {
+    home: Shard<Uring>,
+    front: Shard<Uring>,
+    metrics: Metrics,
+    bells: Doorbells,
+    _control: Post,
+    address: SocketAddr,
+}
+
+impl House {
+    /// With limits of one's own. Nothing but what the test is about ends a wait.
+    pub fn new(set: impl FnOnce(&mut Limits)) -> House {
+        let environment = vec![("TOKEN".to_owned(), TOKEN.to_owned())];
+        let sources = Sources { environment, ..Sources::default() };
+        let mut config: Config = sources.parse(CONFIG, false).expect("it is right");
+        let limits = &mut config.limits;
+        (limits.answer_time, limits.send_time) = (Millis::seconds(600), Millis::seconds(600));
+        (limits.segment_bytes, limits.receive_buffers) = (16 << 20, 256);
+        set(limits);
+        let metrics = Metrics::new(2);
+        let shared = Arc::new(Shared::new(config, 2, Keys::known(7), "b00t", metrics.clone()));
+        let mut posts = mailbox::connect(3, shared.limits.mailbox);
+        let control = posts.pop().expect("three");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (address, sockets) = listen::bind(any, 1, SendBound::Kernel).expect("a free port");
+        let bells = Doorbells::new(3).expect("an eventfd");
+        let front = make(&shared, 1, posts.pop().expect("two"), sockets, bells.clone());
+        let home = make(&shared, 0, posts.pop().expect("one"), Vec::new(), bells.clone());
+        House { home, front, metrics, bells, _control: control, address }
+    }
+
+    /// What the shard with the listener holds.
+    pub fn audit(&mut self) -> Audit {
+        self.front.audit()
+    }
+
+    /// A counter of that shard.
+    pub fn metrics(&self) -> &ringpush::metrics::ShardMetrics {
+        self.metrics.shard(1)
+    }
+
+    /// Turns the shard with the listener until `done`.
+    pub fn until(&mut self, what: &str, mut done: impl FnMut(&mut House) -> bool) {
+        let begun = Instant::now();
+        while !done(self) {
+            assert!(begun.elapsed() < PATIENCE, "{what}: {:?}", self.audit());
+            assert!(self.front.turn(), "nobody ends it");
+        }
+    }
+
+    /// Turns both until `done`: what waited for the home goes on.
+    pub fn until_with_home(&mut self, what: &str, mut done: impl FnMut(&mut House) -> bool) {
+        self.until(what, |house| {
+            // Rung, neither waits for long: the other one is in the same thread.
+            house.bells.ring_from_outside(ShardId(0).into());
+            assert!(house.home.turn(), "nobody ends it");
+            house.bells.ring_from_outside(ShardId(1).into());
+            done(house)
+        });
+    }
+
+    /// A connection that has said nothing.
+    pub fn connect(&mut self) -> Client {
+        let socket = TcpStream::connect(self.address).expect("it listens");
+        socket.set_nonblocking(true).expect("a socket may be");
+        let before = self.audit().connections;
+        self.until("accept", |house| house.audit().connections > before);
+        Client { socket, seen: Vec::new() }
+    }
+
+    /// One that has been upgraded.
+    pub fn upgraded(&mut self, path: &str) -> Client {
+        let mut client = self.connect();
+        client.says(
+            format!(
+                "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+                 Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            .as_bytes(),
+        );
+        self.until("upgrade", |_| client.hears("\r\n\r\n"));
+        client.seen.clear();
+        client
+    }
+
+    /// A STOMP session.
+    pub fn session(&mut self) -> Client {
+        let mut client = self.upgraded("/portfolio");
+        client.says_frame("CONNECT\naccept-version:1.2\nhost:x\n\n\0");
+        self.until("CONNECTED", |_| client.hears("CONNECTED"));
+        client.seen.clear();
+        client
+    }
+}
+
+fn make(
+    shared: &Arc<Shared>,
+    number: u8,
+    post: Post,
+    sockets: Vec<OwnedFd>,
+    doorbells: Doorbells,
+) -> Shard<Uring> {
+    let limits = &shared.limits;
+    let receive = ReceivePool::new(limits.receive_buffers, limits.receive_bytes).expect("memory");
+    let memory = Owner::new(limits.segment_bytes as usize).expect("memory");
+    let listeners = vec![Serves { endpoints: true, api: true, loopback: true }; sockets.len()];
+    let ring = Uring::start(Setup {
+        submission_entries: 64,
+        completion_entries: 1_024,
+        slots: 64,
+        receive: receive.lend(),
+        receive_buffers: limits.receive_buffers,
+        receive_bytes: limits.receive_bytes,
+        segments: memory.lend(),
+        segment_size: limits.segment_size,
+        listeners: sockets,
+        send_chunk: limits.send_chunk,
+        doorbells,
+        peer: ShardId(number).into(),
+        flavor: None,
+    })
+    .expect("this kernel has io_uring");
+    let (now, slots) = (ringpush::ring::Ring::now(&ring), ring.slots());
+    let segments = Segments::new(memory, limits.segment_size, limits.segment_bytes);
+    let setup = shard::Setup {
+        shard: ShardId(number),
+        shared: shared.clone(),
+        post,
+        receive,
+        segments,
+        listeners,
+        slots,
+        keys: Random::known(11),
+        entropy: Random::known(12),
+        now,
+    };
+    Shard::new(ring, setup)
+}
+
+/// A client that reads only when it is asked to.
+pub struct Client {
+    pub socket: TcpStream,
+    seen: Vec<u8>,
+}
+
+impl Client {
+    /// All of it has room in the sockets.
+    pub fn says(&mut self, octets: &[u8]) {
+        self.socket.write_all(octets).expect("there is room");
+    }
+
+    /// As much of it as has room. False if that is not all.
+    pub fn says_some(&mut self, octets: &[u8]) -> bool {
+        match self.socket.write(octets) {
+            Ok(len) => len == octets.len(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A text message.
+    pub fn says_frame(&mut self, text: &str) {
+        self.says(&frame(Opcode::Text, text.as_bytes()));
+    }
+
+    /// A request that waits for the home.
+    pub fn publishes(&mut self, number: usize) {
+        let body = format!("{{\"destination\":\"/topic/a\",\"body\":\"{number}\"}}");
+        let len = body.len();
+        self.says(
+            format!(
+                "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\
+                 \r\nContent-Length: {len}\r\n\r\n{body}"
+            )
+            .as_bytes(),
+        );
+    }
+
+    /// Reads what is there. False at the end of the stream.
+    pub fn reads(&mut self) -> bool {
+        let mut octets = [0; 4096];
+        loop {
+            match self.socket.read(&mut octets) {
+                Ok(0) => return false,
+                Ok(len) => self.seen.extend_from_slice(&octets[..len]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Reads; whether this has come at some time.
+    pub fn hears(&mut self, octets: impl AsRef<[u8]>) -> bool {
+        self.reads();
+        self.count(octets) > 0
+    }
+
+    /// How often it has come.
+    pub fn count(&self, octets: impl AsRef<[u8]>) -> usize {
+        let octets = octets.as_ref();
+        self.seen.windows(octets.len()).filter(|window| *window == octets).count()
+    }
+
+    /// Ends the connection by a reset.
+    pub fn resets(self) {
+        let linger = Some(std::time::Duration::ZERO);
+        socket2::SockRef::from(&self.socket).set_linger(linger).expect("an option");
+    }
+}
+
+/// A client's frame.
+pub fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut head = [0; WS_CLIENT_HEAD_MAX];
+    let len = ws::client_head(opcode, true, payload.len() as u64, KEY, &mut head);
+    let mut masked = payload.to_vec();
+    mask::apply(&mut masked, KEY, 0);
+    [&head[..len], &masked].concat()
+}
