@@ -163,7 +163,7 @@ limits! {
 
     // Pools of one shard.
     segment_bytes "segment-bytes": u32 = 67_108_864, tiny 16_384;
-        "octets on their way to clients, per shard; when it runs low whoever holds the oldest meets the slow-consumer policy"
+        "octets on their way to clients, per shard; under a quarter free nobody is answered twice before it has read; when it runs short whoever holds most and stands still meets the slow-consumer policy"
     segment_size "segment-size": u32 = 65_536, tiny 512;
         "octets of one segment of that pool"
     receive_buffers "receive-buffers": u32 = 2_048, tiny 4;

@@ -55,7 +55,7 @@ impl<R: Ring> Shard<R> {
         let names = self.index.names().len();
         let held = |slot: u32| {
             let conn = self.conns.at(slot);
-            conn.held()
+            conn.held() + self.conns.pongs.octets_of(slot)
         };
         let sessions = || self.sessions.iter();
         let outboxes = self.conns.slots().map(|slot| self.conns.at(slot).outbox.waiting());

@@ -15,16 +15,17 @@ use super::session::NONE;
 use super::shard::Shard;
 use crate::broker::subscription::{Form, Wire};
 use crate::ids::ConnId;
-use crate::mem::segment::{Log, Piece};
+use crate::mem::segment::{Log, Piece, Segments};
 use crate::ring::{Op, PollEnd, Ring};
 use crate::time::Millis;
 use crate::ws;
+use hashbrown::HashMap;
 
 /// Close code of a session that reads too slowly (Spring's).
 pub(super) const SLOW_CONSUMER: u16 = 4500;
 /// Stands for a Close frame without a code (RFC 6455 §7.1.5); it never goes onto the wire.
 pub(super) const NO_CODE: u16 = 1005;
-/// Whoever holds the oldest segment is let go only when its send has stood still this long; before
+/// Whoever holds what the pool wants is let go only when its send has stood still this long; before
 /// that the kernel is given the time to take it.
 const PATIENCE: Millis = Millis(250);
 
@@ -92,6 +93,7 @@ impl<R: Ring> Shard<R> {
 
     /// The session of a connection leaves its homes. Says whether its framing is SockJS's.
     fn leave_proto(&mut self, slot: u32) -> bool {
+        self.conns.pongs.take(slot);
         match &mut self.conns.at_mut(slot).proto {
             Proto::Stomp(stomp) => {
                 stomp.message.take();
@@ -268,26 +270,19 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// The segment pool has no room: whoever holds the oldest segment and has stood still meets the
-    /// policy. What is left of the frame on its way is copied when the cancelled send has come
-    /// back.
+    /// Whether the send on its way has stood still for some time.
+    pub(super) fn has_stood_still(&self, slot: u32) -> bool {
+        let conn = self.conns.at(slot);
+        let age = self.ms().wrapping_sub(conn.send_since);
+        conn.outbox.is_sending() && !conn.send_stopping && age >= PATIENCE.0
+    }
+
+    /// The segment pool has no room: whoever holds most and has stood still meets the policy. What
+    /// is left of the frame on its way is copied when the cancelled send has come back.
     pub(super) fn make_room(&mut self) {
         self.metrics.segment_shortages_total.add(1);
         let Some(oldest) = self.segments.oldest() else { return };
-        let now = self.ms();
-        let holders: Vec<u32> = self
-            .conns
-            .slots()
-            .filter(|&slot| {
-                let conn = self.conns.at(slot);
-                let still = now.wrapping_sub(conn.send_since) >= PATIENCE.0;
-                conn.outbox.is_sending()
-                    && still
-                    && !conn.send_stopping
-                    && conn.outbox.holds(oldest)
-            })
-            .collect();
-        for slot in holders {
+        for slot in self.those_to_part_with(oldest) {
             match self.conns.at(slot).state {
                 State::Open if self.may_shed(slot) => self.stop_send(slot),
                 State::Open => {
@@ -303,6 +298,48 @@ impl<R: Ring> Shard<R> {
                 State::Free | State::Terminated | State::Closing => {}
             }
         }
+    }
+
+    /// Those whose end gives the pool what it lacks, at least one segment. Those who hold most come
+    /// first; but a segment is free only when the last of its holders has gone, so whoever's end
+    /// would free none stays. Clients that may lose messages instead only leave the oldest one.
+    fn those_to_part_with(&self, oldest: u32) -> Vec<u32> {
+        let mut holders: Vec<(u32, u32)> = Vec::new();
+        let mut freed = Freed::default();
+        for slot in self.conns.slots() {
+            let conn = self.conns.at(slot);
+            if conn.send_stopping || matches!(conn.state, State::Terminated | State::Closing) {
+                // It is on its way already.
+                freed.add(conn.outbox.pieces(), &self.segments);
+            } else if self.has_stood_still(slot) {
+                holders.push((conn.outbox.waiting(), slot));
+            }
+        }
+        holders.sort_unstable_by_key(|&(waiting, _)| core::cmp::Reverse(waiting));
+        let (mut chosen, mut useful) = (Vec::new(), 0);
+        for (_, slot) in holders {
+            if freed.count > 0 && self.segments.free_count() + freed.count >= self.segments.least()
+            {
+                break;
+            }
+            let before = freed.count;
+            let outbox = &self.conns.at(slot).outbox;
+            if self.may_shed(slot) {
+                if !outbox.holds(oldest) {
+                    continue;
+                }
+                let leaves = outbox.pieces().iter().filter(|p| p.range.segment == oldest);
+                freed.add(leaves, &self.segments);
+            } else {
+                freed.add(outbox.pieces(), &self.segments);
+            }
+            chosen.push(slot);
+            if freed.count > before {
+                useful = chosen.len();
+            }
+        }
+        chosen.truncate(useful);
+        chosen
     }
 
     /// A cancelled send has come back: what is left moves out of the old segments.
@@ -326,6 +363,12 @@ impl<R: Ring> Shard<R> {
         rest.clear();
         self.conns.at_mut(slot).outbox.take_octets(&mut self.segments, &mut rest);
         if !rest.is_empty() {
+            let is_large = rest.len() > self.segments.size() as usize / 2;
+            if self.segments.is_scarce() || is_large && self.segments.is_short() {
+                // To copy it would take as much as its end gives.
+                self.gathered = rest;
+                return self.terminate(slot);
+            }
             match self.segments.append(Log::Private, &rest) {
                 Ok(pieces) => {
                     for piece in pieces {
@@ -370,6 +413,26 @@ impl<R: Ring> Shard<R> {
             Proto::Stomp(stomp) => stomp.wire,
             Proto::Raw(raw) => raw.wire,
             _ => Wire { form: Form::WebSocket, deflate: 0 },
+        }
+    }
+}
+
+/// The segments that would be free without some of their holders.
+#[derive(Debug, Default)]
+struct Freed {
+    /// Holds that are given back, by segment.
+    given: HashMap<u32, u32, foldhash::fast::FixedState>,
+    count: usize,
+}
+
+impl Freed {
+    /// The holds of these pieces are given back.
+    fn add<'a>(&mut self, pieces: impl IntoIterator<Item = &'a Piece>, segments: &Segments) {
+        for piece in pieces {
+            let segment = piece.range.segment;
+            let given = self.given.entry(segment).or_default();
+            *given += 1;
+            self.count += usize::from(*given == segments.holds_of(segment));
         }
     }
 }

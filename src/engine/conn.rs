@@ -9,6 +9,7 @@
 //! received but not yet understood, the protocol's state, and the times of last life.
 
 use super::outbox::Outbox;
+use super::pong::Pongs;
 use super::takeover::Windows;
 use super::web::Request;
 use crate::broker::subscription::Wire;
@@ -281,6 +282,8 @@ pub struct Conns {
     open: u32,
     /// What the clients with context takeover said before.
     pub windows: Windows,
+    /// Pings that are answered when the send on its way is over.
+    pub pongs: Pongs,
     /// Users of raw sessions that have one, by slot (which the kernel chooses): the others pay
     /// nothing for it.
     pub raw_users: HashMap<u32, Arc<str>, foldhash::fast::FixedState>,
@@ -296,6 +299,7 @@ impl Conns {
             open: 0,
             raw_users: HashMap::default(),
             windows: Windows::default(),
+            pongs: Pongs::default(),
             places: Vec::with_capacity(slots as usize),
         }
     }

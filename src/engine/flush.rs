@@ -7,6 +7,7 @@ use crate::ids::ConnId;
 use crate::mem::marks::Droppable;
 use crate::mem::segment::{Log, Piece};
 use crate::ring::{Op, Ring};
+use crate::ws;
 
 /// Up to here copying several runs into one beats a send for each.
 const GATHER_MAX: u32 = 16 * 1024;
@@ -35,6 +36,12 @@ impl<R: Ring> Shard<R> {
             if conn.state == State::Draining || !conn.outbox.is_empty() {
                 self.mark_dirty(id.slot);
             }
+        }
+        if !self.conns.at(id.slot).outbox.is_sending()
+            && let Some(payload) = self.conns.pongs.take(id.slot)
+        {
+            self.send_frame(id.slot, ws::Opcode::Pong, &payload);
+            self.note_held(id.slot);
         }
         self.join(id.slot);
     }
@@ -107,6 +114,13 @@ impl<R: Ring> Shard<R> {
         self.gathered = scratch;
     }
 
+    /// The last of the pool is for those who take what they are sent.
+    #[cold]
+    fn must_not_have_the_last(&self, slot: u32) -> bool {
+        let is_open = self.conns.at(slot).state == State::Open;
+        is_open && self.has_stood_still(slot) && !self.may_shed(slot)
+    }
+
     /// Queues octets for one connection alone. Whole frames only. May end the connection.
     pub(super) fn send_private(&mut self, slot: u32, octets: &[u8]) {
         self.send_droppable(slot, octets, None);
@@ -124,9 +138,14 @@ impl<R: Ring> Shard<R> {
             return;
         }
         let framed = conn.is_websocket();
-        let Ok(pieces) = self.segments.append(Log::Private, octets) else {
-            // The pool is at its bound: whoever cannot be answered is let go, and room is made.
+        if self.segments.is_scarce() && self.must_not_have_the_last(slot) {
             self.needs_room = true;
+            return self.too_slow(slot);
+        }
+        let Ok(pieces) = self.segments.append(Log::Private, octets) else {
+            // Nobody else can be let go in the middle of this: room is made later in the turn.
+            self.needs_room = true;
+            self.metrics.refuse("no_room_to_answer");
             self.terminate(slot);
             return;
         };

@@ -127,13 +127,11 @@ impl<R: Ring> Shard<R> {
         }
         match event {
             None => {}
-            Some(ws::Event::Ping(payload)) => {
-                let mut encoder = core::mem::take(&mut self.encoder);
-                encoder.clear();
-                encoder.ws(ws::Opcode::Pong, payload);
-                self.send_private(slot, encoder.octets());
-                self.encoder = encoder;
+            // RFC 6455 §5.5.3: of several pings the newest may be answered alone.
+            Some(ws::Event::Ping(payload)) if self.conns.at(slot).outbox.is_sending() => {
+                self.conns.pongs.owe(slot, payload);
             }
+            Some(ws::Event::Ping(payload)) => self.send_frame(slot, ws::Opcode::Pong, payload),
             Some(ws::Event::Pong(_)) => {}
             Some(ws::Event::Close { code, reason: _ }) => {
                 // RFC 6455 §5.5.1: the answer echoes the code; a Close without one gets one
@@ -266,13 +264,21 @@ impl<R: Ring> Shard<R> {
 
     /// Puts a connection on hold whose client does not take what it has been answered: true if so.
     /// Else a few clients that ask and do not read would fill the pool that all are answered from.
+    /// Where that pool is low one answer is enough to wait for; and where it has no room for one
+    /// more, whoever asks waits until those who take nothing have given some back (`make_room`).
     pub(super) fn hold_for_outbox(&mut self, slot: u32) -> bool {
         let conn = self.conns.at_mut(slot);
-        let is_full = conn.outbox.waiting() > self.limits.send_bytes;
-        if is_full {
+        let waiting = conn.outbox.waiting();
+        if waiting > self.limits.send_bytes || waiting > 0 && self.segments.is_low() {
             conn.hold = Hold::Outbox;
+            return true;
         }
-        is_full
+        if !self.segments.may_answer() {
+            self.needs_room = true;
+            self.hold_for_room(slot);
+            return true;
+        }
+        false
     }
 
     /// Puts a connection on hold that has had its turn, until the others have had theirs: true if
@@ -306,9 +312,11 @@ impl<R: Ring> Shard<R> {
 
     /// Connections that waited for room try again, each once.
     pub(super) fn run_waiting(&mut self) {
+        self.needs_room |= !self.waiting.is_empty() && !self.segments.may_answer();
         for _ in 0..self.waiting.len() {
             let Some(id) = self.waiting.pop_front() else { return };
-            if self.has_room_for_frame() || self.holds_message(id) {
+            let has_room = self.segments.may_answer() && self.has_room_for_frame();
+            if has_room || self.holds_message(id) {
                 self.resume(id);
             } else {
                 self.waiting.push_back(id);
@@ -325,7 +333,7 @@ impl<R: Ring> Shard<R> {
             }
             _ => 0,
         };
-        let held = conn.held() + partial;
+        let held = conn.held() + partial + self.conns.pongs.octets_of(slot);
         self.held = self.held + held - conn.held_noted as usize;
         self.conns.at_mut(slot).held_noted = held as u32;
     }

@@ -56,6 +56,7 @@ mod intake;
 mod outbox;
 mod page;
 mod parts;
+mod pong;
 mod push;
 mod raw;
 mod refuse;

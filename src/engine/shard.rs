@@ -14,7 +14,7 @@ use crate::broker::message;
 use crate::broker::subscription::Index;
 use crate::broker::user::Users;
 use crate::ids::{BufferId, ConnId, ListenerId, PeerId, ShardId};
-use crate::limits::Limits;
+use crate::limits::{Limits, WS_HEAD_MAX};
 use crate::mem::receive::ReceivePool;
 use crate::mem::secret::Random;
 use crate::mem::segment::Segments;
@@ -124,8 +124,8 @@ pub struct Shard<R: Ring> {
     pub(super) beginning: u32,
     /// The pool had no room: somebody has to part with some.
     pub(super) needs_room: bool,
-    /// While the pool is low room is not made again before.
-    room_after: Instant,
+    /// When room was made last.
+    room_made: Instant,
     /// Octets that connections hold.
     pub(super) held: usize,
     pub(super) draining: Option<Instant>,
@@ -150,8 +150,10 @@ const NUMBER_STEP: u64 = crate::limits::HOMES_MAX as u64;
 const ACCEPT_PAUSE: Millis = Millis(100);
 /// What a shard that has drained waits at most before it looks whether the others have, too.
 const DRAIN_WAIT: Millis = Millis(10);
-/// A pool that stays low is looked through so often at most.
+/// A pool that stays short is looked through so often at most: all connections are looked at.
 const ROOM_PAUSE: Millis = Millis(10);
+/// The same while somebody waits for room.
+const ROOM_PAUSE_WANTED: Millis = Millis(1);
 /// What a shard waits at most when nothing is due.
 const IDLE_WAIT: Millis = Millis(60_000);
 
@@ -206,7 +208,7 @@ impl<R: Ring> Shard<R> {
             subscriptions: 0,
             beginning: 0,
             needs_room: false,
-            room_after: now,
+            room_made: now,
             held: 0,
             draining: None,
             revoke_below: 0,
@@ -220,10 +222,11 @@ impl<R: Ring> Shard<R> {
         shard
     }
 
-    /// Tells those who encode what the limits say.
+    /// Tells those who encode, and those who have room for it, what the limits say.
     pub(super) fn compress_from(&mut self) {
         self.encoder.compress_from(self.limits.deflate_min);
         self.fanout.compress_from(self.limits.deflate_min);
+        self.segments.expect_answers(self.limits.message as usize + WS_HEAD_MAX);
     }
 
     /// One turn of the loop. False when the shard has drained and nothing is left to do.
@@ -256,9 +259,11 @@ impl<R: Ring> Shard<R> {
         }
         self.fan_out();
         // Before the last of it is gone: whoever cannot be answered then is let go.
-        let is_short = self.segments.is_short() && self.now >= self.room_after;
-        if core::mem::take(&mut self.needs_room) || is_short {
-            self.room_after = self.now + ROOM_PAUSE;
+        let pause = if self.needs_room { ROOM_PAUSE_WANTED } else { ROOM_PAUSE };
+        let wanted = self.needs_room || self.segments.is_short();
+        if wanted && self.now >= self.room_made + pause {
+            self.needs_room = false;
+            self.room_made = self.now;
             self.make_room();
         }
         self.flush();

@@ -355,7 +355,7 @@ impl<R: Ring> Shard<R> {
 
     /// Gets a client out of the segment that the pool wants, or closes it.
     fn leave_wanted(&mut self, slot: u32) {
-        let is_wanted = self.segments.is_short() || !self.fanout.is_empty();
+        let is_wanted = self.segments.is_wanting() || !self.fanout.is_empty();
         let Some(oldest) = self.segments.oldest().filter(|_| is_wanted) else { return };
         // What is copied out must not land in it again.
         self.segments.write_elsewhere(oldest);

@@ -10,7 +10,8 @@
 //! `release` when its octets are sent or dropped.
 //!
 //! Bounds: `segment-bytes`, `segment-size`. `append` refuses when the pool has no room; the caller
-//! then makes room by parting with those who hold the oldest segment (`oldest`).
+//! then makes room by parting with those who hold most (`holds_of` tells whose end frees what). How
+//! much is left shows in `is_low`, `is_short`, `may_answer` and `is_scarce`.
 
 use super::marks::{Droppable, Marks};
 use super::region::Owner;
@@ -72,6 +73,8 @@ pub struct Segments {
     open: [Option<u32>; 2],
     marks: Marks,
     orders: u64,
+    /// Free segments below which nothing that asks for an answer is read.
+    answer_least: usize,
 }
 
 impl Segments {
@@ -87,7 +90,43 @@ impl Segments {
             open: [None; 2],
             marks: Marks::new(count as usize, size),
             orders: 0,
+            answer_least: 0,
         }
+    }
+
+    /// Says how many octets one answer may have.
+    pub fn expect_answers(&mut self, octets: usize) {
+        let least = self.scarce() + octets.div_ceil(self.size as usize);
+        // There are that many at least when nobody holds anything.
+        self.answer_least = least.min(self.largest() / self.size as usize);
+    }
+
+    /// Whether free segments are few: under a quarter. Whoever has not taken its last answer is
+    /// given no further one then.
+    #[inline]
+    pub fn is_low(&self) -> bool {
+        self.free.len() < self.segments.len() / 4
+    }
+
+    /// Whether one more answer may be asked for: it has room beside what is kept for those who did
+    /// not ask.
+    #[inline]
+    pub fn may_answer(&self) -> bool {
+        self.free.len() >= self.answer_least
+    }
+
+    /// Whether the last of the pool is left: a sixteenth, for octets that nobody can wait with.
+    pub fn is_scarce(&self) -> bool {
+        self.free.len() < self.scarce()
+    }
+
+    fn scarce(&self) -> usize {
+        self.reserve() / 2
+    }
+
+    /// Holds of a segment.
+    pub fn holds_of(&self, segment: u32) -> u32 {
+        self.segments[segment as usize].holds
     }
 
     /// Count of free segments.
@@ -114,6 +153,16 @@ impl Segments {
     /// Whether even private octets will soon find no room.
     pub fn is_short(&self) -> bool {
         self.free.len() < self.reserve()
+    }
+
+    /// Free segments that are enough: the shared log may take one, and an answer has room.
+    pub fn least(&self) -> usize {
+        (self.reserve() + 1).max(self.answer_least)
+    }
+
+    /// Whether fewer are free.
+    pub fn is_wanting(&self) -> bool {
+        self.free.len() < self.least()
     }
 
     /// Free segments that the shared log may take.

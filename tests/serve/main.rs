@@ -23,6 +23,7 @@
 mod bodies;
 mod callbacks;
 mod client;
+mod crowding;
 mod crowds;
 mod deflates;
 mod demo;

@@ -85,7 +85,7 @@ fn paused(reason: Reason) -> (House, Client) {
             Reason::Deferred if number == 1 => client
                 .says_frame("SUBSCRIBE\nid:1\ndestination:/topic/a\n\n\0UNSUBSCRIBE\nid:1\n\n\0"),
             Reason::Room | Reason::Deferred => client.says_frame(FILLER),
-            Reason::Outbox => drop(client.says_some(&frame(Opcode::Binary, &[7; 60_000]))),
+            Reason::Outbox => client.says_some(&frame(Opcode::Binary, &[7; 2_000])),
         }
         house.audit().watched > 0
     });

@@ -19,6 +19,7 @@ use ringpush::ring::listen::{self, SendBound};
 use ringpush::ring::{Doorbells, Setup, Uring};
 use ringpush::time::Millis;
 use ringpush::ws::{self, Opcode, mask};
+use socket2::{Domain, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
@@ -57,7 +58,8 @@ impl House {
         let mut posts = mailbox::connect(3, shared.limits.mailbox);
         let control = posts.pop().expect("three");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (address, sockets) = listen::bind(any, 1, SendBound::Kernel).expect("a free port");
+        let (address, sockets) =
+            listen::bind(any, 1, SendBound::Buffer(4_096)).expect("a free port");
         let bells = Doorbells::new(3).expect("an eventfd");
         let front = make(&shared, 1, posts.pop().expect("two"), sockets, bells.clone());
         let home = make(&shared, 0, posts.pop().expect("one"), Vec::new(), bells.clone());
@@ -79,6 +81,8 @@ impl House {
         let begun = Instant::now();
         while !done(self) {
             assert!(begun.elapsed() < PATIENCE, "{what}: {:?}", self.audit());
+            // Rung, it does not wait: the client that it would wait for is in the same thread.
+            self.bells.ring_from_outside(ShardId(1).into());
             assert!(self.front.turn(), "nobody ends it");
         }
     }
@@ -86,21 +90,22 @@ impl House {
     /// Turns both until `done`: what waited for the home goes on.
     pub fn until_with_home(&mut self, what: &str, mut done: impl FnMut(&mut House) -> bool) {
         self.until(what, |house| {
-            // Rung, neither waits for long: the other one is in the same thread.
             house.bells.ring_from_outside(ShardId(0).into());
             assert!(house.home.turn(), "nobody ends it");
-            house.bells.ring_from_outside(ShardId(1).into());
             done(house)
         });
     }
 
     /// A connection that has said nothing.
     pub fn connect(&mut self) -> Client {
-        let socket = TcpStream::connect(self.address).expect("it listens");
+        // What a client does not read does not hide in its socket either.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("TCP");
+        socket.set_recv_buffer_size(4_096).expect("a size is valid");
+        socket.connect(&self.address.into()).expect("it listens");
         socket.set_nonblocking(true).expect("a socket may be");
         let before = self.audit().connections;
         self.until("accept", |house| house.audit().connections > before);
-        Client { socket, seen: Vec::new() }
+        Client { socket: socket.into(), unsaid: Vec::new(), seen: Vec::new() }
     }
 
     /// One that has been upgraded.
@@ -143,7 +148,7 @@ fn make(
     let ring = Uring::start(Setup {
         submission_entries: 64,
         completion_entries: 1_024,
-        slots: 64,
+        slots: 256,
         receive: receive.lend(),
         receive_buffers: limits.receive_buffers,
         receive_bytes: limits.receive_bytes,
@@ -176,6 +181,7 @@ fn make(
 /// A client that reads only when it is asked to.
 pub struct Client {
     pub socket: TcpStream,
+    unsaid: Vec<u8>,
     seen: Vec<u8>,
 }
 
@@ -185,13 +191,19 @@ impl Client {
         self.socket.write_all(octets).expect("there is room");
     }
 
-    /// As much of it as has room. False if that is not all.
-    pub fn says_some(&mut self, octets: &[u8]) -> bool {
-        match self.socket.write(octets) {
-            Ok(len) => len == octets.len(),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => false,
-            Err(error) => panic!("{error}"),
+    /// As much of it as has room; the rest is said first the next time.
+    pub fn says_some(&mut self, octets: &[u8]) {
+        if self.unsaid.is_empty() {
+            self.unsaid.extend_from_slice(octets);
         }
+        self.goes_on();
+    }
+
+    /// What was not said has room now, perhaps.
+    pub fn goes_on(&mut self) {
+        // Who has been closed says nothing more.
+        let len = self.socket.write(&self.unsaid).unwrap_or(0);
+        self.unsaid.drain(..len);
     }
 
     /// A text message.

@@ -1,0 +1,65 @@
+#![forbid(unsafe_code)]
+//! Pings that wait for their answer: of each connection the newest, while a send is on its way.
+//!
+//! RFC 6455 §5.5.3: who has several pings to answer may answer the newest alone. So whoever
+//! pings and does not read has one answer queued for it and one ping kept here. Bound: one a
+//! connection, counted against `held-bytes`.
+
+use crate::limits::WS_CONTROL_MAX;
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+
+/// Octets of a Ping, which its Pong gives back.
+pub type Payload = SmallVec<[u8; WS_CONTROL_MAX]>;
+
+/// Octets that one of them is counted with.
+const PLACE: usize = size_of::<(u32, Payload)>();
+
+/// The newest ping of each slot that has one.
+#[derive(Debug)]
+pub struct Pongs(HashMap<u32, Payload, foldhash::fast::FixedState>);
+
+impl Default for Pongs {
+    fn default() -> Pongs {
+        // Slots are ours: no client chooses its bucket.
+        Pongs(HashMap::with_hasher(foldhash::fast::FixedState::with_seed(0)))
+    }
+}
+
+impl Pongs {
+    /// A ping has come; it stands for those before it.
+    pub fn owe(&mut self, slot: u32, payload: &[u8]) {
+        let place = self.0.entry(slot).or_default();
+        place.clear();
+        place.extend_from_slice(payload);
+    }
+
+    /// Takes the ping of a slot out. Cheap where there are none at all.
+    #[inline]
+    pub fn take(&mut self, slot: u32) -> Option<Payload> {
+        if self.0.is_empty() { None } else { self.0.remove(&slot) }
+    }
+
+    /// Octets that a slot is counted with.
+    pub fn octets_of(&self, slot: u32) -> usize {
+        if !self.0.is_empty() && self.0.contains_key(&slot) { PLACE } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_ping_of_each_slot_is_kept() {
+        let mut pongs = Pongs::default();
+        assert_eq!((pongs.take(1), pongs.octets_of(1)), (None, 0));
+        pongs.owe(1, &[1; 125]);
+        pongs.owe(2, b"other");
+        pongs.owe(1, b"newest");
+        assert_eq!((pongs.octets_of(1), pongs.octets_of(3)), (PLACE, 0));
+        assert_eq!(pongs.take(1).as_deref(), Some(&b"newest"[..]));
+        assert_eq!(pongs.take(1), None);
+        assert_eq!(pongs.take(2).as_deref(), Some(&b"other"[..]));
+    }
+}
