@@ -28,6 +28,8 @@ mod kernel;
 mod letters;
 mod mutation;
 mod oracle;
+#[cfg(test)]
+mod pauses;
 mod poster;
 mod progress;
 mod random;

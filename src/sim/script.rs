@@ -21,17 +21,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// A server of a few shards and its clients, by their numbers.
-struct Stage {
-    world: Rc<RefCell<World>>,
-    shards: Vec<Shard<SimRing>>,
-    shared: Arc<Shared>,
-    clients: Vec<Wire>,
+pub(super) struct Stage {
+    pub(super) world: Rc<RefCell<World>>,
+    pub(super) shards: Vec<Shard<SimRing>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) clients: Vec<Wire>,
     _control: Post,
 }
 
 impl Stage {
     /// `change` makes the campaign's configuration that of the script.
-    fn new(shards: u8, change: impl FnOnce(&mut Config)) -> Stage {
+    pub(super) fn new(shards: u8, change: impl FnOnce(&mut Config)) -> Stage {
         let mut world = World::new(1);
         world.set_weather(Weather::default());
         let mut config = Setting::config();
@@ -42,7 +42,7 @@ impl Stage {
     }
 
     /// Queues and pools with room for whatever a script does in one turn.
-    fn roomy(config: &mut Config) {
+    pub(super) fn roomy(config: &mut Config) {
         let limits = &mut config.limits;
         (limits.mailbox, limits.turn_letters, limits.turn_frames) = (64, 64, 64);
         (limits.message_blocks, limits.message_bytes) = (64, 65_536);
@@ -50,7 +50,7 @@ impl Stage {
     }
 
     /// A client connects and asks for this.
-    fn connects(&mut self, shard: usize, request: &[u8]) -> usize {
+    pub(super) fn connects(&mut self, shard: usize, request: &[u8]) -> usize {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1_000 + self.clients.len() as u16));
         let mut world = self.world.borrow_mut();
         let socket = world.connect(shard, 0, peer);
@@ -63,7 +63,7 @@ impl Stage {
     }
 
     /// A STOMP session, logged in.
-    fn session(&mut self, shard: usize, user: &str) -> usize {
+    pub(super) fn session(&mut self, shard: usize, user: &str) -> usize {
         let query = format!("?userId={user}");
         let client = self.connects(shard, &handshake("/portfolio", &query));
         self.settle();
@@ -78,7 +78,7 @@ impl Stage {
         client
     }
 
-    fn writes(&mut self, client: usize, octets: &[u8]) {
+    pub(super) fn writes(&mut self, client: usize, octets: &[u8]) {
         let mut world = self.world.borrow_mut();
         let wire = &mut self.clients[client];
         wire.put(octets);
@@ -88,7 +88,7 @@ impl Stage {
     }
 
     /// Says STOMP frames, whose NUL is left out here, each in a message, all in one write.
-    fn says(&mut self, client: usize, frames: &[&str]) {
+    pub(super) fn says(&mut self, client: usize, frames: &[&str]) {
         let mut world = self.world.borrow_mut();
         for frame in frames {
             let text = format!("{frame}\0");
@@ -100,7 +100,7 @@ impl Stage {
     }
 
     /// Everything that has come for a client: messages, and "close" with the code.
-    fn hears(&mut self, client: usize) -> Vec<String> {
+    pub(super) fn hears(&mut self, client: usize) -> Vec<String> {
         let mut heard = Vec::new();
         loop {
             let more = self.clients[client].read(65_536, &mut self.world.borrow_mut());
@@ -122,12 +122,12 @@ impl Stage {
     }
 
     /// One turn of one shard.
-    fn turn(&mut self, shard: usize) {
+    pub(super) fn turn(&mut self, shard: usize) {
         assert!(self.shards[shard].turn(), "nobody ends it");
     }
 
     /// Turns of all shards until none of them has anything to do. False if none had.
-    fn settle(&mut self) -> bool {
+    pub(super) fn settle(&mut self) -> bool {
         let mut any = false;
         loop {
             let mut busy = false;

@@ -1,0 +1,138 @@
+//! Peers that end while their connection is on hold, for each reason of one, to the millisecond: a
+//! reset ends it at once, a FIN one second later, whatever it waits for.
+
+use super::browser::handshake;
+use super::script::Stage;
+use crate::time::Millis;
+use crate::ws::Opcode;
+
+/// Why a connection is not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Room,
+    Answer,
+    Deferred,
+    Outbox,
+    Parked,
+    Pipelined,
+}
+
+const REASONS: [Reason; 6] = [
+    Reason::Room,
+    Reason::Answer,
+    Reason::Deferred,
+    Reason::Outbox,
+    Reason::Parked,
+    Reason::Pipelined,
+];
+
+const SEND: &str = "SEND\ndestination:/topic/t0\n\n";
+const REQUEST: &[u8] =
+    b"GET /sendMsAll?subscribePath=/topic/t0 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const HOME: usize = 0;
+const FRONT: usize = 1;
+
+/// A client of the shard that is no home. From now on that alone is turned.
+fn paused(reason: Reason) -> (Stage, usize) {
+    let mut stage = Stage::new(2, |config| {
+        Stage::roomy(config);
+        let limits = &mut config.limits;
+        (limits.answer_time, limits.send_time) = (Millis::seconds(600), Millis::seconds(600));
+        match reason {
+            Reason::Room => limits.mailbox = 2,
+            Reason::Answer => limits.receipts = 2,
+            _ => {}
+        }
+    });
+    assert_eq!(stage.shared.home_of_destination("/topic/t0").index(), HOME);
+    let client = match reason {
+        Reason::Outbox => {
+            let client = stage.connects(FRONT, &handshake("/echo", ""));
+            let socket = stage.clients[client].socket;
+            stage.world.borrow_mut().size_socket(socket, 65_536, 200);
+            client
+        }
+        Reason::Parked | Reason::Pipelined => stage.connects(FRONT, b""),
+        _ => stage.session(FRONT, "u1"),
+    };
+    stage.settle();
+    let begins = "SUBSCRIBE\nid:1\ndestination:/topic/t0\n\n";
+    for round in 0..3 {
+        match reason {
+            Reason::Room => stage.says(client, &[SEND; 4]),
+            Reason::Answer => {
+                let send = SEND.replace("\n\n", "\nreceipt:r\n\n");
+                stage.says(client, &[send.as_str(); 4]);
+            }
+            Reason::Deferred if round > 0 => stage.says(client, &[SEND]),
+            Reason::Deferred => stage.says(client, &[begins, "UNSUBSCRIBE\nid:1\n\n"]),
+            Reason::Outbox => {
+                let mut world = stage.world.borrow_mut();
+                let wire = &mut stage.clients[client];
+                wire.put_frame(Opcode::Text, true, &[b'e'; 500], &mut world.random);
+                drop(world);
+                stage.writes(client, b"");
+            }
+            Reason::Parked if round > 0 => {}
+            Reason::Parked | Reason::Pipelined => stage.writes(client, REQUEST),
+        }
+        turns(&mut stage);
+    }
+    let audit = stage.shards[FRONT].audit();
+    assert_eq!(audit.watched, usize::from(reason != Reason::Parked), "{reason:?}: {audit:?}");
+    assert_eq!(audit.connections, 1);
+    (stage, client)
+}
+
+/// Turns of the front alone.
+fn turns(stage: &mut Stage) {
+    for _ in 0..8 {
+        stage.world.borrow_mut().submit(FRONT);
+        stage.turn(FRONT);
+    }
+}
+
+/// Time passes for the front; how many connections it has then.
+fn after(stage: &mut Stage, millis: u64) -> usize {
+    stage.world.borrow_mut().advance(millis * 1_000_000);
+    turns(stage);
+    stage.shards[FRONT].audit().connections
+}
+
+/// Home and front have nothing left of anybody, once the home is turned again.
+fn nothing_is_left(mut stage: Stage, reason: Reason) {
+    for _ in 0..4 {
+        after(&mut stage, 2);
+        stage.settle();
+    }
+    for shard in [HOME, FRONT] {
+        let audit = stage.shards[shard].audit();
+        let left = (audit.sessions, audit.users, audit.held, audit.watched, audit.segment_holds);
+        assert_eq!(left, (0, 0, 0, 0, 0), "{reason:?}: {audit:?}");
+    }
+}
+
+#[test]
+fn after_a_fin_a_paused_connection_has_one_second() {
+    for reason in REASONS {
+        let (mut stage, client) = paused(reason);
+        let socket = stage.clients[client].socket;
+        stage.world.borrow_mut().end(socket);
+        turns(&mut stage);
+        assert_eq!(after(&mut stage, 990), 1, "{reason:?}");
+        // The wheel's tick is an eighth of a second.
+        assert_eq!(after(&mut stage, 200), 0, "{reason:?}");
+        nothing_is_left(stage, reason);
+    }
+}
+
+#[test]
+fn after_a_reset_a_paused_connection_is_gone() {
+    for reason in REASONS {
+        let (mut stage, client) = paused(reason);
+        let socket = stage.clients[client].socket;
+        stage.world.borrow_mut().leave(socket, true);
+        assert_eq!(after(&mut stage, 0), 0, "{reason:?}");
+        nothing_is_left(stage, reason);
+    }
+}
