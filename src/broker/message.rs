@@ -36,11 +36,18 @@ impl Message {
     /// Adds a header line that a MESSAGE frame will carry, escaped as STOMP 1.2 does.
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
         let start = self.octets.len();
-        let len = crate::stomp::header_line_len(name, value);
-        self.octets.resize(start + len, 0);
-        crate::stomp::write_header_line(name, value, &mut self.octets[start..]);
-        self.plain &= crate::stomp::header_is_plain(name, value);
-        self.headers_len += len as u32;
+        if crate::stomp::header_is_plain(name, value) {
+            // Most are: nothing is looked at twice.
+            for part in [name, b":", value, b"\n"] {
+                self.octets.extend_from_slice(part);
+            }
+        } else {
+            self.plain = false;
+            let len = crate::stomp::header_line_len(name, value);
+            self.octets.resize(start + len, 0);
+            crate::stomp::write_header_line(name, value, &mut self.octets[start..]);
+        }
+        self.headers_len += (self.octets.len() - start) as u32;
     }
 
     /// Ends the message with its body.
