@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! A shard seen from outside: what it holds, for the simulator's oracles and for tests.
 
+use super::conn::Proto;
 use super::mailbox::Post;
 use super::shard::Shard;
 use crate::ring::Ring;
@@ -43,6 +44,8 @@ pub struct Audit {
     pub waiting: usize,
     /// Octets that wait for the client with the most.
     pub outbox_most: u32,
+    /// The same of those that are only answered: raw sessions.
+    pub answers_most: u32,
     /// Receipts that wait of the session with the most.
     pub receipts_most: u32,
     /// Subscriptions of the session with the most.
@@ -58,6 +61,9 @@ impl<R: Ring> Shard<R> {
             conn.held() + self.conns.pongs.octets_of(slot)
         };
         let sessions = || self.sessions.iter();
+        let raw = |slot: &u32| matches!(self.conns.at(*slot).proto, Proto::Raw(_));
+        let answers = self.conns.slots().filter(raw);
+        let answers = answers.map(|slot| self.conns.at(slot).outbox.waiting());
         let outboxes = self.conns.slots().map(|slot| self.conns.at(slot).outbox.waiting());
         Audit {
             connections: self.conns.len(),
@@ -85,6 +91,7 @@ impl<R: Ring> Shard<R> {
                 + usize::from(!self.fanout.windows.is_empty())
                 + usize::from(self.users.has_changes()),
             outbox_most: outboxes.max().unwrap_or(0),
+            answers_most: answers.max().unwrap_or(0),
             receipts_most: sessions().map(|session| session.receipts.2).max().unwrap_or(0),
             subscriptions_most: sessions().map(|s| s.subscriptions.len()).max().unwrap_or(0),
         }

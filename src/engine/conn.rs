@@ -383,3 +383,21 @@ impl Conns {
         self.table.iter().enumerate().filter_map(used)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_a_former_connection_finds_nothing() {
+        let mut conns = Conns::with_capacity(1);
+        let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+        let former = conns.open(0, ListenerId(0), peer, 0);
+        assert!(conns.find(former).is_some());
+        conns.at_mut(0).state = State::Closing;
+        conns.close(0);
+        assert!(conns.find(former).is_none(), "the slot is free");
+        let present = conns.open(0, ListenerId(0), peer, 0);
+        assert!(conns.find(former).is_none() && conns.find(present).is_some());
+    }
+}

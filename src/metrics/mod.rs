@@ -109,7 +109,7 @@ impl Default for Refusals {
 }
 
 /// Labels of bad input; more fall into the last one.
-const REFUSALS: usize = 64;
+const REFUSALS: usize = 128;
 /// The labels, in order of their first use; shared by all shards.
 static LABELS: std::sync::Mutex<Vec<&'static str>> = std::sync::Mutex::new(Vec::new());
 
@@ -156,6 +156,16 @@ impl Metrics {
     /// All shards, in order.
     pub fn shards(&self) -> impl Iterator<Item = &ShardMetrics> {
         self.shards.iter().map(|shard| &**shard)
+    }
+
+    /// What all shards have refused: each label that somebody has used, and how often.
+    pub fn refusals(&self) -> Vec<(&'static str, u64)> {
+        let labels = LABELS.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let sum = |(index, label): (usize, &'static str)| {
+            let of_label = |shard: &Arc<ShardMetrics>| shard.refusals.0[index].value();
+            (label, self.shards.iter().map(of_label).sum())
+        };
+        labels.into_iter().enumerate().map(sum).filter(|(_, times)| *times > 0).collect()
     }
 
     fn write_dropped(&self, out: &mut String) {
