@@ -1,7 +1,9 @@
 //! A STOMP session of a browser, over WebSocket or SockJS.
 
 use super::client::{Decision, NEVER, Phase, Scene};
-use super::history::{PRESENCE, SECRET, Target, Trade, USERS};
+use super::forged;
+use super::greed::{self, Greed, Provoked};
+use super::history::{PRESENCE, SECRET, Secret, Target, Trade, USERS};
 use super::wire::Wire;
 use crate::stomp::{ClientFrame, Command, Version};
 use crate::time::{Instant, Micros};
@@ -14,15 +16,17 @@ pub(super) const TOPICS: [&str; 6] =
 /// Where the forwarding application publishes.
 pub(super) const FORWARDED: &str = "/topic/a/forward";
 /// Patterns that are subscribed to.
-const PATTERNS: [&str; 4] = ["/topic/*", "/topic/a/*", "/topic/**", "/queue/*"];
+pub(super) const PATTERNS: [&str; 5] =
+    ["/topic/*", "/topic/a/*", "/topic/**", "/queue/*", "/topic/*/*"];
 /// Destinations of users.
 pub(super) const OWN: [&str; 2] = ["/queue/sub", "/queue/other"];
 /// Milliseconds of a heart-beat, on both sides.
 pub(super) const BEAT: u64 = 1_500;
 /// Subscriptions of a session (`Limits::tiny`).
-const SUBSCRIPTIONS: usize = 3;
-/// Those of them to one destination (`Limits::tiny`).
-const ALIKE: usize = 2;
+pub(super) const SUBSCRIPTIONS: usize = 3;
+/// Those of them to one destination, and to patterns (`Limits::tiny`).
+pub(super) const ALIKE: usize = 2;
+const PATTERNS_MAX: usize = 2;
 
 /// Where a session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +55,8 @@ pub(super) enum Tells {
     Traded(usize),
     /// Everything before DISCONNECT took effect.
     Goodbye,
+    /// The frame is answered, whatever it did.
+    Nothing,
 }
 
 /// A subscription of a session.
@@ -79,6 +85,12 @@ pub(super) struct Browser {
     /// Subscriptions so far.
     named: u32,
     sequence: u32,
+    /// What it will ask too much of.
+    greed: Option<Greed>,
+    /// The ERROR that it has provoked.
+    pub(super) provoked: Option<Provoked>,
+    /// When its handshake was answered.
+    pub(super) open_at: u64,
     /// Number of the last broker message that came, for each window.
     pub(super) last_numbers: BTreeMap<Micros, u64>,
     actions: u32,
@@ -105,6 +117,7 @@ impl Browser {
         let version = *random.pick(&[Version::V1_0, Version::V1_1, Version::V1_2, Version::V1_2]);
         let beats = version != Version::V1_0 && random.chance(300);
         let actions = random.between(1, 40) as u32;
+        let greed = Greed::draw(random);
         let query = user.map_or(String::new(), |user| format!("?userId=u{user}"));
         let path = match (sockjs, random.chance(300)) {
             (true, _) => "/portfolio/000/abcdef/websocket",
@@ -125,6 +138,9 @@ impl Browser {
             ids: 0,
             named: 0,
             sequence: 0,
+            greed,
+            provoked: None,
+            open_at: 0,
             last_numbers: BTreeMap::new(),
             actions,
             next_action: NEVER,
@@ -138,7 +154,7 @@ impl Browser {
     /// One that only watches who comes and leaves.
     pub(super) fn watcher(number: usize, scene: &mut Scene<'_>, wire: &mut Wire) -> Browser {
         let plain = Browser::new(number, None, scene, wire);
-        Browser { watches: true, beats: false, ..plain }
+        Browser { watches: true, beats: false, greed: None, ..plain }
     }
 
     /// The watcher's subscription, once it holds.
@@ -248,11 +264,11 @@ impl Browser {
             true => scene.random().below(if self.sockjs { 120 } else { 260 }),
             false => scene.random().below(40),
         };
-        (publication, format!("{{\"p\":{publication},\"x\":\"{}\"}}", "x".repeat(pad as usize)))
+        (publication, body(publication, pad as usize))
     }
 
-    /// A frame with a receipt by chance, and what that will tell.
-    fn frame_of(
+    /// A frame, with a receipt if that is to tell something.
+    pub(super) fn frame_of(
         &mut self,
         command: Command,
         headers: &[(&str, &str)],
@@ -274,7 +290,7 @@ impl Browser {
     }
 
     fn send_to(&mut self, destination: &str, target: Target, scene: &mut Scene<'_>) -> Vec<u8> {
-        let (publication, body) = self.publish(target, scene);
+        let (publication, mut text) = self.publish(target, scene);
         let receipt = scene.random().chance(500).then_some(Tells::Sent(publication));
         let mut headers = vec![("destination", destination)];
         if scene.random().chance(300) {
@@ -283,7 +299,23 @@ impl Browser {
         if scene.random().chance(100) {
             headers.push(("note", "a:b"));
         }
-        self.frame_of(Command::Send, &headers, body.as_bytes(), receipt)
+        if scene.random().chance(100) {
+            // Before the destination, so that a lenient client would see it first.
+            headers.insert(0, *scene.random().pick(&forged::HEADERS));
+        }
+        if scene.random().chance(15) {
+            // As many as a frame may have: content-length is one, and so is a receipt.
+            let room = greed::HEADERS - headers.len() - 1 - usize::from(receipt.is_some());
+            headers.extend(&greed::NOTES[..room]);
+        } else if scene.random().chance(15) && receipt.is_none() {
+            let (command, version) = (Command::Send, self.version);
+            let frame = |pad| {
+                let body = body(publication, pad);
+                ClientFrame { command, headers: &headers, body: body.as_bytes() }.len(version)
+            };
+            text = greed::fill_frame(frame).map_or(text, |pad| body(publication, pad));
+        }
+        self.frame_of(Command::Send, &headers, text.as_bytes(), receipt)
     }
 
     fn send_to_topic(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
@@ -320,10 +352,11 @@ impl Browser {
     }
 
     fn subscribe(&mut self, scene: &mut Scene<'_>) -> Option<Vec<u8>> {
-        // An ended one counts until the server has said so.
-        let ending = self.receipts.iter().filter(|r| matches!(r.1, Tells::Left(_))).count();
-        if self.subscriptions.len() + ending >= SUBSCRIPTIONS {
+        if self.greed.is_some_and(Greed::is_of_subscriptions) {
             return None;
+        }
+        if !self.subscriptions.is_empty() && scene.random().chance(60) {
+            return Some(self.subscribe_again(scene));
         }
         let random = scene.random();
         let (pattern, of_user) = match random.below(10) {
@@ -333,17 +366,38 @@ impl Browser {
             7 => ("/queue/*", true),
             _ => (*random.pick(&OWN), true),
         };
-        if pattern == SECRET && scene.history.has_secret && self.user != Some(0) {
-            return None;
-        }
-        let is_alike = |own: &&Own| {
-            let known = &scene.history.subscriptions[own.history];
-            known.pattern == pattern && known.of_user == of_user
-        };
-        if self.subscriptions.iter().filter(is_alike).count() >= ALIKE {
+        let may_hear = scene.history.secret == Secret::Open || self.user == Some(0);
+        if pattern == SECRET && !may_hear || !self.has_room_for(pattern, of_user, scene) {
             return None;
         }
         Some(self.subscribe_to(pattern, of_user, scene))
+    }
+
+    /// Whether one more subscription keeps it within its limits. An ended one counts until the
+    /// server has said so.
+    fn has_room_for(&self, pattern: &str, of_user: bool, scene: &Scene<'_>) -> bool {
+        let known = |at: usize| {
+            let known = &scene.history.subscriptions[at];
+            (known.pattern.as_str(), known.of_user)
+        };
+        let ending = self.receipts.iter().filter_map(|(_, tells)| match tells {
+            Tells::Left(at) => Some(known(*at)),
+            _ => None,
+        });
+        let mut all: Vec<(&str, bool)> = self.open_subscriptions().map(known).collect();
+        let alike = all.iter().filter(|known| **known == (pattern, of_user)).count();
+        all.extend(ending);
+        let patterns = all.iter().filter(|known| known.0.contains('*')).count();
+        let is_pattern = pattern.contains('*');
+        all.len() < SUBSCRIPTIONS && alike < ALIKE && !(is_pattern && patterns >= PATTERNS_MAX)
+    }
+
+    /// SUBSCRIBE with an id that it uses already: the first one stays.
+    fn subscribe_again(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        let at = scene.random().index(self.subscriptions.len());
+        let id = self.subscriptions[at].id.clone();
+        let headers = [("id", id.as_str()), ("destination", TOPICS[scene.random().index(5)])];
+        self.frame_of(Command::Subscribe, &headers, b"", Some(Tells::Nothing))
     }
 
     /// SUBSCRIBE.
@@ -353,16 +407,29 @@ impl Browser {
         of_user: bool,
         scene: &mut Scene<'_>,
     ) -> Vec<u8> {
-        let wants_receipt = self.watches || scene.random().chance(800);
-        let (me, user) = (self.number, self.user);
-        let history = scene.history.subscribe(me, user, pattern, of_user, wants_receipt);
         // Most pages name their subscriptions alike, which puts them into one group.
         self.named += 1;
         let mine = if scene.plan.crowd { 500 } else { 100 };
-        let id = match scene.random().chance(mine) {
+        let mut id = match scene.random().chance(mine) {
             true => format!("mine-{}-{}", self.number, self.named),
             false => format!("sub-{}", self.named),
         };
+        let mut is_used = false;
+        match scene.random().below(20) {
+            0 if !self.former.is_empty() => {
+                // An id may be used again as soon as its subscription is asked to end.
+                let at = scene.random().index(self.former.len());
+                let former = self.former[at].id.clone();
+                is_used = self.subscriptions.iter().all(|own| own.id != former);
+                id = if is_used { former } else { id };
+            }
+            1 => id = greed::full_name(&format!("{id}-")),
+            _ => {}
+        }
+        // Its RECEIPT tells which of the two a MESSAGE is for.
+        let wants_receipt = self.watches || is_used || scene.random().chance(800);
+        let (me, user) = (self.number, self.user);
+        let history = scene.history.subscribe(me, user, pattern, of_user, wants_receipt);
         let destination = if of_user { format!("/user{pattern}") } else { pattern.to_owned() };
         self.subscriptions.push(Own { id: id.clone(), history });
         let headers = [("id", id.as_str()), ("destination", destination.as_str())];
@@ -401,12 +468,12 @@ impl Browser {
     fn leave(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Decision {
         self.stage = Stage::Leaving;
         let vanishing = scene.plan.phase == Phase::Main;
-        match scene.random().below(12) {
-            10..=11 => {
-                let frame = self.frame_of(Command::Send, &[], b"to nowhere", None);
-                self.transmit(&[frame], wire, scene);
-                Decision::Wait(NEVER)
-            }
+        if let Some(greed) = self.greed {
+            let frames = self.provoke(greed, scene);
+            self.transmit(&frames, wire, scene);
+            return Decision::Wait(NEVER);
+        }
+        match scene.random().below(10) {
             0..=3 => {
                 let receipt = scene.random().chance(700).then_some(Tells::Goodbye);
                 let frame = self.frame_of(Command::Disconnect, &[], b"", receipt);
@@ -462,6 +529,11 @@ impl Browser {
             }
         }
     }
+}
+
+/// The body of a publication, with padding.
+fn body(publication: usize, pad: usize) -> String {
+    format!("{{\"p\":{publication},\"x\":\"{}\"}}", "x".repeat(pad))
 }
 
 /// A WebSocket handshake of a browser on this machine.

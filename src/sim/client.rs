@@ -50,8 +50,8 @@ pub(super) struct Plan {
     pub(super) callback: Callback,
     /// Which publication a call's id stands for.
     pub(super) calls: Vec<Option<usize>>,
-    /// Somebody's sessions were ended by the operator.
-    pub(super) kicked: bool,
+    /// Sessions that are known by their ids: the id, the client, its user.
+    pub(super) sessions: Vec<(String, usize, Option<usize>)>,
     /// Many slow readers on one shard, and large messages.
     pub(super) crowd: bool,
 }
@@ -96,6 +96,13 @@ pub(super) enum Part {
     Poster(Poster),
     /// Somebody who does it wrong.
     Stranger(Stranger),
+}
+
+impl Part {
+    /// Whether it never reads.
+    pub(super) fn is_deaf(&self) -> bool {
+        matches!(self, Part::Echoer(echoer) if echoer.pesters)
+    }
 }
 
 /// One client.

@@ -20,11 +20,14 @@ pub(super) struct Control {
     outgoing: VecDeque<(Instant, PeerId, Letter)>,
     asleep: bool,
     numbers: u64,
+    /// What the shards are to know after a reload, until they are told.
+    reloaded: Option<Arc<Shared>>,
 }
 
 impl Control {
-    pub(super) fn new(post: Post, shared: Arc<Shared>) -> Control {
-        Control { post, shared, outgoing: VecDeque::new(), asleep: false, numbers: 0 }
+    pub(super) fn new(post: Post, shared: Arc<Shared>, reloaded: Option<Arc<Shared>>) -> Control {
+        let outgoing = VecDeque::new();
+        Control { post, shared, outgoing, asleep: false, numbers: 0, reloaded }
     }
 
     /// What each address holds.
@@ -61,6 +64,23 @@ impl Control {
         for shard in 0..self.shards() {
             self.outgoing.push_front((now, PeerId(shard), Letter::Drain));
         }
+    }
+
+    /// The configuration is loaded anew.
+    pub(super) fn reload(&mut self, now: Instant) {
+        let Some(shared) = self.reloaded.take() else { return };
+        for shard in 0..self.shards() {
+            let letter = Letter::Reload(shared.clone());
+            self.outgoing.push_front((now, PeerId(shard), letter));
+        }
+    }
+
+    /// Whether every shard has taken the new configuration: nothing lies in its mailbox.
+    pub(super) fn has_reloaded(&self) -> bool {
+        let waits = |letter: &Letter| matches!(letter, Letter::Reload(_));
+        let entries = self.shared.limits.mailbox as usize;
+        let is_taken = |shard| self.post.room(PeerId(shard), Lane::Request) == entries;
+        !self.outgoing.iter().any(|(.., letter)| waits(letter)) && (0..self.shards()).all(is_taken)
     }
 
     /// One round of its loop.

@@ -1,6 +1,9 @@
 //! How often each misfortune happened: the faults of the fake kernel, the rows of the table of
 //! failure modes (uring.md §8), and the bounds that were met.
 
+use crate::metrics::Metrics;
+use std::collections::BTreeMap;
+
 /// Declares the events and their names once.
 macro_rules! events {
     ($($event:ident $name:literal)*) => {
@@ -71,13 +74,16 @@ events! {
     Deadline "bound: connection ended by a deadline"
 }
 
-/// Counters of all events.
+/// Counters of all events, and of what was refused by its label.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counts([u64; Event::ALL.len()]);
+pub struct Counts {
+    events: [u64; Event::ALL.len()],
+    refused: BTreeMap<&'static str, u64>,
+}
 
 impl Default for Counts {
     fn default() -> Counts {
-        Counts([0; Event::ALL.len()])
+        Counts { events: [0; Event::ALL.len()], refused: BTreeMap::new() }
     }
 }
 
@@ -89,25 +95,41 @@ impl Counts {
 
     /// It has happened so many times.
     pub fn add(&mut self, event: Event, times: u64) {
-        self.0[event as usize] += times;
+        self.events[event as usize] += times;
     }
 
     /// How often it has happened.
     pub fn of(&self, event: Event) -> u64 {
-        self.0[event as usize]
+        self.events[event as usize]
     }
 
     /// Adds the counts of another run.
     pub fn merge(&mut self, other: &Counts) {
-        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+        for (mine, theirs) in self.events.iter_mut().zip(other.events) {
             *mine += theirs;
+        }
+        for (label, times) in &other.refused {
+            *self.refused.entry(label).or_default() += times;
         }
     }
 
-    /// The table, one event a line.
+    /// Adds what all shards of a run have refused.
+    pub(super) fn refuse(&mut self, metrics: &Metrics) {
+        for (label, times) in metrics.refusals() {
+            *self.refused.entry(label).or_default() += times;
+        }
+    }
+
+    /// How often something was refused with this label.
+    pub fn refused(&self, label: &str) -> u64 {
+        self.refused.get(label).copied().unwrap_or(0)
+    }
+
+    /// The table, one event or label a line.
     pub fn table(&self) -> String {
-        let line = |event: &Event| format!("{:>12}  {}\n", self.of(*event), event.name());
-        Event::ALL.iter().map(line).collect()
+        let event = |event: &Event| format!("{:>12}  {}\n", self.of(*event), event.name());
+        let label = |(label, times): (&&str, &u64)| format!("{times:>12}  refused: {label}\n");
+        Event::ALL.iter().map(event).chain(self.refused.iter().map(label)).collect()
     }
 }
 
@@ -124,6 +146,11 @@ mod tests {
         all.merge(&one);
         assert_eq!((all.of(Event::PeerFin), all.of(Event::Deadline)), (2, 6));
         assert_eq!(all.table().lines().count(), Event::ALL.len());
+        let metrics = Metrics::new(2);
+        metrics.shard(1).refuse("a_label_of_this_test");
+        all.refuse(&metrics);
+        one.merge(&all);
+        assert_eq!(one.refused("a_label_of_this_test"), 1);
         assert!(all.table().contains("           2  row: peer FIN\n"));
     }
 }

@@ -7,6 +7,9 @@ use super::wire::{Heard, Wire};
 use crate::ws::Opcode;
 use std::collections::VecDeque;
 
+/// Octets of one message (`Limits::tiny`).
+const MESSAGE: usize = 600;
+
 /// The connection.
 #[derive(Debug)]
 pub(super) struct Echoer {
@@ -17,14 +20,21 @@ pub(super) struct Echoer {
     count: u32,
     pub(super) closed: Option<u16>,
     leaving: bool,
+    /// It asks and asks, and does not read.
+    pub(super) pesters: bool,
+    /// It has said more than a message may be.
+    greedy: bool,
 }
 
 impl Echoer {
     pub(super) fn new(scene: &mut Scene<'_>, wire: &mut Wire) -> Echoer {
         let sockjs = scene.random().chance(300);
         wire.put(&handshake(if sockjs { "/echo/1/x/websocket" } else { "/echo" }, ""));
-        let actions = scene.random().between(1, 20) as u32;
+        let pesters = scene.random().chance(250);
+        let actions = if pesters { 60 } else { scene.random().between(1, 20) as u32 };
         Echoer {
+            pesters,
+            greedy: false,
             open: false,
             sockjs,
             said: VecDeque::new(),
@@ -43,6 +53,9 @@ impl Echoer {
         if self.closed.is_some() || self.leaving {
             return Decision::Wait(NEVER);
         }
+        if self.pesters {
+            return self.pester(wire, scene);
+        }
         if !self.open {
             return match scene.plan.phase {
                 Phase::Leave => Decision::Leave(true),
@@ -51,7 +64,12 @@ impl Echoer {
         }
         if self.actions == 0 || scene.plan.phase == Phase::Leave {
             self.leaving = true;
-            return match scene.random().below(5) {
+            return match scene.random().below(6) {
+                5 if !self.sockjs => {
+                    self.greedy = true;
+                    self.say_much(MESSAGE + 1, wire, scene);
+                    Decision::Wait(NEVER)
+                }
                 0 => Decision::Leave(true),
                 1 => Decision::End,
                 _ => {
@@ -68,7 +86,34 @@ impl Echoer {
         Decision::Wait(scene.soon(10, 30_000))
     }
 
+    /// Pings and texts without end, whose answers it does not read.
+    fn pester(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Decision {
+        if self.actions == 0 || scene.plan.phase != Phase::Main {
+            self.leaving = true;
+            return Decision::Leave(true);
+        }
+        self.actions -= 1;
+        if scene.random().chance(500) {
+            for _ in 0..3 {
+                wire.put_frame(Opcode::Ping, true, &[b'?'; 100], scene.random());
+            }
+        } else {
+            self.say(wire, scene);
+        }
+        Decision::Wait(scene.soon(10, 3_000))
+    }
+
+    /// A text of so many octets.
+    fn say_much(&mut self, len: usize, wire: &mut Wire, scene: &mut Scene<'_>) {
+        let text = vec![b'm'; len];
+        self.said.push_back(text.clone());
+        wire.put_frame(Opcode::Text, true, &text, scene.random());
+    }
+
     fn say(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) {
+        if !self.sockjs && scene.random().chance(50) {
+            return self.say_much(MESSAGE, wire, scene);
+        }
         let random = scene.random();
         self.count += 1;
         let len = random.below(if random.clone().chance(100) { 400 } else { 40 }) as usize;
@@ -126,6 +171,10 @@ impl Echoer {
                 }
                 Heard::Pong => {}
                 Heard::Close(code) => {
+                    if self.greedy != (code == 1009) && !matches!(code, 1001 | 1013 | 4500) {
+                        let text = format!("echo: Close {code}, greedy: {}", self.greedy);
+                        return Err(Violation::new(Oracle::Refusal, text));
+                    }
                     self.closed = Some(code);
                     if !self.leaving {
                         wire.put_frame(Opcode::Close, true, b"", scene.random());
@@ -139,6 +188,10 @@ impl Echoer {
 
     fn check(&mut self, octets: &[u8]) -> Result<(), Violation> {
         let expected = self.said.pop_front();
+        if octets.len() > MESSAGE {
+            let text = format!("echo: {} octets of an answer", octets.len());
+            return Err(Violation::new(Oracle::Limit, text));
+        }
         if expected.as_deref() == Some(octets) {
             return Ok(());
         }

@@ -18,6 +18,7 @@ impl Simulation {
         for client in self.clients.iter().filter(|client| !client.over && !client.vanished) {
             let Part::Browser(browser) = &client.part else { continue };
             if browser.is_live() && client.reading != Reading::Never && client.wire.end.is_none() {
+                oracle::judge_kicks(&self.history, browser.number, browser.user, browser.open_at)?;
                 for subscription in browser.open_subscriptions() {
                     self.history.subscriptions[subscription].complete = true;
                 }
@@ -57,6 +58,8 @@ impl Simulation {
                 client.release(&mut scene, true);
             }
         }
+        drop(world);
+        self.find_active();
     }
 
     /// Only the watcher is there: nothing of the others may be left.

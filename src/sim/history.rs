@@ -21,6 +21,8 @@ pub(super) enum Target {
     Broker(&'static str),
     /// To a destination of a user, by way of the user's home.
     User(usize, &'static str),
+    /// To one session, by way of its user's home: client, user, destination.
+    Session(usize, usize, &'static str),
     /// From a session to itself.
     Own(usize, &'static str),
     /// From a session (and its user) to a hook, which sends it to all windows of the user, or back.
@@ -77,6 +79,30 @@ pub(super) struct Trade {
     pub(super) acked_at: Option<u64>,
 }
 
+/// Sessions that were ended by the operator: those of a user, or one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kick {
+    pub(super) user: Option<usize>,
+    pub(super) client: Option<usize>,
+    pub(super) asked_at: u64,
+    /// When the operator was told that they are ended.
+    pub(super) done: bool,
+}
+
+/// Who may hear [`SECRET`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Secret {
+    /// Everybody.
+    #[default]
+    Open,
+    /// A reload is about to keep it from all but the first user: what is on its way may still come.
+    Closing,
+    /// All shards have the new rule since this tick.
+    Closed(u64),
+    /// Only the first user, from the beginning.
+    Kept,
+}
+
 /// Everything that happened.
 #[derive(Debug, Default)]
 pub(super) struct History {
@@ -90,8 +116,9 @@ pub(super) struct History {
     boot: Option<String>,
     /// Actions that clients have taken.
     pub(super) actions: u64,
-    /// The rule about [`SECRET`] holds.
-    pub(super) has_secret: bool,
+    /// What the rules say of [`SECRET`].
+    pub(super) secret: Secret,
+    pub(super) kicks: Vec<Kick>,
     /// What may be missed, and what is collected.
     pub(super) rules: Rules,
 }
@@ -111,13 +138,18 @@ pub(super) enum Content {
 
 impl History {
     /// An empty history.
-    pub(super) fn new(has_secret: bool, rules: Rules) -> History {
-        History { has_secret, rules, ..History::default() }
+    pub(super) fn new(secret: Secret, rules: Rules) -> History {
+        History { secret, rules, ..History::default() }
     }
 
     /// The next stamp.
     pub(super) fn tick(&mut self) -> u64 {
         self.tick += 1;
+        self.tick
+    }
+
+    /// The last stamp.
+    pub(super) fn now(&self) -> u64 {
         self.tick
     }
 
@@ -242,8 +274,13 @@ impl History {
     /// Whether a subscription may hear a publication at all.
     fn check_receiver(&self, subscription: usize, publication: usize) -> Result<(), Violation> {
         let state = &self.subscriptions[subscription];
-        let target = self.publications[publication].target;
-        if hears(self, state, target) {
+        let Publication { target, sent_at, .. } = self.publications[publication];
+        let may_hear = match self.secret {
+            Secret::Closed(since) if is_kept_from(state.user, target) => sent_at <= since,
+            Secret::Kept if is_kept_from(state.user, target) => false,
+            _ => true,
+        };
+        if may_hear && is_for(state, target) {
             return Ok(());
         }
         let text = format!(
@@ -254,16 +291,27 @@ impl History {
     }
 }
 
-/// Whether a subscription is to hear what goes to a target.
+/// Whether the rule about the secret keeps a target from a user.
+fn is_kept_from(user: Option<usize>, target: Target) -> bool {
+    target == Target::Broker(SECRET) && user != Some(0)
+}
+
+/// Whether a subscription is promised what goes to a target. What a reload keeps from it at some
+/// time is not promised at any.
 pub(super) fn hears(history: &History, subscription: &Subscription, target: Target) -> bool {
+    let is_kept = history.secret != Secret::Open && is_kept_from(subscription.user, target);
+    !is_kept && is_for(subscription, target)
+}
+
+/// Whether a target is for a subscription, if no rule keeps it.
+fn is_for(subscription: &Subscription, target: Target) -> bool {
     let Subscription { client, user, ref pattern, of_user, .. } = *subscription;
     match target {
-        Target::Broker(SECRET) if history.has_secret && user != Some(0) => false,
         Target::Broker(destination) => !of_user && matches(pattern, destination),
         Target::User(whose, destination) => {
             of_user && user == Some(whose) && matches(pattern, destination)
         }
-        Target::Own(whose, destination) => {
+        Target::Session(whose, _, destination) | Target::Own(whose, destination) => {
             of_user && client == whose && matches(pattern, destination)
         }
         Target::Hook(asker, whose) => {
@@ -314,6 +362,28 @@ mod tests {
         assert_eq!(shared.map_err(|v| v.oracle), Err(Oracle::Order));
         let boot = history.receive(s, "y-192", Content::Publication(b));
         assert_eq!(boot.map_err(|v| v.oracle), Err(Oracle::Protocol));
+    }
+
+    #[test]
+    fn what_is_for_one_session_comes_to_no_other() {
+        let mut history = History::default();
+        let [one, other] = [1, 2].map(|c| history.subscribe(c, Some(2), "/queue/*", true, false));
+        let p = history.publish(Some((0, 0)), Target::Session(1, 2, "/queue/sub"));
+        assert!(history.receive(one, "x-64", Content::Publication(p)).is_ok());
+        let wrong = history.receive(other, "x-64", Content::Publication(p));
+        assert_eq!(wrong.map_err(|v| v.oracle), Err(Oracle::Isolation));
+    }
+
+    #[test]
+    fn what_a_reload_keeps_may_come_only_if_it_was_sent_before() {
+        let mut history = History::default();
+        let all = history.subscribe(1, None, "/topic/**", false, false);
+        let [early, late] = [0, 1].map(|n| history.publish(Some((0, n)), Target::Broker(SECRET)));
+        history.secret = Secret::Closed(history.publications[early].sent_at);
+        assert!(!hears(&history, &history.subscriptions[all], Target::Broker(SECRET)));
+        assert!(history.receive(all, "x-64", Content::Publication(early)).is_ok());
+        let wrong = history.receive(all, "x-128", Content::Publication(late));
+        assert_eq!(wrong.map_err(|v| v.oracle), Err(Oracle::Isolation));
     }
 
     #[test]

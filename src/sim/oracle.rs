@@ -6,7 +6,7 @@
 //! that its pattern matches. Where an interval may begin and end follows from what was acknowledged
 //! when.
 
-use super::history::{History, Publication, Subscription, Target, hears};
+use super::history::{History, Kick, Publication, Secret, Subscription, Target, hears};
 use crate::config::SlowConsumer;
 use crate::time::Micros;
 use core::fmt;
@@ -31,6 +31,10 @@ pub enum Oracle {
     Progress,
     /// A message came to somebody whom it was not for.
     Isolation,
+    /// A session that the operator has ended goes on.
+    Kick,
+    /// A refusal that nobody has provoked, or one that did not come.
+    Refusal,
     /// Octets that no correct server sends.
     Protocol,
     /// The engine's own assertion, or the fake kernel's about the engine.
@@ -70,9 +74,10 @@ pub(super) fn judge(history: &History) -> Result<u64, Violation> {
         if subscription.of_user && subscription.user.is_none() {
             continue;
         }
-        let secret = history.has_secret && subscription.user != Some(0);
-        let whose = if subscription.of_user { subscription.user } else { None };
-        let key = (subscription.pattern.as_str(), subscription.of_user, whose, secret);
+        // Those with the same key hear the same, but for what is for one session of a user.
+        let secret = history.secret != Secret::Open && subscription.user != Some(0);
+        let whose = subscription.of_user.then_some((subscription.user, subscription.client));
+        let key = (subscription.pattern.as_str(), whose, secret);
         let list = lists.entry(key).or_insert_with(|| list_of(history, subscription));
         let windows: BTreeSet<Micros> = list.iter().map(|p| window_of(history, *p)).collect();
         for window in windows {
@@ -97,6 +102,11 @@ pub(super) fn judge_missed(missed: u64, dropped: u64) -> Result<(), Violation> {
     Err(Violation::new(Oracle::Lost, text))
 }
 
+/// Whether a home numbers it.
+fn is_by_home(target: Target) -> bool {
+    matches!(target, Target::Broker(_) | Target::User(..) | Target::Session(..))
+}
+
 /// The window of a publication's destination.
 fn window_of(history: &History, publication: usize) -> Micros {
     history.rules.window(history.publications[publication].target)
@@ -110,9 +120,7 @@ fn may_miss(history: &History, publication: usize) -> bool {
 /// What reaches a subscription by way of a home: known publications in the order of their numbers.
 fn list_of(history: &History, subscription: &Subscription) -> Vec<usize> {
     let of_home = |p: &Publication| {
-        matches!(p.target, Target::Broker(_) | Target::User(..))
-            && p.number.is_some()
-            && hears(history, subscription, p.target)
+        is_by_home(p.target) && p.number.is_some() && hears(history, subscription, p.target)
     };
     let all = history.publications.iter().enumerate();
     let mut list: Vec<usize> = all.filter(|(_, p)| of_home(p)).map(|(at, _)| at).collect();
@@ -141,7 +149,10 @@ fn judge_interval(
     let number = |p: &usize| history.publications[*p].number;
     let by_home = |p: &&usize| {
         let target = history.publications[**p].target;
-        matches!(target, Target::Broker(_) | Target::User(..)) && window_of(history, **p) == window
+        // What a reload keeps from it later is not on the list, but may have come before.
+        is_by_home(target)
+            && hears(history, subscription, target)
+            && window_of(history, **p) == window
     };
     let heard: Vec<usize> = subscription.received.iter().filter(by_home).copied().collect();
     for pair in heard.windows(2) {
@@ -219,8 +230,8 @@ fn judge_unseen(history: &History, at: usize, s: &Subscription) -> Result<u64, V
             Some(leave_at) => known_at < leave_at && s.left_at.is_some(),
             None => s.complete,
         };
-        let by_home = matches!(publication.target, Target::Broker(_) | Target::User(..));
-        if begun && open && by_home && hears(history, s, publication.target) {
+        if begun && open && is_by_home(publication.target) && hears(history, s, publication.target)
+        {
             if !may_miss(history, p) {
                 let what = format!("{p} came to nobody ({publication:?})");
                 return Err(tell(Oracle::Lost, at, s, &what));
@@ -241,14 +252,14 @@ fn judge_newest(history: &History) -> Result<(), Violation> {
         if !history.rules.shed() || s.of_user {
             continue;
         }
-        if s.leave_at.is_some() {
-            let heard = s.received.iter().filter_map(|p| history.publications[*p].number);
-            if let Some(number) = heard.max() {
-                note_newest(&mut newest, s.client, (number, at, true));
-            }
-            continue;
+        let oldest_go =
+            |p: &&Publication| history.rules.policy(p.target) == SlowConsumer::DropOldest;
+        let heard = s.received.iter().map(|p| &history.publications[*p]).filter(oldest_go);
+        let heard = heard.filter_map(|p| p.number);
+        if let Some(number) = heard.max() {
+            note_newest(&mut newest, s.client, (number, at, true));
         }
-        if !s.complete {
+        if s.leave_at.is_some() || !s.complete {
             continue;
         }
         let mut of_destination: BTreeMap<&str, (usize, bool)> = BTreeMap::new();
@@ -370,7 +381,7 @@ fn judge_senders(history: &History) -> Result<(), Violation> {
         }
         let whom = match publication.target {
             Target::Broker(_) => None,
-            Target::User(user, _) => Some(user),
+            Target::User(user, _) | Target::Session(_, user, _) => Some(user),
             _ => continue,
         };
         let entry = last.entry((sender, whom)).or_insert((sequence, number, p));
@@ -399,6 +410,26 @@ fn judge_presence(history: &History) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// A session that is in order at the end was not among those that the operator has ended: he was
+/// told so after its handshake, `open_at`, was answered.
+pub(super) fn judge_kicks(
+    history: &History,
+    client: usize,
+    user: Option<usize>,
+    open_at: u64,
+) -> Result<(), Violation> {
+    let is_meant =
+        |kick: &&Kick| kick.client == Some(client) || kick.user.is_some() && kick.user == user;
+    let mut ended = history.kicks.iter().filter(|kick| kick.done && kick.asked_at > open_at);
+    match ended.find(is_meant) {
+        Some(kick) => {
+            let text = format!("client {client} (user {user:?}) goes on after {kick:?}");
+            Err(Violation::new(Oracle::Kick, text))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What the watcher that saw everything must have seen: each user comes first and has left at last.
@@ -457,7 +488,7 @@ mod tests {
         complete: bool,
         list: &[usize],
     ) -> Result<u64, Oracle> {
-        let mut history = History::new(false, Rules::with(policy));
+        let mut history = History::new(Secret::Open, Rules::with(policy));
         let s = history.subscribe(1, None, "/topic/a", false, true);
         let all = history.subscribe(2, None, "/topic/*", false, true);
         if begun {
@@ -493,7 +524,7 @@ mod tests {
     fn what_waited_for_a_subscription_that_has_ended_is_newer_too() {
         // The newest of those that it still has was dropped, as the oldest that waited; what stood
         // behind it was for a subscription that has ended by now (seed 7035597).
-        let mut history = History::new(false, Rules::with(SlowConsumer::DropOldest));
+        let mut history = History::new(Secret::Open, Rules::with(SlowConsumer::DropOldest));
         let stays = history.subscribe(1, None, "/topic/a", false, true);
         let left = history.subscribe(1, None, "/topic/b", false, true);
         for s in [stays, left] {

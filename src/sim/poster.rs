@@ -2,7 +2,8 @@
 
 use super::browser::{OWN, TOPICS};
 use super::client::{Decision, NEVER, Phase, Scene};
-use super::history::{Target, USERS};
+use super::forged;
+use super::history::{Kick, Target, USERS};
 use super::oracle::{Oracle, Violation};
 use super::wire::Wire;
 use crate::callback;
@@ -16,6 +17,8 @@ pub(super) const CALLS: usize = 12;
 struct Asked {
     publications: Vec<usize>,
     status: u16,
+    /// The kick that it is, by its number in the history.
+    kick: Option<usize>,
 }
 
 /// The connection.
@@ -43,6 +46,16 @@ impl Poster {
     pub(super) fn step(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Decision {
         if self.leaving {
             return Decision::Wait(NEVER);
+        }
+        let may_vanish = scene.plan.phase == Phase::Main && !self.asked.is_empty();
+        if may_vanish && scene.random().chance(30) {
+            // It does not wait for its answers.
+            self.leaving = true;
+            return match scene.random().below(3) {
+                0 => Decision::End,
+                1 => Decision::Vanish,
+                _ => Decision::Leave(true),
+            };
         }
         let is_last = self.actions == 0 || scene.plan.phase == Phase::Leave;
         if is_last && (self.asked.is_empty() || scene.plan.phase == Phase::Leave) {
@@ -78,29 +91,70 @@ impl Poster {
             4..=6 => self.push_to_user(scene),
             7..=9 => self.api_publish(scene),
             10..=11 => self.api_message(scene),
-            12..=16 => self.callback(scene),
+            12..=15 => self.callback(scene),
+            16 => self.odd_callback(scene),
             17 => self.get("/healthz", 200),
             18 => match scene.random().below(3) {
                 0 => self.get("/api/users", 200),
                 1 => self.get("/api/users/u1", 200),
                 _ => self.get("/nothing/here", 404),
             },
-            _ if scene.random().chance(100) => {
-                scene.plan.kicked = true;
-                self.asked.push_back(Asked { publications: Vec::new(), status: 200 });
-                b"DELETE /api/users/u5 HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec()
+            _ => match scene.random().below(4) {
+                0 => self.kick(scene),
+                1 => self.forge(scene),
+                _ => self.get("/sendMsAll", 400),
+            },
+        }
+    }
+
+    /// Ends a user's sessions, or one of them.
+    fn kick(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        let one = scene.random().chance(500) && !scene.plan.sessions.is_empty();
+        let (path, user, client) = match one {
+            true => {
+                let known = scene.plan.sessions.len();
+                let at = scene.random().index(known);
+                let (id, client, _) = &scene.plan.sessions[at];
+                (format!("/api/sessions/{id}"), None, Some(*client))
             }
-            _ => self.get("/sendMsAll", 400),
+            false => {
+                let user = scene.random().index(USERS);
+                (format!("/api/users/u{user}"), Some(user), None)
+            }
+        };
+        let asked_at = scene.history.tick();
+        scene.history.kicks.push(Kick { user, client, asked_at, done: false });
+        let kick = Some(scene.history.kicks.len() - 1);
+        self.asked.push_back(Asked { publications: Vec::new(), status: 200, kick });
+        format!("DELETE {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
+    }
+
+    /// A header that clients would take for the server's word.
+    fn forge(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        let (name, value) = *scene.random().pick(&forged::HEADERS);
+        let p = self.publish(Target::Nobody, scene);
+        let body = serde_json::json!({
+            "destination": "/topic/t0", "headers": { name: value }, "body": { "p": p },
+        });
+        let request = self.post("/api/publish", "", &body.to_string(), vec![p]);
+        self.expects(400);
+        request
+    }
+
+    /// The last request is refused with this status.
+    fn expects(&mut self, status: u16) {
+        if let Some(asked) = self.asked.back_mut() {
+            asked.status = status;
         }
     }
 
     fn get(&mut self, path: &str, status: u16) -> Vec<u8> {
-        self.asked.push_back(Asked { publications: Vec::new(), status });
+        self.asked.push_back(Asked { publications: Vec::new(), status, kick: None });
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
     }
 
     fn post(&mut self, path: &str, more: &str, body: &str, publications: Vec<usize>) -> Vec<u8> {
-        self.asked.push_back(Asked { publications, status: 200 });
+        self.asked.push_back(Asked { publications, status: 200, kick: None });
         let len = body.len();
         format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n{more}\r\n{body}"
@@ -120,7 +174,7 @@ impl Poster {
         let body = format!("{{\"businessType\":\"T\",\"data\":{{\"p\":{p}}}}}");
         if scene.random().chance(300) {
             // The same in chunks.
-            self.asked.push_back(Asked { publications: vec![p], status: 200 });
+            self.asked.push_back(Asked { publications: vec![p], status: 200, kick: None });
             let (first, second) = body.split_at(5);
             return format!(
                 "POST /sendMsAll?subscribePath={topic} HTTP/1.1\r\nHost: localhost\r\n\
@@ -163,7 +217,24 @@ impl Poster {
     }
 
     fn api_message(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
-        let (user, queue) = (scene.random().index(USERS), *scene.random().pick(&OWN));
+        let queue = *scene.random().pick(&OWN);
+        let known = scene.plan.sessions.len();
+        if known > 0 && scene.random().chance(600) {
+            let at = scene.random().index(known);
+            let (id, client, owner) = scene.plan.sessions[at].clone();
+            let user = owner.unwrap_or(0);
+            // A session of somebody else, or of nobody, is not a session of this user.
+            let target = match owner {
+                Some(user) => Target::Session(client, user, queue),
+                None => Target::Nobody,
+            };
+            let p = self.publish(target, scene);
+            let body = format!(
+                "{{\"destination\":\"{queue}\",\"session\":\"{id}\",\"body\":{{\"p\":{p}}}}}"
+            );
+            return self.post(&format!("/api/users/u{user}/messages"), "", &body, vec![p]);
+        }
+        let user = scene.random().index(USERS);
         let p = self.publish(Target::User(user, queue), scene);
         let body = format!("{{\"destination\":\"{queue}\",\"body\":{{\"p\":{p}}}}}");
         self.post(&format!("/api/users/u{user}/messages"), "", &body, vec![p])
@@ -193,9 +264,25 @@ impl Poster {
         }
         let more = format!("X-Signature: {signature}\r\n");
         let request = self.post("/callback/inbound", &more, &body, vec![p]);
-        if forged && let Some(asked) = self.asked.back_mut() {
-            asked.status = 401;
+        if forged {
+            self.expects(401);
         }
+        request
+    }
+
+    /// A callback whose signature is none, or which says nothing that can be pushed.
+    fn odd_callback(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
+        let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
+        let bodies = ["{", &deep, "{\"agentId\":\"u1\"}", "{\"callId\":{},\"agentId\":\"u1\"}"];
+        let body = *scene.random().pick(&bodies);
+        let signed = callback::sign(&scene.plan.callback, body.as_bytes(), 0);
+        let good = format!("X-Signature: {}\r\n", signed.expect("the generic profile signs"));
+        let twice = good.repeat(2);
+        let signatures =
+            [(good.as_str(), 400), ("", 401), ("X-Signature: sha256=zz\r\n", 401), (&twice, 401)];
+        let (signature, status) = *scene.random().pick(&signatures);
+        let request = self.post("/callback/inbound", signature, body, Vec::new());
+        self.expects(status);
         request
     }
 
@@ -203,9 +290,7 @@ impl Poster {
         let p = self.publish(Target::Nobody, scene);
         let body = format!("{{\"businessType\":\"T\",\"data\":{{\"p\":{p}}}}}");
         let request = self.post("/sendMsAll?subscribePath=/topic/t0", "", &body, vec![p]);
-        if let Some(asked) = self.asked.back_mut() {
-            asked.status = 403;
-        }
+        self.expects(403);
         request
     }
 
@@ -226,7 +311,12 @@ impl Poster {
             // What came for the server's own reasons may stand before the first answer.
             let expected = self.asked.pop_front();
             let status = expected.as_ref().map_or(0, |asked| asked.status);
-            if answer.status == status {
+            let is_gone =
+                answer.status == 404 && expected.as_ref().is_some_and(|a| a.kick.is_some());
+            if answer.status == status || is_gone {
+                if let Some(kick) = expected.as_ref().and_then(|asked| asked.kick) {
+                    scene.history.kicks[kick].done = true;
+                }
                 for p in expected.into_iter().flat_map(|asked| asked.publications) {
                     if status == 200 {
                         scene.history.acknowledge(p);

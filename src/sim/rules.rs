@@ -98,7 +98,9 @@ impl Rules {
         };
         match target {
             Target::Broker(destination) => named(destination).unwrap_or(self.otherwise),
-            Target::User(_, destination) | Target::Own(_, destination) => {
+            Target::User(_, destination)
+            | Target::Session(_, _, destination)
+            | Target::Own(_, destination) => {
                 let shown = format!("/user{destination}");
                 let rules = self.slow.iter().filter(|(rule, _)| rule.starts_with("/user"));
                 let mut matching = rules.filter(|(rule, _)| matches(rule, &shown));

@@ -6,7 +6,7 @@ use super::client::{Client, NEVER, Part, Phase, Plan, Reading, Scene};
 use super::control::Control;
 use super::counts::{Counts, Event};
 use super::echoer::Echoer;
-use super::history::History;
+use super::history::{History, Secret};
 use super::letters;
 use super::mutation::Mutation;
 use super::oracle::{self, Oracle, Violation};
@@ -62,8 +62,6 @@ pub struct Report {
     pub trace: Vec<String>,
 }
 
-/// Virtual time in which a phase has to end.
-const PATIENCE: u64 = 30_000_000_000;
 /// Virtual time in which the main part has to be over.
 const PLAY_MAX: u64 = 600_000_000_000;
 /// Virtual time after the last arrival in which clients do what they want to do.
@@ -74,8 +72,6 @@ const LEAP: u64 = 1_000_000_000;
 pub const OPERATIONS_MIN: u64 = 2_000;
 /// Addresses of this machine that clients come from.
 const HOSTS: u64 = 6;
-/// Steps in which a run has to end.
-const STEPS_MAX: u64 = 3_000_000;
 
 /// When a shard goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +115,11 @@ pub(super) struct Simulation {
     pub(super) arrivals: u32,
     pub(super) next_arrival: Instant,
     pub(super) steps: u64,
+    /// Clients that have neither left nor vanished: the only ones to be looked at.
+    pub(super) active: Vec<usize>,
+    pub(super) limits: Limits,
+    /// When the rules are loaded anew, and whether they were.
+    reload_at: Option<u64>,
     /// The watcher has seen everything.
     pub(super) watched_all: bool,
     pub(super) jumps: u32,
@@ -135,7 +136,8 @@ impl Simulation {
         }
         world.mutation = options.mutation.filter(|mutation| mutation.is_of_kernel());
         let setting = Setting::new(world);
-        let Setting { world, shared, shards, control, metrics, has_secret, rules } = setting;
+        let Setting { world, shared, shards, control, metrics, secret, rules, reloaded } = setting;
+        let shared_limits = shared.limits.clone();
         let mut machine = world.borrow_mut();
         let (now, random) = (machine.now(), &mut machine.random);
         let arrivals = random.between(30, 70) as u32;
@@ -143,28 +145,32 @@ impl Simulation {
         let power_cut = random.chance(200).then(|| random.between(OPERATIONS_MIN, 4_000));
         let budget = random.between(400, 700) as u32;
         let crowd = random.chance(300);
+        let reload_at = reloaded.as_ref().map(|_| random.between(50, 400));
         drop(machine);
         Simulation {
             world,
             sleeps: vec![Sleep::Awake; shards.len()],
             shards,
             clients: Vec::new(),
-            history: History::new(has_secret, rules),
+            history: History::new(secret, rules),
             plan: Plan {
                 phase: Phase::Main,
                 budget,
                 callback: shared.config.callbacks[0].clone(),
                 calls: vec![None; CALLS],
-                kicked: false,
+                sessions: Vec::new(),
                 crowd,
             },
-            control: Control::new(control, shared),
+            control: Control::new(control, shared, reloaded),
             metrics,
             mutation: options.mutation.filter(|mutation| !mutation.is_of_kernel()),
             kept: None,
             arrivals,
             next_arrival: now,
             steps: 0,
+            active: Vec::new(),
+            limits: shared_limits,
+            reload_at,
             watched_all: false,
             jumps,
             next_jump: Instant(now.0 + 300_000_000),
@@ -203,6 +209,7 @@ impl Simulation {
     fn report(&mut self, seed: u64, violation: Option<Violation>) -> Report {
         let mut world = self.world.borrow_mut();
         let mut counts = world.counts.clone();
+        counts.refuse(&self.metrics);
         for shard in self.metrics.shards() {
             counts.add(Event::SegmentsShort, shard.segment_shortages_total.value());
             counts.add(Event::SlowConsumer, shard.slow_consumers_total.value());
@@ -246,7 +253,7 @@ impl Simulation {
         if self.power_cut.is_some_and(|cut| operations >= cut) {
             return true;
         }
-        let gone = self.clients.iter().skip(1).all(|client| client.over || client.vanished);
+        let gone = self.active.iter().all(|&client| client == 0);
         let gone = gone || world.now().0 > self.next_arrival.0 + LAST_ACTIONS;
         let played = self.plan.budget == 0 || self.arrivals == 0 && gone;
         if played && operations < OPERATIONS_MIN {
@@ -257,95 +264,25 @@ impl Simulation {
         played
     }
 
-    /// Plays on until `done`.
-    pub(super) fn go_on(
-        &mut self,
-        what: &str,
-        mut done: impl FnMut(&mut Simulation) -> bool,
-    ) -> Result<(), Violation> {
-        let until = self.world.borrow().now().0 + PATIENCE;
-        while !done(self) {
-            self.step()?;
-            let now = self.world.borrow().now().0;
-            if now > until || self.steps > STEPS_MAX {
-                return Err(Violation::new(Oracle::Progress, format!("{what}: {}", self.owed())));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whom the server still owes something, and what else is not calm.
-    pub(super) fn owed(&mut self) -> String {
-        let unrest = self.unrest();
-        let open = self.world.borrow().open_sockets();
-        let owed = self.clients.iter().filter(|c| c.is_owed() || !c.over && c.number > 0);
-        let list: Vec<String> =
-            owed.take(3).map(|c| format!("{} {:?} {:?}", c.number, c.reading, c.part)).collect();
-        let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
-        format!(
-            "{} steps; {unrest:?}; open sockets: {open:?}; owed: {list:?}; shards: {audits:?}",
-            self.steps
-        )
-    }
-
-    /// Nothing happens any more, and nobody is owed anything.
-    pub(super) fn is_calm(&mut self) -> bool {
-        self.unrest().is_none()
-    }
-
-    /// What still happens, or who is still owed something.
-    fn unrest(&mut self) -> Option<String> {
-        if let Some(client) = self.clients.iter().find(|client| client.is_owed()) {
-            return Some(format!("client {} is owed something", client.number));
-        }
-        if !self.control.is_idle() {
-            return Some("the control thread is busy".to_owned());
-        }
-        let mut world = self.world.borrow_mut();
-        let now = world.now();
-        for ring in 0..self.shards.len() {
-            let waits = match self.sleeps[ring] {
-                Sleep::Until(until) => until > now,
-                Sleep::Over => true,
-                Sleep::Awake => false,
-            };
-            if !waits || world.is_ready(ring) || world.is_busy(ring) {
-                return Some(format!("shard {ring} has something to do"));
-            }
-        }
-        // The kernels have just moved octets: look at the clients behind them.
-        if let Some(client) = self.clients.iter().find(|client| client.is_ready(&world)) {
-            return Some(format!("client {} has something to do", client.number));
-        }
-        drop(world);
-        let mut audits = self.shards.iter_mut().map(Shard::audit).enumerate();
-        let busy = audits.find(|(_, audit)| audit.waiting > 0 || audit.blocks > 0);
-        busy.map(|(shard, audit)| format!("in shard {shard} something waits: {audit:?}"))
-    }
-
     /// Somebody does something, or time passes.
     pub(super) fn step(&mut self) -> Result<(), Violation> {
-        {
+        self.steps += 1;
+        let count = self.shards.len();
+        let all = count + self.active.len() + 1;
+        let (first, signal) = {
             let mut world = self.world.borrow_mut();
             let nanos = world.random.below(20_000);
             world.advance(nanos);
-        }
-        self.steps += 1;
-        self.steps_of_chance();
-        let count = self.shards.len();
-        let all = count + self.clients.len() + 1;
-        let (first, shards_first) = {
-            let random = &mut self.world.borrow_mut().random;
-            let shards_first = random.chance(500);
-            (if shards_first { random.index(count) } else { random.index(all) }, shards_first)
+            let random = &mut world.random;
+            let first = if random.chance(500) { random.index(count) } else { random.index(all) };
+            (first, random.chance(5).then(|| random.index(count)))
         };
-        let _ = shards_first;
-        if self.world.borrow_mut().random.chance(5) {
+        self.steps_of_chance();
+        if let Some(shard) = signal
+            && let Sleep::Until(_) = self.sleeps[shard]
+        {
             // A signal ends a wait.
-            let shard = self.world.borrow_mut().random.index(count);
-            if let Sleep::Until(_) = self.sleeps[shard] {
-                return self.turn(shard);
-            }
+            return self.turn(shard);
         }
         for at in 0..all {
             let actor = (first + at) % all;
@@ -354,22 +291,29 @@ impl Simulation {
                     return self.turn(actor);
                 }
             } else if actor < all - 1 {
-                let client = actor - count;
+                let client = self.active[actor - count];
                 if self.clients[client].is_ready(&self.world.borrow()) {
                     return self.act(client);
                 }
-            } else {
-                while self.world.borrow_mut().rung_outsider().is_some() {
-                    self.control.ring();
-                }
-                if self.control.is_ready(self.world.borrow().now()) {
-                    self.control.act(&mut self.world.borrow_mut());
-                    return Ok(());
-                }
+            } else if self.control_acts() {
+                return Ok(());
             }
         }
         self.pass_time();
         Ok(())
+    }
+
+    /// The control thread does something, if it has something to do.
+    fn control_acts(&mut self) -> bool {
+        let mut world = self.world.borrow_mut();
+        while world.rung_outsider().is_some() {
+            self.control.ring();
+        }
+        let is_ready = self.control.is_ready(world.now());
+        if is_ready {
+            self.control.act(&mut world);
+        }
+        is_ready
     }
 
     /// Arrivals, and what happens to clocks.
@@ -388,6 +332,17 @@ impl Simulation {
             let millis = world.random.between(500, 6_000);
             world.jump(millis);
             self.next_jump = Instant(world.now().0 + 700_000_000);
+        }
+        match self.history.secret {
+            Secret::Open if self.reload_at.is_some_and(|at| self.history.actions >= at) => {
+                self.control.reload(now);
+                self.history.secret = Secret::Closing;
+            }
+            Secret::Closing if self.control.has_reloaded() => {
+                let tick = self.history.tick();
+                self.history.secret = Secret::Closed(tick);
+            }
+            _ => {}
         }
         if self.steps.is_multiple_of(16) && self.world.borrow().has_jumped() {
             self.world.borrow_mut().end_jump();
@@ -408,8 +363,8 @@ impl Simulation {
                 next = world.now();
             }
         }
-        for client in &self.clients {
-            next = next.min(client.next_at(&world));
+        for &client in &self.active {
+            next = next.min(self.clients[client].next_at(&world));
         }
         if self.plan.phase == Phase::Main && self.arrivals > 0 {
             next = next.min(self.next_arrival);
@@ -462,10 +417,11 @@ impl Simulation {
         if !self.steps.is_multiple_of(8) {
             return Ok(());
         }
-        let limits = Limits::tiny();
+        let limits = &self.limits;
         let audit = self.shards[at].audit();
         let bounds = [
-            ("outbox", audit.outbox_most as usize, self.outbox_max(&limits)),
+            ("outbox", audit.outbox_most as usize, self.outbox_max(limits)),
+            ("answers", audit.answers_most as usize, answers_max(limits)),
             ("receipts", audit.receipts_most as usize, limits.receipts as usize),
             ("subscriptions", audit.subscriptions_most, limits.subscriptions as usize),
             ("held octets", audit.held, (limits.held_bytes + 2 * limits.message) as usize),
@@ -514,7 +470,17 @@ impl Simulation {
     fn act(&mut self, client: usize) -> Result<(), Violation> {
         let Simulation { world, history, plan, clients, .. } = self;
         let mut world = world.borrow_mut();
-        clients[client].act(&mut Scene { world: &mut world, history, plan })
+        let acted = clients[client].act(&mut Scene { world: &mut world, history, plan });
+        if clients[client].over || clients[client].vanished {
+            self.active.retain(|&other| other != client);
+        }
+        acted
+    }
+
+    /// Some have come back, or have been ended from outside.
+    pub(super) fn find_active(&mut self) {
+        let active = self.clients.iter().filter(|client| !client.over && !client.vanished);
+        self.active = active.map(|client| client.number).collect();
     }
 
     /// A client comes.
@@ -546,12 +512,14 @@ impl Simulation {
         let slow = if scene.plan.crowd { 8 } else { 20 };
         let reading = match scene.random().below(slow) {
             _ if is_watcher => Reading::Prompt,
+            _ if part.is_deaf() => Reading::Never,
             0..=1 => Reading::Slow(scene.random().between(20, 300)),
             2..=3 => Reading::Moody,
             4 => Reading::Never,
             _ => Reading::Prompt,
         };
         clients.push(Client::new(number, wire, reading, part));
+        self.active.push(number);
         if !is_watcher {
             self.arrivals -= 1;
             let late = if scene.random().chance(100) { 900_000 } else { 20_000 };
@@ -566,4 +534,10 @@ impl Simulation {
         let windowed = if self.history.rules.collect() { limits.window_messages } else { 0 };
         (limits.send_buffer + (limits.turn_letters + windowed) * limits.message) as usize
     }
+}
+
+/// Octets that may wait for a client that is only answered: when more than `send-bytes` do it is
+/// not read on, and one more message was answered before. Quoting may make it twice as long.
+fn answers_max(limits: &Limits) -> usize {
+    (limits.send_bytes + 2 * limits.message) as usize
 }

@@ -2,6 +2,8 @@
 
 use super::browser::{Browser, Stage, Tells};
 use super::client::Scene;
+use super::forged::forged;
+use super::greed;
 use super::history::{Content, PRESENCE, Target};
 use super::oracle::{Oracle, Violation};
 use super::wire::{Heard, Wire};
@@ -35,6 +37,7 @@ impl Browser {
                 }
                 Heard::Pong => {}
                 Heard::Close(code) => {
+                    self.check_close(code, scene)?;
                     self.closed = Some(code);
                     if self.stage != Stage::Leaving {
                         let code = if code == 1005 { 1000 } else { code };
@@ -49,8 +52,13 @@ impl Browser {
     fn upgraded(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Result<bool, Violation> {
         let Some(answer) = wire.answer()? else { return Ok(false) };
         match answer.status {
-            101 if self.sockjs => self.stage = Stage::Opening,
-            101 => self.log_in(wire, scene),
+            101 => {
+                self.open_at = scene.history.tick();
+                match self.sockjs {
+                    true => self.stage = Stage::Opening,
+                    false => self.log_in(wire, scene),
+                }
+            }
             // Too many, or too late: the server ends the connection.
             503 | 408 | 504 => {
                 self.closed = Some(answer.status);
@@ -102,23 +110,13 @@ impl Browser {
                 self.stage = Stage::Live;
                 self.next_action = scene.world.now();
                 self.next_beat = Instant(scene.world.now().0 + super::browser::BEAT * 500_000);
+                let id = String::from_utf8_lossy(frame.header(b"session").unwrap_or(b""));
+                scene.plan.sessions.push((id.into_owned(), self.number, self.user));
                 self.on_connected(&frame)
             }
             (b"RECEIPT", Stage::Live | Stage::Leaving) => self.on_receipt(&frame, scene),
             (b"MESSAGE", Stage::Live | Stage::Leaving) => self.on_message(&frame, scene),
-            (b"ERROR", _) => {
-                let message = frame.header(b"message").unwrap_or(b"");
-                let owed = self.receipts.front().map(|(number, _)| format!("r{number}"));
-                let is_early = match frame.header(b"receipt-id") {
-                    Some(id) => owed.is_none_or(|owed| owed.as_bytes() != id),
-                    None => message == b"missing header" && owed.is_some(),
-                };
-                if is_early {
-                    return Err(wrong(self, "ERROR before the RECEIPTs of earlier frames"));
-                }
-                self.error = Some(String::from_utf8_lossy(message).into_owned());
-                Ok(())
-            }
+            (b"ERROR", _) => self.on_error(&frame, scene),
             (command, stage) => {
                 let command = String::from_utf8_lossy(command).into_owned();
                 Err(wrong(self, &format!("{command} while {stage:?}")))
@@ -135,6 +133,49 @@ impl Browser {
             Some(version) if version == self.version.text().as_bytes() => Ok(()),
             _ => Err(wrong(self, "CONNECTED has another version")),
         }
+    }
+
+    /// An ERROR is one that the session has provoked, or one that may come to anybody; and it comes
+    /// behind the RECEIPTs of the frames before the one that it answers.
+    fn on_error(
+        &mut self,
+        frame: &ServerFrame<'_>,
+        scene: &mut Scene<'_>,
+    ) -> Result<(), Violation> {
+        let text = |name: &[u8]| frame.header(name).map(String::from_utf8_lossy);
+        let (message, receipt) = (text(b"message").unwrap_or_default(), text(b"receipt-id"));
+        let owed = self.receipts.front().map(|(number, _)| format!("r{number}"));
+        let provoked = self.provoked.as_ref().filter(|provoked| provoked.message == message);
+        let is_early = match (provoked, &receipt) {
+            (Some(provoked), _) if provoked.receipt.as_deref() == receipt.as_deref() => {
+                owed.is_some()
+            }
+            (_, Some(id)) => owed.as_deref() != Some(id),
+            // Whatever it answers has no receipt.
+            (_, None) => false,
+        };
+        if is_early {
+            return Err(wrong(self, "ERROR before the RECEIPTs of earlier frames"));
+        }
+        if provoked.is_none() && greed::unprovoked(&message, scene.history.secret).is_none() {
+            let text = format!("client {}: {message} without a reason", self.number);
+            return Err(Violation::new(Oracle::Refusal, text));
+        }
+        self.error = Some(message.into_owned());
+        Ok(())
+    }
+
+    /// The Close behind an ERROR has its code.
+    fn check_close(&self, code: u16, scene: &Scene<'_>) -> Result<(), Violation> {
+        let Some(error) = &self.error else { return Ok(()) };
+        let provoked = self.provoked.as_ref().filter(|provoked| provoked.message == error);
+        let expected = provoked.map(|provoked| provoked.code);
+        let expected = expected.or(greed::unprovoked(error, scene.history.secret));
+        if expected == Some(code) {
+            return Ok(());
+        }
+        let text = format!("client {}: {error}, and then Close {code}", self.number);
+        Err(Violation::new(Oracle::Refusal, text))
     }
 
     /// Receipts come in the order of their frames.
@@ -157,7 +198,7 @@ impl Browser {
             Tells::Left(s) => scene.history.subscriptions[s].left_at = Some(now),
             Tells::Sent(publication) => scene.history.acknowledge(publication),
             Tells::Traded(trade) => scene.history.trades[trade].acked_at = Some(now),
-            Tells::Goodbye => {}
+            Tells::Goodbye | Tells::Nothing => {}
         }
         Ok(())
     }
@@ -170,12 +211,15 @@ impl Browser {
         let header = |name: &[u8]| {
             frame.header(name).map_or(String::new(), |v| String::from_utf8_lossy(v).into_owned())
         };
+        if let Some(forged) = forged(frame) {
+            let text =
+                format!("client {}: a sender's word for the server's: {forged}", self.number);
+            return Err(Violation::new(Oracle::Isolation, text));
+        }
         let (id, message_id) = (header(b"subscription"), header(b"message-id"));
-        let all = self.subscriptions.iter().chain(&self.former);
-        let Some(own) = all.clone().find(|own| own.id == id) else {
+        let Some(subscription) = self.subscription_of(&id, scene) else {
             return Err(wrong(self, &format!("MESSAGE for unknown subscription {id}")));
         };
-        let subscription = own.history;
         let state = &scene.history.subscriptions[subscription];
         if state.has_receipt && state.begun_at.is_none() {
             let text = format!("client {}: MESSAGE before the RECEIPT of {id}", self.number);
@@ -203,6 +247,21 @@ impl Browser {
             *last = number;
         }
         Ok(())
+    }
+}
+
+impl Browser {
+    /// The subscription of an id. Where the id was used again that is the former one until the
+    /// RECEIPT of the new one has come.
+    fn subscription_of(&self, id: &str, scene: &Scene<'_>) -> Option<usize> {
+        let all = self.subscriptions.iter().chain(self.former.iter().rev());
+        let mut named = all.filter(|own| own.id == id).map(|own| own.history);
+        let has_begun = |at: &usize| {
+            let state = &scene.history.subscriptions[*at];
+            !state.has_receipt || state.begun_at.is_some()
+        };
+        let newest = named.clone().next();
+        named.find(has_begun).or(newest)
     }
 }
 

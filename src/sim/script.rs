@@ -3,16 +3,19 @@
 //! is kept here for good.
 
 use super::browser::handshake;
+use super::history::Secret;
 use super::ring::SimRing;
 use super::rules::Rules;
-use super::setting::Setting;
+use super::setting::{Configured, Setting};
 use super::weather::Weather;
 use super::wire::{Heard, Wire};
 use super::world::World;
+use super::wrong;
 use crate::config::Config;
 use crate::engine::mailbox::Post;
 use crate::engine::shard::Shard;
 use crate::engine::shared::Shared;
+use crate::metrics::Metrics;
 use crate::ring::Wait;
 use crate::ws::Opcode;
 use core::net::SocketAddr;
@@ -22,6 +25,7 @@ use std::sync::Arc;
 
 /// A server of a few shards and its clients, by their numbers.
 pub(super) struct Stage {
+    metrics: Metrics,
     pub(super) world: Rc<RefCell<World>>,
     pub(super) shards: Vec<Shard<SimRing>>,
     pub(super) shared: Arc<Shared>,
@@ -36,9 +40,11 @@ impl Stage {
         world.set_weather(Weather::default());
         let mut config = Setting::config();
         change(&mut config);
-        let setting = Setting::of(world, config, shards, false, Rules::default());
-        let Setting { world, shards, shared, control, .. } = setting;
-        Stage { world, shards, shared, clients: Vec::new(), _control: control }
+        let (secret, rules) = (Secret::Open, Rules::default());
+        let setting =
+            Setting::of(world, Configured { config, shards, secret, rules, reloads: false });
+        let Setting { world, shards, shared, control, metrics, .. } = setting;
+        Stage { metrics, world, shards, shared, clients: Vec::new(), _control: control }
     }
 
     /// Queues and pools with room for whatever a script does in one turn.
@@ -76,6 +82,20 @@ impl Stage {
         let heard = self.hears(client);
         assert!(heard.len() == 1 && heard[0].starts_with("CONNECTED\n"), "{heard:?}");
         client
+    }
+
+    /// Asks for something by HTTP on a connection of its own: status and body of the answer.
+    fn asks(&mut self, shard: usize, method: &str, path: &str, body: &str) -> (u16, String) {
+        let len = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len}\r\n\r\n{body}"
+        );
+        let client = self.connects(shard, request.as_bytes());
+        self.settle();
+        let wire = &mut self.clients[client];
+        wire.read(65_536, &mut self.world.borrow_mut());
+        let answer = wire.answer().expect("an answer").expect("it is there");
+        (answer.status, String::from_utf8(answer.body).expect("it is text"))
     }
 
     pub(super) fn writes(&mut self, client: usize, octets: &[u8]) {
@@ -188,4 +208,117 @@ fn what_is_due_before_an_error_comes_also_above_send_buffer() {
     let mut expected = vec![("MESSAGE", ""); 10];
     expected.extend([("RECEIPT", "r2"), ("ERROR", ""), ("close 1002", "")]);
     assert_eq!(commands, expected);
+}
+
+#[test]
+fn what_is_wrong_is_counted_by_its_word() {
+    let mut miscounted = Vec::new();
+    for wrong in wrong::ALL {
+        let mut stage = Stage::new(1, Stage::roomy);
+        let client = stage.connects(0, b"");
+        wrong.put(&mut stage.clients[client]);
+        stage.writes(client, b"");
+        stage.settle();
+        let counted = stage.metrics.refusals();
+        if counted != [(wrong.label, 1)] {
+            miscounted.push((wrong.label, counted));
+        }
+    }
+    assert_eq!(miscounted, []);
+}
+
+#[test]
+fn the_last_subscription_that_fits_holds_and_one_more_ends_the_session() {
+    let mut stage = Stage::new(1, Stage::roomy);
+    let client = stage.session(0, "u1");
+    let topics = ["/topic/t0", "/topic/t1", "/topic/a/b", "/topic/a/c"];
+    assert_eq!(topics.len(), stage.shared.limits.subscriptions as usize + 1);
+    for (n, topic) in topics.iter().enumerate() {
+        let frame = format!("SUBSCRIBE\nid:s{n}\ndestination:{topic}\nreceipt:r{n}\n\n");
+        stage.says(client, &[&frame]);
+    }
+    stage.settle();
+    let heard = stage.hears(client);
+    let receipts = [("RECEIPT", "r0"), ("RECEIPT", "r1"), ("RECEIPT", "r2")];
+    let refused = [("ERROR", "r3"), ("close 1008", "")];
+    assert_eq!(named(&heard, "receipt-id"), [&receipts[..], &refused].concat());
+    assert!(heard[3].contains("message:too many subscriptions\n"), "{heard:?}");
+}
+
+/// Windows of one user on two shards, each with its queue subscribed, and their session ids.
+fn windows(stage: &mut Stage) -> Vec<(usize, String)> {
+    let subscribe = "SUBSCRIBE\nid:s\ndestination:/user/queue/sub\nreceipt:r\n\n";
+    let mut windows = Vec::new();
+    for shard in [0, 1, 1] {
+        let client = stage.connects(shard, &handshake("/portfolio", "?userId=u1"));
+        stage.settle();
+        stage.clients[client].read(65_536, &mut stage.world.borrow_mut());
+        let answer = stage.clients[client].answer().expect("an answer");
+        assert_eq!(answer.map(|answer| answer.status), Some(101));
+        stage.says(client, &["CONNECT\naccept-version:1.2\nhost:x\n\n", subscribe]);
+        stage.settle();
+        let heard = stage.hears(client);
+        let [(_, id), (receipt, _)] = named(&heard, "session")[..] else {
+            panic!("CONNECTED and RECEIPT, not {heard:?}");
+        };
+        assert_eq!(receipt, "RECEIPT");
+        windows.push((client, id.to_owned()));
+    }
+    windows
+}
+
+#[test]
+fn a_message_for_one_session_comes_to_that_window_alone() {
+    let mut stage = Stage::new(2, Stage::roomy);
+    let windows = windows(&mut stage);
+    for (number, (_, id)) in windows.iter().enumerate() {
+        let body = format!(r#"{{"destination":"/queue/sub","session":"{id}","body":"x"}}"#);
+        let answer = stage.asks(0, "POST", "/api/users/u1/messages", &body);
+        assert_eq!(answer, (200, r#"{"code":0,"sessions":1}"#.to_owned()));
+        for (other, (client, _)) in windows.iter().enumerate() {
+            let heard = stage.hears(*client);
+            assert_eq!(heard.len(), usize::from(other == number), "{other} of {number}: {heard:?}");
+        }
+    }
+    // A session of somebody else is none of this user's.
+    let stranger = stage.session(0, "u2");
+    let theirs =
+        format!(r#"{{"destination":"/queue/sub","session":"{}","body":"x"}}"#, windows[0].1);
+    let answer = stage.asks(1, "POST", "/api/users/u2/messages", &theirs);
+    assert_eq!(answer, (200, r#"{"code":0,"sessions":0}"#.to_owned()));
+    assert!(stage.hears(windows[0].0).is_empty() && stage.hears(stranger).is_empty());
+}
+
+#[test]
+fn a_kick_ends_every_window_of_its_user_and_nobody_elses() {
+    let mut stage = Stage::new(2, Stage::roomy);
+    let windows = windows(&mut stage);
+    let other = stage.session(1, "u2");
+    let answer = stage.asks(0, "DELETE", "/api/users/u1", "");
+    assert_eq!(answer, (200, r#"{"code":0,"closed":3}"#.to_owned()));
+    for (client, _) in windows {
+        assert_eq!(stage.hears(client), ["close 1008"]);
+    }
+    assert!(stage.hears(other).is_empty());
+    assert_eq!(stage.asks(1, "DELETE", "/api/users/u1", "").1, r#"{"code":0,"closed":0}"#);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_soon_not_answered() {
+    let mut stage = Stage::new(1, Stage::roomy);
+    for asked in [Opcode::Ping, Opcode::Text] {
+        let client = stage.connects(0, &handshake("/echo", ""));
+        let socket = stage.clients[client].socket;
+        stage.world.borrow_mut().size_socket(socket, 65_536, 100);
+        for _ in 0..100 {
+            let mut world = stage.world.borrow_mut();
+            stage.clients[client].put_frame(asked, true, &[b'?'; 100], &mut world.random);
+            drop(world);
+            stage.writes(client, b"");
+        }
+        stage.settle();
+        let (limits, audit) = (&stage.shared.limits, stage.shards[0].audit());
+        let most = limits.send_bytes + 200;
+        assert!((limits.send_bytes..=most).contains(&audit.answers_most), "{asked:?}: {audit:?}");
+    }
 }

@@ -1,6 +1,6 @@
 //! What a run is played in: the configuration and its shards.
 
-use super::history::USERS;
+use super::history::{Secret, USERS};
 use super::kernel::Setup as Kernel;
 use super::mutation::Mutation;
 use super::ring::SimRing;
@@ -96,6 +96,11 @@ destination = "/topic/secret"
 users = ["u0"]
 "#;
 
+/// How many of a thousand runs are of the poorest kind.
+const POOR: u32 = 300;
+/// Destinations, and patterns that begin alike, of the poorest runs.
+const FEW: (u32, u32) = (6, 2);
+
 thread_local! {
     /// Both configurations, read once a thread.
     static CONFIGS: [Config; 2] = [read(CONFIG), read(&format!("{CONFIG}{SECRET}"))];
@@ -117,21 +122,38 @@ pub(super) struct Setting {
     /// The control thread's end of the mailboxes.
     pub(super) control: Post,
     pub(super) metrics: Metrics,
-    pub(super) has_secret: bool,
+    pub(super) secret: Secret,
     pub(super) rules: Rules,
+    /// What the shards know after a reload in the middle of the run, if there is one.
+    pub(super) reloaded: Option<Arc<Shared>>,
+}
+
+/// What a run is configured as.
+pub(super) struct Configured {
+    pub(super) config: Config,
+    pub(super) shards: u8,
+    pub(super) secret: Secret,
+    pub(super) rules: Rules,
+    /// The configuration is loaded anew, with the rule about the secret.
+    pub(super) reloads: bool,
 }
 
 impl Setting {
     /// Builds everything from the world's chance.
     pub(super) fn new(mut world: World) -> Setting {
         let shards = world.random.between(2, 4) as u8;
-        let has_secret = world.random.chance(300);
-        let mut config = CONFIGS.with(|both| both[usize::from(has_secret)].clone());
+        let secret = if world.random.chance(300) { Secret::Kept } else { Secret::Open };
+        let reloads = secret == Secret::Open && world.random.chance(300);
+        let mut config = CONFIGS.with(|both| both[usize::from(secret == Secret::Kept)].clone());
         // Some runs are poorer still.
         if world.random.chance(400) {
             config.limits.segment_bytes =
                 config.limits.segment_size * world.random.between(8, 20) as u32;
             config.limits.message_blocks = world.random.between(2, 6) as u32;
+        }
+        if world.random.chance(POOR) {
+            (config.limits.destinations, config.limits.patterns_alike) = FEW;
+            config.limits.share_least = *world.random.pick(&[1, 2, FEW.0]);
         }
         if world.mutation.take_if(|m| *m == Mutation::Limit).is_some() {
             config.limits.send_buffer *= 4;
@@ -142,20 +164,20 @@ impl Setting {
             config.slow = Vec::new();
             config.slow_consumer = SlowConsumer::DropOldest;
         }
-        Setting::of(world, config, shards, has_secret, rules)
+        Setting::of(world, Configured { config, shards, secret, rules, reloads })
     }
 
     /// The same with everything said.
-    pub(super) fn of(
-        mut world: World,
-        config: Config,
-        shards: u8,
-        has_secret: bool,
-        rules: Rules,
-    ) -> Setting {
+    pub(super) fn of(mut world: World, configured: Configured) -> Setting {
+        let Configured { config, shards, secret, rules, reloads } = configured;
         let metrics = Metrics::new(usize::from(shards));
         let keys = Keys::known(world.random.next());
         let shared = Shared::new(config, shards, keys, "b00t", metrics.clone());
+        let reloaded = reloads.then(|| {
+            let mut config = shared.config.clone();
+            config.allow = CONFIGS.with(|both| both[1].allow.clone());
+            Arc::new(shared.reloaded(config))
+        });
         let shared = Arc::new(shared);
         let entries = shared.limits.mailbox;
         let mut posts = mailbox::connect(usize::from(shards) + 1, entries);
@@ -163,7 +185,7 @@ impl Setting {
         let world = Rc::new(RefCell::new(world));
         let shards = posts.into_iter().enumerate();
         let shards = shards.map(|(number, post)| shard(&world, &shared, number, post)).collect();
-        Setting { world, shared, shards, control, metrics, has_secret, rules }
+        Setting { world, shared, shards, control, metrics, secret, rules, reloaded }
     }
 
     /// The configuration of every run, without a rule about the secret.

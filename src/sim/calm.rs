@@ -1,0 +1,126 @@
+//! Whether a run has come to rest, and what keeps it from it.
+
+use super::client::Client;
+use super::oracle::{Oracle, Violation};
+use super::run::{Simulation, Sleep};
+use crate::engine::shard::Shard;
+use crate::time::Instant;
+
+/// Virtual time in which a phase has to end.
+const PATIENCE: u64 = 30_000_000_000;
+/// Virtual time in which something has to happen that anybody can see: no deadline of
+/// `Limits::tiny` and no pause of a client is as long.
+const STALL: u64 = 10_000_000_000;
+/// Steps in which something has to happen.
+const STALL_STEPS: u64 = 100_000;
+
+/// What still happens, or who is still owed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unrest {
+    /// A client waits for something.
+    Owed(usize),
+    /// The control thread has something to do.
+    Control,
+    /// A shard has.
+    Shard(usize),
+    /// A client has.
+    Client(usize),
+    /// Something waits in a shard.
+    Waits(usize),
+}
+
+/// What anybody can see of a run: acknowledged frames and messages, connections that have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sight {
+    tick: u64,
+    active: usize,
+    open: usize,
+}
+
+impl Simulation {
+    /// Plays on until `done`. A run that stands still ends at once.
+    pub(super) fn go_on(
+        &mut self,
+        what: &str,
+        mut done: impl FnMut(&mut Simulation) -> bool,
+    ) -> Result<(), Violation> {
+        let begun = self.world.borrow().now();
+        let mut seen = (self.sight(), begun, self.steps);
+        while !done(self) {
+            self.step()?;
+            let now = self.world.borrow().now();
+            if now.0 < seen.1.0 + STALL && !self.steps.is_multiple_of(1_024) {
+                continue;
+            }
+            let sight = self.sight();
+            if sight != seen.0 {
+                seen = (sight, now, self.steps);
+            }
+            let is_stalled = now.0 > seen.1.0 + STALL || self.steps > seen.2 + STALL_STEPS;
+            if is_stalled || now.0 > begun.0 + PATIENCE {
+                return Err(self.stuck(what, begun));
+            }
+        }
+        Ok(())
+    }
+
+    fn stuck(&mut self, what: &str, begun: Instant) -> Violation {
+        let span = self.world.borrow().now().millis_since(begun);
+        let text = format!("{what}, {span} ms: {}", self.owed());
+        Violation::new(Oracle::Progress, text)
+    }
+
+    fn sight(&self) -> Sight {
+        let open = self.world.borrow().open_connections();
+        Sight { tick: self.history.now(), active: self.active.len(), open }
+    }
+
+    /// Whom the server still owes something, and what else is not calm.
+    pub(super) fn owed(&mut self) -> String {
+        let unrest = self.unrest();
+        let open = self.world.borrow().open_sockets();
+        let owed = self.clients.iter().filter(|c| c.is_owed() || !c.over && c.number > 0);
+        let list: Vec<String> =
+            owed.take(3).map(|c| format!("{} {:?} {:?}", c.number, c.reading, c.part)).collect();
+        let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
+        format!(
+            "{} steps; {unrest:?}; open sockets: {open:?}; owed: {list:?}; shards: {audits:?}",
+            self.steps
+        )
+    }
+
+    /// Nothing happens any more, and nobody is owed anything.
+    pub(super) fn is_calm(&mut self) -> bool {
+        self.unrest().is_none()
+    }
+
+    fn unrest(&mut self) -> Option<Unrest> {
+        let mut active = self.active.iter().map(|&at| &self.clients[at]);
+        if let Some(client) = active.find(|client| client.is_owed()) {
+            return Some(Unrest::Owed(client.number));
+        }
+        if !self.control.is_idle() {
+            return Some(Unrest::Control);
+        }
+        let mut world = self.world.borrow_mut();
+        let now = world.now();
+        for ring in 0..self.shards.len() {
+            let waits = match self.sleeps[ring] {
+                Sleep::Until(until) => until > now,
+                Sleep::Over => true,
+                Sleep::Awake => false,
+            };
+            if !waits || world.is_ready(ring) || world.is_busy(ring) {
+                return Some(Unrest::Shard(ring));
+            }
+        }
+        // The kernels have just moved octets: look at the clients behind them.
+        let is_ready = |client: &&Client| client.is_ready(&world);
+        if let Some(client) = self.active.iter().map(|&at| &self.clients[at]).find(is_ready) {
+            return Some(Unrest::Client(client.number));
+        }
+        drop(world);
+        let mut audits = self.shards.iter_mut().map(Shard::audit);
+        audits.position(|audit| audit.waiting > 0 || audit.blocks > 0).map(Unrest::Waits)
+    }
+}
