@@ -21,7 +21,7 @@ const CAMPAIGN: u64 = 10_000;
 /// How often, in a campaign.
 const OFTEN: u64 = 100;
 /// Seeds in which a mutation has to be found.
-const MUTATION_SEEDS: u64 = 1_000;
+const MUTATION_SEEDS: u64 = 3_000;
 /// Seeds of every run of the tests: those that never change, and those from a random first one.
 const SEEDS: (u64, u64) = (200, 100);
 /// A campaign stops at so many failures.

@@ -136,8 +136,8 @@ impl Simulation {
         }
         world.mutation = options.mutation.filter(|mutation| mutation.is_of_kernel());
         let setting = Setting::new(world);
-        let Setting { world, shared, shards, control, metrics, secret, rules, reloaded } = setting;
-        let shared_limits = shared.limits.clone();
+        let Setting { world, shared, shards, control, metrics, limits, secret, rules, reloaded } =
+            setting;
         let mut machine = world.borrow_mut();
         let (now, random) = (machine.now(), &mut machine.random);
         let arrivals = random.between(30, 70) as u32;
@@ -169,7 +169,7 @@ impl Simulation {
             next_arrival: now,
             steps: 0,
             active: Vec::new(),
-            limits: shared_limits,
+            limits,
             reload_at,
             watched_all: false,
             jumps,

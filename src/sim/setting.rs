@@ -122,6 +122,7 @@ pub(super) struct Setting {
     /// The control thread's end of the mailboxes.
     pub(super) control: Post,
     pub(super) metrics: Metrics,
+    pub(super) limits: Limits,
     pub(super) secret: Secret,
     pub(super) rules: Rules,
     /// What the shards know after a reload in the middle of the run, if there is one.
@@ -155,6 +156,8 @@ impl Setting {
             (config.limits.destinations, config.limits.patterns_alike) = FEW;
             config.limits.share_least = *world.random.pick(&[1, 2, FEW.0]);
         }
+        // What the oracles judge by, whatever a mutation makes of it.
+        let limits = config.limits.clone();
         if world.mutation.take_if(|m| *m == Mutation::Limit).is_some() {
             config.limits.send_buffer *= 4;
         }
@@ -164,7 +167,8 @@ impl Setting {
             config.slow = Vec::new();
             config.slow_consumer = SlowConsumer::DropOldest;
         }
-        Setting::of(world, Configured { config, shards, secret, rules, reloads })
+        let configured = Configured { config, shards, secret, rules, reloads };
+        Setting { limits, ..Setting::of(world, configured) }
     }
 
     /// The same with everything said.
@@ -185,7 +189,8 @@ impl Setting {
         let world = Rc::new(RefCell::new(world));
         let shards = posts.into_iter().enumerate();
         let shards = shards.map(|(number, post)| shard(&world, &shared, number, post)).collect();
-        Setting { world, shared, shards, control, metrics, secret, rules, reloaded }
+        let limits = shared.limits.clone();
+        Setting { world, shared, shards, control, metrics, limits, secret, rules, reloaded }
     }
 
     /// The configuration of every run, without a rule about the secret.
