@@ -315,4 +315,22 @@ mod tests {
         assert_eq!(subscribe("/a/y*", 2), Err(Full::ShareAlike), "a quarter of six");
         assert_eq!(subscribe("/a/y*", 3), Ok(()), "the least");
     }
+
+    #[test]
+    fn those_without_a_place_have_one_share_of_the_patterns_together() {
+        let shares = Shares::new(16, HashKey::known(1));
+        let key = |host: u8| shares.key(core::net::IpAddr::from([10, 0, 0, host]));
+        // Sixteen addresses hold a connection each: there is no place for more.
+        for host in 0..16 {
+            let _ = shares.take(key(host), Kind::Connections);
+        }
+        let mut home = Home::new('/', 1_000, 8, &mut Random::known(1));
+        let mut subscribe = |name: &str, host| {
+            let claim = Claim { shares: &shares, owner: Some(key(host)), least: 1 };
+            home.subscribe(&name.into(), ShardId(0), claim)
+        };
+        assert_eq!((subscribe("/a/*", 20), subscribe("/a/?", 21)), (Ok(()), Ok(())));
+        assert_eq!(subscribe("/a/x*", 22), Err(Full::ShareAlike));
+        assert_eq!(subscribe("/a/x*", 3), Ok(()), "one with a place of its own");
+    }
 }

@@ -201,26 +201,37 @@ impl Shares {
 
     /// What an address holds.
     pub fn held(&self, key: Key, kind: Kind) -> u32 {
-        let first = key.bucket as usize * WAYS;
-        let (mut sum, mut is_full) = (0, true);
-        for place in first..first + WAYS {
-            let word = self.words[place].load(Ordering::Acquire);
-            is_full &= word != 0;
-            if word != 0 && (word >> TAG_SHIFT) as u32 == key.tag {
-                sum += self.held[place][kind as usize].load(Ordering::Relaxed);
-                is_full = false;
-            }
+        if self.is_with_the_rest(key) {
+            return self.count_at(Place::REST, kind);
         }
-        if is_full { self.count_at(Place::REST, kind) } else { sum }
+        let own = self.places_of(key).filter(|&place| self.is_of(place, key));
+        own.map(|place| self.count_at(place, kind)).sum()
     }
 
-    /// Whether a place in use is this address's.
+    /// The places that an address may have.
+    fn places_of(&self, key: Key) -> impl Iterator<Item = Place> + use<> {
+        let first = key.bucket * WAYS as u32;
+        (first..first + WAYS as u32).map(Place)
+    }
+
+    /// Whether an address would find no place of its own, and has none.
+    fn is_with_the_rest(&self, key: Key) -> bool {
+        let is_others = |place| self.word(place) != 0 && !self.is_of(place, key);
+        self.places_of(key).all(is_others)
+    }
+
+    /// What stands at a place of the table; a free one's for those that are in none.
+    fn word(&self, place: Place) -> u64 {
+        self.words.get(place.0 as usize).map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    /// Whether a place is this address's, alone or with the rest.
     pub fn is_of(&self, place: Place, key: Key) -> bool {
-        place.0 / WAYS as u32 == key.bucket
-            && self
-                .words
-                .get(place.0 as usize)
-                .is_some_and(|word| (word.load(Ordering::Relaxed) >> TAG_SHIFT) as u32 == key.tag)
+        if place == Place::REST {
+            return self.is_with_the_rest(key);
+        }
+        let word = self.word(place);
+        word != 0 && place.0 / WAYS as u32 == key.bucket && (word >> TAG_SHIFT) as u32 == key.tag
     }
 
     /// What all addresses hold.
@@ -330,9 +341,12 @@ mod tests {
         assert_eq!(rest, [Place::REST; 4]);
         assert_eq!((shares.held(key(16), KIND), shares.held(key(77), KIND)), (4, 4));
         assert_eq!(shares.held(key(3), KIND), 1);
+        let with_the_rest = |n| shares.is_of(Place::REST, key(n));
+        assert!(with_the_rest(16) && with_the_rest(77) && !with_the_rest(3));
         own.into_iter().chain(rest).for_each(|place| shares.give_back(place, KIND));
         assert!(shares.is_empty());
         assert_eq!(shares.held(key(16), KIND), 0);
+        assert!(!shares.is_of(Place::REST, key(16)), "there is room for its own");
     }
 
     #[test]
