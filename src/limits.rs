@@ -156,6 +156,8 @@ limits! {
         "connections of all shards, 0 = what descriptors and memory carry; past it 503 with Retry-After"
     connections_per_address "connections-per-address": u32 = 0, tiny 0;
         "connections of one address (IPv6: of its first 64 bits), of all shards, 0 = no bound; past it 503 with Retry-After"
+    stranger_time "stranger-time": Millis = Millis::seconds(5), tiny Millis(100);
+        "how long whoever is anonymous and has neither subscribed nor (raw) sent anything is spared where three quarters of the slots are taken, less where fewer are left; past it the oldest leaves for a newcomer: close 1013"
     share_least "share-least": u32 = 32, tiny 24;
         "what one address may hold of each table that all share (destinations, patterns-alike, hook calls), whatever others hold; past it and a quarter of what they leave free ERROR and close 1008, or 503"
     share_addresses "share-addresses": u32 = 65_536, tiny 64;
@@ -251,6 +253,9 @@ pub const WS_CONTROL_MAX: usize = 125;
 /// the peer sent before is still read and answered if that begins within this time; past it the
 /// connection ends, a request that waits with 504.
 pub const HANGUP_GRACE: Millis = Millis(1_000);
+/// Whoever has to leave for a newcomer is waited for so long after its Close frame, not for
+/// `linger`: its slot is wanted.
+pub const FAREWELL: Millis = Millis(250);
 /// A tick of the timer wheel, in milliseconds, as a power of two: 128 ms.
 pub const TICK_SHIFT: u32 = 7;
 /// Slots of the timer wheel: a horizon of 65 s.

@@ -7,6 +7,10 @@
 //! anonymous connection that has neither subscribed nor, on a raw endpoint, sent anything, of the
 //! address that holds most. So no address takes all slots.
 //!
+//! Whoever has just come is about to subscribe, and is spared for a time: `stranger-time`, less as
+//! fewer slots are left. Else many who come at once would make each other leave, and nobody could
+//! come in any more where three quarters of the slots have been taken lawfully.
+//!
 //! Nothing is kept for this while there is room. When there is none the table is walked once for
 //! the next `slots / 32` newcomers; a walk that found fewer strangers is the last one for
 //! [`PAUSE`].
@@ -16,6 +20,7 @@ use super::session::NONE;
 use super::shard::Shard;
 use crate::http::{self, Head};
 use crate::ids::ConnId;
+use crate::limits::FAREWELL;
 use crate::mem::shares::{Key, Kind, Place};
 use crate::ring::Ring;
 use crate::time::{Instant, Millis};
@@ -131,25 +136,33 @@ impl<R: Ring> Shard<R> {
 
     /// A connection has come: where there are many, a stranger leaves.
     pub(super) fn ease_crowd(&mut self, newcomer: u32) {
-        let most = u64::from(self.limits.connections);
-        let all = u64::from(self.shared.shares.connections());
-        let is_crowded =
-            self.conns.len() * 4 > self.slots as usize * 3 || most > 0 && all * 4 > most * 3;
-        if !is_crowded {
-            return self.crowd.leavers.clear();
-        }
-        if !self.let_stranger_go() && self.now >= self.crowd.look_after {
-            self.find_strangers(newcomer);
-            self.let_stranger_go();
+        let Some(patience) = self.patience() else { return self.crowd.leavers.clear() };
+        if !self.let_stranger_go(patience) && self.now >= self.crowd.look_after {
+            self.find_strangers(newcomer, patience);
+            self.let_stranger_go(patience);
         }
     }
 
-    fn find_strangers(&mut self, newcomer: u32) {
-        let now = self.ms();
+    /// For how many milliseconds a stranger is spared now: `stranger-time` where three quarters of
+    /// the slots are taken, down to nothing where all are. None: fewer are taken.
+    fn patience(&self) -> Option<u32> {
+        let time = u64::from(self.limits.stranger_time.0);
+        let of = |used: u64, all: u64| {
+            let left = all.saturating_sub(used);
+            (left * 4 < all).then(|| (time * left * 4 / all) as u32)
+        };
+        let slots = of(self.conns.len() as u64, u64::from(self.slots - self.reserve()));
+        let most = u64::from(self.limits.connections);
+        let bound = (most > 0).then(|| of(self.shared.shares.connections().into(), most));
+        slots.into_iter().chain(bound.flatten()).min()
+    }
+
+    fn find_strangers(&mut self, newcomer: u32, patience: u32) {
         let strangers = self.conns.slots().filter(|&slot| slot != newcomer);
-        let strangers = strangers.filter(|&slot| self.is_stranger(slot)).map(|slot| Stranger {
+        let strangers = strangers.filter(|&slot| self.is_stranger(slot, patience));
+        let strangers = strangers.map(|slot| Stranger {
             place: self.conns.place(slot),
-            age: now.wrapping_sub(self.conns.at(slot).since),
+            age: self.age(slot),
             conn: self.conns.id(slot),
         });
         let strangers = strangers.collect();
@@ -161,9 +174,9 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The next one leaves who still is what it was when it was chosen.
-    fn let_stranger_go(&mut self) -> bool {
+    fn let_stranger_go(&mut self, patience: u32) -> bool {
         while let Some((conn, held)) = self.crowd.leavers.pop_front() {
-            if self.conns.find(conn).is_none() || !self.is_stranger(conn.slot) {
+            if self.conns.find(conn).is_none() || !self.is_stranger(conn.slot, patience) {
                 continue;
             }
             let place = self.conns.place(conn.slot);
@@ -173,6 +186,7 @@ impl<R: Ring> Shard<R> {
             self.metrics.refuse("crowded_out");
             if self.conns.at(conn.slot).is_websocket() {
                 self.drain(conn.slot, &[], 1013, "try again later");
+                self.hurry(conn.slot);
             } else {
                 self.terminate(conn.slot);
             }
@@ -181,11 +195,24 @@ impl<R: Ring> Shard<R> {
         false
     }
 
-    /// Whether a connection is anonymous and has neither subscribed nor (raw) sent anything. One
-    /// that asks for something by HTTP is not, until it is answered.
-    fn is_stranger(&self, slot: u32) -> bool {
+    /// A connection that drains is not waited for as long as others: its slot is wanted.
+    fn hurry(&mut self, slot: u32) {
+        let spared = self.limits.linger.0.saturating_sub(FAREWELL.0);
+        self.conns.at_mut(slot).since = self.ms().wrapping_sub(spared);
+        self.set_timer(slot);
+    }
+
+    /// Milliseconds since the present phase of a connection began.
+    fn age(&self, slot: u32) -> u32 {
+        self.ms().wrapping_sub(self.conns.at(slot).since)
+    }
+
+    /// Whether a connection is anonymous, has neither subscribed nor (raw) sent anything, and is
+    /// spared no longer. One that asks for something by HTTP is not, until it is answered.
+    fn is_stranger(&self, slot: u32, patience: u32) -> bool {
         let conn = self.conns.at(slot);
-        if conn.state != State::Open || self.conns.place(slot) == Place::NONE {
+        let is_known = conn.state != State::Open || self.conns.place(slot) == Place::NONE;
+        if is_known || self.age(slot) < patience {
             return false;
         }
         match &conn.proto {

@@ -238,7 +238,8 @@ fn rest(mut socket: std::net::TcpStream) -> Vec<u8> {
 
 #[test]
 fn where_slots_are_few_strangers_of_whoever_holds_most_leave() {
-    let (_folder, server) = server("1", "", "connections = 12");
+    let limits = "connections = 12\nstranger-time = '1ms'";
+    let (_folder, server) = server("1", "", limits);
     // Up to three quarters nobody has to leave.
     let mut subscribed: Vec<Window> = (0..3).map(|_| open(&server, ONE)).collect();
     for window in &mut subscribed {
@@ -286,4 +287,33 @@ fn where_slots_are_few_strangers_of_whoever_holds_most_leave() {
     speaking.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x']).expect("it is still there");
     let mut echo = [0; 3];
     speaking.read_exact(&mut echo).expect("it is still there");
+}
+
+/// A server that is full to three quarters of whom it shall serve lets others in all the same.
+#[test]
+fn who_has_just_come_is_spared_while_there_are_slots() {
+    let limits = "connections = 40\nstranger-time = '10m'";
+    let (_folder, server) = server("1", "", limits);
+    let mut windows: Vec<Window> = (0..31).map(|_| open(&server, ONE)).collect();
+    for window in &mut windows {
+        subscribe(window, "1", "/topic/a").expect("room");
+    }
+    // All of them come before the first of them has subscribed.
+    let mut late: Vec<Window> = (0..5).map(|_| open(&server, OTHER)).collect();
+    for window in &mut late {
+        subscribe(window, "1", "/topic/a").expect("it is still there");
+    }
+}
+
+#[test]
+fn who_has_to_leave_and_does_not_is_not_waited_for() {
+    let limits = "connections = 8\nstranger-time = '1ms'\nlinger = '10m'";
+    let (_folder, server) = server("1", "", limits);
+    let start = Instant::now();
+    // None of them reads, or answers the Close, or ends.
+    let mut deaf = Vec::new();
+    while deaf.len() < 20 {
+        deaf.extend(Window::over(&server, server.connect_from(ONE), ""));
+        assert!(start.elapsed() < PATIENCE, "{} have come in", deaf.len());
+    }
 }
