@@ -20,6 +20,7 @@
 //! looked at, and gets a test unless nobody can see what it changes. A mutant costs a build of the
 //! crate and its tests.
 
+mod answers;
 mod bodies;
 mod callbacks;
 mod client;
