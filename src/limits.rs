@@ -185,7 +185,7 @@ limits! {
     turn_letters "turn-letters": u32 = 1_024, tiny 4;
         "letters taken from one queue in one turn of the loop"
     turn_frames "turn-frames": u32 = 1_024, tiny 8;
-        "frames of one connection handled in one go; at it the others have theirs first"
+        "frames handled in one turn of the loop, a SUBSCRIBE as sixteen; at it each connection has a thirty-second of that, and the next turns for the rest"
     send_chunk "send-chunk": u32 = 256, tiny 4;
         "sends of one entry into the kernel"
     submission_entries "submission-entries": u32 = 1_024, tiny 16;

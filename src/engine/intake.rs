@@ -25,13 +25,15 @@ pub(super) enum Step {
 
 /// Inflating so many octets counts as a frame.
 const DEFLATED_FRAME: usize = 256;
+/// When a turn has no time left a connection still has this part of one.
+const GOES: u32 = 32;
 
 impl<R: Ring> Shard<R> {
     /// Octets have come in.
     pub(super) fn take_octets(&mut self, slot: u32, octets: &mut [u8]) {
         let now = self.ms();
         let id = self.conns.id(slot);
-        self.frames_left = self.limits.turn_frames;
+        let share = self.begin_go(self.turn_left);
         let conn = self.conns.at_mut(slot);
         conn.pinged = false;
         if !matches!(conn.proto, Proto::HttpHead | Proto::HttpBody(_) | Proto::HttpParked(_)) {
@@ -56,10 +58,22 @@ impl<R: Ring> Shard<R> {
             // Nothing that comes now is answered; the end of it is what is waited for.
             State::Free | State::Draining | State::Terminated | State::Closing => {}
         }
+        self.end_go(share);
         self.note_held(slot);
         if self.held > self.limits.held_bytes as usize {
             self.refuse_held();
         }
+    }
+
+    /// A connection may do this much now, and a few frames in any case. Says how much.
+    fn begin_go(&mut self, share: u32) -> u32 {
+        self.frames_left = share.max((self.limits.turn_frames / GOES).max(1));
+        self.frames_left
+    }
+
+    /// It has done what it did of its share.
+    fn end_go(&mut self, share: u32) {
+        self.turn_left = self.turn_left.saturating_sub(share - self.frames_left);
     }
 
     /// Goes on with what is kept.
@@ -123,7 +137,7 @@ impl<R: Ring> Shard<R> {
         match event {
             None if used == 0 => return Step::Stop(0),
             None => {}
-            Some(_) => self.frames_left -= 1,
+            Some(_) => self.frames_left = self.frames_left.saturating_sub(1),
         }
         match event {
             None => {}
@@ -176,7 +190,7 @@ impl<R: Ring> Shard<R> {
         let kept = kept.take();
         let mut plain = core::mem::take(&mut self.inflated);
         plain.clear();
-        let kept = kept.as_ref().map_or(&[][..], |kept| kept.as_slice());
+        let kept = kept.as_ref().map_or(&[][..], |kept| &kept[..]);
         let mut window = self.conns.windows.of(slot);
         match &window {
             Some(window) => self.inflater.begin_after(opcode, message_max, window),
@@ -232,7 +246,8 @@ impl<R: Ring> Shard<R> {
             return;
         }
         conn.hold = Hold::No;
-        self.frames_left = self.limits.turn_frames;
+        // Others that wait have as much.
+        let share = self.begin_go(self.turn_left / (self.waiting.len() as u32 + 1));
         self.continue_parked(id.slot);
         self.continue_session(id.slot);
         self.continue_raw(id.slot);
@@ -240,6 +255,7 @@ impl<R: Ring> Shard<R> {
         if conn.state == State::Open && conn.hold == Hold::No {
             self.process_tail(id.slot);
         }
+        self.end_go(share);
         let conn = self.conns.at(id.slot);
         if conn.state == State::Open && conn.hold == Hold::No && conn.peer == Peer::Ended {
             // What came before its end is read now.
@@ -310,10 +326,15 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Connections that waited for room try again, each once.
+    /// Connections that waited for room try again, each once, as many as this turn has time for.
+    /// Half of it is theirs: whoever comes anew has had the other.
     pub(super) fn run_waiting(&mut self) {
         self.needs_room |= !self.waiting.is_empty() && !self.segments.may_answer();
+        self.turn_left += self.limits.turn_frames.div_ceil(2);
         for _ in 0..self.waiting.len() {
+            if self.turn_left == 0 {
+                return;
+            }
             let Some(id) = self.waiting.pop_front() else { return };
             let has_room = self.segments.may_answer() && self.has_room_for_frame();
             if has_room || self.holds_message(id) {

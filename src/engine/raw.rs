@@ -22,7 +22,7 @@ impl<R: Ring> Shard<R> {
         let mut whole = raw.message.take();
         let message: &[u8] = match &mut whole {
             Some(whole) => {
-                whole.extend_from_slice(payload);
+                whole.extend(payload);
                 whole
             }
             None => payload,

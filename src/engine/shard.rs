@@ -118,6 +118,8 @@ pub struct Shard<R: Ring> {
     pub(super) date: (u64, String),
     /// Frames that the connection which is being read may still have handled before the others.
     pub(super) frames_left: u32,
+    /// What all connections together may still do in this turn.
+    pub(super) turn_left: u32,
     /// Subscriptions of all sessions.
     pub(super) subscriptions: u32,
     /// Those of them to broker destinations that their home has not answered yet.
@@ -205,6 +207,7 @@ impl<R: Ring> Shard<R> {
             entropy,
             date: (0, String::new()),
             frames_left: 0,
+            turn_left: 1,
             subscriptions: 0,
             beginning: 0,
             needs_room: false,
@@ -236,6 +239,7 @@ impl<R: Ring> Shard<R> {
         self.ring.enter(wait);
         self.post.awake();
         self.now = self.ring.now();
+        self.turn_left = self.limits.turn_frames / 2;
         let mut found = false;
         while let Some(done) = self.ring.pop() {
             found = true;
@@ -280,7 +284,10 @@ impl<R: Ring> Shard<R> {
     /// on one thread, before it lets one sleep.
     pub fn wait(&mut self) -> Wait {
         // While it looks for work by itself nobody has to ring for it.
-        let is_busy = !self.dirty.is_empty() || self.revoke_below > 0 || self.is_spinning();
+        let is_busy = !self.dirty.is_empty()
+            || self.revoke_below > 0
+            || self.turn_left == 0
+            || self.is_spinning();
         if is_busy || !self.post.may_sleep() {
             return Wait::No;
         }

@@ -45,7 +45,7 @@ impl<R: Ring> Shard<R> {
         let mut whole = state.message.take();
         let text: &mut [u8] = match &mut whole {
             Some(whole) => {
-                whole.extend_from_slice(payload);
+                whole.extend(payload);
                 whole
             }
             None => payload,
@@ -167,7 +167,11 @@ impl<R: Ring> Shard<R> {
                 Ok(Step::Eol { consumed }) => used += consumed,
                 Ok(Step::Frame { consumed, frame }) => {
                     self.metrics.frames_received_total.add(1);
-                    self.frames_left -= 1;
+                    let work = match frame.command() {
+                        Command::Subscribe | Command::Unsubscribe => super::subscribe::SUBSCRIBING,
+                        _ => 1,
+                    };
+                    self.frames_left = self.frames_left.saturating_sub(work);
                     let sequence = &mut self.sessions.at_mut(session).sequence;
                     *sequence = (*sequence + 1) & SEQUENCE_MASK;
                     self.on_frame(slot, session, &frame);
