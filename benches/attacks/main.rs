@@ -3,15 +3,16 @@
 //!     cargo bench --bench attacks                     all of them, some four minutes
 //!     cargo bench --bench attacks -- 4-ids-10 6       those whose names begin so
 //!     cargo bench --bench attacks -- --seconds 12     each run so long
+//!     cargo bench --bench attacks -- --busy           other work of the machine is kept out of
+//!                                                     the figures, if SCHED_RR is permitted
 //!     RINGPUSH_BIN=… cargo bench --bench attacks      another build of the server
 //!
 //! Each attack runs twice, first with polite clients and then with attackers, each time against a
-//! server of its own: one shard, on the first core; all clients are on the second. All run before
-//! whatever else the machine does, and innocents before attackers (SCHED_RR, where that is
-//! permitted), so that none of that is in the figures. While they run, 50 raw clients echo (500
-//! messages a second), and 20 subscribers hear 100 publishes a second of the HTTP API, both by the
-//! clock whatever the server does; visitors come every 0.2 s for a new destination, a pattern, a
-//! hook and an echo.
+//! server of its own: one shard, on the first core; all clients are on the second, innocents before
+//! attackers (SCHED_RR, where that is permitted), whose own work is not to be in the figures. While
+//! they run, 50 raw clients echo (500 messages a second), and 20 subscribers hear 100 publishes a
+//! second of the HTTP API, both by the clock whatever the server does; visitors come every 0.2 s
+//! for a new destination, a pattern, a hook and an echo.
 //!
 //! Ends with 1 where a promise is broken: echo or publish p99 above 3 times that beside the polite
 //! ones or above 20 ms; an innocent reset, refused, or waiting for what never came; a forged header
@@ -27,7 +28,7 @@ mod visitors;
 use hdrhistogram::Histogram;
 use innocents::{Innocents, Tally};
 use scripts::{ATTACKS, Attack};
-use server::Server;
+use server::{Server, hurry};
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Command, ExitCode, Stdio};
@@ -74,23 +75,20 @@ fn main() -> ExitCode {
         seconds = arguments.get(at + 1).and_then(|text| text.parse().ok()).unwrap_or(seconds);
         arguments.drain(at..(at + 2).min(arguments.len()));
     }
-    // Where it is not permitted the figures are a little rougher.
-    let id = std::process::id().to_string();
-    quietly("chrt", &["--rr", "--pid", "2", &id]);
-    quietly("taskset", &["-cp", "1", &id]);
+    let busy = arguments.iter().any(|argument| argument == "--busy");
+    arguments.retain(|argument| argument != "--busy");
+    let id = std::process::id();
+    hurry(2, id, true);
+    let mut taskset = Command::new("taskset");
+    let _ = taskset.args(["-cp", "1", &id.to_string()]).stdout(Stdio::null()).status();
     let is_wanted = |attack: &&Attack| {
         arguments.is_empty() || arguments.iter().any(|name| attack.name.starts_with(name))
     };
     println!("{HEAD}");
     let span = Duration::from_secs(seconds);
-    let held = ATTACKS.iter().filter(is_wanted).filter(|attack| !holds(attack, span)).count();
+    let held = ATTACKS.iter().filter(is_wanted).filter(|attack| !holds(attack, span, busy)).count();
     println!("{held} attacks broke a promise");
     if held == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn quietly(program: &str, arguments: &[&str]) {
-    let mut command = Command::new(program);
-    let _ = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
 /// The child that attacks: name, polite or not, address, milliseconds.
@@ -103,20 +101,23 @@ fn swarm_process(arguments: &[String]) {
     println!("{}", serde_json::to_string(&deeds).expect("numbers"));
 }
 
-fn run(attack: &Attack, manner: &str, span: Duration) -> Run {
-    let server = Server::start(attack.descriptors);
+fn run(attack: &Attack, manner: &str, span: Duration, busy: bool) -> Run {
+    let server = Server::start(attack.descriptors, busy);
     let to = server.address;
     let innocents = Innocents::start(to, ALONE + span);
     let visitors = Visitors::start(to);
     thread::sleep(ALONE);
     // Behind the innocents, who wait for nobody on their own core.
     let swarm = Command::new("chrt")
-        .args(if server::may_hurry() { ["--rr", "1"] } else { ["--other", "0"] })
+        .args(["--other", "0"])
         .arg(std::env::current_exe().expect("we run"))
         .args(["--swarm", attack.name, manner, &to.to_string(), &span.as_millis().to_string()])
         .stdout(Stdio::piped())
         .spawn()
         .expect("we can be run again");
+    if busy {
+        hurry(1, swarm.id(), true);
+    }
     let output = swarm.wait_with_output().expect("it ends");
     let deeds = serde_json::from_slice(&output.stdout).expect("it tells what it did");
     thread::sleep(FORGET);
@@ -132,9 +133,9 @@ refused forged left  peak/check MB
                     polite        attack      ratio    polite        attack      ratio";
 
 /// Runs an attack, prints its row, and says whether all that was promised was kept.
-fn holds(attack: &Attack, span: Duration) -> bool {
-    let polite = run(attack, "polite", span);
-    let hostile = run(attack, "hostile", span);
+fn holds(attack: &Attack, span: Duration, busy: bool) -> bool {
+    let polite = run(attack, "polite", span, busy);
+    let hostile = run(attack, "hostile", span, busy);
     let millis = |value: u64| value as f64 / 1e6;
     let mut broken = Vec::new();
     let mut columns = format!("{:<16}", attack.name);

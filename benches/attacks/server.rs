@@ -74,7 +74,8 @@ pub struct Server {
 
 impl Server {
     /// Starts a server of one shard on the first core, with so many descriptors.
-    pub fn start(descriptors: Option<u32>) -> Server {
+    /// `hurried`: before whatever else the machine does, if that is permitted.
+    pub fn start(descriptors: Option<u32>, hurried: bool) -> Server {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("attacks.toml");
         std::fs::write(&path, configuration(provider())).expect("the folder is writable");
         let bound =
@@ -90,6 +91,16 @@ impl Server {
         thread::spawn(move || lines.for_each(drop));
         let address = line.trim().strip_prefix("listening on http://");
         let address = address.and_then(|text| text.parse().ok()).expect("its address");
+        if hurried {
+            // The shard before the control thread: each runs when it wakes, as on a quiet machine.
+            hurry(1, child.id(), true);
+            let task = |entry: &std::fs::DirEntry| {
+                std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|c| c == "shard-0\n")
+            };
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).expect("it runs");
+            let name = tasks.flatten().find(task).expect("one shard").file_name();
+            hurry(2, name.to_string_lossy().parse().expect("a number"), false);
+        }
         Server { child, address, bound }
     }
 
@@ -149,19 +160,21 @@ impl Drop for Server {
     }
 }
 
-/// Whether processes may be scheduled before all others.
-pub fn may_hurry() -> bool {
-    let status = Command::new("chrt").args(["--rr", "1", "true"]).stderr(Stdio::null()).status();
-    status.is_ok_and(|status| status.success())
+/// A thread, or all threads of its process, run before what is not urgent on their cores from now
+/// on. Where it is not permitted the figures are a little rougher.
+pub fn hurry(priority: u8, id: u32, all: bool) {
+    let mut command = Command::new("chrt");
+    if all {
+        command.arg("--all-tasks");
+    }
+    command.args(["--rr", "--pid", &priority.to_string(), &id.to_string()]);
+    let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
-/// The binary on the first core, before whatever else the machine does if that is permitted.
+/// The binary on the first core.
 fn command(descriptors: Option<u32>, what: &str, path: &PathBuf) -> Command {
     let mut command = Command::new("taskset");
     command.args(["-c", "0"]);
-    if may_hurry() {
-        command.args(["chrt", "--rr", "1"]);
-    }
     if let Some(descriptors) = descriptors {
         command.arg("prlimit").arg(format!("--nofile={descriptors}"));
     }
