@@ -59,6 +59,7 @@ events! {
     ClockJump "fault: monotonic clock jumps"
     WallJump "fault: wall clock jumps, also backwards"
     SpuriousWake "fault: a wait ends without a completion"
+    ShardStalls "fault: a shard's thread gets no time for seconds"
     HalfClose "fault: peer ends its direction only"
     Vanish "fault: peer vanishes without a word"
     SlowReader "fault: reader that reads slowly or not at all"

@@ -7,11 +7,13 @@ use super::run::{Simulation, Sleep};
 use crate::engine::shard::Shard;
 use crate::limits::Limits;
 use crate::mem::shares::Kind;
+use crate::time::Instant;
 
 impl Simulation {
     /// Nobody begins anything; what was begun ends, and whoever is in order has read everything.
     pub(super) fn settle(&mut self) -> Result<(), Violation> {
         self.plan.phase = Phase::Settle;
+        self.stalled.fill(Instant(0));
         let world = self.world.clone();
         self.clients.iter_mut().for_each(|client| client.wake(&world.borrow()));
         self.go_on("settling", |s| s.is_calm())?;
@@ -97,6 +99,7 @@ impl Simulation {
         let now = self.world.borrow().now();
         self.control.drain(now);
         self.arrivals = 0;
+        self.stalled.fill(Instant(0));
         self.go_on("shutting down", |s| s.sleeps.iter().all(|sleep| *sleep == Sleep::Over))?;
         let took = self.world.borrow().now().millis_since(now);
         let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();

@@ -22,7 +22,7 @@ use crate::ids::PeerId;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::ring::Wait;
-use crate::time::Instant;
+use crate::time::{Instant, Millis};
 use core::net::SocketAddr;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -68,6 +68,8 @@ const PLAY_MAX: u64 = 600_000_000_000;
 const LAST_ACTIONS: u64 = 20_000_000_000;
 /// Virtual time that passes at once, at most, while the end of a phase is waited for.
 const LEAP: u64 = 1_000_000_000;
+/// Virtual time in which a shard has to let go of a client that is gone, whatever it waits for.
+const GONE: u64 = 1_500_000_000;
 /// Operations that a run takes at least.
 pub const OPERATIONS_MIN: u64 = 2_000;
 /// Addresses of this machine that clients come from.
@@ -124,6 +126,9 @@ pub(super) struct Simulation {
     pub(super) watched_all: bool,
     pub(super) jumps: u32,
     pub(super) next_jump: Instant,
+    /// Shards that are still to stand still, and until when each does or did last.
+    stalls: u32,
+    pub(super) stalled: Vec<Instant>,
     /// The run is ended in the middle, after so many operations.
     pub(super) power_cut: Option<u64>,
 }
@@ -142,14 +147,16 @@ impl Simulation {
         let (now, random) = (machine.now(), &mut machine.random);
         let arrivals = random.between(30, 70) as u32;
         let jumps = if random.chance(200) { 2 } else { 0 };
+        let stalls = if random.chance(250) { 2 } else { 0 };
         let power_cut = random.chance(200).then(|| random.between(OPERATIONS_MIN, 4_000));
         let budget = random.between(400, 700) as u32;
         let crowd = random.chance(300);
         let reload_at = reloaded.as_ref().map(|_| random.between(50, 400));
         drop(machine);
+        let sleeps = shards.len();
         Simulation {
             world,
-            sleeps: vec![Sleep::Awake; shards.len()],
+            sleeps: vec![Sleep::Awake; sleeps],
             shards,
             clients: Vec::new(),
             history: History::new(secret, rules),
@@ -173,6 +180,8 @@ impl Simulation {
             reload_at,
             watched_all: false,
             jumps,
+            stalls,
+            stalled: vec![Instant(0); sleeps],
             next_jump: Instant(now.0 + 300_000_000),
             power_cut,
         }
@@ -255,7 +264,8 @@ impl Simulation {
         }
         let gone = self.active.iter().all(|&client| client == 0);
         let gone = gone || world.now().0 > self.next_arrival.0 + LAST_ACTIONS;
-        let played = self.plan.budget == 0 || self.arrivals == 0 && gone;
+        let stands = self.stalled.iter().any(|until| world.now() < *until);
+        let played = !stands && (self.plan.budget == 0 || self.arrivals == 0 && gone);
         if played && operations < OPERATIONS_MIN {
             self.plan.budget = self.plan.budget.max(100);
             self.arrivals = self.arrivals.max(10);
@@ -278,53 +288,79 @@ impl Simulation {
             (first, random.chance(5).then(|| random.index(count)))
         };
         self.steps_of_chance();
+        let now = self.world.borrow().now();
         if let Some(shard) = signal
             && let Sleep::Until(_) = self.sleeps[shard]
+            && now >= self.stalled[shard]
         {
             // A signal ends a wait.
             return self.turn(shard);
         }
-        for at in 0..all {
-            let actor = (first + at) % all;
-            if actor < count {
-                if self.shard_is_ready(actor) {
-                    return self.turn(actor);
-                }
-            } else if actor < all - 1 {
-                let client = self.active[actor - count];
-                if self.clients[client].is_ready(&self.world.borrow()) {
-                    return self.act(client);
-                }
-            } else if self.control_acts() {
-                return Ok(());
+        match self.next_actor(first, all) {
+            Some(actor) if actor < count => self.turn(actor),
+            Some(actor) if actor < all - 1 => self.act(self.active[actor - count]),
+            Some(_) => {
+                self.control.act(&mut self.world.borrow_mut());
+                Ok(())
+            }
+            None => {
+                self.pass_time();
+                Ok(())
             }
         }
-        self.pass_time();
-        Ok(())
     }
 
-    /// The control thread does something, if it has something to do.
-    fn control_acts(&mut self) -> bool {
+    /// Who is the next to do something, from `first` on: a shard, an active client, or the control
+    /// thread, which is the last of `all`.
+    fn next_actor(&mut self, first: usize, all: usize) -> Option<usize> {
+        let count = self.shards.len();
         let mut world = self.world.borrow_mut();
-        while world.rung_outsider().is_some() {
-            self.control.ring();
+        let now = world.now();
+        let mut actor = first;
+        for _ in 0..all {
+            let is_ready = if actor < count {
+                match self.sleeps[actor] {
+                    _ if now < self.stalled[actor] => false,
+                    Sleep::Awake => true,
+                    Sleep::Until(until) => now >= until || world.is_ready(actor),
+                    Sleep::Over => false,
+                }
+            } else if actor < all - 1 {
+                self.clients[self.active[actor - count]].is_ready(&world)
+            } else {
+                while world.rung_outsider().is_some() {
+                    self.control.ring();
+                }
+                self.control.is_ready(now)
+            };
+            if is_ready {
+                return Some(actor);
+            }
+            actor = if actor + 1 == all { 0 } else { actor + 1 };
         }
-        let is_ready = self.control.is_ready(world.now());
-        if is_ready {
-            self.control.act(&mut world);
-        }
-        is_ready
+        None
+    }
+
+    /// Whether one more client is to come: not before the watcher sees who comes.
+    fn may_arrive(&mut self) -> bool {
+        let is_time = self.plan.phase == Phase::Main && self.arrivals > 0;
+        is_time && (self.clients[0].over || self.watched().is_some())
     }
 
     /// Arrivals, and what happens to clocks.
     fn steps_of_chance(&mut self) {
         let now = self.world.borrow().now();
-        if self.plan.phase == Phase::Main
-            && self.arrivals > 0
-            && now >= self.next_arrival
-            && (self.watched().is_some() || self.clients.first().is_none_or(|c| c.over))
-        {
+        if now >= self.next_arrival && self.may_arrive() {
             self.arrive(false);
+        }
+        if self.stalls > 0 && self.plan.phase == Phase::Main && self.steps.is_multiple_of(1_000) {
+            // Its thread gets no time, and whoever waits for its answer has to wait.
+            self.stalls -= 1;
+            let mut world = self.world.borrow_mut();
+            world.counts.note(Event::ShardStalls);
+            let (shard, millis) =
+                (world.random.index(self.shards.len()), world.random.between(500, 4_000));
+            self.stalled[shard] = now + Millis(millis as u32);
         }
         if self.jumps > 0 && now >= self.next_jump && self.plan.phase == Phase::Main {
             self.jumps -= 1;
@@ -351,9 +387,14 @@ impl Simulation {
 
     /// Nothing is to be done now: time goes on to where something is.
     fn pass_time(&mut self) {
+        let may_arrive = self.may_arrive();
         let mut world = self.world.borrow_mut();
         let mut next = self.control.next_at();
         for (ring, sleep) in self.sleeps.iter().enumerate() {
+            if world.now() < self.stalled[ring] {
+                next = next.min(self.stalled[ring]);
+                continue;
+            }
             match sleep {
                 Sleep::Until(until) => next = next.min(*until),
                 Sleep::Awake => next = world.now(),
@@ -366,7 +407,7 @@ impl Simulation {
         for &client in &self.active {
             next = next.min(self.clients[client].next_at(&world));
         }
-        if self.plan.phase == Phase::Main && self.arrivals > 0 {
+        if may_arrive {
             next = next.min(self.next_arrival);
         }
         let now = world.now();
@@ -377,15 +418,6 @@ impl Simulation {
             next = next.min(Instant(now.0 + LEAP));
         }
         world.advance(next.0.saturating_sub(now.0));
-    }
-
-    fn shard_is_ready(&mut self, at: usize) -> bool {
-        let mut world = self.world.borrow_mut();
-        match self.sleeps[at] {
-            Sleep::Awake => true,
-            Sleep::Until(until) => world.now() >= until || world.is_ready(at),
-            Sleep::Over => false,
-        }
     }
 
     /// A shard goes to sleep, or wakes up for a turn.
@@ -437,7 +469,12 @@ impl Simulation {
             let text = format!("shard {at} miscounts what it holds: {audit:?}");
             return Err(Violation::new(Oracle::Leak, text));
         }
+        let has_jumped = self.jumps_taken() > 0;
         let mut world = self.world.borrow_mut();
+        if let Some(socket) = world.overdue(at, self.stalled[at], GONE).filter(|_| !has_jumped) {
+            let text = format!("shard {at} does not let go of a client that is gone: {socket}");
+            return Err(Violation::new(Oracle::Leak, text));
+        }
         if audit.blocks_free == 0 {
             world.counts.note(Event::BlocksFull);
         }

@@ -9,6 +9,7 @@
 
 use super::counts::{Counts, Event};
 use super::random::Random;
+use crate::time::Instant;
 use core::net::SocketAddr;
 use std::collections::VecDeque;
 
@@ -48,6 +49,8 @@ pub(super) struct Socket {
     pub(super) broken: bool,
     /// The client has released its descriptor: whatever is sent to it provokes an RST.
     pub(super) gone: bool,
+    /// When it did.
+    pub(super) gone_at: Option<Instant>,
     /// The server has released its descriptor.
     pub(super) closed: bool,
     /// The client's side has seen an RST.
@@ -68,6 +71,7 @@ impl Socket {
             outbound_ended: false,
             broken: false,
             gone: false,
+            gone_at: None,
             closed: false,
             client_broken: false,
         }

@@ -326,12 +326,24 @@ impl World {
             self.counts.note(Event::ConnectionReset);
         }
         self.sockets[id.0].leave(reset);
+        self.sockets[id.0].gone_at = Some(self.now);
         self.poke(id);
     }
 
     /// Whether the server has released its descriptor of a connection.
     pub fn is_closed(&self, id: SocketId) -> bool {
         self.sockets[id.0].closed
+    }
+
+    /// A connection that a ring still has although its client has been gone for so long, and
+    /// although its shard has had time since then.
+    pub(super) fn overdue(&self, ring: usize, since: Instant, nanos: u64) -> Option<String> {
+        let late = |id: &SocketId| {
+            let gone_at = self.sockets[id.0].gone_at;
+            gone_at.is_some_and(|gone_at| self.now.0 > gone_at.max(since).0 + nanos)
+        };
+        let late = self.kernels[ring].slots.iter().filter_map(|slot| slot.socket).find(late)?;
+        Some(format!("{}: {}", late.0, self.sockets[late.0].tell()))
     }
 
     /// Count of connections that are not over on both sides.

@@ -192,7 +192,8 @@ const OTHERS: [&str; 30] = [
 /// Words by which a campaign has to have counted something refused. Those that no run of tiny
 /// limits reaches are held by tests of their own: compression and tokens (no endpoint of a run has
 /// them), `message_larger_than_pool`, `held_bytes`, `no_room_for_subscription` and
-/// `subscriptions_too_long` (bounds behind others that are met first).
+/// `subscriptions_too_long` (bounds behind others that are met first), and `no_answer` (where a
+/// home is as late as that its small mailbox is full, and sessions wait for room).
 pub fn words() -> impl Iterator<Item = &'static str> {
     ALL.iter().map(|wrong| wrong.label).chain(OTHERS)
 }
