@@ -208,7 +208,7 @@ fn refused(is_polite: bool) -> Vec<Group> {
             0 => {}
             1 => frames.push(subscribe(1, &name, false)),
             2 => frames.push("SEND\ndestination:/ws/tell\n\n\0".to_owned()),
-            _ => frames.extend((1..100).map(|n| subscribe(n, "/topic/x/late", true))),
+            _ => frames.extend((1..100).map(|n| subscribe(n, &format!("/topic/x/n-{n:02}"), true))),
         }
         frames
     };
