@@ -195,13 +195,27 @@ pub(super) fn opcode_of(message: &Message) -> ws::Opcode {
 
 /// At most how many octets `Encoder::message` adds.
 pub fn message_bound(look: Look, message: &Message, id: &MessageId, subscription: &str) -> usize {
-    let len = frame_of(look, message, id, subscription).len(look.version);
+    bound_with(look, bound_without(look, message, id), subscription)
+}
+
+/// Octets of a frame that names no subscription, for [`bound_with`].
+pub fn bound_without(look: Look, message: &Message, id: &MessageId) -> usize {
+    frame_of(look, message, id, "").len(look.version)
+}
+
+/// The bound of a frame that is so long without its subscription's line.
+pub fn bound_with(look: Look, without: usize, subscription: &str) -> usize {
+    // Every octet may be escaped.
+    let len = without + SUBSCRIPTION_LINE + 2 * subscription.len();
     match look.wire.form {
         Form::WebSocket => len + ws::head_len(len as u64),
         // Every octet may become a six-character escape, and three more when it is not UTF-8.
         Form::SockJs => len * 6 + 16,
     }
 }
+
+/// Octets of `subscription:` and the line's end.
+const SUBSCRIPTION_LINE: usize = "subscription:\n".len();
 
 pub(super) fn frame_of<'a>(
     look: Look,

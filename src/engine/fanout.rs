@@ -13,7 +13,7 @@
 //! as surely fit; if not even one does, it takes that one group by group, and the rest waits until
 //! segments come back.
 
-use super::encode::{Encoder, MessageId, message_bound};
+use super::encode::{Encoder, MessageId, bound_with, bound_without};
 use super::parts::{self, PARTS_MAX, Parts, Several, WHOLE_MEMBERS, form_of};
 use super::shard::Shard;
 use super::shared::Shared;
@@ -118,9 +118,14 @@ impl Fanout {
     ) {
         let (mut octets, mut longest) = (0, 0);
         let (mut several, mut parts_bound) = (Several::default(), 0);
+        // Groups have few looks, most of them the same as the one before.
+        let (mut look, mut without) = (None, 0);
         for &group in heard {
             let state = index.group(group);
-            let bound = message_bound(state.look, &message, &id, index.text(state.id));
+            if look != Some(state.look) {
+                (look, without) = (Some(state.look), bound_without(state.look, &message, &id));
+            }
+            let bound = bound_with(state.look, without, index.text(state.id));
             octets += bound;
             longest = longest.max(bound);
             if several.note(form_of(state.look, &message)) {

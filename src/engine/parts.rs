@@ -26,6 +26,8 @@ use crate::ws;
 pub const PARTS_MAX: usize = KEEP_BYTES;
 /// Members from which on a group is compressed whole.
 pub const WHOLE_MEMBERS: usize = 16;
+/// Octets of the middle's lines without what they name.
+const MIDDLE_NAMES: usize = "subscription:\nmessage-id:\nack:\n".len();
 /// No entry.
 const NONE: u32 = u32::MAX;
 
@@ -154,6 +156,13 @@ impl Parts {
     }
 }
 
+/// Makes a buffer at least so long; what it holds does not matter.
+fn make_long(buffer: &mut Vec<u8>, len: usize) {
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+}
+
 /// The message that was last written for one session.
 #[derive(Debug, Default)]
 pub struct Recent {
@@ -209,13 +218,12 @@ impl Encoder {
             0 => usize::MAX,
             _ => self.deflate_min.map_or(usize::MAX, |least| least as usize),
         };
-        let is_short = look.wire.form == Form::WebSocket && frame.len(look.version) < least;
-        if form == 0 || is_short {
-            let wire = Wire { deflate: 0, ..look.wire };
-            return self.message(Look { wire, ..look }, message, id, subscription);
+        if form == 0 {
+            return self.message(look, message, id, subscription);
         }
-        let mut middle = core::mem::take(&mut self.frame);
-        self.write_part(look, &frame, Part::Middle, &mut middle);
+        let mut buffer = core::mem::take(&mut self.frame);
+        let len = self.write_part(look, &frame, Part::Middle, &mut buffer);
+        let middle = &buffer[..len];
         let entry = parts.find(*head, form, middle.len(), least);
         let entry = entry.unwrap_or_else(|| {
             let mut entry = self.make_parts(look, &frame, middle.len(), least, parts);
@@ -227,8 +235,8 @@ impl Encoder {
         let plain = entry.plain + middle.len();
         let (front, back) = (parts.span(entry.front), parts.span(entry.back));
         let (packed, stored) = match entry.kept {
-            Kept::Both => (front, [&[][..], &middle]),
-            _ => (&[][..], [front, &middle]),
+            Kept::Both => (front, [&[][..], middle]),
+            _ => (&[][..], [front, middle]),
         };
         let stored_len = stored.iter().map(|octets| octets.len()).sum();
         let total = packed.len() + ws::stored_len(stored_len) + back.len();
@@ -248,7 +256,7 @@ impl Encoder {
             Kept::Short | Kept::Plain if look.wire.form == Form::SockJs => {
                 let len = ws::head(ws::Opcode::Text, true, plain as u64, &mut ws_head);
                 self.out.extend_from_slice(&ws_head[..len]);
-                for octets in [front, &middle, back] {
+                for octets in [front, middle, back] {
                     self.out.extend_from_slice(octets);
                 }
             }
@@ -257,38 +265,47 @@ impl Encoder {
                 self.message(Look { wire, ..look }, message, id, subscription);
             }
         }
-        self.frame = middle;
+        self.frame = buffer;
     }
 
-    /// Writes a part as it travels before it is compressed.
+    /// Writes a part as it travels before it is compressed, to the front of `out`. Its length.
     fn write_part(
         &mut self,
         look: Look,
         frame: &stomp::Message<'_>,
         part: Part,
         out: &mut Vec<u8>,
-    ) {
-        let mut octets = core::mem::take(&mut self.quoted);
-        let raw = if look.wire.form == Form::WebSocket { &mut *out } else { &mut octets };
-        raw.clear();
-        raw.resize(frame.part_len(part, look.version), 0);
-        frame.write_part(part, look.version, raw);
-        if look.wire.form == Form::SockJs {
-            // As for whole frames: each part ends with a line, so what is no UTF-8 in it is none
-            // in the whole.
-            let text = String::from_utf8_lossy(&octets);
-            out.clear();
-            if part == Part::Front {
-                out.extend_from_slice(MESSAGE_OPENING.as_bytes());
+    ) -> usize {
+        // The middle is written for each subscriber: it is not counted before.
+        let bound = match part {
+            Part::Middle => {
+                let [subscription, ack] = [frame.subscription, frame.ack];
+                let ids = [subscription, Some(frame.message_id), ack].into_iter().flatten();
+                MIDDLE_NAMES + ids.map(|id| 2 * id.len()).sum::<usize>()
             }
-            let from = out.len();
-            out.resize(from + sockjs::quoted_len(&text), 0);
-            sockjs::write_quoted(&text, &mut out[from..]);
-            if part == Part::Back {
-                out.extend_from_slice(MESSAGE_END.as_bytes());
-            }
+            part => frame.part_len(part, look.version),
+        };
+        if look.wire.form == Form::WebSocket {
+            make_long(out, bound);
+            return frame.write_part(part, look.version, out);
         }
+        let mut octets = core::mem::take(&mut self.quoted);
+        make_long(&mut octets, bound);
+        let len = frame.write_part(part, look.version, &mut octets);
+        // As for whole frames: each part ends with a line, so what is no UTF-8 in it is none in
+        // the whole.
+        let text = String::from_utf8_lossy(&octets[..len]);
+        let opening = if part == Part::Front { MESSAGE_OPENING } else { "" };
+        let end = if part == Part::Back { MESSAGE_END } else { "" };
+        let from = opening.len();
+        let len = from + sockjs::quoted_len(&text);
+        make_long(out, len + end.len());
+        out[..from].copy_from_slice(opening.as_bytes());
+        sockjs::write_quoted(&text, &mut out[from..]);
+        out[len..len + end.len()].copy_from_slice(end.as_bytes());
+        drop(text);
         self.quoted = octets;
+        len + end.len()
     }
 
     /// Makes front and back of a form. `middle` and `least` say whether a frame is long enough to
@@ -303,9 +320,11 @@ impl Encoder {
     ) -> Entry {
         let mut front = core::mem::take(&mut parts.front);
         let mut back = core::mem::take(&mut parts.back);
-        self.write_part(look, frame, Part::Front, &mut front);
-        self.write_part(look, frame, Part::Back, &mut back);
-        let plain = front.len() + back.len();
+        let front_len = self.write_part(look, frame, Part::Front, &mut front);
+        let back_len = self.write_part(look, frame, Part::Back, &mut back);
+        front.truncate(front_len);
+        back.truncate(back_len);
+        let plain = front_len + back_len;
         let mut entry =
             Entry { form: 0, kept: Kept::Short, plain, front: (0, 0), back: (0, 0), next: NONE };
         if plain + middle >= least {

@@ -96,12 +96,18 @@ impl Message<'_> {
     }
 
     fn put_middle(&self, sink: &mut impl Sink, version: Version) {
-        if let Some(subscription) = self.subscription {
-            put_line(sink, b"subscription", subscription, version);
-        }
-        put_line(sink, b"message-id", self.message_id, version);
-        if let Some(ack) = self.ack {
-            put_line(sink, b"ack", ack, version);
+        // Each subscriber has one of its own, so our names are not looked at for what to escape.
+        let lines = [
+            (&b"subscription:"[..], self.subscription),
+            (b"message-id:", Some(self.message_id)),
+            (b"ack:", self.ack),
+        ];
+        for (name, value) in lines {
+            if let Some(value) = value {
+                sink.put(name);
+                escape(sink, value, version, Half::Value);
+                sink.put(b"\n");
+            }
         }
     }
 }

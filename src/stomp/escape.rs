@@ -60,8 +60,18 @@ pub(super) enum Half {
 
 /// Whether an octet may need more than a copy in a header.
 pub(super) fn is_special(octet: u8) -> bool {
-    matches!(octet, b'\\' | b'\n' | b'\r' | b':' | 0)
+    SPECIAL[usize::from(octet)]
 }
+
+/// [`is_special`] as a table: names and values are short, and each octet of them is looked at.
+const SPECIAL: [bool; 256] = {
+    let (mut table, mut octet) = ([false; 256], 0);
+    while octet < 256 {
+        table[octet] = matches!(octet as u8, b'\\' | b'\n' | b'\r' | b':' | 0);
+        octet += 1;
+    }
+    table
+};
 
 /// What stands for a special octet in a header of `version`.
 fn replacement(octet: u8, version: Version, half: Half) -> &'static [u8] {

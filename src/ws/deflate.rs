@@ -114,6 +114,14 @@ pub fn stored_len(len: usize) -> usize {
 /// They come in two slices, one behind the other.
 pub fn store(octets: [&[u8]; 2], out: &mut Vec<u8>) {
     let [mut first, mut second] = octets;
+    if first.len() + second.len() <= STORED_MAX {
+        // Almost always, and for each of many subscribers.
+        let [low, high] = ((first.len() + second.len()) as u16).to_le_bytes();
+        out.extend_from_slice(&[0, low, high, !low, !high]);
+        out.extend_from_slice(first);
+        out.extend_from_slice(second);
+        return;
+    }
     while !(first.is_empty() && second.is_empty()) {
         let len = (first.len() + second.len()).min(STORED_MAX);
         let (one, first_rest) = first.split_at(len.min(first.len()));
