@@ -194,6 +194,7 @@ pub(super) fn opcode_of(message: &Message) -> ws::Opcode {
 }
 
 /// At most how many octets `Encoder::message` adds.
+#[cfg(test)]
 pub fn message_bound(look: Look, message: &Message, id: &MessageId, subscription: &str) -> usize {
     bound_with(look, bound_without(look, message, id), subscription)
 }

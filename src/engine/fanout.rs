@@ -119,16 +119,18 @@ impl Fanout {
         let (mut octets, mut longest) = (0, 0);
         let (mut several, mut parts_bound) = (Several::default(), 0);
         // Groups have few looks, most of them the same as the one before.
-        let (mut look, mut without) = (None, 0);
+        let (mut look, mut without, mut form) = (None, 0, 0);
         for &group in heard {
             let state = index.group(group);
             if look != Some(state.look) {
-                (look, without) = (Some(state.look), bound_without(state.look, &message, &id));
+                look = Some(state.look);
+                without = bound_without(state.look, &message, &id);
+                form = form_of(state.look, &message);
             }
             let bound = bound_with(state.look, without, index.text(state.id));
             octets += bound;
             longest = longest.max(bound);
-            if several.note(form_of(state.look, &message)) {
+            if several.note(form) {
                 parts_bound += bound;
             }
         }
@@ -217,10 +219,12 @@ impl Fanout {
         let group = index.group(group);
         let subscription = index.text(group.id);
         let is_large = group.members.len() >= WHOLE_MEMBERS;
-        if is_large || !several.have(form_of(group.look, message)) {
-            encoder.message(group.look, message, id, subscription);
+        let form = if is_large { 0 } else { form_of(group.look, message) };
+        if several.have(form) {
+            let look = (group.look, form);
+            encoder.message_in_parts(look, message, id, subscription, (parts, head));
         } else {
-            encoder.message_in_parts(group.look, message, id, subscription, (parts, head));
+            encoder.message(group.look, message, id, subscription);
         }
     }
 

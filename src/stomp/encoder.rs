@@ -41,15 +41,15 @@ pub struct Message<'a> {
     pub body: &'a [u8],
 }
 
-/// A part of a MESSAGE. Of one message the frames for different subscriptions differ in the middle
-/// alone; each part ends with a whole line or with the frame.
+/// A part of a MESSAGE that names a subscription. Of one message the frames for different ids
+/// differ in the middle alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The command and the sender's headers.
+    /// From the command to the colon behind `subscription`.
     Front,
-    /// What names the subscription and the message.
+    /// The subscription's id; with `ack` all that is before the end of its line.
     Middle,
-    /// `content-length` and the body.
+    /// From the end of that line on.
     Back,
 }
 
@@ -72,20 +72,46 @@ impl Message<'_> {
     }
 
     fn put(&self, sink: &mut impl Sink, version: Version) {
-        for part in [Part::Front, Part::Middle, Part::Back] {
-            self.put_part(sink, part, version);
+        self.put_headers(sink, version);
+        if let Some(subscription) = self.subscription {
+            put_value(sink, SUBSCRIPTION, subscription, version);
+            sink.put(b"\n");
         }
+        put_value(sink, MESSAGE_ID, self.message_id, version);
+        if let Some(ack) = self.ack {
+            put_value(sink, ACK, ack, version);
+        }
+        sink.put(b"\n");
+        put_body(sink, self.body);
     }
 
     fn put_part(&self, sink: &mut impl Sink, part: Part, version: Version) {
-        match part {
-            Part::Front => self.put_front(sink, version),
-            Part::Middle => self.put_middle(sink, version),
-            Part::Back => put_body(sink, self.body),
+        match (part, self.ack) {
+            (Part::Front, _) => {
+                self.put_headers(sink, version);
+                sink.put(SUBSCRIPTION);
+            }
+            (Part::Middle, ack) => {
+                let id = self.subscription.expect("only such frames are written in parts");
+                escape(sink, id, version, Half::Value);
+                if let Some(ack) = ack {
+                    sink.put(b"\n");
+                    put_value(sink, MESSAGE_ID, self.message_id, version);
+                    put_value(sink, ACK, ack, version);
+                }
+            }
+            (Part::Back, ack) => {
+                sink.put(b"\n");
+                if ack.is_none() {
+                    put_value(sink, MESSAGE_ID, self.message_id, version);
+                    sink.put(b"\n");
+                }
+                put_body(sink, self.body);
+            }
         }
     }
 
-    fn put_front(&self, sink: &mut impl Sink, version: Version) {
+    fn put_headers(&self, sink: &mut impl Sink, version: Version) {
         sink.put(b"MESSAGE\n");
         if self.plain || version == Version::V1_2 {
             debug_assert!(!self.plain || memchr::memchr(b'\\', self.headers).is_none());
@@ -94,22 +120,17 @@ impl Message<'_> {
             put_canonical(sink, self.headers, version);
         }
     }
+}
 
-    fn put_middle(&self, sink: &mut impl Sink, version: Version) {
-        // Each subscriber has one of its own, so our names are not looked at for what to escape.
-        let lines = [
-            (&b"subscription:"[..], self.subscription),
-            (b"message-id:", Some(self.message_id)),
-            (b"ack:", self.ack),
-        ];
-        for (name, value) in lines {
-            if let Some(value) = value {
-                sink.put(name);
-                escape(sink, value, version, Half::Value);
-                sink.put(b"\n");
-            }
-        }
-    }
+const SUBSCRIPTION: &[u8] = b"subscription:";
+const MESSAGE_ID: &[u8] = b"message-id:";
+/// Behind the line before it.
+const ACK: &[u8] = b"\nack:";
+
+/// A line of our own without its end: its name is known to hold nothing to escape.
+fn put_value(sink: &mut impl Sink, name: &[u8], value: &[u8], version: Version) {
+    sink.put(name);
+    escape(sink, value, version, Half::Value);
 }
 
 /// The answer to CONNECT.
