@@ -88,7 +88,9 @@ fn ten_thousand_messages_without_an_allocation() {
 fn compressed_messages_for_ids_of_ones_own_without_an_allocation() {
     let mut house = House::new(2, SUBSCRIBERS as u32 + 1);
     let names = users(SUBSCRIBERS);
-    let subscribe = ["/topic/all", "/topic/all", "/user/queue/sub", "/user/queue/*"];
+    // One frame a turn to the topic: several might lie across a border of segments, and the queue
+    // of that session become longer than it ever was.
+    let subscribe = ["/topic/all", "/user/queue/sub", "/user/queue/*"];
     let mut senders = Vec::new();
     for shard in 0..2 {
         let id = |user: &str, number| format!("{user}-{number}-{shard}");
@@ -103,7 +105,7 @@ fn compressed_messages_for_ids_of_ones_own_without_an_allocation() {
     assert_eq!(count, 0);
     let before = house.sent().1;
     talk(&mut house, &senders, &script[..1], 1);
-    assert!(house.sent().1 - before < 2 * all * 2 * 512, "compressed");
+    assert!(house.sent().1 - before < 2 * all * 512, "compressed");
 }
 
 /// What three requests of `/info` are told.

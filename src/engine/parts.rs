@@ -158,10 +158,11 @@ impl Parts {
     }
 }
 
-/// Makes a buffer at least so long; what it holds does not matter.
+/// Makes a buffer at least so long; what it holds does not matter. In large steps: a number that
+/// has one digit more is no reason to allocate.
 fn make_long(buffer: &mut Vec<u8>, len: usize) {
     if buffer.len() < len {
-        buffer.resize(len, 0);
+        buffer.resize(len.next_power_of_two(), 0);
     }
 }
 
@@ -330,25 +331,24 @@ impl Encoder {
         let mut back = core::mem::take(&mut parts.back);
         let front_len = self.write_part(look, frame, Part::Front, &mut front);
         let back_len = self.write_part(look, frame, Part::Back, &mut back);
-        front.truncate(front_len);
-        back.truncate(back_len);
         let plain = front_len + back_len;
+        let (front_octets, back_octets) = (&front[..front_len], &back[..back_len]);
         let mut entry =
             Entry { form: 0, kept: Kept::Short, plain, front: (0, 0), back: (0, 0), next: NONE };
         if plain + middle >= least {
             entry.kept = Kept::Plain;
-            if let Some(span) = self.deflate_part(look.wire, &back, true, parts) {
+            if let Some(span) = self.deflate_part(look.wire, back_octets, true, parts) {
                 (entry.kept, entry.back) = (Kept::Back, span);
-                let long = front.len() >= least;
-                let packed = long.then(|| self.deflate_part(look.wire, &front, false, parts));
+                let long = front_len >= least;
+                let packed = long.then(|| self.deflate_part(look.wire, front_octets, false, parts));
                 match packed.flatten() {
                     Some(span) => (entry.kept, entry.front) = (Kept::Both, span),
-                    None => entry.front = parts.add(&front),
+                    None => entry.front = parts.add(front_octets),
                 }
             }
         }
         if matches!(entry.kept, Kept::Short | Kept::Plain) && look.wire.form == Form::SockJs {
-            (entry.front, entry.back) = (parts.add(&front), parts.add(&back));
+            (entry.front, entry.back) = (parts.add(front_octets), parts.add(back_octets));
         }
         (parts.front, parts.back) = (front, back);
         entry
@@ -364,6 +364,7 @@ impl Encoder {
         self.deflates += 1;
         let from = parts.octets.len();
         let out = &mut parts.octets;
+        out.reserve((octets.len() + 16).next_power_of_two());
         let shorter = self.compressor.compress_piece(octets, wire.deflate, is_last, out);
         shorter.then(|| (from as u32, (parts.octets.len() - from) as u32))
     }
