@@ -105,10 +105,9 @@ impl Compressed {
         // Calls, each with numbers of its own.
         let call = |n: u64| {
             let (id, from) = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24, n * 7_919 % 100_000);
-            format!(
-                r#"{{"callId":"c-{id:x}","agentId":"{}","from":"+86138{from:08}","state":"ringing"}},"#,
-                n * 31 % 400
-            )
+            let agent = n * 31 % 400;
+            format!(r#"{{"callId":"c-{id:x}","agentId":"{agent}","from":"+86138{from:08}","#)
+                + r#""state":"ringing"},"#
         };
         let body: String = (1..40).map(call).collect();
         let send = frame(Command::Send, &[("destination", "/topic/all")], &body[..2048]);
