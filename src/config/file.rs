@@ -126,6 +126,7 @@ fn resolve(
     let (limits, slow_consumer) = super::limits::read(document.part("limits")?)?;
     document.finish()?;
     room_for_answers(&applications, &limits)?;
+    shares(&limits, hooks.queue, &mut warnings);
     let mut paths = Vec::new();
     for (at, endpoint) in endpoints.iter().enumerate() {
         entries::unique(&mut paths, &format!("endpoint[{at}].path"), &endpoint.path)?;
@@ -153,6 +154,22 @@ fn resolve(
         embedded,
         warnings,
     })
+}
+
+/// What every address may always have is meant to be little of a table: says where it is not.
+fn shares(limits: &Limits, queue: u32, warnings: &mut Vec<String>) {
+    let least = limits.share_least;
+    let tables = [
+        ("limits.destinations", limits.destinations),
+        ("limits.patterns-alike", limits.patterns_alike),
+        ("hooks.queue", queue),
+    ];
+    for (key, capacity) in tables.into_iter().filter(|&(_, capacity)| least > capacity / 4) {
+        warnings.push(format!(
+            "limits.share-least {least} is over a quarter of {key} {capacity}: one address may \
+             have more of it than its share"
+        ));
+    }
 }
 
 /// A frame is read only when there is room for all that its application publishes: that much room
@@ -495,6 +512,14 @@ mod tests {
             "presence.hook is accepted but built later: it has no effect yet",
         ];
         assert_eq!(config.warnings, expected);
+    }
+
+    #[test]
+    fn a_least_share_that_is_no_share_is_warned_of() {
+        let config = parse("hooks.queue = 127\nlimits.patterns-alike = 128").expect("accepted");
+        let expected = "limits.share-least 32 is over a quarter of hooks.queue 127: one address \
+                        may have more of it than its share";
+        assert_eq!(config.warnings, [expected]);
     }
 
     #[test]

@@ -154,8 +154,8 @@ const ACCEPT_PAUSE: Millis = Millis(100);
 const DRAIN_WAIT: Millis = Millis(10);
 /// A pool that stays short is looked through so often at most: all connections are looked at.
 const ROOM_PAUSE: Millis = Millis(10);
-/// The same while somebody waits for room.
-const ROOM_PAUSE_WANTED: Millis = Millis(1);
+/// The same while somebody waits for room. Those who make them wait stand still for longer.
+const ROOM_PAUSE_WANTED: Millis = Millis(4);
 /// What a shard waits at most when nothing is due.
 const IDLE_WAIT: Millis = Millis(60_000);
 
