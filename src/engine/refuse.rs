@@ -14,7 +14,7 @@ use crate::ws::Opcode;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Problem<'a> {
     /// Short text of the `message` header.
-    pub message: &'a str,
+    pub message: &'static str,
     /// What to do about it, for the body.
     pub body: &'a str,
     /// Close code.
@@ -96,7 +96,7 @@ impl<R: Ring> Shard<R> {
         &mut self,
         slot: u32,
         session: u32,
-        problem: Problem<'static>,
+        problem: Problem<'_>,
         receipt: Option<&[u8]>,
     ) {
         let sequence = self.sessions.at(session).sequence;
@@ -109,13 +109,13 @@ impl<R: Ring> Shard<R> {
         &mut self,
         slot: u32,
         session: u32,
-        problem: Problem<'static>,
+        problem: Problem<'_>,
         receipt: Option<&[u8]>,
         sequence: u32,
     ) {
         let state = self.sessions.at_mut(session);
         if let Some(Deferred::Refuse { sequence: other, .. }) = state.deferred.as_deref()
-            && is_before(*other, sequence)
+            && !is_before(sequence, *other)
         {
             return;
         }
@@ -123,7 +123,8 @@ impl<R: Ring> Shard<R> {
             return self.refuse_frame(slot, session, problem, receipt);
         }
         let receipt = receipt.map(<[u8]>::to_vec);
-        state.deferred = Some(Box::new(Deferred::Refuse { problem, receipt, sequence }));
+        let (body, problem) = (problem.body.to_owned(), Problem { body: "", ..problem });
+        state.deferred = Some(Box::new(Deferred::Refuse { problem, body, receipt, sequence }));
         // Nothing behind it is read: it would be answered before it.
         self.hold_for_answer(slot);
     }

@@ -1,7 +1,9 @@
 #![forbid(unsafe_code)]
 //! What rules take away: the verdict on a frame, and after a reload the end of every session that
-//! has a subscription which its user may no longer have. Patterns are filtered at each delivery
-//! beside that, so nothing that the rules keep is heard in between but by exact subscriptions.
+//! has a subscription which its user may no longer have. The subscription hears nothing from then
+//! on, and the session hears why when the receipts of its frames so far are given. Patterns are
+//! filtered at each delivery, so nothing that the rules keep is heard before its turn has come but
+//! by exact subscriptions.
 //!
 //! Bound: [`SESSIONS_A_TURN`] are looked at in one turn, so that nobody waits for the rest.
 
@@ -46,27 +48,50 @@ impl<R: Ring> Shard<R> {
     }
 
     fn revoke(&mut self, session: u32) {
-        let Some(destination) = self.no_longer_permitted(session) else { return };
-        let slot = self.sessions.at(session).slot;
+        let Some(destination) = self.leave_what_is_kept(session) else { return };
+        let state = self.sessions.at(session);
+        if state.disconnecting {
+            // It ends anyway, when its receipts are given.
+            return;
+        }
+        let slot = state.slot;
         let body = format!("The rules no longer allow this user to use {destination}.");
         let problem = Problem { body: &body, label: "no_longer_permitted", ..NOT_PERMITTED };
-        self.refuse_frame(slot, session, problem, None);
+        self.refuse_in_turn(slot, session, problem, None);
     }
 
-    /// The first subscription, as its client wrote it, that the rules do not allow; one that waits
-    /// for its turn is one, too.
-    fn no_longer_permitted(&self, session: u32) -> Option<String> {
+    /// Takes a session out of the groups of what the rules do not allow; the first of it as its
+    /// client wrote it. A SUBSCRIBE that waits for its turn is judged when that comes.
+    fn leave_what_is_kept(&mut self, session: u32) -> Option<String> {
+        let mut first = None;
+        for at in 0..self.sessions.at(session).subscriptions.len() {
+            let subscription = self.sessions.at(session).subscriptions[at];
+            let is_live = subscription.state != SubscriptionState::Ending;
+            if is_live && !self.is_permitted(session, &subscription) {
+                self.leave_group(session, at);
+                first = first.or_else(|| Some(self.written(&subscription)));
+            }
+        }
+        first
+    }
+
+    /// Whether the rules allow a session a subscription that it has.
+    fn is_permitted(&self, session: u32, subscription: &Subscription) -> bool {
+        let (user, destination) = (&self.sessions.at(session).user, self.written(subscription));
+        let (rules, names) = (&self.shared.rules, &self.shared.names);
+        rules.may_subscribe(names, &destination, user.as_deref()).is_allowed()
+    }
+
+    /// Whether a subscription that has begun is to hear anything: not where a reload took it away
+    /// and its session lives on for its receipts alone.
+    pub(super) fn may_begin(&self, session: u32, subscription: &Subscription) -> bool {
+        !self.is_ending(session) || self.is_permitted(session, subscription)
+    }
+
+    /// Whether a session waits for its receipts alone, and then ends.
+    fn is_ending(&self, session: u32) -> bool {
         let state = self.sessions.at(session);
-        let is_kept = |destination: &String| {
-            let user = state.user.as_deref();
-            !self.shared.rules.may_subscribe(&self.shared.names, destination, user).is_allowed()
-        };
-        let live = state.subscriptions.iter().filter(|s| s.state != SubscriptionState::Ending);
-        let waiting = match state.deferred.as_deref() {
-            Some(Deferred::Subscribe { destination, .. }) => Some(destination.clone()),
-            _ => None,
-        };
-        live.map(|s| self.written(s)).chain(waiting).find(is_kept)
+        state.disconnecting || matches!(state.deferred.as_deref(), Some(Deferred::Refuse { .. }))
     }
 
     /// A subscription's destination as its client wrote it.
@@ -89,7 +114,8 @@ impl<R: Ring> Shard<R> {
                 return false;
             }
         }
-        let is_filtered = self.shared.rules_restrict_patterns && pattern::is_pattern(subscribed);
+        let is_filtered = self.shared.rules_restrict_patterns
+            && (pattern::is_pattern(subscribed) || self.is_ending(session));
         let user = self.sessions.at(session).user.as_deref();
         !is_filtered || self.may_user_hear_own(user, destination)
     }

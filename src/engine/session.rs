@@ -78,7 +78,8 @@ pub enum Deferred {
     /// An UNSUBSCRIBE of a subscription (by its key) that has not begun yet.
     Unsubscribe { key: u32, receipt: Option<Vec<u8>>, sequence: u32 },
     /// A frame that is answered with ERROR when the receipts of those before it are given.
-    Refuse { problem: Problem<'static>, receipt: Option<Vec<u8>>, sequence: u32 },
+    /// Nothing that the rules keep from its session is heard until then.
+    Refuse { problem: Problem<'static>, body: String, receipt: Option<Vec<u8>>, sequence: u32 },
 }
 
 /// Octets of a session's frames that are not handled yet, and how far the decoder is in the first

@@ -180,7 +180,8 @@ impl<R: Ring> Shard<R> {
             Some(Deferred::Unsubscribe { key, receipt, sequence }) => {
                 self.unsubscribe(session, key, receipt.as_deref(), sequence);
             }
-            Some(Deferred::Refuse { problem, receipt, .. }) => {
+            Some(Deferred::Refuse { problem, body, receipt, .. }) => {
+                let problem = Problem { body: &body, ..problem };
                 self.refuse_frame(slot, session, problem, receipt.as_deref());
             }
         }
@@ -327,14 +328,14 @@ impl<R: Ring> Shard<R> {
             return self.on_refused(session, at, key, full);
         }
         let live = self.sessions.at(session).phase == Phase::Live;
-        let Subscription { destination, id, acks, .. } =
-            self.sessions.at(session).subscriptions[at];
+        let subscription = self.sessions.at(session).subscriptions[at];
+        let Subscription { destination, id, acks, .. } = subscription;
         self.sessions.at_mut(session).subscriptions[at].state = SubscriptionState::Active;
         if !live {
             // The session has left meanwhile: its record waited for this to tell the home.
             return;
         }
-        if !of_user {
+        if !of_user && self.may_begin(session, &subscription) {
             let state = self.sessions.at(session);
             let wire = self.wire_of(state.slot);
             let look = Look { wire, version: state.version, acks };
@@ -385,7 +386,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn leave_group(&mut self, session: u32, at: usize) {
+    pub(super) fn leave_group(&mut self, session: u32, at: usize) {
         let Subscription { group, position, .. } = self.sessions.at(session).subscriptions[at];
         if group == NONE {
             return;

@@ -2,6 +2,8 @@
 
 use crate::client::{Frame, Window};
 use crate::server::{Folder, Server};
+use crate::stalled::{Client, House};
+use ringpush::time::Millis;
 
 const OPEN: &str = "[auth]\nmethods = ['query']\n\
      [[endpoint]]\npath = '/portfolio'\nprotocol = 'stomp'\n\
@@ -95,6 +97,52 @@ fn a_reload_ends_whoever_has_what_he_may_no_longer_have() {
     server.logs("reloaded changed=1");
     seven.sends("SEND", &[("destination", "/topic/open")], "again");
     assert_eq!(boss.hears("/topic/open"), "again");
+}
+
+/// A session whose subscription a reload has taken away while it was owed the RECEIPT of a SEND
+/// to `destination`.
+fn owed_a_receipt(destination: &str, answer_time: Millis) -> (House, Client) {
+    let mut house = House::new(|limits| limits.answer_time = answer_time);
+    let mut client = house.session();
+    client.says_frame("SUBSCRIBE\nid:1\ndestination:/topic/secret\nreceipt:has\n\n\0");
+    house.until_with_home("a subscription", |_| client.hears("receipt-id:has\n"));
+    let frames = house.metrics().frames_received_total.value();
+    client.says_frame(&format!("SEND\ndestination:{destination}\nreceipt:owed\n\nx\0"));
+    house.until("SEND", |house| house.metrics().frames_received_total.value() > frames);
+    house.reloads(&kept("subscribe", "/topic/secret", "['boss']"));
+    assert!(!client.hears("ERROR\n"), "its RECEIPT comes first");
+    (house, client)
+}
+
+#[test]
+fn a_reload_gives_the_receipts_that_are_owed_before_it_ends_a_session() {
+    let (mut house, mut client) = owed_a_receipt("/topic/a", Millis::seconds(600));
+    house.until_with_home("ERROR", |_| client.hears("ERROR\n"));
+    house.until("Close", |_| client.hears(1008u16.to_be_bytes()));
+    assert_eq!(
+        (client.count("receipt-id:owed\n"), client.count("message:not permitted\n")),
+        (1, 1)
+    );
+    assert!(client.place("receipt-id:owed\n") < client.place("ERROR\n"));
+}
+
+#[test]
+fn what_a_reload_takes_away_is_heard_no_more_while_receipts_are_owed() {
+    // Nobody answers the hook.
+    let (mut house, mut client) = owed_a_receipt("/ws/call", Millis::seconds(600));
+    let mut other = house.session();
+    other.says_frame("SEND\ndestination:/topic/secret\nreceipt:sent\n\nx\0");
+    house.until_with_home("RECEIPT", |_| other.hears("receipt-id:sent\n"));
+    client.reads();
+    assert_eq!((client.count("MESSAGE\n"), client.count("ERROR\n")), (0, 0));
+}
+
+#[test]
+fn a_reload_ends_a_session_in_time_whatever_it_is_owed() {
+    let (mut house, mut client) = owed_a_receipt("/topic/a", Millis(300));
+    house.until("ERROR", |_| client.hears("no answer in time\n"));
+    assert_eq!((client.count("ERROR\n"), client.count("receipt-id:owed\n")), (1, 1));
+    house.until("Close", |_| client.hears(1011u16.to_be_bytes()));
 }
 
 #[test]

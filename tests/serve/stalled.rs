@@ -5,7 +5,7 @@
 use crate::server::PATIENCE;
 use ringpush::config::{Config, Sources};
 use ringpush::engine::audit::Audit;
-use ringpush::engine::mailbox::{self, Post};
+use ringpush::engine::mailbox::{self, Lane, Letter, Post};
 use ringpush::engine::shard::{self, Serves, Shard};
 use ringpush::engine::shared::{Keys, Shared};
 use ringpush::ids::ShardId;
@@ -29,7 +29,8 @@ use std::time::Instant;
 const CONFIG: &str = "[api]\ntoken-env = 'TOKEN'\n\
      [[endpoint]]\npath = '/portfolio'\nprotocol = 'stomp'\n\
      [[endpoint]]\npath = '/raw'\nprotocol = 'raw'\non-message = 'echo'\n\
-     [[allow]]\naction = 'send'\ndestination = '/topic/**'\nusers = '*'\n";
+     [[allow]]\naction = 'send'\ndestination = '/topic/**'\nusers = '*'\n\
+     [[application]]\ndestination = '/call'\nhook = 'http://127.0.0.1:9/'\nto-user = '/queue/sub'\n";
 const TOKEN: &str = "a token of the tests";
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
@@ -39,7 +40,8 @@ pub struct House {
     front: Shard<Uring>,
     metrics: Metrics,
     bells: Doorbells,
-    _control: Post,
+    control: Post,
+    shared: Arc<Shared>,
     address: SocketAddr,
 }
 
@@ -63,7 +65,23 @@ impl House {
         let bells = Doorbells::new(3).expect("an eventfd");
         let front = make(&shared, 1, posts.pop().expect("two"), sockets, bells.clone());
         let home = make(&shared, 0, posts.pop().expect("one"), Vec::new(), bells.clone());
-        House { home, front, metrics, bells, _control: control, address }
+        House { home, front, metrics, bells, control, shared, address }
+    }
+
+    /// The configuration with these rules more, for the shard with the listener: from now on.
+    pub fn reloads(&mut self, rules: &str) {
+        let environment = vec![("TOKEN".to_owned(), TOKEN.to_owned())];
+        let sources = Sources { environment, ..Sources::default() };
+        let mut config: Config =
+            sources.parse(&format!("{CONFIG}{rules}"), false).expect("it is right");
+        config.limits = self.shared.limits.clone();
+        let reloaded = Arc::new(self.shared.reloaded(config));
+        self.control.send(ShardId(1).into(), Letter::Reload(reloaded));
+        // The turn that takes the letter looks at all sessions.
+        let entries = self.shared.limits.mailbox as usize;
+        self.until("a reload", |house| {
+            house.control.room(ShardId(1).into(), Lane::Request) == entries
+        });
     }
 
     /// What the shard with the listener holds.
@@ -241,6 +259,12 @@ impl Client {
     pub fn hears(&mut self, octets: impl AsRef<[u8]>) -> bool {
         self.reads();
         self.count(octets) > 0
+    }
+
+    /// Where it has come first, in octets.
+    pub fn place(&self, octets: impl AsRef<[u8]>) -> Option<usize> {
+        let octets = octets.as_ref();
+        self.seen.windows(octets.len()).position(|window| window == octets)
     }
 
     /// How often it has come.
