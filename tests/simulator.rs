@@ -5,10 +5,12 @@
 //! runs ten thousand of them, optimised, with all assertions and no overflow unseen. The first seed
 //! is drawn at random and printed first, unless `RINGPUSH_SIM_FIRST` names it; without either of
 //! the two variables the seeds from 0 on are run, which never change, and then some from a random
-//! first one. A campaign stops at its first few failures and prints how each is replayed; with
-//! `RINGPUSH_SIM_TRACE=1` a run tells everything that happened in it.
+//! first one. A campaign stops at its first few failures and prints how each is replayed; what it
+//! has shown so far it says on stderr after each ten thousand seeds, should it not reach its end.
+//! With `RINGPUSH_SIM_TRACE=1` a run tells everything that happened in it.
 
 use ringpush::sim::{Counts, Event, Mutation, OPERATIONS_MIN, Options, Oracle, Report, run};
+use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,6 +20,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// From so many seeds on every misfortune has to have happened often enough.
 const CAMPAIGN: u64 = 10_000;
+/// After so many seeds it says how far it is.
+const PROGRESS: u64 = 10_000;
 /// How often, in a campaign.
 const OFTEN: u64 = 100;
 /// Seeds in which a mutation has to be found.
@@ -77,6 +81,15 @@ impl Campaign {
         self.watched += u64::from(report.watched);
     }
 
+    /// One line now and then: what an interrupted run has shown.
+    fn tell_progress(&self, first: u64, seeds: u64) {
+        if self.runs.is_multiple_of(PROGRESS) {
+            let (runs, failed) = (self.runs, &self.failed);
+            let count = failed.len();
+            say(&format!("{runs} of {seeds} seeds from {first} on, {count} failed {failed:?}"));
+        }
+    }
+
     fn tell(&self) {
         let Campaign { runs, operations, actions, received, complete, watched, .. } = self;
         println!(
@@ -90,9 +103,17 @@ impl Campaign {
     }
 }
 
+/// A line on stderr at once, also where the output of tests is kept back until they end.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 /// Runs seeds on all cores, until some have failed.
 fn campaign(first: u64, seeds: u64, options: Options) -> Campaign {
-    println!("{seeds} seeds from {first} on");
+    match seeds >= PROGRESS {
+        true => say(&format!("{seeds} seeds from {first} on")),
+        false => println!("{seeds} seeds from {first} on"),
+    }
     let next = AtomicU64::new(first);
     let campaign = Mutex::new(Campaign::default());
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -106,7 +127,9 @@ fn campaign(first: u64, seeds: u64, options: Options) -> Campaign {
                         return;
                     }
                     let report = run(seed, options);
-                    campaign.lock().expect("no run panics").add(&report);
+                    let mut campaign = campaign.lock().expect("no run panics");
+                    campaign.add(&report);
+                    campaign.tell_progress(first, seeds);
                 }
             });
         }
