@@ -158,7 +158,7 @@ limits! {
         "connections of one address (IPv6: of its first 64 bits), of all shards, 0 = no bound; past it 503 with Retry-After"
     stranger_time "stranger-time": Millis = Millis::seconds(5), tiny Millis(100);
         "how long whoever is anonymous and has neither subscribed nor (raw) sent anything is spared where three quarters of the slots are taken, less where fewer are left; past it the oldest leaves for a newcomer: close 1013"
-    share_least "share-least": u32 = 32, tiny 24;
+    share_least "share-least": u32 = 32, tiny 4;
         "what one address may hold of each table that all share (destinations, patterns-alike, hook calls), whatever others hold; past it and a quarter of what they leave free ERROR and close 1008, or 503"
     share_addresses "share-addresses": u32 = 65_536, tiny 64;
         "addresses that are counted at a time, of all shards; past it those that come hold one share together"
