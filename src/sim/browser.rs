@@ -358,8 +358,11 @@ impl Browser {
         if !self.subscriptions.is_empty() && scene.random().chance(60) {
             return Some(self.subscribe_again(scene));
         }
+        // What a reload takes away, many have.
+        let tempted = scene.plan.reloads && scene.history.secret == Secret::Open;
         let random = scene.random();
         let (pattern, of_user) = match random.below(10) {
+            _ if tempted && random.chance(300) => (SECRET, false),
             0..=3 => (*random.pick(&TOPICS), false),
             4 => (FORWARDED, false),
             5..=6 => (*random.pick(&PATTERNS), false),

@@ -54,6 +54,8 @@ pub(super) struct Plan {
     pub(super) sessions: Vec<(String, usize, Option<usize>)>,
     /// Many slow readers on one shard, and large messages.
     pub(super) crowd: bool,
+    /// The rules are loaded anew at some time.
+    pub(super) reloads: bool,
 }
 
 /// Everything around a client while it acts.

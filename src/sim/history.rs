@@ -40,6 +40,8 @@ pub(super) struct Publication {
     pub(super) sent_at: u64,
     /// When its sender was told that it took effect.
     pub(super) acked_at: Option<u64>,
+    /// Its sender asked for a RECEIPT, and a reload has ended the session before that came.
+    pub(super) overtaken: bool,
     /// The number of its message-id, once somebody saw it.
     pub(super) number: Option<u64>,
     /// It was posted by several senders at once: no order of senders holds for it.
@@ -161,6 +163,7 @@ impl History {
             target,
             sent_at,
             acked_at: None,
+            overtaken: false,
             number: None,
             shared: false,
             presence: None,

@@ -32,6 +32,7 @@ mod kernel;
 mod letters;
 mod mutation;
 mod oracle;
+mod overtaken;
 #[cfg(test)]
 mod pauses;
 mod poster;

@@ -7,6 +7,7 @@
 //! when.
 
 use super::history::{History, Kick, Publication, Secret, Subscription, Target, hears};
+use super::overtaken;
 use crate::config::SlowConsumer;
 use crate::time::Micros;
 use core::fmt;
@@ -89,6 +90,7 @@ pub(super) fn judge(history: &History) -> Result<u64, Violation> {
     }
     judge_newest(history)?;
     judge_senders(history)?;
+    overtaken::judge(history)?;
     judge_presence(history)?;
     Ok(missed)
 }

@@ -167,6 +167,7 @@ impl Simulation {
                 calls: vec![None; CALLS],
                 sessions: Vec::new(),
                 crowd,
+                reloads: reload_at.is_some(),
             },
             control: Control::new(control, shared, reloaded),
             metrics,
@@ -356,11 +357,7 @@ impl Simulation {
         if self.stalls > 0 && self.plan.phase == Phase::Main && self.steps.is_multiple_of(1_000) {
             // Its thread gets no time, and whoever waits for its answer has to wait.
             self.stalls -= 1;
-            let mut world = self.world.borrow_mut();
-            world.counts.note(Event::ShardStalls);
-            let (shard, millis) =
-                (world.random.index(self.shards.len()), world.random.between(500, 4_000));
-            self.stalled[shard] = now + Millis(millis as u32);
+            self.stand_still(500, 4_000);
         }
         if self.jumps > 0 && now >= self.next_jump && self.plan.phase == Phase::Main {
             self.jumps -= 1;
@@ -373,6 +370,10 @@ impl Simulation {
             Secret::Open if self.reload_at.is_some_and(|at| self.history.actions >= at) => {
                 self.control.reload(now);
                 self.history.secret = Secret::Closing;
+                if self.world.borrow_mut().random.chance(500) {
+                    // Whoever loses a subscription by it may be owed RECEIPTs.
+                    self.stand_still(100, 1_500);
+                }
             }
             Secret::Closing if self.control.has_reloaded() => {
                 let tick = self.history.tick();
@@ -383,6 +384,15 @@ impl Simulation {
         if self.steps.is_multiple_of(16) && self.world.borrow().has_jumped() {
             self.world.borrow_mut().end_jump();
         }
+    }
+
+    /// A shard stands still from now on, for so many milliseconds.
+    fn stand_still(&mut self, least: u64, most: u64) {
+        let mut world = self.world.borrow_mut();
+        world.counts.note(Event::ShardStalls);
+        let shard = world.random.index(self.shards.len());
+        let millis = world.random.between(least, most);
+        self.stalled[shard] = world.now() + Millis(millis as u32);
     }
 
     /// Nothing is to be done now: time goes on to where something is.

@@ -4,7 +4,7 @@ use super::browser::{Browser, Stage, Tells};
 use super::client::Scene;
 use super::forged::forged;
 use super::greed;
-use super::history::{Content, PRESENCE, Target};
+use super::history::{Content, PRESENCE, Secret, Target};
 use super::oracle::{Oracle, Violation};
 use super::wire::{Heard, Wire};
 use crate::stomp::{ServerFrame, parse_server_frame};
@@ -146,7 +146,14 @@ impl Browser {
         let (message, receipt) = (text(b"message").unwrap_or_default(), text(b"receipt-id"));
         let owed = self.receipts.front().map(|(number, _)| format!("r{number}"));
         let provoked = self.provoked.as_ref().filter(|provoked| provoked.message == message);
+        let is_kept = matches!(scene.history.secret, Secret::Closing | Secret::Closed(_));
+        let may_be_reload = is_kept && message == "not permitted" && receipt.is_none();
         let is_early = match (provoked, &receipt) {
+            // Which frames the server has read before is for the history to tell.
+            _ if may_be_reload => {
+                self.note_overtaken(scene);
+                false
+            }
             (Some(provoked), _) if provoked.receipt.as_deref() == receipt.as_deref() => {
                 owed.is_some()
             }
@@ -163,6 +170,16 @@ impl Browser {
         }
         self.error = Some(message.into_owned());
         Ok(())
+    }
+
+    /// A reload has ended the session: what it has sent may not have taken effect where the RECEIPT
+    /// has not come.
+    fn note_overtaken(&self, scene: &mut Scene<'_>) {
+        for (_, tells) in &self.receipts {
+            if let Tells::Sent(publication) = tells {
+                scene.history.publications[*publication].overtaken = true;
+            }
+        }
     }
 
     /// The Close behind an ERROR has its code.

@@ -1,0 +1,35 @@
+//! A session that a reload ends hears the RECEIPTs that it is owed before it hears why. Which of its
+//! frames the server had read by then is not for a client to know; but what somebody has heard has
+//! been read.
+
+use super::history::History;
+use super::oracle::{Oracle, Violation};
+
+/// What somebody has heard took effect before its sender's ERROR: the RECEIPT was owed before it.
+pub(super) fn judge(history: &History) -> Result<(), Violation> {
+    let mut all = history.publications.iter();
+    match all.find(|publication| publication.overtaken && publication.number.is_some()) {
+        None => Ok(()),
+        Some(heard) => {
+            let text = format!("ERROR before the RECEIPT of {heard:?}");
+            Err(Violation::new(Oracle::Order, text))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::history::{Content, Target};
+    use super::*;
+
+    #[test]
+    fn what_was_heard_has_taken_effect() {
+        let mut history = History::default();
+        let sent = history.publish(Some((0, 0)), Target::Broker("/topic/a"));
+        let s = history.subscribe(1, None, "/topic/*", false, true);
+        history.publications[sent].overtaken = true;
+        assert!(judge(&history).is_ok());
+        history.receive(s, "b-64", Content::Publication(sent)).expect("it was sent");
+        assert_eq!(judge(&history).expect_err("it was heard").oracle, Oracle::Order);
+    }
+}
