@@ -1,6 +1,6 @@
-//! A session that a reload ends hears the RECEIPTs that it is owed before it hears why. Which of its
-//! frames the server had read by then is not for a client to know; but what somebody has heard has
-//! been read.
+//! A session that a reload ends hears the RECEIPTs that it is owed before it hears why. Which of
+//! its frames the server had read by then is not for a client to know; but what somebody has heard
+//! has been read.
 
 use super::history::History;
 use super::oracle::{Oracle, Violation};

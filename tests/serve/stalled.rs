@@ -30,7 +30,8 @@ const CONFIG: &str = "[api]\ntoken-env = 'TOKEN'\n\
      [[endpoint]]\npath = '/portfolio'\nprotocol = 'stomp'\n\
      [[endpoint]]\npath = '/raw'\nprotocol = 'raw'\non-message = 'echo'\n\
      [[allow]]\naction = 'send'\ndestination = '/topic/**'\nusers = '*'\n\
-     [[application]]\ndestination = '/call'\nhook = 'http://127.0.0.1:9/'\nto-user = '/queue/sub'\n";
+     [[application]]\ndestination = '/call'\nhook = 'http://127.0.0.1:9/'\n\
+     to-user = '/queue/sub'\n";
 const TOKEN: &str = "a token of the tests";
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
