@@ -7,13 +7,20 @@ use super::run::{Simulation, Sleep};
 use crate::engine::shard::Shard;
 use crate::limits::Limits;
 use crate::mem::shares::Kind;
-use crate::time::Instant;
 
 impl Simulation {
+    /// Whoever stands still goes on; what it missed is still no fault of its.
+    fn end_stalls(&mut self) {
+        let now = self.world.borrow().now();
+        for until in &mut self.stalled {
+            *until = now.min(*until);
+        }
+    }
+
     /// Nobody begins anything; what was begun ends, and whoever is in order has read everything.
     pub(super) fn settle(&mut self) -> Result<(), Violation> {
         self.plan.phase = Phase::Settle;
-        self.stalled.fill(Instant(0));
+        self.end_stalls();
         let world = self.world.clone();
         self.clients.iter_mut().for_each(|client| client.wake(&world.borrow()));
         self.go_on("settling", |s| s.is_calm())?;
@@ -99,7 +106,7 @@ impl Simulation {
         let now = self.world.borrow().now();
         self.control.drain(now);
         self.arrivals = 0;
-        self.stalled.fill(Instant(0));
+        self.end_stalls();
         self.go_on("shutting down", |s| s.sleeps.iter().all(|sleep| *sleep == Sleep::Over))?;
         let took = self.world.borrow().now().millis_since(now);
         let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
