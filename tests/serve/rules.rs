@@ -105,11 +105,17 @@ fn owed_a_receipt(destination: &str, answer_time: Millis) -> (House, Client) {
     let mut house = House::new(|limits| limits.answer_time = answer_time);
     let mut client = house.session();
     client.says_frame("SUBSCRIBE\nid:1\ndestination:/topic/secret\nreceipt:has\n\n\0");
-    house.until_with_home("a subscription", |_| client.hears("receipt-id:has\n"));
+    client.says_frame("SUBSCRIBE\nid:2\ndestination:/user/queue/own\nreceipt:own\n\n\0");
+    house.until_with_home("subscriptions", |_| {
+        client.hears("receipt-id:has\n") && client.hears("receipt-id:own\n")
+    });
+    house.answers_hook("/queue/own");
+    house.until("MESSAGE", |_| client.hears("MESSAGE\n"));
     let frames = house.metrics().frames_received_total.value();
     client.says_frame(&format!("SEND\ndestination:{destination}\nreceipt:owed\n\nx\0"));
     house.until("SEND", |house| house.metrics().frames_received_total.value() > frames);
-    house.reloads(&kept("subscribe", "/topic/secret", "['boss']"));
+    let rules = kept("subscribe", "/topic/secret", "['boss']");
+    house.reloads(&(rules + &kept("subscribe", "/user/queue/own", "['boss']")));
     assert!(!client.hears("ERROR\n"), "its RECEIPT comes first");
     (house, client)
 }
@@ -131,10 +137,15 @@ fn what_a_reload_takes_away_is_heard_no_more_while_receipts_are_owed() {
     // Nobody answers the hook.
     let (mut house, mut client) = owed_a_receipt("/ws/call", Millis::seconds(600));
     let mut other = house.session();
+    house.answers_hook("/queue/own");
     other.says_frame("SEND\ndestination:/topic/secret\nreceipt:sent\n\nx\0");
     house.until_with_home("RECEIPT", |_| other.hears("receipt-id:sent\n"));
     client.reads();
-    assert_eq!((client.count("MESSAGE\n"), client.count("ERROR\n")), (0, 0));
+    assert_eq!(
+        (client.count("MESSAGE\n"), client.count("ERROR\n")),
+        (1, 0),
+        "only what was before"
+    );
 }
 
 #[test]

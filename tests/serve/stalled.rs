@@ -3,12 +3,13 @@
 //! then whoever waits for it waits.
 
 use crate::server::PATIENCE;
+use ringpush::broker::message::Message;
 use ringpush::config::{Config, Sources};
 use ringpush::engine::audit::Audit;
 use ringpush::engine::mailbox::{self, Lane, Letter, Post};
 use ringpush::engine::shard::{self, Serves, Shard};
 use ringpush::engine::shared::{Keys, Shared};
-use ringpush::ids::ShardId;
+use ringpush::ids::{SessionId, ShardId};
 use ringpush::limits::{Limits, WS_CLIENT_HEAD_MAX};
 use ringpush::mem::receive::ReceivePool;
 use ringpush::mem::region::Owner;
@@ -82,6 +83,21 @@ impl House {
         let entries = self.shared.limits.mailbox as usize;
         self.until("a reload", |house| {
             house.control.room(ShardId(1).into(), Lane::Request) == entries
+        });
+    }
+
+    /// What a hook answers to the first session of the shard with the listener.
+    pub fn answers_hook(&mut self, queue: &str) {
+        let mut message = Message::default();
+        message.begin(Some(""), queue);
+        message.header(b"destination", b"/user/queue");
+        message.finish(b"{}");
+        let session = SessionId::new(ShardId(1), 0, 0);
+        let letter = Letter::DeliverSession { message: Arc::new(message), session, number: 7 };
+        self.control.send(ShardId(1).into(), letter);
+        let entries = self.shared.limits.mailbox as usize;
+        self.until("an answer", |house| {
+            house.control.room(ShardId(1).into(), Lane::Delivery) == entries
         });
     }
 
