@@ -170,6 +170,9 @@ impl<R: Ring> Shard<R> {
             code: error.close_code(),
             label: error.label(),
         };
+        // It has a number of its own: the frame before it may yet be refused by its home.
+        let sequence = &mut self.sessions.at_mut(session).sequence;
+        *sequence = (*sequence + 1) & SEQUENCE_MASK;
         self.refuse_in_turn(slot, session, problem, Decoder::faulty_receipt(octets));
     }
 }

@@ -48,6 +48,20 @@ fn a_subscribe_that_its_home_refuses_is_answered_by_its_receipt_id() {
     assert_eq!(window.hears_close(), 1008);
 }
 
+#[test]
+fn a_subscribe_that_its_home_refuses_is_answered_before_octets_that_are_no_frame() {
+    let mut house = House::new(|limits| limits.destinations = 1);
+    let mut client = house.session();
+    client.says_frame("SUBSCRIBE\nid:1\ndestination:/topic/a\nreceipt:has\n\n\0");
+    house.until_with_home("a subscription", |_| client.hears("receipt-id:has\n"));
+    let frames = house.metrics().frames_received_total.value();
+    client.says_frame("SUBSCRIBE\nid:2\ndestination:/topic/b\nreceipt:asked\n\n\0NONSENSE\n\n\0");
+    house.until("SUBSCRIBE", |house| house.metrics().frames_received_total.value() > frames);
+    house.until_with_home("ERROR", |_| client.hears("ERROR\n"));
+    let why = ["message:too many destinations\n", "receipt-id:asked\n"];
+    assert_eq!(why.map(|why| client.count(why)), [1, 1]);
+}
+
 /// Why a connection is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
