@@ -265,6 +265,19 @@ pub const PROVIDER_CALLS_MAX: usize = 64;
 /// Lines for the log that are alike (a refused origin) come so often at most from one shard; those
 /// between are counted, and the next line has the number.
 pub const NOTE_EVERY: Millis = Millis(1000);
+/// Steps (of ten to forty nanoseconds) after which a pattern gives up on a text: whoever guards
+/// something refuses, whoever gives something keeps it, and it is counted (`pattern_gave_up`). What
+/// people write takes three to ten. The most that one `**` takes is with a name of `name-bytes`
+/// that is nothing but separators and single letters: its 512 segments, each tried with what stands
+/// behind the `**`, are 1,024 steps for `/**/a/b` and 1,536 for `/**/*a*`.
+pub const PATTERN_STEPS_MAX: u32 = 2_048;
+/// Steps that each pattern has for itself when one text is compared with many of them.
+pub const PATTERN_STEPS_FREE: u32 = 16;
+/// Steps beyond those that all patterns have together for one text; past it those that need more
+/// than their own give up.
+pub const PATTERN_STEPS_SHARED: u32 = PATTERN_STEPS_MAX;
+/// Steps for one text that count as a frame, or a letter, of the turn in which they are taken.
+pub const PATTERN_STEPS_A_FRAME: u32 = 64;
 /// The most homes that number messages: the shards and the control thread. A message's number is a
 /// counter of its home times this, plus the home.
 pub const HOMES_MAX: usize = 64;

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! Something that is set for each destination: the first rule that matches decides.
 
-use super::pattern;
+use super::pattern::{Budget, Outcome};
 
 /// Rules in their order, and what holds where none matches.
 #[derive(Clone, Debug)]
@@ -24,15 +24,15 @@ impl<T: Copy + PartialEq> PerDestination<T> {
 
     /// What a rule says about a destination, if one does.
     pub fn named(&self, destination: &str) -> Option<T> {
-        let matching =
-            self.rules.iter().find(|(rule, _)| pattern::matches(rule, destination, self.separator));
-        matching.map(|(_, value)| *value)
+        self.named_below("", destination)
     }
 
     /// The same, of the rules that begin with `prefix` only.
     pub fn named_below(&self, prefix: &str, destination: &str) -> Option<T> {
+        let mut budget = Budget::default();
         let matching = self.rules.iter().find(|(rule, _)| {
-            rule.starts_with(prefix) && pattern::matches(rule, destination, self.separator)
+            rule.starts_with(prefix)
+                && budget.compare(rule, destination, self.separator) == Outcome::Match
         });
         matching.map(|(_, value)| *value)
     }

@@ -5,7 +5,7 @@
 //! escapes and the transport's framing. Subscribers that agree in all three are one group, and a
 //! message is encoded once per group: ten thousand browsers with the id `sub-0` are one group.
 
-use super::pattern;
+use super::pattern::{self, Budget, Outcome};
 use super::prefix::ByPrefix;
 use crate::mem::intern::{Interner, Sym};
 use crate::mem::secret::{HashKey, Random};
@@ -212,8 +212,14 @@ impl Index {
         self.names.release(group.id);
     }
 
-    /// Every group that hears a message to `destination`, each once.
-    pub fn heard_by(&self, destination: &str, mut visit: impl FnMut(GroupIndex)) {
+    /// Every group that hears a message to `destination`, each once. Where no pattern gave up at
+    /// the home, none does here: the home has these patterns and others.
+    pub fn heard_by(
+        &self,
+        destination: &str,
+        budget: &mut Budget,
+        mut visit: impl FnMut(GroupIndex),
+    ) {
         if let Some(sym) = self.names.find(destination)
             && let Some(groups) = self.by_destination.get(&sym)
             && !groups.first().is_some_and(|&group| self.groups.at(group).is_pattern)
@@ -221,7 +227,8 @@ impl Index {
             groups.iter().for_each(|&group| visit(group));
         }
         self.patterns.may_match(destination, |sym| {
-            if pattern::matches(self.names.text(*sym), destination, self.separator) {
+            let pattern = self.names.text(*sym);
+            if budget.compare(pattern, destination, self.separator) == Outcome::Match {
                 self.by_destination[sym].iter().for_each(|&group| visit(group));
             }
         });
@@ -260,7 +267,9 @@ mod tests {
 
     fn heard(index: &Index, destination: &str) -> Vec<u32> {
         let mut members = Vec::new();
-        index.heard_by(destination, |group| members.extend(&index.group(group).members));
+        index.heard_by(destination, &mut Budget::default(), |group| {
+            members.extend(&index.group(group).members);
+        });
         members.sort_unstable();
         members
     }

@@ -4,6 +4,7 @@ use super::hooks::Call;
 use crate::broker::application::Answer;
 use crate::broker::destination::Target;
 use crate::broker::message::Message;
+use crate::broker::pattern::Budget;
 use crate::engine::mailbox::{Asker, Letter};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, SessionId, ShardId};
@@ -106,7 +107,7 @@ pub(super) fn place<'a>(shared: &'a Shared, destination: &str) -> &'a str {
 /// instead of being numbered by the shard: a reload may have come between.
 fn application<'a>(shared: &Shared, destination: &'a str) -> Option<(usize, &'a str)> {
     let Target::Application(rest) = shared.names.target(destination) else { return None };
-    Some((shared.applications.find(rest)?, rest))
+    Some((shared.applications.find(rest, &mut Budget::default())?, rest))
 }
 
 /// The letter that gives a receipt.

@@ -19,6 +19,7 @@ use super::shard::Shard;
 use super::shared::Shared;
 use super::window::{self, Windows};
 use crate::broker::message::Message;
+use crate::broker::pattern::Budget;
 use crate::broker::subscription::{GroupIndex, Index};
 use crate::config::SlowConsumer;
 use crate::mem::segment::{Log, Pieces, Segments};
@@ -94,14 +95,14 @@ impl Fanout {
         &mut self,
         index: &mut Index,
         shared: &Shared,
-        message: Arc<Message>,
-        number: u64,
+        (message, number): (Arc<Message>, u64),
         now: Instant,
+        budget: &mut Budget,
     ) {
         let id = MessageId::new(&shared.boot, number);
         let mut heard = core::mem::take(&mut self.heard);
         heard.clear();
-        index.heard_by(message.destination(), |group| heard.push(group));
+        index.heard_by(message.destination(), budget, |group| heard.push(group));
         if !heard.is_empty() {
             self.deliver_to(index, shared, (message, id), &heard, now);
         }

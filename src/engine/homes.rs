@@ -8,8 +8,10 @@ use super::session::{NONE, Phase, Subscription};
 use super::shard::Shard;
 use crate::broker::home::{Audience, Claim};
 use crate::broker::message::Message;
+use crate::broker::pattern::Budget;
 use crate::broker::subscription::Look;
 use crate::ids::{PeerId, SessionId, ShardId};
+use crate::limits::PATTERN_STEPS_A_FRAME;
 use crate::ring::Ring;
 use std::sync::Arc;
 
@@ -38,16 +40,19 @@ impl<R: Ring> Shard<R> {
     fn take_lane(&mut self, lane: Lane) -> bool {
         let mut progress = false;
         for peer in 0..self.post.peers() {
-            for _ in 0..self.limits.turn_letters {
+            let mut left = self.limits.turn_letters;
+            while left > 0 {
                 if lane == Lane::Request && !self.has_delivery_room() {
                     return progress;
                 }
                 let Some(letter) = self.post.take(PeerId(peer as u8), lane) else { break };
                 progress = true;
+                self.steps = 0;
                 match lane {
                     Lane::Request => self.on_request(letter),
                     Lane::Delivery => self.on_delivery(letter),
                 }
+                left = left.saturating_sub(1 + self.steps / PATTERN_STEPS_A_FRAME);
             }
         }
         progress
@@ -120,7 +125,9 @@ impl<R: Ring> Shard<R> {
     fn sequence(&mut self, message: Arc<Message>, asker: Asker) {
         let number = self.next_number();
         self.metrics.published_total.add(1);
-        let audience = self.home.audience(message.destination());
+        let mut budget = Budget::default();
+        let audience = self.home.audience(message.destination(), &mut budget);
+        self.steps += budget.spent();
         self.note_given_up(audience);
         for shard in audience.shards() {
             let message = message.clone();
@@ -134,12 +141,14 @@ impl<R: Ring> Shard<R> {
         self.metrics.published_total.add(1);
         let (user, destination) = (message.user(), message.destination());
         // What rules keep from a user none of his sessions hears, and none is counted.
-        let is_kept =
-            self.shared.rules_restrict_patterns && !self.may_user_hear_own(Some(user), destination);
+        let mut budget = Budget::default();
+        let is_kept = self.shared.rules_restrict_patterns
+            && !self.may_user_hear_own(Some(user), destination, &mut budget);
         let audience = match is_kept {
             true => Audience::default(),
-            false => self.users.audience(user, destination, only),
+            false => self.users.audience(user, destination, only, &mut budget),
         };
+        self.steps += budget.spent();
         self.note_given_up(audience);
         for shard in audience.shards() {
             let message = message.clone();
@@ -223,8 +232,10 @@ impl<R: Ring> Shard<R> {
     fn handle_delivery(&mut self, letter: Letter) {
         match letter {
             Letter::Deliver { message, number } => {
+                let mut budget = Budget::default();
                 let Shard { fanout, index, shared, now, .. } = self;
-                fanout.deliver(index, shared, message, number, *now);
+                fanout.deliver(index, shared, (message, number), *now, &mut budget);
+                self.steps += budget.spent();
             }
             Letter::DeliverUser { message, number, only } => {
                 let mut session = self.sessions.first_of(message.user());

@@ -10,7 +10,7 @@
 use super::refuse::{Handled, NOT_PERMITTED, Problem};
 use super::session::{Deferred, Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
-use crate::broker::pattern;
+use crate::broker::pattern::{self, Budget, Outcome};
 use crate::broker::rule::Verdict;
 use crate::mem::intern::Sym;
 use crate::ring::Ring;
@@ -79,7 +79,8 @@ impl<R: Ring> Shard<R> {
     fn is_permitted(&self, session: u32, subscription: &Subscription) -> bool {
         let (user, destination) = (&self.sessions.at(session).user, self.written(subscription));
         let (rules, names) = (&self.shared.rules, &self.shared.names);
-        rules.may_subscribe(names, &destination, user.as_deref()).is_allowed()
+        let mut budget = Budget::default();
+        rules.may_subscribe(names, &destination, user.as_deref(), &mut budget).is_allowed()
     }
 
     /// Whether a subscription that has begun is to hear anything: not where a reload took it away
@@ -103,13 +104,19 @@ impl<R: Ring> Shard<R> {
 
     /// Whether a session hears a message to one of its user's destinations by this subscription:
     /// of what a pattern covers, rules may keep some.
-    pub(super) fn hears_own(&self, session: u32, subscribed: Sym, destination: &str) -> bool {
+    pub(super) fn hears_own(
+        &self,
+        session: u32,
+        subscribed: Sym,
+        destination: &str,
+        budget: &mut Budget,
+    ) -> bool {
         let names = &self.shared.names;
         let subscribed = self.index.text(subscribed);
-        match pattern::compare(subscribed, destination, names.separator) {
-            pattern::Outcome::Match => {}
-            pattern::Outcome::NoMatch => return false,
-            pattern::Outcome::GaveUp => {
+        match budget.compare(subscribed, destination, names.separator) {
+            Outcome::Match => {}
+            Outcome::NoMatch => return false,
+            Outcome::GaveUp => {
                 self.metrics.refuse(GAVE_UP);
                 return false;
             }
@@ -117,22 +124,30 @@ impl<R: Ring> Shard<R> {
         let is_filtered = self.shared.rules_restrict_patterns
             && (pattern::is_pattern(subscribed) || self.is_ending(session));
         let user = self.sessions.at(session).user.as_deref();
-        !is_filtered || self.may_user_hear_own(user, destination)
+        !is_filtered || self.may_user_hear_own(user, destination, budget)
     }
 
     /// Whether the rules let a user hear a destination of his own, given without the prefix.
-    pub(super) fn may_user_hear_own(&self, user: Option<&str>, destination: &str) -> bool {
+    pub(super) fn may_user_hear_own(
+        &self,
+        user: Option<&str>,
+        destination: &str,
+        budget: &mut Budget,
+    ) -> bool {
         let shown = self.shared.names.shown(destination);
-        self.may_user_hear(user, core::str::from_utf8(&shown).expect("two texts are a text"))
+        let shown = core::str::from_utf8(&shown).expect("two texts are a text");
+        self.may_user_hear(user, shown, budget)
     }
 
     /// Whether the rules let a session hear what its pattern covers.
     pub(super) fn may_hear(&self, session: u32, destination: &str) -> bool {
-        self.may_user_hear(self.sessions.at(session).user.as_deref(), destination)
+        let user = self.sessions.at(session).user.as_deref();
+        self.may_user_hear(user, destination, &mut Budget::default())
     }
 
-    fn may_user_hear(&self, user: Option<&str>, destination: &str) -> bool {
-        let verdict = self.shared.rules.may_subscribe(&self.shared.names, destination, user);
+    fn may_user_hear(&self, user: Option<&str>, destination: &str, budget: &mut Budget) -> bool {
+        let shared = &self.shared;
+        let verdict = shared.rules.may_subscribe(&shared.names, destination, user, budget);
         if verdict == Verdict::Unclear {
             self.metrics.refuse(GAVE_UP);
         }

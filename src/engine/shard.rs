@@ -118,6 +118,8 @@ pub struct Shard<R: Ring> {
     pub(super) date: (u64, String),
     /// Frames that the connection which is being read may still have handled before the others.
     pub(super) frames_left: u32,
+    /// Steps that patterns have taken for the frame or letter that is being handled.
+    pub(super) steps: u32,
     /// What all connections together may still do in this turn.
     pub(super) turn_left: u32,
     /// Subscriptions of all sessions.
@@ -207,6 +209,7 @@ impl<R: Ring> Shard<R> {
             entropy,
             date: (0, String::new()),
             frames_left: 0,
+            steps: 0,
             turn_left: 1,
             subscriptions: 0,
             beginning: 0,

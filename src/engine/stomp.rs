@@ -15,10 +15,12 @@ use super::shard::Shard;
 use super::subscribe::SEQUENCE_MASK;
 use crate::broker::destination::{Target, decode_user};
 use crate::broker::message::Message;
+use crate::broker::pattern::Budget;
 use crate::broker::subscription::{Form, Look};
 use crate::config::UnknownDestination;
 use crate::identity::{self, Identity};
 use crate::ids::ShardId;
+use crate::limits::PATTERN_STEPS_A_FRAME;
 use crate::ring::Ring;
 use crate::stomp::{self, Command, Decoder, Frame, Header, Step, Version};
 use crate::ws::Opcode;
@@ -195,6 +197,13 @@ impl<R: Ring> Shard<R> {
     }
 
     fn on_frame(&mut self, slot: u32, session: u32, frame: &Frame<'_, '_>) {
+        self.steps = 0;
+        self.handle_frame(slot, session, frame);
+        // What its names and patterns make dear is its sender's time.
+        self.frames_left = self.frames_left.saturating_sub(self.steps / PATTERN_STEPS_A_FRAME);
+    }
+
+    fn handle_frame(&mut self, slot: u32, session: u32, frame: &Frame<'_, '_>) {
         let connecting = self.sessions.at(session).phase == Phase::Connecting;
         let receipt_len = frame.header(b"receipt").map_or(0, <[u8]>::len);
         let handled = match (connecting, frame.command()) {
@@ -323,7 +332,11 @@ impl<R: Ring> Shard<R> {
         if target == Target::Unknown {
             return self.unknown_destination(session, frame);
         }
-        permit(shared.rules.may_send(&shared.names, destination, user.as_deref()))?;
+        let mut budget = Budget::default();
+        let (names, user_name) = (&shared.names, user.as_deref());
+        let verdict = shared.rules.may_send(names, destination, user_name, &mut budget);
+        self.steps += budget.spent();
+        permit(verdict)?;
         if shared.refuses_body(frame.header(b"content-type"), frame.body()) {
             return Err(NUL_IN_BODY);
         }
@@ -353,13 +366,20 @@ impl<R: Ring> Shard<R> {
                     self.post.send(home.into(), Letter::PublishUser { message, only: None, asker });
                 }
             }
-            Target::Application(rest) => match shared.applications.find(rest) {
+            Target::Application(rest) => match self.application_of(rest) {
                 Some(application) => self.ask_application(slot, session, frame, application, rest),
                 None => return self.unknown_destination(session, frame),
             },
             Target::Unknown => {}
         }
         Ok(())
+    }
+
+    fn application_of(&mut self, rest: &str) -> Option<usize> {
+        let mut budget = Budget::default();
+        let found = self.shared.applications.find(rest, &mut budget);
+        self.steps += budget.spent();
+        found
     }
 
     /// A frame to nobody: an ERROR, or Spring's silence.
@@ -455,15 +475,17 @@ impl<R: Ring> Shard<R> {
         let prefix = &shared.config.broker.user_prefix;
         let policy = shown.and_then(|shown| shared.slow.named_below(prefix, shown));
         let policy = policy.unwrap_or_default();
+        let mut budget = Budget::default();
         for at in 0..self.sessions.at(session).subscriptions.len() {
             let state = self.sessions.at(session);
             if state.phase != Phase::Live {
-                return;
+                break;
             }
             let subscription = state.subscriptions[at];
+            let (subscribed, destination) = (subscription.destination, message.destination());
             let hears = subscription.of_user
                 && subscription.state == SubscriptionState::Active
-                && self.hears_own(session, subscription.destination, message.destination());
+                && self.hears_own(session, subscribed, destination, &mut budget);
             if !hears {
                 continue;
             }
@@ -479,6 +501,7 @@ impl<R: Ring> Shard<R> {
             self.encoder = encoder;
             self.metrics.delivered_total.add(1);
         }
+        self.steps += budget.spent();
     }
 }
 

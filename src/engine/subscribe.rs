@@ -8,7 +8,7 @@ use super::session::{Deferred, NONE, Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
 use super::stomp::required;
 use crate::broker::home::Full;
-use crate::broker::pattern;
+use crate::broker::pattern::{self, Budget};
 use crate::broker::subscription::{GROUP, Look};
 use crate::ids::{SessionId, ShardId};
 use crate::mem::intern::Sym;
@@ -42,7 +42,11 @@ impl<R: Ring> Shard<R> {
             return self.unknown_destination(session, frame);
         }
         let user = self.sessions.at(session).user.clone();
-        permit(shared.rules.may_subscribe(&shared.names, destination, user.as_deref()))?;
+        let mut budget = Budget::default();
+        let (names, user_name) = (&shared.names, user.as_deref());
+        let verdict = shared.rules.may_subscribe(names, destination, user_name, &mut budget);
+        self.steps += budget.spent();
+        permit(verdict)?;
         if self.has_subscribed(session, id, destination) {
             // The first one stays.
             self.receipt(session, frame, 0, None);
@@ -170,8 +174,9 @@ impl<R: Ring> Shard<R> {
             Some(Deferred::Subscribe { id, destination, receipt, sequence, acks }) => {
                 // A reload may have come in between.
                 let (shared, user) = (self.shared.clone(), self.sessions.at(session).user.clone());
-                let verdict =
-                    shared.rules.may_subscribe(&shared.names, &destination, user.as_deref());
+                let (names, user) = (&shared.names, user.as_deref());
+                let mut budget = Budget::default();
+                let verdict = shared.rules.may_subscribe(names, &destination, user, &mut budget);
                 if let Err(problem) = permit(verdict) {
                     return self.refuse_frame(slot, session, problem, Some(&receipt));
                 }

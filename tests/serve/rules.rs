@@ -217,7 +217,7 @@ fn a_user_is_who_he_is_however_he_is_written() {
 
 #[test]
 fn a_pattern_that_gives_up_lets_nothing_pass() {
-    let hard = format!("/topic/*{}b", "a".repeat(20));
+    let hard = format!("/topic/*{}b*", "a?".repeat(10));
     let endless = format!("/topic/{}", "a".repeat(1_000));
     let gave_up = "ringpush_refused_total{reason=\"pattern_gave_up\"}";
 
