@@ -278,6 +278,9 @@ pub const PATTERN_STEPS_FREE: u32 = 16;
 pub const PATTERN_STEPS_SHARED: u32 = PATTERN_STEPS_MAX;
 /// Steps for one text that count as a frame, or a letter, of the turn in which they are taken.
 pub const PATTERN_STEPS_A_FRAME: u32 = 64;
+/// Bytes that each buffer keeps in which messages are written, quoted or compressed; what a larger
+/// message needed beyond is given back at the end of the turn.
+pub const ENCODE_KEEP: usize = 65_536;
 /// The most homes that number messages: the shards and the control thread. A message's number is a
 /// counter of its home times this, plus the home.
 pub const HOMES_MAX: usize = 64;

@@ -4,6 +4,7 @@
 use super::parts::Recent;
 use crate::broker::message::Message;
 use crate::broker::subscription::{Form, Look, Wire};
+use crate::limits::ENCODE_KEEP;
 use crate::stomp;
 use crate::ws::{self, Compressor};
 
@@ -76,6 +77,13 @@ impl Encoder {
         self.out.clear();
         // One rare large run must not stay resident.
         self.out.shrink_to(KEEP_BYTES);
+    }
+
+    /// The turn is over: what a large message needed does not stay resident.
+    pub fn give_back(&mut self) {
+        self.clear();
+        [&mut self.frame, &mut self.quoted, &mut self.deflated].into_iter().for_each(shrink);
+        self.recent.give_back();
     }
 
     /// Times that the compressor has run.
@@ -215,6 +223,14 @@ pub fn bound_with(look: Look, without: usize, subscription: &str) -> usize {
     }
 }
 
+/// Gives back what a buffer has beyond what it keeps; what it holds does not matter.
+pub(super) fn shrink(buffer: &mut Vec<u8>) {
+    if buffer.capacity() > ENCODE_KEEP {
+        buffer.truncate(ENCODE_KEEP);
+        buffer.shrink_to(ENCODE_KEEP);
+    }
+}
+
 /// Octets of `subscription:` and the line's end.
 const SUBSCRIPTION_LINE: usize = "subscription:\n".len();
 
@@ -237,7 +253,55 @@ pub(super) fn frame_of<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::parts::{Head, Parts, form_of};
     use super::*;
+    use crate::stomp::Version;
+
+    fn held(encoder: &Encoder, parts: &Parts) -> Vec<usize> {
+        let Encoder { frame, quoted, deflated, recent, .. } = encoder;
+        let own = [frame, quoted, deflated].map(Vec::capacity);
+        [&own[..], &recent.held(), &parts.held()].concat()
+    }
+
+    #[test]
+    fn what_a_large_message_needed_is_given_back_and_what_is_usual_stays() {
+        let look = Look {
+            wire: Wire { form: Form::SockJs, deflate: 15 },
+            version: Version::V1_2,
+            acks: false,
+        };
+        let (mut encoder, mut parts) = (Encoder::default(), Parts::default());
+        encoder.compress_from(512);
+        let mut say = |number: u64, len: usize| {
+            let mut message = Message::default();
+            message.begin(None, "/topic/a");
+            message.finish("\"{}\n".repeat(len / 4).as_bytes());
+            let (id, form) = (MessageId::new("b00t", number), form_of(look, &message));
+            let mut head = Head::default();
+            parts.clear();
+            let mut frames = Vec::new();
+            for _ in 0..3 {
+                encoder.clear();
+                encoder.message_for(look, &message, (number, &id), "sub-0");
+                encoder.message_in_parts((look, form), &message, &id, "x", (&mut parts, &mut head));
+                frames.push(encoder.octets().to_vec());
+            }
+            let before = held(&encoder, &parts);
+            encoder.give_back();
+            parts.give_back();
+            (frames, before, held(&encoder, &parts))
+        };
+        let (_, usual, kept) = say(1, 2_000);
+        assert_eq!(usual, kept);
+        let (large, before, kept) = say(2, 1 << 20);
+        assert!(before.iter().filter(|&&bytes| bytes > ENCODE_KEEP).count() >= 5, "{before:?}");
+        // What several messages have in common may be more.
+        assert!(kept[6] <= KEEP_BYTES && before[6] > KEEP_BYTES, "{kept:?}");
+        let over = kept.iter().enumerate().filter(|&(at, &bytes)| at != 6 && bytes > ENCODE_KEEP);
+        assert_eq!(over.count(), 0, "{kept:?}");
+        // The same once more: nothing that was given back is looked at.
+        assert!(say(2, 1 << 20).0 == large);
+    }
 
     #[test]
     fn an_id_is_boot_and_number() {

@@ -85,6 +85,12 @@ impl Fanout {
         self.encoder.deflates()
     }
 
+    /// The turn is over: what large messages needed does not stay resident.
+    pub fn give_back(&mut self) {
+        self.encoder.give_back();
+        self.parts.give_back();
+    }
+
     /// Whether something waits to be encoded.
     pub fn is_empty(&self) -> bool {
         self.deliveries.is_empty()

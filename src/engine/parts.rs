@@ -16,7 +16,7 @@
 //!
 //! Bound: [`PARTS_MAX`], kept by the fan-out, which takes fewer messages at a time.
 
-use super::encode::{Encoder, KEEP_BYTES, MessageId, PLAIN, frame_of, opcode_of};
+use super::encode::{Encoder, KEEP_BYTES, MessageId, PLAIN, frame_of, opcode_of, shrink};
 use crate::broker::message::Message;
 use crate::broker::subscription::{Form, Look, Wire};
 use crate::sockjs::{self, MESSAGE_END, MESSAGE_OPENING};
@@ -131,6 +131,18 @@ impl Parts {
         self.entries.clear();
     }
 
+    /// Gives back what a large message needed. Forgets all. What many messages of a turn have in
+    /// common may stay, up to [`PARTS_MAX`].
+    pub fn give_back(&mut self) {
+        self.clear();
+        [&mut self.front, &mut self.back].into_iter().for_each(shrink);
+    }
+
+    #[cfg(test)]
+    pub(super) fn held(&self) -> [usize; 3] {
+        [&self.octets, &self.front, &self.back].map(Vec::capacity)
+    }
+
     fn span(&self, (from, len): Span) -> &[u8] {
         &self.octets[from as usize..][..len as usize]
     }
@@ -173,6 +185,20 @@ pub struct Recent {
     several: Several,
     parts: Parts,
     head: Head,
+}
+
+impl Recent {
+    /// Forgets the message, and gives back what it needed if it was large.
+    pub(super) fn give_back(&mut self) {
+        self.parts.give_back();
+        shrink(&mut self.parts.octets);
+        *self = Recent { parts: core::mem::take(&mut self.parts), ..Recent::default() };
+    }
+
+    #[cfg(test)]
+    pub(super) fn held(&self) -> [usize; 3] {
+        self.parts.held()
+    }
 }
 
 impl Encoder {

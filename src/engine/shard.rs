@@ -279,6 +279,8 @@ impl<R: Ring> Shard<R> {
         for peer in self.post.bells() {
             self.ring.push(Op::Doorbell { peer });
         }
+        self.fanout.give_back();
+        self.encoder.give_back();
         self.publish_gauges();
         !self.is_over()
     }
