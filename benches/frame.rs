@@ -26,8 +26,8 @@ fn group(criterion: &mut Criterion, throughput: Throughput) -> BenchmarkGroup<'_
 fn unmask(criterion: &mut Criterion) {
     const HEAD: usize = 8;
     for size in [16, 64, 256, 1_024, 4_096, 16_384, 65_536, 1_048_576] {
-        let mut octets: Vec<u8> = (0..HEAD + size).map(|i| i as u8).collect();
-        let payload = &mut octets[HEAD..];
+        let mut bytes: Vec<u8> = (0..HEAD + size).map(|i| i as u8).collect();
+        let payload = &mut bytes[HEAD..];
         let naive: Vec<u8> = payload.iter().zip(KEY.iter().cycle()).map(|(a, b)| a ^ b).collect();
         mask::apply(payload, KEY, 0);
         assert_eq!(payload, naive);
@@ -56,12 +56,12 @@ fn stream(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     [&out[..head], &masked].concat().repeat(BATCH)
 }
 
-/// Decodes everything; the count of messages and their octets.
-fn decode(octets: &mut [u8]) -> (usize, usize) {
+/// Decodes everything; the count of messages and their bytes.
+fn decode(bytes: &mut [u8]) -> (usize, usize) {
     let mut decoder = Decoder::server();
     let (mut at, mut messages, mut sum) = (0, 0, 0);
     loop {
-        match decoder.next(&mut octets[at..], 65_536) {
+        match decoder.next(&mut bytes[at..], 65_536) {
             Ok((0, _)) => return (messages, sum),
             Ok((done, event)) => {
                 at += done;
@@ -79,16 +79,16 @@ fn decode(octets: &mut [u8]) -> (usize, usize) {
 /// once more, so each round masks what the one before it unmasked.
 fn decoding_in_place(criterion: &mut Criterion) {
     for size in [64, 1_024, 4_096, 16_384] {
-        let mut octets = stream(Opcode::Binary, &text(size));
-        let plain = octets.clone();
-        assert_eq!(decode(&mut octets), (BATCH, BATCH * size));
-        assert_ne!(octets, plain);
-        assert_eq!(decode(&mut octets), (BATCH, BATCH * size));
-        assert_eq!(octets, plain);
+        let mut bytes = stream(Opcode::Binary, &text(size));
+        let plain = bytes.clone();
+        assert_eq!(decode(&mut bytes), (BATCH, BATCH * size));
+        assert_ne!(bytes, plain);
+        assert_eq!(decode(&mut bytes), (BATCH, BATCH * size));
+        assert_eq!(bytes, plain);
 
         let mut group = group(criterion, Throughput::Bytes((BATCH * size) as u64));
         group.bench_function(BenchmarkId::new("decode_in_place", size), |bencher| {
-            bencher.iter(|| decode(black_box(&mut octets)));
+            bencher.iter(|| decode(black_box(&mut bytes)));
         });
         group.finish();
     }
@@ -102,19 +102,19 @@ fn text(size: usize) -> Vec<u8> {
 /// receiving into the buffer would be. The others copy out of the wire as well.
 fn decoding(criterion: &mut Criterion) {
     for size in [1, 64, 1_024, 4_096] {
-        let octets = stream(Opcode::Text, &text(size));
-        let mut copy = octets.clone();
+        let bytes = stream(Opcode::Text, &text(size));
+        let mut copy = bytes.clone();
         let all = (BATCH, BATCH * size);
         assert_eq!(decode(&mut copy), all);
-        let mut tungstenite = peers::tungstenite(&octets);
+        let mut tungstenite = peers::tungstenite(&bytes);
         assert_eq!(peers::tungstenite_decode(&mut tungstenite, BATCH), all);
-        let mut fast = peers::fast(&octets);
+        let mut fast = peers::fast(&bytes);
         assert_eq!(peers::fast_decode(&mut fast, BATCH), all);
 
         let mut group = group(criterion, Throughput::Elements(BATCH as u64));
         group.bench_function(BenchmarkId::new("decode", size), |bencher| {
             bencher.iter(|| {
-                copy.copy_from_slice(&octets);
+                copy.copy_from_slice(&bytes);
                 decode(black_box(&mut copy))
             });
         });
@@ -128,7 +128,7 @@ fn decoding(criterion: &mut Criterion) {
     }
 }
 
-/// What judging text costs: the same octets as text and as binary, and the standard library alone.
+/// What judging text costs: the same bytes as text and as binary, and the standard library alone.
 fn utf8(criterion: &mut Criterion) {
     let mixed = "Gespräch für die Hotline: κόσµε, 電話 ☎, 😀 ".repeat(100);
     let cut = mixed.floor_char_boundary(4_096);
@@ -136,11 +136,11 @@ fn utf8(criterion: &mut Criterion) {
         assert!(str::from_utf8(payload).is_ok());
         let mut group = group(criterion, Throughput::Bytes((BATCH * payload.len()) as u64));
         for (kind, opcode) in [("text", Opcode::Text), ("binary", Opcode::Binary)] {
-            let octets = stream(opcode, payload);
-            let mut copy = octets.clone();
+            let bytes = stream(opcode, payload);
+            let mut copy = bytes.clone();
             group.bench_function(BenchmarkId::new(format!("utf8_{kind}"), name), |bencher| {
                 bencher.iter(|| {
-                    copy.copy_from_slice(&octets);
+                    copy.copy_from_slice(&bytes);
                     decode(black_box(&mut copy))
                 });
             });
@@ -241,7 +241,7 @@ const REQUEST: &[u8] = b"GET /ws HTTP/1.1\r\nHost: push.example.com\r\nConnectio
     Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\
     Sec-WebSocket-Protocol: v12.stomp, v11.stomp\r\n\r\n";
 
-/// A browser's handshake: from the request's octets to the 101's, everything decided on the way.
+/// A browser's handshake: from the request's bytes to the 101's, everything decided on the way.
 fn upgrade(request: &[u8], out: &mut [u8]) -> usize {
     let bounds = Bounds { head: 16_384, headers: 100, target: 8_192 };
     let mut storage = [http::EMPTY_HEADER; HEADERS_MAX];

@@ -44,7 +44,7 @@ fn decode(criterion: &mut Criterion) {
             other => panic!("{other:?}"),
         };
         if name == "send_escaped" {
-            // Decoding changes these octets: each round gets its own.
+            // Decoding changes these bytes: each round gets its own.
             let setup = || frame.clone();
             group.bench_function(name, |bencher| {
                 bencher.iter_batched_ref(setup, &mut one, BatchSize::SmallInput);
@@ -54,7 +54,7 @@ fn decode(criterion: &mut Criterion) {
             group.bench_function(name, |bencher| bencher.iter(|| one(&mut input)));
         }
     }
-    group.bench_function("send_4KiB_by_octet", |bencher| {
+    group.bench_function("send_4KiB_by_byte", |bencher| {
         let frame = send("", 4_000);
         let (mut headers, mut input) = ([Header::EMPTY; 64], frame.clone());
         bencher.iter(|| {

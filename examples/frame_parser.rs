@@ -8,7 +8,7 @@
 //! The order of calls is that of any server or fuzzing harness:
 //!
 //! 1. `Decoder::server()` (or `client()`), `.with_compression()` if it was negotiated;
-//! 2. `Decoder::next` on all octets at hand, until it is done with none: keep the rest;
+//! 2. `Decoder::next` on all bytes at hand, until it is done with none: keep the rest;
 //! 3. per `Event`: data is handed out in pieces, joined here into messages; a compressed message
 //!    goes through an `Inflater` when its last piece has come;
 //! 4. an `Error` says with which code to close.
@@ -16,9 +16,9 @@
 use ringpush::ws::{Decoder, Error, Event, Inflater, Opcode};
 use std::io::{Read, Write};
 
-/// Octets of the longest message.
+/// Bytes of the longest message.
 const MESSAGE_MAX: u32 = 1 << 20;
-/// Octets of one receive: short, as from a slow network.
+/// Bytes of one receive: short, as from a slow network.
 const RECEIVE: usize = 1_400;
 
 struct Session {
@@ -42,10 +42,10 @@ impl Session {
     /// Takes what was received and reports what it says; whether the session goes on.
     fn receive(
         &mut self,
-        octets: &[u8],
+        bytes: &[u8],
         report: &mut impl FnMut(&str, &[u8]),
     ) -> Result<bool, Error> {
-        self.input.extend_from_slice(octets);
+        self.input.extend_from_slice(bytes);
         let mut at = 0;
         loop {
             let (done, event) = self.decoder.next(&mut self.input[at..], MESSAGE_MAX)?;
@@ -83,7 +83,7 @@ impl Session {
 }
 
 fn main() -> std::io::Result<()> {
-    let (mut decoder, mut octets) = (Decoder::server(), Vec::new());
+    let (mut decoder, mut bytes) = (Decoder::server(), Vec::new());
     let mut file = None;
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
@@ -92,17 +92,17 @@ fn main() -> std::io::Result<()> {
         }
     }
     match file {
-        Some(path) => octets = std::fs::read(path)?,
-        None => drop(std::io::stdin().read_to_end(&mut octets)?),
+        Some(path) => bytes = std::fs::read(path)?,
+        None => drop(std::io::stdin().read_to_end(&mut bytes)?),
     }
     let mut out = std::io::stdout().lock();
     let mut lines = Vec::new();
     let mut report = |name: &str, payload: &[u8]| {
-        lines.push(format!("{name}, {} octets: {}", payload.len(), payload.escape_ascii()));
+        lines.push(format!("{name}, {} bytes: {}", payload.len(), payload.escape_ascii()));
     };
     let mut session = Session::new(decoder);
     let mut end = None;
-    for piece in octets.chunks(RECEIVE) {
+    for piece in bytes.chunks(RECEIVE) {
         match session.receive(piece, &mut report) {
             Ok(true) => {}
             Ok(false) => break,

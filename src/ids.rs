@@ -54,14 +54,14 @@ pub const SLOT_MAX: u32 = (1 << 24) - 1;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BufferId(pub u16);
 
-/// A run of octets in the segment pool.
+/// A run of bytes in the segment pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Range {
     /// Number of the segment.
     pub segment: u32,
-    /// First octet within the segment.
+    /// First byte within the segment.
     pub offset: u32,
-    /// Count of octets, at least one.
+    /// Count of bytes, at least one.
     pub len: u32,
 }
 

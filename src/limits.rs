@@ -5,7 +5,7 @@ use crate::time::Millis;
 /// A limit's value as the configuration gives or shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// A count or a number of octets.
+    /// A count or a number of bytes.
     Number(u64),
     /// A span of time.
     Span(Millis),
@@ -87,29 +87,29 @@ macro_rules! limits {
 limits! {
     // Protocol units.
     stomp_frame "stomp-frame": u32 = 65_536, tiny 512;
-        "octets of one whole STOMP frame; past it ERROR and close 1009"
+        "bytes of one whole STOMP frame; past it ERROR and close 1009"
     stomp_headers "stomp-headers": u32 = 64, tiny 12;
         "headers of one STOMP frame; past it ERROR and close 1009"
     stomp_first_frame "stomp-first-frame": u32 = 16_384, tiny 512;
-        "octets of CONNECT, before a session is logged in; past it ERROR and close 1009"
+        "bytes of CONNECT, before a session is logged in; past it ERROR and close 1009"
     message "message": u32 = 65_536, tiny 600;
-        "octets of one WebSocket message; past it close 1009"
+        "bytes of one WebSocket message; past it close 1009"
     deflate_min "deflate-min": u32 = 512, tiny 64;
-        "octets of the shortest message that is compressed; below it messages go out as they are"
+        "bytes of the shortest message that is compressed; below it messages go out as they are"
     http_head "http-head": u32 = 16_384, tiny 1_024;
-        "octets of a request head; past it 431 and close"
+        "bytes of a request head; past it 431 and close"
     http_headers "http-headers": u32 = 100, tiny 24;
         "header lines of a request head; past it 431 and close"
     http_target "http-target": u32 = 8_192, tiny 256;
-        "octets of a request target; past it 414 and close"
+        "bytes of a request target; past it 414 and close"
     http_body "http-body": u32 = 1_048_576, tiny 512;
-        "octets of a request body; past it 413, at once when Content-Length says so"
+        "bytes of a request body; past it 413, at once when Content-Length says so"
     json_depth "json-depth": u32 = 64, tiny 16;
         "nesting of a JSON body; past it 400"
 
     // Waits.
     head_time "head-time": Millis = Millis::seconds(10), tiny Millis(900);
-        "from the first octet of a request head to its end; past it 408 and close"
+        "from the first byte of a request head to its end; past it 408 and close"
     body_time "body-time": Millis = Millis::seconds(30), tiny Millis(1_500);
         "from the end of a request head to the end of its body; past it 408 and close"
     idle_time "idle-time": Millis = Millis::seconds(75), tiny Millis(4_000);
@@ -119,7 +119,7 @@ limits! {
     answer_time "answer-time": Millis = Millis::seconds(30), tiny Millis(2_000);
         "an HTTP request or a session waiting for another shard or the control thread; past it 504, or ERROR and close 1011"
     send_time "send-time": Millis = Millis::seconds(10), tiny Millis(2_000);
-        "age of the oldest octet that the kernel has not taken; past it the slow-consumer policy"
+        "age of the oldest byte that the kernel has not taken; past it the slow-consumer policy"
     linger "linger": Millis = Millis::seconds(5), tiny Millis(1_000);
         "from the start of a closing to its end; past it the connection is cut"
     drain_time "drain-time": Millis = Millis::seconds(10), tiny Millis(3_000);
@@ -129,25 +129,25 @@ limits! {
     window_messages "window-messages": u32 = 1_024, tiny 3;
         "messages that wait for the end of a collection window, per shard, and never more than half of message-blocks; past it the window ends"
     window_bytes "window-bytes": u32 = 4_194_304, tiny 1_500;
-        "octets of those messages, encoded for all their groups; past it the window ends"
+        "bytes of those messages, encoded for all their groups; past it the window ends"
 
     // What one client may hold.
     send_buffer "send-buffer": u32 = 524_288, tiny 2_048;
-        "octets waiting for one client; past it the slow-consumer policy"
+        "bytes waiting for one client; past it the slow-consumer policy"
     send_bytes "send-bytes": u32 = 65_536, tiny 200;
-        "octets of the largest single send; a longer message goes out in several"
+        "bytes of the largest single send; a longer message goes out in several"
     unsent_bytes "unsent-bytes": u32 = 131_072, tiny 131_072;
-        "octets that may wait in one client's socket behind what is on its way (TCP_NOTSENT_LOWAT), 0 = as many as the kernel likes; past it they wait in ours"
+        "bytes that may wait in one client's socket behind what is on its way (TCP_NOTSENT_LOWAT), 0 = as many as the kernel likes; past it they wait in ours"
     subscriptions "subscriptions": u32 = 1_024, tiny 3;
         "subscriptions of one session; past it ERROR and close 1008"
     subscriptions_alike "subscriptions-alike": u32 = 8, tiny 2;
         "subscriptions of one session to one destination or pattern; past it ERROR and close 1008"
     subscription_bytes "subscription-bytes": u32 = 65_536, tiny 512;
-        "octets of all destinations and ids that one session has subscribed with; past it ERROR and close 1008"
+        "bytes of all destinations and ids that one session has subscribed with; past it ERROR and close 1008"
     subscribed_bytes "subscribed-bytes": u32 = 67_108_864, tiny 65_536;
-        "octets of all subscriptions, their groups and their names, per shard; past it ERROR and close 1013"
+        "bytes of all subscriptions, their groups and their names, per shard; past it ERROR and close 1013"
     name_bytes "name-bytes": u32 = 1_024, tiny 80;
-        "octets of a destination, subscription id or receipt id; past it ERROR and close 1008"
+        "bytes of a destination, subscription id or receipt id; past it ERROR and close 1008"
     patterns "patterns": u32 = 32, tiny 2;
         "subscriptions of one session to patterns; past it ERROR and close 1008"
     receipts "receipts": u32 = 64, tiny 3;
@@ -165,23 +165,23 @@ limits! {
 
     // Pools of one shard.
     segment_bytes "segment-bytes": u32 = 67_108_864, tiny 16_384;
-        "octets on their way to clients, per shard; under a quarter free nobody is answered twice before it has read; when it runs short whoever holds most and stands still meets the slow-consumer policy"
+        "bytes on their way to clients, per shard; under a quarter free nobody is answered twice before it has read; when it runs short whoever holds most and stands still meets the slow-consumer policy"
     segment_size "segment-size": u32 = 65_536, tiny 512;
-        "octets of one segment of that pool"
+        "bytes of one segment of that pool"
     receive_buffers "receive-buffers": u32 = 2_048, tiny 4;
         "receive buffers, per shard; at it sockets wait for a buffer, nothing is lost"
     receive_bytes "receive-bytes": u32 = 4_096, tiny 64;
-        "octets of one receive buffer"
+        "bytes of one receive buffer"
     held_bytes "held-bytes": u32 = 33_554_432, tiny 16_384;
-        "octets of unfinished frames, heads and bodies that connections hold, per shard; past it 503 or close 1013"
+        "bytes of unfinished frames, heads and bodies that connections hold, per shard; past it 503 or close 1013"
     deflate_windows "deflate-windows": u32 = 16_777_216, tiny 66_000;
-        "octets of the windows of sessions with context takeover, per shard; past it a handshake is answered client_no_context_takeover"
+        "bytes of the windows of sessions with context takeover, per shard; past it a handshake is answered client_no_context_takeover"
     mailbox "mailbox": u32 = 4_096, tiny 2;
         "entries of one queue between two threads, fewer with more than 8 threads (MAILBOX_THREADS); at it the producers are not read"
     message_blocks "message-blocks": u32 = 4_096, tiny 6;
         "messages of one shard that are on their way to subscribers; at it the producers are not read"
     message_bytes "message-bytes": u32 = 16_777_216, tiny 4_096;
-        "octets of those messages; at it the producers are not read"
+        "bytes of those messages; at it the producers are not read"
     turn_letters "turn-letters": u32 = 1_024, tiny 4;
         "letters taken from one queue in one turn of the loop"
     turn_frames "turn-frames": u32 = 1_024, tiny 8;
@@ -201,9 +201,9 @@ limits! {
     dedupe_keys "dedupe-keys": u32 = 100_000, tiny 16;
         "callback ids remembered by each shard; past it the oldest is forgotten"
     hook_body "hook-body": u32 = 65_536, tiny 512;
-        "octets of a hook's answer; past it the hook has failed"
+        "bytes of a hook's answer; past it the hook has failed"
     query_bytes "query-bytes": u32 = 1_048_576, tiny 512;
-        "octets that one shard answers to an API query; past it the list is cut and says so"
+        "bytes that one shard answers to an API query; past it the list is cut and says so"
 }
 
 impl Limits {
@@ -243,11 +243,11 @@ pub const SECRET_MIN: usize = 16;
 pub const SIGNATURE_ELEMENTS_MAX: usize = 16;
 /// Secrets of one `[[callback]]`; more are refused at start.
 pub const SECRETS_MAX: usize = 4;
-/// Octets of the longest WebSocket frame head a server sends (RFC 6455 §5.2).
+/// Bytes of the longest WebSocket frame head a server sends (RFC 6455 §5.2).
 pub const WS_HEAD_MAX: usize = 10;
-/// Octets of the longest WebSocket frame head a client sends, with its mask (RFC 6455 §5.2).
+/// Bytes of the longest WebSocket frame head a client sends, with its mask (RFC 6455 §5.2).
 pub const WS_CLIENT_HEAD_MAX: usize = 14;
-/// Octets of a control frame's payload (RFC 6455 §5.5).
+/// Bytes of a control frame's payload (RFC 6455 §5.5).
 pub const WS_CONTROL_MAX: usize = 125;
 /// A connection that is not read for the time being, and whose peer has ended its direction: what
 /// the peer sent before is still read and answered if that begins within this time; past it the

@@ -227,7 +227,7 @@ fn listen(config: &Config, shards: usize) -> Result<Vec<Listener>, ServeError> {
     let wanted = public.chain(config.listen.api_address.map(|address| (address, api)));
     let bound = match config.limits.unsent_bytes {
         0 => SendBound::Kernel,
-        octets => SendBound::NotSent(octets),
+        bytes => SendBound::NotSent(bytes),
     };
     let listener = |(address, serves)| {
         let (address, sockets) =

@@ -37,10 +37,10 @@ fn script() -> Vec<(Vec<u8>, u64)> {
 /// Both senders say everything so many times; every message has to arrive.
 fn talk(house: &mut House, senders: &[Session], script: &[(Vec<u8>, u64)], rounds: usize) {
     for _ in 0..rounds {
-        for (octets, expected) in script {
+        for (bytes, expected) in script {
             for &sender in senders {
                 let before = house.sent().0;
-                house.say(sender, octets);
+                house.say(sender, bytes);
                 house.settle();
                 assert_eq!(house.sent().0 - before, *expected);
             }
@@ -76,9 +76,9 @@ fn ten_thousand_messages_without_an_allocation() {
     let before = house.sent().1;
     house.say(senders[0], &script[0].0);
     house.settle();
-    let octets = house.sent().1 - before;
+    let bytes = house.sent().1 - before;
     let seen = &house.kernel(1).seen;
-    assert_eq!(octets, seen.len() as u64 * SUBSCRIBERS as u64 * 2);
+    assert_eq!(bytes, seen.len() as u64 * SUBSCRIBERS as u64 * 2);
     assert!(seen[4..].starts_with(b"MESSAGE\n") && seen.ends_with(b"xxx\0"));
 }
 

@@ -36,7 +36,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).expect("a readable file")).collect()
 }
 
-/// One to four changes: an octet, a bit, a run removed, a run doubled, another input spliced in.
+/// One to four changes: a byte, a bit, a run removed, a run doubled, another input spliced in.
 fn mutated(random: &mut Random, inputs: &[Vec<u8>]) -> Vec<u8> {
     let mut data = inputs[random.below(inputs.len())].clone();
     for _ in 0..=random.below(4) {
@@ -140,7 +140,7 @@ fn canaries_of_ws_frame_are_caught() {
     assert!(caught("ws_frame", |data| ws_frame_of(data, Confused)));
 }
 
-/// Takes a message for whole when its octets have run out.
+/// Takes a message for whole when its bytes have run out.
 struct Credulous(Inflater);
 
 impl Unpack for Credulous {

@@ -29,7 +29,7 @@ impl Server {
     /// Runs a scenario; its report.
     fn load(&self, scenario: &str, arguments: &[&str]) -> serde_json::Value {
         let output = self.run(scenario, arguments);
-        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(output.status.success(), "{scenario}: {}", text(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("the report is JSON")
     }

@@ -12,7 +12,7 @@ use counting::{allocations, held};
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// A masked frame with this first octet.
+/// A masked frame with this first byte.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut head = [0; 14];
     let len = ws::client_head(Opcode::Binary, true, payload.len() as u64, KEY, &mut head);
@@ -39,12 +39,12 @@ fn session() -> Vec<u8> {
     .concat()
 }
 
-/// Decodes in receives of `piece` octets; what is unfinished is joined in `message`.
-fn receive(octets: &mut [u8], piece: usize, message: &mut Vec<u8>) -> (usize, Option<u16>) {
+/// Decodes in receives of `piece` bytes; what is unfinished is joined in `message`.
+fn receive(bytes: &mut [u8], piece: usize, message: &mut Vec<u8>) -> (usize, Option<u16>) {
     let mut decoder = Decoder::server();
     let (mut at, mut end, mut messages) = (0, 0, 0);
     loop {
-        let (done, event) = decoder.next(&mut octets[at..end], 65_536).expect("no fault");
+        let (done, event) = decoder.next(&mut bytes[at..end], 65_536).expect("no fault");
         at += done;
         match event {
             Some(Event::Data { payload, last, .. }) => {
@@ -58,8 +58,8 @@ fn receive(octets: &mut [u8], piece: usize, message: &mut Vec<u8>) -> (usize, Op
             Some(Event::Ping(_) | Event::Pong(_)) | None => {}
         }
         if done == 0 {
-            assert!(end < octets.len(), "the session ends with a Close");
-            end = (end + piece).min(octets.len());
+            assert!(end < bytes.len(), "the session ends with a Close");
+            end = (end + piece).min(bytes.len());
         }
     }
 }
@@ -74,7 +74,7 @@ fn decoding_and_assembling_allocate_nothing() {
         let mut pieces = [1, 1_460, 100_000].into_iter();
         copies
             .each_mut()
-            .map(|octets| receive(octets, pieces.next().expect("one for each"), &mut message))
+            .map(|bytes| receive(bytes, pieces.next().expect("one for each"), &mut message))
     });
     assert_eq!(answers, [(4, Some(1_000)); 3]);
     assert_eq!(count, 0);
@@ -161,7 +161,7 @@ fn a_group_costs_no_more_than_is_counted_for_it() {
         group.pending.clear();
         group.give_back();
         if number >= 1_000 {
-            let cost = held() - before - index.names().octets() as i64;
+            let cost = held() - before - index.names().bytes() as i64;
             most = most.max(cost as u64 / (number + 1));
         }
     }

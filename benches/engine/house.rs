@@ -133,10 +133,10 @@ impl House {
         self.shards.iter_mut().for_each(|shard| shard.ring().advance(span));
     }
 
-    /// Sends and octets of all kernels so far.
+    /// Sends and bytes of all kernels so far.
     pub fn sent(&mut self) -> (u64, u64) {
         let kernels = self.shards.iter_mut().map(Shard::ring);
-        kernels.fold((0, 0), |(sends, octets), k| (sends + k.sends, octets + k.octets))
+        kernels.fold((0, 0), |(sends, bytes), k| (sends + k.sends, bytes + k.bytes))
     }
 
     /// Opens sessions on a shard, each with the subscriptions of this list.
@@ -192,9 +192,9 @@ impl House {
         session
     }
 
-    /// A browser's octets reach its shard's kernel.
-    pub fn say(&mut self, session: Session, octets: &[u8]) {
-        self.shards[session.shard].ring().receive(session.conn, octets);
+    /// A browser's bytes reach its shard's kernel.
+    pub fn say(&mut self, session: Session, bytes: &[u8]) {
+        self.shards[session.shard].ring().receive(session.conn, bytes);
     }
 
     /// Keeps what is sent to this session from now on.

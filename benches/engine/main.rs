@@ -26,7 +26,7 @@ const IDLE: usize = 100_000;
 const FANOUT: [(&str, u64); 3] =
     [("/topic/one", 1), ("/topic/hundred", 100), ("/topic/all", CROWD as u64)];
 
-/// A house with a crowd, its publisher, and a SEND of 128 octets for each destination.
+/// A house with a crowd, its publisher, and a SEND of 128 bytes for each destination.
 struct Bench {
     house: House,
     sender: Session,
@@ -56,7 +56,7 @@ impl Bench {
         bench
     }
 
-    /// One message from its SEND to the last octet of the last subscriber.
+    /// One message from its SEND to the last byte of the last subscriber.
     fn publish(&mut self, which: usize) {
         let before = self.house.sent();
         self.house.kernel(0).seen.clear();
@@ -126,8 +126,8 @@ impl Compressed {
 
 /// By itself, so that callgrind finds it.
 #[inline(never)]
-fn measured(house: &mut House, sender: Session, octets: &[u8]) {
-    house.say(sender, octets);
+fn measured(house: &mut House, sender: Session, bytes: &[u8]) {
+    house.say(sender, bytes);
     house.settle();
 }
 

@@ -1,4 +1,4 @@
-//! A kernel without a network: it takes every octet at once, and hands out what it is told to. What
+//! A kernel without a network: it takes every byte at once, and hands out what it is told to. What
 //! an engine on it costs is the engine's own, to the instruction.
 
 use ringpush::ids::{BufferId, ConnId, ListenerId};
@@ -25,11 +25,11 @@ pub struct Quiet {
     pub idle: bool,
     /// Sends so far.
     pub sends: u64,
-    /// Octets that it took.
-    pub octets: u64,
-    /// The slot whose octets are kept, and those.
+    /// Bytes that it took.
+    pub bytes: u64,
+    /// The slot whose bytes are kept, and those.
     pub watched: u32,
-    /// Octets that the watched connection was sent.
+    /// Bytes that the watched connection was sent.
     pub seen: Vec<u8>,
 }
 
@@ -51,7 +51,7 @@ impl Quiet {
             now: Instant(1_000_000_000),
             idle: false,
             sends: 0,
-            octets: 0,
+            bytes: 0,
             watched: 0,
             seen: Vec::with_capacity(1 << 20),
         }
@@ -62,10 +62,10 @@ impl Quiet {
         self.done.push_back(Done::Accepted { listener: ListenerId(0), slot, peer });
     }
 
-    /// A client has sent octets.
+    /// A client has sent bytes.
     #[expect(unsafe_code, reason = "it is a kernel")]
-    pub fn receive(&mut self, conn: ConnId, octets: &[u8]) {
-        for piece in octets.chunks(self.receive_bytes) {
+    pub fn receive(&mut self, conn: ConnId, bytes: &[u8]) {
+        for piece in bytes.chunks(self.receive_bytes) {
             let buffer = self.free.pop_front().expect("few are used at once");
             let at = usize::from(buffer) * self.receive_bytes;
             // SAFETY: a free buffer is lent to this ring until it is `Received`.
@@ -87,7 +87,7 @@ impl Ring for Quiet {
         match op {
             Op::Send { conn, range } => {
                 self.sends += 1;
-                self.octets += u64::from(range.len);
+                self.bytes += u64::from(range.len);
                 if conn.slot == self.watched {
                     let at = range.segment as usize * self.segment_size + range.offset as usize;
                     // SAFETY: the range is lent until it is `Sent`.

@@ -1,4 +1,4 @@
-//! The same work done by tungstenite and fastwebsockets, over octets in memory: their sockets are
+//! The same work done by tungstenite and fastwebsockets, over bytes in memory: their sockets are
 //! made once, so that buffers are not part of the time, and never wait.
 
 use fastwebsockets::{OpCode, Role as FastRole};
@@ -11,29 +11,29 @@ use tungstenite::protocol::{Message, Role, WebSocket};
 
 /// Reads a slice over and over; keeps what is written until it is cleared.
 pub struct Wire<'a> {
-    octets: &'a [u8],
+    bytes: &'a [u8],
     at: usize,
     pub written: Vec<u8>,
 }
 
 impl<'a> Wire<'a> {
-    pub fn new(octets: &'a [u8]) -> Wire<'a> {
-        Wire { octets, at: 0, written: Vec::with_capacity(1 << 20) }
+    pub fn new(bytes: &'a [u8]) -> Wire<'a> {
+        Wire { bytes, at: 0, written: Vec::with_capacity(1 << 20) }
     }
 }
 
 impl Read for Wire<'_> {
     fn read(&mut self, out: &mut [u8]) -> Result<usize> {
-        let done = (&self.octets[self.at..]).read(out)?;
-        self.at = (self.at + done) % self.octets.len();
+        let done = (&self.bytes[self.at..]).read(out)?;
+        self.at = (self.at + done) % self.bytes.len();
         Ok(done)
     }
 }
 
 impl Write for Wire<'_> {
-    fn write(&mut self, octets: &[u8]) -> Result<usize> {
-        self.written.extend_from_slice(octets);
-        Ok(octets.len())
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.written.extend_from_slice(bytes);
+        Ok(bytes.len())
     }
     fn flush(&mut self) -> Result<()> {
         Ok(())
@@ -46,9 +46,9 @@ impl AsyncRead for Wire<'_> {
         _: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<Result<()>> {
-        let done = out.remaining().min(self.octets.len() - self.at);
-        out.put_slice(&self.octets[self.at..self.at + done]);
-        self.at = (self.at + done) % self.octets.len();
+        let done = out.remaining().min(self.bytes.len() - self.at);
+        out.put_slice(&self.bytes[self.at..self.at + done]);
+        self.at = (self.at + done) % self.bytes.len();
         Poll::Ready(Ok(()))
     }
 }
@@ -57,9 +57,9 @@ impl AsyncWrite for Wire<'_> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-        octets: &[u8],
+        bytes: &[u8],
     ) -> Poll<Result<usize>> {
-        Poll::Ready(self.write(octets))
+        Poll::Ready(self.write(bytes))
     }
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
         Poll::Ready(Ok(()))
@@ -73,28 +73,28 @@ impl AsyncWrite for Wire<'_> {
 fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
-        Poll::Pending => panic!("octets in memory are always there"),
+        Poll::Pending => panic!("bytes in memory are always there"),
     }
 }
 
 pub type Tungstenite<'a> = WebSocket<Wire<'a>>;
 pub type Fast<'a> = fastwebsockets::WebSocket<Wire<'a>>;
 
-pub fn tungstenite(octets: &[u8]) -> Tungstenite<'_> {
-    WebSocket::from_raw_socket(Wire::new(octets), Role::Server, None)
+pub fn tungstenite(bytes: &[u8]) -> Tungstenite<'_> {
+    WebSocket::from_raw_socket(Wire::new(bytes), Role::Server, None)
 }
 
-pub fn fast(octets: &[u8]) -> Fast<'_> {
-    fastwebsockets::WebSocket::after_handshake(Wire::new(octets), FastRole::Server)
+pub fn fast(bytes: &[u8]) -> Fast<'_> {
+    fastwebsockets::WebSocket::after_handshake(Wire::new(bytes), FastRole::Server)
 }
 
-/// The next `count` messages: their number and octets.
+/// The next `count` messages: their number and bytes.
 pub fn tungstenite_decode(socket: &mut Tungstenite<'_>, count: usize) -> (usize, usize) {
     let mut sum = 0;
     for _ in 0..count {
         match black_box(socket.read().expect("no fault in the stream")) {
             Message::Text(text) => sum += text.len(),
-            Message::Binary(octets) => sum += octets.len(),
+            Message::Binary(bytes) => sum += bytes.len(),
             other => panic!("{other:?}"),
         }
     }
@@ -138,6 +138,6 @@ pub fn fast_encode(out: &mut Vec<u8>, frame: &mut Vec<u8>, payload: &[u8], count
 
 /// A handshake of tungstenite: its answer.
 pub fn tungstenite_upgrade(request: &[u8]) -> Vec<u8> {
-    let socket = tungstenite::accept(Wire { octets: request, at: 0, written: Vec::new() });
+    let socket = tungstenite::accept(Wire { bytes: request, at: 0, written: Vec::new() });
     std::mem::take(&mut socket.expect("a lawful request").get_mut().written)
 }

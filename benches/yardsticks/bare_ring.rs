@@ -1,4 +1,4 @@
-//! The kernel's limit: a ring that sends the same octets to every socket, and does nothing else.
+//! The kernel's limit: a ring that sends the same bytes to every socket, and does nothing else.
 //!
 //! The same flags, chunk and kind of send as ringpush's own ring: SINGLE_ISSUER, DEFER_TASKRUN, no
 //! array, registered ring descriptor, multishot accept into direct descriptors, SEND with WAITALL
@@ -19,7 +19,7 @@ const SUBMISSION: u32 = 1024;
 const COMPLETION: u32 = 16_384;
 /// Sends per entry into the kernel.
 const CHUNK: usize = 256;
-/// Octets of a receive: sixteen messages of a closed loop come in one.
+/// Bytes of a receive: sixteen messages of a closed loop come in one.
 const RECEIVE: usize = 16_384;
 
 const ACCEPT: u64 = 0;
@@ -31,7 +31,7 @@ const CLOSE: u64 = 4;
 #[derive(Default)]
 struct Client {
     is_open: bool,
-    /// Octets that make no whole frame, or no whole request, yet.
+    /// Bytes that make no whole frame, or no whole request, yet.
     pending: Vec<u8>,
     /// The 101 while it is sent.
     greeting: Vec<u8>,
@@ -44,7 +44,7 @@ struct Server {
     clients: Vec<Client>,
     /// Slots of open clients.
     open: Vec<u32>,
-    /// [`RECEIVE`] octets per slot, each lent to the kernel while a receive is armed.
+    /// [`RECEIVE`] bytes per slot, each lent to the kernel while a receive is armed.
     receive: Vec<u8>,
     /// What is being sent; lent to the kernel while `on_the_way` is not zero.
     outbox: Vec<u8>,
@@ -174,8 +174,8 @@ impl Server {
             client.pending.clear();
             client.greeting = greeting;
             client.is_open = true;
-            let octets = &self.clients[slot as usize].greeting;
-            let entry = send(slot, octets);
+            let bytes = &self.clients[slot as usize].greeting;
+            let entry = send(slot, bytes);
             self.open.push(slot);
             self.push(entry, GREET, slot);
         }
@@ -212,8 +212,8 @@ impl Server {
     }
 }
 
-fn send(slot: u32, octets: &[u8]) -> squeue::Entry {
-    opcode::Send::new(types::Fixed(slot), octets.as_ptr(), octets.len() as u32)
+fn send(slot: u32, bytes: &[u8]) -> squeue::Entry {
+    opcode::Send::new(types::Fixed(slot), bytes.as_ptr(), bytes.len() as u32)
         .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
         .build()
 }

@@ -89,8 +89,8 @@ fn hear(client: &mut Client, buffer: &mut [u8], outbox: &mut Vec<u8>) -> bool {
     true
 }
 
-fn send(client: &mut Client, octets: &[u8]) {
-    let mut rest = octets;
+fn send(client: &mut Client, bytes: &[u8]) {
+    let mut rest = bytes;
     while client.backlog.is_empty() && !rest.is_empty() {
         match client.stream.write(rest) {
             Ok(count) => rest = &rest[count..],

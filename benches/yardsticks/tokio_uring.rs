@@ -1,4 +1,4 @@
-//! A broadcast server on tokio-uring: two tasks per client, one broadcast channel of shared octets;
+//! A broadcast server on tokio-uring: two tasks per client, one broadcast channel of shared bytes;
 //! what waits for a client goes out in one write. One thread.
 
 mod shared;
@@ -56,12 +56,12 @@ async fn serve(stream: Rc<TcpStream>, sender: Sender<Bytes>) -> io::Result<()> {
 async fn write(stream: Rc<TcpStream>, mut receiver: Receiver<Bytes>) -> io::Result<()> {
     loop {
         let first = match receiver.recv().await {
-            Ok(octets) => octets,
+            Ok(bytes) => bytes,
             Err(RecvError::Lagged(_)) => continue,
             Err(RecvError::Closed) => return Ok(()),
         };
-        let octets = if receiver.is_empty() { first } else { joined(&first, &mut receiver) };
-        stream.write_all(octets).await.0?;
+        let bytes = if receiver.is_empty() { first } else { joined(&first, &mut receiver) };
+        stream.write_all(bytes).await.0?;
     }
 }
 

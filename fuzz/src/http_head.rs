@@ -1,11 +1,11 @@
-//! Heads, bodies and handshakes of HTTP: how the octets were cut into receives must not matter.
+//! Heads, bodies and handshakes of HTTP: how the bytes were cut into receives must not matter.
 
 use core::net::{IpAddr, Ipv4Addr};
 use ringpush::http::{
     self, Body, BodyKind, Bounds, HEADERS_MAX, Head, Page, Pattern, Refusal, Response, SameOrigin,
 };
 
-/// Octets 0 to 3 choose bounds and cuts, the rest is the stream.
+/// Bytes 0 to 3 choose bounds and cuts, the rest is the stream.
 pub fn http_head(data: &[u8]) {
     let Some((seed, input)) = data.split_first_chunk::<4>() else { return };
     let bounds = Bounds {
@@ -61,7 +61,7 @@ fn check_head(head: &Head<'_, '_>, bounds: &Bounds) {
     assert!(head.minor_version == 1 || head.host.is_empty() || !head.host.contains(' '));
     for line in head.headers {
         assert!(!line.name.is_empty() && !line.name.contains([' ', ':', '\r', '\n']));
-        assert!(!line.value.iter().any(|octet| b"\r\n\0".contains(octet)));
+        assert!(!line.value.iter().any(|byte| b"\r\n\0".contains(byte)));
     }
     if http::check(head).is_ok() {
         assert!(http::is_upgrade(head) && head.body == BodyKind::None && head.minor_version == 1);
@@ -106,7 +106,7 @@ fn check_refusal(refusal: Refusal) {
     assert!(out[..len].ends_with(body));
 }
 
-/// What a body comes to: its octets and where it ended, or the refusal.
+/// What a body comes to: its bytes and where it ended, or the refusal.
 type Read = Result<(Vec<u8>, Option<usize>), Refusal>;
 
 fn check_body(kind: BodyKind, input: &[u8], cut: u8) {
@@ -122,22 +122,22 @@ fn check_body(kind: BodyKind, input: &[u8], cut: u8) {
 
 fn read_body(kind: BodyKind, input: &[u8], step: usize) -> Read {
     let mut body = Body::new(kind);
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     let (mut at, mut arrived) = (0, 0);
     loop {
         let (consumed, piece, done) = body.next(&input[at..arrived], BODY_MAX)?;
-        octets.extend_from_slice(piece.unwrap_or_default());
+        bytes.extend_from_slice(piece.unwrap_or_default());
         at += consumed;
         if done {
-            return Ok((octets, Some(at)));
+            return Ok((bytes, Some(at)));
         }
         if at == arrived && arrived == input.len() {
-            return Ok((octets, None));
+            return Ok((bytes, None));
         }
         if at == arrived {
             arrived = (arrived + step).min(input.len());
         } else {
-            assert!(consumed > 0, "octets are there and none is taken");
+            assert!(consumed > 0, "bytes are there and none is taken");
         }
     }
 }

@@ -4,8 +4,8 @@
 /// What a message says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inflated {
-    /// The octets before its end, its fault, or the first one past the bound (that one included).
-    pub octets: Vec<u8>,
+    /// The bytes before its end, its fault, or the first one past the bound (that one included).
+    pub bytes: Vec<u8>,
     /// It is lawful and complete.
     pub whole: bool,
 }
@@ -13,7 +13,7 @@ pub struct Inflated {
 /// How a message is to be read.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Octets of the longest message.
+    /// Bytes of the longest message.
     pub message_max: usize,
     /// How far back it may refer.
     pub reach: usize,
@@ -21,16 +21,16 @@ pub struct Bounds {
 
 /// Inflates a message; `history` came before it.
 pub fn inflate(message: &[u8], history: &[u8], bounds: Bounds) -> Inflated {
-    // The four octets that the sender has taken off, and a final block as the mark of the end.
-    let octets = [message, &[0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff]].concat();
+    // The four bytes that the sender has taken off, and a final block as the mark of the end.
+    let bytes = [message, &[0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff]].concat();
     let from = history.len();
-    let mut reader = Reader { octets, at: 0, out: history.to_vec(), start: 0, from, bounds };
+    let mut reader = Reader { bytes, at: 0, out: history.to_vec(), start: 0, from, bounds };
     let whole = reader.message(message.len()).is_some();
-    Inflated { octets: reader.out.split_off(from), whole }
+    Inflated { bytes: reader.out.split_off(from), whole }
 }
 
 struct Reader {
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     /// The next bit.
     at: usize,
     /// What came out, after the history.
@@ -45,8 +45,8 @@ struct Reader {
 impl Reader {
     /// `None`: a fault, too big, or not complete.
     fn message(&mut self, len: usize) -> Option<()> {
-        // Streams, one after the other, each from an octet's beginning.
-        while self.at != len * 8 && self.at != self.octets.len() * 8 {
+        // Streams, one after the other, each from a byte's beginning.
+        while self.at != len * 8 && self.at != self.bytes.len() * 8 {
             while !self.block()? {}
             self.at = self.at.next_multiple_of(8);
             self.start = self.out.len();
@@ -57,15 +57,15 @@ impl Reader {
     fn bits(&mut self, count: usize) -> Option<usize> {
         let mut value = 0;
         for place in 0..count {
-            let octet = *self.octets.get(self.at / 8)?;
-            value |= usize::from(octet >> (self.at % 8) & 1) << place;
+            let byte = *self.bytes.get(self.at / 8)?;
+            value |= usize::from(byte >> (self.at % 8) & 1) << place;
             self.at += 1;
         }
         Some(value)
     }
 
-    fn put(&mut self, octet: u8) -> Option<()> {
-        self.out.push(octet);
+    fn put(&mut self, byte: u8) -> Option<()> {
+        self.out.push(byte);
         (self.out.len() - self.from <= self.bounds.message_max).then_some(())
     }
 
@@ -100,8 +100,8 @@ impl Reader {
             return None;
         }
         for _ in 0..len {
-            let octet = self.bits(8)? as u8;
-            self.put(octet)?;
+            let byte = self.bits(8)? as u8;
+            self.put(byte)?;
         }
         Some(())
     }

@@ -1,7 +1,7 @@
-//! RFC 6455 read slowly: all octets at once, a copy of everything, no state between calls. It
+//! RFC 6455 read slowly: all bytes at once, a copy of everything, no state between calls. It
 //! shares no code with the decoder that it is held against.
 
-/// What a stream of octets says.
+/// What a stream of bytes says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
     /// What came whole.
@@ -15,7 +15,7 @@ pub struct Trace {
 /// One thing that came whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// A message: is it text, is it compressed, its octets.
+    /// A message: is it text, is it compressed, its bytes.
     Message(bool, bool, Vec<u8>),
     /// A Ping.
     Ping(Vec<u8>),
@@ -26,7 +26,7 @@ pub enum Seen {
 /// How a stream ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum End {
-    /// So many octets at its end are no whole head or control frame yet.
+    /// So many bytes at its end are no whole head or control frame yet.
     #[default]
     Open,
     /// A Close frame.
@@ -42,7 +42,7 @@ pub struct Options {
     pub masked: bool,
     /// RSV1 is allowed on first frames.
     pub compression: bool,
-    /// Octets of the longest message.
+    /// Bytes of the longest message.
     pub message_max: u32,
 }
 
@@ -50,7 +50,7 @@ pub struct Options {
 struct Message {
     text: bool,
     compressed: bool,
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     announced: u128,
 }
 
@@ -68,7 +68,7 @@ pub fn read(mut input: &[u8], options: Options) -> Trace {
             }
         }
     }
-    trace.open = message.map_or(Vec::new(), |message| message.octets);
+    trace.open = message.map_or(Vec::new(), |message| message.bytes);
     trace
 }
 
@@ -96,8 +96,8 @@ fn frame(
         return Ok(false);
     }
     let mut len = if extended == 0 { u128::from(short) } else { 0 };
-    for octet in &input[2..2 + extended] {
-        len = len * 256 + u128::from(*octet);
+    for byte in &input[2..2 + extended] {
+        len = len * 256 + u128::from(*byte);
     }
     if len >= 1 << 63 {
         return fault("length-high-bit");
@@ -118,7 +118,7 @@ fn frame(
     let whole = payload.len() as u128 == len;
     if masked {
         let key = &input[head - 4..head];
-        payload = payload.iter().enumerate().map(|(i, octet)| octet ^ key[i % 4]).collect();
+        payload = payload.iter().enumerate().map(|(i, byte)| byte ^ key[i % 4]).collect();
     }
     if control && !whole {
         return Ok(false);
@@ -127,22 +127,22 @@ fn frame(
     if control {
         return self::control(opcode, payload, trace).map(|()| true);
     }
-    let fresh = Message { text: opcode == 1, compressed, octets: Vec::new(), announced: 0 };
+    let fresh = Message { text: opcode == 1, compressed, bytes: Vec::new(), announced: 0 };
     let open = message.get_or_insert(fresh);
     open.announced += len;
-    open.octets.extend(payload);
+    open.bytes.extend(payload);
     let ends = fin && whole;
-    if open.text && !open.compressed && !text_may_be(&open.octets, ends) {
+    if open.text && !open.compressed && !text_may_be(&open.bytes, ends) {
         return fault("text-not-utf8");
     }
     if ends {
         let done = message.take().expect("it is open");
-        trace.seen.push(Seen::Message(done.text, done.compressed, done.octets));
+        trace.seen.push(Seen::Message(done.text, done.compressed, done.bytes));
     }
     Ok(whole)
 }
 
-/// The first two octets of a frame. Returns whether it begins a compressed message.
+/// The first two bytes of a frame. Returns whether it begins a compressed message.
 fn begin(first: u8, second: u8, options: Options, open: bool) -> Result<bool, End> {
     let (fin, rsv, opcode) = (first >= 128, first / 16 % 8, first % 16);
     let (masked, short) = (second >= 128, second % 128);
@@ -190,9 +190,9 @@ fn control(opcode: u8, payload: Vec<u8>, trace: &mut Trace) -> Result<(), End> {
     Ok(())
 }
 
-/// Whether these octets are a text, or may become one if there are more to come.
-fn text_may_be(octets: &[u8], ends: bool) -> bool {
-    match std::str::from_utf8(octets) {
+/// Whether these bytes are a text, or may become one if there are more to come.
+fn text_may_be(bytes: &[u8], ends: bool) -> bool {
+    match std::str::from_utf8(bytes) {
         Ok(_) => true,
         Err(error) => !ends && error.error_len().is_none(),
     }

@@ -1,4 +1,4 @@
-//! STOMP: however a client's octets are cut, they mean the same; and what was understood can be
+//! STOMP: however a client's bytes are cut, they mean the same; and what was understood can be
 //! said again, by a client and by the server.
 
 use ringpush::stomp::{
@@ -22,7 +22,7 @@ enum Said {
     Refused(Error),
 }
 
-/// The first octet chooses the version (`0` none yet, `1` 1.0, `2` 1.1, `3` 1.2; `4` to `7` the
+/// The first byte chooses the version (`0` none yet, `1` 1.0, `2` 1.1, `3` 1.2; `4` to `7` the
 /// same with tiny bounds), the second the pieces; the rest is the stream.
 pub fn stomp_frame(data: &[u8]) {
     let [first, seed, stream @ ..] = data else { return };
@@ -32,7 +32,7 @@ pub fn stomp_frame(data: &[u8]) {
 
     let whole = feed(&[stream], options);
     let single: Vec<&[u8]> = stream.chunks(1).collect();
-    assert_eq!(feed(&single, options), whole, "octet by octet");
+    assert_eq!(feed(&single, options), whole, "byte by byte");
     assert_eq!(feed(&pieces(stream, *seed), options), whole, "in pieces");
 
     for said in &whole {
@@ -48,7 +48,7 @@ pub fn stomp_frame(data: &[u8]) {
     let _ = negotiate(Some(stream));
 }
 
-/// Cuts of 1 to 16 octets, from the seed.
+/// Cuts of 1 to 16 bytes, from the seed.
 fn pieces(stream: &[u8], seed: u8) -> Vec<&[u8]> {
     let (mut pieces, mut rest, mut state) = (Vec::new(), stream, u32::from(seed) + 1);
     while !rest.is_empty() {
@@ -60,8 +60,8 @@ fn pieces(stream: &[u8], seed: u8) -> Vec<&[u8]> {
     pieces
 }
 
-fn text(octets: &[u8]) -> String {
-    String::from_utf8(octets.to_vec()).expect("names and values are UTF-8")
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("names and values are UTF-8")
 }
 
 fn feed(pieces: &[&[u8]], options: Options) -> Vec<Said> {
@@ -110,11 +110,11 @@ fn said_again_by_a_client(headers: &[(String, String)], body: &[u8], version: Op
         .map(|(name, value)| (name.as_str(), value.as_str()))
         .collect();
     let frame = ClientFrame { command: Command::Send, headers: &pairs, body };
-    let mut octets = vec![0; frame.len(version)];
-    assert_eq!(frame.write(version, &mut octets), octets.len());
+    let mut bytes = vec![0; frame.len(version)];
+    assert_eq!(frame.write(version, &mut bytes), bytes.len());
 
     let options = Options { version: Some(version), frame_max: u32::MAX, headers_max: 65 };
-    let again = feed(&[&octets], options);
+    let again = feed(&[&bytes], options);
     let [Said::Frame(Command::Send, read, read_body)] = &again[..] else { panic!("{again:?}") };
     assert_eq!(read_body, body);
     let read: Vec<_> = read.iter().filter(|(name, _)| own(name)).cloned().collect();
@@ -145,10 +145,10 @@ fn said_again_by_the_server(headers: &[(String, String)], body: &[u8]) {
         body,
     };
     for version in [Version::V1_0, Version::V1_1, Version::V1_2] {
-        let mut octets = vec![0; message.len(version)];
-        assert_eq!(message.write(version, &mut octets), octets.len());
-        let frame = parse_server_frame(&octets).expect("our own frame");
-        assert_eq!(frame.consumed(), octets.len());
+        let mut bytes = vec![0; message.len(version)];
+        assert_eq!(message.write(version, &mut bytes), bytes.len());
+        let frame = parse_server_frame(&bytes).expect("our own frame");
+        assert_eq!(frame.consumed(), bytes.len());
         assert_eq!(frame.body(), body);
         let forwarded = pairs().filter(|(name, _)| ringpush::stomp::is_forwarded(name));
         assert_eq!(frame.headers().count(), forwarded.clone().count() + 3);
@@ -161,8 +161,8 @@ fn said_again_by_the_server(headers: &[(String, String)], body: &[u8]) {
     }
 }
 
-fn unescaped(octets: &[u8]) -> Vec<u8> {
-    let mut copy = octets.to_vec();
+fn unescaped(bytes: &[u8]) -> Vec<u8> {
+    let mut copy = bytes.to_vec();
     let length = escape::unescape(&mut copy, Version::V1_2).expect("our own escapes");
     copy.truncate(length);
     copy

@@ -23,7 +23,7 @@ impl Framer for Decoder {
     }
 }
 
-/// The first octet chooses the options, the second the pieces; the rest is the stream.
+/// The first byte chooses the options, the second the pieces; the rest is the stream.
 pub fn ws_frame(data: &[u8]) {
     ws_frame_of(data, |decoder| decoder);
 }
@@ -121,8 +121,8 @@ fn take_down(
             assert!(first || last || !payload.is_empty());
             trace.open.extend_from_slice(payload);
             if last {
-                let octets = std::mem::take(&mut trace.open);
-                trace.seen.push(Seen::Message(opcode == Opcode::Text, compressed, octets));
+                let bytes = std::mem::take(&mut trace.open);
+                trace.seen.push(Seen::Message(opcode == Opcode::Text, compressed, bytes));
                 *kind = None;
             }
         }

@@ -17,7 +17,7 @@ pub trait Unpack {
 pub struct Rule<'a> {
     /// Text or Binary.
     pub opcode: Opcode,
-    /// Octets of the longest message.
+    /// Bytes of the longest message.
     pub message_max: u32,
     /// What was said before, with context takeover.
     pub window: Option<&'a Window>,
@@ -34,7 +34,7 @@ impl Unpack for Inflater {
     }
 }
 
-/// Whole messages (is it text, its octets) and how the stream ends.
+/// Whole messages (is it text, its bytes) and how the stream ends.
 type Said = (Vec<(bool, Vec<u8>)>, End);
 
 thread_local! {
@@ -42,7 +42,7 @@ thread_local! {
     static SHARED: RefCell<(Compressor, Inflater)> = RefCell::default();
 }
 
-/// The first octet chooses the options, the second the pieces; the rest is the stream.
+/// The first byte chooses the options, the second the pieces; the rest is the stream.
 pub fn ws_message(data: &[u8]) {
     SHARED.with_borrow_mut(|(compressor, inflater)| {
         ws_message_of(data, inflater);
@@ -88,20 +88,20 @@ fn expected(stream: &[u8], choice: u8) -> Said {
     let trace = naive_ws::read(stream, options);
     let (mut messages, mut history) = (Vec::new(), Vec::new());
     for seen in trace.seen {
-        let Seen::Message(text, compressed, octets) = seen else { continue };
+        let Seen::Message(text, compressed, bytes) = seen else { continue };
         if !compressed {
-            messages.push((text, octets));
+            messages.push((text, bytes));
             continue;
         }
         let bounds = Bounds { message_max: max, reach: 1 << 15 };
-        let inflated = naive_inflate::inflate(&octets, &history, bounds);
-        let octets = inflated.octets;
-        // The first octet at fault names the fault.
-        let fits = &octets[..octets.len().min(max)];
+        let inflated = naive_inflate::inflate(&bytes, &history, bounds);
+        let bytes = inflated.bytes;
+        // The first byte at fault names the fault.
+        let fits = &bytes[..bytes.len().min(max)];
         let text_ends = inflated.whole && text;
         let fault = match std::str::from_utf8(fits) {
             Err(error) if text && error.error_len().is_some() => "text-not-utf8",
-            _ if octets.len() > max => "message-too-big",
+            _ if bytes.len() > max => "message-too-big",
             _ if !inflated.whole => "not-deflate",
             Err(_) if text_ends => "text-not-utf8",
             _ => "",
@@ -111,10 +111,10 @@ fn expected(stream: &[u8], choice: u8) -> Said {
         }
         if choice & 2 != 0 {
             // A client that goes further back than was agreed finds nothing there.
-            history.extend_from_slice(&octets);
+            history.extend_from_slice(&bytes);
             history.drain(..history.len().saturating_sub(1 << window_bits(choice)));
         }
-        messages.push((text, octets));
+        messages.push((text, bytes));
     }
     (messages, trace.end)
 }
@@ -150,7 +150,7 @@ fn assemble(
                         let takeover = (choice & 2 != 0).then_some(&mut window);
                         let rule = (opcode, compressed, options.message_max);
                         match whole(unpack, rule, takeover, &pieces) {
-                            Ok(octets) => messages.push((opcode == Opcode::Text, octets)),
+                            Ok(bytes) => messages.push((opcode == Opcode::Text, bytes)),
                             Err(error) => return (messages, End::Fault(error.label())),
                         }
                     }
@@ -211,7 +211,7 @@ fn compress(compressor: &mut Compressor, messages: &[(bool, Vec<u8>)], bits: u8,
         assert!(compressed.len() < message.len());
         let bounds = Bounds { message_max: message.len(), reach: 1 << bits };
         let inflated = naive_inflate::inflate(compressed, &history, bounds);
-        assert!(inflated.whole && inflated.octets == *message);
+        assert!(inflated.whole && inflated.bytes == *message);
         if takeover {
             history.extend_from_slice(message);
             assert_eq!(window.held(), history.len().min(1 << bits));

@@ -8,10 +8,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// One message: destination, header lines and body, in one run of octets.
+/// One message: destination, header lines and body, in one run of bytes.
 #[derive(Debug, Default)]
 pub struct Message {
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     user_len: u32,
     destination_len: u32,
     headers_len: u32,
@@ -22,10 +22,10 @@ pub struct Message {
 impl Message {
     /// Starts a message to `destination`, at `user` when it is a user destination.
     pub fn begin(&mut self, user: Option<&str>, destination: &str) {
-        self.octets.clear();
+        self.bytes.clear();
         let user = user.unwrap_or("");
-        self.octets.extend_from_slice(user.as_bytes());
-        self.octets.extend_from_slice(destination.as_bytes());
+        self.bytes.extend_from_slice(user.as_bytes());
+        self.bytes.extend_from_slice(destination.as_bytes());
         self.user_len = user.len() as u32;
         self.destination_len = destination.len() as u32;
         self.headers_len = 0;
@@ -35,42 +35,42 @@ impl Message {
 
     /// Adds a header line that a MESSAGE frame will carry, escaped as STOMP 1.2 does.
     pub fn header(&mut self, name: &[u8], value: &[u8]) {
-        let start = self.octets.len();
+        let start = self.bytes.len();
         if crate::stomp::header_is_plain(name, value) {
             // Most are: nothing is looked at twice.
             for part in [name, b":", value, b"\n"] {
-                self.octets.extend_from_slice(part);
+                self.bytes.extend_from_slice(part);
             }
         } else {
             self.plain = false;
             let len = crate::stomp::header_line_len(name, value);
-            self.octets.resize(start + len, 0);
-            crate::stomp::write_header_line(name, value, &mut self.octets[start..]);
+            self.bytes.resize(start + len, 0);
+            crate::stomp::write_header_line(name, value, &mut self.bytes[start..]);
         }
-        self.headers_len += (self.octets.len() - start) as u32;
+        self.headers_len += (self.bytes.len() - start) as u32;
     }
 
     /// Ends the message with its body.
     pub fn finish(&mut self, body: &[u8]) {
-        self.octets.extend_from_slice(body);
-        self.text = simdutf8::basic::from_utf8(&self.octets).is_ok();
+        self.bytes.extend_from_slice(body);
+        self.text = simdutf8::basic::from_utf8(&self.bytes).is_ok();
     }
 
     /// The user it is for; empty for a broker destination.
     pub fn user(&self) -> &str {
-        text(&self.octets[..self.user_len as usize])
+        text(&self.bytes[..self.user_len as usize])
     }
 
     /// The destination as a broker knows it (without the user prefix).
     pub fn destination(&self) -> &str {
         let start = self.user_len as usize;
-        text(&self.octets[start..start + self.destination_len as usize])
+        text(&self.bytes[start..start + self.destination_len as usize])
     }
 
     /// Header lines in STOMP 1.2 form, `destination` included.
     pub fn headers(&self) -> &[u8] {
         let start = (self.user_len + self.destination_len) as usize;
-        &self.octets[start..start + self.headers_len as usize]
+        &self.bytes[start..start + self.headers_len as usize]
     }
 
     /// Whether the header lines look the same in every STOMP version.
@@ -85,13 +85,13 @@ impl Message {
 
     /// The body.
     pub fn body(&self) -> &[u8] {
-        &self.octets[(self.user_len + self.destination_len + self.headers_len) as usize..]
+        &self.bytes[(self.user_len + self.destination_len + self.headers_len) as usize..]
     }
 }
 
 /// User and destination come from `&str`s.
-fn text(octets: &[u8]) -> &str {
-    core::str::from_utf8(octets).expect("written from a str by `begin`")
+fn text(bytes: &[u8]) -> &str {
+    core::str::from_utf8(bytes).expect("written from a str by `begin`")
 }
 
 /// Above this a block that becomes free gives its memory back, so that rare large messages do not
@@ -107,39 +107,39 @@ const LOOK_AT: usize = 8;
 pub struct Pool {
     blocks: VecDeque<Arc<Message>>,
     max: usize,
-    /// Octets that the blocks hold, free ones included.
-    octets: usize,
-    max_octets: usize,
-    /// Where the next free block is looked for that may give its octets back.
+    /// Bytes that the blocks hold, free ones included.
+    bytes: usize,
+    max_bytes: usize,
+    /// Where the next free block is looked for that may give its bytes back.
     look_from: usize,
 }
 
 impl Pool {
-    /// An empty pool that will hold at most `max` blocks with `max_octets`.
-    pub fn new(max: u32, max_octets: u32) -> Pool {
-        let (max, max_octets) = (max as usize, max_octets as usize);
-        Pool { blocks: VecDeque::new(), max, octets: 0, max_octets, look_from: 0 }
+    /// An empty pool that will hold at most `max` blocks with `max_bytes`.
+    pub fn new(max: u32, max_bytes: u32) -> Pool {
+        let (max, max_bytes) = (max as usize, max_bytes as usize);
+        Pool { blocks: VecDeque::new(), max, bytes: 0, max_bytes, look_from: 0 }
     }
 
     /// Whether `make` would succeed.
     pub fn has_room(&mut self) -> bool {
-        self.has_octets() && (self.blocks.len() < self.max || self.has_free())
+        self.has_bytes() && (self.blocks.len() < self.max || self.has_free())
     }
 
-    /// Whether the blocks hold fewer octets than they may. If not, free ones give theirs back: a
+    /// Whether the blocks hold fewer bytes than they may. If not, free ones give theirs back: a
     /// few are looked at each time.
-    fn has_octets(&mut self) -> bool {
+    fn has_bytes(&mut self) -> bool {
         for _ in 0..self.blocks.len().min(LOOK_AT) {
-            if self.octets < self.max_octets {
+            if self.bytes < self.max_bytes {
                 return true;
             }
             self.look_from = (self.look_from + 1) % self.blocks.len();
             if let Some(message) = Arc::get_mut(&mut self.blocks[self.look_from]) {
-                self.octets -= message.octets.capacity();
-                message.octets = Vec::new();
+                self.bytes -= message.bytes.capacity();
+                message.bytes = Vec::new();
             }
         }
-        self.octets < self.max_octets
+        self.bytes < self.max_bytes
     }
 
     /// Brings a free block to the front.
@@ -156,7 +156,7 @@ impl Pool {
 
     /// Whether `make` would succeed `count` times.
     pub fn has_room_for(&mut self, count: usize) -> bool {
-        if !self.has_octets() {
+        if !self.has_bytes() {
             return false;
         }
         let unmade = self.max - self.blocks.len();
@@ -184,12 +184,12 @@ impl Pool {
         if let Some(front) = self.blocks.front_mut()
             && let Some(message) = Arc::get_mut(front)
         {
-            self.octets -= message.octets.capacity();
-            if message.octets.capacity() > KEEP_BYTES {
-                message.octets = Vec::new();
+            self.bytes -= message.bytes.capacity();
+            if message.bytes.capacity() > KEEP_BYTES {
+                message.bytes = Vec::new();
             }
             fill(message);
-            self.octets += message.octets.capacity();
+            self.bytes += message.bytes.capacity();
             let block = front.clone();
             self.blocks.rotate_left(1);
             return Some(block);
@@ -201,7 +201,7 @@ impl Pool {
         if self.blocks.len() < self.max {
             let mut message = Message::default();
             fill(&mut message);
-            self.octets += message.octets.capacity();
+            self.bytes += message.bytes.capacity();
             let block = Arc::new(message);
             self.blocks.push_back(block.clone());
             return Some(block);
@@ -280,13 +280,13 @@ mod tests {
         while pool.has_room() {
             on_their_way.push(pool.make(large).expect("there is room"));
         }
-        let octets = pool.octets;
-        assert!((100_000..120_000).contains(&octets), "{octets}");
+        let bytes = pool.bytes;
+        assert!((100_000..120_000).contains(&bytes), "{bytes}");
         on_their_way.truncate(3);
         assert!(pool.has_room(), "the others are free");
-        while pool.has_octets() && !pool.has_room_for(900) {}
-        assert!(pool.octets < 100_000);
-        let held: usize = pool.blocks.iter().map(|block| block.octets.capacity()).sum();
-        assert_eq!(pool.octets, held, "the sum is that of all blocks");
+        while pool.has_bytes() && !pool.has_room_for(900) {}
+        assert!(pool.bytes < 100_000);
+        let held: usize = pool.blocks.iter().map(|block| block.bytes.capacity()).sum();
+        assert_eq!(pool.bytes, held, "the sum is that of all blocks");
     }
 }

@@ -46,7 +46,7 @@ pub struct Look {
 /// Number of a group in its index.
 pub type GroupIndex = u32;
 
-/// Subscribers of one destination (or pattern) that see the same octets.
+/// Subscribers of one destination (or pattern) that see the same bytes.
 #[derive(Debug)]
 pub struct Group {
     /// Destination or pattern.
@@ -69,13 +69,13 @@ pub struct Group {
 
 /// Entries of `pending` that a group keeps memory for when it has been given all.
 const KEEP_PENDING: usize = 32;
-/// What the allocator adds to a small run of octets.
+/// What the allocator adds to a small run of bytes.
 const HEAP: usize = 16;
 /// A table that has just grown has room for twice its entries; the ones of `hashbrown` are at most
-/// seven eighths full and have one octet more for each.
+/// seven eighths full and have one byte more for each.
 const GROWN: usize = 2;
 
-/// Octets of a group with one member, beside its names: its record, its places in the two tables,
+/// Bytes of a group with one member, beside its names: its record, its places in the two tables,
 /// its members and what was pending for it. It is what a group may cost, not what it mostly does.
 pub const GROUP: u64 = (GROWN * (size_of::<Group>() + size_of::<u32>())
     + GROWN * (size_of::<((Sym, Sym, Look), GroupIndex)>() + 1) * 8 / 7

@@ -40,7 +40,7 @@ struct Member {
     destinations: SmallVec<[Arc<str>; 1]>,
 }
 
-/// The record of a user. 64 octets.
+/// The record of a user. 64 bytes.
 #[derive(Debug)]
 struct User {
     name: Arc<str>,

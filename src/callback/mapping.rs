@@ -6,7 +6,7 @@ use crate::identity::is_name;
 use serde::de::IgnoredAny;
 use std::fmt;
 
-/// Octets of the longest id: each is remembered for the whole dedupe window.
+/// Bytes of the longest id: each is remembered for the whole dedupe window.
 pub const ID_MAX: usize = 256;
 
 /// What a callback asks for. The payload is in the buffer that [`map`] was given.

@@ -27,7 +27,7 @@
 //! assert_eq!(success(inbound), br#"{"code":0}"#);
 //! ```
 //!
-//! Bounds: `json-depth` (past it 400); ids have at most [`ID_MAX`] octets, user names
+//! Bounds: `json-depth` (past it 400); ids have at most [`ID_MAX`] bytes, user names
 //! [`crate::identity::NAME_MAX`] (past them 400); the body is as long as `http-body` lets it be.
 //! A body is read a fixed number of times, whatever is in it; nothing recurses.
 

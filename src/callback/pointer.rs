@@ -5,8 +5,8 @@
 /// How deep lists and objects stand in each other. Of text that is not JSON, some number.
 pub(super) fn nesting(text: &[u8]) -> u32 {
     let (mut depth, mut deepest, mut at) = (0_u32, 0, 0);
-    while let Some(octet) = text.get(at) {
-        match octet {
+    while let Some(byte) = text.get(at) {
+        match byte {
             b'"' => at = after_string(text, at) - 1,
             b'{' | b'[' => {
                 depth += 1;
@@ -54,7 +54,7 @@ fn member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
 
 // RFC 6901 §4: digits without a leading zero.
 fn element<'a>(list: &'a str, token: &str) -> Option<&'a str> {
-    let digits = !token.is_empty() && token.bytes().all(|octet| octet.is_ascii_digit());
+    let digits = !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_digit());
     if !digits || (token.len() > 1 && token.starts_with('0')) {
         return None;
     }
@@ -97,8 +97,8 @@ fn after_comma(text: &[u8], at: usize) -> usize {
 /// Behind the string that begins here; the end of the text if it does not end.
 fn after_string(text: &[u8], start: usize) -> usize {
     let mut at = start + 1;
-    while let Some(octet) = text.get(at) {
-        match octet {
+    while let Some(byte) = text.get(at) {
+        match byte {
             b'"' => return at + 1,
             b'\\' => at += 2,
             _ => at += 1,
@@ -110,8 +110,8 @@ fn after_string(text: &[u8], start: usize) -> usize {
 /// Behind the value that begins here.
 fn after_value(text: &[u8], start: usize) -> usize {
     let (mut at, mut depth) = (start, 0_u32);
-    while let Some(octet) = text.get(at) {
-        match octet {
+    while let Some(byte) = text.get(at) {
+        match byte {
             b'"' => {
                 at = after_string(text, at);
                 if depth == 0 {

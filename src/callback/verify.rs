@@ -10,7 +10,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use smallvec::SmallVec;
 
-/// Octets of an HMAC-SHA256.
+/// Bytes of an HMAC-SHA256.
 const SIGNATURE_BYTES: usize = 32;
 
 /// Why a callback is not believed.
@@ -94,10 +94,10 @@ pub fn sign(rule: &Callback, body: &[u8], now: u64) -> Option<String> {
     let Profile::Generic { form, .. } = &rule.profile else { return None };
     let seconds = (now / 1000).to_string();
     let timestamp = form.has_timestamp().then_some(seconds.as_bytes());
-    let octets = mac(rule.secrets.first()?, timestamp, body).finalize().into_bytes();
+    let bytes = mac(rule.secrets.first()?, timestamp, body).finalize().into_bytes();
     let text = match form.encoding() {
-        Encoding::Hex => octets.iter().map(|octet| format!("{octet:02x}")).collect(),
-        Encoding::Base64 => STANDARD.encode(octets),
+        Encoding::Hex => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Encoding::Base64 => STANDARD.encode(bytes),
     };
     Some(form.fill(&text, &seconds))
 }
@@ -135,7 +135,7 @@ struct Found<'a> {
 fn find<'a>(form: &SignatureForm, value: &'a [u8]) -> Result<Found<'a>, Denial> {
     let is_list = form.has_timestamp();
     let elements: SmallVec<[&[u8]; 4]> = match is_list {
-        true => value.split(|&octet| octet == b',').map(<[u8]>::trim_ascii).collect(),
+        true => value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).collect(),
         false => SmallVec::from_slice(&[value]),
     };
     if elements.len() > SIGNATURE_ELEMENTS_MAX {
@@ -174,7 +174,7 @@ fn read<'a>(pieces: &[Piece], element: &'a [u8]) -> Option<Element<'a>> {
                 (signature, rest) = (Some(decode(*encoding, text)?), behind);
             }
             Piece::Timestamp => {
-                let len = rest.iter().take_while(|octet| octet.is_ascii_digit()).count();
+                let len = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
                 let (digits, behind) = rest.split_at(len);
                 (timestamp, rest) = (Some(digits).filter(|digits| !digits.is_empty()), behind);
                 timestamp?;
@@ -184,7 +184,7 @@ fn read<'a>(pieces: &[Piece], element: &'a [u8]) -> Option<Element<'a>> {
     rest.is_empty().then_some((signature, timestamp))
 }
 
-/// Octets of a signature as it is written.
+/// Bytes of a signature as it is written.
 fn encoded_len(encoding: Encoding) -> usize {
     match encoding {
         Encoding::Hex => 2 * SIGNATURE_BYTES,
@@ -193,20 +193,20 @@ fn encoded_len(encoding: Encoding) -> usize {
 }
 
 fn decode(encoding: Encoding, text: &[u8]) -> Option<[u8; SIGNATURE_BYTES]> {
-    let mut octets = [0; SIGNATURE_BYTES];
+    let mut bytes = [0; SIGNATURE_BYTES];
     match encoding {
         Encoding::Hex => {
-            for (octet, pair) in octets.iter_mut().zip(text.chunks_exact(2)) {
-                *octet = digit(pair[0])? << 4 | digit(pair[1])?;
+            for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+                *byte = digit(pair[0])? << 4 | digit(pair[1])?;
             }
         }
-        Encoding::Base64 => octets = STANDARD.decode(text).ok()?.try_into().ok()?,
+        Encoding::Base64 => bytes = STANDARD.decode(text).ok()?.try_into().ok()?,
     }
-    Some(octets)
+    Some(bytes)
 }
 
-fn digit(octet: u8) -> Option<u8> {
-    char::from(octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+fn digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 #[cfg(test)]
@@ -306,7 +306,7 @@ mod tests {
 
     fn hex_of(secret: &str, bytes: &[u8]) -> String {
         let mac = mac(&Secret::new(secret), None, bytes).finalize().into_bytes();
-        mac.iter().map(|octet| format!("{octet:02x}")).collect()
+        mac.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub struct Machine {
     pub descriptors: u32,
 }
 
-/// Octets of the records that are kept per connection, message and letter (`size_of`).
+/// Bytes of the records that are kept per connection, message and letter (`size_of`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordBytes {
     /// One connection with its session and user.
@@ -38,13 +38,13 @@ pub struct RecordBytes {
 pub struct Addend {
     /// What the memory is for.
     pub what: &'static str,
-    /// How many, and the octets of each.
+    /// How many, and the bytes of each.
     pub product: (u64, u64),
 }
 
 impl Addend {
-    /// Octets of one shard.
-    pub fn octets(&self) -> u64 {
+    /// Bytes of one shard.
+    pub fn bytes(&self) -> u64 {
         self.product.0 * self.product.1
     }
 }
@@ -82,14 +82,14 @@ pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec
     let segments = u64::from(limits.segment_bytes / limits.segment_size);
     let may_drop = |policy: SlowConsumer| policy != SlowConsumer::Close;
     let sheds = may_drop(config.slow_consumer) || config.slow.iter().any(|s| may_drop(s.policy));
-    let size = |octets: usize| octets as u64;
+    let size = |bytes: usize| bytes as u64;
     let addend = |what, count: u64, each: u64| Addend { what, product: (count, each) };
     vec![
         addend("receive buffers", limits.receive_buffers.into(), limits.receive_bytes.into()),
         addend("segments", segments, limits.segment_size.into()),
-        // Which frames may be dropped: 16 octets for each 64 of a segment, at most.
+        // Which frames may be dropped: 16 bytes for each 64 of a segment, at most.
         addend("marks", segments, if sheds { u64::from(limits.segment_size / 4) } else { 0 }),
-        addend("held octets", 1, limits.held_bytes.into()),
+        addend("held bytes", 1, limits.held_bytes.into()),
         addend("deflate windows", 1, if takeover { limits.deflate_windows.into() } else { 0 }),
         addend("message blocks", limits.message_blocks.into(), size(records.message_block)),
         addend("messages", 1, limits.message_bytes.into()),
@@ -105,7 +105,7 @@ pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec
             limits.share_addresses.div_ceil(threads - 1).into(),
             size(records.address),
         ),
-        // A submission entry has 64 octets, a completion entry 16 (io_uring.h).
+        // A submission entry has 64 bytes, a completion entry 16 (io_uring.h).
         addend("submission queue", limits.submission_entries.into(), 64),
         addend("completion queue", limits.completion_entries.into(), 16),
     ]
@@ -158,9 +158,9 @@ fn memory(config: &Config, machine: Machine, records: RecordBytes, out: &mut Str
     for addend in &addends {
         let (count, each) = addend.product;
         let product = format!("{count} x {each}");
-        line(out, format_args!("# {:<18}{product:>20} = {:>12}", addend.what, addend.octets()));
+        line(out, format_args!("# {:<18}{product:>20} = {:>12}", addend.what, addend.bytes()));
     }
-    let sum: u64 = addends.iter().map(Addend::octets).sum();
+    let sum: u64 = addends.iter().map(Addend::bytes).sum();
     let total = sum * u64::from(shards);
     line(out, format_args!("# {:<18}{:>20} = {sum:>12}", "one shard", ""));
     let product = format!("{shards} x {sum}");
@@ -204,8 +204,8 @@ mod tests {
             "\nreply = \"{\\\"code\\\":0,\\\"mess\\\":\\\"服务端返回消息！\\\"}\"\n",
             "\nsecret = \"***\"\nid = \"/callId\"\nuser = \"/agentId\"\n",
             "\n[limits]\nslow-consumer = \"close\"\n",
-            "\nstomp-frame = 65536 # octets of one whole STOMP frame; past it ERROR",
-            "\nsend-time = \"10s\" # age of the oldest octet",
+            "\nstomp-frame = 65536 # bytes of one whole STOMP frame; past it ERROR",
+            "\nsend-time = \"10s\" # age of the oldest byte",
             "\n# receive buffers 2048 x 4096 = 8388608\n",
             "\n# segments 1024 x 65536 = 67108864\n",
             "\n# mailboxes 57344 x 32 = 1835008\n",
@@ -244,7 +244,7 @@ mod tests {
         let mut config = embedded();
         let windows = |config: &Config| {
             let addends = footprint(config, MACHINE, RECORDS);
-            addends.iter().find(|addend| addend.what == "deflate windows").map(Addend::octets)
+            addends.iter().find(|addend| addend.what == "deflate windows").map(Addend::bytes)
         };
         assert_eq!(windows(&config), Some(0));
         let takeover = crate::config::Deflate { context_takeover: true, window_bits: 9 };
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn the_total_is_the_sum_of_its_lines() {
         let config = embedded();
-        let sum: u64 = footprint(&config, MACHINE, RECORDS).iter().map(Addend::octets).sum();
+        let sum: u64 = footprint(&config, MACHINE, RECORDS).iter().map(Addend::bytes).sum();
         let line = format!("# all shards{:>28} = {:>12}\n", format!("4 x {sum}"), sum * 4);
         let text = text(&config, MACHINE, RECORDS);
         assert!(text.contains(&line), "{line}\n{text}");

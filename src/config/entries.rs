@@ -15,7 +15,7 @@ use toml::Value;
 
 /// The largest window of permessage-deflate, as a power of two (RFC 7692 §7.1.2).
 const WINDOW_BITS_MAX: u8 = 15;
-/// Octets of a close reason (RFC 6455 §5.5: 125 with the code).
+/// Bytes of a close reason (RFC 6455 §5.5: 125 with the code).
 const REASON_MAX: usize = 123;
 
 /// What is said about a path.
@@ -154,7 +154,7 @@ fn on_open(mut section: Section) -> Result<OnOpen, ConfigError> {
         let code = u16::try_from(value.as_integer()?).ok()?;
         matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999).then_some(code)
     })?;
-    let accepted = "a text of at most 123 octets";
+    let accepted = "a text of at most 123 bytes";
     let reason = close.text("reason", accepted, |text| text.len() <= REASON_MAX)?;
     close.finish()?;
     section.finish()?;

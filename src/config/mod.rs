@@ -324,7 +324,7 @@ pub struct Sockjs {
     pub heartbeat: Millis,
     /// How long a session waits for its client to come back.
     pub disconnect_delay: Millis,
-    /// Octets of one streaming response.
+    /// Bytes of one streaming response.
     pub stream_bytes: u32,
     /// Messages that wait for a client without a receiver.
     pub queue: u32,

@@ -6,20 +6,20 @@ use super::syntax::is_token;
 use crate::limits::SECRET_MIN;
 use std::fmt;
 
-/// Octets of the largest secret, so that a wrong file name does not load a disk image.
+/// Bytes of the largest secret, so that a wrong file name does not load a disk image.
 const SECRET_MAX: usize = 65_536;
 
-/// A secret's octets. Its `Debug` shows three asterisks.
+/// A secret's bytes. Its `Debug` shows three asterisks.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Wraps the octets.
-    pub fn new(octets: impl Into<Vec<u8>>) -> Secret {
-        Secret(octets.into())
+    /// Wraps the bytes.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Secret {
+        Secret(bytes.into())
     }
 
-    /// The octets, for a key or a comparison only.
+    /// The bytes, for a key or a comparison only.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -59,9 +59,9 @@ impl<'a> Secrets<'a> {
         let secret = match self.given {
             Some(text) => Secret::new(text),
             None => {
-                let mut octets = [0; 32];
-                getrandom::fill(&mut octets).expect("Linux has a source of randomness");
-                Secret::new(octets)
+                let mut bytes = [0; 32];
+                getrandom::fill(&mut bytes).expect("Linux has a source of randomness");
+                Secret::new(bytes)
             }
         };
         self.made_up = Some((name, secret));
@@ -162,13 +162,13 @@ fn long_enough(
 
 // The line's end that editors put at the end of a file is not part of the secret.
 fn read(file: &str) -> Result<Secret, String> {
-    let mut octets = std::fs::read(file).map_err(|error| error.to_string())?;
-    while octets.last().is_some_and(|octet| matches!(octet, b'\n' | b'\r')) {
-        octets.pop();
+    let mut bytes = std::fs::read(file).map_err(|error| error.to_string())?;
+    while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+        bytes.pop();
     }
-    match octets.len() {
+    match bytes.len() {
         0 => Err("it is empty".to_string()),
-        1..=SECRET_MAX => Ok(Secret(octets)),
+        1..=SECRET_MAX => Ok(Secret(bytes)),
         _ => Err("it is larger".to_string()),
     }
 }
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_octets_match() {
+    fn only_the_same_bytes_match() {
         let secret = Secret::new("secret");
         assert!(secret.matches(b"secret"));
         for claim in ["", "secre", "secrets", "Secret", "secreT"] {

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-/// How octets are written.
+/// How bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// Hexadecimal, either case.

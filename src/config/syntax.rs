@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Octets of a path or destination of the configuration.
+/// Bytes of a path or destination of the configuration.
 const NAME_MAX: usize = 1024;
 
 /// A range of peer addresses: one address, or a CIDR block.

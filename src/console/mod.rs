@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! The agent console: the web page at `/`, embedded in the binary.
 //!
-//! **What it turns into what.** A request path into the octets and the type of a file.
+//! **What it turns into what.** A request path into the bytes and the type of a file.
 //!
 //! **What it does not know.** HTTP, sockets, the broker: the page itself talks to the server as any
 //! other client does (STOMP over a WebSocket, the HTTP API), and holds no secret.
@@ -20,7 +20,7 @@
 //!
 //! **Bounds.** [`TOTAL_BYTES`] for all assets together, checked at compile time.
 //!
-//! **State.** None: a table of static octets.
+//! **State.** None: a table of static bytes.
 
 /// A file of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Asset {
     pub path: &'static str,
     /// Value of `Content-Type`.
     pub content_type: &'static str,
-    /// The octets of the body.
+    /// The bytes of the body.
     pub bytes: &'static [u8],
 }
 
@@ -45,7 +45,7 @@ pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'
      style-src 'self'; img-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 
-/// Most octets of all assets together.
+/// Most bytes of all assets together.
 pub const TOTAL_BYTES: usize = 65_536;
 
 /// Every file of the page.

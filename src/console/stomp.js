@@ -40,7 +40,7 @@ export function decode(text) {
 }
 
 export class StompClient {
-  // `on` holds: state(name, detail), error(frame), and heard() for any octets from the server.
+  // `on` holds: state(name, detail), error(frame), and heard() for any bytes from the server.
   constructor(url, on) {
     Object.assign(this, { url, on, wanted: false, socket: null, tries: 0, next: 0 });
     this.subscriptions = new Map(); // id -> { destination, headers, callback }

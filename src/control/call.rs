@@ -100,11 +100,11 @@ fn headers(call: &Call) -> HeaderMap {
 /// so is `%`. A user's name thus arrives whole and cannot add a header.
 fn header(text: &str) -> HeaderValue {
     let mut value = String::with_capacity(text.len());
-    for octet in text.bytes() {
-        if octet.is_ascii_graphic() && octet != b'%' {
-            value.push(char::from(octet));
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() && byte != b'%' {
+            value.push(char::from(byte));
         } else {
-            let _ = write!(value, "%{octet:02X}");
+            let _ = write!(value, "%{byte:02X}");
         }
     }
     HeaderValue::from_str(&value).expect("visible ASCII is a header value")
@@ -130,7 +130,7 @@ mod tests {
         }
     }
 
-    /// An HTTP server that answers one request with these octets (nothing: it waits for the client
+    /// An HTTP server that answers one request with these bytes (nothing: it waits for the client
     /// to go away) and gives back what it was asked.
     fn server(answer: &'static [u8]) -> (String, JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -139,9 +139,9 @@ mod tests {
             let (mut socket, _) = listener.accept().expect("a client");
             let mut asked = Vec::new();
             while !asked.ends_with(b"{\"n\":1}") {
-                let mut octets = [0; 1024];
-                let len = socket.read(&mut octets).expect("a request");
-                asked.extend_from_slice(&octets[..len]);
+                let mut bytes = [0; 1024];
+                let len = socket.read(&mut bytes).expect("a request");
+                asked.extend_from_slice(&bytes[..len]);
             }
             let _ = socket.write_all(answer);
             if answer.is_empty() {
@@ -187,7 +187,7 @@ mod tests {
             (b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", Fault::Status(500)),
             (b"HTTP/1.1 302 No\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", Fault::Status(302)),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", Fault::TooLarge),
-            (b"HTTP/1.1 200 OK\r\n\r\nmore than two octets", Fault::TooLarge),
+            (b"HTTP/1.1 200 OK\r\n\r\nmore than two bytes", Fault::TooLarge),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1", Fault::Broken),
             (b"what?\r\n\r\n", Fault::Broken),
         ];

@@ -20,7 +20,7 @@ use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// One hook call. It owns its octets: a shard's message block goes home at once, so that slow hooks
+/// One hook call. It owns its bytes: a shard's message block goes home at once, so that slow hooks
 /// do not take the blocks from everybody else.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -59,7 +59,7 @@ impl Call {
 
 /// The sender's `content-type`, as it was before it was written into the message block.
 fn content_type(message: &Message) -> Option<Vec<u8>> {
-    let mut lines = message.headers().split(|&octet| octet == b'\n');
+    let mut lines = message.headers().split(|&byte| byte == b'\n');
     let mut value = lines.find_map(|line| line.strip_prefix(b"content-type:"))?.to_vec();
     let len = unescape(&mut value, Version::V1_2).ok()?;
     value.truncate(len);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     fn number(call: &Call) -> u32 {
-        u32::from_be_bytes(call.body[..].try_into().expect("four octets"))
+        u32::from_be_bytes(call.body[..].try_into().expect("four bytes"))
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! Lines that somebody outside can cause go through [`Log::limited`]: one a second of each cause
 //! and place, with how many were left out (`control::limiter`).
 //!
-//! Bounds: [`LINES_MAX`] lines wait (a bounded lock-free queue), [`LINE_MAX`] octets of a line's
+//! Bounds: [`LINES_MAX`] lines wait (a bounded lock-free queue), [`LINE_MAX`] bytes of a line's
 //! values; a line past the former is dropped and counted, and the log says how many when it
 //! writes again.
 
@@ -25,9 +25,9 @@ use tokio_uring::fs::{File, OpenOptions};
 
 /// Lines that wait for the writer; past it a line is dropped and counted.
 pub const LINES_MAX: usize = 1024;
-/// Octets of a line; the rest of its values is cut.
+/// Bytes of a line; the rest of its values is cut.
 pub const LINE_MAX: usize = 4096;
-/// Octets written at once, at most (and one line).
+/// Bytes written at once, at most (and one line).
 const BATCH: usize = 64 * 1024;
 /// Not a place in the file: the descriptor's own position (io_uring, offset -1).
 const HERE: u64 = u64::MAX;
@@ -286,7 +286,7 @@ fn line(at: SystemTime, level: Level, message: &str, values: &[(&str, &dyn Displ
 
 /// Whether a value can stand without quotes.
 fn is_word(value: &str) -> bool {
-    let plain = |octet: u8| octet.is_ascii_graphic() && !matches!(octet, b'"' | b'\\' | b'=');
+    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b'=');
     !value.is_empty() && value.bytes().all(plain)
 }
 

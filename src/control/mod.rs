@@ -30,7 +30,7 @@
 //!
 //! **Bounds.** `hooks.timeout` of one call from its start to the end of its answer, past it 504;
 //! `hooks.concurrent` calls at once, the others wait; `hooks.queue` waiting calls, of which one
-//! session alone fills at most half, past it 503; `hook-body` octets of an answer, past it 502;
+//! session alone fills at most half, past it 503; `hook-body` bytes of an answer, past it 502;
 //! letters for a full mailbox wait here, and beyond `mailbox` of them none is taken and no call
 //! is begun; [`log::LINES_MAX`] lines of log wait, past it they are dropped, counted, and the log
 //! says so; lines that bad input causes are written once a second, cause and place

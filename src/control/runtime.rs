@@ -206,7 +206,7 @@ async fn run_inside(setup: Setup) -> Result<End, Failure> {
 type Outcome = Result<Answered, (Fault, String)>;
 
 struct Control {
-    /// Its eventfd. It is no pipe, but is read like one: 8 octets, and then there is nothing until
+    /// Its eventfd. It is no pipe, but is read like one: 8 bytes, and then there is nothing until
     /// somebody rings.
     bell: pipe::Receiver,
     client: reqwest::Client,

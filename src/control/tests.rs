@@ -138,9 +138,9 @@ fn echo() -> String {
 fn echo_one(mut socket: TcpStream) {
     let mut asked = Vec::new();
     loop {
-        let mut octets = [0; 1024];
-        match socket.read(&mut octets) {
-            Ok(len) if len > 0 => asked.extend_from_slice(&octets[..len]),
+        let mut bytes = [0; 1024];
+        match socket.read(&mut bytes) {
+            Ok(len) if len > 0 => asked.extend_from_slice(&bytes[..len]),
             _ => return,
         }
         let text = String::from_utf8_lossy(&asked).into_owned();

@@ -13,7 +13,7 @@ use crate::limits::NOTE_EVERY;
 use crate::ring::Ring;
 use std::sync::Arc;
 
-/// Octets of an Origin that an answer and the log show.
+/// Bytes of an Origin that an answer and the log show.
 const ORIGIN_SHOWN: usize = 100;
 
 /// Lines for the log that are alike: one in a while, with how many there were.

@@ -17,7 +17,7 @@ pub struct Audit {
     pub sessions: usize,
     /// Receipts that wait.
     pub receipts: usize,
-    /// Octets of unfinished input, as counted.
+    /// Bytes of unfinished input, as counted.
     pub held: usize,
     /// The same, added up afresh.
     pub held_counted: usize,
@@ -42,7 +42,7 @@ pub struct Audit {
     /// Things that wait for room: connections, letters, sessions that leave, pushes, messages to be
     /// fanned out, changes of presence.
     pub waiting: usize,
-    /// Octets that wait for the client with the most.
+    /// Bytes that wait for the client with the most.
     pub outbox_most: u32,
     /// The same of those that are only answered: raw sessions.
     pub answers_most: u32,
@@ -58,7 +58,7 @@ impl<R: Ring> Shard<R> {
         let names = self.index.names().len();
         let held = |slot: u32| {
             let conn = self.conns.at(slot);
-            conn.held() + self.conns.pongs.octets_of(slot)
+            conn.held() + self.conns.pongs.bytes_of(slot)
         };
         let sessions = || self.sessions.iter();
         let raw = |slot: &u32| matches!(self.conns.at(*slot).proto, Proto::Raw(_));

@@ -58,7 +58,7 @@ impl<R: Ring> Shard<R> {
         if !error.is_empty() {
             self.send_private(slot, error);
         }
-        self.send_private(slot, last.octets());
+        self.send_private(slot, last.bytes());
         self.encoder = last;
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
@@ -361,7 +361,7 @@ impl<R: Ring> Shard<R> {
         }
         let mut rest = core::mem::take(&mut self.gathered);
         rest.clear();
-        self.conns.at_mut(slot).outbox.take_octets(&mut self.segments, &mut rest);
+        self.conns.at_mut(slot).outbox.take_bytes(&mut self.segments, &mut rest);
         if !rest.is_empty() {
             let is_large = rest.len() > self.segments.size() as usize / 2;
             if self.segments.is_scarce() || is_large && self.segments.is_short() {

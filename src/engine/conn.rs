@@ -28,7 +28,7 @@ pub enum State {
     Free,
     /// In use.
     Open,
-    /// Its last octets are being sent; nothing new begins.
+    /// Its last bytes are being sent; nothing new begins.
     Draining,
     /// Cut; the kernel is giving back what it holds.
     Terminated,
@@ -42,7 +42,7 @@ pub enum Peer {
     /// It may send more.
     #[default]
     Here,
-    /// It has ended; octets of it may be unread, in the socket or here.
+    /// It has ended; bytes of it may be unread, in the socket or here.
     HungUp,
     /// It has ended, and the socket is read to its end.
     Ended,
@@ -68,7 +68,7 @@ pub enum Proto {
     /// Between requests: nothing of the next one is there.
     #[default]
     HttpIdle,
-    /// Some octets of a request head are there.
+    /// Some bytes of a request head are there.
     HttpHead,
     /// A body is being received.
     HttpBody(Box<Request>),
@@ -96,7 +96,7 @@ pub struct Raw {
     /// Nobody has said who it is, and it has sent nothing.
     pub is_stranger: bool,
     /// SockJS only: messages of a frame that wait until the connection is read on, each behind its
-    /// length in four octets.
+    /// length in four bytes.
     pub backlog: Held,
 }
 
@@ -113,39 +113,39 @@ pub struct Stomp {
     pub message: Held,
 }
 
-/// Octets of which the first are done with. They are moved only when most of them are, so that
+/// Bytes of which the first are done with. They are moved only when most of them are, so that
 /// taking a little of much, again and again, costs what is taken.
 #[derive(Debug, Default)]
-pub struct Octets {
+pub struct Bytes {
     all: Vec<u8>,
     /// How many of them are done with; less than half of them between two takings.
     done: usize,
 }
 
-impl Octets {
-    /// Adds octets at the end.
-    pub fn extend(&mut self, octets: &[u8]) {
-        self.all.extend_from_slice(octets);
+impl Bytes {
+    /// Adds bytes at the end.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.all.extend_from_slice(bytes);
     }
 }
 
-impl core::ops::Deref for Octets {
+impl core::ops::Deref for Bytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
         &self.all[self.done..]
     }
 }
 
-impl core::ops::DerefMut for Octets {
+impl core::ops::DerefMut for Bytes {
     fn deref_mut(&mut self) -> &mut [u8] {
         &mut self.all[self.done..]
     }
 }
 
-/// Octets behind one pointer: 8 octets instead of 24 in every idle connection.
-pub type Kept = Box<Octets>;
+/// Bytes behind one pointer: 8 bytes instead of 24 in every idle connection.
+pub type Kept = Box<Bytes>;
 
-/// Octets that a connection keeps for later, allocated only while there are some.
+/// Bytes that a connection keeps for later, allocated only while there are some.
 #[derive(Debug, Default)]
 pub struct Held(Option<Kept>);
 
@@ -155,15 +155,15 @@ impl Held {
         self.0.is_none()
     }
 
-    /// Count of octets, with those of them that are done with and still there.
+    /// Count of bytes, with those of them that are done with and still there.
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |octets| octets.all.len())
+        self.0.as_ref().map_or(0, |bytes| bytes.all.len())
     }
 
-    /// Adds octets at the end.
-    pub fn extend(&mut self, octets: &[u8]) {
-        if !octets.is_empty() {
-            self.0.get_or_insert_default().extend(octets);
+    /// Adds bytes at the end.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.0.get_or_insert_default().extend(bytes);
         }
     }
 
@@ -172,21 +172,21 @@ impl Held {
         self.0.take()
     }
 
-    /// Puts back what `take` gave, without the first `used` octets; frees it when that is all.
-    pub fn put_back(&mut self, mut octets: Kept, used: usize) {
+    /// Puts back what `take` gave, without the first `used` bytes; frees it when that is all.
+    pub fn put_back(&mut self, mut bytes: Kept, used: usize) {
         assert!(self.0.is_none(), "nothing came in between");
-        if used < octets.len() {
-            octets.done += used;
-            if octets.done >= octets.all.len() / 2 {
-                octets.all.drain(..octets.done);
-                octets.done = 0;
+        if used < bytes.len() {
+            bytes.done += used;
+            if bytes.done >= bytes.all.len() / 2 {
+                bytes.all.drain(..bytes.done);
+                bytes.done = 0;
             }
-            self.0 = Some(octets);
+            self.0 = Some(bytes);
         }
     }
 }
 
-/// One connection. 144 octets.
+/// One connection. 144 bytes.
 #[derive(Debug)]
 pub struct Conn {
     /// How often the slot was used before.
@@ -227,13 +227,13 @@ pub struct Conn {
     pub tail: Held,
     /// It is one of the process's connections, which are counted.
     pub is_counted: bool,
-    /// Octets that it keeps, as counted in the shard's sum.
+    /// Bytes that it keeps, as counted in the shard's sum.
     pub held_noted: u32,
     /// What it speaks.
     pub proto: Proto,
-    /// When octets last came (HTTP: when the present phase began), in milliseconds of the clock.
+    /// When bytes last came (HTTP: when the present phase began), in milliseconds of the clock.
     pub last_in: u32,
-    /// When octets last went out.
+    /// When bytes last went out.
     pub last_out: u32,
     /// When its present phase began: a request, the time before CONNECT, the wait of a session for
     /// an answer, the end of its peer, the closing.
@@ -291,7 +291,7 @@ impl Conn {
         }
     }
 
-    /// Octets of unfinished input that it keeps.
+    /// Bytes of unfinished input that it keeps.
     pub fn held(&self) -> usize {
         let message = match &self.proto {
             Proto::Raw(raw) => raw.message.len() + raw.backlog.len(),
@@ -447,10 +447,10 @@ mod tests {
                 .collect();
             held.extend(&come);
             model.extend(come);
-            if let Some(octets) = held.take() {
-                assert_eq!(octets[..], model[..]);
-                let used = (round % 5).min(octets.len());
-                held.put_back(octets, used);
+            if let Some(bytes) = held.take() {
+                assert_eq!(bytes[..], model[..]);
+                let used = (round % 5).min(bytes.len());
+                held.put_back(bytes, used);
                 model.drain(..used);
             }
             assert_eq!(held.is_empty(), model.is_empty());

@@ -8,7 +8,7 @@ use crate::limits::ENCODE_KEEP;
 use crate::stomp;
 use crate::ws::{self, Compressor};
 
-/// Collects encoded frames in one run of octets. Its buffers live on: once warm it allocates
+/// Collects encoded frames in one run of bytes. Its buffers live on: once warm it allocates
 /// nothing.
 #[derive(Debug, Default)]
 pub struct Encoder {
@@ -17,7 +17,7 @@ pub struct Encoder {
     pub(super) quoted: Vec<u8>,
     deflated: Vec<u8>,
     pub(super) compressor: Compressor,
-    /// Octets of the shortest message that is compressed (limit `deflate-min`); without it none is.
+    /// Bytes of the shortest message that is compressed (limit `deflate-min`); without it none is.
     pub(super) deflate_min: Option<u32>,
     /// Times that the compressor has run.
     pub(super) deflates: u64,
@@ -25,7 +25,7 @@ pub struct Encoder {
     pub(super) recent: Recent,
 }
 
-/// Octets that an encoder keeps ready.
+/// Bytes that an encoder keeps ready.
 pub(super) const KEEP_BYTES: usize = 1 << 20;
 /// A WebSocket without extensions.
 pub(super) const PLAIN: Wire = Wire { form: Form::WebSocket, deflate: 0 };
@@ -60,14 +60,14 @@ impl MessageId {
         MessageId { text, len: len as u8 }
     }
 
-    /// The octets of the header's value.
+    /// The bytes of the header's value.
     pub fn as_bytes(&self) -> &[u8] {
         &self.text[..self.len as usize]
     }
 }
 
 impl Encoder {
-    /// Compresses messages from so many octets on.
+    /// Compresses messages from so many bytes on.
     pub fn compress_from(&mut self, deflate_min: u32) {
         self.deflate_min = Some(deflate_min);
     }
@@ -92,7 +92,7 @@ impl Encoder {
     }
 
     /// What was encoded since.
-    pub fn octets(&self) -> &[u8] {
+    pub fn bytes(&self) -> &[u8] {
         &self.out
     }
 
@@ -130,7 +130,7 @@ impl Encoder {
         });
     }
 
-    /// Adds a message of `len` octets that `write` writes, as it travels.
+    /// Adds a message of `len` bytes that `write` writes, as it travels.
     pub fn message_of(
         &mut self,
         wire: Wire,
@@ -158,7 +158,7 @@ impl Encoder {
             Form::WebSocket => self.maybe_deflated(wire, opcode, &frame),
             Form::SockJs => {
                 // SockJS carries text only: what is not UTF-8 is replaced (a STOMP body of
-                // arbitrary octets has no form there).
+                // arbitrary bytes has no form there).
                 let text = String::from_utf8_lossy(&frame);
                 let mut quoted = core::mem::take(&mut self.quoted);
                 quoted.clear();
@@ -201,24 +201,24 @@ pub(super) fn opcode_of(message: &Message) -> ws::Opcode {
     if message.is_text() { ws::Opcode::Text } else { ws::Opcode::Binary }
 }
 
-/// At most how many octets `Encoder::message` adds.
+/// At most how many bytes `Encoder::message` adds.
 #[cfg(test)]
 pub fn message_bound(look: Look, message: &Message, id: &MessageId, subscription: &str) -> usize {
     bound_with(look, bound_without(look, message, id), subscription)
 }
 
-/// Octets of a frame that names no subscription, for [`bound_with`].
+/// Bytes of a frame that names no subscription, for [`bound_with`].
 pub fn bound_without(look: Look, message: &Message, id: &MessageId) -> usize {
     frame_of(look, message, id, "").len(look.version)
 }
 
 /// The bound of a frame that is so long without its subscription's line.
 pub fn bound_with(look: Look, without: usize, subscription: &str) -> usize {
-    // Every octet may be escaped.
+    // Every byte may be escaped.
     let len = without + SUBSCRIPTION_LINE + 2 * subscription.len();
     match look.wire.form {
         Form::WebSocket => len + ws::head_len(len as u64),
-        // Every octet may become a six-character escape, and three more when it is not UTF-8.
+        // Every byte may become a six-character escape, and three more when it is not UTF-8.
         Form::SockJs => len * 6 + 16,
     }
 }
@@ -231,7 +231,7 @@ pub(super) fn shrink(buffer: &mut Vec<u8>) {
     }
 }
 
-/// Octets of `subscription:` and the line's end.
+/// Bytes of `subscription:` and the line's end.
 const SUBSCRIPTION_LINE: usize = "subscription:\n".len();
 
 pub(super) fn frame_of<'a>(
@@ -284,7 +284,7 @@ mod tests {
                 encoder.clear();
                 encoder.message_for(look, &message, (number, &id), "sub-0");
                 encoder.message_in_parts((look, form), &message, &id, "x", (&mut parts, &mut head));
-                frames.push(encoder.octets().to_vec());
+                frames.push(encoder.bytes().to_vec());
             }
             let before = held(&encoder, &parts);
             encoder.give_back();

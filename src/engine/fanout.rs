@@ -4,12 +4,12 @@
 //! What homes deliver is collected, and at the end of the turn each group that heard something is
 //! encoded in one piece and its members are walked once: one run a member, group and turn, however
 //! many messages it holds. A session in several of those groups gets its messages one by one in the
-//! home's order, out of the same octets; so does a subscriber of a pattern when rules keep some
+//! home's order, out of the same bytes; so does a subscriber of a pattern when rules keep some
 //! destinations from some users.
 //!
 //! Groups with ids of their own share what their frames have in common (`parts`).
 //!
-//! Bounds: the segment pool, and the octets of the parts. A turn takes as many deliveries at a time
+//! Bounds: the segment pool, and the bytes of the parts. A turn takes as many deliveries at a time
 //! as surely fit; if not even one does, it takes that one group by group, and the rest waits until
 //! segments come back.
 
@@ -35,13 +35,13 @@ pub struct Delivery {
     id: MessageId,
     /// Groups that have not got it yet.
     pub groups: u32,
-    /// Octets of all its frames, at most.
-    pub octets: usize,
+    /// Bytes of all its frames, at most.
+    pub bytes: usize,
     /// The longest of them.
     pub(super) longest: usize,
     /// What becomes of it where it cannot be sent soon enough.
     policy: SlowConsumer,
-    /// Its forms of which parts are kept, octets of those at most, and where they are.
+    /// Its forms of which parts are kept, bytes of those at most, and where they are.
     several: Several,
     parts_bound: usize,
     parts: parts::Head,
@@ -75,7 +75,7 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    /// Compresses messages from so many octets on.
+    /// Compresses messages from so many bytes on.
     pub fn compress_from(&mut self, deflate_min: u32) {
         self.encoder.compress_from(deflate_min);
     }
@@ -123,7 +123,7 @@ impl Fanout {
         heard: &[GroupIndex],
         now: Instant,
     ) {
-        let (mut octets, mut longest) = (0, 0);
+        let (mut bytes, mut longest) = (0, 0);
         let (mut several, mut parts_bound) = (Several::default(), 0);
         // Groups have few looks, most of them the same as the one before.
         let (mut look, mut without, mut form) = (None, 0, 0);
@@ -135,7 +135,7 @@ impl Fanout {
                 form = form_of(state.look, &message);
             }
             let bound = bound_with(state.look, without, index.text(state.id));
-            octets += bound;
+            bytes += bound;
             longest = longest.max(bound);
             if several.note(form) {
                 parts_bound += bound;
@@ -147,7 +147,7 @@ impl Fanout {
         let groups = heard.len() as u32;
         let parts = parts::Head::default();
         let delivery =
-            Delivery { message, id, groups, octets, longest, policy, several, parts_bound, parts };
+            Delivery { message, id, groups, bytes, longest, policy, several, parts_bound, parts };
         if window == Micros(0) {
             return self.take(index, delivery, heard);
         }
@@ -191,20 +191,20 @@ impl Fanout {
     fn fitting(&self, segments: &Segments) -> usize {
         let size = segments.size() as usize;
         let free = segments.free_to_share();
-        let (mut octets, mut longest, mut frames, mut parts) = (0, 0, 0, 0);
+        let (mut bytes, mut longest, mut frames, mut parts) = (0, 0, 0, 0);
         for (count, delivery) in self.deliveries.iter().enumerate() {
-            octets += delivery.octets;
+            bytes += delivery.bytes;
             longest = longest.max(delivery.longest);
             frames += delivery.groups as usize;
             parts += delivery.parts_bound;
             // Appended one by one, up to one frame's length is lost at the end of each segment.
             let one_by_one = if longest * 2 <= size {
-                octets.div_ceil(size - longest) + 1
+                bytes.div_ceil(size - longest) + 1
             } else {
-                octets.div_ceil(size) + 2 * frames
+                bytes.div_ceil(size) + 2 * frames
             };
             let has_parts_room = count == 0 || parts <= PARTS_MAX;
-            if !has_parts_room || one_by_one.max(Segments::of_runs(octets, size)) > free {
+            if !has_parts_room || one_by_one.max(Segments::of_runs(bytes, size)) > free {
                 return count;
             }
         }
@@ -288,7 +288,7 @@ impl<R: Ring> Shard<R> {
             }
             let filtered = self.is_filtered(group);
             let Some(pieces) = self.place(group, 1) else {
-                if self.fanout.encoder.octets().len() > self.segments.largest() {
+                if self.fanout.encoder.bytes().len() > self.segments.largest() {
                     // Not even the empty pool could take it, and everything behind it would wait.
                     self.metrics.refuse("message_larger_than_pool");
                     self.index.group_mut(group).pending.remove(0);
@@ -355,7 +355,7 @@ impl<R: Ring> Shard<R> {
         for &delivery in &self.index.group(group).pending[..taken] {
             self.fanout.encode(&self.index, group, delivery);
         }
-        self.segments.append(Log::Shared, self.fanout.encoder.octets()).ok()
+        self.segments.append(Log::Shared, self.fanout.encoder.bytes()).ok()
     }
 
     /// Encodes them one by one and remembers where each lies, for the sessions that need them
@@ -375,7 +375,7 @@ impl<R: Ring> Shard<R> {
     fn place_frame(&mut self, group: GroupIndex, delivery: u32) -> Option<Pieces> {
         self.fanout.encoder.clear();
         self.fanout.encode(&self.index, group, delivery);
-        let pieces = self.segments.append(Log::Shared, self.fanout.encoder.octets()).ok()?;
+        let pieces = self.segments.append(Log::Shared, self.fanout.encoder.bytes()).ok()?;
         let Delivery { message, policy, .. } = &self.fanout.deliveries[delivery as usize];
         let name = self.index.text(self.index.group(group).id);
         if let Some(droppable) = self.shared.droppable(*policy, message.destination(), name) {

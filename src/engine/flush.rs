@@ -20,7 +20,7 @@ impl<R: Ring> Shard<R> {
         let stopped = core::mem::take(&mut conn.send_stopping);
         conn.outbox.end_send(taken, &mut self.segments);
         self.metrics.sends_total.add(1);
-        self.metrics.octets_sent_total.add(u64::from(taken));
+        self.metrics.sent_bytes_total.add(u64::from(taken));
         if taken > 0 {
             conn.last_out = (self.now.millis()) as u32;
         }
@@ -98,14 +98,14 @@ impl<R: Ring> Shard<R> {
             let Some(fewer) = outbox.small_pieces(self.limits.send_bytes) else { return };
             small = fewer;
         }
-        let (count, octets) = small;
-        if !self.segments.has_room(Log::Private, octets as usize) {
+        let (count, bytes) = small;
+        if !self.segments.has_room(Log::Private, bytes as usize) {
             return;
         }
         let mut scratch = core::mem::take(&mut self.gathered);
         scratch.clear();
         for piece in &self.conns.at(slot).outbox.pieces()[..count] {
-            scratch.extend_from_slice(self.segments.octets(piece.range));
+            scratch.extend_from_slice(self.segments.bytes(piece.range));
         }
         if let Ok(pieces) = self.segments.append(Log::Private, &scratch) {
             let outbox = &mut self.conns.at_mut(slot).outbox;
@@ -121,18 +121,13 @@ impl<R: Ring> Shard<R> {
         is_open && self.has_stood_still(slot) && !self.may_shed(slot)
     }
 
-    /// Queues octets for one connection alone. Whole frames only. May end the connection.
-    pub(super) fn send_private(&mut self, slot: u32, octets: &[u8]) {
-        self.send_droppable(slot, octets, None);
+    /// Queues bytes for one connection alone. Whole frames only. May end the connection.
+    pub(super) fn send_private(&mut self, slot: u32, bytes: &[u8]) {
+        self.send_droppable(slot, bytes, None);
     }
 
     /// The same for one frame that may be dropped where it cannot be sent soon enough.
-    pub(super) fn send_droppable(
-        &mut self,
-        slot: u32,
-        octets: &[u8],
-        droppable: Option<Droppable>,
-    ) {
+    pub(super) fn send_droppable(&mut self, slot: u32, bytes: &[u8], droppable: Option<Droppable>) {
         let conn = self.conns.at(slot);
         if !matches!(conn.state, State::Open | State::Draining) {
             return;
@@ -142,7 +137,7 @@ impl<R: Ring> Shard<R> {
             self.needs_room = true;
             return self.too_slow(slot);
         }
-        let Ok(pieces) = self.segments.append(Log::Private, octets) else {
+        let Ok(pieces) = self.segments.append(Log::Private, bytes) else {
             // Nobody else can be let go in the middle of this: room is made later in the turn.
             self.needs_room = true;
             self.metrics.refuse("no_room_to_answer");

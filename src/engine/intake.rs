@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
-//! From received octets to the protocol that a connection speaks.
+//! From received bytes to the protocol that a connection speaks.
 //!
-//! Octets are read where they lie, in the receive buffer; only an incomplete rest is kept with the
+//! Bytes are read where they lie, in the receive buffer; only an incomplete rest is kept with the
 //! connection. A connection on hold keeps everything, and its receive is stopped so that it does
 //! not drain the shared buffers. Bound: `held-bytes` for all that connections keep.
 
@@ -17,20 +17,20 @@ use crate::ws;
 /// What a protocol did with its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It used so many octets and wants to go on with the rest.
+    /// It used so many bytes and wants to go on with the rest.
     Used(usize),
     /// It used so many and needs more, or waits, or is over.
     Stop(usize),
 }
 
-/// Inflating so many octets counts as a frame.
+/// Inflating so many bytes counts as a frame.
 const DEFLATED_FRAME: usize = 256;
 /// When a turn has no time left a connection still has this part of one.
 const GOES: u32 = 32;
 
 impl<R: Ring> Shard<R> {
-    /// Octets have come in.
-    pub(super) fn take_octets(&mut self, slot: u32, octets: &mut [u8]) {
+    /// Bytes have come in.
+    pub(super) fn take_bytes(&mut self, slot: u32, bytes: &mut [u8]) {
         let now = self.ms();
         let id = self.conns.id(slot);
         let share = self.begin_go(self.turn_left);
@@ -41,18 +41,18 @@ impl<R: Ring> Shard<R> {
         }
         match conn.state {
             State::Open if conn.hold != Hold::No => {
-                conn.tail.extend(octets);
+                conn.tail.extend(bytes);
                 stop_receiving(conn, id, &mut self.ring);
             }
             State::Open if conn.tail.is_empty() => {
-                let used = self.process(slot, octets);
+                let used = self.process(slot, bytes);
                 let conn = self.conns.at_mut(slot);
                 if conn.state == State::Open {
-                    conn.tail.extend(&octets[used..]);
+                    conn.tail.extend(&bytes[used..]);
                 }
             }
             State::Open => {
-                conn.tail.extend(octets);
+                conn.tail.extend(bytes);
                 self.process_tail(slot);
             }
             // Nothing that comes now is answered; the end of it is what is waited for.
@@ -86,19 +86,19 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Runs the protocol until it stops. Says how many octets it used.
-    fn process(&mut self, slot: u32, octets: &mut [u8]) -> usize {
+    /// Runs the protocol until it stops. Says how many bytes it used.
+    fn process(&mut self, slot: u32, bytes: &mut [u8]) -> usize {
         let mut used = 0;
         loop {
             let conn = self.conns.at(slot);
-            if used == octets.len() || conn.state != State::Open || conn.hold != Hold::No {
+            if used == bytes.len() || conn.state != State::Open || conn.hold != Hold::No {
                 return used;
             }
             let is_websocket = conn.is_websocket();
             if self.hold_for_outbox(slot) || is_websocket && self.had_its_turn(slot) {
                 return used;
             }
-            let rest = &mut octets[used..];
+            let rest = &mut bytes[used..];
             let step = match self.conns.at(slot).proto {
                 Proto::HttpIdle | Proto::HttpHead => self.http_head(slot, rest),
                 Proto::HttpBody(_) => self.http_body(slot, rest),
@@ -114,7 +114,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// One WebSocket event.
-    fn websocket(&mut self, slot: u32, octets: &mut [u8]) -> Step {
+    fn websocket(&mut self, slot: u32, bytes: &mut [u8]) -> Step {
         if self.raw_needs_room(slot) && !self.has_room_for_frame() {
             self.hold_for_room(slot);
             return Step::Stop(0);
@@ -126,7 +126,7 @@ impl<R: Ring> Shard<R> {
             Proto::Stomp(stomp) => &mut stomp.decoder,
             _ => unreachable!("only WebSockets come here"),
         };
-        let (used, event) = match decoder.next(octets, message_max) {
+        let (used, event) = match decoder.next(bytes, message_max) {
             Ok(next) => next,
             Err(error) => {
                 self.metrics.refuse(error.label());
@@ -156,7 +156,7 @@ impl<R: Ring> Shard<R> {
             Some(ws::Event::Data { opcode, payload, first: _, last, compressed }) => {
                 // A data event ends with its payload.
                 let payload = payload.len();
-                let payload = &mut octets[used - payload..used];
+                let payload = &mut bytes[used - payload..used];
                 if compressed {
                     self.compressed_piece(slot, opcode, payload, last);
                 } else {
@@ -198,7 +198,7 @@ impl<R: Ring> Shard<R> {
         }
         let inflated = self.inflater.feed(kept, &mut plain);
         let inflated = inflated.and_then(|()| self.inflater.feed(payload, &mut plain));
-        // A few octets may have become many frames, or much work.
+        // A few bytes may have become many frames, or much work.
         let work = (plain.len() / DEFLATED_FRAME) as u32;
         self.frames_left = self.frames_left.saturating_sub(work);
         match inflated.and_then(|()| self.inflater.finish(&mut plain)) {
@@ -217,7 +217,7 @@ impl<R: Ring> Shard<R> {
         self.inflated = plain;
     }
 
-    /// Octets of the longest message. A message of STOMP always has room for a frame that is
+    /// Bytes of the longest message. A message of STOMP always has room for a frame that is
     /// somewhat too long, so that its sender hears of it by an ERROR; SockJS's quoting makes one
     /// longer still.
     fn message_max(&self, slot: u32) -> u32 {
@@ -298,7 +298,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Puts a connection on hold that has had its turn, until the others have had theirs: true if
-    /// so. A message of 250 octets may be compressed from ten thousand frames.
+    /// so. A message of 250 bytes may be compressed from ten thousand frames.
     pub(super) fn had_its_turn(&mut self, slot: u32) -> bool {
         let is_over = self.frames_left == 0;
         if is_over {
@@ -354,7 +354,7 @@ impl<R: Ring> Shard<R> {
             }
             _ => 0,
         };
-        let held = conn.held() + partial + self.conns.pongs.octets_of(slot);
+        let held = conn.held() + partial + self.conns.pongs.bytes_of(slot);
         self.held = self.held + held - conn.held_noted as usize;
         self.conns.at_mut(slot).held_noted = held as u32;
     }

@@ -2,7 +2,7 @@
 //! Letters between threads: bounded lock-free queues, one pair of lanes for each pair of peers.
 //!
 //! **Classes.** A *request* goes to a home; handling one may produce deliveries. A *delivery* comes
-//! from a home; handling one produces octets for own sockets only. Deliveries are always taken;
+//! from a home; handling one produces bytes for own sockets only. Deliveries are always taken;
 //! requests only while there is room for the deliveries that they produce. So two shards that are
 //! full towards each other cannot wait for each other: deliveries flow whatever the requests do.
 //! What has no room is never put in a list: a session that begins or ends and a user whose presence

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! Where the rooms meet: one shard's loop, its connections, sessions, outboxes and letters.
 //!
-//! **What it turns into what.** Completions of a ring and letters of other threads into octets for
+//! **What it turns into what.** Completions of a ring and letters of other threads into bytes for
 //! its own sockets and letters to other threads.
 //!
 //! **What it does not know.** The kernel: it drives any [`crate::ring::Ring`], the real one or the

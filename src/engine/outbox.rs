@@ -3,21 +3,21 @@
 //!
 //! Adjacent runs merge, also while the first is in the kernel: the next send then takes all of it.
 //! Every run starts with a frame unless it is marked as continuing one, so that frame borders can
-//! be found again from the octets themselves when a closing has to cut between two frames.
+//! be found again from the bytes themselves when a closing has to cut between two frames.
 
 use crate::mem::segment::{Piece, Segments};
 use crate::ring::Range;
 use smallvec::SmallVec;
 
-/// The outbox of a connection. 40 octets.
+/// The outbox of a connection. 40 bytes.
 #[derive(Debug, Default)]
 pub struct Outbox {
     pub(super) pieces: SmallVec<[Piece; 1]>,
-    /// Octets of the first piece that the kernel has taken.
+    /// Bytes of the first piece that the kernel has taken.
     pub(super) sent: u32,
-    /// Octets behind them that are in the kernel's hands now.
+    /// Bytes behind them that are in the kernel's hands now.
     pub(super) in_flight: u32,
-    /// Octets not yet taken, in flight ones included.
+    /// Bytes not yet taken, in flight ones included.
     pub(super) waiting: u32,
 }
 
@@ -27,7 +27,7 @@ const KEEP_PIECES: usize = 64;
 const _: () = assert!(core::mem::size_of::<Outbox>() <= 40);
 
 impl Outbox {
-    /// Octets that the kernel has not taken.
+    /// Bytes that the kernel has not taken.
     pub fn waiting(&self) -> u32 {
         self.waiting
     }
@@ -37,7 +37,7 @@ impl Outbox {
         self.in_flight > 0
     }
 
-    /// Octets in the kernel's hands.
+    /// Bytes in the kernel's hands.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
     }
@@ -71,7 +71,7 @@ impl Outbox {
         self.push(piece, segments);
     }
 
-    /// What to send next, at most `max` octets; it is on its way from now on.
+    /// What to send next, at most `max` bytes; it is on its way from now on.
     pub fn begin_send(&mut self, max: u32) -> Option<Range> {
         assert!(!self.is_sending(), "one send a socket");
         let first = self.pieces.first()?;
@@ -82,26 +82,26 @@ impl Outbox {
     }
 
     /// The pieces from the front that are small and would go out one by one: their count, if there
-    /// are several of together at most `max` octets. Whoever copies them into one piece saves
+    /// are several of together at most `max` bytes. Whoever copies them into one piece saves
     /// sends.
     pub fn small_pieces(&self, max: u32) -> Option<(usize, u32)> {
         if self.is_sending() || self.sent > 0 || self.pieces.len() < 2 {
             return None;
         }
-        let (mut count, mut octets) = (0, 0);
+        let (mut count, mut bytes) = (0, 0);
         for piece in &self.pieces {
-            if octets + piece.range.len > max || piece.continued {
+            if bytes + piece.range.len > max || piece.continued {
                 break;
             }
-            octets += piece.range.len;
+            bytes += piece.range.len;
             count += 1;
         }
         // A large frame that goes on in the next piece must stay with it.
         if self.pieces.get(count).is_some_and(|next| next.continued) {
             count = count.checked_sub(1)?;
-            octets -= self.pieces[count].range.len;
+            bytes -= self.pieces[count].range.len;
         }
-        (count >= 2).then_some((count, octets))
+        (count >= 2).then_some((count, bytes))
     }
 
     /// The pieces, first first.
@@ -109,11 +109,11 @@ impl Outbox {
         &self.pieces
     }
 
-    /// Replaces the first `count` pieces by one with the same octets.
+    /// Replaces the first `count` pieces by one with the same bytes.
     pub fn replace_front(&mut self, count: usize, piece: Piece, segments: &mut Segments) {
         assert!(!self.is_sending() && self.sent == 0);
         let old: u32 = self.pieces[..count].iter().map(|piece| piece.range.len).sum();
-        assert_eq!(old, piece.range.len, "the same octets");
+        assert_eq!(old, piece.range.len, "the same bytes");
         for old in self.pieces.drain(..count) {
             segments.release(old.range.segment);
         }
@@ -121,7 +121,7 @@ impl Outbox {
         self.give_back();
     }
 
-    /// The send on its way is over; `taken` octets of it are the kernel's.
+    /// The send on its way is over; `taken` bytes of it are the kernel's.
     pub fn end_send(&mut self, taken: u32, segments: &mut Segments) {
         assert!(taken <= self.in_flight, "the kernel takes no more than it was given");
         self.in_flight = 0;
@@ -148,13 +148,13 @@ impl Outbox {
         }
     }
 
-    /// Whether some octets wait in this segment.
+    /// Whether some bytes wait in this segment.
     pub fn holds(&self, segment: u32) -> bool {
         self.pieces.iter().any(|piece| piece.range.segment == segment)
     }
 
-    /// Drops every frame that has not begun, given `frame_len` of the octets at a frame's start
-    /// (head and payload; None means that all octets belong to one frame). What is in flight stays.
+    /// Drops every frame that has not begun, given `frame_len` of the bytes at a frame's start
+    /// (head and payload; None means that all bytes belong to one frame). What is in flight stays.
     pub fn keep_begun(
         &mut self,
         segments: &mut Segments,
@@ -183,7 +183,7 @@ impl Outbox {
         }
     }
 
-    /// What has begun, to the end of its frame: the count of pieces, and the octets of the first
+    /// What has begun, to the end of its frame: the count of pieces, and the bytes of the first
     /// that belong to it.
     pub fn begun(
         &self,
@@ -202,7 +202,7 @@ impl Outbox {
                 len: first.range.len - border as u32,
                 ..first.range
             };
-            match frame_len(segments.octets(start)) {
+            match frame_len(segments.bytes(start)) {
                 Some(len) => border += len,
                 None => return (self.pieces.len(), first.range.len),
             }
@@ -229,12 +229,12 @@ impl Outbox {
         self.waiting = 0;
     }
 
-    /// Takes all octets not yet sent out of the log, for a copy; nothing may be in flight.
-    pub fn take_octets(&mut self, segments: &mut Segments, into: &mut Vec<u8>) {
+    /// Takes all bytes not yet sent out of the log, for a copy; nothing may be in flight.
+    pub fn take_bytes(&mut self, segments: &mut Segments, into: &mut Vec<u8>) {
         assert!(!self.is_sending());
         let mut skip = self.sent as usize;
         for piece in &self.pieces {
-            into.extend_from_slice(&segments.octets(piece.range)[skip..]);
+            into.extend_from_slice(&segments.bytes(piece.range)[skip..]);
             skip = 0;
         }
         self.clear(segments);
@@ -247,9 +247,9 @@ mod tests {
     use crate::mem::region::Owner;
     use crate::mem::segment::{Log, Pieces};
 
-    /// Frames of the test: first octet is the whole length.
-    fn frame_len(octets: &[u8]) -> Option<u64> {
-        Some(u64::from(octets[0]))
+    /// Frames of the test: first byte is the whole length.
+    fn frame_len(bytes: &[u8]) -> Option<u64> {
+        Some(u64::from(bytes[0]))
     }
 
     fn segments() -> Segments {
@@ -260,8 +260,8 @@ mod tests {
         vec![len; len as usize]
     }
 
-    fn push(outbox: &mut Outbox, segments: &mut Segments, octets: &[u8]) -> Pieces {
-        let pieces = segments.append(Log::Shared, octets).expect("room");
+    fn push(outbox: &mut Outbox, segments: &mut Segments, bytes: &[u8]) -> Pieces {
+        let pieces = segments.append(Log::Shared, bytes).expect("room");
         for piece in &pieces {
             outbox.push(*piece, segments);
         }

@@ -12,7 +12,7 @@
 //! (which belongs to the middle, and all before it). A frame then is a copy of
 //! them, with the middle as a stored block (RFC 7692 §7.2.1 lets a message be any blocks, and none
 //! of a part refers to another part). A front that is too short to be compressed is stored, too.
-//! Large groups are compressed whole all the same, which makes their octets fewer.
+//! Large groups are compressed whole all the same, which makes their bytes fewer.
 //!
 //! Bound: [`PARTS_MAX`], kept by the fan-out, which takes fewer messages at a time.
 
@@ -23,11 +23,11 @@ use crate::sockjs::{self, MESSAGE_END, MESSAGE_OPENING};
 use crate::stomp::{self, Part, Version};
 use crate::ws;
 
-/// Octets of the parts of several messages at a time; those of one message may be more.
+/// Bytes of the parts of several messages at a time; those of one message may be more.
 pub const PARTS_MAX: usize = KEEP_BYTES;
 /// Members from which on a group is compressed whole.
 pub const WHOLE_MEMBERS: usize = 16;
-/// Octets of the middle without what its lines name.
+/// Bytes of the middle without what its lines name.
 const MIDDLE_NAMES: usize = "\nmessage-id:\nack:".len();
 /// No entry.
 const NONE: u32 = u32::MAX;
@@ -75,7 +75,7 @@ impl Several {
     }
 }
 
-/// A run of octets among those of all parts.
+/// A run of bytes among those of all parts.
 type Span = (u32, u32);
 
 /// What is kept of a form.
@@ -95,7 +95,7 @@ enum Kept {
 struct Entry {
     form: Forms,
     kept: Kept,
-    /// Octets of front and back before they were compressed.
+    /// Bytes of front and back before they were compressed.
     plain: usize,
     front: Span,
     back: Span,
@@ -106,7 +106,7 @@ struct Entry {
 /// The parts of some messages.
 #[derive(Debug, Default)]
 pub struct Parts {
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     entries: Vec<Entry>,
     /// Where a front and a back are written before they are compressed.
     front: Vec<u8>,
@@ -126,8 +126,8 @@ impl Default for Head {
 impl Parts {
     /// Forgets all; every [`Head`] has to be made anew.
     pub fn clear(&mut self) {
-        self.octets.clear();
-        self.octets.shrink_to(KEEP_BYTES);
+        self.bytes.clear();
+        self.bytes.shrink_to(KEEP_BYTES);
         self.entries.clear();
     }
 
@@ -140,21 +140,21 @@ impl Parts {
 
     #[cfg(test)]
     pub(super) fn held(&self) -> [usize; 3] {
-        [&self.octets, &self.front, &self.back].map(Vec::capacity)
+        [&self.bytes, &self.front, &self.back].map(Vec::capacity)
     }
 
     fn span(&self, (from, len): Span) -> &[u8] {
-        &self.octets[from as usize..][..len as usize]
+        &self.bytes[from as usize..][..len as usize]
     }
 
-    /// Adds octets as they are.
-    fn add(&mut self, octets: &[u8]) -> Span {
-        let from = self.octets.len();
-        self.octets.extend_from_slice(octets);
-        (from as u32, octets.len() as u32)
+    /// Adds bytes as they are.
+    fn add(&mut self, bytes: &[u8]) -> Span {
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        (from as u32, bytes.len() as u32)
     }
 
-    /// The entry of a form that is good for a frame of so many octets more.
+    /// The entry of a form that is good for a frame of so many bytes more.
     #[inline]
     fn find(&self, head: Head, form: Forms, middle: usize, least: usize) -> Option<Entry> {
         let mut at = head.0;
@@ -191,7 +191,7 @@ impl Recent {
     /// Forgets the message, and gives back what it needed if it was large.
     pub(super) fn give_back(&mut self) {
         self.parts.give_back();
-        shrink(&mut self.parts.octets);
+        shrink(&mut self.parts.bytes);
         *self = Recent { parts: core::mem::take(&mut self.parts), ..Recent::default() };
     }
 
@@ -231,7 +231,7 @@ impl Encoder {
     }
 
     /// Adds the MESSAGE of a block for one subscription id, with the parts that were made for
-    /// others, or are made now. The same octets inflated as [`Encoder::message`] adds, and within
+    /// others, or are made now. The same bytes inflated as [`Encoder::message`] adds, and within
     /// the same bound.
     pub fn message_in_parts(
         &mut self,
@@ -273,7 +273,7 @@ impl Encoder {
             Kept::Both => (front, [&[][..], middle]),
             _ => (&[][..], [front, middle]),
         };
-        let stored_len = stored.iter().map(|octets| octets.len()).sum();
+        let stored_len = stored.iter().map(|bytes| bytes.len()).sum();
         let total = packed.len() + ws::stored_len(stored_len) + back.len();
         let mut ws_head = [0; 10];
         match entry.kept {
@@ -291,8 +291,8 @@ impl Encoder {
             Kept::Short | Kept::Plain if look.wire.form == Form::SockJs => {
                 let len = ws::head(ws::Opcode::Text, true, plain as u64, &mut ws_head);
                 self.out.extend_from_slice(&ws_head[..len]);
-                for octets in [front, middle, back] {
-                    self.out.extend_from_slice(octets);
+                for bytes in [front, middle, back] {
+                    self.out.extend_from_slice(bytes);
                 }
             }
             _ => {
@@ -324,12 +324,12 @@ impl Encoder {
             make_long(out, bound);
             return frame.write_part(part, look.version, out);
         }
-        let mut octets = core::mem::take(&mut self.quoted);
-        make_long(&mut octets, bound);
-        let len = frame.write_part(part, look.version, &mut octets);
+        let mut bytes = core::mem::take(&mut self.quoted);
+        make_long(&mut bytes, bound);
+        let len = frame.write_part(part, look.version, &mut bytes);
         // As for whole frames: parts meet at ASCII, so what is no UTF-8 in one is none in the
         // whole.
-        let text = String::from_utf8_lossy(&octets[..len]);
+        let text = String::from_utf8_lossy(&bytes[..len]);
         let opening = if part == Part::Front { MESSAGE_OPENING } else { "" };
         let end = if part == Part::Back { MESSAGE_END } else { "" };
         let from = opening.len();
@@ -339,7 +339,7 @@ impl Encoder {
         sockjs::write_quoted(&text, &mut out[from..]);
         out[len..len + end.len()].copy_from_slice(end.as_bytes());
         drop(text);
-        self.quoted = octets;
+        self.quoted = bytes;
         len + end.len()
     }
 
@@ -358,23 +358,23 @@ impl Encoder {
         let front_len = self.write_part(look, frame, Part::Front, &mut front);
         let back_len = self.write_part(look, frame, Part::Back, &mut back);
         let plain = front_len + back_len;
-        let (front_octets, back_octets) = (&front[..front_len], &back[..back_len]);
+        let (front_bytes, back_bytes) = (&front[..front_len], &back[..back_len]);
         let mut entry =
             Entry { form: 0, kept: Kept::Short, plain, front: (0, 0), back: (0, 0), next: NONE };
         if plain + middle >= least {
             entry.kept = Kept::Plain;
-            if let Some(span) = self.deflate_part(look.wire, back_octets, true, parts) {
+            if let Some(span) = self.deflate_part(look.wire, back_bytes, true, parts) {
                 (entry.kept, entry.back) = (Kept::Back, span);
                 let long = front_len >= least;
-                let packed = long.then(|| self.deflate_part(look.wire, front_octets, false, parts));
+                let packed = long.then(|| self.deflate_part(look.wire, front_bytes, false, parts));
                 match packed.flatten() {
                     Some(span) => (entry.kept, entry.front) = (Kept::Both, span),
-                    None => entry.front = parts.add(front_octets),
+                    None => entry.front = parts.add(front_bytes),
                 }
             }
         }
         if matches!(entry.kept, Kept::Short | Kept::Plain) && look.wire.form == Form::SockJs {
-            (entry.front, entry.back) = (parts.add(front_octets), parts.add(back_octets));
+            (entry.front, entry.back) = (parts.add(front_bytes), parts.add(back_bytes));
         }
         (parts.front, parts.back) = (front, back);
         entry
@@ -383,16 +383,16 @@ impl Encoder {
     fn deflate_part(
         &mut self,
         wire: Wire,
-        octets: &[u8],
+        bytes: &[u8],
         is_last: bool,
         parts: &mut Parts,
     ) -> Option<Span> {
         self.deflates += 1;
-        let from = parts.octets.len();
-        let out = &mut parts.octets;
-        out.reserve((octets.len() + 16).next_power_of_two());
-        let shorter = self.compressor.compress_piece(octets, wire.deflate, is_last, out);
-        shorter.then(|| (from as u32, (parts.octets.len() - from) as u32))
+        let from = parts.bytes.len();
+        let out = &mut parts.bytes;
+        out.reserve((bytes.len() + 16).next_power_of_two());
+        let shorter = self.compressor.compress_piece(bytes, wire.deflate, is_last, out);
+        shorter.then(|| (from as u32, (parts.bytes.len() - from) as u32))
     }
 }
 
@@ -422,15 +422,15 @@ mod tests {
     }
 
     /// A frame: whether it is compressed, its opcode, its payload.
-    fn frame(octets: &[u8]) -> (bool, u8, &[u8]) {
-        let head = match octets[1] {
+    fn frame(bytes: &[u8]) -> (bool, u8, &[u8]) {
+        let head = match bytes[1] {
             126 => 4,
             127 => 10,
             _ => 2,
         };
-        let len = ws::frame_len(octets).expect("a whole head");
-        assert_eq!(len, octets.len() as u64, "one frame");
-        (octets[0] & 0x40 != 0, octets[0] & 0xf, &octets[head..])
+        let len = ws::frame_len(bytes).expect("a whole head");
+        assert_eq!(len, bytes.len() as u64, "one frame");
+        (bytes[0] & 0x40 != 0, bytes[0] & 0xf, &bytes[head..])
     }
 
     /// The plain form of a payload, by zlib and by the naive inflater with the agreed window.
@@ -443,7 +443,7 @@ mod tests {
             inflater.feed(piece, &mut out).expect("lawful");
         }
         inflater.finish(&mut out).expect("whole");
-        assert_eq!(out, naive.octets);
+        assert_eq!(out, naive.bytes);
         out
     }
 
@@ -463,8 +463,8 @@ mod tests {
             let plain = Look { wire: Wire { deflate: 0, ..look.wire }, ..look };
             alone.message(plain, message, &id, name);
             let bound = super::super::encode::message_bound(look, message, &id, name);
-            assert!(encoder.octets().len() <= bound, "within what is reckoned with");
-            let ((packed, opcode, payload), expected) = (frame(encoder.octets()), alone.octets());
+            assert!(encoder.bytes().len() <= bound, "within what is reckoned with");
+            let ((packed, opcode, payload), expected) = (frame(encoder.bytes()), alone.bytes());
             let (_, plain_opcode, plain) = frame(expected);
             assert_eq!(opcode, plain_opcode);
             if packed {
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_are_told_apart_where_their_octets_differ() {
+    fn forms_are_told_apart_where_their_bytes_differ() {
         let plain = message(&[], b"{}");
         let escaped = message(&[("a:b".into(), "c\n".into())], b"{}");
         let count = |message: &Message| {

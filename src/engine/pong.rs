@@ -9,10 +9,10 @@ use crate::limits::WS_CONTROL_MAX;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-/// Octets of a Ping, which its Pong gives back.
+/// Bytes of a Ping, which its Pong gives back.
 pub type Payload = SmallVec<[u8; WS_CONTROL_MAX]>;
 
-/// Octets that one of them is counted with.
+/// Bytes that one of them is counted with.
 const PLACE: usize = size_of::<(u32, Payload)>();
 
 /// The newest ping of each slot that has one.
@@ -40,8 +40,8 @@ impl Pongs {
         if self.0.is_empty() { None } else { self.0.remove(&slot) }
     }
 
-    /// Octets that a slot is counted with.
-    pub fn octets_of(&self, slot: u32) -> usize {
+    /// Bytes that a slot is counted with.
+    pub fn bytes_of(&self, slot: u32) -> usize {
         if !self.0.is_empty() && self.0.contains_key(&slot) { PLACE } else { 0 }
     }
 }
@@ -53,11 +53,11 @@ mod tests {
     #[test]
     fn the_newest_ping_of_each_slot_is_kept() {
         let mut pongs = Pongs::default();
-        assert_eq!((pongs.take(1), pongs.octets_of(1)), (None, 0));
+        assert_eq!((pongs.take(1), pongs.bytes_of(1)), (None, 0));
         pongs.owe(1, &[1; 125]);
         pongs.owe(2, b"other");
         pongs.owe(1, b"newest");
-        assert_eq!((pongs.octets_of(1), pongs.octets_of(3)), (PLACE, 0));
+        assert_eq!((pongs.bytes_of(1), pongs.bytes_of(3)), (PLACE, 0));
         assert_eq!(pongs.take(1).as_deref(), Some(&b"newest"[..]));
         assert_eq!(pongs.take(1), None);
         assert_eq!(pongs.take(2).as_deref(), Some(&b"other"[..]));

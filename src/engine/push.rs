@@ -80,7 +80,7 @@ pub(super) enum Shape {
 }
 
 impl Work {
-    /// Octets that it keeps.
+    /// Bytes that it keeps.
     pub(super) fn held(&self) -> usize {
         match self {
             Work::Pushes { list, .. } => list.iter().map(|push| push.body.len()).sum(),

@@ -105,7 +105,7 @@ impl<R: Ring> Shard<R> {
             OnMessage::Echo => self.raw_send(slot, opcode, message),
             OnMessage::Reply(text) => self.raw_send(slot, Opcode::Text, text.as_bytes()),
             OnMessage::Publish(destination) => {
-                let text = if opcode == Opcode::Text { TEXT } else { OCTETS };
+                let text = if opcode == Opcode::Text { TEXT } else { BYTES };
                 if shared.refuses_body(Some(text), message) {
                     self.metrics.refuse(NUL_IN_BODY.label);
                     // RFC 6455 §7.4.1: 1007 is for what is no text; this is, and breaks a policy.
@@ -133,7 +133,7 @@ impl<R: Ring> Shard<R> {
             out.copy_from_slice(message);
             message.len()
         });
-        self.send_private(slot, encoder.octets());
+        self.send_private(slot, encoder.bytes());
         self.encoder = encoder;
     }
 
@@ -146,4 +146,4 @@ impl<R: Ring> Shard<R> {
 }
 
 const TEXT: &[u8] = b"text/plain;charset=UTF-8";
-const OCTETS: &[u8] = b"application/octet-stream";
+const BYTES: &[u8] = b"application/octet-stream";

@@ -152,16 +152,16 @@ impl<R: Ring> Shard<R> {
         encoder.clear();
         let len = frame.len(version);
         encoder.message_of(wire, Opcode::Text, len, |out| frame.write(version, out));
-        self.drain(slot, encoder.octets(), problem.code, problem.message);
+        self.drain(slot, encoder.bytes(), problem.code, problem.message);
         self.encoder = encoder;
     }
 
-    /// Answers octets that are no frame.
-    pub(super) fn refuse_octets(
+    /// Answers bytes that are no frame.
+    pub(super) fn refuse_bytes(
         &mut self,
         slot: u32,
         session: u32,
-        octets: &[u8],
+        bytes: &[u8],
         error: stomp::Error,
     ) {
         let problem = Problem {
@@ -173,7 +173,7 @@ impl<R: Ring> Shard<R> {
         // It has a number of its own: the frame before it may yet be refused by its home.
         let sequence = &mut self.sessions.at_mut(session).sequence;
         *sequence = (*sequence + 1) & SEQUENCE_MASK;
-        self.refuse_in_turn(slot, session, problem, Decoder::faulty_receipt(octets));
+        self.refuse_in_turn(slot, session, problem, Decoder::faulty_receipt(bytes));
     }
 }
 

@@ -44,7 +44,7 @@ pub enum SubscriptionState {
     Ending,
 }
 
-/// One subscription of a session. 24 octets.
+/// One subscription of a session. 24 bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Subscription {
     /// The client's id for it.
@@ -82,13 +82,13 @@ pub enum Deferred {
     Refuse { problem: Problem<'static>, body: String, receipt: Option<Vec<u8>>, sequence: u32 },
 }
 
-/// Octets of a session's frames that are not handled yet, and how far the decoder is in the first
+/// Bytes of a session's frames that are not handled yet, and how far the decoder is in the first
 /// of them: one pointer in every idle session.
 #[derive(Debug, Default)]
 pub struct Partial(Option<Box<(Vec<u8>, stomp::Decoder)>>);
 
 impl Partial {
-    /// Count of octets.
+    /// Count of bytes.
     pub fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |rest| rest.0.len())
     }
@@ -98,15 +98,15 @@ impl Partial {
         self.0.take()
     }
 
-    /// Keeps octets that no frame has come of yet.
-    pub fn keep(&mut self, octets: &[u8], decoder: stomp::Decoder) {
+    /// Keeps bytes that no frame has come of yet.
+    pub fn keep(&mut self, bytes: &[u8], decoder: stomp::Decoder) {
         assert!(self.0.is_none(), "nothing came in between");
-        if !octets.is_empty() {
-            self.0 = Some(Box::new((octets.to_vec(), decoder)));
+        if !bytes.is_empty() {
+            self.0 = Some(Box::new((bytes.to_vec(), decoder)));
         }
     }
 
-    /// Puts back what `take` gave, without the first `used` octets; frees it when that is all.
+    /// Puts back what `take` gave, without the first `used` bytes; frees it when that is all.
     pub fn put_back(&mut self, mut rest: Box<(Vec<u8>, stomp::Decoder)>, used: usize) {
         assert!(self.0.is_none(), "nothing came in between");
         if used < rest.0.len() {
@@ -116,7 +116,7 @@ impl Partial {
     }
 }
 
-/// One session. 112 octets.
+/// One session. 112 bytes.
 #[derive(Debug)]
 pub struct Session {
     /// Slot of its connection; meaningless while leaving.
@@ -127,7 +127,7 @@ pub struct Session {
     pub version: Version,
     /// Which endpoint of the configuration.
     pub endpoint: u16,
-    /// Octets of frames not yet handled.
+    /// Bytes of frames not yet handled.
     pub partial: Partial,
     /// Its user, if it has a name.
     pub user: Option<Arc<str>>,
@@ -174,7 +174,7 @@ pub struct Sessions {
     shard: ShardId,
     table: Slab<Session>,
     /// First sessions of the lists of users, found by the name that the session holds: a key here
-    /// would cost each of them 16 octets more.
+    /// would cost each of them 16 bytes more.
     by_user: HashTable<u32>,
     key: HashKey,
     receipts: Slab<WaitingReceipt>,

@@ -74,7 +74,7 @@ pub struct Shard<R: Ring> {
     pub(super) conns: Conns,
     pub(super) sessions: Sessions,
     pub(super) segments: Segments,
-    /// Away only while octets of it are being read.
+    /// Away only while bytes of it are being read.
     pub(super) receive: Option<ReceivePool>,
     pub(super) index: Index,
     pub(super) fanout: Fanout,
@@ -130,7 +130,7 @@ pub struct Shard<R: Ring> {
     pub(super) needs_room: bool,
     /// When room was made last.
     room_made: Instant,
-    /// Octets that connections hold.
+    /// Bytes that connections hold.
     pub(super) held: usize,
     pub(super) draining: Option<Instant>,
     /// Sessions below this index have yet to be compared with rules that have changed.
@@ -393,7 +393,7 @@ impl<R: Ring> Shard<R> {
     }
 
     fn on_received(&mut self, id: ConnId, buffer: BufferId, len: u32, more: bool) {
-        // The pool is taken out while its octets are read, so that everything else can be changed.
+        // The pool is taken out while its bytes are read, so that everything else can be changed.
         let mut pool = self.receive.take().expect("only this function takes it");
         pool.on_received(buffer);
         if let Some(conn) = self.conns.find(id) {
@@ -401,8 +401,8 @@ impl<R: Ring> Shard<R> {
             if !more {
                 conn.receive_stopping = false;
             }
-            self.metrics.octets_received_total.add(u64::from(len));
-            self.take_octets(id.slot, pool.bytes_mut(buffer, len));
+            self.metrics.received_bytes_total.add(u64::from(len));
+            self.take_bytes(id.slot, pool.bytes_mut(buffer, len));
         }
         pool.give_back(buffer);
         self.ring.push(Op::GiveBack { buffer });
@@ -438,7 +438,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Arms the receive where one is wanted and none is armed. On hold with octets that wait none
+    /// Arms the receive where one is wanted and none is armed. On hold with bytes that wait none
     /// is, so the end of the peer is polled for. The poll stays when the connection is read again:
     /// it costs nothing until it is wanted again.
     pub(super) fn receive_more(&mut self, id: ConnId) {
@@ -496,8 +496,8 @@ impl<R: Ring> Shard<R> {
         metrics.deflates_total.set(self.encoder.deflates() + self.fanout.deflates());
         metrics.connections.set(self.conns.len() as u64);
         metrics.segments_free.set(self.segments.free_count() as u64);
-        metrics.window_octets.set(self.conns.windows.octets() as u64);
-        metrics.held_octets.set(self.held as u64);
+        metrics.window_bytes.set(self.conns.windows.bytes() as u64);
+        metrics.held_bytes.set(self.held as u64);
         metrics.subscription_groups.set(self.index.len() as u64);
     }
 

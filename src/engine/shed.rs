@@ -29,7 +29,7 @@ use hashbrown::HashSet;
 enum Fate {
     Stays,
     Goes,
-    /// It stays, and its octets are copied out of a segment that is wanted.
+    /// It stays, and its bytes are copied out of a segment that is wanted.
     Moves,
 }
 
@@ -41,7 +41,7 @@ struct Unit {
     offset: u32,
     len: u32,
     /// All of it, with what lies in the pieces behind.
-    octets: u32,
+    bytes: u32,
     droppable: Option<Droppable>,
     fate: Fate,
 }
@@ -52,7 +52,7 @@ pub struct Shedding {
     units: Vec<Unit>,
     pieces: Vec<Piece>,
     keys: HashSet<u64, foldhash::fast::FixedState>,
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
 /// How many messages were dropped, and why.
@@ -75,24 +75,24 @@ impl Shedding {
                 if at >= begun
                     && let Some(last) = self.units.last_mut()
                 {
-                    last.octets += len;
+                    last.bytes += len;
                 }
                 continue;
             }
             let mut offset = if at == 0 { begun_first } else { 0 };
             while offset < len {
                 let rest = Range { segment, offset: start + offset, len: len - offset };
-                let frame = ws::frame_len(segments.octets(rest)).unwrap_or(u64::MAX);
+                let frame = ws::frame_len(segments.bytes(rest)).unwrap_or(u64::MAX);
                 let own = frame.min(u64::from(rest.len)) as u32;
                 let droppable = segments.droppable(segment, rest.offset);
-                let (piece, octets, fate) = (at as u32, own, Fate::Stays);
-                self.units.push(Unit { piece, offset, len: own, octets, droppable, fate });
+                let (piece, bytes, fate) = (at as u32, own, Fate::Stays);
+                self.units.push(Unit { piece, offset, len: own, bytes, droppable, fate });
                 offset += own;
             }
         }
     }
 
-    /// Drops what newer ones stand for, then the oldest until at most `goal` octets wait.
+    /// Drops what newer ones stand for, then the oldest until at most `goal` bytes wait.
     fn judge(&mut self, waiting: u32, goal: u32) -> Dropped {
         let mut dropped = Dropped::default();
         let mut left = waiting;
@@ -102,7 +102,7 @@ impl Shedding {
                 && !self.keys.insert(key)
             {
                 unit.fate = Fate::Goes;
-                left -= unit.octets;
+                left -= unit.bytes;
                 dropped.conflated += 1;
             }
         }
@@ -113,7 +113,7 @@ impl Shedding {
                 break;
             }
             unit.fate = Fate::Goes;
-            left -= unit.octets;
+            left -= unit.bytes;
             dropped.oldest += 1;
         }
         dropped
@@ -142,7 +142,7 @@ impl Outbox {
         self.pieces.iter().any(|piece| segments.has_droppable(piece.range))
     }
 
-    /// Drops frames that may be dropped, until at most `goal` octets wait if that is possible.
+    /// Drops frames that may be dropped, until at most `goal` bytes wait if that is possible.
     pub fn shed(&mut self, segments: &mut Segments, goal: u32, work: &mut Shedding) -> Dropped {
         work.look(self, segments);
         let dropped = work.judge(self.waiting, goal);
@@ -166,14 +166,14 @@ impl Outbox {
         work.vacate(self, wanted, &mut dropped);
         let (begun, begun_first) = self.begun(segments, ws::frame_len);
         let moves_begun = self.pieces[..begun].iter().any(|p| p.range.segment == wanted);
-        work.octets.clear();
+        work.bytes.clear();
         if moves_begun {
-            self.copy_begun(segments, (begun, begun_first), &mut work.octets);
+            self.copy_begun(segments, (begun, begun_first), &mut work.bytes);
         }
-        let rest = work.octets.len();
+        let rest = work.bytes.len();
         self.copy_units(segments, work);
         let size = segments.size() as usize;
-        let (all, moved) = (work.octets.len(), work.octets.len() - rest);
+        let (all, moved) = (work.bytes.len(), work.bytes.len() - rest);
         // Each of the two copies may leave the end of a segment unused.
         if segments.is_short() || moved > size || !segments.has_room(Log::Private, all + size) {
             work.units.iter_mut().filter(|u| u.fate == Fate::Moves).for_each(|u| {
@@ -182,21 +182,21 @@ impl Outbox {
             self.rebuild(segments, work, &[], None);
             return (dropped, false);
         }
-        let append = |segments: &mut Segments, octets: &[u8]| match octets {
+        let append = |segments: &mut Segments, bytes: &[u8]| match bytes {
             [] => crate::mem::segment::Pieces::new(),
-            octets => segments.append(Log::Private, octets).expect("the pool has room"),
+            bytes => segments.append(Log::Private, bytes).expect("the pool has room"),
         };
-        let mut begun = append(segments, &work.octets[..rest]);
+        let mut begun = append(segments, &work.bytes[..rest]);
         // It goes on with a frame that the kernel has a part of.
         begun.iter_mut().for_each(|piece| piece.continued = true);
-        let units = append(segments, &work.octets[rest..]);
+        let units = append(segments, &work.bytes[rest..]);
         self.rebuild(segments, work, &begun, units.first().copied());
         (dropped, !self.holds(wanted))
     }
 
     /// The pieces that a frame goes on in.
     fn tail(&self, unit: &Unit) -> &[Piece] {
-        if unit.octets == unit.len {
+        if unit.bytes == unit.len {
             return &[];
         }
         let behind = &self.pieces[unit.piece as usize + 1..];
@@ -209,18 +209,18 @@ impl Outbox {
         for (at, piece) in self.pieces[..begun.0].iter().enumerate() {
             let end = if at == 0 { begun.1 } else { piece.range.len } as usize;
             let start = if at == 0 { self.sent as usize } else { 0 };
-            into.extend_from_slice(&segments.octets(piece.range)[start..end]);
+            into.extend_from_slice(&segments.bytes(piece.range)[start..end]);
         }
     }
 
     fn copy_units(&self, segments: &Segments, work: &mut Shedding) {
-        let Shedding { units, octets, .. } = work;
+        let Shedding { units, bytes, .. } = work;
         for unit in units.iter().filter(|unit| unit.fate == Fate::Moves) {
             let first = &self.pieces[unit.piece as usize];
-            let own = &segments.octets(first.range)[unit.offset as usize..];
-            octets.extend_from_slice(&own[..unit.len as usize]);
+            let own = &segments.bytes(first.range)[unit.offset as usize..];
+            bytes.extend_from_slice(&own[..unit.len as usize]);
             for piece in self.tail(unit) {
-                octets.extend_from_slice(segments.octets(piece.range));
+                bytes.extend_from_slice(segments.bytes(piece.range));
             }
         }
     }
@@ -249,8 +249,8 @@ impl Outbox {
         for unit in units.iter().filter(|unit| unit.fate != Fate::Goes) {
             if let (Fate::Moves, Some(moved)) = (unit.fate, moved) {
                 let offset = moved.range.offset + copied;
-                let range = Range { offset, len: unit.octets, ..moved.range };
-                copied += unit.octets;
+                let range = Range { offset, len: unit.bytes, ..moved.range };
+                copied += unit.bytes;
                 if let Some(droppable) = unit.droppable {
                     segments.mark(range, droppable);
                 }
@@ -308,7 +308,7 @@ impl<R: Ring> Shard<R> {
             let Shard { conns, segments, shedding, limits, .. } = self;
             let outbox = &mut conns.at_mut(slot).outbox;
             let dropped = outbox.shed(segments, limits.send_buffer / 2, shedding);
-            // Not to the last octet: the next look at it shall not come with the next message.
+            // Not to the last byte: the next look at it shall not come with the next message.
             let is_enough = outbox.waiting() <= limits.send_buffer - limits.send_buffer / 8;
             self.count_dropped(dropped);
             if is_enough {
@@ -371,7 +371,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Begins a send that has stood still: its age is that of the octets, which nobody takes.
+    /// Begins a send that has stood still: its age is that of the bytes, which nobody takes.
     fn send_again(&mut self, slot: u32) {
         let (id, now) = (self.conns.id(slot), self.ms());
         let conn = self.conns.at_mut(slot);
@@ -418,11 +418,11 @@ mod tests {
 
     /// The letters of the frames that a client gets from now on.
     fn drained(outbox: &mut Outbox, segments: &mut Segments) -> String {
-        let mut octets = Vec::new();
-        outbox.take_octets(segments, &mut octets);
+        let mut bytes = Vec::new();
+        outbox.take_bytes(segments, &mut bytes);
         assert_eq!(segments.holds(), 0, "nothing is held any more");
         let mut letters = String::new();
-        let mut rest = &octets[..];
+        let mut rest = &bytes[..];
         while !rest.is_empty() {
             let len = ws::frame_len(rest).expect("a whole frame") as usize;
             letters.push(char::from(rest[len - 1]));
@@ -494,20 +494,20 @@ mod tests {
                 push(&mut outbox, &mut segments, (letter, 60), droppable);
             }
             let range = outbox.begin_send(200).expect("something to send");
-            let mut got = segments.octets(range)[..taken as usize].to_vec();
+            let mut got = segments.bytes(range)[..taken as usize].to_vec();
             outbox.end_send(taken, &mut segments);
             let wanted = first[0].range.segment;
             let work = &mut Shedding::default();
             let (dropped, is_out) = outbox.vacate(&mut segments, wanted, work);
             assert!(is_out && !outbox.holds(wanted), "after {taken}");
             assert!(dropped.oldest > 0);
-            outbox.take_octets(&mut segments, &mut got);
+            outbox.take_bytes(&mut segments, &mut got);
             assert_eq!(segments.holds(), 0);
             let mut rest = &got[..];
             let mut before = 0;
             while !rest.is_empty() {
                 let len = ws::frame_len(rest).expect("a whole frame") as usize;
-                assert!(rest[2..len].iter().all(|octet| *octet == rest[2]), "after {taken}");
+                assert!(rest[2..len].iter().all(|byte| *byte == rest[2]), "after {taken}");
                 assert!(rest[2] > before, "in order");
                 before = rest[2];
                 rest = &rest[len..];

@@ -7,7 +7,7 @@
 
 use super::sync::{AtomicBool, Ordering, fence};
 
-/// Whether the owner waits. One octet.
+/// Whether the owner waits. One byte.
 #[derive(Debug, Default)]
 pub struct Sleeping(AtomicBool);
 

@@ -69,11 +69,11 @@ impl<R: Ring> Shard<R> {
                     break;
                 }
                 let session = state.session;
-                let mut octets = core::mem::take(&mut self.scratch);
-                octets.clear();
-                octets.extend_from_slice(message.as_bytes());
-                self.feed(slot, session, &mut octets);
-                self.scratch = octets;
+                let mut bytes = core::mem::take(&mut self.scratch);
+                bytes.clear();
+                bytes.extend_from_slice(message.as_bytes());
+                self.feed(slot, session, &mut bytes);
+                self.scratch = bytes;
             }
         } else {
             self.metrics.refuse("sockjs_broken_json");
@@ -82,22 +82,22 @@ impl<R: Ring> Shard<R> {
         self.sockjs_messages = messages;
     }
 
-    /// Octets of the stream of frames.
-    fn feed(&mut self, slot: u32, session: u32, octets: &mut [u8]) {
+    /// Bytes of the stream of frames.
+    fn feed(&mut self, slot: u32, session: u32, bytes: &mut [u8]) {
         let partial = &mut self.sessions.at_mut(session).partial;
         let held = self.conns.at(slot).hold != Hold::No;
         match partial.take() {
-            None if held => partial.keep(octets, Decoder::new()),
+            None if held => partial.keep(bytes, Decoder::new()),
             None => {
                 let mut decoder = Decoder::new();
-                let used = self.run_frames(slot, session, octets, &mut decoder);
+                let used = self.run_frames(slot, session, bytes, &mut decoder);
                 if self.conns.at(slot).state == State::Open {
-                    self.sessions.at_mut(session).partial.keep(&octets[used..], decoder);
+                    self.sessions.at_mut(session).partial.keep(&bytes[used..], decoder);
                 }
             }
             Some(mut kept) => {
                 let (rest, decoder) = &mut *kept;
-                rest.extend_from_slice(octets);
+                rest.extend_from_slice(bytes);
                 let used = if held { 0 } else { self.run_frames(slot, session, rest, decoder) };
                 if self.conns.at(slot).state == State::Open {
                     self.sessions.at_mut(session).partial.put_back(kept, used);
@@ -127,18 +127,18 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Decodes and handles frames until the input ends or the connection is on hold. Says how many
-    /// octets it used.
+    /// bytes it used.
     fn run_frames(
         &mut self,
         slot: u32,
         session: u32,
-        octets: &mut [u8],
+        bytes: &mut [u8],
         decoder: &mut Decoder,
     ) -> usize {
         let mut headers = [Header::default(); HEADERS];
         let headers_max = (self.limits.stomp_headers as usize).min(HEADERS);
         let mut used = 0;
-        while used < octets.len() {
+        while used < bytes.len() {
             let state = self.sessions.at(session);
             if state.receipts.2 >= self.limits.receipts {
                 self.hold_for_answer(slot);
@@ -146,7 +146,7 @@ impl<R: Ring> Shard<R> {
             }
             if state.disconnecting {
                 // STOMP 1.2 §DISCONNECT: what comes after it is ignored.
-                return octets.len();
+                return bytes.len();
             }
             if self.hold_for_outbox(slot) || self.had_its_turn(slot) {
                 return used;
@@ -162,7 +162,7 @@ impl<R: Ring> Shard<R> {
             } else {
                 (None, self.limits.stomp_first_frame.min(self.limits.stomp_frame))
             };
-            let rest = &mut octets[used..];
+            let rest = &mut bytes[used..];
             let step = decoder.next(rest, &mut headers[..headers_max], version, frame_max);
             match step {
                 Ok(Step::NeedMore) => return used,
@@ -180,7 +180,7 @@ impl<R: Ring> Shard<R> {
                     used += consumed;
                 }
                 Err(error) => {
-                    self.refuse_octets(slot, session, &octets[used..], error);
+                    self.refuse_bytes(slot, session, &bytes[used..], error);
                     return used;
                 }
             }
@@ -461,7 +461,7 @@ impl<R: Ring> Shard<R> {
         let mut encoder = core::mem::take(&mut self.encoder);
         encoder.clear();
         encoder.message_of(wire, Opcode::Text, len, write);
-        self.send_private(slot, encoder.octets());
+        self.send_private(slot, encoder.bytes());
         self.encoder = encoder;
     }
 
@@ -497,7 +497,7 @@ impl<R: Ring> Shard<R> {
             encoder.clear();
             encoder.message_for(look, message, (number, &id), &name);
             let droppable = shared.droppable(policy, shown.unwrap_or_default(), &name);
-            self.send_droppable(slot, encoder.octets(), droppable);
+            self.send_droppable(slot, encoder.bytes(), droppable);
             self.encoder = encoder;
             self.metrics.delivered_total.add(1);
         }

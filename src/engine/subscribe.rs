@@ -18,7 +18,7 @@ use crate::stomp::{Frame, Version};
 /// Set in the number under which a receipt waits for the end of a subscription, so that it is told
 /// apart from the one that waits for its beginning.
 const END: u32 = 1 << 31;
-/// Octets of a subscription beside its names: in its session, in its group, in the home's counts.
+/// Bytes of a subscription beside its names: in its session, in its group, in the home's counts.
 /// What the group itself costs is [`GROUP`].
 const SUBSCRIPTION: u32 = 64;
 /// So many other frames are as much work as a SUBSCRIBE or an UNSUBSCRIBE of a name that nobody
@@ -118,11 +118,11 @@ impl<R: Ring> Shard<R> {
         let own = self.shared.names.own(destination);
         let (of_user, plain) = (own.is_some(), own.unwrap_or(destination));
         let known = self.index.names().find(plain);
-        let (mut octets, mut patterns, mut alike) = (id.len() + destination.len(), 1, 0);
+        let (mut bytes, mut patterns, mut alike) = (id.len() + destination.len(), 1, 0);
         // A session may have a thousand, and each new one looks at all before it: no text is read.
         for subscription in subscriptions {
             let name = self.index.text(subscription.destination);
-            octets += self.index.text(subscription.id).len() + name.len();
+            bytes += self.index.text(subscription.id).len() + name.len();
             patterns += u32::from(subscription.is_pattern);
             // One that is ending makes place for another: a page may change all it has at once.
             let is_alike =
@@ -134,10 +134,10 @@ impl<R: Ring> Shard<R> {
         }
         let new = (id.len() + destination.len()) as u64;
         let new = new + u64::from(SUBSCRIPTION) + u64::from(!of_user) * GROUP;
-        if self.subscribed_octets() + new > u64::from(self.limits.subscribed_bytes) {
+        if self.subscribed_bytes() + new > u64::from(self.limits.subscribed_bytes) {
             return Err(NO_ROOM);
         }
-        if octets > self.limits.subscription_bytes as usize {
+        if bytes > self.limits.subscription_bytes as usize {
             return Err(TOO_LONG);
         }
         if pattern::is_pattern(destination) && patterns > self.limits.patterns {
@@ -147,8 +147,8 @@ impl<R: Ring> Shard<R> {
     }
 
     /// What all subscriptions of the shard cost. One that is beginning may open a group.
-    fn subscribed_octets(&mut self) -> u64 {
-        let names = self.index.names().octets() as u64;
+    fn subscribed_bytes(&mut self) -> u64 {
+        let names = self.index.names().bytes() as u64;
         let groups = self.index.len() as u64 + u64::from(self.beginning);
         names + u64::from(self.subscriptions) * u64::from(SUBSCRIPTION) + groups * GROUP
     }

@@ -3,7 +3,7 @@
 //!
 //! Few sessions have one, so the others pay nothing: they stand in a table of their own, by the
 //! connection's slot. Bound: `deflate-windows`, counted when a handshake is answered, so that an
-//! agreement never meets a full table. The octets are allocated with a session's first compressed
+//! agreement never meets a full table. The bytes are allocated with a session's first compressed
 //! message.
 
 use crate::ws::Window;
@@ -14,20 +14,20 @@ use hashbrown::HashMap;
 pub struct Windows {
     /// By slot: the kernel chooses those, so no client aims at a bucket.
     table: HashMap<u32, (Window, u8), foldhash::fast::FixedState>,
-    octets: usize,
+    bytes: usize,
 }
 
 impl Windows {
-    /// Whether a window of 2^`bits` octets fits into `octets_max`.
-    pub fn has_room_for(&self, bits: u8, octets_max: u32) -> bool {
-        self.octets + (1 << bits) <= octets_max as usize
+    /// Whether a window of 2^`bits` bytes fits into `bytes_max`.
+    pub fn has_room_for(&self, bits: u8, bytes_max: u32) -> bool {
+        self.bytes + (1 << bits) <= bytes_max as usize
     }
 
-    /// The client at this slot may refer back by 2^`bits` octets.
+    /// The client at this slot may refer back by 2^`bits` bytes.
     pub fn open(&mut self, slot: u32, bits: u8) {
         let former = self.table.insert(slot, (Window::new(bits), bits));
         assert!(former.is_none(), "a connection is upgraded once");
-        self.octets += 1 << bits;
+        self.bytes += 1 << bits;
     }
 
     /// The window of the connection at this slot, if it has one.
@@ -42,13 +42,13 @@ impl Windows {
     /// The connection at this slot is gone.
     pub fn close(&mut self, slot: u32) {
         if let Some((_, bits)) = self.table.remove(&slot) {
-            self.octets -= 1 << bits;
+            self.bytes -= 1 << bits;
         }
     }
 
-    /// Octets that are spoken for.
-    pub fn octets(&self) -> usize {
-        self.octets
+    /// Bytes that are spoken for.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -63,7 +63,7 @@ mod tests {
         assert!(windows.has_room_for(15, 32_768) && !windows.has_room_for(15, 32_767));
         windows.open(3, 15);
         windows.open(4, 8);
-        assert_eq!(windows.octets(), 32_768 + 256);
+        assert_eq!(windows.bytes(), 32_768 + 256);
         assert!(!windows.has_room_for(8, 32_768 + 300));
         // Spoken for, and not yet there.
         assert_eq!(windows.of(3).map(|window| window.held()), Some(0));
@@ -71,6 +71,6 @@ mod tests {
         windows.close(3);
         assert!(windows.of(3).is_none() && windows.of(4).is_some());
         windows.close(4);
-        assert_eq!(windows.octets(), 0);
+        assert_eq!(windows.bytes(), 0);
     }
 }

@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 enum Due {
     /// Draining took too long.
     Linger,
-    /// The kernel has not taken octets for too long.
+    /// The kernel has not taken bytes for too long.
     Slow,
     /// A kept-alive connection without a request.
     Idle,
@@ -221,7 +221,7 @@ impl<R: Ring> Shard<R> {
         let mut encoder = core::mem::take(&mut self.encoder);
         encoder.clear();
         encoder.text(wire, text);
-        self.send_private(slot, encoder.octets());
+        self.send_private(slot, encoder.bytes());
         self.encoder = encoder;
     }
 
@@ -230,7 +230,7 @@ impl<R: Ring> Shard<R> {
         let mut encoder = core::mem::take(&mut self.encoder);
         encoder.clear();
         encoder.ws(opcode, payload);
-        self.send_private(slot, encoder.octets());
+        self.send_private(slot, encoder.bytes());
         self.encoder = encoder;
     }
 }

@@ -44,15 +44,15 @@ pub struct Request {
 }
 
 impl Request {
-    /// Octets that it keeps.
+    /// Bytes that it keeps.
     pub(super) fn held(&self) -> usize {
         self.head.len() + self.body.len() + self.work.held()
     }
 }
 
 impl<R: Ring> Shard<R> {
-    /// A request head at the start of `octets`, or a part of one.
-    pub(super) fn http_head(&mut self, slot: u32, octets: &mut [u8]) -> Step {
+    /// A request head at the start of `bytes`, or a part of one.
+    pub(super) fn http_head(&mut self, slot: u32, bytes: &mut [u8]) -> Step {
         let limits = &self.limits;
         let bounds = Bounds {
             head: limits.http_head,
@@ -60,7 +60,7 @@ impl<R: Ring> Shard<R> {
             target: limits.http_target,
         };
         let mut storage = [EMPTY_HEADER; HEADERS_MAX];
-        let head = match request::parse(octets, &mut storage, &bounds) {
+        let head = match request::parse(bytes, &mut storage, &bounds) {
             Ok(Some(head)) => head,
             Ok(None) => {
                 self.head_has_begun(slot);
@@ -101,10 +101,10 @@ impl<R: Ring> Shard<R> {
             self.refuse_request(slot, refusal.status(), refusal.text());
             return Step::Stop(0);
         }
-        let expects = head.expect_continue && octets.len() == used;
+        let expects = head.expect_continue && bytes.len() == used;
         let request = Request {
             asked,
-            head: octets[..used].to_vec(),
+            head: bytes[..used].to_vec(),
             body: Vec::new(),
             decoder,
             work: Work::None,
@@ -117,7 +117,7 @@ impl<R: Ring> Shard<R> {
         Step::Used(used)
     }
 
-    /// From the first octet of a head its time runs.
+    /// From the first byte of a head its time runs.
     fn head_has_begun(&mut self, slot: u32) {
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
@@ -129,14 +129,14 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Some of a request's body.
-    pub(super) fn http_body(&mut self, slot: u32, octets: &mut [u8]) -> Step {
+    pub(super) fn http_body(&mut self, slot: u32, bytes: &mut [u8]) -> Step {
         let body_max = self.limits.http_body;
         let Proto::HttpBody(request) = &mut self.conns.at_mut(slot).proto else {
             return Step::Stop(0);
         };
         let mut used = 0;
         let done = loop {
-            match request.decoder.next(&octets[used..], body_max) {
+            match request.decoder.next(&bytes[used..], body_max) {
                 Ok((n, piece, done)) => {
                     used += n;
                     request.body.extend_from_slice(piece.unwrap_or(&[]));
@@ -208,17 +208,17 @@ impl<R: Ring> Shard<R> {
             head_only: asked.head_only,
             minor_version: asked.minor_version,
         };
-        let mut octets = core::mem::take(&mut self.scratch);
-        octets.clear();
-        octets.resize(response.len(), 0);
-        let len = response.write(&mut octets);
+        let mut bytes = core::mem::take(&mut self.scratch);
+        bytes.clear();
+        bytes.resize(response.len(), 0);
+        let len = response.write(&mut bytes);
         drop(all);
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
         conn.proto = Proto::HttpIdle;
         conn.last_in = now;
-        self.send_private(slot, &octets[..len]);
-        self.scratch = octets;
+        self.send_private(slot, &bytes[..len]);
+        self.scratch = bytes;
         self.date.1 = date;
         if close {
             self.drain_http(slot);

@@ -35,8 +35,8 @@ struct Class {
 pub struct Windows {
     classes: Vec<Class>,
     messages: u32,
-    octets: usize,
-    /// Octets for one client, at least: the longest frame of each message.
+    bytes: usize,
+    /// Bytes for one client, at least: the longest frame of each message.
     run: usize,
 }
 
@@ -78,15 +78,15 @@ impl Windows {
             index.group_mut(group).windowed += 1;
         }
         self.messages += 1;
-        self.octets += delivery.octets;
+        self.bytes += delivery.bytes;
         self.run += delivery.longest;
         class.groups.extend_from_slice(groups);
         class.list.push(delivery);
         let share = 2 * u32::from(shards);
         let most = limits.window_messages.min(limits.message_blocks / share);
-        let octets = limits.window_bytes.min(limits.message_bytes / share) as usize;
+        let bytes = limits.window_bytes.min(limits.message_bytes / share) as usize;
         let run = limits.send_buffer as usize / 2;
-        self.messages < most && self.octets < octets && self.run < run
+        self.messages < most && self.bytes < bytes && self.run < run
     }
 
     /// Ends the windows that are due; without a `now` all of them. Each of their messages goes to
@@ -109,7 +109,7 @@ impl Windows {
                 let (own, rest) = groups.split_at(delivery.groups as usize);
                 groups = rest;
                 self.messages -= 1;
-                self.octets -= delivery.octets;
+                self.bytes -= delivery.bytes;
                 self.run -= delivery.longest;
                 take(index, delivery, own);
             }

@@ -1,12 +1,12 @@
-//! The octets of a request body, out of a stream that was cut anywhere.
+//! The bytes of a request body, out of a stream that was cut anywhere.
 
 use super::head::{BodyKind, is_token};
 use super::refusal::Refusal;
 use super::url::hex;
 
-/// Octets of all chunk extensions of one body; past it 400 and close.
+/// Bytes of all chunk extensions of one body; past it 400 and close.
 pub const EXTENSIONS_MAX: u16 = 1_024;
-/// Octets of all trailers of one body; past it 431 and close.
+/// Bytes of all trailers of one body; past it 431 and close.
 pub const TRAILERS_MAX: u16 = 4_096;
 /// Hexadecimal digits of a chunk size: 64 bits.
 const SIZE_DIGITS_MAX: u8 = 16;
@@ -21,7 +21,7 @@ const SIZE_DIGITS_MAX: u8 = 16;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// `left` octets of a body with Content-Length.
+    /// `left` bytes of a body with Content-Length.
     Length,
     /// In a chunk size of so many digits; `left` is its value so far.
     Size(u8),
@@ -31,7 +31,7 @@ enum State {
     Extension,
     /// LF of the size line.
     SizeEnd,
-    /// `left` octets of a chunk.
+    /// `left` bytes of a chunk.
     Data,
     /// CR after a chunk.
     DataCr,
@@ -51,14 +51,14 @@ enum State {
     Done,
 }
 
-/// Reads one request body. 24 octets.
+/// Reads one request body. 24 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Body {
-    /// Octets of the current chunk or of the body that are to come.
+    /// Bytes of the current chunk or of the body that are to come.
     left: u64,
-    /// Octets of the chunks begun so far; at most `http-body` by `size_known`.
+    /// Bytes of the chunks begun so far; at most `http-body` by `size_known`.
     total: u32,
-    /// Octets of chunk extensions so far, and from the last chunk on of trailers.
+    /// Bytes of chunk extensions so far, and from the last chunk on of trailers.
     overhead: u16,
     state: State,
 }
@@ -77,10 +77,10 @@ impl Body {
         Body { left, total: 0, overhead: 0, state }
     }
 
-    /// Takes octets from the start of `input`, at most to the end of one piece of the body:
+    /// Takes bytes from the start of `input`, at most to the end of one piece of the body:
     /// (consumed, piece, done). A piece is never empty and lies at the end of what was consumed.
     /// The caller goes on with the rest until `done`, or until nothing is left of its input; with
-    /// `done` the rest belongs to the next request. The first call may come with no octets at all:
+    /// `done` the rest belongs to the next request. The first call may come with no bytes at all:
     /// it refuses a Content-Length past `body_max` (413) before the peer has sent any of it.
     pub fn next<'a>(
         &mut self,
@@ -120,19 +120,19 @@ impl Body {
         &input[..len]
     }
 
-    /// One octet of what is around the chunks (RFC 9112 §7.1).
-    fn framing(&mut self, octet: u8, body_max: u32) -> Result<(), Refusal> {
-        self.state = match (self.state, octet) {
+    /// One byte of what is around the chunks (RFC 9112 §7.1).
+    fn framing(&mut self, byte: u8, body_max: u32) -> Result<(), Refusal> {
+        self.state = match (self.state, byte) {
             (State::Size(1..), b'\r') => self.size_known(State::SizeEnd, body_max)?,
             (State::Size(1..), b';') => self.size_known(State::Extension, body_max)?,
             // Blanks are not part of the grammar there but must be understood before `;`.
             (State::Size(1..), b' ' | b'\t') => self.size_known(State::SizeBlank, body_max)?,
-            (State::Size(digits), octet) => self.size_digit(digits, octet)?,
+            (State::Size(digits), byte) => self.size_digit(digits, byte)?,
             (State::SizeBlank, b' ' | b'\t') => self.extension(State::SizeBlank)?,
             (State::SizeBlank, b';') => State::Extension,
             // No quoted CR or LF: whoever sees a line end there sees another body.
             (State::Extension, b'\r') => State::SizeEnd,
-            (State::Extension, octet) if is_text(octet) => self.extension(State::Extension)?,
+            (State::Extension, byte) if is_text(byte) => self.extension(State::Extension)?,
             (State::SizeEnd, b'\n') if self.left > 0 => State::Data,
             (State::SizeEnd, b'\n') => {
                 self.overhead = 0;
@@ -142,20 +142,20 @@ impl Body {
             (State::DataLf, b'\n') => State::Size(0),
             (State::Trailer, b'\r') => State::BodyEnd,
             (State::BodyEnd, b'\n') => State::Done,
-            (State::Trailer | State::TrailerName, octet) if is_token(octet) => {
+            (State::Trailer | State::TrailerName, byte) if is_token(byte) => {
                 self.trailer(State::TrailerName)?
             }
             (State::TrailerName, b':') => self.trailer(State::TrailerValue)?,
             (State::TrailerValue, b'\r') => State::TrailerEnd,
-            (State::TrailerValue, octet) if is_text(octet) => self.trailer(State::TrailerValue)?,
+            (State::TrailerValue, byte) if is_text(byte) => self.trailer(State::TrailerValue)?,
             (State::TrailerEnd, b'\n') => State::Trailer,
             _ => return Err(Refusal::Chunk),
         };
         Ok(())
     }
 
-    fn size_digit(&mut self, digits: u8, octet: u8) -> Result<State, Refusal> {
-        let digit = hex(&octet).ok_or(Refusal::Chunk)?;
+    fn size_digit(&mut self, digits: u8, byte: u8) -> Result<State, Refusal> {
+        let digit = hex(&byte).ok_or(Refusal::Chunk)?;
         if digits == SIZE_DIGITS_MAX {
             return Err(Refusal::Chunk);
         }
@@ -189,8 +189,8 @@ impl Body {
 }
 
 /// What a field value may hold (RFC 9110 §5.5).
-fn is_text(octet: u8) -> bool {
-    octet == b'\t' || (octet >= b' ' && octet != 0x7f)
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
 
 #[cfg(test)]
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Whole body, octets after it, or the refusal; fed in pieces of the given sizes.
+    /// Whole body, bytes after it, or the refusal; fed in pieces of the given sizes.
     fn read(kind: BodyKind, input: &[u8], pieces: &[usize], max: u32) -> Result<Read, Refusal> {
         let mut body = Body::new(kind);
         let mut out = Vec::new();
@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(full(BodyKind::Length(0), 0), read(b"", Some(0)));
         assert_eq!(full(BodyKind::Length(6), 5), Err(Refusal::BodyTooLarge));
         assert_eq!(full(BodyKind::Length(u64::MAX), 5), Err(Refusal::BodyTooLarge));
-        // Before a single octet of the body has come.
+        // Before a single byte of the body has come.
         let early = Body::new(BodyKind::Length(6)).next(b"", 5);
         assert_eq!(early, Err(Refusal::BodyTooLarge));
     }

@@ -50,7 +50,7 @@ pub struct Target<'b> {
 pub enum BodyKind {
     /// There is none (no length, or the length 0).
     None,
-    /// So many octets, at least one.
+    /// So many bytes, at least one.
     Length(u64),
     /// Chunks.
     Chunked,
@@ -59,7 +59,7 @@ pub enum BodyKind {
 /// A request head that has passed every check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'b, 'h> {
-    /// Octets of the input that it took, empty lines before it and the blank line included.
+    /// Bytes of the input that it took, empty lines before it and the blank line included.
     pub len: usize,
     /// The method.
     pub method: Method<'b>,
@@ -105,7 +105,7 @@ impl<'b> Head<'b, '_> {
 
 /// Elements of a comma-separated value without blanks around them; empty ones are skipped.
 pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let parts = value.split(|octet| *octet == b',').map(trim_blanks);
+    let parts = value.split(|byte| *byte == b',').map(trim_blanks);
     parts.filter(|element| !element.is_empty())
 }
 
@@ -118,6 +118,6 @@ fn trim_blanks(mut text: &[u8]) -> &[u8] {
 }
 
 /// RFC 9110 §5.6.2.
-pub(super) fn is_token(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! HTTP/1.1 and HTTP/1.0 of a server, as far as a push engine needs it.
 //!
-//! **What it turns into what.** Received octets into a request head and the pieces of its body;
-//! status, headers and body into octets of an answer; a handshake into `101` (RFC 6455 §4.2).
+//! **What it turns into what.** Received bytes into a request head and the pieces of its body;
+//! status, headers and body into bytes of an answer; a handshake into `101` (RFC 6455 §4.2).
 //!
 //! **What it does not know.** Sockets, time, routes, users, and what a body means. Whether an
 //! origin or a peer may call is answered here ([`allowed`], [`loopback_test`]) and asked elsewhere.
@@ -36,7 +36,7 @@
 //! [`METHOD_MAX`] (501), [`EXTENSIONS_MAX`] (400), [`TRAILERS_MAX`] (431); each of them closes.
 //!
 //! **State.** None for heads: an unfinished one is parsed again from its start, at the price of one
-//! `memchr` pass. A [`Body`] is 24 octets; its diagram is in `body.rs`.
+//! `memchr` pass. A [`Body`] is 24 bytes; its diagram is in `body.rs`.
 
 pub mod body;
 pub mod forwarded;

@@ -20,7 +20,7 @@ use core::str;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
-    /// Lower case, without the default port of its scheme; `*` stands for any octets.
+    /// Lower case, without the default port of its scheme; `*` stands for any bytes.
     text: Box<str>,
     ports: Ports,
 }
@@ -195,8 +195,8 @@ fn is_of_proxy(name: &str) -> bool {
     const PREFIXES: [&str; 2] = ["x-forwarded", "cf-"];
     let begins = |known: &str| {
         let pairs = name.bytes().zip(known.bytes());
-        let same = |(octet, known): (u8, u8)| {
-            octet.eq_ignore_ascii_case(&known) || (octet == b'_' && known == b'-')
+        let same = |(byte, known): (u8, u8)| {
+            byte.eq_ignore_ascii_case(&known) || (byte == b'_' && known == b'-')
         };
         name.len() >= known.len() && { pairs }.all(same)
     };
@@ -262,8 +262,8 @@ fn without_default_port(text: &str) -> &str {
     text.strip_suffix(port).unwrap_or(text)
 }
 
-/// Whether a lower-case pattern matches the text in any case; `*` matches any octets, also none.
-/// On a mismatch only the last `*` takes one octet more: an earlier one never needs to.
+/// Whether a lower-case pattern matches the text in any case; `*` matches any bytes, also none.
+/// On a mismatch only the last `*` takes one byte more: an earlier one never needs to.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -273,7 +273,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
                 star = Some((p + 1, t));
                 p += 1;
             }
-            Some(octet) if *octet == text[t].to_ascii_lowercase() => {
+            Some(byte) if *byte == text[t].to_ascii_lowercase() => {
                 p += 1;
                 t += 1;
             }
@@ -285,7 +285,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
             }
         }
     }
-    pattern[p..].iter().all(|octet| *octet == b'*')
+    pattern[p..].iter().all(|byte| *byte == b'*')
 }
 
 #[cfg(test)]
@@ -474,8 +474,8 @@ mod tests {
         match pattern.split_first() {
             None => text.is_empty(),
             Some((b'*', rest)) => (0..=text.len()).any(|n| naive_glob(rest, &text[n..])),
-            Some((octet, rest)) => {
-                text.first().is_some_and(|t| t.to_ascii_lowercase() == *octet)
+            Some((byte, rest)) => {
+                text.first().is_some_and(|t| t.to_ascii_lowercase() == *byte)
                     && naive_glob(rest, &text[1..])
             }
         }

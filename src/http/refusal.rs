@@ -37,9 +37,9 @@ pub enum Refusal {
     HostRepeated,
     /// A method that is not a token.
     Method,
-    /// A method longer than [`METHOD_MAX`](super::request::METHOD_MAX) octets.
+    /// A method longer than [`METHOD_MAX`](super::request::METHOD_MAX) bytes.
     MethodTooLong,
-    /// A request target that is neither a path nor an http URI, or has an octet outside visible
+    /// A request target that is neither a path nor an http URI, or has a byte outside visible
     /// ASCII or a fragment.
     Target,
     /// The request target is longer than `http-target`.

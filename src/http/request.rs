@@ -13,25 +13,25 @@ use memchr::{memchr, memchr_iter};
 /// Bounds of one head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Octets of a head with its blank line: `http-head`.
+    /// Bytes of a head with its blank line: `http-head`.
     pub head: u32,
     /// Header lines: `http-headers`, at most [`HEADERS_MAX`].
     pub headers: u32,
-    /// Octets of the request target: `http-target`.
+    /// Bytes of the request target: `http-target`.
     pub target: u32,
 }
 
 /// Most header lines of one head, whatever `http-headers` says.
 pub const HEADERS_MAX: usize = 128;
 
-/// Octets of the longest method; past it 501 (RFC 9112 §3).
+/// Bytes of the longest method; past it 501 (RFC 9112 §3).
 pub const METHOD_MAX: usize = 24;
 
 /// Parses a request head at the start of `input`. Empty lines before it are skipped (RFC 9112
-/// §2.2). `Ok(None)`: more octets are needed, and no bound is exceeded yet.
+/// §2.2). `Ok(None)`: more bytes are needed, and no bound is exceeded yet.
 ///
 /// Every prefix of an input gives `Ok(None)` or what the whole input gives: each check looks only
-/// at octets up to the place where it fails, and they run in the order of those places. So it does
+/// at bytes up to the place where it fails, and they run in the order of those places. So it does
 /// not matter how a head was cut into receives. A call on an unfinished head costs one `memchr`
 /// pass; whoever wants to avoid even that asks [`may_end_head`] first.
 pub fn parse<'b, 'h>(
@@ -83,16 +83,16 @@ pub fn parse<'b, 'h>(
     }))
 }
 
-/// Whether the octets from `seen` on can have ended a head, or filled a bound. While this is
+/// Whether the bytes from `seen` on can have ended a head, or filled a bound. While this is
 /// `false`, [`parse`] on the longer input answers as it did on `input[..seen]`, unless the request
-/// line has become malformed: a head that arrives in tiny pieces costs no more than its octets.
+/// line has become malformed: a head that arrives in tiny pieces costs no more than its bytes.
 pub fn may_end_head(input: &[u8], seen: usize, bounds: &Bounds) -> bool {
     input.len() >= bounds.head as usize || memchr(b'\n', &input[seen..]).is_some()
 }
 
 /// The request line in its three parts.
 struct RequestLine<'b> {
-    /// Octets with CR LF.
+    /// Bytes with CR LF.
     len: usize,
     method: &'b str,
     target: &'b [u8],
@@ -139,7 +139,7 @@ fn request_line<'b>(window: &'b [u8], bounds: &Bounds) -> Result<Option<RequestL
 /// Reduces origin-form and absolute-form (RFC 9112 §3.2.1, §3.2.2) to path and query; the second
 /// value is the authority of an absolute-form.
 fn parse_target(target: &[u8]) -> Result<(Target<'_>, Option<&str>), Refusal> {
-    // A fragment never travels (RFC 9110 §7.1); raw octets past ASCII are not part of a URI.
+    // A fragment never travels (RFC 9110 §7.1); raw bytes past ASCII are not part of a URI.
     if !target.iter().all(|b| b.is_ascii_graphic() && *b != b'#') {
         return Err(Refusal::Target);
     }
@@ -163,7 +163,7 @@ fn strip_http_scheme(text: &str) -> Option<&str> {
     known.then_some(rest)
 }
 
-/// Octets of the header lines up to and with the blank line. `None`: it is not there yet.
+/// Bytes of the header lines up to and with the blank line. `None`: it is not there yet.
 fn fields_len(window: &[u8], bounds: &Bounds) -> Result<Option<usize>, Refusal> {
     let headers_max = (bounds.headers as usize).min(HEADERS_MAX);
     let mut line_at = 0;
@@ -182,8 +182,8 @@ fn fields_len(window: &[u8], bounds: &Bounds) -> Result<Option<usize>, Refusal> 
     if is_blank(window.get(line_at)) { Err(Refusal::Folding) } else { Ok(None) }
 }
 
-fn is_blank(octet: Option<&u8>) -> bool {
-    matches!(octet, Some(b' ' | b'\t'))
+fn is_blank(byte: Option<&u8>) -> bool {
+    matches!(byte, Some(b' ' | b'\t'))
 }
 
 /// What the header lines say about the message itself, gathered in one pass.
@@ -285,8 +285,8 @@ fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
     }
-    value.iter().try_fold(0_u64, |sum, octet| {
-        let digit = octet.checked_sub(b'0').filter(|digit| *digit < 10)?;
+    value.iter().try_fold(0_u64, |sum, byte| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
         sum.checked_mul(10)?.checked_add(u64::from(digit))
     })
 }
@@ -556,13 +556,13 @@ pub(super) mod tests {
         assert_eq!(check_prefixes(many.as_bytes(), &wide), Err(Refusal::TooManyHeaders));
     }
 
-    /// The rules for one header line, octet by octet.
+    /// The rules for one header line, byte by byte.
     fn naive_line(line: &[u8]) -> bool {
-        let Some(colon) = line.iter().position(|octet| *octet == b':') else { return false };
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { return false };
         let value = &line[colon + 1..];
         colon > 0
-            && line[..colon].iter().all(|octet| is_token(*octet))
-            && value.iter().all(|octet| *octet == b'\t' || (*octet >= 32 && *octet != 127))
+            && line[..colon].iter().all(|byte| is_token(*byte))
+            && value.iter().all(|byte| *byte == b'\t' || (*byte >= 32 && *byte != 127))
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! Answers: status line, headers and body into the caller's octets.
+//! Answers: status line, headers and body into the caller's bytes.
 
 /// One answer whose body is known whole.
 ///
@@ -44,7 +44,7 @@ impl<'a> Response<'a> {
         }
     }
 
-    /// Octets that [`write`](Response::write) writes.
+    /// Bytes that [`write`](Response::write) writes.
     #[expect(clippy::len_without_is_empty, reason = "an answer is never empty")]
     pub fn len(&self) -> usize {
         let mut len = 0;
@@ -104,7 +104,7 @@ pub struct StreamHead<'a> {
 }
 
 impl StreamHead<'_> {
-    /// Octets that [`write`](StreamHead::write) writes.
+    /// Bytes that [`write`](StreamHead::write) writes.
     #[expect(clippy::len_without_is_empty, reason = "a head is never empty")]
     pub fn len(&self) -> usize {
         let mut len = 0;
@@ -138,7 +138,7 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Content-Type of [`json_error`].
 pub const JSON: &str = "application/json";
 
-/// Octets that hold the body of any [`json_error`] whose text is at most 200 octets.
+/// Bytes that hold the body of any [`json_error`] whose text is at most 200 bytes.
 pub const JSON_ERROR_MAX: usize = 256;
 
 /// Writes `{"code":…,"msg":"…"}` into `out` and returns it. A text that does not fit is cut.
@@ -150,8 +150,8 @@ pub fn json_error<'o>(code: u16, text: &str, out: &'o mut [u8]) -> &'o [u8] {
     put(out, &mut at, b",\"msg\":\"");
     let text_end = out.len().checked_sub(END.len()).expect("room for more than the frame");
     for character in text.chars() {
-        let mut octets = [0; 6];
-        let escaped = escape(character, &mut octets);
+        let mut bytes = [0; 6];
+        let escaped = escape(character, &mut bytes);
         if at + escaped.len() > text_end {
             break;
         }
@@ -162,24 +162,24 @@ pub fn json_error<'o>(code: u16, text: &str, out: &'o mut [u8]) -> &'o [u8] {
 }
 
 /// One character inside a JSON string (RFC 8259 §7).
-fn escape(character: char, octets: &mut [u8; 6]) -> &[u8] {
+fn escape(character: char, bytes: &mut [u8; 6]) -> &[u8] {
     match character {
         '"' => b"\\\"",
         '\\' => b"\\\\",
         '\0'..='\u{1f}' => {
             let code = character as u8;
             let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
-            *octets = [b'\\', b'u', b'0', b'0', digit(code >> 4), digit(code & 15)];
-            octets
+            *bytes = [b'\\', b'u', b'0', b'0', digit(code >> 4), digit(code & 15)];
+            bytes
         }
-        _ => character.encode_utf8(octets).as_bytes(),
+        _ => character.encode_utf8(bytes).as_bytes(),
     }
 }
 
 /// Whether a text may stand in a header line: no control character but the tab. Ask before a text
 /// from outside is put into an answer.
 pub fn is_field_value(text: &str) -> bool {
-    text.bytes().all(|octet| octet == b'\t' || (octet >= b' ' && octet != 0x7f))
+    text.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
 }
 
 /// The reason phrase of a status; empty for one that ringpush never sends.
@@ -256,7 +256,7 @@ fn header_lines(
     }
 }
 
-/// Appends to the octets written so far.
+/// Appends to the bytes written so far.
 pub(super) fn put(out: &mut [u8], at: &mut usize, part: &[u8]) {
     out[*at..*at + part.len()].copy_from_slice(part);
     *at += part.len();
@@ -264,25 +264,25 @@ pub(super) fn put(out: &mut [u8], at: &mut usize, part: &[u8]) {
 
 /// A number in digits, without `core::fmt`.
 struct Decimal {
-    octets: [u8; 20],
+    bytes: [u8; 20],
     start: usize,
 }
 
 impl Decimal {
     fn new(mut number: usize) -> Decimal {
-        let mut octets = [b'0'; 20];
-        let mut start = octets.len() - 1;
+        let mut bytes = [b'0'; 20];
+        let mut start = bytes.len() - 1;
         while number > 9 {
-            octets[start] += (number % 10) as u8;
+            bytes[start] += (number % 10) as u8;
             number /= 10;
             start -= 1;
         }
-        octets[start] += number as u8;
-        Decimal { octets, start }
+        bytes[start] += number as u8;
+        Decimal { bytes, start }
     }
 
     fn digits(&self) -> &[u8] {
-        &self.octets[self.start..]
+        &self.bytes[self.start..]
     }
 }
 

@@ -14,7 +14,7 @@ pub enum UpgradeRefusal {
     Body,
     /// Connection does not name `upgrade`.
     Connection,
-    /// Sec-WebSocket-Key is missing, repeated or not 16 octets in base64.
+    /// Sec-WebSocket-Key is missing, repeated or not 16 bytes in base64.
     Key,
     /// The method is not GET.
     Method,
@@ -73,7 +73,7 @@ impl UpgradeRefusal {
         match self {
             UpgradeRefusal::Body => "a WebSocket handshake has no body",
             UpgradeRefusal::Connection => "Connection must name upgrade",
-            UpgradeRefusal::Key => "Sec-WebSocket-Key must be 16 octets in base64",
+            UpgradeRefusal::Key => "Sec-WebSocket-Key must be 16 bytes in base64",
             UpgradeRefusal::Method => "a WebSocket handshake is a GET request",
             UpgradeRefusal::NotAnUpgrade => "Upgrade must name websocket",
             UpgradeRefusal::Old => "a WebSocket handshake is an HTTP/1.1 request",
@@ -128,7 +128,7 @@ fn only<'b>(head: &Head<'b, '_>, name: &str) -> Option<&'b [u8]> {
     values.next().is_none().then_some(value)
 }
 
-/// RFC 6455 §4.1: 16 octets in base64. Bits past the 16th octet are nobody's business.
+/// RFC 6455 §4.1: 16 bytes in base64. Bits past the 16th byte are nobody's business.
 fn is_nonce(key: &[u8]) -> bool {
     const CONFIG: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
@@ -144,7 +144,7 @@ fn accept(key: &[u8]) -> [u8; 28] {
     hash.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     let mut out = [0; 28];
     let written = base64::engine::general_purpose::STANDARD.encode_slice(hash.finalize(), &mut out);
-    assert_eq!(written, Ok(28), "20 octets are 28 characters");
+    assert_eq!(written, Ok(28), "20 bytes are 28 characters");
     out
 }
 
@@ -189,7 +189,7 @@ pub fn stomp_subprotocol(head: &Head<'_, '_>) -> Offer {
     highest.unwrap_or(Offer::Unknown)
 }
 
-/// Octets that hold a 101 whose subprotocol and extensions are at most 128 octets together.
+/// Bytes that hold a 101 whose subprotocol and extensions are at most 128 bytes together.
 pub const UPGRADE_MAX: usize = 320;
 
 /// Writes the 101 (RFC 6455 §4.2.2) at the start of `out`; panics when it does not fit.
@@ -200,7 +200,7 @@ pub fn write_101(
     out: &mut [u8],
 ) -> usize {
     let mut at = 0;
-    let mut part = |octets: &[u8]| put(out, &mut at, octets);
+    let mut part = |bytes: &[u8]| put(out, &mut at, bytes);
     status_line(101, &mut part);
     part(b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ");
     part(accept);

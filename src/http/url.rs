@@ -10,7 +10,7 @@ pub enum UrlError {
     Escape,
     /// The decoded text does not fit the caller's buffer.
     TooLong,
-    /// The decoded octets are not UTF-8.
+    /// The decoded bytes are not UTF-8.
     Utf8,
 }
 
@@ -27,13 +27,13 @@ impl UrlError {
 
 /// Decodes percent-encoding (RFC 3986 §2.1) into `out`; `+` stays `+`.
 pub fn decode<'o>(text: &str, out: &'o mut [u8]) -> Result<&'o str, UrlError> {
-    decode_into(Octets { rest: text.as_bytes(), plus: false }, out)
+    decode_into(Bytes { rest: text.as_bytes(), plus: false }, out)
 }
 
 /// Decodes a name or value of `application/x-www-form-urlencoded` into `out`: as [`decode`], and
 /// `+` is a space.
 pub fn decode_form<'o>(text: &str, out: &'o mut [u8]) -> Result<&'o str, UrlError> {
-    decode_into(Octets { rest: text.as_bytes(), plus: true }, out)
+    decode_into(Bytes { rest: text.as_bytes(), plus: true }, out)
 }
 
 /// The first value of the parameter `name` (given decoded), decoded into `out`. `None`: there is
@@ -60,32 +60,32 @@ pub fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
 
 fn is_named(raw: &str, name: &str) -> bool {
     let mut expected = name.as_bytes().iter();
-    for octet in (Octets { rest: raw.as_bytes(), plus: true }) {
-        let Ok(octet) = octet else { return false };
-        if expected.next() != Some(&octet) {
+    for byte in (Bytes { rest: raw.as_bytes(), plus: true }) {
+        let Ok(byte) = byte else { return false };
+        if expected.next() != Some(&byte) {
             return false;
         }
     }
     expected.next().is_none()
 }
 
-fn decode_into<'o>(octets: Octets<'_>, out: &'o mut [u8]) -> Result<&'o str, UrlError> {
+fn decode_into<'o>(bytes: Bytes<'_>, out: &'o mut [u8]) -> Result<&'o str, UrlError> {
     let mut len = 0;
-    for octet in octets {
-        let octet = octet?;
-        *out.get_mut(len).ok_or(UrlError::TooLong)? = octet;
+    for byte in bytes {
+        let byte = byte?;
+        *out.get_mut(len).ok_or(UrlError::TooLong)? = byte;
         len += 1;
     }
     str::from_utf8(&out[..len]).map_err(|_| UrlError::Utf8)
 }
 
-/// Decoded octets of a percent-encoded text.
-struct Octets<'b> {
+/// Decoded bytes of a percent-encoded text.
+struct Bytes<'b> {
     rest: &'b [u8],
     plus: bool,
 }
 
-impl Iterator for Octets<'_> {
+impl Iterator for Bytes<'_> {
     type Item = Result<u8, UrlError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -180,11 +180,11 @@ pub fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// RFC 3986 §3.2.2: unreserved, sub-delims and percent-encoded octets.
+/// RFC 3986 §3.2.2: unreserved, sub-delims and percent-encoded bytes.
 fn is_registered_name(host: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&b);
     host.bytes().all(allowed)
-        && Octets { rest: host.as_bytes(), plus: false }.all(|octet| octet.is_ok())
+        && Bytes { rest: host.as_bytes(), plus: false }.all(|byte| byte.is_ok())
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@
 //! assert_eq!(user_of_handshake(&config.auth, &handshake), Identity::Anonymous);
 //! ```
 //!
-//! Bounds: a name has at most [`NAME_MAX`] octets, longer ones are refused; tokens are as long as
+//! Bounds: a name has at most [`NAME_MAX`] bytes, longer ones are refused; tokens are as long as
 //! `http-head` and `stomp-first-frame` let them be.
 
 mod query;
@@ -30,7 +30,7 @@ mod verifier;
 
 use crate::config::{Auth, Method, Token, TokenSource};
 
-/// Octets of the longest user name.
+/// Bytes of the longest user name.
 pub const NAME_MAX: usize = 128;
 
 /// A header line: name and value, the name in any case.
@@ -160,7 +160,7 @@ pub fn user_of_connect(
     let Some(rule) = stomp_token(auth) else { return nobody(auth) };
     // Old pages send some passcode for the broker behind ("guest"): only what has the form of a
     // token is one. A bearer token in the header is meant for us, good or bad.
-    let passcode = passcode.filter(|text| text.iter().filter(|octet| **octet == b'.').count() == 2);
+    let passcode = passcode.filter(|text| text.iter().filter(|byte| **byte == b'.').count() == 2);
     match authorization.and_then(bearer).or(passcode) {
         None => nobody(auth),
         Some(text) => match token::user(rule, text, now) {
@@ -170,7 +170,7 @@ pub fn user_of_connect(
     }
 }
 
-/// Whether a text can name a user: not empty, at most [`NAME_MAX`] octets, no control characters.
+/// Whether a text can name a user: not empty, at most [`NAME_MAX`] bytes, no control characters.
 /// A slash is percent-encoded where the name stands in a destination.
 pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= NAME_MAX && !text.chars().any(char::is_control)
@@ -235,8 +235,8 @@ fn by_query(name: &str, handshake: &Handshake<'_>) -> Found {
     }
 }
 
-fn text(octets: Vec<u8>) -> Result<String, Refusal> {
-    String::from_utf8(octets).map_err(|_| Refusal::Name)
+fn text(bytes: Vec<u8>) -> Result<String, Refusal> {
+    String::from_utf8(bytes).map_err(|_| Refusal::Name)
 }
 
 fn values<'a>(headers: &[HeaderLine<'a>], name: &str) -> impl Iterator<Item = &'a [u8]> {
@@ -252,7 +252,7 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 
 /// The value of a cookie (RFC 6265 §4.2.1), without its quotes.
 fn cookie<'a>(headers: &[HeaderLine<'a>], name: &str) -> Option<&'a [u8]> {
-    let pairs = values(headers, "cookie").flat_map(|value| value.split(|octet| *octet == b';'));
+    let pairs = values(headers, "cookie").flat_map(|value| value.split(|byte| *byte == b';'));
     let mut found = pairs.filter_map(|pair| {
         let pair = pair.trim_ascii();
         let value = pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;

@@ -2,16 +2,16 @@
 
 /// The value of the first parameter of that name. A parameter without `=` has the empty value.
 pub(super) fn parameter(query: &[u8], name: &str) -> Option<Vec<u8>> {
-    query.split(|octet| *octet == b'&').find_map(|pair| {
-        let at = pair.iter().position(|octet| *octet == b'=').unwrap_or(pair.len());
+    query.split(|byte| *byte == b'&').find_map(|pair| {
+        let at = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
         let (key, value) = pair.split_at(at);
         let found = decoded(key) == name.as_bytes();
         found.then(|| decoded(value.strip_prefix(b"=").unwrap_or(value)))
     })
 }
 
-/// The octets of `application/x-www-form-urlencoded` text, as browsers write it: a plus is a
-/// blank, and a percent sign that begins no octet stands for itself.
+/// The bytes of `application/x-www-form-urlencoded` text, as browsers write it: a plus is a
+/// blank, and a percent sign that begins no byte stands for itself.
 fn decoded(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -69,7 +69,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_encoded_comes_back(value: Vec<u8>) {
-            let encoded: String = value.iter().map(|octet| format!("%{octet:02X}")).collect();
+            let encoded: String = value.iter().map(|byte| format!("%{byte:02X}")).collect();
             let query = format!("a=1&u={encoded}&b=2");
             prop_assert_eq!(parameter(query.as_bytes(), "u"), Some(value));
         }

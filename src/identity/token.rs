@@ -178,7 +178,7 @@ pub(super) mod tests {
         for bad in ["", ".", "..", "a.b", "a.b.c", "a.b.c.d", "\u{fffd}.x.y"] {
             assert!(user(&rule(), bad.as_bytes(), NOW).is_err(), "{bad}");
         }
-        // Every single octet that is changed breaks it.
+        // Every single byte that is changed breaks it.
         for at in 0..good.len() {
             let mut bytes = good.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };

@@ -10,7 +10,7 @@ use super::stamp::Stamp;
 
 /// Longest sleep, so that the progress bar moves.
 const NAP: u64 = SECOND / 10;
-/// Octets of the one word.
+/// Bytes of the one word.
 const WORD: usize = 64;
 
 /// Runs loops for a time.

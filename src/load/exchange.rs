@@ -226,7 +226,7 @@ impl Exchange {
         let stamp = self.letters.send(to, due);
         let plan = &self.fleet.plan;
         let (host, user) = (&plan.host, plan.user(to));
-        let (from, octets) = match &self.way {
+        let (from, bytes) = match &self.way {
             Way::Own => {
                 let destination = format!("/user/{user}{USER_QUEUE}");
                 let mut out = Vec::new();
@@ -249,7 +249,7 @@ impl Exchange {
         if let Some(waiting) = self.callers.get_mut(caller) {
             waiting.push_back(due);
         }
-        self.fleet.send(from + caller, &octets, &mut self.events);
+        self.fleet.send(from + caller, &bytes, &mut self.events);
         true
     }
 
@@ -300,9 +300,9 @@ fn signature(secret: &[u8], body: &[u8]) -> String {
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret).expect("HMAC takes any key");
     mac.update(body);
     let mut line = "X-Signature: sha256=".to_owned();
-    for octet in mac.finalize().into_bytes() {
+    for byte in mac.finalize().into_bytes() {
         // Writing to a String does not fail.
-        let _ = write!(line, "{octet:02x}");
+        let _ = write!(line, "{byte:02x}");
     }
     line + "\r\n"
 }

@@ -13,7 +13,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
 
-/// Octets that are read at once, from whichever client has some.
+/// Bytes that are read at once, from whichever client has some.
 const READ_BYTES: usize = 256 * 1024;
 /// Wake-ups taken from the kernel at once.
 const WAKES: usize = 1024;
@@ -36,7 +36,7 @@ pub enum Wait {
 /// What a fleet has done, from its start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
-    /// Octets received.
+    /// Bytes received.
     pub received_bytes: u64,
     /// Reads that brought something.
     pub reads: u64,
@@ -117,8 +117,8 @@ impl Fleet {
         let socket = Socket::new(Domain::for_address(self.plan.to), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
-        if let Some(octets) = self.plan.receive_buffer {
-            socket.set_recv_buffer_size(octets)?;
+        if let Some(bytes) = self.plan.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
         }
         if let Some(source) = self.plan.source(peer) {
             socket.bind(&source.into())?;
@@ -136,8 +136,8 @@ impl Fleet {
     }
 
     /// Sends on a client's connection. A client that is gone sends nothing.
-    pub fn send(&mut self, peer: usize, octets: &[u8], events: &mut Vec<Event>) {
-        if let Err(ending) = self.peers[peer].send(octets) {
+    pub fn send(&mut self, peer: usize, bytes: &[u8], events: &mut Vec<Event>) {
+        if let Err(ending) = self.peers[peer].send(bytes) {
             self.end(peer, ending, events);
         }
     }
@@ -257,7 +257,7 @@ impl Fleet {
             peer.tail.clear();
             peer.tail.extend_from_slice(&self.buffer[done..filled]);
             // A read that leaves room has emptied the socket, and what comes later wakes us again;
-            // but the end of the stream may have come with the octets, in the same wake-up.
+            // but the end of the stream may have come with the bytes, in the same wake-up.
             if filled < self.buffer.len() && !to_end {
                 return Ok(());
             }

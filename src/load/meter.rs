@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-/// Octets of a page, the unit of /proc/PID/statm. All machines that io_uring's users run have it.
+/// Bytes of a page, the unit of /proc/PID/statm. All machines that io_uring's users run have it.
 const PAGE: u64 = 4096;
 
 /// A process to be measured.
@@ -19,7 +19,7 @@ pub struct Reading {
     pub cpu_nanos: u64,
     /// The same per thread: number, name, nanoseconds.
     pub threads: Vec<(u32, String, u64)>,
-    /// Resident memory in octets.
+    /// Resident memory in bytes.
     pub rss_bytes: u64,
 }
 

@@ -31,7 +31,7 @@
 //! **Bounds.** The descriptors of the process bound the sessions of one run; several runs at the
 //! same time carry more. Source addresses 127.0.0.1, .2, … carry 20 000 sessions each.
 //!
-//! **State.** Some 150 octets per client beside the kernel's, and 56 per receiver.
+//! **State.** Some 150 bytes per client beside the kernel's, and 56 per receiver.
 
 pub mod broadcast;
 mod churn;

@@ -139,12 +139,12 @@ impl Peer {
     }
 
     /// Sends, or keeps what the kernel does not take.
-    pub(super) fn send(&mut self, octets: &[u8]) -> Result<(), Ending> {
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Ending> {
         if self.out.is_empty() && self.stage != Stage::Connecting {
-            let taken = self.write(octets)?;
-            self.out.extend_from_slice(&octets[taken..]);
+            let taken = self.write(bytes)?;
+            self.out.extend_from_slice(&bytes[taken..]);
         } else {
-            self.out.extend_from_slice(octets);
+            self.out.extend_from_slice(bytes);
         }
         Ok(())
     }
@@ -160,11 +160,11 @@ impl Peer {
         Ok(())
     }
 
-    fn write(&mut self, octets: &[u8]) -> Result<usize, Ending> {
-        let Some(stream) = &mut self.stream else { return Ok(octets.len()) };
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Ending> {
+        let Some(stream) = &mut self.stream else { return Ok(bytes.len()) };
         let mut taken = 0;
-        while taken < octets.len() {
-            match stream.write(&octets[taken..]) {
+        while taken < bytes.len() {
+            match stream.write(&bytes[taken..]) {
                 Ok(count) => taken += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -346,7 +346,7 @@ impl Peer {
     }
 }
 
-/// The octets of a message to `destination` (STOMP), or of a bare text (raw).
+/// The bytes of a message to `destination` (STOMP), or of a bare text (raw).
 pub fn message(protocol: Protocol, destination: &str, body: &[u8], out: &mut Vec<u8>) {
     if protocol.is_stomp() {
         let headers = [("destination", destination), CONTENT_TYPE];

@@ -205,7 +205,7 @@ pub struct Slow {
     #[arg(long, default_value_t = 5)]
     pub slow: usize,
     /// Their SO_RCVBUF. Below loopback's segment size (64 KiB) a window hardly ever opens again.
-    #[arg(long, default_value_t = 131_072, value_name = "OCTETS")]
+    #[arg(long, default_value_t = 131_072, value_name = "BYTES")]
     pub receive_buffer: usize,
     /// How messages are paced.
     #[command(flatten)]
@@ -233,7 +233,7 @@ pub struct Mixed {
 /// When messages are sent, how large they are, for how long.
 #[derive(Args, Clone, Debug)]
 pub struct PaceArguments {
-    /// Octets of a message's body.
+    /// Bytes of a message's body.
     #[arg(long, default_value_t = 128, value_parser = whole(32, 1 << 20))]
     pub size: usize,
     /// What that body is made of.

@@ -60,7 +60,7 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, Failure> {
         let points = per_session(&report.samples);
         if points.len() > 1 {
             let title = "Memory of the server for each session";
-            let (name, across, upwards) = ("session-memory", "sessions", "octets resident");
+            let (name, across, upwards) = ("session-memory", "sessions", "bytes resident");
             plots.push(draw(&Curve { name, title, across, upwards, points }, None)?);
         }
     }

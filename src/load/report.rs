@@ -46,7 +46,7 @@ pub struct Sample {
     pub count: u64,
     /// Nanoseconds of CPU that the server had used by then.
     pub server_cpu_ns: u64,
-    /// The server's resident memory in octets.
+    /// The server's resident memory in bytes.
     pub server_rss_bytes: u64,
 }
 

@@ -1,5 +1,5 @@
-//! What every message of a run carries: its number and when it was due, in 32 octets of text that
-//! every transport leaves as they are (no octet of it is ever escaped).
+//! What every message of a run carries: its number and when it was due, in 32 bytes of text that
+//! every transport leaves as they are (no byte of it is ever escaped).
 //!
 //! ```text
 //!  #rp:00000000002a:00000000075bcd15
@@ -10,7 +10,7 @@
 
 use memchr::memmem::Finder;
 
-/// Octets of a stamp.
+/// Bytes of a stamp.
 pub const STAMP_LEN: usize = 32;
 const MARKER: &[u8; 4] = b"#rp:";
 const SEQUENCE_END: usize = 4 + 12;
@@ -59,7 +59,7 @@ impl Stamps {
 }
 
 impl Stamp {
-    /// Writes the stamp at the start of `out`, which has at least [`STAMP_LEN`] octets.
+    /// Writes the stamp at the start of `out`, which has at least [`STAMP_LEN`] bytes.
     pub fn write(self, out: &mut [u8]) {
         out[..MARKER.len()].copy_from_slice(MARKER);
         put(self.sequence, &mut out[MARKER.len()..SEQUENCE_END]);
@@ -67,14 +67,14 @@ impl Stamp {
         put(self.due, &mut out[DUE_START..STAMP_LEN]);
     }
 
-    /// A body of `size` octets that begins with the stamp.
+    /// A body of `size` bytes that begins with the stamp.
     pub fn body(self, size: usize) -> Vec<u8> {
         let mut body = vec![b'x'; size.max(STAMP_LEN)];
         self.write(&mut body);
         body
     }
 
-    /// A JSON object of `size` octets with the stamp: calls, and blanks for what is left.
+    /// A JSON object of `size` bytes with the stamp: calls, and blanks for what is left.
     fn json(self, size: usize) -> Vec<u8> {
         const END: &str = "]}";
         let text = String::from_utf8(self.body(STAMP_LEN)).expect("a stamp is text");
@@ -104,7 +104,7 @@ impl Stamp {
 }
 
 impl Filling {
-    /// A body of `size` octets that carries the stamp; JSON has at least room for that.
+    /// A body of `size` bytes that carries the stamp; JSON has at least room for that.
     pub fn body(self, stamp: Stamp, size: usize) -> Vec<u8> {
         match self {
             Filling::Letters => stamp.body(size),
@@ -124,8 +124,8 @@ impl Filling {
 
 /// Writes the lowest digits.
 fn put(mut value: u64, out: &mut [u8]) {
-    for octet in out.iter_mut().rev() {
-        *octet = b"0123456789abcdef"[(value & 15) as usize];
+    for byte in out.iter_mut().rev() {
+        *byte = b"0123456789abcdef"[(value & 15) as usize];
         value >>= 4;
     }
 }

@@ -1,6 +1,6 @@
 //! What came compressed (RFC 7692), in its plain form.
 //!
-//! A broadcast brings the same octets to every client of a run: they are inflated once, so that the
+//! A broadcast brings the same bytes to every client of a run: they are inflated once, so that the
 //! client, which is all of them, is not what is measured.
 
 use crate::ws::{Error, Inflater, Opcode};

@@ -100,8 +100,8 @@ pub fn request(host: &str, path: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The status of the answer that `input` begins with and the octets of its head and its body;
-/// `None`: more octets are needed. Bodies by length only, as ringpush sends them.
+/// The status of the answer that `input` begins with and the bytes of its head and its body;
+/// `None`: more bytes are needed. Bodies by length only, as ringpush sends them.
 pub fn answer(input: &[u8]) -> Option<(u16, usize, usize)> {
     let mut storage = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut storage);

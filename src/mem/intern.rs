@@ -19,7 +19,7 @@ struct Entry {
     count: u32,
 }
 
-/// What a string costs at most beside its octets: its entry and its place in the table, which may
+/// What a string costs at most beside its bytes: its entry and its place in the table, which may
 /// just have grown to twice as many; the counts of its `Arc`, and what the allocator adds.
 const ENTRY: usize = 2 * (size_of::<Entry>() + size_of::<u32>())
     + 2 * (size_of::<u32>() + 1) * 8 / 7
@@ -32,18 +32,18 @@ pub struct Interner {
     entries: Slab<Entry>,
     table: HashTable<u32>,
     key: HashKey,
-    octets: usize,
+    bytes: usize,
 }
 
 impl Interner {
     /// An empty interner with its hash key.
     pub fn new(key: HashKey) -> Interner {
-        Interner { entries: Slab::default(), table: HashTable::new(), key, octets: 0 }
+        Interner { entries: Slab::default(), table: HashTable::new(), key, bytes: 0 }
     }
 
-    /// Octets of all strings with their entries.
-    pub fn octets(&self) -> usize {
-        self.octets
+    /// Bytes of all strings with their entries.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The name of a string that is interned already; not counted.
@@ -59,7 +59,7 @@ impl Interner {
             self.entries.at_mut(sym.0).count += 1;
             return sym;
         }
-        self.octets += text.len() + ENTRY;
+        self.bytes += text.len() + ENTRY;
         let hash = self.key.hash(text);
         let key = self.entries.insert(Entry { text: Arc::from(text), hash, count: 1 });
         let entries = &self.entries;
@@ -74,7 +74,7 @@ impl Interner {
         if entry.count > 0 {
             return;
         }
-        self.octets -= entry.text.len() + ENTRY;
+        self.bytes -= entry.text.len() + ENTRY;
         let hash = entry.hash;
         if let Ok(found) = self.table.find_entry(hash, |&index| index == sym.0) {
             found.remove();
@@ -113,6 +113,6 @@ mod tests {
         interner.release(a);
         assert_eq!(interner.find("sub-0"), None);
         assert_eq!(interner.find("/topic/all"), Some(b));
-        assert_eq!((interner.len(), interner.octets()), (1, 10 + ENTRY));
+        assert_eq!((interner.len(), interner.bytes()), (1, 10 + ENTRY));
     }
 }

@@ -2,10 +2,10 @@
 //! Which frames of the segment log may be dropped before they are sent.
 //!
 //! A mark stands beside a segment, not in a run of it: runs of marked and unmarked frames merge as
-//! any others do, and a mark lives exactly as long as the octets it is about. Where nothing may be
+//! any others do, and a mark lives exactly as long as the bytes it is about. Where nothing may be
 //! dropped there are no marks, and nothing is ever done.
 //!
-//! Bound: one mark for each `FRAME_MIN` octets of a segment; a frame that finds no place for its
+//! Bound: one mark for each `FRAME_MIN` bytes of a segment; a frame that finds no place for its
 //! mark may not be dropped.
 
 use crate::ids::Range;
@@ -19,10 +19,10 @@ pub enum Droppable {
     Superseded(u64),
 }
 
-/// Octets of the shortest MESSAGE, about: so many marks has a segment at most.
+/// Bytes of the shortest MESSAGE, about: so many marks has a segment at most.
 const FRAME_MIN: u32 = 64;
 
-/// Where a frame begins, and its key; [`OLDEST`] stands for none. 16 octets.
+/// Where a frame begins, and its key; [`OLDEST`] stands for none. 16 bytes.
 type Mark = (u32, u64);
 
 const OLDEST: u64 = 0;

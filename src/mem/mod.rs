@@ -2,7 +2,7 @@
 //!
 //! **What it turns into what.** Bounds into places to keep things: a slab whose keys carry a
 //! generation, a timer wheel, an interner, the keys of hash tables, the log of segments that holds
-//! every octet on its way to a client, the pool of receive buffers, and the counts of what each
+//! every byte on its way to a client, the pool of receive buffers, and the counts of what each
 //! address holds.
 //!
 //! **What it does not know.** Protocols, sockets, what is kept.

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! All buffers start as lent: a ring offers them to the kernel when it starts.
-//! Bounds: `receive-buffers` buffers of `receive-bytes` octets.
+//! Bounds: `receive-buffers` buffers of `receive-bytes` bytes.
 
 use super::region::{Owner, Region};
 use crate::ids::BufferId;
@@ -36,7 +36,7 @@ pub const RECEIVE_BUFFERS_MAX: u32 = 32_768;
 #[derive(Debug)]
 pub struct ReceivePool {
     owner: Owner,
-    /// Octets of one buffer.
+    /// Bytes of one buffer.
     size: u32,
     /// Per buffer: whether the engine holds it.
     is_held: Box<[bool]>,
@@ -45,7 +45,7 @@ pub struct ReceivePool {
 }
 
 impl ReceivePool {
-    /// Maps `count` buffers (1 to [`RECEIVE_BUFFERS_MAX`]) of `size` octets, all lent.
+    /// Maps `count` buffers (1 to [`RECEIVE_BUFFERS_MAX`]) of `size` bytes, all lent.
     pub fn new(count: u32, size: u32) -> io::Result<ReceivePool> {
         assert!((1..=RECEIVE_BUFFERS_MAX).contains(&count), "{count} receive buffers");
         assert!(size > 0, "a receive buffer has room");
@@ -67,7 +67,7 @@ impl ReceivePool {
         self.is_held.len() as u32
     }
 
-    /// Octets of one buffer.
+    /// Bytes of one buffer.
     pub fn size(&self) -> u32 {
         self.size
     }
@@ -85,13 +85,13 @@ impl ReceivePool {
         self.held += 1;
     }
 
-    /// The first `len` octets of a held buffer.
+    /// The first `len` bytes of a held buffer.
     pub fn bytes(&self, buffer: BufferId, len: u32) -> &[u8] {
         let offset = self.offset_of_held(buffer, len);
         self.owner.bytes(offset, len as usize)
     }
 
-    /// The first `len` octets of a held buffer, to change in place.
+    /// The first `len` bytes of a held buffer, to change in place.
     pub fn bytes_mut(&mut self, buffer: BufferId, len: u32) -> &mut [u8] {
         let offset = self.offset_of_held(buffer, len);
         self.owner.bytes_mut(offset, len as usize)
@@ -108,8 +108,8 @@ impl ReceivePool {
 
     fn offset_of_held(&self, buffer: BufferId, len: u32) -> usize {
         let index = usize::from(buffer.0);
-        assert!(self.is_held[index], "octets of a lent buffer belong to the kernel");
-        assert!(len <= self.size, "{len} octets of a receive buffer of {}", self.size);
+        assert!(self.is_held[index], "bytes of a lent buffer belong to the kernel");
+        assert!(len <= self.size, "{len} bytes of a receive buffer of {}", self.size);
         index * self.size as usize
     }
 }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "65 octets of a receive buffer of 64")]
+    #[should_panic(expected = "65 bytes of a receive buffer of 64")]
     fn a_buffer_ends_where_it_ends() {
         let mut pool = pool();
         pool.on_received(BufferId(1));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a naive model: buffers keep their own octets, and the count is right.
+        /// Against a naive model: buffers keep their own bytes, and the count is right.
         #[test]
         fn buffers_do_not_overlap(
             steps in prop::collection::vec((0u16..4, 0u32..=64, any::<u8>()), 1..60),
@@ -167,13 +167,13 @@ mod tests {
                 let buffer = BufferId(index);
                 match model[usize::from(index)].take() {
                     None => {
-                        let octets = vec![fill; len as usize];
-                        region.write_lent(usize::from(index) * 64, &octets);
+                        let bytes = vec![fill; len as usize];
+                        region.write_lent(usize::from(index) * 64, &bytes);
                         pool.on_received(buffer);
-                        model[usize::from(index)] = Some(octets);
+                        model[usize::from(index)] = Some(bytes);
                     }
-                    Some(octets) => {
-                        prop_assert_eq!(pool.bytes(buffer, octets.len() as u32), &octets[..]);
+                    Some(bytes) => {
+                        prop_assert_eq!(pool.bytes(buffer, bytes.len() as u32), &bytes[..]);
                         pool.give_back(buffer);
                     }
                 }

@@ -3,16 +3,16 @@
 //! A pool of `mem` holds the [`Owner`] and hands out slices of it; a ring holds the [`Region`],
 //! which it got from [`Owner::lend`], and lets the kernel read and write it.
 //!
-//! **Who may touch what, and when.** Every octet belongs to one side at a time. The pool knows
-//! which: it neither makes a slice over octets that it has lent to the kernel, nor lends octets
-//! over which a slice is alive. A ring touches only octets that an operation has lent to it (a
+//! **Who may touch what, and when.** Every byte belongs to one side at a time. The pool knows
+//! which: it neither makes a slice over bytes that it has lent to the kernel, nor lends bytes
+//! over which a slice is alive. A ring touches only bytes that an operation has lent to it (a
 //! receive buffer before `Done::Received`, a range of `Op::Send` before its `Done::Sent`). Both
 //! sides are checked where they meet: `ReceivePool` asserts the state of each buffer, `Uring` that
 //! ranges and buffers lie within the pool and that none is returned twice.
 //!
-//! What could break that rule is the crate's own (slices of any octets, and the accesses of its own
+//! What could break that rule is the crate's own (slices of any bytes, and the accesses of its own
 //! rings), or `unsafe` for rings that others write: safe code of others cannot make two views of
-//! one octet.
+//! one byte.
 //!
 //! ```compile_fail,E0133
 //! let owner = ringpush::mem::region::Owner::new(16).unwrap();
@@ -30,12 +30,12 @@ use core::slice;
 use std::io;
 use std::sync::Arc;
 
-/// A mapping of octets, alive as long as its owner or a ring holds it.
+/// A mapping of bytes, alive as long as its owner or a ring holds it.
 #[derive(Debug)]
 pub struct Region {
-    /// Start of the mapping; valid for `len` octets until `drop`, never null, page-aligned.
+    /// Start of the mapping; valid for `len` bytes until `drop`, never null, page-aligned.
     base: NonNull<u8>,
-    /// Length of the mapping in octets, at least one, at most `isize::MAX`.
+    /// Length of the mapping in bytes, at least one, at most `isize::MAX`.
     len: usize,
 }
 
@@ -48,7 +48,7 @@ unsafe impl Sync for Region {}
 
 impl Region {
     fn map(len: usize) -> io::Result<Region> {
-        assert!(len > 0 && isize::try_from(len).is_ok(), "a region has 1 to isize::MAX octets");
+        assert!(len > 0 && isize::try_from(len).is_ok(), "a region has 1 to isize::MAX bytes");
         // NORESERVE: pools are sized for the worst case; only what is touched costs memory.
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -62,44 +62,44 @@ impl Region {
         Ok(Region { base, len })
     }
 
-    /// Length in octets.
+    /// Length in bytes.
     #[expect(clippy::len_without_is_empty, reason = "a region is never empty")]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Address of an octet, for a ring that passes it to the kernel. The address may be
-    /// used as the head of this file says; `len` octets from it lie within the region.
+    /// Address of a byte, for a ring that passes it to the kernel. The address may be
+    /// used as the head of this file says; `len` bytes from it lie within the region.
     pub(crate) fn address(&self, offset: usize, len: usize) -> *mut u8 {
         self.check(offset, len);
         // SAFETY: `check` has shown that `offset` lies within the mapping (or just at its end).
         unsafe { self.base.as_ptr().add(offset) }
     }
 
-    /// Appends `len` octets from `offset` to `into`: what a kernel does that sends them.
+    /// Appends `len` bytes from `offset` to `into`: what a kernel does that sends them.
     ///
     /// # Safety
-    /// For implementors of `Ring`: an operation has lent these octets to the ring, which has not
+    /// For implementors of `Ring`: an operation has lent these bytes to the ring, which has not
     /// yet returned them. So nobody writes them meanwhile.
     pub unsafe fn kernel_read(&self, offset: usize, len: usize, into: &mut Vec<u8>) {
         self.read_lent(offset, len, into);
     }
 
-    /// Writes `octets` at `offset`: what a kernel does that receives them.
+    /// Writes `bytes` at `offset`: what a kernel does that receives them.
     ///
     /// # Safety
-    /// For implementors of `Ring`: an operation has lent these octets to the ring for writing,
+    /// For implementors of `Ring`: an operation has lent these bytes to the ring for writing,
     /// which has not yet returned them. So no slice of them is alive.
-    pub unsafe fn kernel_write(&self, offset: usize, octets: &[u8]) {
-        self.write_lent(offset, octets);
+    pub unsafe fn kernel_write(&self, offset: usize, bytes: &[u8]) {
+        self.write_lent(offset, bytes);
     }
 
     /// `kernel_read` for the crate's own rings, which keep the rule in the head of this file.
     pub(crate) fn read_lent(&self, offset: usize, len: usize, into: &mut Vec<u8>) {
         let from = self.address(offset, len);
         into.reserve(len);
-        // SAFETY: `from` is valid for `len` octets (`address`); `into` has room for them
-        // (`reserve`) and is another allocation; mapped octets are always initialised (the kernel
+        // SAFETY: `from` is valid for `len` bytes (`address`); `into` has room for them
+        // (`reserve`) and is another allocation; mapped bytes are always initialised (the kernel
         // zeroes them). Nobody writes them meanwhile: they are lent to the caller (file head).
         unsafe {
             let end = into.as_mut_ptr().add(into.len());
@@ -109,16 +109,16 @@ impl Region {
     }
 
     /// `kernel_write` for the crate's own rings, which keep the rule in the head of this file.
-    pub(crate) fn write_lent(&self, offset: usize, octets: &[u8]) {
-        let to = self.address(offset, octets.len());
-        // SAFETY: `to` is valid for `octets.len()` octets (`address`). No slice over them is
-        // alive: they are lent to the caller (file head), so `octets` is other memory, too.
-        unsafe { core::ptr::copy_nonoverlapping(octets.as_ptr(), to, octets.len()) };
+    pub(crate) fn write_lent(&self, offset: usize, bytes: &[u8]) {
+        let to = self.address(offset, bytes.len());
+        // SAFETY: `to` is valid for `bytes.len()` bytes (`address`). No slice over them is
+        // alive: they are lent to the caller (file head), so `bytes` is other memory, too.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
     }
 
     fn check(&self, offset: usize, len: usize) {
         let end = offset.checked_add(len).expect("a range of a region ends within memory");
-        assert!(end <= self.len, "octets {offset}..{end} of a region of {}", self.len);
+        assert!(end <= self.len, "bytes {offset}..{end} of a region of {}", self.len);
     }
 }
 
@@ -139,31 +139,31 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Maps a new region of `len` zeroed octets.
+    /// Maps a new region of `len` zeroed bytes.
     pub fn new(len: usize) -> io::Result<Owner> {
         Ok(Owner { region: Arc::new(Region::map(len)?) })
     }
 
-    /// Length in octets.
+    /// Length in bytes.
     #[expect(clippy::len_without_is_empty, reason = "a region is never empty")]
     pub fn len(&self) -> usize {
         self.region.len
     }
 
-    /// `len` octets from `offset`. They must not be lent for writing (see the head of this file).
+    /// `len` bytes from `offset`. They must not be lent for writing (see the head of this file).
     pub(crate) fn bytes(&self, offset: usize, len: usize) -> &[u8] {
         let start = self.region.address(offset, len);
-        // SAFETY: `start` is valid for `len` initialised octets while `self` is borrowed. Slices
+        // SAFETY: `start` is valid for `len` initialised bytes while `self` is borrowed. Slices
         // made by `bytes_mut` exclude this one by borrow; the kernel writes only what is lent to
         // it for writing, and the pool makes no slice over that (file head).
         unsafe { slice::from_raw_parts(start, len) }
     }
 
-    /// `len` octets from `offset`, to write. They must not be lent (see the head of this file).
+    /// `len` bytes from `offset`, to write. They must not be lent (see the head of this file).
     pub(crate) fn bytes_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
         let start = self.region.address(offset, len);
         // SAFETY: as in `bytes`; `&mut self` excludes every other slice, and the kernel neither
-        // reads nor writes these octets while the pool holds them (file head).
+        // reads nor writes these bytes while the pool holds them (file head).
         unsafe { slice::from_raw_parts_mut(start, len) }
     }
 
@@ -178,11 +178,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_sides_see_the_same_octets() {
+    fn both_sides_see_the_same_bytes() {
         let mut owner = Owner::new(10_000).expect("10 kB can be mapped");
         let region = owner.lend();
         assert_eq!((owner.len(), region.len()), (10_000, 10_000));
-        assert!(owner.bytes(0, 10_000).iter().all(|&octet| octet == 0), "new octets are zero");
+        assert!(owner.bytes(0, 10_000).iter().all(|&byte| byte == 0), "new bytes are zero");
         owner.bytes_mut(9_990, 10).copy_from_slice(b"0123456789");
         let mut out = b"x".to_vec();
         region.read_lent(9_995, 5, &mut out);
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_region_outlives_its_owner_while_a_ring_holds_it() {
-        let owner = Owner::new(1).expect("one octet can be mapped");
+        let owner = Owner::new(1).expect("one byte can be mapped");
         let region = owner.lend();
         drop(owner);
         region.write_lent(0, b"z");
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "octets 4090..5000 of a region of 4096")]
+    #[should_panic(expected = "bytes 4090..5000 of a region of 4096")]
     fn a_range_past_the_end_is_our_bug() {
         Owner::new(4096).expect("a page can be mapped").bytes(4090, 910);
     }

@@ -77,7 +77,7 @@ impl Random {
 
     /// The next 64 bits.
     pub fn number(&mut self) -> u64 {
-        u64::from_le_bytes(self.block()[..8].try_into().expect("eight octets"))
+        u64::from_le_bytes(self.block()[..8].try_into().expect("eight bytes"))
     }
 
     /// The next key.

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! The log of segments: every octet on its way to a client lies here, counted by those who send it.
+//! The log of segments: every byte on its way to a client lies here, counted by those who send it.
 //!
 //! A fixed pool of equal segments. Two logs write into it, one for what many share and one for what
 //! is private, so that consecutive turns of one group of subscribers lie next to each other and
@@ -7,7 +7,7 @@
 //! into it.
 //!
 //! Order of calls: `append` gives pieces, each with one hold; `hold` for each further holder,
-//! `release` when its octets are sent or dropped.
+//! `release` when its bytes are sent or dropped.
 //!
 //! Bounds: `segment-bytes`, `segment-size`. `append` refuses when the pool has no room; the caller
 //! then makes room by parting with those who hold most (`holds_of` tells whose end frees what). How
@@ -18,7 +18,7 @@ use super::region::Owner;
 use crate::ids::Range;
 use smallvec::SmallVec;
 
-/// A run of octets of the log, as an outbox holds it.
+/// A run of bytes of the log, as an outbox holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Piece {
     /// Where it lies.
@@ -44,9 +44,9 @@ pub type Pieces = SmallVec<[Piece; 2]>;
 /// Which of the two logs to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Log {
-    /// Octets that many connections send.
+    /// Bytes that many connections send.
     Shared,
-    /// Octets of one connection.
+    /// Bytes of one connection.
     Private,
 }
 
@@ -59,7 +59,7 @@ struct Segment {
     /// Ranges that somebody holds.
     holds: u32,
     used: u32,
-    /// When its oldest octets were written: smaller is older. Zero while free.
+    /// When its oldest bytes were written: smaller is older. Zero while free.
     order: u64,
 }
 
@@ -94,9 +94,9 @@ impl Segments {
         }
     }
 
-    /// Says how many octets one answer may have.
-    pub fn expect_answers(&mut self, octets: usize) {
-        let least = self.scarce() + octets.div_ceil(self.size as usize);
+    /// Says how many bytes one answer may have.
+    pub fn expect_answers(&mut self, bytes: usize) {
+        let least = self.scarce() + bytes.div_ceil(self.size as usize);
         // There are that many at least when nobody holds anything.
         self.answer_least = least.min(self.largest() / self.size as usize);
     }
@@ -115,7 +115,7 @@ impl Segments {
         self.free.len() >= self.answer_least
     }
 
-    /// Whether the last of the pool is left: a sixteenth, for octets that nobody can wait with.
+    /// Whether the last of the pool is left: a sixteenth, for bytes that nobody can wait with.
     pub fn is_scarce(&self) -> bool {
         self.free.len() < self.scarce()
     }
@@ -139,7 +139,7 @@ impl Segments {
         self.segments.len()
     }
 
-    /// Octets of one segment.
+    /// Bytes of one segment.
     pub fn size(&self) -> u32 {
         self.size
     }
@@ -150,7 +150,7 @@ impl Segments {
         self.segments.len() / 8
     }
 
-    /// Whether even private octets will soon find no room.
+    /// Whether even private bytes will soon find no room.
     pub fn is_short(&self) -> bool {
         self.free.len() < self.reserve()
     }
@@ -170,20 +170,20 @@ impl Segments {
         self.free.len().saturating_sub(self.reserve())
     }
 
-    /// Octets of the largest append that finds room when nobody holds anything: two segments are
+    /// Bytes of the largest append that finds room when nobody holds anything: two segments are
     /// the logs' own.
     pub fn largest(&self) -> usize {
         (self.segments.len() - self.reserve() - 2) * self.size as usize
     }
 
-    /// Segments that appends of together `octets` surely fit, however those are divided. A run that
+    /// Segments that appends of together `bytes` surely fit, however those are divided. A run that
     /// does not fit the rest of a segment begins the next one, so two neighbours together hold more
     /// than one of them could.
-    pub fn of_runs(octets: usize, size: usize) -> usize {
-        (2 * octets).div_ceil(size) + 1
+    pub fn of_runs(bytes: usize, size: usize) -> usize {
+        (2 * bytes).div_ceil(size) + 1
     }
 
-    /// Whether an append of `len` octets would find room.
+    /// Whether an append of `len` bytes would find room.
     pub fn has_room(&self, log: Log, len: usize) -> bool {
         let free = match log {
             Log::Shared => self.free_to_share(),
@@ -197,13 +197,13 @@ impl Segments {
 
     /// Writes whole frames into a log. The pieces come with one hold each. Frames that fit one
     /// segment lie in one piece.
-    pub fn append(&mut self, log: Log, octets: &[u8]) -> Result<Pieces, Full> {
-        assert!(!octets.is_empty());
-        if !self.has_room(log, octets.len()) {
+    pub fn append(&mut self, log: Log, bytes: &[u8]) -> Result<Pieces, Full> {
+        assert!(!bytes.is_empty());
+        if !self.has_room(log, bytes.len()) {
             return Err(Full);
         }
         let mut pieces = Pieces::new();
-        let mut rest = octets;
+        let mut rest = bytes;
         while !rest.is_empty() {
             let segment = self.writable(log, rest.len());
             let state = &mut self.segments[segment as usize];
@@ -225,7 +225,7 @@ impl Segments {
         Ok(pieces)
     }
 
-    /// The open segment of a log if `len` octets fit its rest, else a fresh one.
+    /// The open segment of a log if `len` bytes fit its rest, else a fresh one.
     fn writable(&mut self, log: Log, len: usize) -> u32 {
         if let Some(segment) = self.open[log as usize] {
             if len <= (self.size - self.segments[segment as usize].used) as usize {
@@ -243,7 +243,7 @@ impl Segments {
         segment
     }
 
-    /// Private octets go to another segment than this one from now on: somebody wants it free.
+    /// Private bytes go to another segment than this one from now on: somebody wants it free.
     pub fn write_elsewhere(&mut self, segment: u32) {
         let open = &mut self.open[Log::Private as usize];
         if *open == Some(segment) && self.segments[segment as usize].holds > 0 {
@@ -274,7 +274,7 @@ impl Segments {
     fn free(&mut self, segment: u32) {
         let state = &mut self.segments[segment as usize];
         if self.open.contains(&Some(segment)) {
-            // Nobody can see its octets any more: write it again from the start.
+            // Nobody can see its bytes any more: write it again from the start.
             state.used = 0;
             self.marks.clear(segment);
             return;
@@ -283,8 +283,8 @@ impl Segments {
         self.free.push(segment);
     }
 
-    /// The octets of a range.
-    pub fn octets(&self, range: Range) -> &[u8] {
+    /// The bytes of a range.
+    pub fn bytes(&self, range: Range) -> &[u8] {
         let place = range.segment as usize * self.size as usize + range.offset as usize;
         self.memory.bytes(place, range.len as usize)
     }
@@ -317,7 +317,7 @@ impl Segments {
         }
     }
 
-    /// The held segment whose octets are oldest.
+    /// The held segment whose bytes are oldest.
     pub fn oldest(&self) -> Option<u32> {
         let held = self.segments.iter().enumerate().filter(|(_, s)| s.order > 0 && s.holds > 0);
         held.min_by_key(|(_, s)| s.order).map(|(index, _)| index as u32)
@@ -348,7 +348,7 @@ mod tests {
         let big = pool.append(Log::Private, &[3; 100]).expect("room");
         assert_eq!(big.iter().map(|p| p.range.len).collect::<Vec<_>>(), vec![64, 36]);
         assert_eq!(big.iter().map(|p| p.continued).collect::<Vec<_>>(), vec![false, true]);
-        assert_eq!(pool.octets(b[0].range), &[2; 20]);
+        assert_eq!(pool.bytes(b[0].range), &[2; 20]);
     }
 
     #[test]
@@ -392,7 +392,7 @@ mod tests {
         let place = shared[0].range;
         assert!(pool.has_droppable(place) && !pool.has_droppable(again[0].range));
         pool.release(place.segment);
-        assert_eq!(pool.droppable(place.segment, place.offset), None, "its octets are gone");
+        assert_eq!(pool.droppable(place.segment, place.offset), None, "its bytes are gone");
     }
 
     #[test]
@@ -412,8 +412,8 @@ mod tests {
         fn runs_never_need_more_segments_than_said(
             runs in prop::collection::vec(1usize..200, 1..20),
         ) {
-            let octets: usize = runs.iter().sum();
-            let count = Segments::of_runs(octets, 64).max(4);
+            let bytes: usize = runs.iter().sum();
+            let count = Segments::of_runs(bytes, 64).max(4);
             let memory = Owner::new(64 * count * 2).expect("memory");
             // An eighth is kept from the shared log; here only the count matters.
             let mut pool = Segments::new(memory, 64, (64 * count * 2) as u32);
@@ -421,7 +421,7 @@ mod tests {
             for run in &runs {
                 pool.append(Log::Shared, &vec![7; *run]).expect("room");
             }
-            prop_assert!(before - pool.free_count() <= Segments::of_runs(octets, 64));
+            prop_assert!(before - pool.free_count() <= Segments::of_runs(bytes, 64));
         }
     }
 }

@@ -269,7 +269,7 @@ impl Shares {
     }
 }
 
-/// Octets of one place, for the reckoning of memory.
+/// Bytes of one place, for the reckoning of memory.
 pub const PLACE_BYTES: usize = size_of::<AtomicU64>() + size_of::<[AtomicU32; KINDS]>();
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ impl Node {
 
 const _: () = assert!(size_of::<Node>() == 12);
 
-/// The wheel. 12 octets an index.
+/// The wheel. 12 bytes an index.
 #[derive(Debug)]
 pub struct Wheel {
     nodes: Vec<Node>,

@@ -67,7 +67,7 @@ counters! {
     connections "gauge" "Open connections.";
     sessions "gauge" "Live STOMP sessions.";
     raw_sessions "gauge" "Open raw WebSocket sessions.";
-    subscription_groups "gauge" "Groups of subscribers that see the same octets.";
+    subscription_groups "gauge" "Groups of subscribers that see the same bytes.";
     users "gauge" "Users on line whose home this shard is.";
     accepted_total "counter" "Connections accepted.";
     refused_capacity_total "counter" "Connections answered 503 because of a capacity bound.";
@@ -75,8 +75,8 @@ counters! {
     frames_received_total "counter" "STOMP frames and raw messages received.";
     published_total "counter" "Messages sequenced by this shard as a home.";
     delivered_total "counter" "Messages queued for one receiver.";
-    octets_received_total "counter" "Octets received.";
-    octets_sent_total "counter" "Octets that the kernel has taken.";
+    received_bytes_total "counter" "Bytes received.";
+    sent_bytes_total "counter" "Bytes that the kernel has taken.";
     sends_total "counter" "Sends completed.";
     deflates_total "counter" "Messages, or parts that several frames have in common, compressed.";
     errors_sent_total "counter" "STOMP ERROR frames sent.";
@@ -92,8 +92,8 @@ counters! {
     resets_total "counter" "Connections that failed.";
     receive_starved_total "counter" "Receives that found no buffer.";
     segments_free "gauge" "Free segments.";
-    held_octets "gauge" "Octets of unfinished input held by connections.";
-    window_octets "gauge" "Octets of the windows of sessions with context takeover.";
+    held_bytes "gauge" "Bytes of unfinished input held by connections.";
+    window_bytes "gauge" "Bytes of the windows of sessions with context takeover.";
     turns_total "counter" "Turns of the loop.";
     spins_total "counter" "Turns that looked for work instead of sleeping, and found none.";
 }

@@ -25,7 +25,7 @@ pub(super) struct Buffers {
     region: Arc<Region>,
     /// Count of buffers.
     count: u32,
-    /// Octets of a buffer.
+    /// Bytes of a buffer.
     size: u32,
     /// Count of entries minus one; the count is a power of two.
     mask: u16,
@@ -38,7 +38,7 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// `count` buffers of `size` octets in `region`, all given to the kernel with `publish`.
+    /// `count` buffers of `size` bytes in `region`, all given to the kernel with `publish`.
     pub(super) fn new(region: Arc<Region>, count: u32, size: u32) -> io::Result<Buffers> {
         assert!((1..=RECEIVE_BUFFERS_MAX).contains(&count), "{count} receive buffers");
         assert!(size > 0, "a receive buffer has room");
@@ -66,7 +66,7 @@ impl Buffers {
         self.mask + 1
     }
 
-    /// The kernel has taken a buffer and written `len` octets into it.
+    /// The kernel has taken a buffer and written `len` bytes into it.
     pub(super) fn on_received(&mut self, buffer: BufferId, len: u32) {
         assert!(u32::from(buffer.0) < self.count, "the kernel takes buffers that exist");
         assert!(len <= self.size, "the kernel writes no more than a buffer holds");
@@ -84,7 +84,7 @@ impl Buffers {
         let entry = self.entry(self.tail & self.mask);
         // SAFETY: `entry` lies within the entries (`entry`), is aligned, and the kernel does not
         // read it: it stands at the unpublished tail, and at most `count` <= `mask + 1` buffers are
-        // lent. The fields are set one by one because the last two octets of entry 0 are the tail,
+        // lent. The fields are set one by one because the last two bytes of entry 0 are the tail,
         // which the kernel reads at any time; `BufRingEntry`'s setters do not touch those.
         unsafe {
             (*entry).set_addr(address as u64);
@@ -131,17 +131,17 @@ mod tests {
 
     /// Entry as (address, length, id), and the published tail.
     fn entry(buffers: &Buffers, index: usize) -> (u64, u32, u16) {
-        let mut octets = Vec::new();
-        buffers.entries.read_lent(index * 16, 14, &mut octets);
-        let address = u64::from_ne_bytes(octets[..8].try_into().expect("8 octets"));
-        let len = u32::from_ne_bytes(octets[8..12].try_into().expect("4 octets"));
-        (address, len, u16::from_ne_bytes(octets[12..].try_into().expect("2 octets")))
+        let mut bytes = Vec::new();
+        buffers.entries.read_lent(index * 16, 14, &mut bytes);
+        let address = u64::from_ne_bytes(bytes[..8].try_into().expect("8 bytes"));
+        let len = u32::from_ne_bytes(bytes[8..12].try_into().expect("4 bytes"));
+        (address, len, u16::from_ne_bytes(bytes[12..].try_into().expect("2 bytes")))
     }
 
     fn tail(buffers: &Buffers) -> u16 {
-        let mut octets = Vec::new();
-        buffers.entries.read_lent(14, 2, &mut octets);
-        u16::from_ne_bytes(octets[..].try_into().expect("2 octets"))
+        let mut bytes = Vec::new();
+        buffers.entries.read_lent(14, 2, &mut bytes);
+        u16::from_ne_bytes(bytes[..].try_into().expect("2 bytes"))
     }
 
     #[test]

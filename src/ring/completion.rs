@@ -152,7 +152,7 @@ impl Uring {
             // Our own shutdown looks like the peer's.
             Ok(0) if self.slots.any(token.slot, SHUT) => RecvEnd::Stopped,
             Ok(0) => RecvEnd::Eof,
-            Ok(len) => panic!("slot {}: {len} octets without a buffer", token.slot),
+            Ok(len) => panic!("slot {}: {len} bytes without a buffer", token.slot),
             Err(libc::ENOBUFS) => {
                 self.stats.starved += 1;
                 RecvEnd::Starved
@@ -229,22 +229,22 @@ mod tests {
         ];
         for (written, read) in cases {
             let given: SocketAddr = written.parse().expect("an address");
-            let mut octets = [0u8; NAME_SIZE];
+            let mut bytes = [0u8; NAME_SIZE];
             let name = SockAddr::from(given);
             match given {
-                SocketAddr::V4(_) => octets[..2].copy_from_slice(&2u16.to_ne_bytes()),
-                SocketAddr::V6(_) => octets[..2].copy_from_slice(&10u16.to_ne_bytes()),
+                SocketAddr::V4(_) => bytes[..2].copy_from_slice(&2u16.to_ne_bytes()),
+                SocketAddr::V6(_) => bytes[..2].copy_from_slice(&10u16.to_ne_bytes()),
             }
-            octets[2..4].copy_from_slice(&given.port().to_be_bytes());
+            bytes[2..4].copy_from_slice(&given.port().to_be_bytes());
             match name.as_socket() {
-                Some(SocketAddr::V4(v4)) => octets[4..8].copy_from_slice(&v4.ip().octets()),
+                Some(SocketAddr::V4(v4)) => bytes[4..8].copy_from_slice(&v4.ip().octets()),
                 Some(SocketAddr::V6(v6)) => {
-                    octets[8..24].copy_from_slice(&v6.ip().octets());
-                    octets[24..28].copy_from_slice(&v6.scope_id().to_ne_bytes());
+                    bytes[8..24].copy_from_slice(&v6.ip().octets());
+                    bytes[24..28].copy_from_slice(&v6.scope_id().to_ne_bytes());
                 }
                 None => unreachable!("made from an address"),
             }
-            assert_eq!(address(&octets).expect("known family").to_string(), read);
+            assert_eq!(address(&bytes).expect("known family").to_string(), read);
         }
         assert_eq!(address(&[0u8; NAME_SIZE]), None);
     }

@@ -51,7 +51,7 @@ impl Doorbells {
     pub fn ring_from_outside(&self, peer: PeerId) {
         let event = &self.bells[peer.index()].event;
         let one = 1u64.to_ne_bytes();
-        // SAFETY: `one` is valid for its 8 octets, and `event` is open as long as `self`.
+        // SAFETY: `one` is valid for its 8 bytes, and `event` is open as long as `self`.
         let written = unsafe { libc::write(event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
         // The only refusal is a counter that stands at its end, and then the peer is awake anyway.
         debug_assert!(written == 8 || io::Error::last_os_error().kind() == WOULD_BLOCK);
@@ -67,7 +67,7 @@ impl Doorbells {
     pub fn silence(&self, peer: PeerId) -> bool {
         let mut count = [0u8; 8];
         let event = self.bells[peer.index()].event.as_raw_fd();
-        // SAFETY: `count` is valid for its 8 octets, and the eventfd is open as long as `self`.
+        // SAFETY: `count` is valid for its 8 bytes, and the eventfd is open as long as `self`.
         let read = unsafe { libc::read(event, count.as_mut_ptr().cast(), count.len()) };
         read == 8
     }

@@ -21,9 +21,9 @@ pub enum SendBound {
     /// As the kernel sees fit: up to net.ipv4.tcp_wmem, some megabytes per slow client.
     #[default]
     Kernel,
-    /// SO_SNDBUF: octets on their way and waiting; the kernel doubles the number for its own use.
+    /// SO_SNDBUF: bytes on their way and waiting; the kernel doubles the number for its own use.
     Buffer(u32),
-    /// TCP_NOTSENT_LOWAT: octets that wait behind what is on its way.
+    /// TCP_NOTSENT_LOWAT: bytes that wait behind what is on its way.
     NotSent(u32),
 }
 
@@ -73,8 +73,8 @@ fn socket(address: SocketAddr, bound: SendBound) -> io::Result<Socket> {
     socket.set_tcp_keepalive(&keepalive)?;
     match bound {
         SendBound::Kernel => {}
-        SendBound::Buffer(octets) => socket.set_send_buffer_size(octets as usize)?,
-        SendBound::NotSent(octets) => socket.set_tcp_notsent_lowat(octets)?,
+        SendBound::Buffer(bytes) => socket.set_send_buffer_size(bytes as usize)?,
+        SendBound::NotSent(bytes) => socket.set_tcp_notsent_lowat(bytes)?,
     }
     Ok(socket)
 }
@@ -126,12 +126,12 @@ mod tests {
             assert!(socket.tcp_nodelay().expect("TCP"));
             match bound {
                 SendBound::Kernel => {}
-                SendBound::Buffer(octets) => {
+                SendBound::Buffer(bytes) => {
                     let size = socket.send_buffer_size().expect("a socket has a buffer");
-                    assert_eq!(size, 2 * octets as usize);
+                    assert_eq!(size, 2 * bytes as usize);
                 }
-                SendBound::NotSent(octets) => {
-                    assert_eq!(socket.tcp_notsent_lowat().expect("TCP"), octets);
+                SendBound::NotSent(bytes) => {
+                    assert_eq!(socket.tcp_notsent_lowat().expect("TCP"), bytes);
                 }
             }
         }

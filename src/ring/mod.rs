@@ -2,7 +2,7 @@
 //!
 //! **What it turns into what.** [`Op`]s into system calls, kernel completions into [`Done`]s.
 //!
-//! **What it does not know.** Protocols, sessions, what the octets mean.
+//! **What it does not know.** Protocols, sessions, what the bytes mean.
 //!
 //! **How to drive it.** Once per turn: `push` what should happen, `enter` (submits, and waits when
 //! asked), `pop` until `None`. Everything that a push asks for is answered by the `Done` named at
@@ -48,10 +48,10 @@
 //!             }
 //!             Done::Received { buffer, len, .. } => {
 //!                 pool.on_received(buffer);
-//!                 let octets = pool.bytes(buffer, len).to_vec();
+//!                 let bytes = pool.bytes(buffer, len).to_vec();
 //!                 pool.give_back(buffer);
 //!                 ring.push(Op::GiveBack { buffer });
-//!                 break 'turns octets;
+//!                 break 'turns bytes;
 //!             }
 //!             _ => {}
 //!         }
@@ -62,7 +62,7 @@
 //!
 //! **Bytes.** They live in two pools of `mem` that the ring does not own: receive buffers and
 //! segments. Both are handed over at start; operations name places in them by id. A receive buffer
-//! belongs to the engine from `Done::Received` until `Op::GiveBack`; octets of an `Op::Send` belong
+//! belongs to the engine from `Done::Received` until `Op::GiveBack`; bytes of an `Op::Send` belong
 //! to the kernel until its `Done::Sent`.
 //!
 //! **Bounds.** `submission-entries`: a full queue enters the kernel. `completion-entries`: an
@@ -70,7 +70,7 @@
 //! `RecvEnd::Starved`. `send-chunk`: so many sends enter the kernel. Descriptor slots (the least of
 //! RLIMIT_NOFILE and the configured number): `AcceptEnd::TableFull`.
 //!
-//! **State.** One octet of flags per slot; the kernel holds the rest.
+//! **State.** One byte of flags per slot; the kernel holds the rest.
 
 mod buffers;
 mod clock;
@@ -124,12 +124,12 @@ pub enum Op {
         /// The buffer, which the engine held until now.
         buffer: BufferId,
     },
-    /// Send a run of octets whole (MSG_WAITALL, MSG_NOSIGNAL). At most one per connection is on its
+    /// Send a run of bytes whole (MSG_WAITALL, MSG_NOSIGNAL). At most one per connection is on its
     /// way. Answer: `Sent`.
     Send {
         /// The connection.
         conn: ConnId,
-        /// The octets, which belong to the kernel until `Sent`.
+        /// The bytes, which belong to the kernel until `Sent`.
         range: Range,
     },
     /// Stop the send that is on its way; its `Sent` tells how much the kernel took.
@@ -147,7 +147,7 @@ pub enum Op {
         /// The connection.
         conn: ConnId,
     },
-    /// Ask once for the end of the peer's direction (POLLRDHUP), whether or not octets before it
+    /// Ask once for the end of the peer's direction (POLLRDHUP), whether or not bytes before it
     /// are unread: for a connection that is not received on. Answer: `PollEnded`.
     Poll {
         /// The connection.
@@ -175,7 +175,7 @@ pub enum Op {
 pub enum RecvEnd {
     /// The peer sent FIN.
     Eof,
-    /// No receive buffer was free; the octets wait in the socket. Push `Recv` again when some are.
+    /// No receive buffer was free; the bytes wait in the socket. Push `Recv` again when some are.
     Starved,
     /// `RecvStop` or `Shutdown` took effect, or the kernel ended a multishot receive without an
     /// error: push `Recv` again if more is wanted.
@@ -187,7 +187,7 @@ pub enum RecvEnd {
 /// Why a poll ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PollEnd {
-    /// The peer sent FIN; octets before it may be unread.
+    /// The peer sent FIN; bytes before it may be unread.
     HungUp,
     /// The connection failed (reset, timed out), or both directions have ended.
     Reset,
@@ -227,31 +227,31 @@ pub enum Done {
         /// Why.
         end: AcceptEnd,
     },
-    /// `len` octets lie at the start of `buffer`. Without `more` the receive has ended (as
+    /// `len` bytes lie at the start of `buffer`. Without `more` the receive has ended (as
     /// `Stopped`), and no `RecvEnded` follows.
     Received {
         /// The connection.
         conn: ConnId,
         /// The buffer, which the engine holds until `Op::GiveBack`.
         buffer: BufferId,
-        /// Count of octets, at least one.
+        /// Count of bytes, at least one.
         len: u32,
         /// Whether the receive goes on.
         more: bool,
     },
-    /// No more octets will come until `Recv` is pushed again (never after `Eof` and `Failed`).
+    /// No more bytes will come until `Recv` is pushed again (never after `Eof` and `Failed`).
     RecvEnded {
         /// The connection.
         conn: ConnId,
         /// Why.
         end: RecvEnd,
     },
-    /// The send is over: the count of octets taken (fewer than asked: cancelled or the peer went
+    /// The send is over: the count of bytes taken (fewer than asked: cancelled or the peer went
     /// away), or the positive errno (nothing was taken).
     Sent {
         /// The connection.
         conn: ConnId,
-        /// Octets taken, or errno. A send cancelled before it began is `Ok(0)`.
+        /// Bytes taken, or errno. A send cancelled before it began is `Ok(0)`.
         result: Result<u32, i32>,
     },
     /// The shutdown is done.

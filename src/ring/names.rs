@@ -9,7 +9,7 @@ use crate::mem::region::Owner;
 use std::collections::VecDeque;
 use std::io;
 
-/// Octets of the longest socket address, rounded up.
+/// Bytes of the longest socket address, rounded up.
 pub(super) const NAME_SIZE: usize = 32;
 /// Questions on their way at most.
 const PLACES: u8 = 128;
@@ -45,8 +45,8 @@ impl Names {
     /// What the kernel has written there; the place is free.
     pub(super) fn give_back(&mut self, place: u8) -> [u8; NAME_SIZE] {
         self.free.push(place);
-        let octets = self.memory.bytes(Names::offset(place), NAME_SIZE);
-        octets.try_into().expect("a place has this size")
+        let bytes = self.memory.bytes(Names::offset(place), NAME_SIZE);
+        bytes.try_into().expect("a place has this size")
     }
 
     /// Who has waited longest, if somebody does.

@@ -1,7 +1,7 @@
 //! What an operation becomes: one entry of the submission queue each.
 //!
 //! Entries name memory by address. Its keepers: receive buffers `buffers.rs` and `ReceivePool`,
-//! octets of sends the `SENDING` flag of the slot (and the engine, which keeps the range until
+//! bytes of sends the `SENDING` flag of the slot (and the engine, which keeps the range until
 //! `Sent`), addresses the `NAMING` flag and `names.rs`; options lie in a static.
 
 use super::buffers::GROUP;
@@ -70,11 +70,11 @@ impl Uring {
         let name_len = self.listeners[usize::from(id.0)].name_len;
         assert!(name_len as usize <= NAME_SIZE, "an address fits its place");
         let region = self.names.memory.lend();
-        let octets = region.address(Names::offset(place), name_len as usize);
+        let bytes = region.address(Names::offset(place), name_len as usize);
         let mark = u32::from_le_bytes([id.0, place, 0, 0]);
         let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_PEERNAME as u32);
         let entry =
-            opcode::GetSockOpt::new(types::Fixed(slot), level, name, octets.cast(), name_len);
+            opcode::GetSockOpt::new(types::Fixed(slot), level, name, bytes.cast(), name_len);
         self.queue(&marked(entry.build(), Token::new(Kind::PeerName, slot, mark)));
     }
 
@@ -103,8 +103,8 @@ impl Uring {
         assert!(end <= self.segment_size, "{range:?} of a segment of {}", self.segment_size);
         self.slots.begin(conn.slot, SENDING);
         let start = range.segment as usize * self.segment_size as usize + range.offset as usize;
-        let octets = self.segments.address(start, range.len as usize);
-        let entry = opcode::Send::new(types::Fixed(conn.slot), octets.cast_const(), range.len)
+        let bytes = self.segments.address(start, range.len as usize);
+        let entry = opcode::Send::new(types::Fixed(conn.slot), bytes.cast_const(), range.len)
             .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
             .build();
         self.queue(&marked(entry, Token::of(Kind::Send, conn)));

@@ -58,9 +58,9 @@ pub enum StartError {
     TooOld(&'static str, &'static str),
     /// ENOMEM.
     LockedMemory {
-        /// Octets that the smallest queues need.
+        /// Bytes that the smallest queues need.
         needed: u64,
-        /// RLIMIT_MEMLOCK in octets.
+        /// RLIMIT_MEMLOCK in bytes.
         limit: u64,
     },
     /// EMFILE or ENFILE; RLIMIT_NOFILE.

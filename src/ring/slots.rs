@@ -1,4 +1,4 @@
-//! What is on its way per descriptor slot: one octet of flags each.
+//! What is on its way per descriptor slot: one byte of flags each.
 //!
 //! It is the ring's half of two promises that the engine makes: at most one send and one receive of
 //! a connection are on their way, and nothing is when its slot is closed. And it counts what the

@@ -36,11 +36,11 @@ pub struct Setup {
     pub receive: Arc<Region>,
     /// Count of receive buffers (`receive-buffers`), at most 32 768.
     pub receive_buffers: u32,
-    /// Octets of one receive buffer (`receive-bytes`).
+    /// Bytes of one receive buffer (`receive-bytes`).
     pub receive_bytes: u32,
     /// Memory of the segments.
     pub segments: Arc<Region>,
-    /// Octets of one segment (`segment-size`).
+    /// Bytes of one segment (`segment-size`).
     pub segment_size: u32,
     /// Listening sockets; the index is the `ListenerId`.
     pub listeners: Vec<OwnedFd>,
@@ -126,10 +126,10 @@ fn register(ring: &IoUring, slots: u32, buffers: &Buffers) -> Result<(), StartEr
     })
 }
 
-/// Octets of an entry of the ring of receive buffers.
+/// Bytes of an entry of the ring of receive buffers.
 const ENTRY_BYTES: u64 = 16;
 
-/// Octets that the kernel locks for a ring's queues.
+/// Bytes that the kernel locks for a ring's queues.
 fn queues_bytes(ring: &IoUring) -> u64 {
     let params = ring.params();
     u64::from(params.sq_entries()) * 68 + u64::from(params.cq_entries()) * 16 + 8192

@@ -62,7 +62,7 @@ pub struct RingStats {
 #[derive(Debug)]
 pub(super) struct Listener {
     pub(super) fd: OwnedFd,
-    /// Octets of an address of its family: the kernel wants the exact number.
+    /// Bytes of an address of its family: the kernel wants the exact number.
     pub(super) name_len: u32,
     /// Whether `AcceptEnded` is owed.
     pub(super) armed: bool,

@@ -283,10 +283,10 @@ impl Browser {
             self.receipts.push_back((self.ids, tells));
         }
         let frame = ClientFrame { command, headers: &headers, body };
-        let mut octets = vec![0; frame.len(self.version)];
-        let len = frame.write(self.version, &mut octets);
-        octets.truncate(len);
-        octets
+        let mut bytes = vec![0; frame.len(self.version)];
+        let len = frame.write(self.version, &mut bytes);
+        bytes.truncate(len);
+        bytes
     }
 
     fn send_to(&mut self, destination: &str, target: Target, scene: &mut Scene<'_>) -> Vec<u8> {

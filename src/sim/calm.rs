@@ -114,7 +114,7 @@ impl Simulation {
                 return Some(Unrest::Shard(ring));
             }
         }
-        // The kernels have just moved octets: look at the clients behind them.
+        // The kernels have just moved bytes: look at the clients behind them.
         let is_ready = |client: &&Client| client.is_ready(&world);
         if let Some(client) = self.active.iter().map(|&at| &self.clients[at]).find(is_ready) {
             return Some(Unrest::Client(client.number));

@@ -32,7 +32,7 @@ pub(super) enum Phase {
 pub(super) enum Reading {
     /// At once.
     Prompt,
-    /// A few octets at a time, with pauses of so many milliseconds.
+    /// A few bytes at a time, with pauses of so many milliseconds.
     Slow(u64),
     /// At once, but now and then not at all for some seconds.
     Moody,
@@ -238,7 +238,7 @@ impl Client {
         }
     }
 
-    /// How many octets it reads, and when it reads again.
+    /// How many bytes it reads, and when it reads again.
     fn appetite(&mut self, scene: &mut Scene<'_>) -> usize {
         let reading = if scene.plan.phase == Phase::Main { self.reading } else { Reading::Prompt };
         match reading {

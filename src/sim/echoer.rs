@@ -7,7 +7,7 @@ use super::wire::{Heard, Wire};
 use crate::ws::Opcode;
 use std::collections::VecDeque;
 
-/// Octets of one message (`Limits::tiny`).
+/// Bytes of one message (`Limits::tiny`).
 const MESSAGE: usize = 600;
 
 /// The connection.
@@ -103,7 +103,7 @@ impl Echoer {
         Decision::Wait(scene.soon(10, 3_000))
     }
 
-    /// A text of so many octets.
+    /// A text of so many bytes.
     fn say_much(&mut self, len: usize, wire: &mut Wire, scene: &mut Scene<'_>) {
         let text = vec![b'm'; len];
         self.said.push_back(text.clone());
@@ -118,21 +118,21 @@ impl Echoer {
         self.count += 1;
         let len = random.below(if random.clone().chance(100) { 400 } else { 40 }) as usize;
         let text = format!("{}{}", self.count, "é".repeat(len / 2));
-        let octets = text.as_bytes();
-        self.said.push_back(octets.to_vec());
+        let bytes = text.as_bytes();
+        self.said.push_back(bytes.to_vec());
         if self.sockjs {
             let array = serde_json::json!([text]).to_string();
             return wire.put_frame(Opcode::Text, true, array.as_bytes(), random);
         }
         // Fragments may part a character.
-        let (first, second) = octets.split_at(random.index(octets.len() + 1));
+        let (first, second) = bytes.split_at(random.index(bytes.len() + 1));
         let opcode = if random.chance(500) { Opcode::Text } else { Opcode::Binary };
         if random.chance(300) {
             wire.put_frame(opcode, false, first, random);
             wire.put_frame(Opcode::Ping, true, b"?", random);
             wire.put_frame(Opcode::Continuation, true, second, random);
         } else {
-            wire.put_frame(opcode, true, octets, random);
+            wire.put_frame(opcode, true, bytes, random);
         }
     }
 
@@ -155,17 +155,17 @@ impl Echoer {
         }
         while let Some(heard) = wire.hear()? {
             match heard {
-                Heard::Message(octets) if self.sockjs => match octets.first() {
+                Heard::Message(bytes) if self.sockjs => match bytes.first() {
                     Some(b'o' | b'h' | b'c') => {}
                     Some(b'a') => {
-                        let list: Result<Vec<String>, _> = serde_json::from_slice(&octets[1..]);
+                        let list: Result<Vec<String>, _> = serde_json::from_slice(&bytes[1..]);
                         for text in list.map_err(|_| wrong("not SockJS".into()))? {
                             self.check(text.as_bytes())?;
                         }
                     }
                     _ => return Err(wrong("not SockJS".into())),
                 },
-                Heard::Message(octets) => self.check(&octets)?,
+                Heard::Message(bytes) => self.check(&bytes)?,
                 Heard::Ping(payload) => {
                     wire.put_frame(Opcode::Pong, true, &payload, scene.random());
                 }
@@ -186,16 +186,16 @@ impl Echoer {
         Ok(self.open && self.count == 0)
     }
 
-    fn check(&mut self, octets: &[u8]) -> Result<(), Violation> {
+    fn check(&mut self, bytes: &[u8]) -> Result<(), Violation> {
         let expected = self.said.pop_front();
-        if octets.len() > MESSAGE {
-            let text = format!("echo: {} octets of an answer", octets.len());
+        if bytes.len() > MESSAGE {
+            let text = format!("echo: {} bytes of an answer", bytes.len());
             return Err(Violation::new(Oracle::Limit, text));
         }
-        if expected.as_deref() == Some(octets) {
+        if expected.as_deref() == Some(bytes) {
             return Ok(());
         }
-        let text = format!("echo: {octets:?} instead of {expected:?}");
+        let text = format!("echo: {bytes:?} instead of {expected:?}");
         Err(Violation::new(Oracle::Order, text))
     }
 }

@@ -1,5 +1,5 @@
 //! A session that asks for one more than a limit allows, or for what is refused by name, and the
-//! ERROR that it is due for it. Every other session stays within all limits, to the last octet: an
+//! ERROR that it is due for it. Every other session stays within all limits, to the last byte: an
 //! ERROR that nobody has provoked breaks a rule like one that does not come.
 
 use super::browser::{ALIKE, Browser, PATTERNS, SUBSCRIPTIONS, TOPICS, Tells};
@@ -9,7 +9,7 @@ use super::random::Random;
 use crate::limits::Limits;
 use crate::stomp::Command;
 
-/// Octets of a whole frame, headers of one, octets of a name (`Limits::tiny`).
+/// Bytes of a whole frame, headers of one, bytes of a name (`Limits::tiny`).
 pub(super) const FRAME: usize = 512;
 pub(super) const HEADERS: usize = 12;
 const NAME: usize = 80;
@@ -24,7 +24,7 @@ pub(super) enum Greed {
     LongDestination,
     LongTarget,
     LongReceipt,
-    Octets,
+    Bytes,
     Headers,
     Unaddressed,
     Unknown,
@@ -44,7 +44,7 @@ const ALL: [Greed; 17] = [
     Greed::LongDestination,
     Greed::LongTarget,
     Greed::LongReceipt,
-    Greed::Octets,
+    Greed::Bytes,
     Greed::Headers,
     Greed::Unaddressed,
     Greed::Unknown,
@@ -102,7 +102,7 @@ impl Greed {
             Greed::LongId | Greed::LongDestination | Greed::LongTarget | Greed::LongReceipt => {
                 ("name too long", 1008)
             }
-            Greed::Octets => ("The frame is too large.", 1009),
+            Greed::Bytes => ("The frame is too large.", 1009),
             Greed::Headers => ("The frame has too many headers.", 1009),
             Greed::Unaddressed => ("missing header", 1002),
             Greed::Unknown => ("unknown destination", 1002),
@@ -168,7 +168,7 @@ impl Browser {
             Greed::LongId => vec![("id", &long_id), ("destination", TOPICS[0])],
             Greed::LongDestination => vec![("id", &id), ("destination", &target)],
             Greed::LongTarget => vec![("destination", &far)],
-            Greed::Octets => {
+            Greed::Bytes => {
                 body = pad.as_bytes();
                 send(TOPICS[0])
             }
@@ -198,7 +198,7 @@ impl Browser {
         }
         let mut headers = headers;
         // What cannot be read as a frame is refused without the receipt that it asks for.
-        let is_frame = !matches!(greed, Greed::Octets | Greed::Headers | Greed::Blank);
+        let is_frame = !matches!(greed, Greed::Bytes | Greed::Headers | Greed::Blank);
         let wants_receipt = is_frame && scene.random().chance(700);
         let receipt = match greed {
             Greed::LongReceipt => Some(long("r", NAME + 1)),
@@ -219,7 +219,7 @@ impl Browser {
 }
 
 /// Fills a body so that its whole frame is as long as a frame may be. `frame` writes it with so
-/// many octets of padding.
+/// many bytes of padding.
 pub(super) fn fill_frame(mut frame: impl FnMut(usize) -> usize) -> Option<usize> {
     // The length of the content-length itself may change: the last place is found by trying.
     let spare = FRAME.checked_sub(frame(0))?;

@@ -32,11 +32,11 @@ pub struct Setup {
     pub receive: Arc<Region>,
     /// Count of receive buffers.
     pub receive_buffers: u32,
-    /// Octets of one receive buffer.
+    /// Bytes of one receive buffer.
     pub receive_bytes: u32,
     /// Memory of the segments.
     pub segments: Arc<Region>,
-    /// Octets of one segment.
+    /// Bytes of one segment.
     pub segment_size: u32,
     /// Descriptor slots.
     pub slots: u32,

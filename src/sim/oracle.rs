@@ -36,7 +36,7 @@ pub enum Oracle {
     Kick,
     /// A refusal that nobody has provoked, or one that did not come.
     Refusal,
-    /// Octets that no correct server sends.
+    /// Bytes that no correct server sends.
     Protocol,
     /// The engine's own assertion, or the fake kernel's about the engine.
     Panic,

@@ -1,5 +1,5 @@
 //! What happens in the fake kernel over time: shutdowns take effect, connections come in, sockets
-//! take and give octets.
+//! take and give bytes.
 
 use super::completion::Key;
 use super::counts::Event;
@@ -120,7 +120,7 @@ impl Kernel {
         }
     }
 
-    /// A socket tells its armed poll of the end of its peer, octets before it or not.
+    /// A socket tells its armed poll of the end of its peer, bytes before it or not.
     fn poll(&mut self, slot: u32, outside: &mut Outside<'_>) {
         let state = &mut self.slots[slot as usize];
         if !state.polling {
@@ -210,14 +210,14 @@ impl Kernel {
             self.poked = true;
         }
         if sending.looks > 0 {
-            outside.counts.note(Event::OctetsReadLate);
+            outside.counts.note(Event::BytesReadLate);
         }
         sending.looks += 1;
         let start = sending.range.segment as usize * self.setup.segment_size as usize
             + (sending.range.offset + sending.taken) as usize;
-        let mut octets = Vec::with_capacity(len as usize);
-        self.setup.segments.read_lent(start, len as usize, &mut octets);
-        assert!(socket.take(&octets), "it was not broken a moment ago");
+        let mut bytes = Vec::with_capacity(len as usize);
+        self.setup.segments.read_lent(start, len as usize, &mut bytes);
+        assert!(socket.take(&bytes), "it was not broken a moment ago");
         sending.taken += len;
         if sending.taken < sending.range.len {
             self.poked |= socket.broken || socket.room() > 0;

@@ -466,7 +466,7 @@ impl Simulation {
             ("answers", audit.answers_most as usize, answers_max(limits)),
             ("receipts", audit.receipts_most as usize, limits.receipts as usize),
             ("subscriptions", audit.subscriptions_most, limits.subscriptions as usize),
-            ("held octets", audit.held, (limits.held_bytes + 2 * limits.message) as usize),
+            ("held bytes", audit.held, (limits.held_bytes + 2 * limits.message) as usize),
             ("destinations", audit.destinations, limits.destinations as usize),
         ];
         for (what, value, bound) in bounds {
@@ -574,7 +574,7 @@ impl Simulation {
         }
     }
 
-    /// Octets that may wait for one client when a turn has ended: the bound is looked at when an
+    /// Bytes that may wait for one client when a turn has ended: the bound is looked at when an
     /// outbox is flushed, and until then what a turn brings is queued. That is as many messages as
     /// one lane may bring, in all seeds that were looked at, and those of windows that end.
     fn outbox_max(&self, limits: &Limits) -> usize {
@@ -583,7 +583,7 @@ impl Simulation {
     }
 }
 
-/// Octets that may wait for a client that is only answered: when more than `send-bytes` do it is
+/// Bytes that may wait for a client that is only answered: when more than `send-bytes` do it is
 /// not read on, and one more message was answered before. Quoting may make it twice as long.
 fn answers_max(limits: &Limits) -> usize {
     (limits.send_bytes + 2 * limits.message) as usize

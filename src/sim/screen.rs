@@ -30,8 +30,8 @@ impl Browser {
         while self.closed.is_none() {
             let Some(heard) = wire.hear()? else { break };
             match heard {
-                Heard::Message(octets) if self.sockjs => self.sockjs(&octets, wire, scene)?,
-                Heard::Message(octets) => self.stomp(&octets, scene)?,
+                Heard::Message(bytes) if self.sockjs => self.sockjs(&bytes, wire, scene)?,
+                Heard::Message(bytes) => self.stomp(&bytes, scene)?,
                 Heard::Ping(payload) => {
                     wire.put_frame(Opcode::Pong, true, &payload, scene.random());
                 }
@@ -71,16 +71,16 @@ impl Browser {
 
     fn sockjs(
         &mut self,
-        octets: &[u8],
+        bytes: &[u8],
         wire: &mut Wire,
         scene: &mut Scene<'_>,
     ) -> Result<(), Violation> {
-        match (octets.first(), self.stage) {
-            (Some(b'o'), Stage::Opening) if octets == b"o" => self.log_in(wire, scene),
-            (Some(b'h'), _) if octets == b"h" => {}
+        match (bytes.first(), self.stage) {
+            (Some(b'o'), Stage::Opening) if bytes == b"o" => self.log_in(wire, scene),
+            (Some(b'h'), _) if bytes == b"h" => {}
             (Some(b'c'), _) => {}
             (Some(b'a'), Stage::LoggingIn | Stage::Live | Stage::Leaving) => {
-                let list: Result<Vec<String>, _> = serde_json::from_slice(&octets[1..]);
+                let list: Result<Vec<String>, _> = serde_json::from_slice(&bytes[1..]);
                 for text in list.map_err(|_| wrong(self, "not a SockJS array"))? {
                     self.stomp(text.as_bytes(), scene)?;
                 }
@@ -90,19 +90,19 @@ impl Browser {
         Ok(())
     }
 
-    fn stomp(&mut self, octets: &[u8], scene: &mut Scene<'_>) -> Result<(), Violation> {
-        let text = || String::from_utf8_lossy(octets);
+    fn stomp(&mut self, bytes: &[u8], scene: &mut Scene<'_>) -> Result<(), Violation> {
+        let text = || String::from_utf8_lossy(bytes);
         scene.world.tell(|| format!("client {} hears {:?}", self.number, text()));
-        if octets == b"\n" {
+        if bytes == b"\n" {
             return match self.beats || self.stage == Stage::Live {
                 true => Ok(()),
                 false => Err(wrong(self, "a heart-beat that was not agreed")),
             };
         }
-        let frame = parse_server_frame(octets);
-        let frame = frame.filter(|f| f.consumed() == octets.len() && octets[0] != b'\n');
+        let frame = parse_server_frame(bytes);
+        let frame = frame.filter(|f| f.consumed() == bytes.len() && bytes[0] != b'\n');
         let Some(frame) = frame else {
-            let text = String::from_utf8_lossy(octets).into_owned();
+            let text = String::from_utf8_lossy(bytes).into_owned();
             return Err(wrong(self, &format!("not one STOMP frame: {text:?}")));
         };
         match (frame.command(), self.stage) {

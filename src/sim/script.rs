@@ -98,10 +98,10 @@ impl Stage {
         (answer.status, String::from_utf8(answer.body).expect("it is text"))
     }
 
-    pub(super) fn writes(&mut self, client: usize, octets: &[u8]) {
+    pub(super) fn writes(&mut self, client: usize, bytes: &[u8]) {
         let mut world = self.world.borrow_mut();
         let wire = &mut self.clients[client];
-        wire.put(octets);
+        wire.put(bytes);
         while wire.has_output() {
             wire.flush(&mut world);
         }
@@ -126,8 +126,8 @@ impl Stage {
             let more = self.clients[client].read(65_536, &mut self.world.borrow_mut());
             while let Some(one) = self.clients[client].hear().expect("frames of a server") {
                 match one {
-                    Heard::Message(octets) => {
-                        let text = String::from_utf8(octets).expect("the server says text");
+                    Heard::Message(bytes) => {
+                        let text = String::from_utf8(bytes).expect("the server says text");
                         heard.push(text.trim_end_matches('\0').to_owned());
                     }
                     Heard::Close(code) => heard.push(format!("close {code}")),
@@ -200,7 +200,7 @@ fn what_is_due_before_an_error_comes_also_above_send_buffer() {
     stage.says(reader, &["SUBSCRIBE\nid:t\ndestination:/topic/t1\nreceipt:r2\n\n", "SEND\n\n"]);
     stage.turn(aside);
     let waiting = stage.shards[aside].audit().outbox_most;
-    assert!(waiting > stage.shared.limits.send_buffer, "{waiting} octets");
+    assert!(waiting > stage.shared.limits.send_buffer, "{waiting} bytes");
     stage.settle();
 
     let heard = stage.hears(reader);

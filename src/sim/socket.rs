@@ -20,7 +20,7 @@ pub struct SocketId(pub(super) usize);
 /// What a client finds when it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// So many octets.
+    /// So many bytes.
     Some(usize),
     /// None now.
     Nothing,
@@ -77,8 +77,8 @@ impl Socket {
         }
     }
 
-    /// The client writes; says how many octets had room, `None` if the connection is broken.
-    pub(super) fn write(&mut self, octets: &[u8]) -> Option<usize> {
+    /// The client writes; says how many bytes had room, `None` if the connection is broken.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Option<usize> {
         assert!(!self.gone && !self.inbound_ended, "a client writes before it ends");
         if self.client_broken {
             return None;
@@ -88,12 +88,12 @@ impl Socket {
             self.client_broken = true;
             return None;
         }
-        let taken = octets.len().min(self.inbound_max - self.inbound.len());
-        self.inbound.extend(&octets[..taken]);
+        let taken = bytes.len().min(self.inbound_max - self.inbound.len());
+        self.inbound.extend(&bytes[..taken]);
         Some(taken)
     }
 
-    /// The client reads at most `max` octets.
+    /// The client reads at most `max` bytes.
     pub(super) fn read(&mut self, max: usize, into: &mut Vec<u8>) -> Read {
         assert!(!self.gone, "a client reads before it closes");
         let len = self.outbound.len().min(max);
@@ -116,7 +116,7 @@ impl Socket {
     /// The client releases its descriptor; with `reset` by an RST.
     pub(super) fn leave(&mut self, reset: bool) {
         self.gone = true;
-        // Octets that the client has not read turn its close into a reset (RFC 1122 §4.2.2.13).
+        // Bytes that the client has not read turn its close into a reset (RFC 1122 §4.2.2.13).
         let reset = reset || !self.outbound.is_empty();
         self.outbound.clear();
         self.inbound_ended = true;
@@ -126,8 +126,8 @@ impl Socket {
         }
     }
 
-    /// The server's kernel takes octets of a send. False if the connection is broken.
-    pub(super) fn take(&mut self, octets: &[u8]) -> bool {
+    /// The server's kernel takes bytes of a send. False if the connection is broken.
+    pub(super) fn take(&mut self, bytes: &[u8]) -> bool {
         assert!(!self.outbound_ended, "nothing is sent behind a FIN");
         if self.broken {
             return false;
@@ -137,12 +137,12 @@ impl Socket {
             self.broken = true;
             return true;
         }
-        assert!(octets.len() <= self.room(), "the kernel takes what has room");
-        self.outbound.extend(octets);
+        assert!(bytes.len() <= self.room(), "the kernel takes what has room");
+        self.outbound.extend(bytes);
         true
     }
 
-    /// Octets that a send may add now.
+    /// Bytes that a send may add now.
     pub(super) fn room(&self) -> usize {
         match self.gone {
             true => self.outbound_max,
@@ -156,7 +156,7 @@ impl Socket {
         self.closed = true;
         self.outbound_ended = true;
         if !self.inbound.is_empty() && !self.broken {
-            // RFC 1122 §4.2.2.13: unread octets turn the close into a reset, and what had not
+            // RFC 1122 §4.2.2.13: unread bytes turn the close into a reset, and what had not
             // reached the client by then never does.
             counts.note(Event::CloseUnread);
             self.client_broken = true;
@@ -177,7 +177,7 @@ impl Socket {
     pub(super) fn tell(&self) -> String {
         let Socket { ring, slot, inbound, outbound, .. } = self;
         format!(
-            "ring {ring} slot {slot:?}, {} octets in (ended {}), {} out (ended {}), gone {}, closed \
+            "ring {ring} slot {slot:?}, {} bytes in (ended {}), {} out (ended {}), gone {}, closed \
              {}, broken {}, for the client {}",
             inbound.len(),
             self.inbound_ended,
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn queues_are_bounded_and_end_behind_their_octets() {
+    fn queues_are_bounded_and_end_behind_their_bytes() {
         let mut socket = socket();
         assert_eq!(socket.write(&[1; 7]), Some(7));
         assert_eq!(socket.write(&[2; 7]), Some(3));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_over_unread_octets_resets_the_client() {
+    fn a_close_over_unread_bytes_resets_the_client() {
         let (mut random, mut counts) = (Random::new(2), Counts::default());
         let mut socket = socket();
         socket.write(&[1; 7]);

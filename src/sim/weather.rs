@@ -13,7 +13,7 @@ pub struct Weather {
     pub short_receive: u32,
     /// A multishot receive ends with data.
     pub receive_ends: u32,
-    /// Octets come in behind a `RecvStop`.
+    /// Bytes come in behind a `RecvStop`.
     pub after_stop: u32,
     /// A send takes less than there is room for.
     pub short_take: u32,

@@ -1,4 +1,4 @@
-//! A client's end of a connection: octets out as the socket has room, octets in as the client cares
+//! A client's end of a connection: bytes out as the socket has room, bytes in as the client cares
 //! to read, and the WebSocket frames and HTTP answers in them.
 
 use super::oracle::{Oracle, Violation};
@@ -65,7 +65,7 @@ impl Wire {
         }
     }
 
-    /// Whether octets wait to be written.
+    /// Whether bytes wait to be written.
     pub(super) fn has_output(&self) -> bool {
         !self.out.is_empty() && !self.write_ended && self.end.is_none()
     }
@@ -75,9 +75,9 @@ impl Wire {
         self.input.is_empty() && self.message.is_empty()
     }
 
-    /// Queues octets.
-    pub(super) fn put(&mut self, octets: &[u8]) {
-        self.out.extend_from_slice(octets);
+    /// Queues bytes.
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
     }
 
     /// Queues a WebSocket frame.
@@ -86,7 +86,7 @@ impl Wire {
         let mut head = [0; WS_CLIENT_HEAD_MAX];
         let len = ws::client_head(op, fin, payload.len() as u64, key, &mut head);
         self.out.extend_from_slice(&head[..len]);
-        let masked = payload.iter().enumerate().map(|(at, octet)| octet ^ key[at % 4]);
+        let masked = payload.iter().enumerate().map(|(at, byte)| byte ^ key[at % 4]);
         self.out.extend(masked);
     }
 
@@ -105,7 +105,7 @@ impl Wire {
         }
     }
 
-    /// Reads at most `max` octets. True if something has changed.
+    /// Reads at most `max` bytes. True if something has changed.
     pub(super) fn read(&mut self, max: usize, world: &mut World) -> bool {
         match world.read(self.socket, max, &mut self.input) {
             Read::Some(_) => true,
@@ -212,8 +212,8 @@ mod tests {
         let two = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 503 No\r\n\
                     Connection: close\r\ncontent-length: 0\r\n\r\n";
         let mut answers = Vec::new();
-        for octet in two {
-            wire.input.push(*octet);
+        for byte in two {
+            wire.input.push(*byte);
             answers.extend(wire.answer().expect("an answer"));
         }
         let first = Answer { status: 200, body: b"abc".to_vec(), close: false };
@@ -228,8 +228,8 @@ mod tests {
         let mut wire = wire();
         let stream = b"\x01\x02ab\x89\x01p\x80\x01c\x88\x02\x11\x94";
         let mut heard = Vec::new();
-        for octet in stream {
-            wire.input.push(*octet);
+        for byte in stream {
+            wire.input.push(*byte);
             heard.extend(wire.hear().expect("frames"));
         }
         let expected =

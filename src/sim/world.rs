@@ -278,20 +278,20 @@ impl World {
         id
     }
 
-    /// Gives a connection other queues than chance did: octets in, octets out.
+    /// Gives a connection other queues than chance did: bytes in, bytes out.
     #[cfg(test)]
     pub(super) fn size_socket(&mut self, id: SocketId, inbound: usize, outbound: usize) {
         let socket = &mut self.sockets[id.0];
         (socket.inbound_max, socket.outbound_max) = (inbound, outbound);
     }
 
-    /// A client writes. `None` if the connection is broken, else the count of octets that had room.
-    pub fn write(&mut self, id: SocketId, octets: &[u8]) -> Option<usize> {
+    /// A client writes. `None` if the connection is broken, else the count of bytes that had room.
+    pub fn write(&mut self, id: SocketId, bytes: &[u8]) -> Option<usize> {
         self.poke(id);
-        self.sockets[id.0].write(octets)
+        self.sockets[id.0].write(bytes)
     }
 
-    /// A client reads at most `max` octets.
+    /// A client reads at most `max` bytes.
     pub fn read(&mut self, id: SocketId, max: usize, into: &mut Vec<u8>) -> Read {
         let read = self.sockets[id.0].read(max, into);
         if matches!(read, Read::Some(_)) {

@@ -4,18 +4,18 @@
 use super::browser::handshake;
 use super::wire::Wire;
 
-/// What comes before the wrong octets.
+/// What comes before the wrong bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Before {
     /// Nothing.
     Nothing,
-    /// A request line of a handshake; the octets are header lines in place of those of this name.
+    /// A request line of a handshake; the bytes are header lines in place of those of this name.
     Head(&'static str),
     /// A raw WebSocket.
     Raw,
-    /// One of STOMP, before CONNECT; the octets are a frame.
+    /// One of STOMP, before CONNECT; the bytes are a frame.
     Socket,
-    /// A STOMP session; the octets are a frame.
+    /// A STOMP session; the bytes are a frame.
     Session,
 }
 
@@ -23,17 +23,17 @@ pub(super) enum Before {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
     before: Before,
-    octets: &'static [u8],
+    bytes: &'static [u8],
     /// Its word in the metrics.
     pub(super) label: &'static str,
 }
 
-/// Stand for many octets.
+/// Stand for many bytes.
 const LONG: &str = "{long}";
 const LINES: &str = "{lines}";
 
-const fn wrong(before: Before, octets: &'static [u8], label: &'static str) -> Wrong {
-    Wrong { before, octets, label }
+const fn wrong(before: Before, bytes: &'static [u8], label: &'static str) -> Wrong {
+    Wrong { before, bytes, label }
 }
 
 use Before::{Head, Nothing, Raw, Session, Socket};
@@ -212,35 +212,35 @@ impl Wrong {
             }
         }
         match self.before {
-            Socket | Session => put_binary(self.octets, wire),
-            _ => wire.put(&filled(self.octets)),
+            Socket | Session => put_binary(self.bytes, wire),
+            _ => wire.put(&filled(self.bytes)),
         }
     }
 
     /// A handshake with other header lines.
     fn head(self, name: &str) -> Vec<u8> {
         let own = String::from_utf8(handshake("/portfolio", "")).expect("it is text");
-        let other = String::from_utf8_lossy(self.octets);
+        let other = String::from_utf8_lossy(self.bytes);
         let others = |line: &&str| !line.starts_with(name) && *line != "\r\n";
         let lines: String = own.split_inclusive("\r\n").filter(others).collect();
         format!("{lines}{other}\r\n").into_bytes()
     }
 }
 
-/// Octets of STOMP that need not be text, under a key that changes nothing.
-fn put_binary(octets: &[u8], wire: &mut Wire) {
-    let len = octets.len() as u8;
+/// Bytes of STOMP that need not be text, under a key that changes nothing.
+fn put_binary(bytes: &[u8], wire: &mut Wire) {
+    let len = bytes.len() as u8;
     assert!(len < 126, "a short frame");
     wire.put(&[0x82, 0x80 | len, 0, 0, 0, 0]);
-    wire.put(octets);
+    wire.put(bytes);
 }
 
-fn filled(octets: &[u8]) -> Vec<u8> {
-    match core::str::from_utf8(octets) {
+fn filled(bytes: &[u8]) -> Vec<u8> {
+    match core::str::from_utf8(bytes) {
         Ok(text) => {
             let text = text.replace(LONG, &"a".repeat(5_000));
             text.replace(LINES, &"X: a\r\n".repeat(30)).into_bytes()
         }
-        Err(_) => octets.to_vec(),
+        Err(_) => bytes.to_vec(),
     }
 }

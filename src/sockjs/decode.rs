@@ -136,10 +136,10 @@ impl Json<'_> {
     fn string(&mut self, out: &mut Messages) -> Result<(), Error> {
         self.expect('"')?;
         loop {
-            let octets = self.rest.as_bytes();
-            let at = memchr::memchr2(b'"', b'\\', octets).ok_or(Error::BrokenJson)?;
+            let bytes = self.rest.as_bytes();
+            let at = memchr::memchr2(b'"', b'\\', bytes).ok_or(Error::BrokenJson)?;
             // RFC 8259 §7: control characters are always escaped.
-            if octets[..at].iter().fold(false, |any, &octet| any | (octet < b' ')) {
+            if bytes[..at].iter().fold(false, |any, &byte| any | (byte < b' ')) {
                 return Err(Error::BrokenJson);
             }
             let (raw, rest) = self.rest.split_at(at);

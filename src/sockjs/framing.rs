@@ -5,17 +5,17 @@ pub const OPEN: &str = "o";
 /// A frame that only says that the server is there.
 pub const HEARTBEAT: &str = "h";
 
-/// Where octets go, or just how many there are. Both are one code path, so lengths are exact.
+/// Where bytes go, or just how many there are. Both are one code path, so lengths are exact.
 pub(super) trait Sink {
-    fn put(&mut self, octets: &[u8]);
+    fn put(&mut self, bytes: &[u8]);
 }
 
 /// Counts.
 pub(super) struct Count(pub(super) usize);
 
 impl Sink for Count {
-    fn put(&mut self, octets: &[u8]) {
-        self.0 += octets.len();
+    fn put(&mut self, bytes: &[u8]) {
+        self.0 += bytes.len();
     }
 }
 
@@ -32,14 +32,14 @@ impl<'a> Fill<'a> {
 }
 
 impl Sink for Fill<'_> {
-    fn put(&mut self, octets: &[u8]) {
+    fn put(&mut self, bytes: &[u8]) {
         // The caller asked for the length and gave room: a short slice is our own bug.
-        self.out[self.len..self.len + octets.len()].copy_from_slice(octets);
-        self.len += octets.len();
+        self.out[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
     }
 }
 
-/// Octets of the frame `a["text"]`.
+/// Bytes of the frame `a["text"]`.
 pub fn message_len(text: &str) -> usize {
     messages_len([text])
 }
@@ -55,7 +55,7 @@ pub const MESSAGE_OPENING: &str = "a[\"";
 /// What stands behind it.
 pub const MESSAGE_END: &str = "\"]";
 
-/// Octets of a text, or of a part of one, as it stands between the quotes of a frame.
+/// Bytes of a text, or of a part of one, as it stands between the quotes of a frame.
 pub fn quoted_len(text: &str) -> usize {
     let mut count = Count(0);
     put_text(&mut count, text);
@@ -70,7 +70,7 @@ pub fn write_quoted(text: &str, out: &mut [u8]) -> usize {
     fill.len
 }
 
-/// Octets of one frame with several messages.
+/// Bytes of one frame with several messages.
 pub fn messages_len<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
     let mut count = Count(0);
     put_messages(&mut count, texts);
@@ -85,7 +85,7 @@ pub fn write_messages<'a>(texts: impl IntoIterator<Item = &'a str>, out: &mut [u
     fill.len
 }
 
-/// Octets of the frame `c[code,"reason"]`.
+/// Bytes of the frame `c[code,"reason"]`.
 pub fn close_len(code: u16, reason: &str) -> usize {
     let mut count = Count(0);
     put_close(&mut count, code, reason);
@@ -141,53 +141,53 @@ pub(super) fn put_quoted(sink: &mut impl Sink, text: &str) {
 
 /// Writes what stands between the quotes. Each character by itself: a text may be written in parts.
 fn put_text(sink: &mut impl Sink, text: &str) {
-    let octets = text.as_bytes();
+    let bytes = text.as_bytes();
     let (mut copied, mut at) = (0, 0);
-    while let Some(found) = next_candidate(octets, at) {
+    while let Some(found) = next_candidate(bytes, at) {
         let letter = text[found..].chars().next().expect("a candidate starts a character");
         at = found + letter.len_utf8();
         if is_escaped(letter) {
-            sink.put(&octets[copied..found]);
+            sink.put(&bytes[copied..found]);
             put_escaped(sink, letter);
             copied = at;
         }
     }
-    sink.put(&octets[copied..]);
+    sink.put(&bytes[copied..]);
 }
 
-/// Octets that start a character which may be escaped: the rest is copied unseen. 0xE2 starts
+/// Bytes that start a character which may be escaped: the rest is copied unseen. 0xE2 starts
 /// U+2000–2FFF, 0xEF U+F000–FFFF, and what is above starts everything past U+FFFF.
-const fn is_candidate(octet: u8) -> bool {
-    // No `||`: a jump would keep the compiler from comparing many octets at once.
-    (octet < b' ') | (octet == b'"') | (octet == b'\\') | (octet == 0xE2) | (octet >= 0xEF)
+const fn is_candidate(byte: u8) -> bool {
+    // No `||`: a jump would keep the compiler from comparing many bytes at once.
+    (byte < b' ') | (byte == b'"') | (byte == b'\\') | (byte == 0xE2) | (byte >= 0xEF)
 }
 
-/// [`is_candidate`] as a table, for one octet at a time.
+/// [`is_candidate`] as a table, for one byte at a time.
 const CANDIDATES: [bool; 256] = {
-    let (mut table, mut octet) = ([false; 256], 0);
-    while octet < 256 {
-        table[octet] = is_candidate(octet as u8);
-        octet += 1;
+    let (mut table, mut byte) = ([false; 256], 0);
+    while byte < 256 {
+        table[byte] = is_candidate(byte as u8);
+        byte += 1;
     }
     table
 };
 
 /// The first candidate at or behind `from`.
-fn next_candidate(octets: &[u8], from: usize) -> Option<usize> {
+fn next_candidate(bytes: &[u8], from: usize) -> Option<usize> {
     const BLOCK: usize = 32;
-    let scan = |range: &[u8]| range.iter().position(|&octet| CANDIDATES[usize::from(octet)]);
+    let scan = |range: &[u8]| range.iter().position(|&byte| CANDIDATES[usize::from(byte)]);
     // JSON has its quotes close together: blocks pay only where the next one is far.
-    let mut at = octets.len().min(from + BLOCK);
-    if let Some(offset) = scan(&octets[from..at]) {
+    let mut at = bytes.len().min(from + BLOCK);
+    if let Some(offset) = scan(&bytes[from..at]) {
         return Some(from + offset);
     }
-    while let Some(block) = octets.get(at..at + BLOCK) {
-        if block.iter().fold(false, |any, &octet| any | is_candidate(octet)) {
+    while let Some(block) = bytes.get(at..at + BLOCK) {
+        if block.iter().fold(false, |any, &byte| any | is_candidate(byte)) {
             break;
         }
         at += BLOCK;
     }
-    scan(&octets[at..]).map(|offset| at + offset)
+    scan(&bytes[at..]).map(|offset| at + offset)
 }
 
 /// The protocol's set: what JSON demands, and what some browser's JSON or script engine broke on.

@@ -16,7 +16,7 @@ pub struct Info<'a> {
 }
 
 impl Info<'_> {
-    /// Octets that `write` writes.
+    /// Bytes that `write` writes.
     pub fn len(&self) -> usize {
         let mut count = Count(0);
         self.put(&mut count);

@@ -33,8 +33,8 @@
 //! # Bounds
 //!
 //! None of its own. `limits.message` bounds what the caller hands to [`decode`]; [`Messages`] holds
-//! at most as many octets as the text had, and one `usize` for every three of them. A frame to the
-//! client is at most six times as long as its text, plus five octets.
+//! at most as many bytes as the text had, and one `usize` for every three of them. A frame to the
+//! client is at most six times as long as its text, plus five bytes.
 //!
 //! # State
 //!

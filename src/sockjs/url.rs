@@ -85,7 +85,7 @@ pub fn route(rest: &str) -> Route<'_> {
 /// `iframe[0-9a-z._-]*.html`: the client puts its version there, so that caches keep pages apart.
 fn is_iframe(page: &str) -> bool {
     let version = page.strip_prefix("iframe").and_then(|rest| rest.strip_suffix(".html"));
-    let allowed = |octet| matches!(octet, b'0'..=b'9' | b'a'..=b'z' | b'.' | b'_' | b'-');
+    let allowed = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'.' | b'_' | b'-');
     version.is_some_and(|version| version.bytes().all(allowed))
 }
 

@@ -1,4 +1,4 @@
-//! The other side: frames of a client → octets, and octets of a server → frames. For tests, the
+//! The other side: frames of a client → bytes, and bytes of a server → frames. For tests, the
 //! simulator and the load generator; the server itself never uses it.
 
 use memchr::memchr;
@@ -20,7 +20,7 @@ pub struct ClientFrame<'a> {
 }
 
 impl ClientFrame<'_> {
-    /// Octets that `write` writes for `version`.
+    /// Bytes that `write` writes for `version`.
     pub fn len(&self, version: Version) -> usize {
         let mut count = Count(0);
         self.put(&mut count, version);
@@ -71,7 +71,7 @@ impl<'a> ServerFrame<'a> {
 
     /// All headers in order, as they stand in the frame.
     pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
-        self.lines.split(|&octet| octet == b'\n').filter_map(|line| {
+        self.lines.split(|&byte| byte == b'\n').filter_map(|line| {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             let colon = memchr(b':', line)?;
             Some((&line[..colon], &line[colon + 1..]))
@@ -83,7 +83,7 @@ impl<'a> ServerFrame<'a> {
         self.body
     }
 
-    /// Octets of the input up to and with the frame's NUL.
+    /// Bytes of the input up to and with the frame's NUL.
     pub fn consumed(&self) -> usize {
         self.consumed
     }
@@ -91,7 +91,7 @@ impl<'a> ServerFrame<'a> {
 
 /// Reads the frame at the start of `input` (EOLs in front are skipped); `None` if none is whole.
 pub fn parse_server_frame(input: &[u8]) -> Option<ServerFrame<'_>> {
-    let start = input.iter().position(|octet| !matches!(octet, b'\n' | b'\r'))?;
+    let start = input.iter().position(|byte| !matches!(byte, b'\n' | b'\r'))?;
     let mut at = start + memchr(b'\n', &input[start..])? + 1;
     let first = &input[start..at - 1];
     let lines = at;
@@ -150,10 +150,10 @@ mod tests {
         ) {
             let headers: Vec<_> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
             let frame = ClientFrame { command: Command::Send, headers: &headers, body: &body };
-            let mut octets = vec![0; frame.len(version)];
-            prop_assert_eq!(frame.write(version, &mut octets), octets.len());
+            let mut bytes = vec![0; frame.len(version)];
+            prop_assert_eq!(frame.write(version, &mut bytes), bytes.len());
             let mut room = [Header::EMPTY; 8];
-            let step = Decoder::new().next(&mut octets, &mut room, Some(version), 4_096);
+            let step = Decoder::new().next(&mut bytes, &mut room, Some(version), 4_096);
             let Ok(Step::Frame { frame, .. }) = step else { panic!("{step:?}") };
             prop_assert_eq!(frame.body(), &body[..]);
             let read: Vec<_> = frame.headers().take(headers.len()).collect();

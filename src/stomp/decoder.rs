@@ -1,4 +1,4 @@
-//! Octets of a client → frames.
+//! Bytes of a client → frames.
 
 use memchr::{memchr, memchr2, memchr2_iter};
 
@@ -7,7 +7,7 @@ use super::forge;
 use super::frame::{Command, Frame, Header, Span, Step};
 use super::{Error, Version};
 
-/// How far the frame at the start of the input has been looked at. One per session, 12 octets.
+/// How far the frame at the start of the input has been looked at. One per session, 12 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Decoder {
     /// No head ends in front of this; once the head has ended, no body does.
@@ -37,7 +37,7 @@ impl Decoder {
 
     /// Looks for one frame, or EOLs, at the start of `input`.
     ///
-    /// On [`Step::NeedMore`] the caller keeps all of `input` and calls again with the same octets
+    /// On [`Step::NeedMore`] the caller keeps all of `input` and calls again with the same bytes
     /// and more behind them. Nothing in `input` is changed before its frame is whole; then the
     /// headers are unescaped where they lie: not at all before CONNECT (`version` is `None`), in
     /// CONNECT and STOMP, and in 1.0, whose values are trimmed instead.
@@ -49,7 +49,7 @@ impl Decoder {
         frame_max: u32,
     ) -> Result<Step<'a, 'h>, Error> {
         assert!(input.len() >= self.searched as usize, "a caller keeps what is not consumed");
-        if self.searched == 0 && input.first().is_none_or(|&octet| octet <= b'\r') {
+        if self.searched == 0 && input.first().is_none_or(|&byte| byte <= b'\r') {
             match between_frames(input)? {
                 Some(0) => {}
                 Some(consumed) => return Ok(Step::Eol { consumed }),
@@ -71,7 +71,7 @@ impl Decoder {
         frame_max: u32,
     ) -> Result<Step<'a, 'h>, Error> {
         let arrived = input.len();
-        // Octets past the bound cannot belong to a frame that is allowed: they are not looked at.
+        // Bytes past the bound cannot belong to a frame that is allowed: they are not looked at.
         let window = arrived.min(frame_max as usize);
         let unfinished =
             if arrived >= frame_max as usize { Err(Error::TooLarge) } else { Ok(Step::NeedMore) };
@@ -101,7 +101,7 @@ impl Decoder {
         Ok(Step::Frame { consumed: end, frame })
     }
 
-    /// Finds the octet behind the blank line that ends the head.
+    /// Finds the byte behind the blank line that ends the head.
     fn head_end(&mut self, window: &[u8]) -> Result<Option<usize>, Error> {
         let from = self.searched as usize;
         for at in memchr2_iter(b'\n', 0, &window[from..]).map(|at| from + at) {
@@ -133,10 +133,10 @@ impl Decoder {
         Ok(())
     }
 
-    /// Finds the octet behind the NUL that ends the frame.
+    /// Finds the byte behind the NUL that ends the frame.
     fn frame_end(&mut self, window: &[u8]) -> Result<Option<usize>, Error> {
         if self.end > 0 {
-            // STOMP 1.2 "Body": content-length octets, whatever they are, then a NUL.
+            // STOMP 1.2 "Body": content-length bytes, whatever they are, then a NUL.
             let end = self.end as usize;
             return match window.get(end - 1) {
                 None => Ok(None),
@@ -154,7 +154,7 @@ impl Decoder {
     /// for the ERROR's `receipt-id`. As good as can be had: only whole lines count, and `None` when
     /// the value is escaped or no text, since naming the wrong receipt is worse than naming none.
     pub fn faulty_receipt(input: &[u8]) -> Option<&[u8]> {
-        let start = input.iter().position(|octet| !matches!(octet, b'\n' | b'\r' | 0))?;
+        let start = input.iter().position(|byte| !matches!(byte, b'\n' | b'\r' | 0))?;
         let mut rest = &input[start..];
         while let Some(at) = memchr(b'\n', rest) {
             let line = rest[..at].strip_suffix(b"\r").unwrap_or(&rest[..at]);
@@ -162,7 +162,7 @@ impl Decoder {
                 return None;
             }
             if let Some(value) = line.strip_prefix(b"receipt:") {
-                let readable = !value.iter().any(|octet| matches!(octet, b'\\' | b'\r'))
+                let readable = !value.iter().any(|byte| matches!(byte, b'\\' | b'\r'))
                     && core::str::from_utf8(value).is_ok();
                 return readable.then_some(value);
             }
@@ -263,7 +263,7 @@ impl Iterator for Lines<'_> {
 /// Without the blanks around it: peers of 1.0 pad their values.
 fn trimmed(head: &[u8], value: Span) -> Span {
     let text = value.of(head);
-    let blank = |octet: &&u8| matches!(octet, b' ' | b'\t');
+    let blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
     let front = text.iter().take_while(blank).count();
     let back = text[front..].iter().rev().take_while(blank).count();
     Span::new(value.start as usize + front, value.end as usize - back)
@@ -301,7 +301,7 @@ mod tests {
     fn events(input: &[u8], version: Option<Version>, frame_max: u32) -> Vec<Event> {
         let whole = oracle::feed(&[input], version, frame_max);
         let single: Vec<&[u8]> = input.chunks(1).collect();
-        assert_eq!(oracle::feed(&single, version, frame_max), whole, "octet by octet");
+        assert_eq!(oracle::feed(&single, version, frame_max), whole, "byte by byte");
         assert_eq!(oracle::naive(input, version, frame_max), whole, "naive");
         whole
     }

@@ -1,4 +1,4 @@
-//! What a server says → octets. Every form has an exact `len`, and both come from one path.
+//! What a server says → bytes. Every form has an exact `len`, and both come from one path.
 
 use super::Version;
 use super::escape::{Count, Fill, Half, Sink, escape, is_special, transcode};
@@ -7,7 +7,7 @@ use super::forge::is_forwarded;
 /// Runs `write` once: counts, or fills `out`.
 macro_rules! len_and_write {
     () => {
-        /// Octets that `write` writes for `version`.
+        /// Bytes that `write` writes for `version`.
         pub fn len(&self, version: Version) -> usize {
             let mut count = Count(0);
             self.put(&mut count, version);
@@ -56,7 +56,7 @@ pub enum Part {
 impl Message<'_> {
     len_and_write!();
 
-    /// Octets that `write_part` writes for `version`.
+    /// Bytes that `write_part` writes for `version`.
     pub fn part_len(&self, part: Part, version: Version) -> usize {
         let mut count = Count(0);
         self.put_part(&mut count, part, version);
@@ -149,7 +149,7 @@ pub struct Connected<'a> {
 }
 
 impl Connected<'_> {
-    /// Octets that `write` writes.
+    /// Bytes that `write` writes.
     pub fn len(&self) -> usize {
         let mut count = Count(0);
         self.put(&mut count);
@@ -184,7 +184,7 @@ impl Connected<'_> {
                 sink.put(name);
                 // STOMP 1.2 "Value Encoding": CONNECTED escapes nothing. What would end its line
                 // or the frame is left out.
-                for part in value.split(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
+                for part in value.split(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
                     sink.put(part);
                 }
             }
@@ -244,10 +244,10 @@ impl ErrorFrame<'_> {
 
 /// Whether a header's line is the same in all versions: it holds nothing to escape.
 pub fn header_is_plain(name: &[u8], value: &[u8]) -> bool {
-    !name.iter().chain(value).any(|&octet| is_special(octet))
+    !name.iter().chain(value).any(|&byte| is_special(byte))
 }
 
-/// Octets of the line that [`write_header_line`] writes.
+/// Bytes of the line that [`write_header_line`] writes.
 pub fn header_line_len(name: &[u8], value: &[u8]) -> usize {
     let mut count = Count(0);
     put_line(&mut count, name, value, Version::V1_2);
@@ -292,7 +292,7 @@ pub(super) fn put_line(sink: &mut impl Sink, name: &[u8], value: &[u8], version:
 
 /// Lines in 1.2's escaped form, for an older version.
 fn put_canonical(sink: &mut impl Sink, lines: &[u8], version: Version) {
-    for line in lines.split_inclusive(|&octet| octet == b'\n') {
+    for line in lines.split_inclusive(|&byte| byte == b'\n') {
         let colon = memchr::memchr(b':', line).expect("a header line has a colon");
         transcode(sink, &line[..colon], version, Half::Name);
         sink.put(b":");
@@ -330,7 +330,7 @@ mod tests {
     const VERSIONS: [Version; 3] = [Version::V1_0, Version::V1_1, Version::V1_2];
 
     fn written(len: usize, write: impl FnOnce(&mut [u8]) -> usize) -> Vec<u8> {
-        // One octet more than promised: an exact length leaves it alone.
+        // One byte more than promised: an exact length leaves it alone.
         let mut out = vec![b'#'; len + 1];
         assert_eq!(write(&mut out), len);
         assert_eq!(out.pop(), Some(b'#'));
@@ -452,8 +452,8 @@ mod tests {
             let subscription = id;
             let frame = Message { headers: &headers, plain, subscription, message_id, ack, body };
             for version in VERSIONS {
-                let octets = message(&frame, version);
-                let read = parse_server_frame(&octets).expect("our own frame");
+                let bytes = message(&frame, version);
+                let read = parse_server_frame(&bytes).expect("our own frame");
                 prop_assert_eq!(read.command(), b"MESSAGE");
                 prop_assert_eq!(read.body(), body);
                 let said = |half, raw: &[u8]| {

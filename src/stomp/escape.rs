@@ -13,7 +13,7 @@ use super::{Error, Version};
 
 /// Where a text goes, or just how long it is. Both are one code path, so lengths are exact.
 pub(super) trait Sink {
-    fn put(&mut self, octets: &[u8]);
+    fn put(&mut self, bytes: &[u8]);
 
     fn put_all(&mut self, parts: &[&[u8]]) {
         for part in parts {
@@ -26,8 +26,8 @@ pub(super) trait Sink {
 pub(super) struct Count(pub(super) usize);
 
 impl Sink for Count {
-    fn put(&mut self, octets: &[u8]) {
-        self.0 += octets.len();
+    fn put(&mut self, bytes: &[u8]) {
+        self.0 += bytes.len();
     }
 }
 
@@ -44,10 +44,10 @@ impl<'a> Fill<'a> {
 }
 
 impl Sink for Fill<'_> {
-    fn put(&mut self, octets: &[u8]) {
+    fn put(&mut self, bytes: &[u8]) {
         // The caller asked `len` and gave room: a short slice is our own bug and panics here.
-        self.out[self.len..self.len + octets.len()].copy_from_slice(octets);
-        self.len += octets.len();
+        self.out[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
     }
 }
 
@@ -58,25 +58,25 @@ pub(super) enum Half {
     Value,
 }
 
-/// Whether an octet may need more than a copy in a header.
-pub(super) fn is_special(octet: u8) -> bool {
-    SPECIAL[usize::from(octet)]
+/// Whether a byte may need more than a copy in a header.
+pub(super) fn is_special(byte: u8) -> bool {
+    SPECIAL[usize::from(byte)]
 }
 
-/// [`is_special`] as a table: names and values are short, and each octet of them is looked at.
+/// [`is_special`] as a table: names and values are short, and each byte of them is looked at.
 const SPECIAL: [bool; 256] = {
-    let (mut table, mut octet) = ([false; 256], 0);
-    while octet < 256 {
-        table[octet] = matches!(octet as u8, b'\\' | b'\n' | b'\r' | b':' | 0);
-        octet += 1;
+    let (mut table, mut byte) = ([false; 256], 0);
+    while byte < 256 {
+        table[byte] = matches!(byte as u8, b'\\' | b'\n' | b'\r' | b':' | 0);
+        byte += 1;
     }
     table
 };
 
-/// What stands for a special octet in a header of `version`.
-fn replacement(octet: u8, version: Version, half: Half) -> &'static [u8] {
+/// What stands for a special byte in a header of `version`.
+fn replacement(byte: u8, version: Version, half: Half) -> &'static [u8] {
     let unsayable: &[u8] = if half == Half::Name { b"_" } else { b"" };
-    match (octet, version) {
+    match (byte, version) {
         (b'\\', Version::V1_0) => b"\\",
         // STOMP 1.0 splits at the first colon: harmless in a value, a forged header in a name.
         (b':', Version::V1_0) if half == Half::Value => b":",
@@ -85,14 +85,14 @@ fn replacement(octet: u8, version: Version, half: Half) -> &'static [u8] {
         (b'\n', _) => b"\\n",
         (b'\r', _) => b"\\r",
         (b':', _) => b"\\c",
-        _ => unreachable!("only special octets are replaced"),
+        _ => unreachable!("only special bytes are replaced"),
     }
 }
 
 /// Writes the escaped form of a raw name or value.
 pub(super) fn escape(sink: &mut impl Sink, raw: &[u8], version: Version, half: Half) {
     let mut rest = raw;
-    while let Some(at) = rest.iter().position(|&octet| is_special(octet)) {
+    while let Some(at) = rest.iter().position(|&byte| is_special(byte)) {
         sink.put(&rest[..at]);
         sink.put(replacement(rest[at], version, half));
         rest = &rest[at + 1..];
@@ -113,7 +113,7 @@ pub(super) fn transcode(sink: &mut impl Sink, escaped: &[u8], version: Version, 
     sink.put(rest);
 }
 
-/// The octet that an escape's letter stands for.
+/// The byte that an escape's letter stands for.
 fn meaning(letter: u8) -> Option<u8> {
     match letter {
         b'\\' => Some(b'\\'),
@@ -146,9 +146,9 @@ pub fn unescape(text: &mut [u8], version: Version) -> Result<usize, Error> {
     let Some(first) = memchr::memchr(b'\\', text) else { return Ok(text.len()) };
     let (mut read, mut write) = (first, first);
     while read < text.len() {
-        let octet = text[read];
-        let escaped = octet == b'\\';
-        text[write] = if escaped { meaning(text[read + 1]).expect("checked above") } else { octet };
+        let byte = text[read];
+        let escaped = byte == b'\\';
+        text[write] = if escaped { meaning(text[read + 1]).expect("checked above") } else { byte };
         read += 1 + usize::from(escaped);
         write += 1;
     }
@@ -205,7 +205,7 @@ mod tests {
             let there = escaped(raw, Version::V1_2, Half::Value);
             prop_assert_eq!(unescaped(&there, Version::V1_2).unwrap(), raw);
             let there = escaped(raw, Version::V1_1, Half::Value);
-            let no_cr: Vec<u8> = raw.iter().copied().filter(|&octet| octet != b'\r').collect();
+            let no_cr: Vec<u8> = raw.iter().copied().filter(|&byte| byte != b'\r').collect();
             prop_assert_eq!(unescaped(&there, Version::V1_1).unwrap(), no_cr);
         }
 

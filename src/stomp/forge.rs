@@ -15,7 +15,7 @@ fn is_blank(character: char) -> bool {
 
 /// A raw name without what is trimmed somewhere.
 fn trimmed(name: &[u8]) -> &[u8] {
-    let is_graphic = |octet: Option<&u8>| octet.is_some_and(u8::is_ascii_graphic);
+    let is_graphic = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
     if is_graphic(name.first()) && is_graphic(name.last()) {
         return name;
     }
@@ -30,7 +30,7 @@ pub fn is_blank_name(name: &[u8]) -> bool {
 
 /// The same of a name as it stands in its line; `escapes`: those of STOMP 1.2 are to be undone.
 pub(super) fn is_blank_in_line(name: &[u8], escapes: bool) -> bool {
-    if name.first().is_some_and(|&octet| octet.is_ascii_graphic() && octet != b'\\') {
+    if name.first().is_some_and(|&byte| byte.is_ascii_graphic() && byte != b'\\') {
         return false;
     }
     let Ok(name) = core::str::from_utf8(name) else { return false };
@@ -77,7 +77,7 @@ pub fn splits(content_type: Option<&[u8]>, body: &[u8]) -> bool {
         Some(kind) => is_text_type(kind),
         None => simdutf8::basic::from_utf8(body).is_ok(),
     };
-    is_text || body[first..].split(|&octet| octet == 0).skip(1).any(begins_a_frame)
+    is_text || body[first..].split(|&byte| byte == 0).skip(1).any(begins_a_frame)
 }
 
 /// `text/plain` of `text/plain;charset=UTF-8`.
@@ -119,7 +119,7 @@ fn begins_a_frame(piece: &[u8]) -> bool {
     let piece = piece.trim_ascii_start();
     [&b"CONNECTED"[..], b"MESSAGE", b"RECEIPT", b"ERROR"].iter().any(|command| {
         let behind = piece.strip_prefix(*command).and_then(<[u8]>::first);
-        behind.is_some_and(|octet| octet.is_ascii_whitespace())
+        behind.is_some_and(|byte| byte.is_ascii_whitespace())
     })
 }
 

@@ -111,7 +111,7 @@ impl Span {
     }
 }
 
-/// Room for one header: where its name and its value lie in the input. 16 octets.
+/// Room for one header: where its name and its value lie in the input. 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     pub(super) name: Span,
@@ -139,12 +139,12 @@ pub enum Step<'a, 'h> {
     NeedMore,
     /// One or more EOLs (or stray NULs) between frames: the peer is alive.
     Eol {
-        /// Octets of the input that are done with.
+        /// Bytes of the input that are done with.
         consumed: usize,
     },
     /// A whole frame.
     Frame {
-        /// Octets of the input that are done with.
+        /// Bytes of the input that are done with.
         consumed: usize,
         /// The frame; it borrows the input.
         frame: Frame<'a, 'h>,

@@ -16,7 +16,7 @@ pub struct Agreed {
 
 /// Reads a `heart-beat` header: what the sender can do, what it wants.
 pub fn parse(value: &[u8]) -> Result<(u32, u32), Error> {
-    let comma = value.iter().position(|&octet| octet == b',').ok_or(Error::BadHeartBeat)?;
+    let comma = value.iter().position(|&byte| byte == b',').ok_or(Error::BadHeartBeat)?;
     Ok((interval(&value[..comma])?, interval(&value[comma + 1..])?))
 }
 
@@ -25,12 +25,12 @@ fn interval(digits: &[u8]) -> Result<u32, Error> {
         return Err(Error::BadHeartBeat);
     }
     let mut interval = 0u32;
-    for &octet in digits {
-        if !octet.is_ascii_digit() {
+    for &byte in digits {
+        if !byte.is_ascii_digit() {
             return Err(Error::BadHeartBeat);
         }
         // The bound is applied at every digit, so the product never leaves u32.
-        interval = (interval * 10 + u32::from(octet - b'0')).min(INTERVAL_MAX);
+        interval = (interval * 10 + u32::from(byte - b'0')).min(INTERVAL_MAX);
     }
     Ok(interval)
 }

@@ -1,13 +1,13 @@
 #![forbid(unsafe_code)]
-//! STOMP 1.0, 1.1 and 1.2: octets from a client become [`Frame`]s, and what the engine wants to say
-//! (CONNECTED, MESSAGE, RECEIPT, ERROR) becomes octets.
+//! STOMP 1.0, 1.1 and 1.2: bytes from a client become [`Frame`]s, and what the engine wants to say
+//! (CONNECTED, MESSAGE, RECEIPT, ERROR) becomes bytes.
 //!
 //! It does not know WebSocket, sockets, sessions, destinations or time. It allocates nothing and
-//! keeps no octet: input and output are the caller's slices.
+//! keeps no byte: input and output are the caller's slices.
 //!
 //! # How to drive it
 //!
-//! One [`Decoder`] per session. Feed it the octets that are not yet consumed, always from the same
+//! One [`Decoder`] per session. Feed it the bytes that are not yet consumed, always from the same
 //! start, until it says `NeedMore`; cut off `consumed` after every step. After an error the session
 //! is over: send an [`ErrorFrame`] and close with [`Error::close_code`].
 //!
@@ -44,13 +44,13 @@
 //! # State
 //!
 //! ```text
-//! BORDER ──octet──▶ HEAD ──blank line──▶ BODY ──NUL──▶ BORDER
-//!   ▲  │ EOL, stray NUL                 (n octets, or up to the first NUL)
+//! BORDER ──byte──▶ HEAD ──blank line──▶ BODY ──NUL──▶ BORDER
+//!   ▲  │ EOL, stray NUL                 (n bytes, or up to the first NUL)
 //!   └──┘
 //! ```
-//! 12 octets: how far the head was searched, where the body starts, where the frame must end. The
+//! 12 bytes: how far the head was searched, where the body starts, where the frame must end. The
 //! head's lines are read when it is whole, and once more when the body is (unless both come
-//! together), so a frame that arrives octet by octet still costs time linear in its length.
+//! together), so a frame that arrives byte by byte still costs time linear in its length.
 
 mod client;
 mod decoder;
@@ -104,7 +104,7 @@ pub fn negotiate(accept_version: Option<&[u8]>) -> Option<Version> {
         b"1.2" => Some(Version::V1_2),
         _ => None,
     };
-    list.split(|&octet| octet == b',').filter_map(known).max()
+    list.split(|&byte| byte == b',').filter_map(known).max()
 }
 
 /// What a peer did wrong. The session ends with any of them.
@@ -126,7 +126,7 @@ pub enum Error {
     BadEscape,
     /// `content-length` is not a number, or there are two different ones.
     BadContentLength,
-    /// The octet after `content-length` octets of body is not NUL.
+    /// The byte after `content-length` bytes of body is not NUL.
     NoNulAfterBody,
     /// A body on a frame that is not SEND.
     BodyNotAllowed,

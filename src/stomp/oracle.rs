@@ -21,8 +21,8 @@ fn push(events: &mut Vec<Event>, event: Event) {
     }
 }
 
-fn text(octets: &[u8]) -> String {
-    String::from_utf8(octets.to_vec()).expect("heads are UTF-8")
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("heads are UTF-8")
 }
 
 /// Drives the real decoder as a session would.
@@ -135,7 +135,7 @@ fn naive_frame(input: &[u8], version: Option<Version>, max: usize) -> Result<Fou
         }
         if pair.0 == "content-length" {
             let number: &str = &pair.1;
-            let digits = !number.is_empty() && number.bytes().all(|octet| octet.is_ascii_digit());
+            let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
             let length = number.parse::<u128>().ok().filter(|_| digits);
             lengths.push(length.ok_or(Error::BadContentLength)? as usize);
             if lengths[0] != *lengths.last().unwrap() {
@@ -151,7 +151,7 @@ fn naive_frame(input: &[u8], version: Option<Version>, max: usize) -> Result<Fou
             return Err(Error::BodyNotAllowed);
         }
         Some(&length) => Some(length).filter(|&length| length < body.len()),
-        None => body.iter().position(|&octet| octet == 0),
+        None => body.iter().position(|&byte| byte == 0),
     };
     let Some(length) = length else { return more };
     if body[length] != 0 {

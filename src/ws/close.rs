@@ -10,7 +10,7 @@ pub const fn close_code_is_valid(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// Writes a Close frame's payload and returns its length. A reason over 123 octets is cut before
+/// Writes a Close frame's payload and returns its length. A reason over 123 bytes is cut before
 /// the code point that does not fit.
 pub fn close_payload(code: u16, reason: &str, out: &mut [u8; WS_CONTROL_MAX]) -> usize {
     assert!(close_code_is_valid(code), "close code {code} must not be sent");

@@ -12,7 +12,7 @@ pub enum Event<'a> {
     Data {
         /// Text or Binary: the kind of the message, also for its continuations.
         opcode: Opcode,
-        /// The unmasked octets; may be empty.
+        /// The unmasked bytes; may be empty.
         payload: &'a [u8],
         /// The message begins with this piece.
         first: bool,
@@ -47,7 +47,7 @@ pub enum Error {
     Masked,
     /// A control frame without FIN.
     ControlFragmented,
-    /// A control frame of more than 125 octets.
+    /// A control frame of more than 125 bytes.
     ControlTooLong,
     /// A continuation, but no message is open.
     ContinuationUnexpected,
@@ -63,7 +63,7 @@ pub enum Error {
     TextNotUtf8,
     /// A compressed message that is no DEFLATE stream.
     NotDeflate,
-    /// A Close payload of one octet.
+    /// A Close payload of one byte.
     CloseLength,
     /// A close code that must not be on the wire.
     CloseCode,
@@ -118,11 +118,11 @@ impl Error {
 /// Where one direction of a connection stands. See the room's head for its states.
 #[derive(Clone, Copy, Debug)]
 pub struct Decoder {
-    /// Octets of the data frame's payload that are still to come; 0 between frames.
+    /// Bytes of the data frame's payload that are still to come; 0 between frames.
     remaining: u32,
-    /// Octets of the open message that its heads have announced so far.
+    /// Bytes of the open message that its heads have announced so far.
     message_len: u32,
-    /// The data frame's key, turned so that it meets the next octet. Zero on unmasked frames.
+    /// The data frame's key, turned so that it meets the next byte. Zero on unmasked frames.
     key: [u8; 4],
     /// The code point at the end of the open text.
     utf8: Utf8,
@@ -173,10 +173,10 @@ impl Decoder {
         }
     }
 
-    /// Decodes what `input` begins with, unmasking it in place. Returns how many octets are done
+    /// Decodes what `input` begins with, unmasking it in place. Returns how many bytes are done
     /// with and the event, if they make one.
     ///
-    /// `(0, None)`: more octets are needed. The caller keeps `input` (fewer than 140 octets: an
+    /// `(0, None)`: more bytes are needed. The caller keeps `input` (fewer than 140 bytes: an
     /// incomplete head or control frame) and calls again when there are more. `(n, None)`: go on
     /// with the rest. Data is handed out as it comes, never kept back.
     ///
@@ -218,10 +218,10 @@ impl Decoder {
         if tells { self.piece(input, head_end) } else { Ok((head_end, None)) }
     }
 
-    /// Judges the first two octets of a frame, in their order on the wire.
+    /// Judges the first two bytes of a frame, in their order on the wire.
     #[inline]
     fn judge(&self, first: u8, second: u8) -> Result<Opcode, Error> {
-        let opcode = Opcode::from_first_octet(first).ok_or(Error::ReservedOpcode)?;
+        let opcode = Opcode::from_first_byte(first).ok_or(Error::ReservedOpcode)?;
         // RFC 7692 §6.1: only the first frame of a data message may have RSV1.
         let begins = matches!(opcode, Opcode::Text | Opcode::Binary);
         let allowed = if begins { self.allowed } else { 0 };
@@ -234,7 +234,7 @@ impl Decoder {
             return Err(if self.mask == 0 { Error::Masked } else { Error::NotMasked });
         }
         if opcode.is_control() {
-            // RFC 6455 §5.5: control frames are whole and carry at most 125 octets.
+            // RFC 6455 §5.5: control frames are whole and carry at most 125 bytes.
             if first & FIN == 0 {
                 return Err(Error::ControlFragmented);
             }
@@ -326,7 +326,7 @@ mod tests {
     const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     const MAX: u32 = 1_000;
 
-    /// A masked frame with this first octet.
+    /// A masked frame with this first byte.
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut out = [0; 14];
         let len = payload.len() as u64;
@@ -350,17 +350,17 @@ mod tests {
     }
 
     /// Drives a decoder as its doc says; pieces end at `cuts`. Returns what was seen whole, the
-    /// octets of an unfinished message, and how it ended: an error or the count of octets kept.
+    /// bytes of an unfinished message, and how it ended: an error or the count of bytes kept.
     fn drive(
         mut decoder: Decoder,
-        octets: &[u8],
+        bytes: &[u8],
         cuts: &[usize],
     ) -> (Vec<Seen>, Vec<u8>, Result<usize, Error>) {
         let (mut seen, mut open) = (Vec::new(), Vec::new());
         let mut kept: Vec<u8> = Vec::new();
         let mut from = 0;
-        for cut in cuts.iter().copied().chain([octets.len()]) {
-            kept.extend_from_slice(&octets[from..cut]);
+        for cut in cuts.iter().copied().chain([bytes.len()]) {
+            kept.extend_from_slice(&bytes[from..cut]);
             from = cut;
             let mut at = 0;
             loop {
@@ -397,23 +397,23 @@ mod tests {
         (seen, open, Ok(kept.len()))
     }
 
-    /// Whole and octet by octet: same events, same end.
-    fn decode(decoder: Decoder, octets: &[u8]) -> (Vec<Seen>, Result<usize, Error>) {
-        let (seen, _, end) = drive(decoder, octets, &[]);
-        let each: Vec<usize> = (1..octets.len()).collect();
-        let (seen_each, _, end_each) = drive(decoder, octets, &each);
+    /// Whole and byte by byte: same events, same end.
+    fn decode(decoder: Decoder, bytes: &[u8]) -> (Vec<Seen>, Result<usize, Error>) {
+        let (seen, _, end) = drive(decoder, bytes, &[]);
+        let each: Vec<usize> = (1..bytes.len()).collect();
+        let (seen_each, _, end_each) = drive(decoder, bytes, &each);
         assert_eq!((&seen, end), (&seen_each, end_each));
         (seen, end)
     }
 
-    fn error(octets: &[u8]) -> Error {
-        decode(Decoder::server(), octets).1.expect_err("a fault of the peer")
+    fn error(bytes: &[u8]) -> Error {
+        decode(Decoder::server(), bytes).1.expect_err("a fault of the peer")
     }
 
     #[test]
     fn fragments_with_a_ping_between_them() {
         // RFC 6455 §5.4, and an empty frame at each place.
-        let octets = frames(&[
+        let bytes = frames(&[
             (0x01, b""),
             (0x00, "κό".as_bytes()),
             (0x89, b"p"),
@@ -424,7 +424,7 @@ mod tests {
             (0x88, &[0x03, 0xe8, b'o', b'k']),
             (0xff, b"not read"),
         ]);
-        let (seen, end) = decode(Decoder::server(), &octets);
+        let (seen, end) = decode(Decoder::server(), &bytes);
         let expected = [
             Seen::Control(Opcode::Ping, b"p".to_vec()),
             Seen::Message(Opcode::Text, false, "κό".into()),
@@ -437,13 +437,13 @@ mod tests {
 
     #[test]
     fn pieces_say_where_a_message_begins_and_ends() {
-        let mut octets = frames(&[(0x02, b"ab"), (0x00, b""), (0x80, b"c")]);
+        let mut bytes = frames(&[(0x02, b"ab"), (0x00, b""), (0x80, b"c")]);
         let mut decoder = Decoder::server();
         let mut flags = Vec::new();
-        // The first head alone, then its payload octet by octet, then the rest.
+        // The first head alone, then its payload byte by byte, then the rest.
         for range in [0..6, 6..7, 7..8, 8..14, 14..20, 20..21] {
             let len = range.len();
-            let (done, event) = decoder.next(&mut octets[range], MAX).expect("no fault");
+            let (done, event) = decoder.next(&mut bytes[range], MAX).expect("no fault");
             assert_eq!(done, len);
             flags.push(event.map(|event| match event {
                 Event::Data { first, last, payload, .. } => (first, last, payload[0]),
@@ -493,13 +493,13 @@ mod tests {
     }
 
     #[test]
-    fn text_fails_at_the_first_impossible_octet() {
+    fn text_fails_at_the_first_impossible_byte() {
         // Autobahn 6.4.1 to 6.4.4: κόσµε, U+110000, "edited"; judged before the frame ends.
         let text = ["κόσµε".as_bytes(), &[0xf4, 0x90, 0x80, 0x80], b"edited"].concat();
-        let octets = frame(0x81, &text);
+        let bytes = frame(0x81, &text);
         let impossible = 6 + "κόσµε".len() + 2;
-        assert_eq!(error(&octets[..impossible]), Error::TextNotUtf8);
-        assert_eq!(decode(Decoder::server(), &octets[..impossible - 1]).1, Ok(0));
+        assert_eq!(error(&bytes[..impossible]), Error::TextNotUtf8);
+        assert_eq!(decode(Decoder::server(), &bytes[..impossible - 1]).1, Ok(0));
         let split = frames(&[(0x01, &text[..12]), (0x00, &text[12..13])]);
         assert_eq!(error(&split), Error::TextNotUtf8);
         // A code point may be cut by frames, but not by the end of the message.
@@ -521,8 +521,8 @@ mod tests {
 
     #[test]
     fn compression_only_where_it_was_agreed_and_on_first_frames() {
-        let octets = frames(&[(0x41, &[0xff]), (0x80, &[0xff]), (0x81, b"plain")]);
-        let (seen, end) = decode(Decoder::server().with_compression(), &octets);
+        let bytes = frames(&[(0x41, &[0xff]), (0x80, &[0xff]), (0x81, b"plain")]);
+        let (seen, end) = decode(Decoder::server().with_compression(), &bytes);
         let compressed = Seen::Message(Opcode::Text, true, vec![0xff, 0xff]);
         let plain = Seen::Message(Opcode::Text, false, b"plain".to_vec());
         assert_eq!((seen, end), (vec![compressed, plain], Ok(0)));
@@ -536,9 +536,9 @@ mod tests {
     fn what_a_server_sends_a_client_reads() {
         let mut out = [0; 10];
         let head = frame::head(Opcode::Text, true, 300, &mut out);
-        let octets = [&out[..head], &[b'x'; 300]].concat();
+        let bytes = [&out[..head], &[b'x'; 300]].concat();
         let message = Seen::Message(Opcode::Text, false, vec![b'x'; 300]);
-        assert_eq!(decode(Decoder::client(), &octets), (vec![message], Ok(0)));
+        assert_eq!(decode(Decoder::client(), &bytes), (vec![message], Ok(0)));
     }
 
     proptest! {
@@ -553,19 +553,19 @@ mod tests {
         ) {
             let list: Vec<_> = list.iter().map(|(first, text)| (*first, text.as_bytes())).collect();
             let lawful = list.iter().filter(|(first, text)| first & 8 == 0 || text.len() <= 125);
-            let mut octets = frames(&lawful.copied().collect::<Vec<_>>());
-            if let (Some((index, octet)), false) = (damage, octets.is_empty()) {
-                let at = index.index(octets.len());
-                octets[at] = octet;
+            let mut bytes = frames(&lawful.copied().collect::<Vec<_>>());
+            if let (Some((index, byte)), false) = (damage, bytes.is_empty()) {
+                let at = index.index(bytes.len());
+                bytes[at] = byte;
             }
-            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(octets.len() + 1)).collect();
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
             cuts.sort_unstable();
-            let (seen, open, end) = drive(Decoder::server(), &octets, &cuts);
-            let (whole, whole_open, whole_end) = drive(Decoder::server(), &octets, &[]);
+            let (seen, open, end) = drive(Decoder::server(), &bytes, &cuts);
+            let (whole, whole_open, whole_end) = drive(Decoder::server(), &bytes, &[]);
             prop_assert_eq!((&seen, end), (&whole, whole_end));
             // An error discards the rest of its piece: how much came before it may differ.
             prop_assert!(end.is_err() || open == whole_open);
-            prop_assert_eq!(&decode(Decoder::server(), &octets).0, &seen);
+            prop_assert_eq!(&decode(Decoder::server(), &bytes).0, &seen);
         }
     }
 }

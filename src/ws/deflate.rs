@@ -2,7 +2,7 @@
 //! per thread serve all its sessions, and an idle session keeps nothing of either.
 //!
 //! A session with context takeover keeps a [`Window`] for each direction, up to 32 KiB of plain
-//! octets, and the same compressor and inflater work from it.
+//! bytes, and the same compressor and inflater work from it.
 
 use super::decoder::Error;
 use super::extension::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
@@ -11,11 +11,11 @@ use super::utf8::Utf8;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 /// How hard the compressor tries: higher levels take up to three times as long for less than 1 %,
-/// level 1 takes half as long for 40 % more octets (JSON of 2 KiB).
+/// level 1 takes half as long for 40 % more bytes (JSON of 2 KiB).
 const LEVEL: u32 = 2;
 /// The smallest window that zlib's deflate has.
 const ZLIB_BITS_MIN: u8 = 9;
-/// Octets inflated in one go: what a bomb costs past its bound.
+/// Bytes inflated in one go: what a bomb costs past its bound.
 const STEP: usize = 16_384;
 /// What the sender takes off the end of a message (RFC 7692 §7.2.1).
 const FLUSH: [u8; 4] = [0, 0, 0xff, 0xff];
@@ -37,7 +37,7 @@ impl Compressor {
     }
 
     /// Adds the compressed form of a message at the end of `out`, for a peer that keeps a window of
-    /// 2^`window_bits` octets. `false`: it would not be shorter, nothing was added.
+    /// 2^`window_bits` bytes. `false`: it would not be shorter, nothing was added.
     ///
     /// The result is the same for all peers with that window: a broadcast compresses once.
     pub fn compress(&mut self, message: &[u8], window_bits: u8, out: &mut Vec<u8>) -> bool {
@@ -46,8 +46,8 @@ impl Compressor {
 
     /// As [`Compressor::compress`] for a piece of a message that refers to nothing before it, so it
     /// may stand behind any other piece; [`store`] makes pieces, too. A piece that is not the last
-    /// one is whole blocks to its last octet (RFC 1951 §3.2.4: after a flush the next block begins
-    /// with an octet).
+    /// one is whole blocks to its last byte (RFC 1951 §3.2.4: after a flush the next block begins
+    /// with a byte).
     pub fn compress_piece(
         &mut self,
         piece: &[u8],
@@ -74,8 +74,8 @@ impl Compressor {
         out: &mut Vec<u8>,
     ) -> bool {
         let stream = self.stream(window.bits);
-        if !window.octets.is_empty() {
-            stream.set_dictionary(&window.octets).expect("a raw stream at its start takes it");
+        if !window.bytes.is_empty() {
+            stream.set_dictionary(&window.bytes).expect("a raw stream at its start takes it");
         }
         let shorter = deflate(stream, message, out);
         if shorter {
@@ -87,7 +87,7 @@ impl Compressor {
     /// The stream of a window, at its start.
     fn stream(&mut self, window_bits: u8) -> &mut Compress {
         assert!((WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(&window_bits));
-        // zlib refers at most 2^bits - 262 octets back: 250 for its smallest window, which is
+        // zlib refers at most 2^bits - 262 bytes back: 250 for its smallest window, which is
         // within 2^8 as well.
         let bits = window_bits.max(ZLIB_BITS_MIN);
         let place = &mut self.streams[usize::from(bits - ZLIB_BITS_MIN)];
@@ -100,20 +100,20 @@ impl Compressor {
     }
 }
 
-/// Octets of the longest stored block (RFC 1951 §3.2.4).
+/// Bytes of the longest stored block (RFC 1951 §3.2.4).
 const STORED_MAX: usize = 65_535;
-/// Octets of its head behind another whole block: three bits and their padding, LEN and NLEN.
+/// Bytes of its head behind another whole block: three bits and their padding, LEN and NLEN.
 const STORED_HEAD: usize = 5;
 
-/// Octets that [`store`] adds for so many.
+/// Bytes that [`store`] adds for so many.
 pub fn stored_len(len: usize) -> usize {
     len + STORED_HEAD * len.div_ceil(STORED_MAX)
 }
 
-/// Adds octets as they are, as stored blocks: a piece of a message that must not be its last one.
+/// Adds bytes as they are, as stored blocks: a piece of a message that must not be its last one.
 /// They come in two slices, one behind the other.
-pub fn store(octets: [&[u8]; 2], out: &mut Vec<u8>) {
-    let [mut first, mut second] = octets;
+pub fn store(bytes: [&[u8]; 2], out: &mut Vec<u8>) {
+    let [mut first, mut second] = bytes;
     if first.len() + second.len() <= STORED_MAX {
         // Almost always, and for each of many subscribers.
         let [low, high] = ((first.len() + second.len()) as u16).to_le_bytes();
@@ -143,7 +143,7 @@ fn deflate(stream: &mut Compress, message: &[u8], out: &mut Vec<u8>) -> bool {
     let status = stream.compress_vec(message, out, FlushCompress::Sync);
     status.expect("a raw stream does not fail");
     let full = out.len() == out.capacity();
-    // RFC 7692 §7.2.1: the last four octets are not sent.
+    // RFC 7692 §7.2.1: the last four bytes are not sent.
     let end = out.len() - FLUSH.len();
     let shorter = !full && end - start < message.len();
     assert!(full || out[end..] == FLUSH, "a flush ends with an empty stored block");
@@ -151,10 +151,10 @@ fn deflate(stream: &mut Compress, message: &[u8], out: &mut Vec<u8>) -> bool {
     shorter
 }
 
-/// The last octets of a direction's compressed messages in their plain form, for context takeover.
+/// The last bytes of a direction's compressed messages in their plain form, for context takeover.
 #[derive(Debug)]
 pub struct Window {
-    octets: Vec<u8>,
+    bytes: Vec<u8>,
     bits: u8,
 }
 
@@ -162,41 +162,41 @@ impl Window {
     /// At the start of a session; `bits` as agreed for the direction.
     pub fn new(bits: u8) -> Window {
         assert!((WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(&bits));
-        Window { octets: Vec::new(), bits }
+        Window { bytes: Vec::new(), bits }
     }
 
-    /// Octets that it keeps, at most two to the power of its bits.
+    /// Bytes that it keeps, at most two to the power of its bits.
     pub fn held(&self) -> usize {
-        self.octets.len()
+        self.bytes.len()
     }
 
     /// A compressed message went by; `message` is its plain form. With the first one the window
     /// takes its memory, all that it will ever have.
     pub fn push(&mut self, message: &[u8]) {
         let size = 1 << self.bits;
-        if self.octets.is_empty() {
-            self.octets.reserve_exact(size);
+        if self.bytes.is_empty() {
+            self.bytes.reserve_exact(size);
         }
         let kept = &message[message.len().saturating_sub(size)..];
-        let over = (self.octets.len() + kept.len()).saturating_sub(size);
-        self.octets.drain(..over);
-        self.octets.extend_from_slice(kept);
+        let over = (self.bytes.len() + kept.len()).saturating_sub(size);
+        self.bytes.drain(..over);
+        self.bytes.extend_from_slice(kept);
     }
 }
 
 /// Inflates one message at a time, for any session.
 ///
-/// [`Inflater::begin`], [`Inflater::feed`] with its compressed octets in any pieces, and
+/// [`Inflater::begin`], [`Inflater::feed`] with its compressed bytes in any pieces, and
 /// [`Inflater::finish`]. After an error, or for the next message: `begin`. A session whose message
-/// is not complete keeps its *compressed* octets until it is.
+/// is not complete keeps its *compressed* bytes until it is.
 #[derive(Debug)]
 pub struct Inflater {
     stream: Decompress,
-    /// Where a step's octets come out.
+    /// Where a step's bytes come out.
     step: Box<[u8; STEP]>,
     /// The message is a text: its last code point.
     text: Option<Utf8>,
-    /// Octets that the message may still have.
+    /// Bytes that the message may still have.
     room: usize,
     /// Nothing was fed since the stream began.
     fresh: bool,
@@ -220,7 +220,7 @@ impl Inflater {
         Inflater::default()
     }
 
-    /// Begins a message: `message_max` bounds its inflated octets.
+    /// Begins a message: `message_max` bounds its inflated bytes.
     pub fn begin(&mut self, opcode: Opcode, message_max: u32) {
         self.restart();
         self.text = (opcode == Opcode::Text).then(Utf8::new);
@@ -231,8 +231,8 @@ impl Inflater {
     /// the caller pushes it to the window.
     pub fn begin_after(&mut self, opcode: Opcode, message_max: u32, window: &Window) {
         self.begin(opcode, message_max);
-        if !window.octets.is_empty() {
-            let taken = self.stream.set_dictionary(&window.octets);
+        if !window.bytes.is_empty() {
+            let taken = self.stream.set_dictionary(&window.bytes);
             taken.expect("a raw stream takes a dictionary at any time");
         }
     }
@@ -244,7 +244,7 @@ impl Inflater {
 
     /// Inflates a piece of the message to the end of `out`.
     pub fn feed(&mut self, mut piece: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        // A full step may have left octets of the same input behind.
+        // A full step may have left bytes of the same input behind.
         let mut pending = false;
         while pending || !piece.is_empty() {
             self.fresh = false;
@@ -254,7 +254,7 @@ impl Inflater {
             // Both are lengths within slices.
             piece = &piece[(self.stream.total_in() - from) as usize..];
             let made = (self.stream.total_out() - at) as usize;
-            // What came before a fault counts before it, however the octets are cut.
+            // What came before a fault counts before it, however the bytes are cut.
             self.take(made, out)?;
             pending = made == STEP;
             match status {
@@ -272,7 +272,7 @@ impl Inflater {
         Ok(())
     }
 
-    /// Judges what a step made, in the order of its octets, and hands it out.
+    /// Judges what a step made, in the order of its bytes, and hands it out.
     fn take(&mut self, made: usize, out: &mut Vec<u8>) -> Result<(), Error> {
         let fits = &self.step[..made.min(self.room)];
         if let Some(utf8) = &mut self.text
@@ -290,7 +290,7 @@ impl Inflater {
 
     /// The message is complete: the last of it comes out.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        // Fresh: it has no octets at all (RFC 7692 wants one), or ended with a final block. Both
+        // Fresh: it has no bytes at all (RFC 7692 wants one), or ended with a final block. Both
         // are in use, and nothing is missing.
         if !self.fresh {
             self.feed(&END, out)?;
@@ -324,11 +324,11 @@ mod tests {
         (out, end)
     }
 
-    /// Whole and octet by octet: the same.
-    fn inflated(opcode: Opcode, max: u32, octets: &[u8]) -> Result<Vec<u8>, Error> {
+    /// Whole and byte by byte: the same.
+    fn inflated(opcode: Opcode, max: u32, bytes: &[u8]) -> Result<Vec<u8>, Error> {
         let mut inflater = Inflater::new();
-        let (out, end) = pieces(&mut inflater, opcode, max, &[octets]);
-        let each: Vec<&[u8]> = octets.chunks(1).collect();
+        let (out, end) = pieces(&mut inflater, opcode, max, &[bytes]);
+        let each: Vec<&[u8]> = bytes.chunks(1).collect();
         let (out_each, end_each) = pieces(&mut inflater, opcode, max, &each);
         assert_eq!(end, end_each);
         end.map(|()| {
@@ -343,7 +343,7 @@ mod tests {
         out
     }
 
-    /// Octets without a pattern.
+    /// Bytes without a pattern.
     fn noise(len: usize) -> Vec<u8> {
         let mut state = 1u32;
         let next = || {
@@ -355,8 +355,8 @@ mod tests {
 
     #[test]
     fn the_examples_of_rfc_7692_7_2_3() {
-        for octets in [
-            // One block; sent in two frames it is the same octets.
+        for bytes in [
+            // One block; sent in two frames it is the same bytes.
             &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..],
             // A block without compression.
             &[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00],
@@ -365,9 +365,9 @@ mod tests {
             // Two blocks.
             &[0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00],
         ] {
-            assert_eq!(inflated(Opcode::Text, 5, octets), Ok(b"Hello".to_vec()), "{octets:02x?}");
+            assert_eq!(inflated(Opcode::Text, 5, bytes), Ok(b"Hello".to_vec()), "{bytes:02x?}");
         }
-        // An empty message, and one that has no octets at all.
+        // An empty message, and one that has no bytes at all.
         assert_eq!(inflated(Opcode::Text, 0, &[0x00]), Ok(vec![]));
         assert_eq!(inflated(Opcode::Text, 0, &[]), Ok(vec![]));
     }
@@ -377,10 +377,10 @@ mod tests {
         let (mut inflater, mut out) = (Inflater::new(), Vec::new());
         let mut window = Window::new(15);
         let first = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
-        for octets in [&first[..], &[0xf2, 0x00, 0x11, 0x00, 0x00]] {
+        for bytes in [&first[..], &[0xf2, 0x00, 0x11, 0x00, 0x00]] {
             out.clear();
             inflater.begin_after(Opcode::Text, 5, &window);
-            inflater.feed(octets, &mut out).expect("lawful");
+            inflater.feed(bytes, &mut out).expect("lawful");
             inflater.finish(&mut out).expect("whole");
             assert_eq!(out, b"Hello");
             window.push(&out);
@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn streams_that_end_within_a_message() {
         let hello = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
-        // Without the octet of RFC 7692 §7.2.3.4 after it, and twice.
+        // Without the byte of RFC 7692 §7.2.3.4 after it, and twice.
         assert_eq!(inflated(Opcode::Text, MAX, &hello), Ok(b"Hello".to_vec()));
         let twice = [&hello[..], &hello, &[0x00]].concat();
         assert_eq!(inflated(Opcode::Text, MAX, &twice), Ok(b"HelloHello".to_vec()));
@@ -402,7 +402,7 @@ mod tests {
 
     #[test]
     fn what_is_no_message() {
-        let error = |octets: &[u8]| inflated(Opcode::Binary, MAX, octets).expect_err("a fault");
+        let error = |bytes: &[u8]| inflated(Opcode::Binary, MAX, bytes).expect_err("a fault");
         // A reserved type of block; lengths that disagree; a reference to before the beginning.
         assert_eq!(error(&[0x07]), Error::NotDeflate);
         assert_eq!(error(&[0x00, 0x05, 0x00, 0x00, 0x00, 0x48]), Error::NotDeflate);
@@ -449,7 +449,7 @@ mod tests {
         assert_eq!((out.len(), end), (0, Err(Error::TextNotUtf8)));
         assert!(inflater.stream.total_out() <= STEP as u64);
         assert_eq!(inflated(Opcode::Binary, u32::MAX, &compressed(&bad, 15)), Ok(bad.clone()));
-        // The first octet at fault names it: the bound before what lies past it, and the reverse.
+        // The first byte at fault names it: the bound before what lies past it, and the reverse.
         assert_eq!(text(&bad, 21), Err(Error::TextNotUtf8));
         assert_eq!(text(&bad, 20), Err(Error::MessageTooBig));
         let cut = &good.as_bytes()[..good.len() - 1];
@@ -501,7 +501,7 @@ mod tests {
             let (mut ours, mut theirs) = (Window::new(bits), Window::new(bits));
             let mut inflater = Inflater::new();
             // Noise of 6 bits shrinks by a quarter, and by more only by what was said before.
-            let quote: Vec<u8> = noise(100 << (bits - 8)).iter().map(|octet| octet & 63).collect();
+            let quote: Vec<u8> = noise(100 << (bits - 8)).iter().map(|byte| byte & 63).collect();
             let mut sizes = Vec::new();
             for round in 0..6u8 {
                 let message = [&quote[..], &[round; 40]].concat();
@@ -515,24 +515,24 @@ mod tests {
                 theirs.push(&back);
                 sizes.push(out.len());
             }
-            assert_eq!(ours.octets, theirs.octets);
+            assert_eq!(ours.bytes, theirs.bytes);
             assert!(ours.held() <= 1 << bits);
             assert!(sizes[1..].iter().all(|size| *size < sizes[0] / 2), "{sizes:?}");
         }
     }
 
     #[test]
-    fn a_window_keeps_the_last_octets() {
+    fn a_window_keeps_the_last_bytes() {
         let mut window = Window::new(8);
         let said = noise(1_000);
         let mut at = 0;
         for len in [0, 1, 200, 100, 255, 256, 0, 188] {
             window.push(&said[at..at + len]);
             at += len;
-            assert_eq!(window.octets, said[at.saturating_sub(256)..at]);
+            assert_eq!(window.bytes, said[at.saturating_sub(256)..at]);
         }
         window.push(&said);
-        assert_eq!(window.octets, said[1_000 - 256..]);
+        assert_eq!(window.bytes, said[1_000 - 256..]);
     }
 
     proptest! {
@@ -545,23 +545,23 @@ mod tests {
             max in prop::sample::select(vec![10, 300, 2_000]),
         ) {
             let text = words.concat().into_bytes();
-            let mut octets = Vec::new();
-            Compressor::new().compress(&text, bits, &mut octets);
-            let lawful = damage.is_none() && !octets.is_empty();
-            if let (Some((index, octet)), false) = (damage, octets.is_empty()) {
-                let at = index.index(octets.len());
-                octets[at] = octet;
+            let mut bytes = Vec::new();
+            Compressor::new().compress(&text, bits, &mut bytes);
+            let lawful = damage.is_none() && !bytes.is_empty();
+            if let (Some((index, byte)), false) = (damage, bytes.is_empty()) {
+                let at = index.index(bytes.len());
+                bytes[at] = byte;
             }
-            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(octets.len() + 1)).collect();
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
             cuts.sort_unstable();
-            cuts.push(octets.len());
+            cuts.push(bytes.len());
             let mut from = 0;
             let parts: Vec<&[u8]> = cuts.iter().map(|cut| {
-                let part = &octets[from..*cut];
+                let part = &bytes[from..*cut];
                 from = *cut;
                 part
             }).collect();
-            let whole = inflated(Opcode::Text, max, &octets);
+            let whole = inflated(Opcode::Text, max, &bytes);
             let (out, end) = pieces(&mut Inflater::new(), Opcode::Text, max, &parts);
             prop_assert_eq!(end.map(|()| out), whole.clone());
             if lawful && text.len() <= max as usize {

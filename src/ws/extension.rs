@@ -1,7 +1,7 @@
 //! Negotiation of permessage-deflate (RFC 7692 §7.1) in Sec-WebSocket-Extensions (RFC 6455 §9.1).
 //! All that a server needs of it; nothing is allocated.
 
-/// Octets of the longest answer.
+/// Bytes of the longest answer.
 pub const ANSWER_MAX: usize = 101;
 /// The largest window, as a power of two (RFC 7692 §7.1.2).
 pub const WINDOW_BITS_MAX: u8 = 15;
@@ -182,11 +182,11 @@ enum Value {
 }
 
 impl Value {
-    /// The value with one more octet at its end.
-    fn then(self, octet: u8) -> Value {
-        match (self, octet) {
-            (Value::Absent, b'0'..=b'9') => Value::Number(octet - b'0'),
-            (Value::Number(ten @ 1..=9), b'0'..=b'9') => Value::Number(ten * 10 + (octet - b'0')),
+    /// The value with one more byte at its end.
+    fn then(self, byte: u8) -> Value {
+        match (self, byte) {
+            (Value::Absent, b'0'..=b'9') => Value::Number(byte - b'0'),
+            (Value::Number(ten @ 1..=9), b'0'..=b'9') => Value::Number(ten * 10 + (byte - b'0')),
             _ => Value::Other,
         }
     }
@@ -198,8 +198,8 @@ struct Cursor<'a>(&'a [u8]);
 impl<'a> Cursor<'a> {
     /// Skips blanks and `others`.
     fn skip(&mut self, others: &[u8]) {
-        while let [octet, rest @ ..] = self.0
-            && (matches!(octet, b' ' | b'\t') || others.contains(octet))
+        while let [byte, rest @ ..] = self.0
+            && (matches!(byte, b' ' | b'\t') || others.contains(byte))
         {
             self.0 = rest;
         }
@@ -215,7 +215,7 @@ impl<'a> Cursor<'a> {
 
     fn token(&mut self) -> Result<&'a [u8], Malformed> {
         self.skip(b"");
-        let end = self.0.iter().position(|octet| !is_token(*octet)).unwrap_or(self.0.len());
+        let end = self.0.iter().position(|byte| !is_token(*byte)).unwrap_or(self.0.len());
         let (token, rest) = self.0.split_at(end);
         self.0 = rest;
         if token.is_empty() { Err(Malformed) } else { Ok(token) }
@@ -240,34 +240,34 @@ impl<'a> Cursor<'a> {
     fn value(&mut self) -> Result<Value, Malformed> {
         if !self.eat(b'"') {
             let token = self.token()?;
-            return Ok(token.iter().fold(Value::Absent, |value, octet| value.then(*octet)));
+            return Ok(token.iter().fold(Value::Absent, |value, byte| value.then(*byte)));
         }
         let mut value = Value::Absent;
         loop {
-            let octet = match self.0 {
-                [b'\\', octet, rest @ ..] | [octet, rest @ ..] => {
+            let byte = match self.0 {
+                [b'\\', byte, rest @ ..] | [byte, rest @ ..] => {
                     let quoted = self.0[0] == b'\\' && self.0.len() > 1;
                     self.0 = rest;
-                    if *octet == b'"' && !quoted {
+                    if *byte == b'"' && !quoted {
                         break;
                     }
-                    *octet
+                    *byte
                 }
                 [] => return Err(Malformed),
             };
             // RFC 6455 §9.1: unquoted, it must be a token all the same.
-            if !is_token(octet) {
+            if !is_token(byte) {
                 return Err(Malformed);
             }
-            value = value.then(octet);
+            value = value.then(byte);
         }
         if value == Value::Absent { Err(Malformed) } else { Ok(value) }
     }
 }
 
 /// RFC 9110 §5.6.2.
-fn is_token(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

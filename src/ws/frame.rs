@@ -9,11 +9,11 @@ pub(super) const FIN: u8 = 0x80;
 pub(super) const RSV1: u8 = 0x40;
 /// All three reserved bits.
 pub(super) const RSV: u8 = 0x70;
-/// MASK, in the second octet.
+/// MASK, in the second byte.
 pub(super) const MASK: u8 = 0x80;
-/// Length field: two octets follow.
+/// Length field: two bytes follow.
 const LEN_16: u8 = 126;
-/// Length field: eight octets follow.
+/// Length field: eight bytes follow.
 const LEN_64: u8 = 127;
 
 /// What a frame is.
@@ -24,7 +24,7 @@ pub enum Opcode {
     Continuation = 0,
     /// The first frame of a message in UTF-8.
     Text = 1,
-    /// The first frame of a message of octets.
+    /// The first frame of a message of bytes.
     Binary = 2,
     /// The closing handshake.
     Close = 8,
@@ -35,8 +35,8 @@ pub enum Opcode {
 }
 
 impl Opcode {
-    /// The opcode of a frame's first octet; `None` for the reserved ones.
-    pub const fn from_first_octet(first: u8) -> Option<Opcode> {
+    /// The opcode of a frame's first byte; `None` for the reserved ones.
+    pub const fn from_first_byte(first: u8) -> Option<Opcode> {
         Some(match first & 0x0f {
             0 => Opcode::Continuation,
             1 => Opcode::Text,
@@ -54,7 +54,7 @@ impl Opcode {
     }
 }
 
-/// Octets of the shortest unmasked head for a payload of `len` octets.
+/// Bytes of the shortest unmasked head for a payload of `len` bytes.
 pub const fn head_len(len: u64) -> usize {
     match len {
         0..=125 => 2,
@@ -101,7 +101,7 @@ pub fn client_head(
     key: [u8; 4],
     out: &mut [u8; WS_CLIENT_HEAD_MAX],
 ) -> usize {
-    let (unmasked, _) = out.split_first_chunk_mut().expect("14 octets have a first 10");
+    let (unmasked, _) = out.split_first_chunk_mut().expect("14 bytes have a first 10");
     let at = head(opcode, fin, len, unmasked);
     out[1] |= MASK;
     out[at..at + 4].copy_from_slice(&key);
@@ -205,10 +205,10 @@ mod tests {
 
     #[test]
     fn opcodes_by_number() {
-        let known: Vec<_> = (0..=255u8).filter_map(Opcode::from_first_octet).collect();
+        let known: Vec<_> = (0..=255u8).filter_map(Opcode::from_first_byte).collect();
         assert_eq!(known.len(), 16 * 6);
         for opcode in &known[..6] {
-            assert_eq!(Opcode::from_first_octet(*opcode as u8 | 0xf0), Some(*opcode));
+            assert_eq!(Opcode::from_first_byte(*opcode as u8 | 0xf0), Some(*opcode));
             let control = matches!(opcode, Opcode::Close | Opcode::Ping | Opcode::Pong);
             assert_eq!(opcode.is_control(), control);
         }
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     #[should_panic]
-    fn a_ping_over_125_octets_is_never_written() {
+    fn a_ping_over_125_bytes_is_never_written() {
         head(Opcode::Ping, true, 126, &mut [0; 10]);
     }
 }

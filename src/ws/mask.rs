@@ -1,17 +1,17 @@
-//! Masking (RFC 6455 §5.3): every octet XOR the key octet of its place in the frame's payload.
+//! Masking (RFC 6455 §5.3): every byte XOR the key byte of its place in the frame's payload.
 //!
-//! Speed: a core stores one vector of 32 octets a cycle, which bounds memcpy and memset of a
+//! Speed: a core stores one vector of 32 bytes a cycle, which bounds memcpy and memset of a
 //! payload in the cache as well. With AVX2 this takes as long as memset at every size from 1 KiB
 //! on, so in place there is nothing more to gain: 1.0 × memcpy's speed at 1 KiB, 1.15 × at 4 KiB,
 //! 1.1 to 1.6 × at 16 KiB (memcpy's two buffers may just fit the cache), 2.0 × from 64 KiB on,
 //! where half the memory counts. AVX-512 gave no more (a store of it takes two cycles), and the
-//! 16-octet vectors of the baseline half. In decode the choice at run time earns 1.4 × at 1 KiB and
+//! 16-byte vectors of the baseline half. In decode the choice at run time earns 1.4 × at 1 KiB and
 //! 1.9 × from 4 KiB on; payloads below [`LONG`] do not meet it. `cargo bench --bench frame -- ws/`
 
 #[cfg(target_arch = "x86_64")]
 use fearless_simd::{Level, Simd};
 
-/// Masks or unmasks `payload` in place. `phase` is how many octets of the frame's payload came
+/// Masks or unmasks `payload` in place. `phase` is how many bytes of the frame's payload came
 /// before it, so that a payload may be unmasked in pieces.
 #[inline]
 pub fn apply(payload: &mut [u8], key: [u8; 4], phase: usize) {
@@ -36,12 +36,12 @@ fn dispatch(payload: &mut [u8], key: [u8; 4]) {
 #[inline(always)]
 fn long(payload: &mut [u8], key: [u8; 4]) {
     // A payload begins at any address. A vector that crosses a cache line costs two stores, so the
-    // octets up to an address that every vector fits go first.
+    // bytes up to an address that every vector fits go first.
     let until_aligned = payload.as_ptr().addr().wrapping_neg() % VECTOR;
     let (head, bulk) = payload.split_at_mut(until_aligned);
     short(head, key);
     let key = rotated(key, until_aligned);
-    // Eight octets are two keys, so every word meets the same pattern: LLVM makes vectors of it.
+    // Eight bytes are two keys, so every word meets the same pattern: LLVM makes vectors of it.
     let (words, rest) = bulk.as_chunks_mut::<8>();
     let pattern = twice(key);
     for word in words {
@@ -50,9 +50,9 @@ fn long(payload: &mut [u8], key: [u8; 4]) {
     short(rest, key);
 }
 
-/// From so many octets on, the way into the vectors is worth it.
+/// From so many bytes on, the way into the vectors is worth it.
 const LONG: usize = 256;
-/// Octets of the widest vector in use.
+/// Bytes of the widest vector in use.
 const VECTOR: usize = 32;
 
 /// Without vectors: no set-up, and few branches for the lengths of most frames.
@@ -65,11 +65,11 @@ fn short(payload: &mut [u8], key: [u8; 4]) {
         *block = (u128::from_ne_bytes(*block) ^ pattern).to_ne_bytes();
     }
     let (keys, rest) = rest.as_chunks_mut::<4>();
-    for octets in keys {
-        *octets = (u32::from_ne_bytes(*octets) ^ u32::from_ne_bytes(key)).to_ne_bytes();
+    for bytes in keys {
+        *bytes = (u32::from_ne_bytes(*bytes) ^ u32::from_ne_bytes(key)).to_ne_bytes();
     }
-    for (octet, key) in rest.iter_mut().zip(key) {
-        *octet ^= key;
+    for (byte, key) in rest.iter_mut().zip(key) {
+        *byte ^= key;
     }
 }
 
@@ -79,7 +79,7 @@ fn twice(key: [u8; 4]) -> u64 {
     key << 32 | key
 }
 
-/// The key as it meets a payload that goes on after `phase` octets.
+/// The key as it meets a payload that goes on after `phase` bytes.
 pub(super) const fn rotated(key: [u8; 4], phase: usize) -> [u8; 4] {
     let bits = (phase & 3) as u32 * 8;
     u32::from_le_bytes(key).rotate_right(bits).to_le_bytes()
@@ -90,30 +90,30 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// RFC 6455 §5.3, word for word: octet i XOR key[i mod 4].
+    /// RFC 6455 §5.3, word for word: byte i XOR key[i mod 4].
     fn naive(payload: &[u8], key: [u8; 4], phase: usize) -> Vec<u8> {
-        payload.iter().enumerate().map(|(i, octet)| octet ^ key[(i + phase) % 4]).collect()
+        payload.iter().enumerate().map(|(i, byte)| byte ^ key[(i + phase) % 4]).collect()
     }
 
     #[test]
     fn every_length_address_and_phase_agrees_with_the_rule() {
         let key = [0x37, 0xfa, 0x21, 0x3d];
-        let octets: Vec<u8> = (0..=255).cycle().take(2 * LONG).collect();
+        let bytes: Vec<u8> = (0..=255).cycle().take(2 * LONG).collect();
         for len in (0..80).chain(LONG - 2..LONG + 80) {
             for from in 0..=VECTOR {
                 let phase = len + from;
-                let mut fast = octets.clone();
+                let mut fast = bytes.clone();
                 apply(&mut fast[from..from + len], key, phase);
-                assert_eq!(fast[from..from + len], naive(&octets[from..from + len], key, phase));
+                assert_eq!(fast[from..from + len], naive(&bytes[from..from + len], key, phase));
                 // And nothing beside it.
-                assert_eq!(fast[..from], octets[..from]);
+                assert_eq!(fast[..from], bytes[..from]);
                 if len >= VECTOR {
                     // A machine without AVX2.
                     long(&mut fast[from..from + len], rotated(key, phase));
-                    assert_eq!(fast, octets);
+                    assert_eq!(fast, bytes);
                     long(&mut fast[from..from + len], rotated(key, phase));
                 }
-                assert_eq!(fast[from + len..], octets[from + len..]);
+                assert_eq!(fast[from + len..], bytes[from + len..]);
             }
         }
     }
@@ -128,20 +128,20 @@ mod tests {
     proptest! {
         #[test]
         fn pieces_make_the_same_whole(
-            octets in proptest::collection::vec(any::<u8>(), 0..600),
+            bytes in proptest::collection::vec(any::<u8>(), 0..600),
             key in any::<[u8; 4]>(),
             cut in 0usize..600,
             offset in 0usize..8,
         ) {
-            let offset = offset.min(octets.len());
-            let octets = &octets[offset..];
-            let cut = cut.min(octets.len());
-            let mut pieces = octets.to_vec();
+            let offset = offset.min(bytes.len());
+            let bytes = &bytes[offset..];
+            let cut = cut.min(bytes.len());
+            let mut pieces = bytes.to_vec();
             apply(&mut pieces[..cut], key, 0);
             apply(&mut pieces[cut..], key, cut);
-            prop_assert_eq!(&pieces, &naive(octets, key, 0));
+            prop_assert_eq!(&pieces, &naive(bytes, key, 0));
             apply(&mut pieces, key, 0);
-            prop_assert_eq!(&pieces[..], octets);
+            prop_assert_eq!(&pieces[..], bytes);
         }
     }
 }

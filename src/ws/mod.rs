@@ -1,25 +1,25 @@
 #![forbid(unsafe_code)]
 //! WebSocket frames (RFC 6455) and permessage-deflate (RFC 7692).
 //!
-//! **What it turns into what.** Octets from a peer into [`Event`]s, in place and without a copy;
+//! **What it turns into what.** Bytes from a peer into [`Event`]s, in place and without a copy;
 //! opcode and length into the head of a frame to send; offers of extensions into an [`Agreement`];
 //! messages into their compressed form and back.
 //!
 //! **What it does not know.** The upgrade (room `http`), what messages mean, sockets, time. It
 //! answers nothing: whoever drives it sends the Pong and the Close.
 //!
-//! **How to drive it.** One [`Decoder`] per direction. Call [`Decoder::next`] with all octets that
+//! **How to drive it.** One [`Decoder`] per direction. Call [`Decoder::next`] with all bytes that
 //! are not done with, until it is done with none; keep the rest and call again when more have come.
 //!
 //! ```
 //! use ringpush::ws::{Decoder, Event};
-//! let mut octets = *b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58\x89";
+//! let mut bytes = *b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58\x89";
 //! let mut decoder = Decoder::server();
-//! let mut input = &mut octets[..];
+//! let mut input = &mut bytes[..];
 //! loop {
 //!     let (done, event) = decoder.next(input, 65_536).expect("a peer without fault");
 //!     if done == 0 {
-//!         break; // `input` is kept: here the first octet of a Ping.
+//!         break; // `input` is kept: here the first byte of a Ping.
 //!     }
 //!     if let Some(event) = event {
 //!         assert!(matches!(event, Event::Data { payload: b"Hello", last: true, .. }));
@@ -36,7 +36,7 @@
 //! [`Agreement`], [`Agreement::write`] is the answer's, and the decoder is made
 //! [`Decoder::with_compression`]. A piece that is `compressed` is kept until the `last` one of its
 //! message, then all of them go through an [`Inflater`]. To send: [`Compressor::compress`], and
-//! [`compressed_head`]; if it answers `false`, [`head`]. It is worth it from some 512 octets on:
+//! [`compressed_head`]; if it answers `false`, [`head`]. It is worth it from some 512 bytes on:
 //! below, a frame saves nothing that a segment of TCP would notice. One compressor and one inflater
 //! serve all sessions of a thread.
 //!
@@ -61,13 +61,13 @@
 //! ```
 //!
 //! **Bounds.** `message` (the caller passes it in): a head that takes its message past it is
-//! [`Error::MessageTooBig`] at once, before its payload is read; so is the first octet past it that
+//! [`Error::MessageTooBig`] at once, before its payload is read; so is the first byte past it that
 //! comes out of a compressed message, whatever the rest would have been. `WS_CONTROL_MAX`: a longer
 //! control frame is an error. What the caller keeps between calls is less than one control frame
-//! with its head, 131 octets, and the compressed pieces of an unfinished message, within `message`;
+//! with its head, 131 bytes, and the compressed pieces of an unfinished message, within `message`;
 //! other data is never kept back.
 //!
-//! **State.** A [`Decoder`] is at most 32 octets and holds no payload. A session with context
+//! **State.** A [`Decoder`] is at most 32 bytes and holds no payload. A session with context
 //! takeover (off by default: [`Policy`]) has a [`Window`] for each direction that has it:
 //! [`Inflater::begin_after`] instead of `begin`, and [`Window::push`] when the message is finished.
 //!
@@ -77,11 +77,11 @@
 //!                 ▼    │    Text | Binary, payload to come
 //!   control ──▶ between frames ─────────────────────────────▶ in a payload ──┐
 //!   frame   ◀── (message open or not) ◀───────────────────── (message open) ◀┘ piece
-//!                                       last octet of the frame
+//!                                       last byte of the frame
 //! ```
 //!
-//! A message is open from its first head to the piece with `last`. Text is judged octet by octet
-//! as it comes: the first impossible octet is an error, wherever the pieces are cut.
+//! A message is open from its first head to the piece with `last`. Text is judged byte by byte
+//! as it comes: the first impossible byte is an error, wherever the pieces are cut.
 
 mod close;
 mod decoder;

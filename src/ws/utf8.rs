@@ -1,20 +1,20 @@
 //! UTF-8 of a text message that comes in pieces (RFC 6455 §8.1), judged as early as can be: the
-//! first octet that no valid text could have there is an error, even when its code point is not
+//! first byte that no valid text could have there is an error, even when its code point is not
 //! complete yet.
 
-/// What is known about the code point at the border of two pieces. Three octets of state.
+/// What is known about the code point at the border of two pieces. Three bytes of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Utf8 {
-    /// Octets that the open code point still needs, 0 when none is open.
+    /// Bytes that the open code point still needs, 0 when none is open.
     missing: u8,
-    /// The lowest octet that may come next within the open code point.
+    /// The lowest byte that may come next within the open code point.
     low: u8,
-    /// The highest octet that may come next within the open code point.
+    /// The highest byte that may come next within the open code point.
     high: u8,
 }
 
 impl Utf8 {
-    /// Before the first octet of a text.
+    /// Before the first byte of a text.
     pub(super) const fn new() -> Utf8 {
         Utf8 { missing: 0, low: 0x80, high: 0xbf }
     }
@@ -35,26 +35,26 @@ impl Utf8 {
 
     fn push_any(&mut self, mut piece: &[u8]) -> bool {
         while self.missing > 0 {
-            let Some((&octet, rest)) = piece.split_first() else { return true };
-            if !self.step(octet) {
+            let Some((&byte, rest)) = piece.split_first() else { return true };
+            if !self.step(byte) {
                 return false;
             }
             piece = rest;
         }
         // The bulk goes to simdutf8 in one run; only the code point that the piece's end cuts
-        // through is left to the octet-wise judge.
+        // through is left to the bytewise judge.
         let (bulk, tail) = piece.split_at(piece.len() - open_tail(piece));
-        simdutf8::basic::from_utf8(bulk).is_ok() && tail.iter().all(|&octet| self.step(octet))
+        simdutf8::basic::from_utf8(bulk).is_ok() && tail.iter().all(|&byte| self.step(byte))
     }
 
-    /// One octet: the table of well-formed sequences (Unicode 16, table 3-7; RFC 3629 §4).
-    fn step(&mut self, octet: u8) -> bool {
+    /// One byte: the table of well-formed sequences (Unicode 16, table 3-7; RFC 3629 §4).
+    fn step(&mut self, byte: u8) -> bool {
         if self.missing > 0 {
-            let fits = (self.low..=self.high).contains(&octet);
+            let fits = (self.low..=self.high).contains(&byte);
             *self = Utf8 { missing: self.missing - 1, ..Utf8::new() };
             return fits;
         }
-        let (missing, low, high) = match octet {
+        let (missing, low, high) = match byte {
             0x00..=0x7f => (0, 0x80, 0xbf),
             0xc2..=0xdf => (1, 0x80, 0xbf),
             0xe0 => (2, 0xa0, 0xbf),
@@ -70,10 +70,10 @@ impl Utf8 {
     }
 }
 
-/// How many octets at the end belong to a code point that goes on after it: 0 to 3.
+/// How many bytes at the end belong to a code point that goes on after it: 0 to 3.
 fn open_tail(piece: &[u8]) -> usize {
-    for (back, &octet) in piece.iter().rev().take(3).enumerate() {
-        let len = match octet {
+    for (back, &byte) in piece.iter().rev().take(3).enumerate() {
+        let len = match byte {
             0x80..=0xbf => continue,
             0xc0..=0xdf => 2,
             0xe0..=0xef => 3,
@@ -94,8 +94,8 @@ mod tests {
 
     /// The standard library's word on it: `None` when no valid text begins so, otherwise whether
     /// the text is complete.
-    fn naive(octets: &[u8]) -> Option<bool> {
-        match std::str::from_utf8(octets) {
+    fn naive(bytes: &[u8]) -> Option<bool> {
+        match std::str::from_utf8(bytes) {
             Ok(_) => Some(true),
             Err(error) if error.error_len().is_none() => Some(false),
             Err(_) => None,
@@ -108,19 +108,19 @@ mod tests {
     }
 
     #[test]
-    fn every_border_octet_at_four_places() {
-        // Both sides of every border in the table; other octets behave like one of these.
+    fn every_border_byte_at_four_places() {
+        // Both sides of every border in the table; other bytes behave like one of these.
         let borders = [
             0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1,
             0xec, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xff,
         ];
         for index in 0..borders.len().pow(4) {
             let at = |place: u32| borders[index / borders.len().pow(place) % borders.len()];
-            let octets = [at(0), at(1), at(2), at(3)];
-            let expected = naive(&octets);
-            assert_eq!(judged(&[&octets]), expected, "{octets:02x?}");
-            let (a, b) = octets.split_at(index % 3 + 1);
-            assert_eq!(judged(&[a, b]), expected, "{octets:02x?} cut at {}", a.len());
+            let bytes = [at(0), at(1), at(2), at(3)];
+            let expected = naive(&bytes);
+            assert_eq!(judged(&[&bytes]), expected, "{bytes:02x?}");
+            let (a, b) = bytes.split_at(index % 3 + 1);
+            assert_eq!(judged(&[a, b]), expected, "{bytes:02x?} cut at {}", a.len());
             if naive(a).is_none() {
                 assert_eq!(judged(&[a]), None, "{a:02x?} is judged at once");
             }
@@ -128,18 +128,18 @@ mod tests {
     }
 
     #[test]
-    fn one_octet_and_the_empty_piece() {
+    fn one_byte_and_the_empty_piece() {
         assert_eq!(judged(&[]), Some(true));
         assert_eq!(judged(&[b"", b""]), Some(true));
-        for octet in 0..=255u8 {
-            assert_eq!(judged(&[&[octet]]), naive(&[octet]));
-            assert_eq!(judged(&[&[octet], b""]), naive(&[octet]));
+        for byte in 0..=255u8 {
+            assert_eq!(judged(&[&[byte]]), naive(&[byte]));
+            assert_eq!(judged(&[&[byte], b""]), naive(&[byte]));
         }
     }
 
     #[test]
-    fn autobahn_6_4_is_judged_at_the_first_impossible_octet() {
-        // U+110000 begins like valid text with f4; its second octet gives it away.
+    fn autobahn_6_4_is_judged_at_the_first_impossible_byte() {
+        // U+110000 begins like valid text with f4; its second byte gives it away.
         let mut utf8 = Utf8::new();
         assert!(utf8.push("κόσµε".as_bytes()));
         assert!(utf8.push(&[0xf4]));
@@ -154,21 +154,21 @@ mod tests {
             damage in proptest::option::of((any::<prop::sample::Index>(), any::<u8>())),
             cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..5),
         ) {
-            let mut octets = text.into_bytes();
-            if let (Some((index, octet)), false) = (damage, octets.is_empty()) {
-                let at = index.index(octets.len());
-                octets[at] = octet;
+            let mut bytes = text.into_bytes();
+            if let (Some((index, byte)), false) = (damage, bytes.is_empty()) {
+                let at = index.index(bytes.len());
+                bytes[at] = byte;
             }
-            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(octets.len() + 1)).collect();
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
             cuts.sort_unstable();
             let mut pieces = Vec::new();
             let mut from = 0;
-            for cut in cuts.into_iter().chain([octets.len()]) {
-                pieces.push(&octets[from..cut]);
+            for cut in cuts.into_iter().chain([bytes.len()]) {
+                pieces.push(&bytes[from..cut]);
                 from = cut;
                 let mut utf8 = Utf8::new();
                 let alive = pieces.iter().all(|piece| utf8.push(piece));
-                prop_assert_eq!(alive.then(|| utf8.is_complete()), naive(&octets[..cut]));
+                prop_assert_eq!(alive.then(|| utf8.is_complete()), naive(&bytes[..cut]));
             }
         }
     }

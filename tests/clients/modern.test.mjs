@@ -93,7 +93,7 @@ test("a silent client that answers pings lives, one that does not is closed", as
 
 test("a frame in pieces and frames in one message", async () => {
   const raw = await bare(`${server.ws}/portfolio`);
-  for (const octet of CONNECT) raw.socket.send(octet);
+  for (const byte of CONNECT) raw.socket.send(byte);
   assert.match(await raw.inbox.take(), /^CONNECTED\n/);
   const subscribe = (n) => `SUBSCRIBE\nid:${n}\ndestination:/topic/p\nreceipt:${n}\n\n\0`;
   const frames = [1, 2, 3].map(subscribe);

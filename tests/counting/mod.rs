@@ -6,7 +6,7 @@ use std::cell::Cell;
 thread_local! {
     /// Allocations of this thread: the test harness has threads of its own.
     static COUNT: Cell<u64> = const { Cell::new(0) };
-    /// What they hold, with what the system's allocator adds to each (glibc: 16 octets).
+    /// What they hold, with what the system's allocator adds to each (glibc: 16 bytes).
     static HELD: Cell<i64> = const { Cell::new(0) };
 }
 
@@ -51,7 +51,7 @@ pub fn allocations<T>(work: impl FnOnce() -> T) -> (u64, T) {
     (COUNT.get() - before, answer)
 }
 
-/// Octets that this thread has allocated and not given back; only differences mean something.
+/// Bytes that this thread has allocated and not given back; only differences mean something.
 #[allow(dead_code, reason = "not every test with this module asks")]
 pub fn held() -> i64 {
     HELD.get()

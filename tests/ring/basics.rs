@@ -34,9 +34,9 @@ fn echo(bench: &mut Bench) {
     for round in 0..100u32 {
         let text = format!("round {round}");
         client.write_all(text.as_bytes()).expect("the ring reads");
-        let (octets, more) = bench.received(conn);
-        assert_eq!((octets.as_slice(), more), (text.as_bytes(), true));
-        let range = bench.fill(round % 4, &octets);
+        let (bytes, more) = bench.received(conn);
+        assert_eq!((bytes.as_slice(), more), (text.as_bytes(), true));
+        let range = bench.fill(round % 4, &bytes);
         bench.ring.push(Op::Send { conn, range });
         assert_eq!(bench.sent(conn), Ok(range.len));
         let mut back = vec![0; text.len()];
@@ -91,7 +91,7 @@ fn receiving_stops_and_goes_on() {
     bench.ring.push(Op::RecvStop { conn });
     assert_eq!(bench.recv_ended(conn), RecvEnd::Stopped);
     client.write_all(b"two").expect("the socket takes it");
-    assert_eq!(bench.look(), [], "octets wait in the socket");
+    assert_eq!(bench.look(), [], "bytes wait in the socket");
     // Stopping what has stopped is no error, and asks for nothing.
     bench.ring.push(Op::RecvStop { conn });
     assert_eq!(bench.look(), []);
@@ -174,9 +174,9 @@ fn more_operations_than_the_queue_holds() {
     assert!(bench.ring.stats().enters >= before + 24, "a full queue enters the kernel by itself");
     for (mut client, conn) in pairs {
         assert_eq!(bench.sent(conn), Ok(6));
-        let mut octets = [0; 6];
-        client.read_exact(&mut octets).expect("it was sent");
-        assert_eq!(&octets, b"to all");
+        let mut bytes = [0; 6];
+        client.read_exact(&mut bytes).expect("it was sent");
+        assert_eq!(&bytes, b"to all");
     }
 }
 
@@ -190,8 +190,8 @@ fn a_chunk_of_sends_leaves_without_an_enter() {
         bench.ring.push(Op::Send { conn, range });
     }
     for client in [&mut client, &mut other] {
-        let mut octets = [0; 3];
-        client.read_exact(&mut octets).expect("the second push has sent both");
+        let mut bytes = [0; 3];
+        client.read_exact(&mut bytes).expect("the second push has sent both");
     }
 }
 
@@ -207,9 +207,9 @@ fn a_send_takes_its_range_and_no_more() {
     bench.ring.push(Op::Send { conn, range: Range { segment: 1, offset: 2, len: 62 } });
     assert_eq!(bench.sent(conn), Ok(62));
     bench.ask(Op::Shutdown { conn }, Done::ShutDown { conn });
-    let mut octets = Vec::new();
-    client.read_to_end(&mut octets).expect("FIN follows");
-    assert_eq!(octets, [b"abc".as_slice(), &[b'1'; 59]].concat());
+    let mut bytes = Vec::new();
+    client.read_to_end(&mut bytes).expect("FIN follows");
+    assert_eq!(bytes, [b"abc".as_slice(), &[b'1'; 59]].concat());
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn a_wait_ends_when_something_comes() {
     let start = bench.ring.now();
     let sender = std::thread::spawn(move || client.write_all(b"wake up"));
     bench.ring.enter(Wait::Until(start + Millis::seconds(10)));
-    assert!(bench.ring.now().millis_since(start) < 9_000, "the octets end the wait");
+    assert!(bench.ring.now().millis_since(start) < 9_000, "the bytes end the wait");
     assert_eq!(bench.received(conn).0, b"wake up");
     sender.join().expect("no panic").expect("the ring reads");
 }
@@ -265,7 +265,7 @@ fn a_look_without_a_wait_sees_arrivals() {
     bench.ring.push(Op::Recv { conn });
     bench.ring.enter(Wait::No);
     client.write_all(b"here").expect("the ring reads");
-    // Over loopback the octets are in the socket when the write returns.
+    // Over loopback the bytes are in the socket when the write returns.
     let seen = bench.look();
     assert!(matches!(seen[..], [Done::Received { len: 4, .. }]), "{seen:?}");
 }
@@ -284,7 +284,7 @@ fn the_end_of_a_ring_gives_the_memory_back() {
     assert_eq!(Arc::strong_count(&bench.segments.lend()), 2);
     assert_eq!(Arc::strong_count(&bench.pool.lend()), 2);
     // And the connection is closed: the client sees the end of what was sent.
-    let mut octets = Vec::new();
-    client.read_to_end(&mut octets).expect("FIN");
-    assert!(octets.len() < 1 << 21 && octets.iter().all(|&octet| octet == 7));
+    let mut bytes = Vec::new();
+    client.read_to_end(&mut bytes).expect("FIN");
+    assert!(bytes.len() < 1 << 21 && bytes.iter().all(|&byte| byte == 7));
 }

@@ -66,8 +66,8 @@ impl Shape {
     /// Starts a ring that listens, but does not accept yet.
     pub fn start(self) -> Bench {
         let pool = ReceivePool::new(self.buffers, self.buffer_size).expect("memory");
-        let octets = self.segments as usize * self.segment_size as usize;
-        let segments = Owner::new(octets).expect("memory");
+        let bytes = self.segments as usize * self.segment_size as usize;
+        let segments = Owner::new(bytes).expect("memory");
         let address = self.address.parse().expect("an address");
         let (address, listeners) = listen::bind(address, 1, self.bound).expect("a free port");
         let (doorbells, peer) = self
@@ -169,13 +169,13 @@ impl Bench {
         (patient(socket.into()), self.accepted().0)
     }
 
-    /// Puts octets into a segment, before any send of them.
+    /// Puts bytes into a segment, before any send of them.
     #[expect(unsafe_code, reason = "the test is the pool, which has lent nothing yet")]
-    pub fn fill(&mut self, segment: u32, octets: &[u8]) -> Range {
+    pub fn fill(&mut self, segment: u32, bytes: &[u8]) -> Range {
         let start = segment as usize * self.segment_size as usize;
-        // SAFETY: no operation of these octets is under way, and nobody makes slices of them.
-        unsafe { self.segments.lend().kernel_write(start, octets) };
-        Range { segment, offset: 0, len: octets.len() as u32 }
+        // SAFETY: no operation of these bytes is under way, and nobody makes slices of them.
+        unsafe { self.segments.lend().kernel_write(start, bytes) };
+        Range { segment, offset: 0, len: bytes.len() as u32 }
     }
 
     /// The result of a connection's send.
@@ -186,7 +186,7 @@ impl Bench {
         })
     }
 
-    /// The octets of a connection's next `Received`, whose buffer is given back, and `more`.
+    /// The bytes of a connection's next `Received`, whose buffer is given back, and `more`.
     pub fn received(&mut self, conn: ConnId) -> (Vec<u8>, bool) {
         let (buffer, len, more) = self.received_buffer(conn);
         (self.take(buffer, len), more)
@@ -202,13 +202,13 @@ impl Bench {
         })
     }
 
-    /// Takes octets out of a buffer and gives it back.
+    /// Takes bytes out of a buffer and gives it back.
     pub fn take(&mut self, buffer: BufferId, len: u32) -> Vec<u8> {
         self.pool.on_received(buffer);
-        let octets = self.pool.bytes(buffer, len).to_vec();
+        let bytes = self.pool.bytes(buffer, len).to_vec();
         self.pool.give_back(buffer);
         self.ring.push(Op::GiveBack { buffer });
-        octets
+        bytes
     }
 
     /// Why a connection's receive has ended.

@@ -14,8 +14,8 @@ fn receives_starve_and_go_on() {
     let shape = Shape { buffers: 3, buffer_size: 64, ..Shape::default() };
     let mut bench = shape.accept();
     let (mut client, conn) = bench.pair();
-    let octets: Vec<u8> = (0..=255).cycle().take(500).collect();
-    client.write_all(&octets).expect("the socket takes it");
+    let bytes: Vec<u8> = (0..=255).cycle().take(500).collect();
+    client.write_all(&bytes).expect("the socket takes it");
     bench.ring.push(Op::Recv { conn });
     let held: Vec<_> = (0..3).map(|_| bench.received_buffer(conn)).collect();
     assert_eq!(bench.recv_ended(conn), RecvEnd::Starved);
@@ -28,7 +28,7 @@ fn receives_starve_and_go_on() {
         got.extend(bench.take(buffer, len));
     }
     bench.ring.push(Op::Recv { conn });
-    while got.len() < octets.len() {
+    while got.len() < bytes.len() {
         let received = bench.wait_for(|done| match *done {
             Done::Received { buffer, len, more, .. } => Some(Some((buffer, len, more))),
             Done::RecvEnded { end: RecvEnd::Starved, .. } => Some(None),
@@ -42,7 +42,7 @@ fn receives_starve_and_go_on() {
             bench.ring.push(Op::Recv { conn });
         }
     }
-    assert!(got == octets, "nothing is lost, nothing comes twice");
+    assert!(got == bytes, "nothing is lost, nothing comes twice");
 }
 
 #[test]
@@ -68,9 +68,9 @@ fn a_full_completion_queue_loses_nothing() {
                 Done::Received { conn, buffer, len, more } => Some((conn, buffer, len, more)),
                 _ => None,
             });
-            let octets = bench.take(buffer, len);
-            left -= octets.len() / 2;
-            got.entry(conn).or_default().extend(octets);
+            let bytes = bench.take(buffer, len);
+            left -= bytes.len() / 2;
+            got.entry(conn).or_default().extend(bytes);
             // The rule: consume first, then look at `more`.
             if !more {
                 bench.ring.push(Op::Recv { conn });
@@ -83,7 +83,7 @@ fn a_full_completion_queue_loses_nothing() {
     }
     let stats = bench.ring.stats();
     assert!(stats.overflows > 0, "the queue has overflown: {stats:?}");
-    assert!(stats.ended_multishots > 0, "which ends receives that carry octets: {stats:?}");
+    assert!(stats.ended_multishots > 0, "which ends receives that carry bytes: {stats:?}");
 }
 
 #[test]
@@ -99,8 +99,8 @@ fn a_full_table_drops_just_one() {
     assert_eq!(ended, AcceptEnd::TableFull);
     assert_eq!(bench.look(), []);
     // The fourth was dropped by the kernel; the others wait.
-    let mut octets = Vec::new();
-    let dropped = clients[3].read_to_end(&mut octets);
+    let mut bytes = Vec::new();
+    let dropped = clients[3].read_to_end(&mut bytes);
     assert!(dropped.is_ok_and(|len| len == 0), "the dropped client sees the end");
     for conn in conns {
         bench.ask(Op::Close { conn }, Done::Closed { conn });
@@ -111,14 +111,14 @@ fn a_full_table_drops_just_one() {
     }
 }
 
-/// A connection whose send of `len` octets of a pattern is parked in the kernel.
+/// A connection whose send of `len` bytes of a pattern is parked in the kernel.
 fn parked(bench: &mut Bench, len: usize) -> (TcpStream, ConnId, Vec<u8>) {
     let (client, conn) = bench.narrow_pair();
-    let octets: Vec<u8> = (0..len).map(|index| (index * 31 / 7) as u8).collect();
-    let range = bench.fill(0, &octets);
+    let bytes: Vec<u8> = (0..len).map(|index| (index * 31 / 7) as u8).collect();
+    let range = bench.fill(0, &bytes);
     bench.ring.push(Op::Send { conn, range });
     assert_eq!(bench.look(), [], "the send is parked");
-    (client, conn, octets)
+    (client, conn, bytes)
 }
 
 fn narrow() -> Shape {
@@ -128,7 +128,7 @@ fn narrow() -> Shape {
 #[test]
 fn a_cancelled_send_goes_on_where_it_was() {
     let mut bench = narrow().accept();
-    let (mut client, conn, octets) = parked(&mut bench, 1 << 20);
+    let (mut client, conn, bytes) = parked(&mut bench, 1 << 20);
     // The kernel goes on with a parked send only while the ring is entered.
     client.set_nonblocking(true).expect("a socket can be non-blocking");
     let (mut got, mut chunk) = (Vec::new(), [0; 10_000]);
@@ -142,13 +142,13 @@ fn a_cancelled_send_goes_on_where_it_was() {
     client.set_nonblocking(false).expect("a socket can be blocking");
     bench.ring.push(Op::SendCancel { conn });
     let taken = bench.sent(conn).expect("a cancelled send tells a count") as usize;
-    assert!((got.len()..octets.len()).contains(&taken), "{taken}");
+    assert!((got.len()..bytes.len()).contains(&taken), "{taken}");
     // The socket is full now: the next send does not begin, and its cancellation takes nothing.
-    let rest = Range { segment: 0, offset: taken as u32, len: (octets.len() - taken) as u32 };
+    let rest = Range { segment: 0, offset: taken as u32, len: (bytes.len() - taken) as u32 };
     let rest = fill_up(&mut bench, conn, rest);
     // Sent on from a copy: changing the old place does not change the stream.
-    let range = bench.fill(1, &octets[rest.offset as usize..]);
-    bench.fill(0, &vec![0xee; octets.len()]);
+    let range = bench.fill(1, &bytes[rest.offset as usize..]);
+    bench.fill(0, &vec![0xee; bytes.len()]);
     bench.ring.push(Op::Send { conn, range });
     bench.ring.enter(Wait::No);
     let reader = std::thread::spawn(move || {
@@ -158,7 +158,7 @@ fn a_cancelled_send_goes_on_where_it_was() {
     assert_eq!(bench.sent(conn), Ok(range.len));
     bench.ask(Op::Shutdown { conn }, Done::ShutDown { conn });
     got.extend(reader.join().expect("no panic").expect("FIN follows"));
-    assert!(got == octets, "the stream is whole");
+    assert!(got == bytes, "the stream is whole");
 }
 
 /// Sends and cancels until a cancellation takes nothing; what is left then.
@@ -193,10 +193,10 @@ fn a_cancellation_that_comes_too_late_is_ignored() {
 #[test]
 fn a_vanished_peer_ends_a_parked_send() {
     let mut bench = narrow().accept();
-    let (client, conn, octets) = parked(&mut bench, 1 << 20);
+    let (client, conn, bytes) = parked(&mut bench, 1 << 20);
     reset(client);
     let taken = bench.sent(conn).expect("a partial count, not an error") as usize;
-    assert!((1..octets.len()).contains(&taken), "{taken}");
+    assert!((1..bytes.len()).contains(&taken), "{taken}");
     let range = Range { segment: 0, offset: 0, len: 1 };
     bench.ring.push(Op::Send { conn, range });
     assert!(bench.sent(conn).is_err(), "the next send tells that the peer is gone");
@@ -205,18 +205,18 @@ fn a_vanished_peer_ends_a_parked_send() {
 #[test]
 fn shutdown_ends_everything_and_sends_fin() {
     let mut bench = narrow().accept();
-    let (mut client, conn, octets) = parked(&mut bench, 1 << 20);
+    let (mut client, conn, bytes) = parked(&mut bench, 1 << 20);
     bench.ring.push(Op::Recv { conn });
     assert_eq!(bench.look(), []);
     bench.ring.push(Op::Shutdown { conn });
     assert_eq!(bench.recv_ended(conn), RecvEnd::Stopped, "our doing, not the peer's");
     let taken = bench.sent(conn).expect("a partial count") as usize;
-    assert!((1..octets.len()).contains(&taken), "{taken}");
+    assert!((1..bytes.len()).contains(&taken), "{taken}");
     bench.wait_for(|done| (*done == Done::ShutDown { conn }).then_some(()));
     bench.ask(Op::Close { conn }, Done::Closed { conn });
     let mut got = Vec::new();
     client.read_to_end(&mut got).expect("FIN, not RST");
-    assert!(got == octets[..taken], "{} of {taken} octets", got.len());
+    assert!(got == bytes[..taken], "{} of {taken} bytes", got.len());
 }
 
 #[test]

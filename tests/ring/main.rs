@@ -19,7 +19,7 @@
 //! | a slot is reused                       | `failures::a_reused_slot_keeps_generations_apart` |
 //! | the connection is reset before accept  | `failures::a_reset_in_the_backlog_is_seen` |
 //! | a peer's address cannot be had         | lib: `a_connection_without_a_name_is_closed` |
-//! | the peer ends, and is not received on  | `polls::a_poll_tells_of_fin_over_unread_octets` |
+//! | the peer ends, and is not received on  | `polls::a_poll_tells_of_fin_over_unread_bytes` |
 //! | deferred work without an entry         | `basics::a_look_without_a_wait_sees_arrivals` |
 //! | a ring used by another thread          | does not compile (`Uring` is not `Send`) |
 //!

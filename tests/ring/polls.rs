@@ -14,12 +14,12 @@ fn polled(bench: &mut Bench, conn: ConnId) -> PollEnd {
 }
 
 #[test]
-fn a_poll_tells_of_fin_over_unread_octets() {
+fn a_poll_tells_of_fin_over_unread_bytes() {
     let mut bench = Shape::default().accept();
     let (mut client, conn) = bench.pair();
     bench.ring.push(Op::Poll { conn });
     client.write_all(b"unread").expect("the kernel takes it");
-    assert_eq!(bench.look(), [], "octets alone are no end");
+    assert_eq!(bench.look(), [], "bytes alone are no end");
     client.shutdown(Shutdown::Write).expect("it is connected");
     assert_eq!(polled(&mut bench, conn), PollEnd::HungUp);
     // It is told again to whoever asks again, and nothing is lost by it.
@@ -31,7 +31,7 @@ fn a_poll_tells_of_fin_over_unread_octets() {
 }
 
 #[test]
-fn a_poll_tells_of_a_reset_over_unread_octets() {
+fn a_poll_tells_of_a_reset_over_unread_bytes() {
     let mut bench = Shape::default().accept();
     let (mut client, conn) = bench.pair();
     bench.ring.push(Op::Poll { conn });

@@ -61,7 +61,7 @@ fn a_long_list_is_cut_and_says_so() {
         (0..40).map(|user| Window::open(&server, Some(&user.to_string()))).collect();
     let users = get(&server, "/api/users");
     assert_eq!(users["truncated"], true);
-    // On each of the two shards (chance leaves neither without users) two begin within 60 octets.
+    // On each of the two shards (chance leaves neither without users) two begin within 60 bytes.
     assert_eq!(users["users"].as_array().map(Vec::len), Some(4), "{users}");
     drop(windows);
 }

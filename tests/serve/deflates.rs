@@ -72,7 +72,7 @@ fn takeover_is_for_whoever_the_memory_is_enough_for() {
         assert_eq!(peer.hears(), noise(900, 1));
     }
     let (_, metrics) = server.get("/metrics");
-    let line = metrics.lines().find(|line| line.starts_with("ringpush_window_octets"));
+    let line = metrics.lines().find(|line| line.starts_with("ringpush_window_bytes"));
     assert!(line.is_some_and(|line| line.ends_with(" 32768")), "{metrics}");
     // When it has gone another one may have its window.
     drop(first);
@@ -127,12 +127,12 @@ fn messages_from_deflate_min_on_are_compressed() {
         assert_eq!(message.wire < len, compressed);
     }
     // What would not be shorter goes out as it is.
-    let octets: Vec<u8> = (0..=255).collect();
-    peer.sends_pieces(Opcode::Binary, &[&octets]);
+    let bytes: Vec<u8> = (0..=255).collect();
+    peer.sends_pieces(Opcode::Binary, &[&bytes]);
     let message = peer.receives();
     assert_eq!(
         message,
-        Message { opcode: Opcode::Binary, compressed: false, wire: 256, payload: octets }
+        Message { opcode: Opcode::Binary, compressed: false, wire: 256, payload: bytes }
     );
 }
 

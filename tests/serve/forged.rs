@@ -251,7 +251,7 @@ fn signed(body: &[u8]) -> String {
 }
 
 #[test]
-fn octets_may_have_nuls_and_so_may_texts_where_the_key_allows_them() {
+fn bytes_may_have_nuls_and_so_may_texts_where_the_key_allows_them() {
     let (_folder, server) = serve("[broker]\nnul-in-body = 'allow'\n");
     let mut sender = Window::subscribed(&server, None, &["/topic/all"]);
     sender.sends("SEND", &[("destination", "/topic/all"), ("content-length", "3")], "a\0b");

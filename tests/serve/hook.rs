@@ -62,11 +62,11 @@ impl Request {
 }
 
 fn read(mut socket: TcpStream, to: &Sender<Request>) {
-    let mut octets = Vec::new();
+    let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     while let Ok(len) = socket.read(&mut chunk) {
-        octets.extend_from_slice(&chunk[..len]);
-        let text = String::from_utf8_lossy(&octets);
+        bytes.extend_from_slice(&chunk[..len]);
+        let text = String::from_utf8_lossy(&bytes);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             let length = length.map_or(0, |length| length.parse().expect("a number"));

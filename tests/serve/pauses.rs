@@ -49,7 +49,7 @@ fn a_subscribe_that_its_home_refuses_is_answered_by_its_receipt_id() {
 }
 
 #[test]
-fn a_subscribe_that_its_home_refuses_is_answered_before_octets_that_are_no_frame() {
+fn a_subscribe_that_its_home_refuses_is_answered_before_bytes_that_are_no_frame() {
     let mut house = House::new(|limits| limits.destinations = 1);
     let mut client = house.session();
     client.says_frame("SUBSCRIBE\nid:1\ndestination:/topic/a\nreceipt:has\n\n\0");

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-/// FIN and RSV1 of a frame's first octet.
+/// FIN and RSV1 of a frame's first byte.
 const FIN: u8 = 0x80;
 const RSV1: u8 = 0x40;
 
@@ -25,7 +25,7 @@ pub struct Peer {
 pub struct Message {
     pub opcode: Opcode,
     pub compressed: bool,
-    /// Octets on the wire, without the head.
+    /// Bytes on the wire, without the head.
     pub wire: usize,
     pub payload: Vec<u8>,
 }
@@ -46,9 +46,9 @@ impl Peer {
         socket.write_all(request.as_bytes()).expect("the server reads");
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            let mut octet = [0];
-            socket.read_exact(&mut octet).expect("the head of an answer");
-            head.extend_from_slice(&octet);
+            let mut byte = [0];
+            socket.read_exact(&mut byte).expect("the head of an answer");
+            head.extend_from_slice(&byte);
         }
         let head = String::from_utf8(head).expect("ASCII");
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
@@ -60,13 +60,13 @@ impl Peer {
         Peer { socket, stream, extensions }
     }
 
-    /// Its compressed messages will not refer further back than 2^`bits` octets.
+    /// Its compressed messages will not refer further back than 2^`bits` bytes.
     pub fn with_window(mut self, bits: u8) -> Peer {
         self.stream = Compress::new_with_window_bits(Compression::new(6), false, bits);
         self
     }
 
-    /// One frame with this first octet.
+    /// One frame with this first byte.
     fn sends_frame(&mut self, first: u8, payload: &[u8]) {
         let mut head = [0; 14];
         let len = ws::client_head(Opcode::Text, true, payload.len() as u64, KEY, &mut head);
@@ -101,17 +101,17 @@ impl Peer {
     }
 
     /// A compressed text message in so many frames, with what was sent before as its context. How
-    /// many octets it took.
+    /// many bytes it took.
     pub fn sends_compressed(&mut self, text: &str, frames: usize) -> usize {
-        let mut octets = Vec::with_capacity(text.len() + 64);
-        let status = self.stream.compress_vec(text.as_bytes(), &mut octets, FlushCompress::Sync);
+        let mut bytes = Vec::with_capacity(text.len() + 64);
+        let status = self.stream.compress_vec(text.as_bytes(), &mut bytes, FlushCompress::Sync);
         status.expect("a raw stream does not fail");
         // RFC 7692 §7.2.1.
-        assert!(octets.ends_with(&[0, 0, 0xff, 0xff]));
-        octets.truncate(octets.len() - 4);
-        let pieces: Vec<&[u8]> = octets.chunks(octets.len().div_ceil(frames)).collect();
+        assert!(bytes.ends_with(&[0, 0, 0xff, 0xff]));
+        bytes.truncate(bytes.len() - 4);
+        let pieces: Vec<&[u8]> = bytes.chunks(bytes.len().div_ceil(frames)).collect();
         self.sends_from(RSV1 | Opcode::Text as u8, &pieces);
-        octets.len()
+        bytes.len()
     }
 
     /// The next message: the server sends each in one frame, and refers to none before it.
@@ -121,8 +121,8 @@ impl Peer {
         let [first, short] = head;
         assert!(first & FIN != 0 && short < 0x80, "{head:02x?}");
         let len = match short {
-            126 => u64::from(u16::from_be_bytes(self.octets())),
-            127 => u64::from_be_bytes(self.octets()),
+            126 => u64::from(u16::from_be_bytes(self.bytes())),
+            127 => u64::from_be_bytes(self.bytes()),
             len => u64::from(len),
         };
         let mut wire = vec![0; len as usize];
@@ -140,10 +140,10 @@ impl Peer {
         Message { opcode, compressed, wire: wire.len(), payload }
     }
 
-    fn octets<const N: usize>(&mut self) -> [u8; N] {
-        let mut octets = [0; N];
-        self.socket.read_exact(&mut octets).expect("the rest of a head");
-        octets
+    fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.socket.read_exact(&mut bytes).expect("the rest of a head");
+        bytes
     }
 
     /// The next message, which is a text.

@@ -40,10 +40,10 @@ fn on_open_closes_at_once() {
 fn echo_gives_back_what_came() {
     let (_folder, server) = server("on-message = 'echo'");
     let mut peer = Peer::open(&server, "/raw", "");
-    let octets: Vec<u8> = (0..=255).cycle().take(5_000).collect();
+    let bytes: Vec<u8> = (0..=255).cycle().take(5_000).collect();
     for (opcode, message) in [
         (Opcode::Text, "κόσµε".as_bytes()),
-        (Opcode::Binary, &octets[..]),
+        (Opcode::Binary, &bytes[..]),
         (Opcode::Text, b""),
         (Opcode::Binary, b""),
     ] {
@@ -107,7 +107,7 @@ fn publish_reaches_stomp_subscribers() {
 }
 
 #[test]
-fn a_binary_message_is_published_as_octets() {
+fn a_binary_message_is_published_as_bytes() {
     let (_folder, server) = server("on-message = { publish = '/topic/raw' }");
     let mut subscriber = Peer::open(&server, "/portfolio", "");
     subscriber.sends("CONNECT\naccept-version:1.2\nhost:x\n\n\0");

@@ -62,7 +62,7 @@ pub const DEMO: &str = "RINGPUSH_DEMO__ENABLED";
 /// Runs it to its end: exit code, standard output, standard error.
 pub fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = ringpush(arguments).output().expect("the binary can be run");
-    let text = |octets: Vec<u8>| String::from_utf8(octets).expect("it writes text");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it writes text");
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 

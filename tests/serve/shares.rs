@@ -231,9 +231,9 @@ fn the_bound_of_connections_is_one_for_all_shards() {
 
 /// What its peer is sent until it ends.
 fn rest(mut socket: std::net::TcpStream) -> Vec<u8> {
-    let mut octets = Vec::new();
-    socket.read_to_end(&mut octets).expect("it ends");
-    octets
+    let mut bytes = Vec::new();
+    socket.read_to_end(&mut bytes).expect("it ends");
+    bytes
 }
 
 #[test]
@@ -253,9 +253,9 @@ fn where_slots_are_few_strangers_of_whoever_holds_most_leave() {
         socket.write_all(request.as_bytes()).expect("the server reads");
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
-            let mut octet = [0];
-            socket.read_exact(&mut octet).expect("a head");
-            head.push(octet[0]);
+            let mut byte = [0];
+            socket.read_exact(&mut byte).expect("a head");
+            head.push(byte[0]);
         }
         if !says.is_empty() {
             // Masked with zeros.

@@ -3,7 +3,7 @@
 use crate::client::{Frame, Window};
 use crate::server::{Folder, Server, run};
 
-/// Octets of a message; together far more than the kernel hides for one client.
+/// Bytes of a message; together far more than the kernel hides for one client.
 const BODY: usize = 16 * 1024;
 /// Messages to somebody who does not read: so many that nobody's buffers hold them.
 const MESSAGES: usize = 1_500;

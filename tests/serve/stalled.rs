@@ -222,14 +222,14 @@ pub struct Client {
 
 impl Client {
     /// All of it has room in the sockets.
-    pub fn says(&mut self, octets: &[u8]) {
-        self.socket.write_all(octets).expect("there is room");
+    pub fn says(&mut self, bytes: &[u8]) {
+        self.socket.write_all(bytes).expect("there is room");
     }
 
     /// As much of it as has room; the rest is said first the next time.
-    pub fn says_some(&mut self, octets: &[u8]) {
+    pub fn says_some(&mut self, bytes: &[u8]) {
         if self.unsaid.is_empty() {
-            self.unsaid.extend_from_slice(octets);
+            self.unsaid.extend_from_slice(bytes);
         }
         self.goes_on();
     }
@@ -261,11 +261,11 @@ impl Client {
 
     /// Reads what is there. False at the end of the stream.
     pub fn reads(&mut self) -> bool {
-        let mut octets = [0; 4096];
+        let mut bytes = [0; 4096];
         loop {
-            match self.socket.read(&mut octets) {
+            match self.socket.read(&mut bytes) {
                 Ok(0) => return false,
-                Ok(len) => self.seen.extend_from_slice(&octets[..len]),
+                Ok(len) => self.seen.extend_from_slice(&bytes[..len]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
                 Err(_) => return false,
             }
@@ -273,21 +273,21 @@ impl Client {
     }
 
     /// Reads; whether this has come at some time.
-    pub fn hears(&mut self, octets: impl AsRef<[u8]>) -> bool {
+    pub fn hears(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.reads();
-        self.count(octets) > 0
+        self.count(bytes) > 0
     }
 
-    /// Where it has come first, in octets.
-    pub fn place(&self, octets: impl AsRef<[u8]>) -> Option<usize> {
-        let octets = octets.as_ref();
-        self.seen.windows(octets.len()).position(|window| window == octets)
+    /// Where it has come first, in bytes.
+    pub fn place(&self, bytes: impl AsRef<[u8]>) -> Option<usize> {
+        let bytes = bytes.as_ref();
+        self.seen.windows(bytes.len()).position(|window| window == bytes)
     }
 
     /// How often it has come.
-    pub fn count(&self, octets: impl AsRef<[u8]>) -> usize {
-        let octets = octets.as_ref();
-        self.seen.windows(octets.len()).filter(|window| *window == octets).count()
+    pub fn count(&self, bytes: impl AsRef<[u8]>) -> usize {
+        let bytes = bytes.as_ref();
+        self.seen.windows(bytes.len()).filter(|window| *window == bytes).count()
     }
 
     /// Ends the connection by a reset.

@@ -37,9 +37,9 @@ pub fn ask(to: SocketAddr, first: &str, lines: &str, body: &str) -> Answer {
     socket.write_all(request.as_bytes()).expect("the server reads");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        let mut octet = [0];
-        socket.read_exact(&mut octet).unwrap_or_else(|error| panic!("{request}: {error}"));
-        head.push(octet[0]);
+        let mut byte = [0];
+        socket.read_exact(&mut byte).unwrap_or_else(|error| panic!("{request}: {error}"));
+        head.push(byte[0]);
     }
     let head = String::from_utf8(head).expect("a head is text");
     let status = head.split(' ').nth(1).and_then(|text| text.parse().ok()).expect("a status");

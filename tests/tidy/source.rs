@@ -25,7 +25,7 @@ impl Source {
         self.code.lines().enumerate().filter(|(at, _)| !self.test[*at]).map(|(at, l)| (at + 1, l))
     }
 
-    /// Line number (from 1) of an octet of the text.
+    /// Line number (from 1) of a byte of the text.
     pub fn line_of(&self, at: usize) -> usize {
         self.code[..at].matches('\n').count() + 1
     }
@@ -91,7 +91,7 @@ fn body_start(code: &str) -> Option<usize> {
     None
 }
 
-/// Octets of the block that starts at the beginning of `code`, braces included.
+/// Bytes of the block that starts at the beginning of `code`, braces included.
 fn block_len(code: &str) -> usize {
     let mut depth = 0usize;
     for (at, c) in code.char_indices() {
@@ -157,9 +157,9 @@ pub fn blank(text: &str) -> String {
             b'\'' => char_len(&text[at..]),
             _ => 0,
         };
-        for octet in &mut out[at..at + len] {
-            if *octet != b'\n' {
-                *octet = b' ';
+        for byte in &mut out[at..at + len] {
+            if *byte != b'\n' {
+                *byte = b' ';
             }
         }
         at += len.max(1);
@@ -209,7 +209,7 @@ fn string_len(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// Octets of `r"…"`, `r#"…"#`, …; 0 for anything else that starts with `r`.
+/// Bytes of `r"…"`, `r#"…"#`, …; 0 for anything else that starts with `r`.
 fn raw_string_len(bytes: &[u8]) -> usize {
     let hashes = bytes[1..].iter().take_while(|b| **b == b'#').count();
     if bytes.get(1 + hashes) != Some(&b'"') {
@@ -221,7 +221,7 @@ fn raw_string_len(bytes: &[u8]) -> usize {
     end.map_or(bytes.len(), |end| body + end + close.len())
 }
 
-/// Octets of a character literal; 0 for a lifetime.
+/// Bytes of a character literal; 0 for a lifetime.
 fn char_len(text: &str) -> usize {
     let mut chars = text.char_indices().skip(1);
     match chars.next() {

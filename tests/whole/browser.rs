@@ -42,11 +42,11 @@ pub enum Heard {
 /// One session.
 pub struct Browser {
     socket: TcpStream,
-    /// Octets of the server that are not understood yet.
+    /// Bytes of the server that are not understood yet.
     input: Vec<u8>,
     /// Of them, understood after all.
     used: usize,
-    /// Octets that `flush` will write.
+    /// Bytes that `flush` will write.
     output: Vec<u8>,
     /// The session's id, once `connected` has it.
     pub session: String,
@@ -164,17 +164,17 @@ impl Browser {
                 self.read();
                 continue;
             };
-            let octets = &self.input[payload];
+            let bytes = &self.input[payload];
             match opcode {
-                Opcode::Text if octets == b"\n" => return Heard::Beat,
-                Opcode::Text => return Heard::Frame(message(octets)),
+                Opcode::Text if bytes == b"\n" => return Heard::Beat,
+                Opcode::Text => return Heard::Frame(message(bytes)),
                 Opcode::Ping => {
-                    let mut copy = octets.to_vec();
+                    let mut copy = bytes.to_vec();
                     self.put_ws(Opcode::Pong, &mut copy);
                     self.flush();
                 }
                 Opcode::Close => {
-                    let code = octets.first_chunk().map_or(1005, |two| u16::from_be_bytes(*two));
+                    let code = bytes.first_chunk().map_or(1005, |two| u16::from_be_bytes(*two));
                     return Heard::Close(code);
                 }
                 other => panic!("{other:?} from the server"),
@@ -191,7 +191,7 @@ impl Browser {
         }
         // RFC 6455 §5.1: a server does not mask. What this one sends is never in fragments.
         assert!(rest[0] & 0xf0 == 0x80 && rest[1] & 0x80 == 0, "{:?}", &rest[..2]);
-        let opcode = Opcode::from_first_octet(rest[0]).expect("a known opcode");
+        let opcode = Opcode::from_first_byte(rest[0]).expect("a known opcode");
         let head = match rest[1] {
             126 => 4,
             127 => 10,
@@ -205,17 +205,17 @@ impl Browser {
     fn read(&mut self) {
         self.input.drain(..self.used);
         self.used = 0;
-        let mut octets = [0; 16 * 1024];
-        let count = self.socket.read(&mut octets).expect("octets in time");
+        let mut bytes = [0; 16 * 1024];
+        let count = self.socket.read(&mut bytes).expect("bytes in time");
         assert!(count > 0, "the server has closed");
-        self.input.extend_from_slice(&octets[..count]);
+        self.input.extend_from_slice(&bytes[..count]);
     }
 }
 
-fn message(octets: &[u8]) -> Message {
-    let frame = parse_server_frame(octets).expect("one whole frame a message");
-    assert_eq!(frame.consumed(), octets.len(), "one frame a message, and nothing behind it");
-    let text = |octets: &[u8]| String::from_utf8(octets.to_vec()).expect("UTF-8");
+fn message(bytes: &[u8]) -> Message {
+    let frame = parse_server_frame(bytes).expect("one whole frame a message");
+    assert_eq!(frame.consumed(), bytes.len(), "one frame a message, and nothing behind it");
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
     Message {
         command: text(frame.command()),
         headers: frame.headers().map(|(name, value)| (text(name), text(value))).collect(),

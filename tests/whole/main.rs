@@ -1,5 +1,5 @@
 //! The binary as a whole, and browsers on real sockets. Nothing here sleeps or polls: a read waits
-//! for octets, at most `PATIENCE`.
+//! for bytes, at most `PATIENCE`.
 
 mod browser;
 mod memory;

@@ -9,7 +9,7 @@ use super::browser::Browser;
 use super::server::Server;
 use super::{CROWD, alone};
 
-/// What an idle session may cost, in octets.
+/// What an idle session may cost, in bytes.
 const MOST: u64 = 1024;
 
 const CONFIG: &str = r#"
@@ -28,7 +28,7 @@ query = { name = "userId" }
 heartbeat = ["10s", "10s"]
 "#;
 
-/// Resident memory of a server, in octets.
+/// Resident memory of a server, in bytes.
 fn resident(server: &Server) -> u64 {
     let path = format!("/proc/{}/smaps_rollup", server.id());
     let text = std::fs::read_to_string(path).expect("the process of our child");
@@ -55,11 +55,11 @@ fn an_idle_session_costs_less_than_a_kibibyte() {
     let each = (full - base) / CROWD as u64;
     println!("with 16 connections at most: {} KiB", base / 1024);
     println!("with {CROWD} sessions: {} KiB", full / 1024);
-    println!("a session: {each} octets, {MOST} allowed");
+    println!("a session: {each} bytes, {MOST} allowed");
     if let Ok(path) = std::env::var("SMAPS") {
         std::fs::copy(format!("/proc/{}/smaps", server.id()), path).expect("it can be written");
     }
-    assert!(each <= MOST, "an idle session costs {each} octets");
+    assert!(each <= MOST, "an idle session costs {each} bytes");
 }
 
 /// Sessions with their subscription, each of a user of its own.

@@ -29,7 +29,7 @@ pub fn handshake(input: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Appends every whole message of `input`, as a server frames it, to `out`. Returns how many octets
+/// Appends every whole message of `input`, as a server frames it, to `out`. Returns how many bytes
 /// are done with; `None` when the client closes.
 #[allow(dead_code)]
 pub fn reframe(input: &mut [u8], out: &mut Vec<u8>) -> Option<usize> {
