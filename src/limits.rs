@@ -182,8 +182,8 @@ limits! {
         "messages of one shard that are on their way to subscribers; at it the producers are not read"
     message_bytes "message-bytes": u32 = 16_777_216, tiny 4_096;
         "bytes of those messages; at it the producers are not read"
-    turn_letters "turn-letters": u32 = 1_024, tiny 4;
-        "letters taken from one queue in one turn of the loop"
+    turn_entries "turn-entries": u32 = 1_024, tiny 4;
+        "entries taken from one queue in one turn of the loop"
     turn_frames "turn-frames": u32 = 1_024, tiny 8;
         "frames handled in one turn of the loop, a SUBSCRIBE as sixteen; at it each connection has a thirty-second of that, and the next turns for the rest"
     send_chunk "send-chunk": u32 = 256, tiny 4;
@@ -268,7 +268,7 @@ pub const NOTE_EVERY: Millis = Millis(1000);
 /// Steps (of ten to forty nanoseconds) after which a pattern gives up on a text: whoever guards
 /// something refuses, whoever gives something keeps it, and it is counted (`pattern_gave_up`). What
 /// people write takes three to ten. The most that one `**` takes is with a name of `name-bytes`
-/// that is nothing but separators and single letters: its 512 segments, each tried with what stands
+/// that is nothing but separators and single entries: its 512 segments, each tried with what stands
 /// behind the `**`, are 1,024 steps for `/**/a/b` and 1,536 for `/**/*a*`.
 pub const PATTERN_STEPS_MAX: u32 = 2_048;
 /// Steps that each pattern has for itself when one text is compared with many of them.
@@ -276,7 +276,7 @@ pub const PATTERN_STEPS_FREE: u32 = 16;
 /// Steps beyond those that all patterns have together for one text; past it those that need more
 /// than their own give up.
 pub const PATTERN_STEPS_SHARED: u32 = PATTERN_STEPS_MAX;
-/// Steps for one text that count as a frame, or a letter, of the turn in which they are taken.
+/// Steps for one text that count as a frame, or an entry, of the turn in which they are taken.
 pub const PATTERN_STEPS_A_FRAME: u32 = 64;
 /// Bytes that each buffer keeps in which messages are written, quoted or compressed; what a larger
 /// message needed beyond is given back at the end of the turn.

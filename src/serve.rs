@@ -15,7 +15,7 @@
 
 use crate::config::{Config, ConfigError, Sources, check};
 use crate::control::{self, End, Failure, Report, Reporter, Reports};
-use crate::engine::mailbox::{Post, connect};
+use crate::engine::mailbox::{Mailbox, connect};
 use crate::engine::shard::{self, Serves, Shard};
 use crate::engine::shared::{Keys, Shared};
 use crate::ids::ShardId;
@@ -127,7 +127,7 @@ struct Listener {
 struct Start {
     shard: ShardId,
     shared: Arc<Shared>,
-    post: Post,
+    mailbox: Mailbox,
     doorbells: Doorbells,
     sockets: Vec<OwnedFd>,
     serves: Vec<Serves>,
@@ -159,17 +159,17 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
 
     let peers = usize::from(shards) + 1;
     let doorbells = Doorbells::new(peers).map_err(ServeError::Start)?;
-    let mut posts = connect(peers, shared.limits.mailbox_of(peers as u32));
-    let post = posts.pop().expect("the control thread is the last peer");
+    let mut mailboxes = connect(peers, shared.limits.mailbox_of(peers as u32));
+    let mailbox = mailboxes.pop().expect("the control thread is the last peer");
     let (reporters, mut reports) = control::reports(shards);
     let gate = Arc::new(OnceLock::new());
     let serves: Vec<Serves> = listeners.iter().map(|listener| listener.serves).collect();
-    for (post, reporter) in posts.into_iter().zip(reporters) {
+    for (mailbox, reporter) in mailboxes.into_iter().zip(reporters) {
         let shard = reporter.shard();
         let start = Start {
             shard,
             shared: shared.clone(),
-            post,
+            mailbox,
             doorbells: doorbells.clone(),
             sockets: listeners.iter_mut().filter_map(|one| one.sockets.pop()).collect(),
             serves: serves.clone(),
@@ -189,7 +189,7 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
         announce(addresses, demo);
         gate.set(()).expect("it is opened here only");
     });
-    let setup = control::Setup { shared, sources, post, doorbells, reports, log, ready };
+    let setup = control::Setup { shared, sources, mailbox, doorbells, reports, log, ready };
     match control::run(setup)? {
         End::Drained => Ok(()),
         End::Hurried => Err(ServeError::Hurried),
@@ -309,7 +309,7 @@ fn make_shard(start: Start) -> Result<(Shard<Uring>, u32), StartError> {
     let setup = shard::Setup {
         shard: start.shard,
         shared: start.shared,
-        post: start.post,
+        mailbox: start.mailbox,
         receive,
         segments,
         listeners: start.serves,

@@ -21,7 +21,7 @@ use sleeping::Sleeping;
 
 /// Peers that write.
 const WRITERS: usize = 2;
-/// Letters of each: its queue holds them all.
+/// Entries of each: its queue holds them all.
 const LETTERS: usize = 2;
 
 /// A flag as the mailbox uses it.
@@ -86,27 +86,27 @@ impl<const PART: u8> Flag for Without<PART> {
 
 /// A queue of one writer.
 #[derive(Default)]
-struct Lane {
+struct Class {
     slots: [AtomicU32; LETTERS],
     tail: AtomicU32,
 }
 
 /// Where the owner waits.
 #[derive(Default)]
-struct Bell {
-    state: Mutex<BellState>,
+struct Doorbell {
+    state: Mutex<DoorbellState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct BellState {
+struct DoorbellState {
     rung: bool,
     /// Writers that are done.
     ended: usize,
 }
 
-impl Bell {
-    fn change(&self, change: impl FnOnce(&mut BellState)) {
+impl Doorbell {
+    fn change(&self, change: impl FnOnce(&mut DoorbellState)) {
         change(&mut self.state.lock().expect("nobody panics while he holds it"));
         self.changed.notify_one();
     }
@@ -123,52 +123,52 @@ impl Bell {
 }
 
 #[derive(Default)]
-struct Post<F> {
+struct Mailbox<F> {
     flag: F,
-    bell: Bell,
-    lanes: [Lane; WRITERS],
+    doorbell: Doorbell,
+    queues: [Class; WRITERS],
     // No atomics of the model: they only count.
     raised: AtomicUsize,
     rings: AtomicUsize,
 }
 
-/// A peer: a letter, then a bell if one is needed; and again.
-fn write<F: Flag>(post: &Post<F>, writer: usize) {
-    let lane = &post.lanes[writer];
+/// A peer: an entry, then a doorbell if one is needed; and again.
+fn write<F: Flag>(mailbox: &Mailbox<F>, writer: usize) {
+    let class = &mailbox.queues[writer];
     for number in 0..LETTERS {
-        lane.slots[number].store(1 + number as u32, Ordering::Relaxed);
-        lane.tail.store(1 + number as u32, Ordering::Release);
-        if post.flag.must_ring() {
-            post.rings.fetch_add(1, Relaxed);
-            post.bell.change(|bell| bell.rung = true);
+        class.slots[number].store(1 + number as u32, Ordering::Relaxed);
+        class.tail.store(1 + number as u32, Ordering::Release);
+        if mailbox.flag.must_ring() {
+            mailbox.rings.fetch_add(1, Relaxed);
+            mailbox.doorbell.change(|doorbell| doorbell.rung = true);
         }
     }
-    post.bell.change(|bell| bell.ended += 1);
+    mailbox.doorbell.change(|doorbell| doorbell.ended += 1);
 }
 
 /// The owner's loop, as `Shard::turn` goes: sleep if nothing is there, be awake, take what is
 /// there.
-fn read<F: Flag>(post: &Post<F>) {
+fn read<F: Flag>(mailbox: &Mailbox<F>) {
     let mut taken = [0; WRITERS];
-    let held = |lane: &Lane| lane.tail.load(Ordering::Acquire) as usize;
+    let held = |class: &Class| class.tail.load(Ordering::Acquire) as usize;
     while taken.iter().sum::<usize>() < WRITERS * LETTERS {
-        let empty = || (0..WRITERS).all(|writer| held(&post.lanes[writer]) == taken[writer]);
-        // The flag is up for a moment also when the second look finds a letter.
-        post.raised.fetch_add(1, Relaxed);
-        if post.flag.may_sleep(empty) {
-            post.bell.wait();
+        let empty = || (0..WRITERS).all(|writer| held(&mailbox.queues[writer]) == taken[writer]);
+        // The flag is up for a moment also when the second look finds an entry.
+        mailbox.raised.fetch_add(1, Relaxed);
+        if mailbox.flag.may_sleep(empty) {
+            mailbox.doorbell.wait();
         }
-        post.flag.clear();
-        for (lane, taken) in post.lanes.iter().zip(&mut taken) {
-            for number in *taken..held(lane) {
-                let letter = lane.slots[number].load(Ordering::Relaxed);
-                assert_eq!(letter, 1 + number as u32, "the letter, and not what was there before");
+        mailbox.flag.clear();
+        for (class, taken) in mailbox.queues.iter().zip(&mut taken) {
+            for number in *taken..held(class) {
+                let entry = class.slots[number].load(Ordering::Relaxed);
+                assert_eq!(entry, 1 + number as u32, "the entry, and not what was there before");
                 *taken += 1;
             }
         }
     }
-    let (raised, rings) = (post.raised.load(Relaxed), post.rings.load(Relaxed));
-    assert!(rings <= raised, "{rings} bells, the flag was raised {raised} times");
+    let (raised, rings) = (mailbox.raised.load(Relaxed), mailbox.rings.load(Relaxed));
+    assert!(rings <= raised, "{rings} doorbells, the flag was raised {raised} times");
 }
 
 /// All runs of the model, as far as `preemptions` forced switches from a thread to another go.
@@ -180,14 +180,14 @@ fn model<F: Flag>(preemptions: usize) -> usize {
     builder.preemption_bound = Some(preemptions);
     builder.check(move || {
         count.fetch_add(1, Relaxed);
-        let post = Arc::new(Post::<F>::default());
+        let mailbox = Arc::new(Mailbox::<F>::default());
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {
-                let post = post.clone();
-                loom::thread::spawn(move || write(&post, writer))
+                let mailbox = mailbox.clone();
+                loom::thread::spawn(move || write(&mailbox, writer))
             })
             .collect();
-        read(&post);
+        read(&mailbox);
         writers.into_iter().for_each(|writer| writer.join().expect("it writes all"));
     });
     runs.load(Relaxed)
@@ -199,7 +199,7 @@ fn is_found<F: Flag>() -> bool {
 }
 
 #[test]
-fn no_wake_up_and_no_letter_is_lost() {
+fn no_wake_up_and_no_entry_is_lost() {
     let full = std::env::var("RINGPUSH_TESTS").is_ok_and(|which| which == "full");
     println!("{} runs", model::<Sleeping>(if full { 3 } else { 2 }));
 }
@@ -210,5 +210,5 @@ fn a_flag_without_one_of_its_parts_is_found() {
     assert!(is_found::<Without<FENCE_OF_OWNER>>(), "the owner's fence");
     assert!(is_found::<Without<FENCE_OF_WRITER>>(), "the writer's fence");
     assert!(is_found::<Without<SECOND_LOOK>>(), "the second look at the queues");
-    assert!(is_found::<Without<SWAP>>(), "one bell of several writers");
+    assert!(is_found::<Without<SWAP>>(), "one doorbell of several writers");
 }

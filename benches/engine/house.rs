@@ -2,7 +2,7 @@
 
 use super::quiet::Quiet;
 use ringpush::config::Sources;
-use ringpush::engine::mailbox::{self, Post};
+use ringpush::engine::mailbox::{self, Mailbox};
 use ringpush::engine::shard::{Serves, Setup, Shard};
 use ringpush::engine::shared::{Keys, Shared};
 use ringpush::ids::{ConnId, ShardId};
@@ -74,7 +74,7 @@ pub struct Session {
 /// The shards, and the control thread's end of the mailboxes.
 pub struct House {
     shards: Vec<Shard<Quiet>>,
-    _control: Post,
+    _control: Mailbox,
     /// Connections of each shard so far.
     used: Vec<u32>,
 }
@@ -94,11 +94,13 @@ impl House {
         let metrics = Metrics::new(usize::from(shards));
         let shared =
             Arc::new(Shared::new(config, shards, Keys::known(secrets[0]), "b00t", metrics));
-        let mut posts = mailbox::connect(usize::from(shards) + 1, shared.limits.mailbox);
-        let control = posts.pop().expect("one more than shards");
+        let mut mailboxes = mailbox::connect(usize::from(shards) + 1, shared.limits.mailbox);
+        let control = mailboxes.pop().expect("one more than shards");
         let shards: Vec<_> = (0..shards)
-            .zip(posts)
-            .map(|(number, post)| shard(&shared, ShardId(number), post, sessions + 64, secrets))
+            .zip(mailboxes)
+            .map(|(number, mailbox)| {
+                shard(&shared, ShardId(number), mailbox, sessions + 64, secrets)
+            })
             .collect();
         House { used: vec![0; shards.len()], shards, _control: control }
     }
@@ -208,7 +210,7 @@ impl House {
 fn shard(
     shared: &Arc<Shared>,
     number: ShardId,
-    post: Post,
+    mailbox: Mailbox,
     slots: u32,
     [_, tables, entropy]: [u64; 3],
 ) -> Shard<Quiet> {
@@ -221,7 +223,7 @@ fn shard(
     let setup = Setup {
         shard: number,
         shared: shared.clone(),
-        post,
+        mailbox,
         receive,
         segments: Segments::new(memory, limits.segment_size, limits.segment_bytes),
         listeners: vec![Serves { endpoints: true, api: true, loopback: true }],

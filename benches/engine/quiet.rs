@@ -102,7 +102,8 @@ impl Ring for Quiet {
             }
             Op::ShutdownWrite { conn } => self.done.push_back(Done::ShutDown { conn }),
             Op::Close { conn } => self.done.push_back(Done::Closed { conn }),
-            // Receives and accepts are always armed. Shards are turned in turn: none needs a bell.
+            // Receives and accepts are always armed. Shards are turned in turn: none needs a
+            // doorbell.
             Op::Recv { .. } | Op::Accept { .. } | Op::Doorbell { .. } => {}
             Op::RecvStop { .. }
             | Op::SendCancel { .. }

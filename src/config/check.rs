@@ -14,7 +14,7 @@ pub struct Machine {
     pub descriptors: u32,
 }
 
-/// Bytes of the records that are kept per connection, message and letter (`size_of`).
+/// Bytes of the records that are kept per connection, message and entry (`size_of`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordBytes {
     /// One connection with its session and user.
@@ -28,7 +28,7 @@ pub struct RecordBytes {
     /// A callback id that is remembered.
     pub dedupe_key: usize,
     /// One entry of a mailbox.
-    pub letter: usize,
+    pub entry: usize,
     /// An address whose things are counted.
     pub address: usize,
 }
@@ -72,10 +72,10 @@ pub fn connections(config: &Config, machine: Machine) -> u32 {
 /// The memory of one shard when every pool is full, addend by addend.
 pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec<Addend> {
     let limits = &config.limits;
-    // Two lanes to each thread, the control thread and the shard itself among them; and its share
-    // of the lanes that come from the control thread.
+    // Two queues to each thread, the control thread and the shard itself among them; and its share
+    // of the queues that come from the control thread.
     let threads = shards(config, machine) + 1;
-    let lanes = 2 * (u64::from(threads) + 2);
+    let queues = 2 * (u64::from(threads) + 2);
     let connections = u64::from(connections(config, machine));
     let deflates = config.endpoints.iter().filter_map(|endpoint| endpoint.deflate);
     let takeover = { deflates }.any(|deflate| deflate.context_takeover);
@@ -93,7 +93,7 @@ pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec
         addend("deflate windows", 1, if takeover { limits.deflate_windows.into() } else { 0 }),
         addend("message blocks", limits.message_blocks.into(), size(records.message_block)),
         addend("messages", 1, limits.message_bytes.into()),
-        addend("mailboxes", lanes * u64::from(limits.mailbox_of(threads)), size(records.letter)),
+        addend("mailboxes", queues * u64::from(limits.mailbox_of(threads)), size(records.entry)),
         addend("connections", connections, size(records.connection)),
         addend("subscriptions", 1, limits.subscribed_bytes.into()),
         addend("receipts", connections * u64::from(limits.receipts), size(records.receipt)),
@@ -184,7 +184,7 @@ mod tests {
         receipt: 48,
         destination: 96,
         dedupe_key: 64,
-        letter: 32,
+        entry: 32,
         address: 20,
     };
 

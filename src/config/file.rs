@@ -175,11 +175,11 @@ fn shares(limits: &Limits, queue: u32, warnings: &mut Vec<String>) {
 /// A frame is read only when there is room for all that its application publishes: that much room
 /// has to be possible.
 fn room_for_answers(applications: &[Application], limits: &Limits) -> Result<(), ConfigError> {
-    let letters = |application: &Application| match &application.to {
+    let entries = |application: &Application| match &application.to {
         ReplyTo::Destinations(list) => list.len() as u32 + 1,
         ReplyTo::User(_) | ReplyTo::Default => 2,
     };
-    let most = applications.iter().map(letters).max().unwrap_or(1);
+    let most = applications.iter().map(entries).max().unwrap_or(1);
     let accepted = format!("at least {most}, for the [[application]] that answers to most");
     let mailbox = limits.mailbox.min(MAILBOX_LEAST);
     for (key, bound) in [("mailbox", mailbox), ("message-blocks", limits.message_blocks)] {

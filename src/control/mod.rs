@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
 //! The control plane: one thread without a ring of ours, for everything that is not on the way of
-//! a push. It turns letters of the shards into HTTP calls and their answers into letters, signals
+//! a push. It turns entries of the shards into HTTP calls and their answers into entries, signals
 //! into a reload or an orderly end, and lines of log into writes.
 //!
 //! It does not know protocols, sockets of clients or what a shard is doing. A shard never waits
@@ -31,7 +31,7 @@
 //! **Bounds.** `hooks.timeout` of one call from its start to the end of its answer, past it 504;
 //! `hooks.concurrent` calls at once, the others wait; `hooks.queue` waiting calls, of which one
 //! session alone fills at most half, past it 503; `hook-body` bytes of an answer, past it 502;
-//! letters for a full mailbox wait here, and beyond `mailbox` of them none is taken and no call
+//! entries for a full mailbox wait here, and beyond `mailbox` of them none is taken and no call
 //! is begun; [`log::LINES_MAX`] lines of log wait, past it they are dropped, counted, and the log
 //! says so; lines that bad input causes are written once a second, cause and place
 //! ([`log::Log::limited`]); `drain-time`.

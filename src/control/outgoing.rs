@@ -1,13 +1,13 @@
-//! Letters that wait until a mailbox has room for them. Nothing is dropped.
+//! Entries that wait until a mailbox has room for them. Nothing is dropped.
 
-use crate::engine::mailbox::{Lane, Letter, Post};
+use crate::engine::mailbox::{Class, Entry, Mailbox};
 use crate::ids::PeerId;
 use std::collections::VecDeque;
 
-/// Letters for each shard and lane, oldest first. The sum is bounded by whoever fills it.
+/// Entries for each shard and class, oldest first. The sum is bounded by whoever fills it.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    queues: Vec<[VecDeque<Letter>; 2]>,
+    queues: Vec<[VecDeque<Entry>; 2]>,
     /// Shards that have ended: nobody reads their mailboxes.
     ended: Vec<bool>,
     count: usize,
@@ -20,24 +20,24 @@ impl Outgoing {
         Outgoing { queues, ended: vec![false; shards], count: 0 }
     }
 
-    /// Puts a letter at the end; one to a shard that has ended is gone.
-    pub(super) fn push(&mut self, to: PeerId, letter: Letter) {
+    /// Puts an entry at the end; one to a shard that has ended is gone.
+    pub(super) fn push(&mut self, to: PeerId, entry: Entry) {
         if self.ended[to.index()] {
             return;
         }
-        let lane = letter.lane();
-        self.queues[to.index()][lane as usize].push_back(letter);
+        let class = entry.class();
+        self.queues[to.index()][class as usize].push_back(entry);
         self.count += 1;
     }
 
     /// Sends what has room.
-    pub(super) fn flush(&mut self, post: &mut Post) {
-        for (peer, lanes) in self.queues.iter_mut().enumerate() {
+    pub(super) fn flush(&mut self, mailbox: &mut Mailbox) {
+        for (peer, queues) in self.queues.iter_mut().enumerate() {
             let to = PeerId(peer as u8);
-            for lane in [Lane::Request, Lane::Delivery] {
-                let queue = &mut lanes[lane as usize];
-                for letter in queue.drain(..post.room(to, lane).min(queue.len())) {
-                    post.send(to, letter);
+            for class in [Class::Request, Class::Delivery] {
+                let queue = &mut queues[class as usize];
+                for entry in queue.drain(..mailbox.room(to, class).min(queue.len())) {
+                    mailbox.send(to, entry);
                     self.count -= 1;
                 }
             }
@@ -53,7 +53,7 @@ impl Outgoing {
         }
     }
 
-    /// Letters that wait.
+    /// Entries that wait.
     pub(super) fn len(&self) -> usize {
         self.count
     }
@@ -70,27 +70,28 @@ mod tests {
     use crate::engine::mailbox::connect;
     use crate::ids::{SessionId, ShardId};
 
-    fn ended(key: u32) -> Letter {
-        Letter::Ended { session: SessionId::new(ShardId(0), 0, 0), key }
+    fn ended(key: u32) -> Entry {
+        Entry::Ended { session: SessionId::new(ShardId(0), 0, 0), key }
     }
 
     #[test]
     fn what_has_no_room_waits_in_its_order_and_holds_up_nobody_else() {
-        let mut posts = connect(3, 2);
-        let mut post = posts.pop().expect("three posts");
+        let mut mailboxes = connect(3, 2);
+        let mut mailbox = mailboxes.pop().expect("three mailboxes");
         let mut outgoing = Outgoing::new(2);
         for key in 0..5 {
             outgoing.push(PeerId(0), ended(key));
         }
-        outgoing.push(PeerId(0), Letter::Drain);
+        outgoing.push(PeerId(0), Entry::Drain);
         outgoing.push(PeerId(1), ended(9));
         let (mut heard, mut rounds) = (Vec::new(), 0);
         while !outgoing.is_empty() {
-            outgoing.flush(&mut post);
+            outgoing.flush(&mut mailbox);
             rounds += 1;
-            assert!(posts[0].take(PeerId(2), Lane::Request).is_some() == (rounds == 1));
-            assert!(posts[1].take(PeerId(2), Lane::Delivery).is_some() == (rounds == 1));
-            while let Some(Letter::Ended { key, .. }) = posts[0].take(PeerId(2), Lane::Delivery) {
+            assert!(mailboxes[0].take(PeerId(2), Class::Request).is_some() == (rounds == 1));
+            assert!(mailboxes[1].take(PeerId(2), Class::Delivery).is_some() == (rounds == 1));
+            while let Some(Entry::Ended { key, .. }) = mailboxes[0].take(PeerId(2), Class::Delivery)
+            {
                 heard.push(key);
             }
         }
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_to_a_shard_that_has_ended_are_gone() {
+    fn entries_to_a_shard_that_has_ended_are_gone() {
         let mut outgoing = Outgoing::new(2);
         outgoing.push(PeerId(0), ended(1));
         outgoing.push(PeerId(1), ended(2));

@@ -1,11 +1,11 @@
-//! From the outcome of a hook call to letters. Pure.
+//! From the outcome of a hook call to entries. Pure.
 
 use super::hooks::Call;
 use crate::broker::application::Answer;
 use crate::broker::destination::Target;
 use crate::broker::message::Message;
 use crate::broker::pattern::Budget;
-use crate::engine::mailbox::{Asker, Letter};
+use crate::engine::mailbox::{Asker, Entry};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, SessionId, ShardId};
 use std::sync::Arc;
@@ -110,14 +110,14 @@ fn application<'a>(shared: &Shared, destination: &'a str) -> Option<(usize, &'a 
     Some((shared.applications.find(rest, &mut Budget::default())?, rest))
 }
 
-/// The letter that gives a receipt.
-pub(super) fn receipt(asker: Asker) -> Option<(PeerId, Letter)> {
+/// The entry that gives a receipt.
+pub(super) fn receipt(asker: Asker) -> Option<(PeerId, Entry)> {
     let shard = match asker {
         Asker::None => return None,
         Asker::Frame(session, _) => session.shard(),
         Asker::Request(shard, _) => shard,
     };
-    Some((shard.into(), Letter::Sequenced { asker, heard: 0 }))
+    Some((shard.into(), Entry::Sequenced { asker, heard: 0 }))
 }
 
 /// An answer that may be sent to clients.
@@ -129,18 +129,18 @@ pub(super) fn sendable(shared: &Shared, answer: Answered) -> Result<Answered, (F
 }
 
 /// What an answer becomes. `number` is the number of the message that goes to one session directly.
-pub(super) fn letters(
+pub(super) fn entries(
     shared: &Shared,
     call: &Call,
     answer: &Answered,
     number: u64,
-) -> Vec<(PeerId, Letter)> {
-    let mut letters = Vec::new();
+) -> Vec<(PeerId, Entry)> {
+    let mut entries = Vec::new();
     if answer.body.is_empty() {
-        return letters;
+        return entries;
     }
     let Some((index, rest)) = application(shared, &call.destination) else {
-        return letters;
+        return entries;
     };
     let application = shared.applications.at(index);
     if let Some(template) = &application.to_user {
@@ -148,12 +148,12 @@ pub(super) fn letters(
         let shown = format!("{}{destination}", shared.names.user);
         let user = call.user.as_deref();
         let message = message(user, &destination, &shown, answer);
-        letters.push(match user {
+        entries.push(match user {
             // Also to one window only: its home keeps the order of what a user gets.
             Some(user) => {
                 let only = (!application.broadcast).then_some(call.session);
-                let letter = Letter::PublishUser { message, only, asker: Asker::None };
-                (shared.home_of_name(user).into(), letter)
+                let entry = Entry::PublishUser { message, only, asker: Asker::None };
+                (shared.home_of_name(user).into(), entry)
             }
             None => to_session(call.session, message, number),
         });
@@ -162,13 +162,13 @@ pub(super) fn letters(
         let destination = shared.applications.fill(index, rest, template);
         let message = message(None, &destination, &destination, answer);
         let home: ShardId = shared.home_of_destination(&destination);
-        letters.push((home.into(), Letter::Publish { message, asker: Asker::None }));
+        entries.push((home.into(), Entry::Publish { message, asker: Asker::None }));
     }
-    letters
+    entries
 }
 
 /// Tells the asking session what went wrong.
-pub(super) fn error(shared: &Shared, call: &Call, fault: Fault, number: u64) -> (PeerId, Letter) {
+pub(super) fn error(shared: &Shared, call: &Call, fault: Fault, number: u64) -> (PeerId, Entry) {
     let body = serde_json::json!({
         "code": fault.code(),
         "msg": fault.text(),
@@ -183,8 +183,8 @@ pub(super) fn error(shared: &Shared, call: &Call, fault: Fault, number: u64) -> 
     to_session(call.session, message, number)
 }
 
-fn to_session(session: SessionId, message: Arc<Message>, number: u64) -> (PeerId, Letter) {
-    (session.shard().into(), Letter::DeliverSession { message, session, number })
+fn to_session(session: SessionId, message: Arc<Message>, number: u64) -> (PeerId, Entry) {
+    (session.shard().into(), Entry::DeliverSession { message, session, number })
 }
 
 fn message(user: Option<&str>, destination: &str, shown: &str, answer: &Answered) -> Arc<Message> {
@@ -257,8 +257,8 @@ mod tests {
     #[test]
     fn a_reply_goes_to_all_windows_or_to_one_or_to_an_anonymous_session() {
         let shared = shared();
-        let named = letters(&shared, &call("/ws/call", Some("7")), &ok("{}"), 63);
-        let [(peer, Letter::PublishUser { message, only: None, asker: Asker::None })] = &named[..]
+        let named = entries(&shared, &call("/ws/call", Some("7")), &ok("{}"), 63);
+        let [(peer, Entry::PublishUser { message, only: None, asker: Asker::None })] = &named[..]
         else {
             panic!("{named:?}");
         };
@@ -266,12 +266,12 @@ mod tests {
         assert_eq!((message.user(), message.destination()), ("7", "/queue/sub"));
         let headers = b"destination:/user/queue/sub\ncontent-type:application/json\n";
         assert_eq!((message.headers(), message.body()), (&headers[..], &b"{}"[..]));
-        let one = letters(&shared, &call("/ws/one", Some("7")), &ok("{}"), 63);
-        let [(_, Letter::PublishUser { only, .. })] = &one[..] else { panic!("{one:?}") };
+        let one = entries(&shared, &call("/ws/one", Some("7")), &ok("{}"), 63);
+        let [(_, Entry::PublishUser { only, .. })] = &one[..] else { panic!("{one:?}") };
         let session = SessionId::new(ShardId(2), 5, 1);
         assert_eq!(*only, Some(session));
-        let anonymous = letters(&shared, &call("/ws/call", None), &ok("{}"), 63);
-        let [(PeerId(2), Letter::DeliverSession { session: asking, number: 63, message })] =
+        let anonymous = entries(&shared, &call("/ws/call", None), &ok("{}"), 63);
+        let [(PeerId(2), Entry::DeliverSession { session: asking, number: 63, message })] =
             &anonymous[..]
         else {
             panic!("{anonymous:?}");
@@ -282,12 +282,12 @@ mod tests {
     #[test]
     fn a_reply_to_destinations_has_the_variables_filled_in() {
         let shared = shared();
-        let letters = letters(&shared, &call("/ws/room/4", Some("7")), &ok("x"), 63);
-        let destinations: Vec<&str> = letters
+        let entries = entries(&shared, &call("/ws/room/4", Some("7")), &ok("x"), 63);
+        let destinations: Vec<&str> = entries
             .iter()
-            .map(|(_, letter)| match letter {
-                Letter::Publish { message, asker: Asker::None } => message.destination(),
-                letter => panic!("{letter:?}"),
+            .map(|(_, entry)| match entry {
+                Entry::Publish { message, asker: Asker::None } => message.destination(),
+                entry => panic!("{entry:?}"),
             })
             .collect();
         assert_eq!(destinations, ["/topic/room/4", "/queue/log"]);
@@ -295,13 +295,13 @@ mod tests {
 
     #[test]
     fn an_empty_answer_is_no_reply() {
-        assert!(letters(&shared(), &call("/ws/call", Some("7")), &ok(""), 63).is_empty());
+        assert!(entries(&shared(), &call("/ws/call", Some("7")), &ok(""), 63).is_empty());
     }
 
     #[test]
     fn a_fault_is_told_to_the_asking_session_as_json() {
-        let (peer, letter) = error(&shared(), &call("/ws/call", Some("7")), Fault::Status(500), 63);
-        let Letter::DeliverSession { message, .. } = letter else { panic!("{letter:?}") };
+        let (peer, entry) = error(&shared(), &call("/ws/call", Some("7")), Fault::Status(500), 63);
+        let Entry::DeliverSession { message, .. } = entry else { panic!("{entry:?}") };
         assert_eq!((peer, message.destination()), (PeerId(2), "/queue/errors"));
         let body: serde_json::Value = serde_json::from_slice(message.body()).expect("JSON");
         let expected = serde_json::json!({

@@ -9,7 +9,7 @@ use super::reload::merge;
 use super::reply::{self, Answered, Asked, Fault};
 use super::signals::{Signal, Signals};
 use crate::config::Sources;
-use crate::engine::mailbox::{Asker, Lane, Letter, Post};
+use crate::engine::mailbox::{Asker, Class, Entry, Mailbox};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, ShardId};
 use crate::limits::HOMES_MAX;
@@ -30,7 +30,7 @@ use tokio::time::Instant;
 const ENTRIES: u32 = 16;
 /// How soon a full mailbox is tried again.
 const RETRY: Duration = Duration::from_millis(1);
-/// Shards count `drain-time` from their letter; they get this much longer to say that they ended.
+/// Shards count `drain-time` from their entry; they get this much longer to say that they ended.
 const DRAIN_MARGIN: Duration = Duration::from_millis(200);
 /// How long the last lines of the log may take.
 const LOG_TIME: Duration = Duration::from_secs(1);
@@ -125,8 +125,8 @@ pub struct Setup {
     /// What a reload reads.
     pub sources: Sources,
     /// Its end of the mailboxes: the last peer.
-    pub post: Post,
-    /// The bells of all peers.
+    pub mailbox: Mailbox,
+    /// The doorbells of all peers.
     pub doorbells: Doorbells,
     /// What the shards say; each has said that it is ready.
     pub reports: Reports,
@@ -174,15 +174,15 @@ async fn run_inside(setup: Setup) -> Result<End, Failure> {
         None => Failure::Start(error),
     })?;
     let me = PeerId(setup.shared.shards);
-    let bell = setup.doorbells.event(me).try_clone_to_owned();
-    let bell = bell.and_then(pipe::Receiver::from_owned_fd_unchecked);
+    let doorbell = setup.doorbells.event(me).try_clone_to_owned();
+    let doorbell = doorbell.and_then(pipe::Receiver::from_owned_fd_unchecked);
     let shards = usize::from(setup.shared.shards);
     let mut control = Control {
-        bell: bell.map_err(Failure::Start)?,
+        doorbell: doorbell.map_err(Failure::Start)?,
         client: call::client().map_err(|error| Failure::Start(io::Error::other(error)))?,
         shared: setup.shared,
         sources: setup.sources,
-        post: setup.post,
+        mailbox: setup.mailbox,
         doorbells: setup.doorbells,
         reports: setup.reports,
         signals,
@@ -208,11 +208,11 @@ type Outcome = Result<Answered, (Fault, String)>;
 struct Control {
     /// Its eventfd. It is no pipe, but is read like one: 8 bytes, and then there is nothing until
     /// somebody rings.
-    bell: pipe::Receiver,
+    doorbell: pipe::Receiver,
     client: reqwest::Client,
     shared: Arc<Shared>,
     sources: Sources,
-    post: Post,
+    mailbox: Mailbox,
     doorbells: Doorbells,
     reports: Reports,
     signals: Signals,
@@ -233,7 +233,7 @@ struct Control {
 
 /// What ended a wait.
 enum Woken {
-    Bell,
+    Doorbell,
     Answered(Id, Outcome),
     Signal(Signal),
     Report(Report),
@@ -243,7 +243,7 @@ enum Woken {
 impl Control {
     async fn run(&mut self) -> Result<End, Failure> {
         loop {
-            self.take_letters();
+            self.take_entries();
             self.begin_calls();
             let was_blocked = self.is_blocked();
             self.flush();
@@ -258,16 +258,16 @@ impl Control {
                 }
             }
             // With a full mailbox nothing is taken, and what came is left until the next try.
-            if !self.post.may_sleep() && !self.is_blocked() {
+            if !self.mailbox.may_sleep() && !self.is_blocked() {
                 tokio::task::yield_now().await;
                 continue;
             }
             let woken = self.wait().await;
-            self.post.awake();
+            self.mailbox.awake();
             match woken {
-                Woken::Bell => {
+                Woken::Doorbell => {
                     // An error says that there was nothing to silence.
-                    let _ = self.bell.try_read(&mut [0; 8]);
+                    let _ = self.doorbell.try_read(&mut [0; 8]);
                 }
                 Woken::Answered(id, outcome) => self.on_answered(id, outcome),
                 Woken::Signal(Signal::Reload) => self.reload(),
@@ -286,9 +286,9 @@ impl Control {
             biased;
             signal = self.signals.next() => Woken::Signal(signal),
             Some(report) = self.reports.0.recv() => Woken::Report(report),
-            ready = self.bell.readable() => {
+            ready = self.doorbell.readable() => {
                 ready.expect("the runtime outlives its tasks");
-                Woken::Bell
+                Woken::Doorbell
             }
             Some(joined) = self.running.join_next_with_id(), if !self.running.is_empty() => {
                 match joined {
@@ -303,30 +303,30 @@ impl Control {
         }
     }
 
-    /// Whether so many letters wait that no more may be made.
+    /// Whether so many entries wait that no more may be made.
     fn is_blocked(&self) -> bool {
         self.outgoing.len() >= self.shared.limits.mailbox as usize
     }
 
-    fn take_letters(&mut self) {
+    fn take_entries(&mut self) {
         for shard in (0..self.shared.shards).map(PeerId) {
-            for _ in 0..self.shared.limits.turn_letters {
+            for _ in 0..self.shared.limits.turn_entries {
                 if self.is_blocked() {
                     return;
                 }
-                let Some(letter) = self.post.take(shard, Lane::Request) else { break };
-                match letter {
-                    Letter::Hook { message, user, session, asker, place, .. } => {
+                let Some(entry) = self.mailbox.take(shard, Class::Request) else { break };
+                match entry {
+                    Entry::Hook { message, user, session, asker, place, .. } => {
                         self.on_hook(Call::new(&message, session, user).at(place), asker);
                     }
-                    Letter::Note { text, count } => {
+                    Entry::Note { text, count } => {
                         self.log
                             .warn("an origin was refused", &[("times", &count), ("last", &text)]);
                     }
-                    letter => unreachable!("the control thread is asked for hooks: {letter:?}"),
+                    entry => unreachable!("the control thread is asked for hooks: {entry:?}"),
                 }
             }
-            let answer = self.post.take(shard, Lane::Delivery);
+            let answer = self.mailbox.take(shard, Class::Delivery);
             assert!(answer.is_none(), "the control thread asks for no answer: {answer:?}");
         }
     }
@@ -341,8 +341,8 @@ impl Control {
             self.tell(&call, Fault::Full);
             self.give_back(&call);
         }
-        if let Some((to, letter)) = reply::receipt(asker) {
-            self.outgoing.push(to, letter);
+        if let Some((to, entry)) = reply::receipt(asker) {
+            self.outgoing.push(to, entry);
         }
     }
 
@@ -369,9 +369,9 @@ impl Control {
             };
             let timeout = Duration::from_millis(u64::from(hooks.timeout.0));
             let body_max = self.shared.limits.hook_body;
-            let post =
+            let exchange =
                 call::post(self.client.clone(), url.to_owned(), call.clone(), timeout, body_max);
-            let id = self.running.spawn_local(post).id();
+            let id = self.running.spawn_local(exchange).id();
             call.body = Vec::new();
             self.asking.insert(id, call);
         }
@@ -387,8 +387,8 @@ impl Control {
         match outcome.and_then(|answer| reply::sendable(&self.shared, answer)) {
             Ok(answer) => {
                 let number = self.number();
-                for (to, letter) in reply::letters(&self.shared, call, &answer, number) {
-                    self.outgoing.push(to, letter);
+                for (to, entry) in reply::entries(&self.shared, call, &answer, number) {
+                    self.outgoing.push(to, entry);
                 }
             }
             Err((fault, error)) => {
@@ -416,8 +416,8 @@ impl Control {
 
     fn tell(&mut self, call: &Call, fault: Fault) {
         let number = self.number();
-        let (to, letter) = reply::error(&self.shared, call, fault, number);
-        self.outgoing.push(to, letter);
+        let (to, entry) = reply::error(&self.shared, call, fault, number);
+        self.outgoing.push(to, entry);
     }
 
     /// Numbers as a home gives them, `counter * HOMES_MAX + home`; the last home is this thread.
@@ -427,8 +427,8 @@ impl Control {
     }
 
     fn flush(&mut self) {
-        self.outgoing.flush(&mut self.post);
-        for peer in self.post.bells() {
+        self.outgoing.flush(&mut self.mailbox);
+        for peer in self.mailbox.doorbells() {
             self.doorbells.ring_from_outside(peer);
         }
     }
@@ -456,7 +456,7 @@ impl Control {
         let changed = differences.iter().filter(|difference| difference.reloadable).count();
         if changed > 0 {
             self.shared = Arc::new(self.shared.reloaded(config));
-            self.send_all(&Letter::Reload(self.shared.clone()));
+            self.send_all(&Entry::Reload(self.shared.clone()));
         }
         self.log.info("reloaded", &[("changed", &changed)]);
     }
@@ -464,13 +464,13 @@ impl Control {
     fn drain(&mut self) {
         let span = Duration::from_millis(u64::from(self.shared.limits.drain_time.0));
         self.deadline = Some(Instant::now() + span + DRAIN_MARGIN);
-        self.send_all(&Letter::Drain);
+        self.send_all(&Entry::Drain);
         self.log.info("ending", &[("hook-calls", &self.calls.len())]);
     }
 
-    fn send_all(&mut self, letter: &Letter) {
+    fn send_all(&mut self, entry: &Entry) {
         for shard in (0..self.shared.shards).map(PeerId) {
-            self.outgoing.push(shard, letter.clone());
+            self.outgoing.push(shard, entry.clone());
         }
     }
 

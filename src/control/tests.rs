@@ -4,7 +4,7 @@
 use super::*;
 use crate::broker::message::Message;
 use crate::config::Sources;
-use crate::engine::mailbox::{Asker, Lane, Letter, Post, connect};
+use crate::engine::mailbox::{Asker, Class, Entry, Mailbox, connect};
 use crate::engine::shared::{Keys, Shared};
 use crate::ids::{PeerId, SessionId, ShardId};
 use crate::limits::Limits;
@@ -26,11 +26,11 @@ const LONG: Duration = Duration::from_secs(20);
 
 /// One shard's end of everything.
 struct StandIn {
-    post: Post,
+    mailbox: Mailbox,
     doorbells: Doorbells,
     reporter: Reporter,
     runtime: tokio::runtime::Runtime,
-    bell: pipe::Receiver,
+    doorbell: pipe::Receiver,
     control: JoinHandle<Result<End, Failure>>,
     metrics: Metrics,
 }
@@ -40,13 +40,13 @@ fn start(settings: &str) -> StandIn {
     config.limits = Limits { hook_body: 64, ..Limits::tiny() };
     let metrics = Metrics::new(1);
     let shared = Arc::new(Shared::new(config, 1, Keys::known(7), "abcdef", metrics.clone()));
-    let mut posts = connect(2, shared.limits.mailbox);
+    let mut mailboxes = connect(2, shared.limits.mailbox);
     let doorbells = Doorbells::new(2).expect("two eventfds can be made");
     let (mut reporters, reports) = reports(1);
     let setup = Setup {
         shared,
         sources: Sources::default(),
-        post: posts.pop().expect("two posts"),
+        mailbox: mailboxes.pop().expect("two mailboxes"),
         doorbells: doorbells.clone(),
         reports,
         log: Some("/dev/null".into()),
@@ -57,40 +57,40 @@ fn start(settings: &str) -> StandIn {
     let runtime = runtime.expect("a runtime can be made");
     let inside = runtime.enter();
     let event = doorbells.event(SHARD).try_clone_to_owned().expect("a descriptor is free");
-    let bell = pipe::Receiver::from_owned_fd_unchecked(event).expect("it can be watched");
+    let doorbell = pipe::Receiver::from_owned_fd_unchecked(event).expect("it can be watched");
     drop(inside);
-    let (post, reporter) = (posts.remove(0), reporters.remove(0));
-    StandIn { post, doorbells, reporter, runtime, bell, control, metrics }
+    let (mailbox, reporter) = (mailboxes.remove(0), reporters.remove(0));
+    StandIn { mailbox, doorbells, reporter, runtime, doorbell, control, metrics }
 }
 
 impl StandIn {
-    /// The next letter of the control thread.
-    fn next(&mut self) -> Letter {
+    /// The next entry of the control thread.
+    fn next(&mut self) -> Entry {
         loop {
-            for lane in [Lane::Delivery, Lane::Request] {
-                if let Some(letter) = self.post.take(CONTROL, lane) {
-                    return letter;
+            for class in [Class::Delivery, Class::Request] {
+                if let Some(entry) = self.mailbox.take(CONTROL, class) {
+                    return entry;
                 }
             }
-            if self.post.may_sleep() {
-                let bell = &self.bell;
+            if self.mailbox.may_sleep() {
+                let doorbell = &self.doorbell;
                 let rung = self
                     .runtime
-                    .block_on(async move { tokio::time::timeout(LONG, bell.readable()).await });
+                    .block_on(async move { tokio::time::timeout(LONG, doorbell.readable()).await });
                 rung.expect("the control thread rings").expect("the eventfd is open");
-                let _ = self.bell.try_read(&mut [0; 8]);
-                self.post.awake();
+                let _ = self.doorbell.try_read(&mut [0; 8]);
+                self.mailbox.awake();
             }
         }
     }
 
-    /// Sends a letter if there is room.
-    fn send(&mut self, letter: Letter) -> Result<(), Letter> {
-        if self.post.room(CONTROL, letter.lane()) == 0 {
-            return Err(letter);
+    /// Sends an entry if there is room.
+    fn send(&mut self, entry: Entry) -> Result<(), Entry> {
+        if self.mailbox.room(CONTROL, entry.class()) == 0 {
+            return Err(entry);
         }
-        self.post.send(CONTROL, letter);
-        for peer in self.post.bells() {
+        self.mailbox.send(CONTROL, entry);
+        for peer in self.mailbox.doorbells() {
             self.doorbells.ring_from_outside(peer);
         }
         Ok(())
@@ -107,13 +107,13 @@ fn session(index: u32) -> SessionId {
     SessionId::new(ShardId(0), index, 1)
 }
 
-fn hook(destination: &str, index: u32, user: Option<&str>, number: u32) -> Letter {
+fn hook(destination: &str, index: u32, user: Option<&str>, number: u32) -> Entry {
     let mut message = Message::default();
     message.begin(None, destination);
     message.finish(number.to_string().as_bytes());
     let (session, user) = (session(index), user.map(Arc::from));
     let asker = Asker::Frame(session, number);
-    Letter::Hook {
+    Entry::Hook {
         message: Arc::new(message),
         application: 0,
         user,
@@ -165,27 +165,27 @@ fn every_call_gets_its_receipt_and_its_reply_in_order() {
          [[application]]\ndestination = '/call'\nhook = '{url}'\nto-user = '/queue/sub'"
     );
     let mut shard = start(&settings);
-    let mut wanted: Vec<Letter> =
+    let mut wanted: Vec<Entry> =
         (1..=60).rev().map(|number| hook("/ws/call", number % 5, None, number)).collect();
     let mut receipts = Vec::new();
     let mut replies: HashMap<SessionId, Vec<u32>> = HashMap::new();
     let mut numbers = Vec::new();
     while receipts.len() < 60 || replies.values().map(Vec::len).sum::<usize>() < 60 {
-        while let Some(letter) = wanted.pop() {
-            if let Err(letter) = shard.send(letter) {
-                wanted.push(letter);
+        while let Some(entry) = wanted.pop() {
+            if let Err(entry) = shard.send(entry) {
+                wanted.push(entry);
                 break;
             }
         }
         match shard.next() {
-            Letter::Sequenced { asker: Asker::Frame(_, number), heard: 0 } => receipts.push(number),
-            Letter::DeliverSession { message, session, number } => {
+            Entry::Sequenced { asker: Asker::Frame(_, number), heard: 0 } => receipts.push(number),
+            Entry::DeliverSession { message, session, number } => {
                 assert_eq!(message.destination(), "/queue/sub");
                 let body = core::str::from_utf8(message.body()).expect("digits");
                 replies.entry(session).or_default().push(body.parse().expect("digits"));
                 numbers.push(number);
             }
-            letter => panic!("{letter:?}"),
+            entry => panic!("{entry:?}"),
         }
     }
     assert_eq!(receipts, (1..=60).collect::<Vec<u32>>());
@@ -211,18 +211,18 @@ fn a_call_past_the_queue_is_refused_before_its_receipt_and_counted() {
     let mut shard = start(&settings);
     for number in 1..=2 {
         shard.send(hook("/ws/call", number, Some("7"), number)).expect("room");
-        let letter = shard.next();
-        assert!(matches!(letter, Letter::Sequenced { heard: 0, .. }), "{letter:?}");
+        let entry = shard.next();
+        assert!(matches!(entry, Entry::Sequenced { heard: 0, .. }), "{entry:?}");
     }
     shard.send(hook("/ws/call", 3, Some("7"), 3)).expect("room");
-    let Letter::DeliverSession { message, session: asking, .. } = shard.next() else {
+    let Entry::DeliverSession { message, session: asking, .. } = shard.next() else {
         panic!("the sender hears so");
     };
     assert_eq!((asking, message.destination()), (session(3), "/queue/errors"));
     let body = String::from_utf8_lossy(message.body());
     assert!(body.contains("\"code\":503") && body.contains("hooks.queue"), "{body}");
-    let letter = shard.next();
-    assert!(matches!(letter, Letter::Sequenced { asker: Asker::Frame(_, 3), .. }), "{letter:?}");
+    let entry = shard.next();
+    assert!(matches!(entry, Entry::Sequenced { asker: Asker::Frame(_, 3), .. }), "{entry:?}");
     assert_eq!(shard.metrics.shard(0).hooks_refused_total.value(), 1);
     drop(shard.end());
 }
@@ -231,9 +231,9 @@ fn a_call_past_the_queue_is_refused_before_its_receipt_and_counted() {
 fn a_destination_without_a_hook_is_told_so() {
     let mut shard = start("[[application]]\ndestination = '/call'\nreply = 'x'");
     shard.send(hook("/ws/call", 1, None, 1)).expect("room");
-    let letter = shard.next();
-    assert!(matches!(letter, Letter::Sequenced { .. }), "{letter:?}");
-    let Letter::DeliverSession { message, .. } = shard.next() else {
+    let entry = shard.next();
+    assert!(matches!(entry, Entry::Sequenced { .. }), "{entry:?}");
+    let Entry::DeliverSession { message, .. } = shard.next() else {
         panic!("the sender hears so");
     };
     assert!(String::from_utf8_lossy(message.body()).contains("\"code\":501"));

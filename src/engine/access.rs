@@ -2,7 +2,7 @@
 //! Who may ask for what: the API's token, the loopback test of a demonstration, origins; and how
 //! whoever is refused, and the operator, hear which key says so.
 
-use super::mailbox::{Lane, Letter};
+use super::mailbox::{Class, Entry};
 use super::route::{Guard, Route};
 use super::shard::Shard;
 use super::web::{Asked, NotAdmitted};
@@ -162,12 +162,12 @@ impl<R: Ring> Shard<R> {
         let last = self.origin_notes.last;
         let control = self.control();
         if last.is_some_and(|last| now.wrapping_sub(last) < NOTE_EVERY.0)
-            || self.post.room(control, Lane::Request) == 0
+            || self.mailbox.room(control, Class::Request) == 0
         {
             return;
         }
         let count = self.origin_notes.count;
         self.origin_notes = Notes { last: Some(now), count: 0 };
-        self.post.send(control, Letter::Note { text: Arc::from(text), count });
+        self.mailbox.send(control, Entry::Note { text: Arc::from(text), count });
     }
 }

@@ -2,7 +2,7 @@
 //! Application destinations: a SEND gets its answer from the configuration, or from a hook at the
 //! control thread.
 
-use super::mailbox::{Asker, Lane, Letter};
+use super::mailbox::{Asker, Class, Entry};
 use super::shard::Shard;
 use crate::broker::application::Answer;
 use crate::ids::ShardId;
@@ -16,7 +16,7 @@ const SHARE_OF_HOOK_CALLS: &str =
     "this address has its share of the hook calls that wait (hooks.queue, limits.share-least)";
 
 impl<R: Ring> Shard<R> {
-    /// A SEND to an application destination. The caller has seen to room for its letters.
+    /// A SEND to an application destination. The caller has seen to room for its entries.
     pub(super) fn ask_application(
         &mut self,
         _: u32,
@@ -54,7 +54,7 @@ impl<R: Ring> Shard<R> {
 
     fn ask_hook(&mut self, session: u32, frame: &Frame<'_, '_>, application: usize) {
         let control = self.control();
-        if self.post.room(control, Lane::Request) == 0 {
+        if self.mailbox.room(control, Class::Request) == 0 {
             self.metrics.hooks_refused_total.add(1);
             self.tell_error(session, 503, "too many hook calls are waiting");
             self.receipt(session, frame, 0, None);
@@ -82,8 +82,8 @@ impl<R: Ring> Shard<R> {
         let user = self.sessions.at(session).user.clone();
         let session = self.sessions.id(session);
         let application = application as u16;
-        let letter = Letter::Hook { message, application, user, session, asker, place };
-        self.post.send(control, letter);
+        let entry = Entry::Hook { message, application, user, session, asker, place };
+        self.mailbox.send(control, entry);
     }
 
     /// Counts one hook call more for the address of a session, if it has room in its share.
@@ -131,7 +131,8 @@ impl<R: Ring> Shard<R> {
             match &windows {
                 Some(user) => {
                     let home = shared.home_of_name(user);
-                    self.post.send(home.into(), Letter::PublishUser { message, only: None, asker });
+                    self.mailbox
+                        .send(home.into(), Entry::PublishUser { message, only: None, asker });
                 }
                 None => {
                     let number = self.next_number();
@@ -163,7 +164,7 @@ impl<R: Ring> Shard<R> {
             message.finish(body);
         });
         let message = message.expect("there is room for a frame");
-        self.post.send(home.into(), Letter::Publish { message, asker });
+        self.mailbox.send(home.into(), Entry::Publish { message, asker });
     }
 
     /// Tells one session on its error queue what went wrong.

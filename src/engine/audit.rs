@@ -2,7 +2,7 @@
 //! A shard seen from outside: what it holds, for the simulator's oracles and for tests.
 
 use super::conn::Proto;
-use super::mailbox::Post;
+use super::mailbox::Mailbox;
 use super::shard::Shard;
 use crate::ring::Ring;
 
@@ -39,7 +39,7 @@ pub struct Audit {
     pub groups: usize,
     /// Interned names.
     pub names: usize,
-    /// Things that wait for room: connections, letters, sessions that leave, pushes, messages to be
+    /// Things that wait for room: connections, entries, sessions that leave, pushes, messages to be
     /// fanned out, changes of presence.
     pub waiting: usize,
     /// Bytes that wait for the client with the most.
@@ -98,7 +98,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Its end of the mailboxes.
-    pub fn post(&mut self) -> &mut Post {
-        &mut self.post
+    pub fn mailbox(&mut self) -> &mut Mailbox {
+        &mut self.mailbox
     }
 }

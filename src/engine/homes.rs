@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
-//! Letters of other shards and of this one: what a home does with requests, and a shard with
+//! Entries of other shards and of this one: what a home does with requests, and a shard with
 //! deliveries.
 
-use super::mailbox::{Asker, Lane, Letter};
+use super::mailbox::{Asker, Class, Entry};
 use super::revoke::GAVE_UP;
 use super::session::{NONE, Phase, Subscription};
 use super::shard::Shard;
@@ -18,17 +18,17 @@ use std::sync::Arc;
 /// A request produces at most so many deliveries towards one peer: the message and the answer.
 const DELIVERIES_OF_A_REQUEST: usize = 2;
 
-/// A shard sends letters to itself: what one round produces is taken by the next, so that a message
+/// A shard sends entries to itself: what one round produces is taken by the next, so that a message
 /// that stays on its shard is delivered in the turn it came in. More rounds than this wait a turn.
 const ROUNDS: usize = 4;
 
 impl<R: Ring> Shard<R> {
     /// Takes what lies in the mailboxes: all deliveries, and requests while there is room for what
     /// they produce. True if there were any.
-    pub(super) fn take_letters(&mut self) -> bool {
+    pub(super) fn take_entries(&mut self) -> bool {
         for round in 0..ROUNDS {
-            let delivered = self.take_lane(Lane::Delivery);
-            let requested = self.take_lane(Lane::Request);
+            let delivered = self.take_class(Class::Delivery);
+            let requested = self.take_class(Class::Request);
             self.run_answered();
             if !delivered && !requested {
                 return round > 0;
@@ -37,20 +37,20 @@ impl<R: Ring> Shard<R> {
         true
     }
 
-    fn take_lane(&mut self, lane: Lane) -> bool {
+    fn take_class(&mut self, class: Class) -> bool {
         let mut progress = false;
-        for peer in 0..self.post.peers() {
-            let mut left = self.limits.turn_letters;
+        for peer in 0..self.mailbox.peers() {
+            let mut left = self.limits.turn_entries;
             while left > 0 {
-                if lane == Lane::Request && !self.has_delivery_room() {
+                if class == Class::Request && !self.has_delivery_room() {
                     return progress;
                 }
-                let Some(letter) = self.post.take(PeerId(peer as u8), lane) else { break };
+                let Some(entry) = self.mailbox.take(PeerId(peer as u8), class) else { break };
                 progress = true;
                 self.steps = 0;
-                match lane {
-                    Lane::Request => self.on_request(letter),
-                    Lane::Delivery => self.on_delivery(letter),
+                match class {
+                    Class::Request => self.on_request(entry),
+                    Class::Delivery => self.on_delivery(entry),
                 }
                 left = left.saturating_sub(1 + self.steps / PATTERN_STEPS_A_FRAME);
             }
@@ -60,64 +60,64 @@ impl<R: Ring> Shard<R> {
 
     fn has_delivery_room(&self) -> bool {
         let shards = self.shared.shards as usize;
-        self.post.room_everywhere(shards, Lane::Delivery) >= DELIVERIES_OF_A_REQUEST
+        self.mailbox.room_everywhere(shards, Class::Delivery) >= DELIVERIES_OF_A_REQUEST
     }
 
     /// Whether one more request to a home finds room.
     pub(super) fn has_request_room(&self, home: ShardId) -> bool {
-        self.post.room(home.into(), Lane::Request) > 0
+        self.mailbox.room(home.into(), Class::Request) > 0
     }
 
-    fn on_request(&mut self, letter: Letter) {
-        match letter {
-            Letter::Publish { message, asker } => self.sequence(message, asker),
-            Letter::PublishUser { message, only, asker } => {
+    fn on_request(&mut self, entry: Entry) {
+        match entry {
+            Entry::Publish { message, asker } => self.sequence(message, asker),
+            Entry::PublishUser { message, only, asker } => {
                 self.sequence_user(message, only, asker);
             }
-            Letter::Subscribe { destination, session, key, owner } => {
+            Entry::Subscribe { destination, session, key, owner } => {
                 let claim =
                     Claim { shares: &self.shared.shares, owner, least: self.limits.share_least };
                 let refused = self.home.subscribe(&destination, session.shard(), claim).err();
-                self.post.send(session.shard().into(), Letter::Begun { session, key, refused });
+                self.mailbox.send(session.shard().into(), Entry::Begun { session, key, refused });
             }
-            Letter::Unsubscribe { destination, session, key } => {
+            Entry::Unsubscribe { destination, session, key } => {
                 self.home.unsubscribe(&destination, session.shard(), &self.shared.shares);
                 if let Some(key) = key {
-                    self.post.send(session.shard().into(), Letter::Ended { session, key });
+                    self.mailbox.send(session.shard().into(), Entry::Ended { session, key });
                 }
             }
-            Letter::SubscribeUser { user, destination, session, key } => {
+            Entry::SubscribeUser { user, destination, session, key } => {
                 self.users.subscribe(&user, session, &destination);
-                let begun = Letter::Begun { session, key, refused: None };
-                self.post.send(session.shard().into(), begun);
+                let begun = Entry::Begun { session, key, refused: None };
+                self.mailbox.send(session.shard().into(), begun);
             }
-            Letter::UnsubscribeUser { user, destination, session, key } => {
+            Entry::UnsubscribeUser { user, destination, session, key } => {
                 self.users.unsubscribe(&user, session, &destination);
-                self.post.send(session.shard().into(), Letter::Ended { session, key });
+                self.mailbox.send(session.shard().into(), Entry::Ended { session, key });
             }
-            Letter::Join { user, session } => self.users.join(&user, session),
-            Letter::Leave { user, session } => self.users.leave(&user, session),
-            Letter::Remember { key, until_millis, message, shard, conn } => {
+            Entry::Join { user, session } => self.users.join(&user, session),
+            Entry::Leave { user, session } => self.users.leave(&user, session),
+            Entry::Remember { key, until_millis, message, shard, conn } => {
                 let fresh = self.seen.is_fresh(key, self.ring.wall_millis(), until_millis);
-                self.post.send(shard.into(), Letter::Remembered { conn, fresh, message });
+                self.mailbox.send(shard.into(), Entry::Remembered { conn, fresh, message });
             }
-            Letter::Ask { query, shard, conn } => {
+            Entry::Ask { query, shard, conn } => {
                 let (items, count, cut) = self.answer_query(&query);
-                self.post.send(shard.into(), Letter::Told { conn, items, count, cut });
+                self.mailbox.send(shard.into(), Entry::Told { conn, items, count, cut });
             }
-            Letter::Reload(shared) => self.reload(shared),
-            Letter::Drain => self.drain_all(),
-            Letter::Hook { .. } | Letter::Note { .. } => {
+            Entry::Reload(shared) => self.reload(shared),
+            Entry::Drain => self.drain_all(),
+            Entry::Hook { .. } | Entry::Note { .. } => {
                 unreachable!("hooks are asked at the control thread")
             }
-            Letter::Deliver { .. }
-            | Letter::DeliverUser { .. }
-            | Letter::Begun { .. }
-            | Letter::Ended { .. }
-            | Letter::Sequenced { .. }
-            | Letter::Remembered { .. }
-            | Letter::Told { .. }
-            | Letter::DeliverSession { .. } => unreachable!("deliveries have their own lane"),
+            Entry::Deliver { .. }
+            | Entry::DeliverUser { .. }
+            | Entry::Begun { .. }
+            | Entry::Ended { .. }
+            | Entry::Sequenced { .. }
+            | Entry::Remembered { .. }
+            | Entry::Told { .. }
+            | Entry::DeliverSession { .. } => unreachable!("deliveries have their own class"),
         }
     }
 
@@ -131,7 +131,7 @@ impl<R: Ring> Shard<R> {
         self.note_given_up(audience);
         for shard in audience.shards() {
             let message = message.clone();
-            self.post.send(shard.into(), Letter::Deliver { message, number });
+            self.mailbox.send(shard.into(), Entry::Deliver { message, number });
         }
         self.answer_asker(asker, audience.subscriptions);
     }
@@ -152,7 +152,7 @@ impl<R: Ring> Shard<R> {
         self.note_given_up(audience);
         for shard in audience.shards() {
             let message = message.clone();
-            self.post.send(shard.into(), Letter::DeliverUser { message, number, only });
+            self.mailbox.send(shard.into(), Entry::DeliverUser { message, number, only });
         }
         self.answer_asker(asker, audience.subscriptions);
     }
@@ -170,48 +170,48 @@ impl<R: Ring> Shard<R> {
             Asker::Frame(session, _) => session.shard(),
             Asker::Request(shard, _) => shard,
         };
-        self.post.send(shard.into(), Letter::Sequenced { asker, heard });
+        self.mailbox.send(shard.into(), Entry::Sequenced { asker, heard });
     }
 
     /// A delivery. Changes of subscriptions come after what was delivered before them: when the
     /// pool has no room to encode that, they and what follows them wait, in order.
-    fn on_delivery(&mut self, letter: Letter) {
-        let changes = matches!(letter, Letter::Begun { .. } | Letter::Ended { .. });
-        let ordered = changes || matches!(letter, Letter::Deliver { .. });
-        if ordered && (!self.stash.is_empty() || changes && !self.fan_out_before(&letter)) {
-            return self.stash.push_back(letter);
+    fn on_delivery(&mut self, entry: Entry) {
+        let changes = matches!(entry, Entry::Begun { .. } | Entry::Ended { .. });
+        let ordered = changes || matches!(entry, Entry::Deliver { .. });
+        if ordered && (!self.stash.is_empty() || changes && !self.fan_out_before(&entry)) {
+            return self.stash.push_back(entry);
         }
-        self.handle_delivery(letter);
+        self.handle_delivery(entry);
     }
 
     /// What waited for the pool goes on.
     pub(super) fn run_stash(&mut self) {
-        while let Some(letter) = self.stash.front() {
-            let changes = matches!(letter, Letter::Begun { .. } | Letter::Ended { .. });
+        while let Some(entry) = self.stash.front() {
+            let changes = matches!(entry, Entry::Begun { .. } | Entry::Ended { .. });
             if changes {
                 // In hand while it is looked at; it goes back where it was.
-                let Some(letter) = self.stash.pop_front() else { return };
-                if !self.fan_out_before(&letter) {
-                    return self.stash.push_front(letter);
+                let Some(entry) = self.stash.pop_front() else { return };
+                if !self.fan_out_before(&entry) {
+                    return self.stash.push_front(entry);
                 }
-                self.handle_delivery(letter);
-            } else if let Some(letter) = self.stash.pop_front() {
-                self.handle_delivery(letter);
+                self.handle_delivery(entry);
+            } else if let Some(entry) = self.stash.pop_front() {
+                self.handle_delivery(entry);
             }
         }
     }
 
     /// Gives what is pending before a subscription changes. Windows end, too, if something waits in
     /// one for the very group that is about to have one member more or fewer.
-    fn fan_out_before(&mut self, change: &Letter) -> bool {
+    fn fan_out_before(&mut self, change: &Entry) -> bool {
         if !self.fanout.windows.is_empty() && self.changes_waiting_group(change) {
             self.fanout.end_windows(&mut self.index, None);
         }
         self.fan_out()
     }
 
-    fn changes_waiting_group(&self, change: &Letter) -> bool {
-        let (Letter::Begun { session, key, .. } | Letter::Ended { session, key }) = change else {
+    fn changes_waiting_group(&self, change: &Entry) -> bool {
+        let (Entry::Begun { session, key, .. } | Entry::Ended { session, key }) = change else {
             return false;
         };
         let Some(session) = self.sessions.find(*session) else { return false };
@@ -229,15 +229,15 @@ impl<R: Ring> Shard<R> {
         self.index.find(destination, id, look).is_some_and(|group| group.windowed > 0)
     }
 
-    fn handle_delivery(&mut self, letter: Letter) {
-        match letter {
-            Letter::Deliver { message, number } => {
+    fn handle_delivery(&mut self, entry: Entry) {
+        match entry {
+            Entry::Deliver { message, number } => {
                 let mut budget = Budget::default();
                 let Shard { fanout, index, shared, now, .. } = self;
                 fanout.deliver(index, shared, (message, number), *now, &mut budget);
                 self.steps += budget.spent();
             }
-            Letter::DeliverUser { message, number, only } => {
+            Entry::DeliverUser { message, number, only } => {
                 let mut session = self.sessions.first_of(message.user());
                 while session != NONE {
                     // Delivering may end the session.
@@ -248,14 +248,14 @@ impl<R: Ring> Shard<R> {
                     session = next;
                 }
             }
-            Letter::DeliverSession { message, session, number } => {
+            Entry::DeliverSession { message, session, number } => {
                 if let Some(session) = self.sessions.find(session) {
                     self.deliver_to_session(session, &message, number);
                 }
             }
-            Letter::Begun { session, key, refused } => self.on_begun(session, key, refused),
-            Letter::Ended { session, key } => self.on_ended(session, key),
-            Letter::Sequenced { asker, heard } => match asker {
+            Entry::Begun { session, key, refused } => self.on_begun(session, key, refused),
+            Entry::Ended { session, key } => self.on_ended(session, key),
+            Entry::Sequenced { asker, heard } => match asker {
                 Asker::None => {}
                 Asker::Frame(id, sequence) => {
                     if let Some(session) = self.sessions.find(id) {
@@ -265,9 +265,9 @@ impl<R: Ring> Shard<R> {
                 }
                 Asker::Request(_, conn) => self.on_pushed(conn, heard),
             },
-            Letter::Remembered { conn, fresh, message } => self.on_remembered(conn, fresh, message),
-            Letter::Told { conn, items, count, cut } => self.on_told(conn, &items, count, cut),
-            _ => unreachable!("requests have their own lane"),
+            Entry::Remembered { conn, fresh, message } => self.on_remembered(conn, fresh, message),
+            Entry::Told { conn, items, count, cut } => self.on_told(conn, &items, count, cut),
+            _ => unreachable!("requests have their own class"),
         }
     }
 
@@ -306,7 +306,7 @@ impl<R: Ring> Shard<R> {
                 message.finish(body.as_bytes());
             });
             let message = message.expect("there is a free block");
-            self.post.send(home.into(), Letter::Publish { message, asker: Asker::None });
+            self.mailbox.send(home.into(), Entry::Publish { message, asker: Asker::None });
         }
         self.metrics.users.set(self.users.online() as u64);
     }

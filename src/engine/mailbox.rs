@@ -1,21 +1,21 @@
 #![forbid(unsafe_code)]
-//! Letters between threads: bounded lock-free queues, one pair of lanes for each pair of peers.
+//! Entries between threads: bounded lock-free queues, one pair of queues for each pair of peers.
 //!
 //! **Classes.** A *request* goes to a home; handling one may produce deliveries. A *delivery* comes
 //! from a home; handling one produces bytes for own sockets only. Deliveries are always taken;
 //! requests only while there is room for the deliveries that they produce. So two shards that are
 //! full towards each other cannot wait for each other: deliveries flow whatever the requests do.
 //! What has no room is never put in a list: a session that begins or ends and a user whose presence
-//! changes keep a mark in their own record, and the mark is turned into a letter when there is
+//! changes keep a mark in their own record, and the mark is turned into an entry when there is
 //! room.
 //!
 //! **Waking.** A peer that is about to wait sets its flag and looks at its queues once more;
 //! whoever writes to it afterwards sees the flag and rings, once.
 //!
-//! **Order of calls.** Per turn: `take` from both lanes, `room` before `send`, `bells` at the end,
-//! `may_sleep` before waiting and `awake` after it.
+//! **Order of calls.** Per turn: `take` from both queues, `room` before `send`, `doorbells` at the
+//! end, `may_sleep` before waiting and `awake` after it.
 //!
-//! **Bounds.** `mailbox` entries a lane.
+//! **Bounds.** `mailbox` entries a class.
 
 use crate::broker::home::Full;
 use crate::broker::message::Message;
@@ -55,7 +55,7 @@ pub enum Query {
 /// One entry of a mailbox.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the sentence of a variant says what its fields are")]
-pub enum Letter {
+pub enum Entry {
     // Requests.
     /// Publish to a broker destination, at the broker home.
     Publish { message: Arc<Message>, asker: Asker },
@@ -114,62 +114,62 @@ pub enum Letter {
     DeliverSession { message: Arc<Message>, session: SessionId, number: u64 },
 }
 
-/// The two lanes of a pair of peers.
+/// The two queues of a pair of peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
+pub enum Class {
     /// Towards a home or the control thread.
     Request,
     /// From a home.
     Delivery,
 }
 
-impl Letter {
-    /// The lane of this letter.
-    pub fn lane(&self) -> Lane {
+impl Entry {
+    /// The class of this entry.
+    pub fn class(&self) -> Class {
         match self {
-            Letter::Publish { .. }
-            | Letter::Subscribe { .. }
-            | Letter::Unsubscribe { .. }
-            | Letter::PublishUser { .. }
-            | Letter::SubscribeUser { .. }
-            | Letter::UnsubscribeUser { .. }
-            | Letter::Join { .. }
-            | Letter::Leave { .. }
-            | Letter::Remember { .. }
-            | Letter::Ask { .. }
-            | Letter::Reload(_)
-            | Letter::Drain
-            | Letter::Hook { .. }
-            | Letter::Note { .. } => Lane::Request,
-            Letter::Deliver { .. }
-            | Letter::DeliverUser { .. }
-            | Letter::Begun { .. }
-            | Letter::Ended { .. }
-            | Letter::Sequenced { .. }
-            | Letter::Remembered { .. }
-            | Letter::Told { .. }
-            | Letter::DeliverSession { .. } => Lane::Delivery,
+            Entry::Publish { .. }
+            | Entry::Subscribe { .. }
+            | Entry::Unsubscribe { .. }
+            | Entry::PublishUser { .. }
+            | Entry::SubscribeUser { .. }
+            | Entry::UnsubscribeUser { .. }
+            | Entry::Join { .. }
+            | Entry::Leave { .. }
+            | Entry::Remember { .. }
+            | Entry::Ask { .. }
+            | Entry::Reload(_)
+            | Entry::Drain
+            | Entry::Hook { .. }
+            | Entry::Note { .. } => Class::Request,
+            Entry::Deliver { .. }
+            | Entry::DeliverUser { .. }
+            | Entry::Begun { .. }
+            | Entry::Ended { .. }
+            | Entry::Sequenced { .. }
+            | Entry::Remembered { .. }
+            | Entry::Told { .. }
+            | Entry::DeliverSession { .. } => Class::Delivery,
         }
     }
 }
 
 /// One peer's end of all its queues.
 #[derive(Debug)]
-pub struct Post {
+pub struct Mailbox {
     me: PeerId,
-    outgoing: Vec<[Producer<Letter>; 2]>,
-    incoming: Vec<[Consumer<Letter>; 2]>,
+    outgoing: Vec<[Producer<Entry>; 2]>,
+    incoming: Vec<[Consumer<Entry>; 2]>,
     sleeping: Arc<[Sleeping]>,
     finished: Arc<[AtomicBool]>,
     written: u128,
 }
 
 /// The ends of `peers` peers, each connected to each, itself included.
-pub fn connect(peers: usize, entries: u32) -> Vec<Post> {
+pub fn connect(peers: usize, entries: u32) -> Vec<Mailbox> {
     let sleeping: Arc<[Sleeping]> = (0..peers).map(|_| Sleeping::default()).collect();
     let finished: Arc<[AtomicBool]> = (0..peers).map(|_| AtomicBool::new(false)).collect();
-    let mut posts: Vec<Post> = (0..peers)
-        .map(|me| Post {
+    let mut mailboxes: Vec<Mailbox> = (0..peers)
+        .map(|me| Mailbox {
             me: PeerId(me as u8),
             outgoing: Vec::new(),
             incoming: Vec::new(),
@@ -182,42 +182,42 @@ pub fn connect(peers: usize, entries: u32) -> Vec<Post> {
         for to in 0..peers {
             let (request_in, request_out) = RingBuffer::new(entries as usize);
             let (delivery_in, delivery_out) = RingBuffer::new(entries as usize);
-            posts[from].outgoing.push([request_in, delivery_in]);
-            posts[to].incoming.push([request_out, delivery_out]);
+            mailboxes[from].outgoing.push([request_in, delivery_in]);
+            mailboxes[to].incoming.push([request_out, delivery_out]);
         }
     }
-    posts
+    mailboxes
 }
 
-impl Post {
-    /// Free entries of a lane towards a peer.
-    pub fn room(&self, to: PeerId, lane: Lane) -> usize {
-        self.outgoing[to.index()][lane as usize].slots()
+impl Mailbox {
+    /// Free entries of a class towards a peer.
+    pub fn room(&self, to: PeerId, class: Class) -> usize {
+        self.outgoing[to.index()][class as usize].slots()
     }
 
-    /// The smallest room of a lane towards the first `count` peers.
-    pub fn room_everywhere(&self, count: usize, lane: Lane) -> usize {
-        let rooms = self.outgoing[..count].iter().map(|lanes| lanes[lane as usize].slots());
+    /// The smallest room of a class towards the first `count` peers.
+    pub fn room_everywhere(&self, count: usize, class: Class) -> usize {
+        let rooms = self.outgoing[..count].iter().map(|queues| queues[class as usize].slots());
         rooms.min().unwrap_or(0)
     }
 
-    /// Writes a letter. The caller has asked for room.
-    pub fn send(&mut self, to: PeerId, letter: Letter) {
-        let lane = &mut self.outgoing[to.index()][letter.lane() as usize];
-        assert!(lane.push(letter).is_ok(), "the caller asked for room first");
+    /// Writes an entry. The caller has asked for room.
+    pub fn send(&mut self, to: PeerId, entry: Entry) {
+        let class = &mut self.outgoing[to.index()][entry.class() as usize];
+        assert!(class.push(entry).is_ok(), "the caller asked for room first");
         if to != self.me {
             self.written |= 1 << to.index();
         }
     }
 
-    /// The next letter of a lane from a peer.
-    pub fn take(&mut self, from: PeerId, lane: Lane) -> Option<Letter> {
-        self.incoming[from.index()][lane as usize].pop().ok()
+    /// The next entry of a class from a peer.
+    pub fn take(&mut self, from: PeerId, class: Class) -> Option<Entry> {
+        self.incoming[from.index()][class as usize].pop().ok()
     }
 
-    /// Whether a lane from a peer holds a letter.
-    pub fn holds(&self, from: PeerId, lane: Lane) -> bool {
-        !self.incoming[from.index()][lane as usize].is_empty()
+    /// Whether a class from a peer holds an entry.
+    pub fn holds(&self, from: PeerId, class: Class) -> bool {
+        !self.incoming[from.index()][class as usize].is_empty()
     }
 
     /// Count of peers, this one included.
@@ -226,7 +226,7 @@ impl Post {
     }
 
     /// Peers to ring now: written to since the last call, and waiting.
-    pub fn bells(&mut self) -> impl Iterator<Item = PeerId> + use<> {
+    pub fn doorbells(&mut self) -> impl Iterator<Item = PeerId> + use<> {
         let mut left = core::mem::take(&mut self.written);
         let sleeping = self.sleeping.clone();
         core::iter::from_fn(move || {
@@ -253,7 +253,7 @@ impl Post {
 
     /// Sets the flag and looks once more: true if there is nothing to do and waiting is safe.
     pub fn may_sleep(&mut self) -> bool {
-        let empty = || self.incoming.iter().flatten().all(|lane| lane.is_empty());
+        let empty = || self.incoming.iter().flatten().all(|class| class.is_empty());
         self.sleeping[self.me.index()].may_sleep(empty)
     }
 
@@ -268,28 +268,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lanes_are_bounded_and_independent_and_a_sleeper_is_rung_once() {
-        let mut posts = connect(3, 2);
-        let begun = |key| Letter::Ended { session: SessionId::new(ShardId(0), 0, 0), key };
-        assert!(posts[2].may_sleep());
-        posts[0].send(PeerId(2), begun(1));
-        posts[0].send(PeerId(2), begun(2));
-        assert_eq!(posts[0].room(PeerId(2), Lane::Delivery), 0);
-        assert_eq!(posts[0].room(PeerId(2), Lane::Request), 2);
-        assert_eq!(posts[0].room_everywhere(3, Lane::Delivery), 0);
-        assert_eq!(posts[0].bells().collect::<Vec<_>>(), vec![PeerId(2)]);
-        posts[1].send(PeerId(2), begun(3));
-        assert_eq!(posts[1].bells().count(), 0, "it was rung already");
-        assert!(!posts[2].may_sleep());
+    fn queues_are_bounded_and_independent_and_a_sleeper_is_rung_once() {
+        let mut mailboxes = connect(3, 2);
+        let begun = |key| Entry::Ended { session: SessionId::new(ShardId(0), 0, 0), key };
+        assert!(mailboxes[2].may_sleep());
+        mailboxes[0].send(PeerId(2), begun(1));
+        mailboxes[0].send(PeerId(2), begun(2));
+        assert_eq!(mailboxes[0].room(PeerId(2), Class::Delivery), 0);
+        assert_eq!(mailboxes[0].room(PeerId(2), Class::Request), 2);
+        assert_eq!(mailboxes[0].room_everywhere(3, Class::Delivery), 0);
+        assert_eq!(mailboxes[0].doorbells().collect::<Vec<_>>(), vec![PeerId(2)]);
+        mailboxes[1].send(PeerId(2), begun(3));
+        assert_eq!(mailboxes[1].doorbells().count(), 0, "it was rung already");
+        assert!(!mailboxes[2].may_sleep());
         assert!(matches!(
-            posts[2].take(PeerId(0), Lane::Delivery),
-            Some(Letter::Ended { key: 1, .. })
+            mailboxes[2].take(PeerId(0), Class::Delivery),
+            Some(Entry::Ended { key: 1, .. })
         ));
-        assert!(posts[2].take(PeerId(0), Lane::Request).is_none());
+        assert!(mailboxes[2].take(PeerId(0), Class::Request).is_none());
     }
 
     #[test]
-    fn a_letter_is_small() {
-        assert!(core::mem::size_of::<Letter>() <= 64, "{}", core::mem::size_of::<Letter>());
+    fn an_entry_is_small() {
+        assert!(core::mem::size_of::<Entry>() <= 64, "{}", core::mem::size_of::<Entry>());
     }
 }

@@ -1,14 +1,14 @@
 #![forbid(unsafe_code)]
-//! Where the rooms meet: one shard's loop, its connections, sessions, outboxes and letters.
+//! Where the rooms meet: one shard's loop, its connections, sessions, outboxes and entries.
 //!
-//! **What it turns into what.** Completions of a ring and letters of other threads into bytes for
-//! its own sockets and letters to other threads.
+//! **What it turns into what.** Completions of a ring and entries of other threads into bytes for
+//! its own sockets and entries to other threads.
 //!
 //! **What it does not know.** The kernel: it drives any [`crate::ring::Ring`], the real one or the
 //! simulator's.
 //!
 //! **How to drive it.** [`shard::Shard::new`], then [`shard::Shard::turn`] until it says that it is
-//! over. A turn, in this order: enter the kernel, completions (`intake`, `web`, `stomp`), letters
+//! over. A turn, in this order: enter the kernel, completions (`intake`, `web`, `stomp`), entries
 //! (`homes`), connections that waited for room, presence, timers, what waited for segments, windows
 //! that are due, fan-out, room in a pool that is low, `flush` of the outboxes, doorbells.
 //!
@@ -34,7 +34,7 @@ pub const RECORDS: RecordBytes = RecordBytes {
     destination: 2 * (size_of::<Arc<str>>() + 3 * size_of::<u64>()),
     // In a hash table and in the order of their ages.
     dedupe_key: 4 * size_of::<(u128, u64)>(),
-    letter: size_of::<mailbox::Letter>(),
+    entry: size_of::<mailbox::Entry>(),
     address: crate::mem::shares::PLACE_BYTES,
 };
 

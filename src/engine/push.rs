@@ -3,7 +3,7 @@
 //! its home; and questions that every shard answers.
 
 use super::conn::Proto;
-use super::mailbox::{Asker, Letter, Query};
+use super::mailbox::{Asker, Entry, Query};
 use super::shard::Shard;
 use super::web::Asked;
 use crate::broker::message::Message;
@@ -132,8 +132,8 @@ impl<R: Ring> Shard<R> {
                         return self.keep_work(slot, work, true);
                     }
                     let conn = self.conns.id(slot);
-                    let letter = Letter::Ask { query: query.clone(), shard: self.me, conn };
-                    self.post.send(shard.into(), letter);
+                    let entry = Entry::Ask { query: query.clone(), shard: self.me, conn };
+                    self.mailbox.send(shard.into(), entry);
                     *next += 1;
                 }
                 *left == 0
@@ -232,10 +232,10 @@ impl<R: Ring> Shard<R> {
     fn send_message(&mut self, message: Arc<Message>, only: Option<SessionId>, asker: Asker) {
         if message.user().is_empty() {
             let home = self.shared.home_of_destination(message.destination());
-            self.post.send(home.into(), Letter::Publish { message, asker });
+            self.mailbox.send(home.into(), Entry::Publish { message, asker });
         } else {
             let home = self.shared.home_of_name(message.user());
-            self.post.send(home.into(), Letter::PublishUser { message, only, asker });
+            self.mailbox.send(home.into(), Entry::PublishUser { message, only, asker });
         }
     }
 
@@ -269,8 +269,8 @@ impl<R: Ring> Shard<R> {
             return self.send_message(message, None, Asker::Request(self.me, conn));
         };
         let home = self.shared.home_of_fingerprint(key);
-        let letter = Letter::Remember { key, until_millis, message, shard: self.me, conn };
-        self.post.send(home.into(), letter);
+        let entry = Entry::Remember { key, until_millis, message, shard: self.me, conn };
+        self.mailbox.send(home.into(), entry);
     }
 
     /// The home of a callback's id has answered. A fresh one is pushed whether or not the caller is

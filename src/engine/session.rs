@@ -2,7 +2,7 @@
 //! The table of STOMP sessions of a shard.
 //!
 //! ```text
-//!   Connecting ──CONNECT──▶ Live ──drain──▶ Leaving ──all its letters are out──▶ gone
+//!   Connecting ──CONNECT──▶ Live ──drain──▶ Leaving ──all its entries are out──▶ gone
 //!        └────────────── drain ─────────────────────────────────────────────────▲
 //! ```
 //! A session that is leaving has no connection any more; its record stays until every home knows

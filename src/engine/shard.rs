@@ -4,7 +4,7 @@
 use super::conn::{Conns, Hold, Peer, State};
 use super::encode::Encoder;
 use super::fanout::Fanout;
-use super::mailbox::Post;
+use super::mailbox::Mailbox;
 use super::seen::Seen;
 use super::session::Sessions;
 use super::shared::Shared;
@@ -34,7 +34,7 @@ pub struct Setup {
     /// What all shards know alike.
     pub shared: Arc<Shared>,
     /// Its end of the mailboxes.
-    pub post: Post,
+    pub mailbox: Mailbox,
     /// Its receive buffers, lent to the ring already.
     pub receive: ReceivePool,
     /// Its segments, lent to the ring already.
@@ -70,7 +70,7 @@ pub struct Shard<R: Ring> {
     pub(super) shared: Arc<Shared>,
     pub(super) limits: Limits,
     pub(super) now: Instant,
-    pub(super) post: Post,
+    pub(super) mailbox: Mailbox,
     pub(super) conns: Conns,
     pub(super) sessions: Sessions,
     pub(super) segments: Segments,
@@ -106,7 +106,7 @@ pub struct Shard<R: Ring> {
     /// Callbacks that are remembered as seen and not yet pushed, and who asked.
     pub(super) unfinished: VecDeque<(Arc<message::Message>, ConnId)>,
     /// Deliveries that wait for segments, in order.
-    pub(super) stash: VecDeque<super::mailbox::Letter>,
+    pub(super) stash: VecDeque<super::mailbox::Entry>,
     /// Sessions whose end is not known everywhere.
     pub(super) leaving: VecDeque<u32>,
     starved: Vec<ConnId>,
@@ -118,7 +118,7 @@ pub struct Shard<R: Ring> {
     pub(super) date: (u64, String),
     /// Frames that the connection which is being read may still have handled before the others.
     pub(super) frames_left: u32,
-    /// Steps that patterns have taken for the frame or letter that is being handled.
+    /// Steps that patterns have taken for the frame or entry that is being handled.
     pub(super) steps: u32,
     /// What all connections together may still do in this turn.
     pub(super) turn_left: u32,
@@ -164,7 +164,7 @@ const IDLE_WAIT: Millis = Millis(60_000);
 impl<R: Ring> Shard<R> {
     /// A shard on its ring. It accepts from the first turn on.
     pub fn new(ring: R, setup: Setup) -> Shard<R> {
-        let Setup { shard: me, shared, post, receive, segments, listeners, .. } = setup;
+        let Setup { shard: me, shared, mailbox, receive, segments, listeners, .. } = setup;
         let Setup { slots, mut keys, entropy, now, .. } = setup;
         let limits = shared.limits.clone();
         let separator = shared.names.separator;
@@ -173,7 +173,7 @@ impl<R: Ring> Shard<R> {
             me,
             metrics: shared.metrics.shard(me.index()).clone(),
             now,
-            post,
+            mailbox,
             conns: Conns::with_capacity(slots),
             sessions: Sessions::new(me, keys.key(), slots),
             segments,
@@ -240,7 +240,7 @@ impl<R: Ring> Shard<R> {
         let was_spinning = self.is_spinning();
         let wait = self.wait();
         self.ring.enter(wait);
-        self.post.awake();
+        self.mailbox.awake();
         self.now = self.ring.now();
         self.turn_left = self.limits.turn_frames / 2;
         let mut found = false;
@@ -248,7 +248,7 @@ impl<R: Ring> Shard<R> {
             found = true;
             self.on_done(done);
         }
-        found |= self.take_letters();
+        found |= self.take_entries();
         if found {
             self.spin_until = self.now + self.shared.config.engine.spin;
         } else if was_spinning {
@@ -259,7 +259,7 @@ impl<R: Ring> Shard<R> {
         self.run_leaving();
         self.announce_presence();
         self.run_timers();
-        self.take_letters();
+        self.take_entries();
         self.run_stash();
         if !self.fanout.windows.is_empty() {
             self.fanout.end_windows(&mut self.index, Some(self.now));
@@ -276,7 +276,7 @@ impl<R: Ring> Shard<R> {
         self.flush();
         self.feed_starved();
         self.steer_accepts();
-        for peer in self.post.bells() {
+        for peer in self.mailbox.doorbells() {
             self.ring.push(Op::Doorbell { peer });
         }
         self.fanout.give_back();
@@ -293,7 +293,7 @@ impl<R: Ring> Shard<R> {
             || self.revoke_below > 0
             || self.turn_left == 0
             || self.is_spinning();
-        if is_busy || !self.post.may_sleep() {
+        if is_busy || !self.mailbox.may_sleep() {
             return Wait::No;
         }
         let until = self.wait_until();
@@ -507,9 +507,9 @@ impl<R: Ring> Shard<R> {
         let Some(deadline) = self.draining else { return false };
         let gone = self.conns.is_empty() && self.sessions.len() == 0;
         if gone && self.accepting.iter().all(|accepting| *accepting == Accepting::Off) {
-            self.post.finish();
+            self.mailbox.finish();
         }
-        self.post.all_finished(self.shared.shards as usize) || self.now >= deadline
+        self.mailbox.all_finished(self.shared.shards as usize) || self.now >= deadline
     }
 
     /// Asks for the kernel's ring, for whoever looks at it from outside.

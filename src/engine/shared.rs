@@ -83,8 +83,8 @@ pub struct Shared {
     pub collects: bool,
     /// Application destinations.
     pub applications: Applications,
-    /// Letters that one frame may produce towards one peer, at most.
-    pub letters_of_a_frame: usize,
+    /// Entries that one frame may produce towards one peer, at most.
+    pub entries_of_a_frame: usize,
     /// Count of shards.
     pub shards: u8,
     /// What all shards hash alike.
@@ -120,7 +120,7 @@ impl Shared {
         let windows = PerDestination::new(named.collect(), config.engine.batch_window, separator);
         let most = list.iter().map(|app| app.to.len() + usize::from(app.to_user.is_some()) + 1);
         Shared {
-            letters_of_a_frame: most.max().unwrap_or(1).max(1),
+            entries_of_a_frame: most.max().unwrap_or(1).max(1),
             rules_restrict_patterns: rules.restrict_subscribers(),
             limits: config.limits.clone(),
             endpoints,

@@ -395,20 +395,20 @@ mod tests {
         Segments::new(Owner::new(512 * 16).expect("memory"), SIZE, SIZE * 16)
     }
 
-    /// A text frame whose payload is `len` times this letter.
-    fn frame(letter: u8, len: usize) -> Vec<u8> {
+    /// A text frame whose payload is `len` times this entry.
+    fn frame(entry: u8, len: usize) -> Vec<u8> {
         let mut head = [0; 10];
         let head_len = ws::head(ws::Opcode::Text, true, len as u64, &mut head);
-        [&head[..head_len], &vec![letter; len]].concat()
+        [&head[..head_len], &vec![entry; len]].concat()
     }
 
     fn push(
         outbox: &mut Outbox,
         segments: &mut Segments,
-        (letter, len): (u8, usize),
+        (entry, len): (u8, usize),
         droppable: Option<Droppable>,
     ) -> Pieces {
-        let pieces = segments.append(Log::Shared, &frame(letter, len)).expect("room");
+        let pieces = segments.append(Log::Shared, &frame(entry, len)).expect("room");
         if let Some(droppable) = droppable {
             segments.mark(pieces[0].range, droppable);
         }
@@ -416,27 +416,27 @@ mod tests {
         pieces
     }
 
-    /// The letters of the frames that a client gets from now on.
+    /// The entries of the frames that a client gets from now on.
     fn drained(outbox: &mut Outbox, segments: &mut Segments) -> String {
         let mut bytes = Vec::new();
         outbox.take_bytes(segments, &mut bytes);
         assert_eq!(segments.holds(), 0, "nothing is held any more");
-        let mut letters = String::new();
+        let mut entries = String::new();
         let mut rest = &bytes[..];
         while !rest.is_empty() {
             let len = ws::frame_len(rest).expect("a whole frame") as usize;
-            letters.push(char::from(rest[len - 1]));
+            entries.push(char::from(rest[len - 1]));
             rest = &rest[len..];
         }
-        letters
+        entries
     }
 
     #[test]
     fn the_oldest_go_but_nothing_that_has_begun_or_is_not_theirs() {
         let (mut outbox, mut segments) = (Outbox::default(), segments());
-        for letter in b'a'..=b'h' {
-            let droppable = (letter != b'd').then_some(Droppable::Oldest);
-            push(&mut outbox, &mut segments, (letter, 60), droppable);
+        for entry in b'a'..=b'h' {
+            let droppable = (entry != b'd').then_some(Droppable::Oldest);
+            push(&mut outbox, &mut segments, (entry, 60), droppable);
         }
         outbox.begin_send(10).expect("something to send");
         let dropped = outbox.shed(&mut segments, 200, &mut Shedding::default());
@@ -449,8 +449,8 @@ mod tests {
     #[test]
     fn the_newest_stays_whatever_the_goal() {
         let (mut outbox, mut segments) = (Outbox::default(), segments());
-        for letter in b'a'..=b'c' {
-            push(&mut outbox, &mut segments, (letter, 60), Some(Droppable::Oldest));
+        for entry in b'a'..=b'c' {
+            push(&mut outbox, &mut segments, (entry, 60), Some(Droppable::Oldest));
         }
         let dropped = outbox.shed(&mut segments, 0, &mut Shedding::default());
         assert_eq!(dropped.oldest, 2);
@@ -460,9 +460,9 @@ mod tests {
     #[test]
     fn of_each_destination_the_newest_stays_in_its_place() {
         let (mut outbox, mut segments) = (Outbox::default(), segments());
-        for (letter, key) in [(b'a', 1), (b'b', 2), (b'c', 1), (b'd', 0), (b'e', 1), (b'f', 2)] {
+        for (entry, key) in [(b'a', 1), (b'b', 2), (b'c', 1), (b'd', 0), (b'e', 1), (b'f', 2)] {
             let droppable = (key > 0).then_some(Droppable::Superseded(key));
-            push(&mut outbox, &mut segments, (letter, 130), droppable);
+            push(&mut outbox, &mut segments, (entry, 130), droppable);
         }
         let dropped = outbox.shed(&mut segments, 0, &mut Shedding::default());
         assert_eq!(dropped, Dropped { oldest: 0, conflated: 3 });
@@ -489,9 +489,9 @@ mod tests {
         for taken in [0, 5, 62, 100] {
             let (mut outbox, mut segments) = (Outbox::default(), segments());
             let first = push(&mut outbox, &mut segments, (b'a', 60), Some(Droppable::Oldest));
-            for letter in b'b'..=b'z' {
-                let droppable = (letter % 2 == 0).then_some(Droppable::Oldest);
-                push(&mut outbox, &mut segments, (letter, 60), droppable);
+            for entry in b'b'..=b'z' {
+                let droppable = (entry % 2 == 0).then_some(Droppable::Oldest);
+                push(&mut outbox, &mut segments, (entry, 60), droppable);
             }
             let range = outbox.begin_send(200).expect("something to send");
             let mut got = segments.bytes(range)[..taken as usize].to_vec();
@@ -520,8 +520,8 @@ mod tests {
     fn what_moves_keeps_its_mark() {
         let (mut outbox, mut segments) = (Outbox::default(), segments());
         let first = push(&mut outbox, &mut segments, (b'a', 60), Some(Droppable::Superseded(1)));
-        for letter in b'b'..=b'j' {
-            push(&mut outbox, &mut segments, (letter, 60), None);
+        for entry in b'b'..=b'j' {
+            push(&mut outbox, &mut segments, (entry, 60), None);
         }
         let work = &mut Shedding::default();
         let (_, is_out) = outbox.vacate(&mut segments, first[0].range.segment, work);

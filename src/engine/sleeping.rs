@@ -16,7 +16,7 @@ impl Sleeping {
     /// that. What comes later, rings.
     pub fn may_sleep(&self, queues_are_empty: impl FnOnce() -> bool) -> bool {
         self.0.swap(true, Ordering::Relaxed);
-        // Pairs with the fence in `must_ring`: either the owner sees the letter, or the writer sees
+        // Pairs with the fence in `must_ring`: either the owner sees the entry, or the writer sees
         // the flag.
         fence(Ordering::SeqCst);
         let empty = queues_are_empty();
@@ -34,7 +34,7 @@ impl Sleeping {
         }
     }
 
-    /// Asked by a writer after its letters are in the queue: whether it has to ring. Of several
+    /// Asked by a writer after its entries are in the queue: whether it has to ring. Of several
     /// writers one rings.
     pub fn must_ring(&self) -> bool {
         fence(Ordering::SeqCst);

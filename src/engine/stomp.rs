@@ -5,7 +5,7 @@
 //! connection is on hold. Receipts are given in frame order, when the home has answered.
 
 use super::conn::{Hold, Proto, State};
-use super::mailbox::{Asker, Lane, Letter};
+use super::mailbox::{Asker, Class, Entry};
 use super::refuse::{
     Handled, NO_TRANSACTIONS, NUL_IN_BODY, Problem, UNKNOWN_DESTINATION, VERSIONS,
 };
@@ -119,10 +119,10 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Whether every lane and pool has room for what any one frame or request step may produce.
+    /// Whether every class and pool has room for what any one frame or request step may produce.
     pub(super) fn has_room_for_frame(&mut self) -> bool {
-        let most = self.shared.letters_of_a_frame;
-        self.post.room_everywhere(self.shared.shards as usize, Lane::Request) >= most
+        let most = self.shared.entries_of_a_frame;
+        self.mailbox.room_everywhere(self.shared.shards as usize, Class::Request) >= most
             && self.blocks.has_room_for(most)
     }
 
@@ -283,7 +283,7 @@ impl<R: Ring> Shard<R> {
         if let Some(user) = user.clone() {
             let home = self.shared.home_of_name(&user);
             self.sessions.at_mut(session).joined = true;
-            self.post.send(home.into(), Letter::Join { user, session: id });
+            self.mailbox.send(home.into(), Entry::Join { user, session: id });
         }
         let name = id.to_string();
         let connected = stomp::Connected {
@@ -347,7 +347,7 @@ impl<R: Ring> Shard<R> {
                 let message = message.expect("there is room for a frame");
                 let home = shared.home_of_destination(destination);
                 let asker = self.receipt(session, frame, 1, Some(home));
-                self.post.send(home.into(), Letter::Publish { message, asker });
+                self.mailbox.send(home.into(), Entry::Publish { message, asker });
             }
             Target::User { user: whose, destination } => {
                 let whose = decode_user(whose);
@@ -363,7 +363,8 @@ impl<R: Ring> Shard<R> {
                 } else {
                     let home = shared.home_of_name(&whose);
                     let asker = self.receipt(session, frame, 1, Some(home));
-                    self.post.send(home.into(), Letter::PublishUser { message, only: None, asker });
+                    self.mailbox
+                        .send(home.into(), Entry::PublishUser { message, only: None, asker });
                 }
             }
             Target::Application(rest) => match self.application_of(rest) {

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! Subscriptions of sessions: asked for here, begun and ended where their home says so.
 
-use super::mailbox::Letter;
+use super::mailbox::Entry;
 use super::refuse::{Handled, Problem, no_room};
 use super::revoke::permit;
 use super::session::{Deferred, NONE, Phase, Subscription, SubscriptionState};
@@ -22,7 +22,7 @@ const END: u32 = 1 << 31;
 /// What the group itself costs is [`GROUP`].
 const SUBSCRIPTION: u32 = 64;
 /// So many other frames are as much work as a SUBSCRIBE or an UNSUBSCRIBE of a name that nobody
-/// else has: measured, with its letters to its home and back, at 4 microseconds.
+/// else has: measured, with its entries to its home and back, at 4 microseconds.
 pub(super) const SUBSCRIBING: u32 = 16;
 
 /// Numbers of frames stay below it.
@@ -244,16 +244,16 @@ impl<R: Ring> Shard<R> {
         let destination = self.index.text(name).clone();
         let session_id = self.sessions.id(session);
         let user = self.sessions.at(session).user.clone();
-        let letter = match user {
+        let entry = match user {
             Some(user) if of_user => {
-                Letter::SubscribeUser { user, destination, session: session_id, key }
+                Entry::SubscribeUser { user, destination, session: session_id, key }
             }
             _ => {
                 let owner = self.share_key(self.sessions.at(session).slot);
-                Letter::Subscribe { destination, session: session_id, key, owner }
+                Entry::Subscribe { destination, session: session_id, key, owner }
             }
         };
-        self.post.send(home.into(), letter);
+        self.mailbox.send(home.into(), entry);
     }
 
     pub(super) fn on_unsubscribe(
@@ -298,7 +298,7 @@ impl<R: Ring> Shard<R> {
         let id = self.sessions.id(session);
         let destination = self.index.text(subscription.destination).clone();
         let user = self.sessions.at(session).user.clone();
-        let (home, letter) = match user {
+        let (home, entry) = match user {
             None if subscription.of_user => {
                 self.forget_subscription(session, at);
                 if let Some(receipt) = receipt {
@@ -308,18 +308,18 @@ impl<R: Ring> Shard<R> {
             }
             Some(user) if subscription.of_user => (
                 self.shared.home_of_name(&user),
-                Letter::UnsubscribeUser { user, destination, session: id, key },
+                Entry::UnsubscribeUser { user, destination, session: id, key },
             ),
             _ => (
                 self.shared.home_of_destination(&destination),
-                Letter::Unsubscribe { destination, session: id, key: Some(key) },
+                Entry::Unsubscribe { destination, session: id, key: Some(key) },
             ),
         };
         self.sessions.at_mut(session).subscriptions[at].state = SubscriptionState::Ending;
         if let Some(receipt) = receipt {
             self.receipt_of(session, receipt, key | END, 1, Some(home));
         }
-        self.post.send(home.into(), letter);
+        self.mailbox.send(home.into(), entry);
     }
 
     /// A home says that a subscription holds from here on. What was sequenced before is encoded
@@ -477,8 +477,8 @@ impl<R: Ring> Shard<R> {
                     return false;
                 }
                 *most -= 1;
-                let letter = Letter::Unsubscribe { destination, session: id, key: None };
-                self.post.send(home.into(), letter);
+                let entry = Entry::Unsubscribe { destination, session: id, key: None };
+                self.mailbox.send(home.into(), entry);
             }
             self.forget_subscription(session, at);
         }
@@ -491,7 +491,7 @@ impl<R: Ring> Shard<R> {
             if !self.has_request_room(home) {
                 return false;
             }
-            self.post.send(home.into(), Letter::Leave { user, session: id });
+            self.mailbox.send(home.into(), Entry::Leave { user, session: id });
         }
         self.sessions.remove(session);
         true

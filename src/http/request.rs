@@ -203,7 +203,7 @@ impl<'b> Facts<'b> {
     fn collect(headers: &[Header<'b>]) -> Result<Facts<'b>, Refusal> {
         let mut facts = Facts::default();
         for header in headers {
-            // The length settles most names without a look at their letters.
+            // The length settles most names without a look at their entries.
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             match header.name.len() {
                 4 if is("host") => once(&mut facts.host, header.value, Refusal::HostRepeated)?,

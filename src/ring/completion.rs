@@ -58,9 +58,9 @@ impl Uring {
                 None
             }
             Kind::Rung => Some(Done::Rung),
-            Kind::Bell => {
+            Kind::EventFd => {
                 if !cqueue::more(completion.flags()) {
-                    self.watch_bell();
+                    self.watch_doorbell();
                 }
                 Some(Done::Rung)
             }

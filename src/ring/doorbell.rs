@@ -1,9 +1,9 @@
 //! Doorbells: how one thread wakes another out of its wait.
 //!
-//! One bell per mailbox peer: an eventfd from the start, and the peer's ring once that has started.
-//! A ring rings another ring by MSG_RING and everybody else by the eventfd, from inside its next
-//! entry into the kernel; a thread without a ring writes the eventfd. A ring that has not started
-//! finds its eventfd written when it does, so that no ring of a bell is lost.
+//! One doorbell per mailbox peer: an eventfd from the start, and the peer's ring once that has
+//! started. A ring rings another ring by MSG_RING and everybody else by the eventfd, from inside
+//! its next entry into the kernel; a thread without a ring writes the eventfd. A ring that has not
+//! started finds its eventfd written when it does, so that no ring of a doorbell is lost.
 #![allow(unsafe_code)]
 
 use crate::ids::PeerId;
@@ -15,21 +15,21 @@ use std::sync::Arc;
 /// No ring is there.
 const NO_RING: RawFd = -1;
 
-/// The bells of all peers of a process.
+/// The doorbells of all peers of a process.
 #[derive(Clone, Debug)]
 pub struct Doorbells {
-    bells: Arc<[Bell]>,
+    doorbells: Arc<[Doorbell]>,
 }
 
 #[derive(Debug)]
-struct Bell {
+struct Doorbell {
     /// The peer's ring, or [`NO_RING`].
     ring: AtomicI32,
     /// Counts rings by others than rings; non-blocking.
     event: OwnedFd,
 }
 
-/// How a bell is reached from a ring.
+/// How a doorbell is reached from a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
     /// By MSG_RING to this ring.
@@ -39,17 +39,17 @@ pub(super) enum Way {
 }
 
 impl Doorbells {
-    /// Bells for peers `0..peers`.
+    /// Doorbells for peers `0..peers`.
     pub fn new(peers: usize) -> io::Result<Doorbells> {
-        let bells: io::Result<Arc<[Bell]>> = (0..peers)
-            .map(|_| Ok(Bell { ring: AtomicI32::new(NO_RING), event: event_fd()? }))
+        let doorbells: io::Result<Arc<[Doorbell]>> = (0..peers)
+            .map(|_| Ok(Doorbell { ring: AtomicI32::new(NO_RING), event: event_fd()? }))
             .collect();
-        Ok(Doorbells { bells: bells? })
+        Ok(Doorbells { doorbells: doorbells? })
     }
 
     /// Wakes a peer, from a thread that has no ring.
     pub fn ring_from_outside(&self, peer: PeerId) {
-        let event = &self.bells[peer.index()].event;
+        let event = &self.doorbells[peer.index()].event;
         let one = 1u64.to_ne_bytes();
         // SAFETY: `one` is valid for its 8 bytes, and `event` is open as long as `self`.
         let written = unsafe { libc::write(event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
@@ -59,14 +59,14 @@ impl Doorbells {
 
     /// The eventfd that a peer without a ring waits on until it is readable.
     pub fn event(&self, peer: PeerId) -> BorrowedFd<'_> {
-        self.bells[peer.index()].event.as_fd()
+        self.doorbells[peer.index()].event.as_fd()
     }
 
     /// For a peer without a ring, after its wait: makes its eventfd unreadable until the next ring.
     /// Tells whether somebody had rung. Look into the mailboxes afterwards, not before.
     pub fn silence(&self, peer: PeerId) -> bool {
         let mut count = [0u8; 8];
-        let event = self.bells[peer.index()].event.as_raw_fd();
+        let event = self.doorbells[peer.index()].event.as_raw_fd();
         // SAFETY: `count` is valid for its 8 bytes, and the eventfd is open as long as `self`.
         let read = unsafe { libc::read(event, count.as_mut_ptr().cast(), count.len()) };
         read == 8
@@ -74,21 +74,21 @@ impl Doorbells {
 
     /// From now on the peer is reached by its ring.
     pub(super) fn publish(&self, peer: PeerId, ring: RawFd) {
-        let before = self.bells[peer.index()].ring.swap(ring, Ordering::Release);
+        let before = self.doorbells[peer.index()].ring.swap(ring, Ordering::Release);
         assert_eq!(before, NO_RING, "a peer has one ring");
     }
 
-    /// The peer's ring ends. A bell that another thread is just ringing finds a closed descriptor,
-    /// which the kernel refuses; rings end when the process does.
+    /// The peer's ring ends. A doorbell that another thread is just ringing finds a closed
+    /// descriptor, which the kernel refuses; rings end when the process does.
     pub(super) fn retire(&self, peer: PeerId) {
-        self.bells[peer.index()].ring.store(NO_RING, Ordering::Release);
+        self.doorbells[peer.index()].ring.store(NO_RING, Ordering::Release);
     }
 
     /// How to reach a peer from a ring.
     pub(super) fn way(&self, peer: PeerId) -> Way {
-        let bell = &self.bells[peer.index()];
-        match bell.ring.load(Ordering::Acquire) {
-            NO_RING => Way::Event(bell.event.as_raw_fd()),
+        let doorbell = &self.doorbells[peer.index()];
+        match doorbell.ring.load(Ordering::Acquire) {
+            NO_RING => Way::Event(doorbell.event.as_raw_fd()),
             ring => Way::Ring(ring),
         }
     }
@@ -111,24 +111,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bell_rings_until_it_is_silenced() {
-        let bells = Doorbells::new(2).expect("two eventfds can be made");
-        assert!(!bells.silence(PeerId(1)));
-        bells.ring_from_outside(PeerId(1));
-        bells.clone().ring_from_outside(PeerId(1));
-        assert!(!bells.silence(PeerId(0)), "the neighbour hears nothing");
-        assert!(bells.silence(PeerId(1)));
-        assert!(!bells.silence(PeerId(1)));
+    fn a_doorbell_rings_until_it_is_silenced() {
+        let doorbells = Doorbells::new(2).expect("two eventfds can be made");
+        assert!(!doorbells.silence(PeerId(1)));
+        doorbells.ring_from_outside(PeerId(1));
+        doorbells.clone().ring_from_outside(PeerId(1));
+        assert!(!doorbells.silence(PeerId(0)), "the neighbour hears nothing");
+        assert!(doorbells.silence(PeerId(1)));
+        assert!(!doorbells.silence(PeerId(1)));
     }
 
     #[test]
     fn a_peer_is_reached_by_its_ring_while_it_has_one() {
-        let bells = Doorbells::new(1).expect("an eventfd can be made");
-        let event = Way::Event(bells.event(PeerId(0)).as_raw_fd());
-        assert_eq!(bells.way(PeerId(0)), event);
-        bells.publish(PeerId(0), 77);
-        assert_eq!(bells.way(PeerId(0)), Way::Ring(77));
-        bells.retire(PeerId(0));
-        assert_eq!(bells.way(PeerId(0)), event);
+        let doorbells = Doorbells::new(1).expect("an eventfd can be made");
+        let event = Way::Event(doorbells.event(PeerId(0)).as_raw_fd());
+        assert_eq!(doorbells.way(PeerId(0)), event);
+        doorbells.publish(PeerId(0), 77);
+        assert_eq!(doorbells.way(PeerId(0)), Way::Ring(77));
+        doorbells.retire(PeerId(0));
+        assert_eq!(doorbells.way(PeerId(0)), event);
     }
 }

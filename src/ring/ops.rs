@@ -50,7 +50,7 @@ impl Uring {
             Op::Poll { conn } => self.poll(conn),
             Op::PollStop { conn } => self.cancel(Token::of(Kind::Poll, conn)),
             Op::Close { conn } => self.close(Token::of(Kind::Close, conn)),
-            Op::Doorbell { peer } => self.ring_bell(peer),
+            Op::Doorbell { peer } => self.ring_doorbell(peer),
         }
     }
 
@@ -137,8 +137,8 @@ impl Uring {
         self.queue(&marked(entry, Token::new(Kind::Cancel, 0, 0)));
     }
 
-    fn ring_bell(&mut self, peer: PeerId) {
-        assert_ne!(peer, self.peer, "who is awake needs no bell");
+    fn ring_doorbell(&mut self, peer: PeerId) {
+        assert_ne!(peer, self.peer, "who is awake needs no doorbell");
         let entry = match self.doorbells.way(peer) {
             Way::Ring(fd) => {
                 let message = Token::new(Kind::Rung, 0, 0).pack();
@@ -153,12 +153,12 @@ impl Uring {
         self.queue(&marked(entry, Token::new(Kind::Doorbell, u32::from(peer.0), 0)));
     }
 
-    /// Watches the eventfd of this ring's own bell. Nobody reads it: each write counts as an event
-    /// of its own for a multishot poll.
-    pub(super) fn watch_bell(&mut self) {
+    /// Watches the eventfd of this ring's own doorbell. Nobody reads it: each write counts as an
+    /// event of its own for a multishot poll.
+    pub(super) fn watch_doorbell(&mut self) {
         let fd = types::Fd(self.doorbells.event(self.peer).as_raw_fd());
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
-        self.queue(&marked(entry, Token::new(Kind::Bell, 0, 0)));
+        self.queue(&marked(entry, Token::new(Kind::EventFd, 0, 0)));
     }
 }
 

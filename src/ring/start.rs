@@ -1,4 +1,4 @@
-//! The start of a ring: queues, table of descriptors, buffers, listeners, bell.
+//! The start of a ring: queues, table of descriptors, buffers, listeners, doorbell.
 #![allow(unsafe_code)]
 
 use super::Doorbells;
@@ -46,7 +46,7 @@ pub struct Setup {
     pub listeners: Vec<OwnedFd>,
     /// Sends after which a push enters the kernel by itself (`send-chunk`).
     pub send_chunk: u32,
-    /// The bells of all peers.
+    /// The doorbells of all peers.
     pub doorbells: Doorbells,
     /// Whose ring this is.
     pub peer: PeerId,
@@ -96,7 +96,7 @@ impl Uring {
             stats: RingStats::default(),
             not_send: PhantomData,
         };
-        uring.watch_bell();
+        uring.watch_doorbell();
         uring.doorbells.publish(uring.peer, uring.ring.as_raw_fd());
         Ok(uring)
     }

@@ -38,7 +38,7 @@ pub(super) enum Kind {
     /// Another ring rang.
     Rung,
     /// A thread without a ring rang: poll of our eventfd.
-    Bell,
+    EventFd,
     /// Poll for the end of a peer.
     Poll,
 }
@@ -56,7 +56,7 @@ impl Kind {
         Kind::Option,
         Kind::Doorbell,
         Kind::Rung,
-        Kind::Bell,
+        Kind::EventFd,
         Kind::Poll,
     ];
 

@@ -54,7 +54,7 @@ pub struct RingStats {
     pub nameless: u64,
     /// Multishot operations that the kernel ended without being asked and without an error.
     pub ended_multishots: u64,
-    /// Bells that could not be rung (their ring has ended).
+    /// Doorbells that could not be rung (their ring has ended).
     pub unheard: u64,
 }
 

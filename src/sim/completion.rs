@@ -12,7 +12,7 @@ pub(super) enum Key {
     /// The beginning and the end of connections and of accepts.
     Life,
     /// Doorbells.
-    Bell,
+    Doorbell,
     /// Receives of a slot.
     Receive(u32),
     /// The send of a slot.
@@ -49,9 +49,9 @@ impl Completions {
     }
 
     /// Whether nothing but doorbells has not been popped.
-    pub(super) fn are_bells(&self) -> bool {
-        let is_bell = |done: &Done| *done == Done::Rung;
-        self.ready.iter().all(is_bell) && self.waiting.iter().all(|(_, done)| is_bell(done))
+    pub(super) fn are_doorbells(&self) -> bool {
+        let is_doorbell = |done: &Done| *done == Done::Rung;
+        self.ready.iter().all(is_doorbell) && self.waiting.iter().all(|(_, done)| is_doorbell(done))
     }
 
     pub(super) fn pop(&mut self) -> Option<Done> {

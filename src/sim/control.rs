@@ -1,8 +1,8 @@
-//! A stand-in for the control thread: it takes hook letters, answers them later, and ends the run.
+//! A stand-in for the control thread: it takes hook entries, answers them later, and ends the run.
 
 use super::world::World;
 use crate::broker::message::Message;
-use crate::engine::mailbox::{Asker, Lane, Letter, Post};
+use crate::engine::mailbox::{Asker, Class, Entry, Mailbox};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, ShardId};
 use crate::limits::HOMES_MAX;
@@ -14,10 +14,10 @@ use std::sync::Arc;
 /// The thread.
 #[derive(Debug)]
 pub(super) struct Control {
-    post: Post,
+    mailbox: Mailbox,
     shared: Arc<Shared>,
-    /// Letters to be sent, each at its time.
-    outgoing: VecDeque<(Instant, PeerId, Letter)>,
+    /// Entries to be sent, each at its time.
+    outgoing: VecDeque<(Instant, PeerId, Entry)>,
     asleep: bool,
     numbers: u64,
     /// What the shards are to know after a reload, until they are told.
@@ -25,9 +25,13 @@ pub(super) struct Control {
 }
 
 impl Control {
-    pub(super) fn new(post: Post, shared: Arc<Shared>, reloaded: Option<Arc<Shared>>) -> Control {
+    pub(super) fn new(
+        mailbox: Mailbox,
+        shared: Arc<Shared>,
+        reloaded: Option<Arc<Shared>>,
+    ) -> Control {
         let outgoing = VecDeque::new();
-        Control { post, shared, outgoing, asleep: false, numbers: 0, reloaded }
+        Control { mailbox, shared, outgoing, asleep: false, numbers: 0, reloaded }
     }
 
     /// What each address holds.
@@ -62,7 +66,7 @@ impl Control {
     /// Tells all shards to end.
     pub(super) fn drain(&mut self, now: Instant) {
         for shard in 0..self.shards() {
-            self.outgoing.push_front((now, PeerId(shard), Letter::Drain));
+            self.outgoing.push_front((now, PeerId(shard), Entry::Drain));
         }
     }
 
@@ -70,60 +74,60 @@ impl Control {
     pub(super) fn reload(&mut self, now: Instant) {
         let Some(shared) = self.reloaded.take() else { return };
         for shard in 0..self.shards() {
-            let letter = Letter::Reload(shared.clone());
-            self.outgoing.push_front((now, PeerId(shard), letter));
+            let entry = Entry::Reload(shared.clone());
+            self.outgoing.push_front((now, PeerId(shard), entry));
         }
     }
 
     /// Whether every shard has taken the new configuration: nothing lies in its mailbox.
     pub(super) fn has_reloaded(&self) -> bool {
-        let waits = |letter: &Letter| matches!(letter, Letter::Reload(_));
+        let waits = |entry: &Entry| matches!(entry, Entry::Reload(_));
         let entries = self.shared.limits.mailbox as usize;
-        let is_taken = |shard| self.post.room(PeerId(shard), Lane::Request) == entries;
-        !self.outgoing.iter().any(|(.., letter)| waits(letter)) && (0..self.shards()).all(is_taken)
+        let is_taken = |shard| self.mailbox.room(PeerId(shard), Class::Request) == entries;
+        !self.outgoing.iter().any(|(.., entry)| waits(entry)) && (0..self.shards()).all(is_taken)
     }
 
     /// One round of its loop.
     pub(super) fn act(&mut self, world: &mut World) {
-        self.post.awake();
+        self.mailbox.awake();
         for shard in 0..self.shards() {
-            while let Some(letter) = self.post.take(PeerId(shard), Lane::Request) {
-                self.on_letter(letter, world);
+            while let Some(entry) = self.mailbox.take(PeerId(shard), Class::Request) {
+                self.on_entry(entry, world);
             }
         }
         let now = world.now();
-        while let Some((due, to, letter)) = self.outgoing.front() {
+        while let Some((due, to, entry)) = self.outgoing.front() {
             if *due > now {
                 break;
             }
-            if self.post.room(*to, letter.lane()) == 0 {
+            if self.mailbox.room(*to, entry.class()) == 0 {
                 // Try again in a moment.
                 let later = Instant(now.0 + 1_000_000);
                 self.outgoing[0].0 = later;
                 break;
             }
-            let (_, to, letter) = self.outgoing.pop_front().expect("it was just seen");
-            self.post.send(to, letter);
+            let (_, to, entry) = self.outgoing.pop_front().expect("it was just seen");
+            self.mailbox.send(to, entry);
         }
-        for peer in self.post.bells() {
+        for peer in self.mailbox.doorbells() {
             world.ring_from_outside(peer);
         }
-        self.asleep = self.post.may_sleep();
+        self.asleep = self.mailbox.may_sleep();
     }
 
-    fn on_letter(&mut self, letter: Letter, world: &mut World) {
-        let (message, user, session, asker) = match letter {
-            Letter::Hook { message, user, session, asker, place, .. } => {
+    fn on_entry(&mut self, entry: Entry, world: &mut World) {
+        let (message, user, session, asker) = match entry {
+            Entry::Hook { message, user, session, asker, place, .. } => {
                 self.shared.shares.give_back(place, Kind::HookCalls);
                 (message, user, session, asker)
             }
             // It has no log.
-            Letter::Note { .. } => return,
+            Entry::Note { .. } => return,
             _ => unreachable!("the control thread gets hooks and notes"),
         };
         // Its receipt is given when the call is accepted.
         if asker != Asker::None {
-            let answer = Letter::Sequenced { asker, heard: 0 };
+            let answer = Entry::Sequenced { asker, heard: 0 };
             self.outgoing.push_back((world.now(), session.shard().into(), answer));
         }
         // One queue keeps the order of a session's calls; each takes its time.
@@ -133,14 +137,14 @@ impl Control {
         match user {
             Some(user) => {
                 let home: ShardId = self.shared.home_of_name(&user);
-                let letter = Letter::PublishUser { message: reply, only: None, asker: Asker::None };
-                self.outgoing.push_back((due, home.into(), letter));
+                let entry = Entry::PublishUser { message: reply, only: None, asker: Asker::None };
+                self.outgoing.push_back((due, home.into(), entry));
             }
             None => {
                 self.numbers += 1;
                 let number = self.numbers * HOMES_MAX as u64 + (HOMES_MAX as u64 - 1);
-                let letter = Letter::DeliverSession { message: reply, session, number };
-                self.outgoing.push_back((due, session.shard().into(), letter));
+                let entry = Entry::DeliverSession { message: reply, session, number };
+                self.outgoing.push_back((due, session.shard().into(), entry));
             }
         }
     }

@@ -209,7 +209,7 @@ impl Kernel {
             Op::ShutdownWrite { conn } => self.start_shutdown(conn, false),
             Op::Close { conn } => self.close(conn, outside),
             Op::Doorbell { peer } => {
-                assert_ne!(peer, self.me, "who is awake needs no bell");
+                assert_ne!(peer, self.me, "who is awake needs no doorbell");
                 outside.rung.push(peer);
             }
         }
@@ -311,9 +311,9 @@ impl Kernel {
     /// Somebody rang.
     pub(super) fn ring(&mut self, counts: &mut Counts) {
         if self.is_overflown() {
-            counts.note(Event::BellIntoFullQueue);
+            counts.note(Event::DoorbellIntoFullQueue);
         }
-        self.completions.push(Key::Bell, Done::Rung);
+        self.completions.push(Key::Doorbell, Done::Rung);
     }
 
     /// Whether more completions wait than the queue has entries.
@@ -325,7 +325,7 @@ impl Kernel {
     /// the kernel's hands any more.
     pub(super) fn is_idle(&self) -> bool {
         let free = |slot: &Slot| slot.socket.is_none();
-        self.queued.is_empty() && self.completions.are_bells() && self.slots.iter().all(free)
+        self.queued.is_empty() && self.completions.are_doorbells() && self.slots.iter().all(free)
     }
 
     /// Count of receive buffers that the kernel has.

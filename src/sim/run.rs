@@ -6,8 +6,8 @@ use super::client::{Client, NEVER, Part, Phase, Plan, Reading, Scene};
 use super::control::Control;
 use super::counts::{Counts, Event};
 use super::echoer::Echoer;
+use super::entries;
 use super::history::{History, Secret};
-use super::letters;
 use super::mutation::Mutation;
 use super::oracle::{self, Oracle, Violation};
 use super::poster::{CALLS, Poster};
@@ -16,7 +16,7 @@ use super::setting::Setting;
 use super::stranger::Stranger;
 use super::wire::Wire;
 use super::world::World;
-use crate::engine::mailbox::Lane;
+use crate::engine::mailbox::Class;
 use crate::engine::shard::Shard;
 use crate::ids::PeerId;
 use crate::limits::Limits;
@@ -111,8 +111,8 @@ pub(super) struct Simulation {
     pub(super) plan: Plan,
     pub(super) metrics: Metrics,
     pub(super) mutation: Option<Mutation>,
-    /// A letter that a mutation keeps back, and its lane.
-    kept: Option<letters::Kept>,
+    /// An entry that a mutation keeps back, and its class.
+    kept: Option<entries::Kept>,
     /// Clients that are still to come, and when the next one does.
     pub(super) arrivals: u32,
     pub(super) next_arrival: Instant,
@@ -489,9 +489,9 @@ impl Simulation {
             world.counts.note(Event::BlocksFull);
         }
         let peers = self.shards.len();
-        for lane in [Lane::Request, Lane::Delivery] {
-            let post = self.shards[at].post();
-            let full = (0..peers).any(|to| post.room(PeerId(to as u8), lane) == 0);
+        for class in [Class::Request, Class::Delivery] {
+            let mailbox = self.shards[at].mailbox();
+            let full = (0..peers).any(|to| mailbox.room(PeerId(to as u8), class) == 0);
             if full {
                 world.counts.note(Event::MailboxFull);
             }
@@ -508,7 +508,7 @@ impl Simulation {
         }
         let from = world.random.index(self.shards.len());
         let (shards, kept) = (&mut self.shards, &mut self.kept);
-        let done = letters::mutate(mutation, shards, from, to, kept, &mut world.random);
+        let done = entries::mutate(mutation, shards, from, to, kept, &mut world.random);
         if done && mutation.is_once() {
             self.mutation = None;
         }
@@ -576,10 +576,10 @@ impl Simulation {
 
     /// Bytes that may wait for one client when a turn has ended: the bound is looked at when an
     /// outbox is flushed, and until then what a turn brings is queued. That is as many messages as
-    /// one lane may bring, in all seeds that were looked at, and those of windows that end.
+    /// one class may bring, in all seeds that were looked at, and those of windows that end.
     fn outbox_max(&self, limits: &Limits) -> usize {
         let windowed = if self.history.rules.collect() { limits.window_messages } else { 0 };
-        (limits.send_buffer + (limits.turn_letters + windowed) * limits.message) as usize
+        (limits.send_buffer + (limits.turn_entries + windowed) * limits.message) as usize
     }
 }
 

@@ -12,7 +12,7 @@ use super::wire::{Heard, Wire};
 use super::world::World;
 use super::wrong;
 use crate::config::Config;
-use crate::engine::mailbox::Post;
+use crate::engine::mailbox::Mailbox;
 use crate::engine::shard::Shard;
 use crate::engine::shared::Shared;
 use crate::metrics::Metrics;
@@ -30,7 +30,7 @@ pub(super) struct Stage {
     pub(super) shards: Vec<Shard<SimRing>>,
     pub(super) shared: Arc<Shared>,
     pub(super) clients: Vec<Wire>,
-    _control: Post,
+    _control: Mailbox,
 }
 
 impl Stage {
@@ -50,7 +50,7 @@ impl Stage {
     /// Queues and pools with room for whatever a script does in one turn.
     pub(super) fn roomy(config: &mut Config) {
         let limits = &mut config.limits;
-        (limits.mailbox, limits.turn_letters, limits.turn_frames) = (64, 64, 64);
+        (limits.mailbox, limits.turn_entries, limits.turn_frames) = (64, 64, 64);
         (limits.message_blocks, limits.message_bytes) = (64, 65_536);
         (limits.receive_buffers, limits.receive_bytes) = (16, 4_096);
     }

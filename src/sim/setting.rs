@@ -7,7 +7,7 @@ use super::ring::SimRing;
 use super::rules::Rules;
 use super::world::World;
 use crate::config::{Config, SlowConsumer, Sources};
-use crate::engine::mailbox::{self, Post};
+use crate::engine::mailbox::{self, Mailbox};
 use crate::engine::shard::{Serves, Setup, Shard};
 use crate::engine::shared::{Keys, Shared};
 use crate::ids::ShardId;
@@ -120,7 +120,7 @@ pub(super) struct Setting {
     pub(super) shared: Arc<Shared>,
     pub(super) shards: Vec<Shard<SimRing>>,
     /// The control thread's end of the mailboxes.
-    pub(super) control: Post,
+    pub(super) control: Mailbox,
     pub(super) metrics: Metrics,
     pub(super) limits: Limits,
     pub(super) secret: Secret,
@@ -184,11 +184,12 @@ impl Setting {
         });
         let shared = Arc::new(shared);
         let entries = shared.limits.mailbox;
-        let mut posts = mailbox::connect(usize::from(shards) + 1, entries);
-        let control = posts.pop().expect("one more than shards");
+        let mut mailboxes = mailbox::connect(usize::from(shards) + 1, entries);
+        let control = mailboxes.pop().expect("one more than shards");
         let world = Rc::new(RefCell::new(world));
-        let shards = posts.into_iter().enumerate();
-        let shards = shards.map(|(number, post)| shard(&world, &shared, number, post)).collect();
+        let shards = mailboxes.into_iter().enumerate();
+        let shards =
+            shards.map(|(number, mailbox)| shard(&world, &shared, number, mailbox)).collect();
         let limits = shared.limits.clone();
         Setting { world, shared, shards, control, metrics, limits, secret, rules, reloaded }
     }
@@ -209,7 +210,7 @@ fn shard(
     world: &Rc<RefCell<World>>,
     shared: &Arc<Shared>,
     number: usize,
-    post: Post,
+    mailbox: Mailbox,
 ) -> Shard<SimRing> {
     let limits = &shared.limits;
     let pool = ReceivePool::new(limits.receive_buffers, limits.receive_bytes);
@@ -237,7 +238,7 @@ fn shard(
     let setup = Setup {
         shard: ShardId(number as u8),
         shared: shared.clone(),
-        post,
+        mailbox,
         receive,
         segments: Segments::new(memory, limits.segment_size, limits.segment_bytes),
         listeners: vec![Serves { endpoints: true, api: true, loopback: true }],

@@ -144,11 +144,11 @@ impl World {
             rung: &mut self.rung,
         };
         let result = act(&mut self.kernels[ring], &mut outside);
-        self.deliver_bells();
+        self.deliver_doorbells();
         result
     }
 
-    fn deliver_bells(&mut self) {
+    fn deliver_doorbells(&mut self) {
         while let Some(peer) = self.rung.pop() {
             let unheard = self.mutation == Some(Mutation::Wake) && self.random.chance(20);
             if unheard {
@@ -250,7 +250,7 @@ impl World {
     /// A peer without a ring rings.
     pub fn ring_from_outside(&mut self, peer: PeerId) {
         self.rung.push(peer);
-        self.deliver_bells();
+        self.deliver_doorbells();
     }
 
     /// A peer without a ring that was rung.

@@ -122,14 +122,14 @@ impl Json<'_> {
         self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
     }
 
-    fn take(&mut self, letter: char) -> bool {
-        let rest = self.rest.strip_prefix(letter);
+    fn take(&mut self, entry: char) -> bool {
+        let rest = self.rest.strip_prefix(entry);
         self.rest = rest.unwrap_or(self.rest);
         rest.is_some()
     }
 
-    fn expect(&mut self, letter: char) -> Result<(), Error> {
-        if self.take(letter) { Ok(()) } else { Err(Error::BrokenJson) }
+    fn expect(&mut self, entry: char) -> Result<(), Error> {
+        if self.take(entry) { Ok(()) } else { Err(Error::BrokenJson) }
     }
 
     /// One string, unescaped, behind those of `out`.
@@ -149,16 +149,16 @@ impl Json<'_> {
                 out.ends.push(out.text.len());
                 return Ok(());
             }
-            let letter = self.escape()?;
-            out.text.push(letter);
+            let entry = self.escape()?;
+            out.text.push(entry);
         }
     }
 
     /// What the escape behind a backslash stands for.
     fn escape(&mut self) -> Result<char, Error> {
-        let letter = *self.rest.as_bytes().first().ok_or(Error::BrokenJson)?;
-        let meaning = match letter {
-            b'"' | b'\\' | b'/' => char::from(letter),
+        let entry = *self.rest.as_bytes().first().ok_or(Error::BrokenJson)?;
+        let meaning = match entry {
+            b'"' | b'\\' | b'/' => char::from(entry),
             b'b' => '\x08',
             b'f' => '\x0c',
             b'n' => '\n',

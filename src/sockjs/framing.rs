@@ -144,11 +144,11 @@ fn put_text(sink: &mut impl Sink, text: &str) {
     let bytes = text.as_bytes();
     let (mut copied, mut at) = (0, 0);
     while let Some(found) = next_candidate(bytes, at) {
-        let letter = text[found..].chars().next().expect("a candidate starts a character");
-        at = found + letter.len_utf8();
-        if is_escaped(letter) {
+        let entry = text[found..].chars().next().expect("a candidate starts a character");
+        at = found + entry.len_utf8();
+        if is_escaped(entry) {
             sink.put(&bytes[copied..found]);
-            put_escaped(sink, letter);
+            put_escaped(sink, entry);
             copied = at;
         }
     }
@@ -191,15 +191,15 @@ fn next_candidate(bytes: &[u8], from: usize) -> Option<usize> {
 }
 
 /// The protocol's set: what JSON demands, and what some browser's JSON or script engine broke on.
-fn is_escaped(letter: char) -> bool {
-    matches!(letter,
+fn is_escaped(entry: char) -> bool {
+    matches!(entry,
         '\0'..='\x1f' | '"' | '\\'
         | '\u{200c}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{2060}'..='\u{206f}'
         | '\u{fff0}'..)
 }
 
-fn put_escaped(sink: &mut impl Sink, letter: char) {
-    match letter {
+fn put_escaped(sink: &mut impl Sink, entry: char) {
+    match entry {
         '"' => sink.put(b"\\\""),
         '\\' => sink.put(b"\\\\"),
         '\n' => sink.put(b"\\n"),
@@ -207,9 +207,9 @@ fn put_escaped(sink: &mut impl Sink, letter: char) {
         '\t' => sink.put(b"\\t"),
         '\x08' => sink.put(b"\\b"),
         '\x0c' => sink.put(b"\\f"),
-        letter => {
+        entry => {
             // Past U+FFFF: a surrogate pair, as the reference server writes it.
-            for &unit in &*letter.encode_utf16(&mut [0; 2]) {
+            for &unit in &*entry.encode_utf16(&mut [0; 2]) {
                 let digit = |shift: u16| b"0123456789abcdef"[usize::from(unit >> shift & 0xf)];
                 sink.put(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
             }
@@ -234,23 +234,23 @@ mod tests {
     /// One character at a time, by the words of the protocol.
     fn naive(text: &str) -> String {
         let mut out = String::new();
-        for letter in text.chars() {
-            let code = letter as u32;
+        for entry in text.chars() {
+            let code = entry as u32;
             let ranges = [0..=0x1f, 0x200c..=0x200f, 0x2028..=0x202f, 0x2060..=0x206f];
             let unsafe_one = code >= 0xfff0 || ranges.iter().any(|range| range.contains(&code));
-            match letter {
-                '"' | '\\' => out.extend(['\\', letter]),
+            match entry {
+                '"' | '\\' => out.extend(['\\', entry]),
                 '\n' => out += "\\n",
                 '\r' => out += "\\r",
                 '\t' => out += "\\t",
                 '\u{8}' => out += "\\b",
                 '\u{c}' => out += "\\f",
                 _ if unsafe_one => {
-                    letter.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                    entry.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
                         out += &format!("\\u{unit:04x}");
                     });
                 }
-                _ => out.push(letter),
+                _ => out.push(entry),
             }
         }
         out
@@ -258,9 +258,9 @@ mod tests {
 
     #[test]
     fn every_character_is_quoted_as_the_protocol_says() {
-        for letter in '\0'..=char::MAX {
-            let text = letter.to_string();
-            assert_eq!(quoted(&text), naive(&text), "{letter:?}");
+        for entry in '\0'..=char::MAX {
+            let text = entry.to_string();
+            assert_eq!(quoted(&text), naive(&text), "{entry:?}");
         }
     }
 

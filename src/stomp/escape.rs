@@ -105,17 +105,17 @@ pub(super) fn transcode(sink: &mut impl Sink, escaped: &[u8], version: Version, 
     let mut rest = escaped;
     while let Some(at) = memchr::memchr(b'\\', rest) {
         sink.put(&rest[..at]);
-        let letter = rest.get(at + 1).copied();
-        let raw = letter.and_then(meaning).expect("canonical headers are our own escaped form");
+        let entry = rest.get(at + 1).copied();
+        let raw = entry.and_then(meaning).expect("canonical headers are our own escaped form");
         sink.put(replacement(raw, version, half));
         rest = &rest[at + 2..];
     }
     sink.put(rest);
 }
 
-/// The byte that an escape's letter stands for.
-fn meaning(letter: u8) -> Option<u8> {
-    match letter {
+/// The byte that an escape's entry stands for.
+fn meaning(entry: u8) -> Option<u8> {
+    match entry {
         b'\\' => Some(b'\\'),
         b'n' => Some(b'\n'),
         b'c' => Some(b':'),

@@ -168,17 +168,17 @@ fn naive_unescape(text: &str, version: Option<Version>) -> Result<String, Error>
     if version.is_none() {
         return Ok(text.to_string());
     }
-    let (mut out, mut letters) = (String::new(), text.chars());
-    while let Some(letter) = letters.next() {
-        out.push(match letter {
-            '\\' => match letters.next() {
+    let (mut out, mut entries) = (String::new(), text.chars());
+    while let Some(entry) = entries.next() {
+        out.push(match entry {
+            '\\' => match entries.next() {
                 Some('\\') => '\\',
                 Some('n') => '\n',
                 Some('r') => '\r',
                 Some('c') => ':',
                 _ => return Err(Error::BadEscape),
             },
-            letter => letter,
+            entry => entry,
         });
     }
     Ok(out)

@@ -26,7 +26,7 @@ pub struct Shape {
     pub address: &'static str,
     pub bound: SendBound,
     pub flavor: Option<Flavor>,
-    pub bells: Option<(Doorbells, PeerId)>,
+    pub doorbells: Option<(Doorbells, PeerId)>,
 }
 
 impl Default for Shape {
@@ -43,7 +43,7 @@ impl Default for Shape {
             address: "127.0.0.1:0",
             bound: SendBound::Kernel,
             flavor: None,
-            bells: None,
+            doorbells: None,
         }
     }
 }
@@ -71,7 +71,7 @@ impl Shape {
         let address = self.address.parse().expect("an address");
         let (address, listeners) = listen::bind(address, 1, self.bound).expect("a free port");
         let (doorbells, peer) = self
-            .bells
+            .doorbells
             .unwrap_or_else(|| (Doorbells::new(1).expect("an eventfd can be made"), PeerId(0)));
         let ring = Uring::start(Setup {
             submission_entries: self.submission,

@@ -1,4 +1,4 @@
-//! Bells between threads.
+//! Doorbells between threads.
 
 use crate::bench::{Bench, PATIENCE, Shape};
 use ringpush::ids::PeerId;
@@ -9,12 +9,12 @@ const A: PeerId = PeerId(0);
 const B: PeerId = PeerId(1);
 const CONTROL: PeerId = PeerId(2);
 
-fn bells() -> Doorbells {
+fn doorbells() -> Doorbells {
     Doorbells::new(3).expect("eventfds can be made")
 }
 
-fn ring_of(bells: &Doorbells, peer: PeerId) -> Bench {
-    Shape { bells: Some((bells.clone(), peer)), ..Shape::default() }.start()
+fn ring_of(doorbells: &Doorbells, peer: PeerId) -> Bench {
+    Shape { doorbells: Some((doorbells.clone(), peer)), ..Shape::default() }.start()
 }
 
 fn rung(bench: &mut Bench) {
@@ -22,11 +22,11 @@ fn rung(bench: &mut Bench) {
 }
 
 #[test]
-fn a_bell_wakes_a_sleeping_ring() {
-    let (bells, started) = (bells(), Barrier::new(2));
+fn a_doorbell_wakes_a_sleeping_ring() {
+    let (doorbells, started) = (doorbells(), Barrier::new(2));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut bench = ring_of(&bells, B);
+            let mut bench = ring_of(&doorbells, B);
             started.wait();
             // Rounds: each side sleeps in the kernel until the other rings.
             for _ in 0..100 {
@@ -35,30 +35,30 @@ fn a_bell_wakes_a_sleeping_ring() {
                 bench.ring.enter(Wait::No);
             }
         });
-        let mut bench = ring_of(&bells, A);
+        let mut bench = ring_of(&doorbells, A);
         started.wait();
         for _ in 0..100 {
             bench.ring.push(Op::Doorbell { peer: B });
             rung(&mut bench);
         }
-        assert_eq!(bench.look(), [], "a bell that was rung is not answered at the ringer's");
+        assert_eq!(bench.look(), [], "a doorbell that was rung is not answered at the ringer's");
         assert_eq!(bench.ring.stats().unheard, 0);
     });
 }
 
 #[test]
-fn a_bell_rides_on_a_sleeping_entry() {
-    let (bells, started) = (bells(), Barrier::new(2));
+fn a_doorbell_rides_on_a_sleeping_entry() {
+    let (doorbells, started) = (doorbells(), Barrier::new(2));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut bench = ring_of(&bells, B);
+            let mut bench = ring_of(&doorbells, B);
             started.wait();
             rung(&mut bench);
             // Wakes A, which went to sleep with the very entry that rang here.
             bench.ring.push(Op::Doorbell { peer: A });
             bench.ring.enter(Wait::No);
         });
-        let mut bench = ring_of(&bells, A);
+        let mut bench = ring_of(&doorbells, A);
         started.wait();
         bench.ring.push(Op::Doorbell { peer: B });
         bench.ring.enter(Wait::No);
@@ -72,10 +72,10 @@ fn a_bell_rides_on_a_sleeping_entry() {
 #[test]
 fn every_ring_is_heard() {
     const RINGS: usize = 500;
-    let bells = bells();
-    let mut a = ring_of(&bells, A);
+    let doorbells = doorbells();
+    let mut a = ring_of(&doorbells, A);
     let shape = Shape { submission: 8, completion: 16, ..Shape::default() };
-    let mut b = Shape { bells: Some((bells.clone(), B)), ..shape }.start();
+    let mut b = Shape { doorbells: Some((doorbells.clone(), B)), ..shape }.start();
     for _ in 0..RINGS {
         a.ring.push(Op::Doorbell { peer: B });
     }
@@ -90,22 +90,22 @@ fn every_ring_is_heard() {
 
 #[test]
 fn the_control_thread_is_rung_by_a_write() {
-    let bells = bells();
-    let mut bench = ring_of(&bells, A);
-    assert!(!bells.silence(CONTROL));
+    let doorbells = doorbells();
+    let mut bench = ring_of(&doorbells, A);
+    assert!(!doorbells.silence(CONTROL));
     bench.ring.push(Op::Doorbell { peer: CONTROL });
-    assert!(!bells.silence(CONTROL), "not before the entry");
+    assert!(!doorbells.silence(CONTROL), "not before the entry");
     assert_eq!(bench.look(), []);
-    assert!(bells.silence(CONTROL));
-    assert!(!bells.silence(CONTROL));
+    assert!(doorbells.silence(CONTROL));
+    assert!(!doorbells.silence(CONTROL));
 }
 
 #[test]
 fn the_control_thread_rings_a_sleeping_ring() {
-    let (bells, started) = (bells(), Barrier::new(2));
+    let (doorbells, started) = (doorbells(), Barrier::new(2));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut bench = ring_of(&bells, B);
+            let mut bench = ring_of(&doorbells, B);
             started.wait();
             for _ in 0..50 {
                 rung(&mut bench);
@@ -115,8 +115,8 @@ fn the_control_thread_rings_a_sleeping_ring() {
         });
         started.wait();
         for _ in 0..50 {
-            bells.ring_from_outside(B);
-            while !bells.silence(CONTROL) {
+            doorbells.ring_from_outside(B);
+            while !doorbells.silence(CONTROL) {
                 std::thread::yield_now();
             }
         }
@@ -124,23 +124,23 @@ fn the_control_thread_rings_a_sleeping_ring() {
 }
 
 #[test]
-fn a_bell_is_kept_for_a_ring_that_has_not_started() {
-    let bells = bells();
-    let mut a = ring_of(&bells, A);
+fn a_doorbell_is_kept_for_a_ring_that_has_not_started() {
+    let doorbells = doorbells();
+    let mut a = ring_of(&doorbells, A);
     a.ring.push(Op::Doorbell { peer: B });
     assert_eq!(a.look(), []);
-    let mut b = ring_of(&bells, B);
+    let mut b = ring_of(&doorbells, B);
     rung(&mut b);
 }
 
 #[test]
 fn a_ring_that_has_ended_is_not_missed() {
-    let bells = bells();
-    let mut a = ring_of(&bells, A);
-    let b = ring_of(&bells, B);
+    let doorbells = doorbells();
+    let mut a = ring_of(&doorbells, A);
+    let b = ring_of(&doorbells, B);
     a.ring.push(Op::Doorbell { peer: B });
     drop(b);
-    // The bell was on its way to a ring that is closed now.
+    // The doorbell was on its way to a ring that is closed now.
     assert_eq!(a.look(), []);
     assert_eq!(a.ring.stats().unheard, 1);
     a.ring.push(Op::Doorbell { peer: B });
@@ -149,7 +149,7 @@ fn a_ring_that_has_ended_is_not_missed() {
 }
 
 #[test]
-#[should_panic(expected = "who is awake needs no bell")]
+#[should_panic(expected = "who is awake needs no doorbell")]
 fn ringing_oneself_is_our_bug() {
-    ring_of(&bells(), A).ring.push(Op::Doorbell { peer: A });
+    ring_of(&doorbells(), A).ring.push(Op::Doorbell { peer: A });
 }

@@ -6,7 +6,7 @@ use crate::server::PATIENCE;
 use ringpush::broker::message::Message;
 use ringpush::config::{Config, Sources};
 use ringpush::engine::audit::Audit;
-use ringpush::engine::mailbox::{self, Lane, Letter, Post};
+use ringpush::engine::mailbox::{self, Class, Entry, Mailbox};
 use ringpush::engine::shard::{self, Serves, Shard};
 use ringpush::engine::shared::{Keys, Shared};
 use ringpush::ids::{SessionId, ShardId};
@@ -41,8 +41,8 @@ pub struct House {
     home: Shard<Uring>,
     front: Shard<Uring>,
     metrics: Metrics,
-    bells: Doorbells,
-    control: Post,
+    doorbells: Doorbells,
+    control: Mailbox,
     shared: Arc<Shared>,
     address: SocketAddr,
 }
@@ -59,15 +59,15 @@ impl House {
         set(limits);
         let metrics = Metrics::new(2);
         let shared = Arc::new(Shared::new(config, 2, Keys::known(7), "b00t", metrics.clone()));
-        let mut posts = mailbox::connect(3, shared.limits.mailbox);
-        let control = posts.pop().expect("three");
+        let mut mailboxes = mailbox::connect(3, shared.limits.mailbox);
+        let control = mailboxes.pop().expect("three");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (address, sockets) =
             listen::bind(any, 1, SendBound::Buffer(4_096)).expect("a free port");
-        let bells = Doorbells::new(3).expect("an eventfd");
-        let front = make(&shared, 1, posts.pop().expect("two"), sockets, bells.clone());
-        let home = make(&shared, 0, posts.pop().expect("one"), Vec::new(), bells.clone());
-        House { home, front, metrics, bells, control, shared, address }
+        let doorbells = Doorbells::new(3).expect("an eventfd");
+        let front = make(&shared, 1, mailboxes.pop().expect("two"), sockets, doorbells.clone());
+        let home = make(&shared, 0, mailboxes.pop().expect("one"), Vec::new(), doorbells.clone());
+        House { home, front, metrics, doorbells, control, shared, address }
     }
 
     /// The configuration with these rules more, for the shard with the listener: from now on.
@@ -78,11 +78,11 @@ impl House {
             sources.parse(&format!("{CONFIG}{rules}"), false).expect("it is right");
         config.limits = self.shared.limits.clone();
         let reloaded = Arc::new(self.shared.reloaded(config));
-        self.control.send(ShardId(1).into(), Letter::Reload(reloaded));
-        // The turn that takes the letter looks at all sessions.
+        self.control.send(ShardId(1).into(), Entry::Reload(reloaded));
+        // The turn that takes the entry looks at all sessions.
         let entries = self.shared.limits.mailbox as usize;
         self.until("a reload", |house| {
-            house.control.room(ShardId(1).into(), Lane::Request) == entries
+            house.control.room(ShardId(1).into(), Class::Request) == entries
         });
     }
 
@@ -93,11 +93,11 @@ impl House {
         message.header(b"destination", b"/user/queue");
         message.finish(b"{}");
         let session = SessionId::new(ShardId(1), 0, 0);
-        let letter = Letter::DeliverSession { message: Arc::new(message), session, number: 7 };
-        self.control.send(ShardId(1).into(), letter);
+        let entry = Entry::DeliverSession { message: Arc::new(message), session, number: 7 };
+        self.control.send(ShardId(1).into(), entry);
         let entries = self.shared.limits.mailbox as usize;
         self.until("an answer", |house| {
-            house.control.room(ShardId(1).into(), Lane::Delivery) == entries
+            house.control.room(ShardId(1).into(), Class::Delivery) == entries
         });
     }
 
@@ -117,7 +117,7 @@ impl House {
         while !done(self) {
             assert!(begun.elapsed() < PATIENCE, "{what}: {:?}", self.audit());
             // Rung, it does not wait: the client that it would wait for is in the same thread.
-            self.bells.ring_from_outside(ShardId(1).into());
+            self.doorbells.ring_from_outside(ShardId(1).into());
             assert!(self.front.turn(), "nobody ends it");
         }
     }
@@ -125,7 +125,7 @@ impl House {
     /// Turns both until `done`: what waited for the home goes on.
     pub fn until_with_home(&mut self, what: &str, mut done: impl FnMut(&mut House) -> bool) {
         self.until(what, |house| {
-            house.bells.ring_from_outside(ShardId(0).into());
+            house.doorbells.ring_from_outside(ShardId(0).into());
             assert!(house.home.turn(), "nobody ends it");
             done(house)
         });
@@ -172,7 +172,7 @@ impl House {
 fn make(
     shared: &Arc<Shared>,
     number: u8,
-    post: Post,
+    mailbox: Mailbox,
     sockets: Vec<OwnedFd>,
     doorbells: Doorbells,
 ) -> Shard<Uring> {
@@ -201,7 +201,7 @@ fn make(
     let setup = shard::Setup {
         shard: ShardId(number),
         shared: shared.clone(),
-        post,
+        mailbox,
         receive,
         segments,
         listeners,
