@@ -126,9 +126,9 @@ limits! {
         "graceful shutdown; past it the process ends with what is left"
 
     // Windows of one shard.
-    window_messages "window-messages": u32 = 1_024, tiny 3;
-        "messages that wait for the end of a collection window, per shard, and never more than half of message-blocks; past it the window ends"
-    window_bytes "window-bytes": u32 = 4_194_304, tiny 1_500;
+    batch_messages "batch-messages": u32 = 1_024, tiny 3;
+        "messages that wait for the end of a batch, per shard, and never more than half of message-blocks; past it the window ends"
+    batch_bytes "batch-bytes": u32 = 4_194_304, tiny 1_500;
         "bytes of those messages, encoded for all their groups; past it the window ends"
 
     // What one client may hold.

@@ -63,8 +63,8 @@ pub struct Group {
     pub members: Vec<u32>,
     /// Deliveries of this turn that the group has still to be given: numbers of the turn's list.
     pub pending: Vec<u32>,
-    /// Count of messages that wait for the end of a collection window for it.
-    pub windowed: u32,
+    /// Count of messages that wait for the end of a batch for it.
+    pub batched: u32,
 }
 
 /// Entries of `pending` that a group keeps memory for when it has been given all.
@@ -164,7 +164,7 @@ impl Index {
             place: groups.len() as u32,
             members: Vec::new(),
             pending: Vec::new(),
-            windowed: 0,
+            batched: 0,
         };
         let index = self.groups.insert(group).index;
         self.keys.insert((destination, id, look), index);
@@ -184,7 +184,7 @@ impl Index {
         state.members.swap_remove(position as usize);
         let moved = state.members.get(position as usize).copied();
         if state.members.is_empty() {
-            let is_due = !state.pending.is_empty() || state.windowed > 0;
+            let is_due = !state.pending.is_empty() || state.batched > 0;
             assert!(!is_due, "what is pending is given before a member leaves");
             self.close(group);
         }

@@ -7,8 +7,8 @@ use super::syntax::{
     is_destination, is_origin, is_pattern, is_template, is_url, variables, variables_are_plain,
 };
 use super::{
-    Action, Allow, Answer, Application, Broker, ConfigError, Deflate, Endpoint, NulInBody,
-    OnMessage, OnOpen, Protocol, Reply, ReplyTo, Slow, Sockjs, Users, Window,
+    Action, Allow, Answer, Application, Batch, Broker, ConfigError, Deflate, Endpoint, NulInBody,
+    OnMessage, OnOpen, Protocol, Reply, ReplyTo, Slow, Sockjs, Users,
 };
 use crate::time::{Micros, Millis};
 use toml::Value;
@@ -244,8 +244,8 @@ fn may_meet(broker: &Broker, text: &str) -> bool {
 /// The longest window: longer ones would only hold messages back.
 pub(super) const WINDOW_MAX: Micros = Micros(10_000_000);
 
-/// Reads every `[[window]]`.
-pub(super) fn windows(sections: Vec<Section>, broker: &Broker) -> Result<Vec<Window>, ConfigError> {
+/// Reads every `[[batch]]`.
+pub(super) fn batches(sections: Vec<Section>, broker: &Broker) -> Result<Vec<Batch>, ConfigError> {
     let one = |mut section: Section| {
         let accepted = "a destination or pattern of the broker such as \"/topic/dashboards/**\"";
         let fits = |text: &str| is_pattern(text) && may_meet(broker, text);
@@ -254,7 +254,7 @@ pub(super) fn windows(sections: Vec<Section>, broker: &Broker) -> Result<Vec<Win
         let window = section.short_span("window", WINDOW_MAX)?;
         let window = required(&section, "window", window, "a duration such as \"20ms\"")?;
         section.finish()?;
-        Ok(Window { destination, window })
+        Ok(Batch { destination, window })
     };
     sections.into_iter().map(one).collect()
 }
@@ -408,25 +408,25 @@ mod tests {
         ["slow", SLOWER, "", "policy", "nothing", "\"close\", \"drop-oldest\" or \"conflate\""],
         ["slow", SLOWER, "policy = 'wait'", "policy", "\"wait\"", "\"close\", \"drop-oldest\" or"],
         ["slow", SLOWER, "polic = 'close'", "policy", "nothing", "\"close\", \"drop-oldest\" or"],
-        ["window", "", "window = '1ms'", "destination", "nothing", "a destination or pattern of"],
+        ["batch", "", "window = '1ms'", "destination", "nothing", "a destination or pattern of"],
         [
-            "window",
+            "batch",
             "",
             "destination = '/user/queue/a'",
             "destination",
             "\"/user/queue/a\"",
             "a destination or pattern of the broker",
         ],
-        ["window", SLOWER, "", "window", "nothing", "a duration such as"],
+        ["batch", SLOWER, "", "window", "nothing", "a duration such as"],
         [
-            "window",
+            "batch",
             SLOWER,
             "window = '11s'",
             "window",
             "\"11s\"",
             "a duration from \"0us\" to \"10s\"",
         ],
-        ["window", SLOWER, "window = 20", "window", "20", "a duration from"],
+        ["batch", SLOWER, "window = 20", "window", "20", "a duration from"],
         ["application", "", "", "destination", "nothing", "a pattern below"],
         ["application", APPLICATION, "reply = 1", "reply", "1", "a text without NUL"],
         ["application", APPLICATION, "reply = \"a\\u0000\"", "reply", "\"a\\u0000\"", "a text w"],
@@ -523,7 +523,7 @@ mod tests {
             [[slow]]
             destination = "/topic/prices/**"
             policy = "conflate"
-            [[window]]
+            [[batch]]
             destination = "/topic/dashboards/**"
             window = "1500us"
             [[application]]
@@ -553,7 +553,7 @@ mod tests {
         let prices = "/topic/prices/**".to_string();
         assert_eq!(config.slow, [Slow { destination: prices, policy: SlowConsumer::Conflate }]);
         let dashboards = "/topic/dashboards/**".to_string();
-        assert_eq!(config.windows, [Window { destination: dashboards, window: Micros(1500) }]);
+        assert_eq!(config.batches, [Batch { destination: dashboards, window: Micros(1500) }]);
         assert_eq!((config.allow[0].action, &config.allow[0].users), (Action::Subscribe, &named));
         let [forward, reply] = config.applications.as_slice() else { panic!("two") };
         assert_eq!(forward.answer, Answer::Forward("/topic/{id}".to_string()));

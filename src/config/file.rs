@@ -117,7 +117,7 @@ fn resolve(
     }
     let allow = entries::allow(document.entries("allow")?, &broker)?;
     let slow = entries::slow(document.entries("slow")?, &broker)?;
-    let windows = entries::windows(document.entries("window")?, &broker)?;
+    let batches = entries::batches(document.entries("batch")?, &broker)?;
     let applications = entries::applications(document.entries("application")?, &broker)?;
     let hooks = hooks(document.part("hooks")?)?;
     let callbacks = document.entries("callback")?;
@@ -144,7 +144,7 @@ fn resolve(
         broker,
         allow,
         slow,
-        windows,
+        batches,
         applications,
         hooks,
         callbacks,

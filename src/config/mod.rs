@@ -120,8 +120,8 @@ pub struct Config {
     pub allow: Vec<Allow>,
     /// `[[slow]]`: the first that matches decides, `slow_consumer` comes after them.
     pub slow: Vec<Slow>,
-    /// `[[window]]`: the first that matches decides, `engine.batch_window` comes after them.
-    pub windows: Vec<Window>,
+    /// `[[batch]]`: the first that matches decides, `engine.batch_window` comes after them.
+    pub batches: Vec<Batch>,
     /// `[[application]]`
     pub applications: Vec<Application>,
     /// `[hooks]`
@@ -171,7 +171,7 @@ pub struct Engine {
     pub shards: u32,
     /// Pins each to its core.
     pub pin: bool,
-    /// How long messages to destinations without a `[[window]]` are collected.
+    /// How long messages to destinations without a `[[batch]]` are collected.
     pub batch_window: Micros,
     /// How long a shard looks for work before it sleeps.
     pub spin: Micros,
@@ -553,9 +553,9 @@ pub struct Slow {
     pub policy: SlowConsumer,
 }
 
-/// One `[[window]]`
+/// One `[[batch]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Window {
+pub struct Batch {
     /// Destination or pattern of the broker.
     pub destination: String,
     /// How long its messages are collected.

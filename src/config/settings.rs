@@ -161,8 +161,8 @@ impl Config {
             to.text("destination", &rule.destination);
             to.text("policy", word(rule.policy));
         }
-        for (at, rule) in self.windows.iter().enumerate() {
-            to.enter("window", Some(at.to_string()));
+        for (at, rule) in self.batches.iter().enumerate() {
+            to.enter("batch", Some(at.to_string()));
             to.text("destination", &rule.destination);
             to.text("window", rule.window);
         }
@@ -348,7 +348,7 @@ fn reloadable(setting: &Setting) -> bool {
     ];
     match setting.section {
         "auth" | "api" | "allow" | "application" | "callback" | "hooks" | "presence" => true,
-        "slow" | "window" => true,
+        "slow" | "batch" => true,
         "engine" => matches!(setting.key, "batch-window" | "spin"),
         "endpoint" => {
             setting.key == "allowed-origins"

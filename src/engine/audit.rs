@@ -88,7 +88,7 @@ impl<R: Ring> Shard<R> {
                 + self.stash.len()
                 + self.leaving.len()
                 + usize::from(!self.fanout.is_empty())
-                + usize::from(!self.fanout.windows.is_empty())
+                + usize::from(!self.fanout.batches.is_empty())
                 + usize::from(self.users.has_changes()),
             outbox_most: outboxes.max().unwrap_or(0),
             answers_most: answers.max().unwrap_or(0),

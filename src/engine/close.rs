@@ -393,7 +393,7 @@ impl<R: Ring> Shard<R> {
         }
         self.draining = Some(self.now + self.limits.drain_time);
         // What was sequenced before is still for those who are here.
-        self.fanout.end_windows(&mut self.index, None);
+        self.fanout.end_batches(&mut self.index, None);
         self.fan_out();
         let slots: Vec<u32> = self.conns.slots().collect();
         for slot in slots {

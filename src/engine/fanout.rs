@@ -13,11 +13,11 @@
 //! as surely fit; if not even one does, it takes that one group by group, and the rest waits until
 //! segments come back.
 
+use super::batch::{self, Batches};
 use super::encode::{Encoder, MessageId, bound_with, bound_without};
 use super::parts::{self, PARTS_MAX, Parts, Several, WHOLE_MEMBERS, form_of};
 use super::shard::Shard;
 use super::shared::Shared;
-use super::window::{self, Windows};
 use crate::broker::message::Message;
 use crate::broker::pattern::Budget;
 use crate::broker::subscription::{GroupIndex, Index};
@@ -71,7 +71,7 @@ pub struct Fanout {
     /// Some of the deliveries may be dropped where they cannot be sent soon enough.
     sheds: bool,
     /// What is not to be encoded yet.
-    pub windows: Windows,
+    pub batches: Batches,
 }
 
 impl Fanout {
@@ -143,7 +143,7 @@ impl Fanout {
         }
         let destination = message.destination();
         let policy = if shared.sheds { shared.slow.of(destination) } else { SlowConsumer::Close };
-        let window = if shared.collects { shared.windows.of(destination) } else { Micros(0) };
+        let window = if shared.collects { shared.batch_windows.of(destination) } else { Micros(0) };
         let groups = heard.len() as u32;
         let parts = parts::Head::default();
         let delivery =
@@ -152,8 +152,8 @@ impl Fanout {
             return self.take(index, delivery, heard);
         }
         let when = (window, now);
-        if !self.windows.add(index, delivery, heard, when, &shared.limits, shared.shards) {
-            self.end_windows(index, None);
+        if !self.batches.add(index, delivery, heard, when, &shared.limits, shared.shards) {
+            self.end_batches(index, None);
         }
     }
 
@@ -171,20 +171,20 @@ impl Fanout {
         self.deliveries.push(delivery);
     }
 
-    /// Windows end: those that are due, or all.
-    pub fn end_windows(&mut self, index: &mut Index, now: Option<Instant>) {
-        let mut windows = core::mem::take(&mut self.windows);
+    /// Batches end: those that are due, or all.
+    pub fn end_batches(&mut self, index: &mut Index, now: Option<Instant>) {
+        let mut batches = core::mem::take(&mut self.batches);
         let mut there = core::mem::take(&mut self.heard);
-        windows.end(index, now, |index, mut delivery, groups| {
+        batches.end(index, now, |index, mut delivery, groups| {
             there.clear();
-            there.extend(groups.iter().copied().filter(window::is_there));
+            there.extend(groups.iter().copied().filter(batch::is_there));
             delivery.groups = there.len() as u32;
             if !there.is_empty() {
                 self.take(index, delivery, &there);
             }
         });
         self.heard = there;
-        self.windows = windows;
+        self.batches = batches;
     }
 
     /// How many deliveries surely fit the pool, from the first on.
@@ -241,7 +241,7 @@ impl Fanout {
             self.deliveries[place as usize].groups -= 1;
         }
         self.marked.retain(|marked| *marked != group);
-        self.windows.forget(index, group);
+        self.batches.forget(index, group);
     }
 
     /// Drops the deliveries that every group has got, and renumbers the rest.

@@ -201,11 +201,11 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Gives what is pending before a subscription changes. Windows end, too, if something waits in
+    /// Gives what is pending before a subscription changes. Batches end, too, if something waits in
     /// one for the very group that is about to have one member more or fewer.
     fn fan_out_before(&mut self, change: &Entry) -> bool {
-        if !self.fanout.windows.is_empty() && self.changes_waiting_group(change) {
-            self.fanout.end_windows(&mut self.index, None);
+        if !self.fanout.batches.is_empty() && self.changes_waiting_group(change) {
+            self.fanout.end_batches(&mut self.index, None);
         }
         self.fan_out()
     }
@@ -223,10 +223,10 @@ impl<R: Ring> Shard<R> {
             return false;
         }
         if group != NONE {
-            return self.index.group(group).windowed > 0;
+            return self.index.group(group).batched > 0;
         }
         let look = Look { wire: self.wire_of(session.slot), version: session.version, acks };
-        self.index.find(destination, id, look).is_some_and(|group| group.windowed > 0)
+        self.index.find(destination, id, look).is_some_and(|group| group.batched > 0)
     }
 
     fn handle_delivery(&mut self, entry: Entry) {
@@ -313,8 +313,8 @@ impl<R: Ring> Shard<R> {
 
     /// A new configuration. What belongs to a running session stays as it is.
     fn reload(&mut self, shared: Arc<super::shared::Shared>) {
-        // What waits under the old windows goes before what comes under the new ones.
-        self.fanout.end_windows(&mut self.index, None);
+        // What waits under the old batches goes before what comes under the new ones.
+        self.fanout.end_batches(&mut self.index, None);
         let pools = self.limits.clone();
         self.limits = shared.limits.clone();
         self.limits.keep_pools_of(&pools);

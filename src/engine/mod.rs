@@ -9,7 +9,7 @@
 //!
 //! **How to drive it.** [`shard::Shard::new`], then [`shard::Shard::turn`] until it says that it is
 //! over. A turn, in this order: enter the kernel, completions (`intake`, `web`, `stomp`), entries
-//! (`homes`), connections that waited for room, presence, timers, what waited for segments, windows
+//! (`homes`), connections that waited for room, presence, timers, what waited for segments, batches
 //! that are due, fan-out, room in a pool that is low, `flush` of the outboxes, doorbells.
 //!
 //! **The way of a message**, six hops: `ring` pops a completion → `shard` finds the connection →
@@ -44,6 +44,7 @@ const IDLE_REST: usize = 160;
 mod access;
 mod api;
 mod application;
+mod batch;
 mod close;
 mod conn;
 mod crowd;
@@ -72,7 +73,6 @@ mod sync;
 mod takeover;
 mod timers;
 mod web;
-mod window;
 
 use crate::broker::message::Message;
 use crate::config::check::RecordBytes;

@@ -261,8 +261,8 @@ impl<R: Ring> Shard<R> {
         self.run_timers();
         self.take_entries();
         self.run_stash();
-        if !self.fanout.windows.is_empty() {
-            self.fanout.end_windows(&mut self.index, Some(self.now));
+        if !self.fanout.batches.is_empty() {
+            self.fanout.end_batches(&mut self.index, Some(self.now));
         }
         self.fan_out();
         // Before the last of it is gone: whoever cannot be answered then is let go.
@@ -297,7 +297,7 @@ impl<R: Ring> Shard<R> {
             return Wait::No;
         }
         let until = self.wait_until();
-        Wait::Until(self.fanout.windows.due().map_or(until, |due| due.min(until)))
+        Wait::Until(self.fanout.batches.due().map_or(until, |due| due.min(until)))
     }
 
     /// Whether it goes on looking for work, since there was some a moment ago.

@@ -78,7 +78,7 @@ pub struct Shared {
     /// Some messages may be dropped.
     pub sheds: bool,
     /// How long messages are collected.
-    pub windows: PerDestination<Micros>,
+    pub batch_windows: PerDestination<Micros>,
     /// Some messages are collected.
     pub collects: bool,
     /// Application destinations.
@@ -116,8 +116,9 @@ impl Shared {
         let list: Vec<Application> = applications.collect();
         let named = config.slow.iter().map(|slow| (slow.destination.clone(), slow.policy));
         let slow = PerDestination::new(named.collect(), config.slow_consumer, separator);
-        let named = config.windows.iter().map(|rule| (rule.destination.clone(), rule.window));
-        let windows = PerDestination::new(named.collect(), config.engine.batch_window, separator);
+        let named = config.batches.iter().map(|rule| (rule.destination.clone(), rule.window));
+        let batch_windows =
+            PerDestination::new(named.collect(), config.engine.batch_window, separator);
         let most = list.iter().map(|app| app.to.len() + usize::from(app.to_user.is_some()) + 1);
         Shared {
             entries_of_a_frame: most.max().unwrap_or(1).max(1),
@@ -128,8 +129,8 @@ impl Shared {
             rules,
             sheds: !slow.is_always(SlowConsumer::Close),
             slow,
-            collects: !windows.is_always(Micros(0)),
-            windows,
+            collects: !batch_windows.is_always(Micros(0)),
+            batch_windows,
             applications: Applications::new(list, separator),
             shards,
             keys,

@@ -1,9 +1,9 @@
-//! What a run's configuration says of slow consumers and of collection windows, for the server and
+//! What a run's configuration says of slow consumers and of batches, for the server and
 //! for the oracles alike.
 
 use super::history::{PRESENCE, Target, matches};
 use super::random::Random;
-use crate::config::{Config, Slow, SlowConsumer, Window};
+use crate::config::{Batch, Config, Slow, SlowConsumer};
 use crate::time::Micros;
 
 /// The rules of a run.
@@ -11,7 +11,7 @@ use crate::time::Micros;
 pub(super) struct Rules {
     slow: Vec<(&'static str, SlowConsumer)>,
     otherwise: SlowConsumer,
-    windows: Vec<(&'static str, Micros)>,
+    batches: Vec<(&'static str, Micros)>,
     batch: Micros,
     spin: Micros,
 }
@@ -37,11 +37,11 @@ impl Rules {
             let micros = *random.pick(&[100, 2_000, 30_000, 400_000]);
             match random.below(3) {
                 0 => rules.batch = Micros(micros),
-                1 => rules.windows.push(("/topic/a/**", Micros(micros))),
+                1 => rules.batches.push(("/topic/a/**", Micros(micros))),
                 _ => {
-                    rules.windows.push((PRESENCE, Micros(0)));
-                    rules.windows.push(("/topic/t0", Micros(micros / 2)));
-                    rules.windows.push(("/topic/**", Micros(micros)));
+                    rules.batches.push((PRESENCE, Micros(0)));
+                    rules.batches.push(("/topic/t0", Micros(micros / 2)));
+                    rules.batches.push(("/topic/**", Micros(micros)));
                 }
             }
         }
@@ -66,11 +66,11 @@ impl Rules {
         };
         let window = |&(destination, window): &(&str, _)| {
             let destination = destination.to_owned();
-            Window { destination, window }
+            Batch { destination, window }
         };
         config.slow = self.slow.iter().map(slow).collect();
         config.slow_consumer = self.otherwise;
-        config.windows = self.windows.iter().map(window).collect();
+        config.batches = self.batches.iter().map(window).collect();
         config.engine.batch_window = self.batch;
         config.engine.spin = self.spin;
     }
@@ -87,7 +87,7 @@ impl Rules {
 
     /// Whether messages wait for the end of a window.
     pub(super) fn collect(&self) -> bool {
-        self.batch > Micros(0) || !self.windows.is_empty()
+        self.batch > Micros(0) || !self.batches.is_empty()
     }
 
     /// What may happen to a message for a client that reads too slowly.
@@ -113,7 +113,7 @@ impl Rules {
     /// How long a message is collected: among those with the same window there is an order.
     pub(super) fn window(&self, target: Target) -> Micros {
         let Target::Broker(destination) = target else { return Micros(0) };
-        let rule = self.windows.iter().find(|(rule, _)| matches(rule, destination));
+        let rule = self.batches.iter().find(|(rule, _)| matches(rule, destination));
         rule.map_or(self.batch, |(_, window)| *window)
     }
 }

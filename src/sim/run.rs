@@ -578,8 +578,8 @@ impl Simulation {
     /// outbox is flushed, and until then what a turn brings is queued. That is as many messages as
     /// one class may bring, in all seeds that were looked at, and those of windows that end.
     fn outbox_max(&self, limits: &Limits) -> usize {
-        let windowed = if self.history.rules.collect() { limits.window_messages } else { 0 };
-        (limits.send_buffer + (limits.turn_entries + windowed) * limits.message) as usize
+        let batched = if self.history.rules.collect() { limits.batch_messages } else { 0 };
+        (limits.send_buffer + (limits.turn_entries + batched) * limits.message) as usize
     }
 }
 

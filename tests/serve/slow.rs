@@ -102,7 +102,7 @@ fn what_may_not_be_dropped_closes_a_slow_reader() {
 
 #[test]
 fn a_window_makes_fewer_sends_of_many_messages() {
-    let rule = "[[window]]\ndestination = '/topic/a'\nwindow = '300ms'\n";
+    let rule = "[[batch]]\ndestination = '/topic/a'\nwindow = '300ms'\n";
     let (_folder, server) = server(rule);
     let mut reader = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
     let mut sender = Window::open(&server, None);
@@ -125,7 +125,7 @@ fn a_window_makes_fewer_sends_of_many_messages() {
 /// A window that filled a client's whole `send-buffer` at its end would make a slow consumer of it.
 #[test]
 fn a_window_ends_before_it_holds_more_than_a_client_may_be_given_at_once() {
-    let rule = "[[window]]\ndestination = '/topic/a'\nwindow = '10s'\n";
+    let rule = "[[batch]]\ndestination = '/topic/a'\nwindow = '10s'\n";
     let (_folder, server) = server(&format!("{rule}[limits]\nsend-buffer = 131072\n"));
     let mut reader = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
     let mut sender = Window::open(&server, None);
@@ -148,7 +148,7 @@ fn a_window_ends_before_it_holds_more_than_a_client_may_be_given_at_once() {
 #[test]
 fn a_window_ends_before_somebody_leaves_its_group() {
     let rule = "engine.batch-window = '5s'\n";
-    let (_folder, server) = server(&format!("{rule}[limits]\nwindow-messages = 40\n"));
+    let (_folder, server) = server(&format!("{rule}[limits]\nbatch-messages = 40\n"));
     let mut reader = Window::subscribed(&server, None, &["/topic/a"]);
     let send = [("destination", "/topic/a"), ("receipt", "sent")];
     reader.sends("SEND", &send, "1");
@@ -197,9 +197,9 @@ fn bad_policies_and_windows_are_one_line_and_exit_2() {
             "[[slow]]\ndestination = '/topics'\npolicy = 'close'",
             "slow[0].destination = \"/topics\"",
         ),
-        ("[[window]]\ndestination = '/user/queue/a'\nwindow = '1s'", "window[0].destination"),
+        ("[[batch]]\ndestination = '/user/queue/a'\nwindow = '1s'", "batch[0].destination"),
         ("[[slow]]\npolicy = 'close'", "slow[0].destination = nothing"),
-        ("[[window]]\ndestination = '/topic/a'\nwindow = '1h'", "window[0].window = \"1h\""),
+        ("[[batch]]\ndestination = '/topic/a'\nwindow = '1h'", "batch[0].window = \"1h\""),
         ("engine.batch-window = 20", "engine.batch-window = 20"),
         ("engine.spin = '5s'", "engine.spin = \"5s\""),
         ("limits.slow-consumer = 'drop'", "limits.slow-consumer = \"drop\""),

@@ -1,13 +1,13 @@
 #![forbid(unsafe_code)]
-//! Collection windows: messages of a destination wait a little, so that each client gets several in
+//! Batches: messages of a destination wait a little, so that each client gets several in
 //! one send.
 //!
 //! A message is given to its groups when it comes, and to their members when its window ends: so a
 //! subscription that begins meanwhile in a group of its own hears nothing of it, and one that joins
-//! or leaves a group that is waiting ends the windows first. All messages with the same window wait
-//! in one list, in the home's order; between different windows no order is kept.
+//! or leaves a group that is waiting ends the batches first. All messages with the same window wait
+//! in one list, in the home's order; between different batches no order is kept.
 //!
-//! Bounds, past which all windows end: `window-messages`, `window-bytes`; half of `send-buffer`,
+//! Bounds, past which all batches end: `batch-messages`, `batch-bytes`; half of `send-buffer`,
 //! since a client is given all of it at once; and of `message-blocks` and `message-bytes` such a
 //! share that the shards together leave a publisher half of them.
 
@@ -32,7 +32,7 @@ struct Class {
 
 /// What waits for the end of a window.
 #[derive(Debug, Default)]
-pub struct Windows {
+pub struct Batches {
     classes: Vec<Class>,
     messages: u32,
     bytes: usize,
@@ -40,7 +40,7 @@ pub struct Windows {
     run: usize,
 }
 
-impl Windows {
+impl Batches {
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.messages == 0
@@ -75,7 +75,7 @@ impl Windows {
             class.due = now + window;
         }
         for &group in groups {
-            index.group_mut(group).windowed += 1;
+            index.group_mut(group).batched += 1;
         }
         self.messages += 1;
         self.bytes += delivery.bytes;
@@ -83,13 +83,13 @@ impl Windows {
         class.groups.extend_from_slice(groups);
         class.list.push(delivery);
         let share = 2 * u32::from(shards);
-        let most = limits.window_messages.min(limits.message_blocks / share);
-        let bytes = limits.window_bytes.min(limits.message_bytes / share) as usize;
+        let most = limits.batch_messages.min(limits.message_blocks / share);
+        let bytes = limits.batch_bytes.min(limits.message_bytes / share) as usize;
         let run = limits.send_buffer as usize / 2;
         self.messages < most && self.bytes < bytes && self.run < run
     }
 
-    /// Ends the windows that are due; without a `now` all of them. Each of their messages goes to
+    /// Ends the batches that are due; without a `now` all of them. Each of their messages goes to
     /// `take`, with its groups.
     pub fn end(
         &mut self,
@@ -102,7 +102,7 @@ impl Windows {
                 continue;
             }
             class.groups.iter().filter(|group| **group != GONE).for_each(|&group| {
-                index.group_mut(group).windowed -= 1;
+                index.group_mut(group).batched -= 1;
             });
             let mut groups = &class.groups[..];
             for delivery in class.list.drain(..) {
@@ -119,7 +119,7 @@ impl Windows {
 
     /// A group is about to lose its last member.
     pub fn forget(&mut self, index: &mut Index, group: GroupIndex) {
-        if core::mem::take(&mut index.group_mut(group).windowed) == 0 {
+        if core::mem::take(&mut index.group_mut(group).batched) == 0 {
             return;
         }
         let all = self.classes.iter_mut().flat_map(|class| &mut class.groups);
