@@ -174,7 +174,7 @@ limits! {
         "bytes of one receive buffer"
     held_bytes "held-bytes": u32 = 33_554_432, tiny 16_384;
         "bytes of unfinished frames, heads and bodies that connections hold, per shard; past it 503 or close 1013"
-    deflate_windows "deflate-windows": u32 = 16_777_216, tiny 66_000;
+    inflate_histories "inflate-histories": u32 = 16_777_216, tiny 66_000;
         "bytes of the windows of sessions with context takeover, per shard; past it a handshake is answered client_no_context_takeover"
     mailbox "mailbox": u32 = 4_096, tiny 2;
         "entries of one queue between two threads, fewer with more than 8 threads (MAILBOX_THREADS); at it the producers are not read"

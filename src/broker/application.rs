@@ -32,7 +32,7 @@ pub struct Application {
     pub to_user: Option<String>,
     /// Broker destinations of the reply.
     pub to: Vec<String>,
-    /// All windows of the sender, or only the asking one.
+    /// All sessions of the sender, or only the asking one.
     pub broadcast: bool,
 }
 

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_window_and_the_last_one_are_announced_once() {
+    fn the_first_session_and_the_last_one_are_announced_once() {
         let mut users = Users::new('/', Random::known(1).key(), 4);
         let seven: Arc<str> = "7".into();
         users.join(&seven, session(1));

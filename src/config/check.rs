@@ -90,7 +90,7 @@ pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec
         // Which frames may be dropped: 16 bytes for each 64 of a segment, at most.
         addend("marks", segments, if sheds { u64::from(limits.segment_size / 4) } else { 0 }),
         addend("held bytes", 1, limits.held_bytes.into()),
-        addend("deflate windows", 1, if takeover { limits.deflate_windows.into() } else { 0 }),
+        addend("inflate histories", 1, if takeover { limits.inflate_histories.into() } else { 0 }),
         addend("message blocks", limits.message_blocks.into(), size(records.message_block)),
         addend("messages", 1, limits.message_bytes.into()),
         addend("mailboxes", queues * u64::from(limits.mailbox_of(threads)), size(records.entry)),
@@ -244,7 +244,7 @@ mod tests {
         let mut config = embedded();
         let windows = |config: &Config| {
             let addends = footprint(config, MACHINE, RECORDS);
-            addends.iter().find(|addend| addend.what == "deflate windows").map(Addend::bytes)
+            addends.iter().find(|addend| addend.what == "inflate histories").map(Addend::bytes)
         };
         assert_eq!(windows(&config), Some(0));
         let takeover = crate::config::Deflate { context_takeover: true, window_bits: 9 };

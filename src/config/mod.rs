@@ -435,7 +435,7 @@ pub struct Application {
     pub answer: Answer,
     /// Where the reply goes.
     pub to: ReplyTo,
-    /// A reply to a user: to all windows, or to the asking one only.
+    /// A reply to a user: to all sessions, or to the asking one only.
     pub broadcast: bool,
 }
 

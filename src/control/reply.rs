@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_goes_to_all_windows_or_to_one_or_to_an_anonymous_session() {
+    fn a_reply_goes_to_all_sessions_or_to_one_or_to_an_anonymous_session() {
         let shared = shared();
         let named = entries(&shared, &call("/ws/call", Some("7")), &ok("{}"), 63);
         let [(peer, Entry::PublishUser { message, only: None, asker: Asker::None })] = &named[..]

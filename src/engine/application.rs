@@ -97,7 +97,8 @@ impl<R: Ring> Shard<R> {
         self.shared.shares.take_share(key, Kind::HookCalls, None, bound)
     }
 
-    /// A reply goes where the application says: to the sender's windows, or to broker destinations.
+    /// A reply goes where the application says: to the sender's sessions, or to broker
+    /// destinations.
     fn give_answer(
         &mut self,
         session: u32,
@@ -110,9 +111,9 @@ impl<R: Ring> Shard<R> {
         let shared = self.shared.clone();
         let found = shared.applications.at(application);
         let user = self.sessions.at(session).user.clone();
-        let windows = user.filter(|_| found.broadcast && found.to_user.is_some());
-        let answers = found.to.len() as u32 + u32::from(windows.is_some());
-        let last_home = match (&windows, found.to.last()) {
+        let sessions = user.filter(|_| found.broadcast && found.to_user.is_some());
+        let answers = found.to.len() as u32 + u32::from(sessions.is_some());
+        let last_home = match (&sessions, found.to.last()) {
             (_, Some(destination)) => Some(shared.home_of_destination(destination)),
             (Some(user), None) => Some(shared.home_of_name(user)),
             (None, None) => None,
@@ -120,7 +121,7 @@ impl<R: Ring> Shard<R> {
         let asker = self.receipt(session, frame, answers, last_home);
         if let Some(to_user) = &found.to_user {
             let shown = shared.names.shown(to_user);
-            let name = windows.as_deref().or(Some(""));
+            let name = sessions.as_deref().or(Some(""));
             let message = self.blocks.make(|message| {
                 message.begin(name, to_user);
                 message.header(b"destination", &shown);
@@ -128,7 +129,7 @@ impl<R: Ring> Shard<R> {
                 message.finish(body);
             });
             let message = message.expect("there is room for a frame");
-            match &windows {
+            match &sessions {
                 Some(user) => {
                     let home = shared.home_of_name(user);
                     self.mailbox

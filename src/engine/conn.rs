@@ -10,7 +10,7 @@
 
 use super::outbox::Outbox;
 use super::pong::Pongs;
-use super::takeover::Windows;
+use super::takeover::Histories;
 use super::web::Request;
 use crate::broker::subscription::Wire;
 use crate::ids::{ConnId, ListenerId};
@@ -314,7 +314,7 @@ pub struct Conns {
     table: Vec<Conn>,
     open: u32,
     /// What the clients with context takeover said before.
-    pub windows: Windows,
+    pub histories: Histories,
     /// Pings that are answered when the send on its way is over.
     pub pongs: Pongs,
     /// Users of raw sessions that have one, by slot (which the kernel chooses): the others pay
@@ -331,7 +331,7 @@ impl Conns {
             table: Vec::with_capacity(slots as usize),
             open: 0,
             raw_users: HashMap::default(),
-            windows: Windows::default(),
+            histories: Histories::default(),
             pongs: Pongs::default(),
             places: Vec::with_capacity(slots as usize),
         }
@@ -371,7 +371,7 @@ impl Conns {
         assert_eq!(conn.state, State::Closing);
         assert!(conn.is_joined() && conn.outbox.is_empty());
         self.places[slot as usize] = Place::NONE;
-        self.windows.close(slot);
+        self.histories.close(slot);
         self.raw_users.remove(&slot);
         let generation = conn.generation.wrapping_add(1);
         *conn = Conn::free(generation);

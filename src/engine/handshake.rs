@@ -163,7 +163,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         if let Some(agreement) = agreement.filter(|agreement| agreement.client_takeover) {
-            self.conns.windows.open(slot, agreement.client_window_bits);
+            self.conns.histories.open(slot, agreement.client_window_bits);
         }
         let deflate = agreement.map_or(0, |agreement| agreement.server_window_bits);
         self.open_websocket(slot, at, stomp, Wire { form, deflate }, user);
@@ -176,7 +176,8 @@ impl<R: Ring> Shard<R> {
         let deflate = self.shared.endpoints[at].config.deflate;
         let window_bits = deflate.map_or(ws::WINDOW_BITS_MAX, |deflate| deflate.window_bits);
         let wanted = deflate.is_some_and(|deflate| deflate.context_takeover);
-        let has_room = self.conns.windows.has_room_for(window_bits, self.limits.deflate_windows);
+        let has_room =
+            self.conns.histories.has_room_for(window_bits, self.limits.inflate_histories);
         Policy {
             enabled: deflate.is_some(),
             server_takeover: false,

@@ -191,9 +191,9 @@ impl<R: Ring> Shard<R> {
         let mut plain = core::mem::take(&mut self.inflated);
         plain.clear();
         let kept = kept.as_ref().map_or(&[][..], |kept| &kept[..]);
-        let mut window = self.conns.windows.of(slot);
-        match &window {
-            Some(window) => self.inflater.begin_after(opcode, message_max, window),
+        let mut history = self.conns.histories.of(slot);
+        match &history {
+            Some(history) => self.inflater.begin_after(opcode, message_max, history),
             None => self.inflater.begin(opcode, message_max),
         }
         let inflated = self.inflater.feed(kept, &mut plain);
@@ -204,8 +204,8 @@ impl<R: Ring> Shard<R> {
         match inflated.and_then(|()| self.inflater.finish(&mut plain)) {
             Ok(()) => {
                 // Before it is read, since it is read in place.
-                if let Some(window) = &mut window {
-                    window.push(&plain);
+                if let Some(history) = &mut history {
+                    history.push(&plain);
                 }
                 self.piece(slot, opcode, &mut plain, true);
             }

@@ -496,7 +496,7 @@ impl<R: Ring> Shard<R> {
         metrics.deflates_total.set(self.encoder.deflates() + self.fanout.deflates());
         metrics.connections.set(self.conns.len() as u64);
         metrics.segments_free.set(self.segments.free_count() as u64);
-        metrics.window_bytes.set(self.conns.windows.bytes() as u64);
+        metrics.inflate_history_bytes.set(self.conns.histories.bytes() as u64);
         metrics.held_bytes.set(self.held as u64);
         metrics.subscription_groups.set(self.index.len() as u64);
     }

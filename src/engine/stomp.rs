@@ -356,7 +356,7 @@ impl<R: Ring> Shard<R> {
                 let fill = |m: &mut Message| fill(m, Some(&whose), destination, &shown, frame);
                 let message = self.blocks.make(fill).expect("there is room for a frame");
                 if own {
-                    // Spring's rule: what a user sends to himself comes back to that window only.
+                    // Spring's rule: what a user sends to himself comes back to that session only.
                     let number = self.next_number();
                     self.deliver_to_session(session, &message, number);
                     self.receipt(session, frame, 0, None);

@@ -1,24 +1,25 @@
 #![forbid(unsafe_code)]
-//! The windows of sessions with context takeover (RFC 7692 §7.1.1): what their clients said before.
+//! The histories of sessions with context takeover (RFC 7692 §7.1.1): what their clients said
+//! before.
 //!
 //! Few sessions have one, so the others pay nothing: they stand in a table of their own, by the
-//! connection's slot. Bound: `deflate-windows`, counted when a handshake is answered, so that an
+//! connection's slot. Bound: `inflate-histories`, counted when a handshake is answered, so that an
 //! agreement never meets a full table. The bytes are allocated with a session's first compressed
 //! message.
 
 use crate::ws::Window;
 use hashbrown::HashMap;
 
-/// All windows of a shard.
+/// All histories of a shard.
 #[derive(Debug, Default)]
-pub struct Windows {
+pub struct Histories {
     /// By slot: the kernel chooses those, so no client aims at a bucket.
     table: HashMap<u32, (Window, u8), foldhash::fast::FixedState>,
     bytes: usize,
 }
 
-impl Windows {
-    /// Whether a window of 2^`bits` bytes fits into `bytes_max`.
+impl Histories {
+    /// Whether a history of 2^`bits` bytes fits into `bytes_max`.
     pub fn has_room_for(&self, bits: u8, bytes_max: u32) -> bool {
         self.bytes + (1 << bits) <= bytes_max as usize
     }
@@ -30,13 +31,13 @@ impl Windows {
         self.bytes += 1 << bits;
     }
 
-    /// The window of the connection at this slot, if it has one.
+    /// The history of the connection at this slot, if it has one.
     pub fn of(&mut self, slot: u32) -> Option<&mut Window> {
         // Most shards have none.
         if self.table.is_empty() {
             return None;
         }
-        self.table.get_mut(&slot).map(|(window, _)| window)
+        self.table.get_mut(&slot).map(|(history, _)| history)
     }
 
     /// The connection at this slot is gone.
@@ -58,19 +59,19 @@ mod tests {
 
     #[test]
     fn what_is_closed_makes_room() {
-        let mut windows = Windows::default();
-        assert!(windows.of(3).is_none());
-        assert!(windows.has_room_for(15, 32_768) && !windows.has_room_for(15, 32_767));
-        windows.open(3, 15);
-        windows.open(4, 8);
-        assert_eq!(windows.bytes(), 32_768 + 256);
-        assert!(!windows.has_room_for(8, 32_768 + 300));
+        let mut histories = Histories::default();
+        assert!(histories.of(3).is_none());
+        assert!(histories.has_room_for(15, 32_768) && !histories.has_room_for(15, 32_767));
+        histories.open(3, 15);
+        histories.open(4, 8);
+        assert_eq!(histories.bytes(), 32_768 + 256);
+        assert!(!histories.has_room_for(8, 32_768 + 300));
         // Spoken for, and not yet there.
-        assert_eq!(windows.of(3).map(|window| window.held()), Some(0));
-        windows.close(3);
-        windows.close(3);
-        assert!(windows.of(3).is_none() && windows.of(4).is_some());
-        windows.close(4);
-        assert_eq!(windows.bytes(), 0);
+        assert_eq!(histories.of(3).map(|history| history.held()), Some(0));
+        histories.close(3);
+        histories.close(3);
+        assert!(histories.of(3).is_none() && histories.of(4).is_some());
+        histories.close(4);
+        assert_eq!(histories.bytes(), 0);
     }
 }

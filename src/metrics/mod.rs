@@ -93,7 +93,7 @@ counters! {
     receive_starved_total "counter" "Receives that found no buffer.";
     segments_free "gauge" "Free segments.";
     held_bytes "gauge" "Bytes of unfinished input held by connections.";
-    window_bytes "gauge" "Bytes of the windows of sessions with context takeover.";
+    inflate_history_bytes "gauge" "Bytes of the windows of sessions with context takeover.";
     turns_total "counter" "Turns of the loop.";
     spins_total "counter" "Turns that looked for work instead of sleeping, and found none.";
 }

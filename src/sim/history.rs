@@ -25,7 +25,8 @@ pub(super) enum Target {
     Session(usize, usize, &'static str),
     /// From a session to itself.
     Own(usize, &'static str),
-    /// From a session (and its user) to a hook, which sends it to all windows of the user, or back.
+    /// From a session (and its user) to a hook, which sends it to all sessions of the user, or
+    /// back.
     Hook(usize, Option<usize>),
     /// Nobody may ever see it.
     Nobody,

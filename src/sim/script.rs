@@ -268,7 +268,7 @@ fn windows(stage: &mut Stage) -> Vec<(usize, String)> {
 }
 
 #[test]
-fn a_message_for_one_session_comes_to_that_window_alone() {
+fn a_message_for_one_session_comes_to_that_session_alone() {
     let mut stage = Stage::new(2, Stage::roomy);
     let windows = windows(&mut stage);
     for (number, (_, id)) in windows.iter().enumerate() {
@@ -290,7 +290,7 @@ fn a_message_for_one_session_comes_to_that_window_alone() {
 }
 
 #[test]
-fn a_kick_ends_every_window_of_its_user_and_nobody_elses() {
+fn a_kick_ends_every_session_of_its_user_and_nobody_elses() {
     let mut stage = Stage::new(2, Stage::roomy);
     let windows = windows(&mut stage);
     let other = stage.session(1, "u2");

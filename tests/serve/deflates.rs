@@ -59,7 +59,7 @@ fn messages_refer_back_where_takeover_was_agreed() {
 
 #[test]
 fn takeover_is_for_whoever_the_memory_is_enough_for() {
-    let (_folder, server) = echo("{ context-takeover = true }", "deflate-windows = 32768");
+    let (_folder, server) = echo("{ context-takeover = true }", "inflate-histories = 32768");
     let first = Peer::open(&server, "/echo", OFFER);
     assert_eq!(first.extensions.as_deref(), Some(TAKEOVER));
     // Who does not want it takes no room away.
@@ -72,7 +72,7 @@ fn takeover_is_for_whoever_the_memory_is_enough_for() {
         assert_eq!(peer.hears(), noise(900, 1));
     }
     let (_, metrics) = server.get("/metrics");
-    let line = metrics.lines().find(|line| line.starts_with("ringpush_window_bytes"));
+    let line = metrics.lines().find(|line| line.starts_with("ringpush_inflate_history_bytes"));
     assert!(line.is_some_and(|line| line.ends_with(" 32768")), "{metrics}");
     // When it has gone another one may have its window.
     drop(first);

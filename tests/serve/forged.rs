@@ -268,7 +268,7 @@ fn bytes_may_have_nuls_and_so_may_texts_where_the_key_allows_them() {
 }
 
 #[test]
-fn a_hooks_answer_with_a_nul_is_told_to_the_asking_window() {
+fn a_hooks_answer_with_a_nul_is_told_to_the_asking_session() {
     let hook = Hook::start();
     let (_folder, server) = serve(&format!(
         "[[application]]\ndestination = '/call'\nhook = '{}'\nto-user = '/queue/sub'\n",

@@ -27,7 +27,7 @@ fn serve(hook: &Hook, hooks: &str) -> (Folder, Server) {
 const QUEUES: [&str; 2] = ["/user/queue/sub", "/user/queue/errors"];
 
 #[test]
-fn a_call_asks_the_hook_and_its_answer_reaches_the_windows_that_it_should() {
+fn a_call_asks_the_hook_and_its_answer_reaches_the_sessions_that_it_should() {
     let hook = Hook::start();
     let (_folder, server) = serve(&hook, "");
     let mut asking = Window::subscribed(&server, Some("7"), &QUEUES);
@@ -73,7 +73,7 @@ fn anonymous_senders_and_topics_get_their_answers_and_an_empty_one_is_none() {
 }
 
 #[test]
-fn what_goes_wrong_is_told_to_the_asking_window_alone() {
+fn what_goes_wrong_is_told_to_the_asking_session_alone() {
     let hook = Hook::start();
     let (_folder, server) = serve(&hook, "timeout = '200ms'");
     let mut asking = Window::subscribed(&server, Some("7"), &QUEUES);

@@ -15,7 +15,7 @@ fn it_is_ready_when_it_says_so() {
 }
 
 #[test]
-fn a_reply_reaches_all_windows_of_its_sender_and_nobody_else() {
+fn a_reply_reaches_all_sessions_of_its_sender_and_nobody_else() {
     let server = Server::embedded();
     let mut windows: Vec<Window> = ["7", "7", "8"]
         .map(|user| Window::subscribed(&server, Some(user), &["/user/queue/sub"]))
