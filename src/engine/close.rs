@@ -10,7 +10,7 @@
 //!
 //! Errors, kicks, shutdown and slow consumers all pass drain; only a reset or a deadline skips it.
 
-use super::conn::{Hold, Peer, Proto, State};
+use super::conn::{Pause, Peer, Proto, State};
 use super::session::NONE;
 use super::shard::Shard;
 use crate::broker::subscription::{Form, Wire};
@@ -69,9 +69,9 @@ impl<R: Ring> Shard<R> {
         self.watch_for_end(slot);
     }
 
-    /// A draining connection is read until its end, whatever it was on hold for.
+    /// A draining connection is read until its end, whatever it was paused for.
     fn watch_for_end(&mut self, slot: u32) {
-        self.conns.at_mut(slot).hold = Hold::No;
+        self.conns.at_mut(slot).pause = Pause::No;
         self.receive_more(self.conns.id(slot));
     }
 
@@ -133,7 +133,7 @@ impl<R: Ring> Shard<R> {
         let conn = self.conns.at_mut(slot);
         match (conn.state, &conn.proto) {
             // It may still read the answer that it asked for, and what it sent before may count.
-            (State::Open, _) if conn.hold != Hold::No => {}
+            (State::Open, _) if conn.pause != Pause::No => {}
             (State::Open, Proto::HttpIdle) if !conn.outbox.is_empty() => self.drain_http(slot),
             (State::Draining, _) if !conn.outbox.is_empty() => {}
             (State::Open | State::Draining, _) => self.terminate(slot),
@@ -141,9 +141,9 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// The end of the peer's direction is known. While the connection is on hold that ends nothing
+    /// The end of the peer's direction is known. While the connection is paused that ends nothing
     /// at once: who sends a request and then FIN waits for its answer, and what came before the FIN
-    /// was sent in good faith. But whoever is on hold is not listened to, so nothing else would
+    /// was sent in good faith. But whoever is paused is not listened to, so nothing else would
     /// tell that the peer has gone: after HANGUP_GRACE the connection ends, whatever it waits for.
     /// That time runs from the first news of the FIN and is never begun anew. A reset ends it at
     /// once.
@@ -152,7 +152,7 @@ impl<R: Ring> Shard<R> {
         let conn = self.conns.at_mut(slot);
         let is_news = conn.peer == Peer::Here;
         conn.peer = peer;
-        if is_news && conn.state == State::Open && conn.hold != Hold::No {
+        if is_news && conn.state == State::Open && conn.pause != Pause::No {
             conn.since = now;
             self.set_timer(slot);
         }
@@ -165,7 +165,7 @@ impl<R: Ring> Shard<R> {
         if conn.state == State::Open {
             match end {
                 // Whoever is read again hears of it by its receive.
-                PollEnd::HungUp if conn.hold == Hold::No || conn.peer != Peer::Here => {}
+                PollEnd::HungUp if conn.pause == Pause::No || conn.peer != Peer::Here => {}
                 PollEnd::HungUp => self.hang_up(id.slot, Peer::HungUp),
                 PollEnd::Reset => self.reset(id.slot),
                 PollEnd::Stopped => {}
@@ -348,7 +348,7 @@ impl<R: Ring> Shard<R> {
         if self.conns.at(slot).state == State::Open {
             self.go_on_or_close(slot, taken);
             let conn = self.conns.at(slot);
-            if conn.hold == Hold::Outbox && conn.outbox.waiting() <= self.limits.send_bytes {
+            if conn.pause == Pause::Outbox && conn.outbox.waiting() <= self.limits.send_bytes {
                 self.answered.push_back(self.conns.id(slot));
             }
         }

@@ -50,7 +50,7 @@ pub enum Peer {
 
 /// What a connection waits for before it is read on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Hold {
+pub enum Pause {
     /// Nothing: it is read.
     #[default]
     No,
@@ -194,7 +194,7 @@ pub struct Conn {
     /// Where it is in its life.
     pub state: State,
     /// Why it is not read, if so.
-    pub hold: Hold,
+    pub pause: Pause,
     /// A multishot receive is armed.
     pub receiving: bool,
     /// Its end has been asked for.
@@ -203,7 +203,7 @@ pub struct Conn {
     pub starved: bool,
     /// Whether its peer has ended its direction.
     pub peer: Peer,
-    /// A poll for the end of its peer is armed: it has been on hold with its receive stopped.
+    /// A poll for the end of its peer is armed: it has been paused with its receive stopped.
     pub watched: bool,
     /// The shutdown of our direction was asked for.
     pub write_ended: bool,
@@ -250,7 +250,7 @@ impl Conn {
         Conn {
             generation,
             state: State::Free,
-            hold: Hold::No,
+            pause: Pause::No,
             receiving: false,
             receive_stopping: false,
             starved: false,

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! Outboxes: what is put into them, and the sends that empty them.
 
-use super::conn::{Hold, State};
+use super::conn::{Pause, State};
 use super::shard::Shard;
 use crate::ids::ConnId;
 use crate::mem::marks::Droppable;
@@ -30,7 +30,7 @@ impl<R: Ring> Shard<R> {
             // WAITALL was not satisfied: the peer is gone.
             self.reset(id.slot);
         } else {
-            if conn.hold == Hold::Outbox && conn.outbox.waiting() <= self.limits.send_bytes {
+            if conn.pause == Pause::Outbox && conn.outbox.waiting() <= self.limits.send_bytes {
                 self.answered.push_back(id);
             }
             if conn.state == State::Draining || !conn.outbox.is_empty() {

@@ -2,11 +2,11 @@
 //! From received bytes to the protocol that a connection speaks.
 //!
 //! Bytes are read where they lie, in the receive buffer; only an incomplete rest is kept with the
-//! connection. A connection on hold keeps everything, and its receive is stopped so that it does
+//! connection. A paused connection keeps everything, and its receive is stopped so that it does
 //! not drain the shared buffers. Bound: `held-bytes` for all that connections keep.
 
 use super::close::NO_CODE;
-use super::conn::{Conn, Hold, Peer, Proto, State};
+use super::conn::{Conn, Pause, Peer, Proto, State};
 use super::session::NONE;
 use super::shard::Shard;
 use crate::broker::subscription::Form;
@@ -40,7 +40,7 @@ impl<R: Ring> Shard<R> {
             conn.last_in = now;
         }
         match conn.state {
-            State::Open if conn.hold != Hold::No => {
+            State::Open if conn.pause != Pause::No => {
                 conn.tail.extend(bytes);
                 stop_receiving(conn, id, &mut self.ring);
             }
@@ -91,11 +91,11 @@ impl<R: Ring> Shard<R> {
         let mut used = 0;
         loop {
             let conn = self.conns.at(slot);
-            if used == bytes.len() || conn.state != State::Open || conn.hold != Hold::No {
+            if used == bytes.len() || conn.state != State::Open || conn.pause != Pause::No {
                 return used;
             }
             let is_websocket = conn.is_websocket();
-            if self.hold_for_outbox(slot) || is_websocket && self.had_its_turn(slot) {
+            if self.pause_for_outbox(slot) || is_websocket && self.had_its_turn(slot) {
                 return used;
             }
             let rest = &mut bytes[used..];
@@ -116,7 +116,7 @@ impl<R: Ring> Shard<R> {
     /// One WebSocket event.
     fn websocket(&mut self, slot: u32, bytes: &mut [u8]) -> Step {
         if self.raw_needs_room(slot) && !self.has_room_for_frame() {
-            self.hold_for_room(slot);
+            self.pause_for_room(slot);
             return Step::Stop(0);
         }
         let message_max = self.message_max(slot);
@@ -242,22 +242,22 @@ impl<R: Ring> Shard<R> {
     /// The rest of a message that a connection waited for may go on: resumes it.
     pub(super) fn resume(&mut self, id: ConnId) {
         let Some(conn) = self.conns.find(id) else { return };
-        if conn.state != State::Open || conn.hold == Hold::No {
+        if conn.state != State::Open || conn.pause == Pause::No {
             return;
         }
-        conn.hold = Hold::No;
+        conn.pause = Pause::No;
         // Others that wait have as much.
         let share = self.begin_go(self.turn_left / (self.waiting.len() as u32 + 1));
         self.continue_parked(id.slot);
         self.continue_session(id.slot);
         self.continue_raw(id.slot);
         let conn = self.conns.at(id.slot);
-        if conn.state == State::Open && conn.hold == Hold::No {
+        if conn.state == State::Open && conn.pause == Pause::No {
             self.process_tail(id.slot);
         }
         self.end_go(share);
         let conn = self.conns.at(id.slot);
-        if conn.state == State::Open && conn.hold == Hold::No && conn.peer == Peer::Ended {
+        if conn.state == State::Open && conn.pause == Pause::No && conn.peer == Peer::Ended {
             // What came before its end is read now.
             self.on_peer_ended(id.slot);
         }
@@ -267,60 +267,62 @@ impl<R: Ring> Shard<R> {
         self.join(id.slot);
     }
 
-    /// While a WebSocket was on hold its client was not listened to: its time begins anew.
+    /// While a WebSocket was paused its client was not listened to: its time begins anew.
     fn heard_again(&mut self, slot: u32) {
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
-        if conn.state == State::Open && conn.hold == Hold::No && conn.is_websocket() {
+        if conn.state == State::Open && conn.pause == Pause::No && conn.is_websocket() {
             conn.last_in = now;
             conn.pinged = false;
             self.set_timer(slot);
         }
     }
 
-    /// Puts a connection on hold whose client does not take what it has been answered: true if so.
+    /// Pauses a connection whose client does not take what it has been answered: true if so.
     /// Else a few clients that ask and do not read would fill the pool that all are answered from.
     /// Where that pool is low one answer is enough to wait for; and where it has no room for one
     /// more, whoever asks waits until those who take nothing have given some back (`make_room`).
-    pub(super) fn hold_for_outbox(&mut self, slot: u32) -> bool {
+    pub(super) fn pause_for_outbox(&mut self, slot: u32) -> bool {
         let conn = self.conns.at_mut(slot);
         let waiting = conn.outbox.waiting();
         if waiting > self.limits.send_bytes || waiting > 0 && self.segments.is_low() {
-            conn.hold = Hold::Outbox;
+            conn.pause = Pause::Outbox;
             return true;
         }
         if !self.segments.may_answer() {
             self.needs_room = true;
-            self.hold_for_room(slot);
+            self.pause_for_room(slot);
             return true;
         }
         false
     }
 
-    /// Puts a connection on hold that has had its turn, until the others have had theirs: true if
+    /// Pauses a connection that has had its turn, until the others have had theirs: true if
     /// so. A message of 250 bytes may be compressed from ten thousand frames.
     pub(super) fn had_its_turn(&mut self, slot: u32) -> bool {
         let is_over = self.frames_left == 0;
         if is_over {
-            self.hold_for_room(slot);
+            self.pause_for_room(slot);
         }
         is_over
     }
 
-    /// Puts a connection on hold until there is room; every turn looks at it.
-    pub(super) fn hold_for_room(&mut self, slot: u32) {
+    /// Pauses a connection until there is room; every turn looks at it.
+    pub(super) fn pause_for_room(&mut self, slot: u32) {
         let id = self.conns.id(slot);
-        self.metrics.producers_held_total.add(1);
-        self.conns.at_mut(slot).hold = Hold::Room;
+        self.metrics.producers_paused_total.add(1);
+        self.conns.at_mut(slot).pause = Pause::Room;
         self.waiting.push_back(id);
     }
 
-    /// Puts a connection on hold until an answer resumes it. A session's time for that begins anew
+    /// Pauses a connection until an answer resumes it. A session's time for that begins anew
     /// with each answer that resumes it; that of a request has begun when it was parked.
-    pub(super) fn hold_for_answer(&mut self, slot: u32) {
+    pub(super) fn pause_for_answer(&mut self, slot: u32) {
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
-        if core::mem::replace(&mut conn.hold, Hold::Answer) != Hold::Answer && conn.is_websocket() {
+        if core::mem::replace(&mut conn.pause, Pause::Answer) != Pause::Answer
+            && conn.is_websocket()
+        {
             conn.begin_phase(now);
             self.set_timer(slot);
         }

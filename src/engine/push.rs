@@ -145,12 +145,12 @@ impl<R: Ring> Shard<R> {
         self.finish(slot, asked, work);
     }
 
-    /// Puts the work back; the connection stays on hold.
+    /// Puts the work back; the connection stays paused.
     fn keep_work(&mut self, slot: u32, work: Work, for_room: bool) {
         if let Some(request) = self.parked(slot) {
             request.work = work;
         }
-        if for_room { self.hold_for_room(slot) } else { self.hold_for_answer(slot) }
+        if for_room { self.pause_for_room(slot) } else { self.pause_for_answer(slot) }
     }
 
     fn finish(&mut self, slot: u32, asked: Asked, work: Work) {

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! Raw WebSocket endpoints: each message is echoed, answered with a text, or published.
 
-use super::conn::{Hold, Proto, State};
+use super::conn::{Pause, Proto, State};
 use super::mailbox::{Asker, Entry};
 use super::refuse::NUL_IN_BODY;
 use super::shard::Shard;
@@ -63,19 +63,19 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Whether there is room for what one message produces; else the connection is on hold.
+    /// Whether there is room for what one message produces; else the connection is paused.
     fn may_answer_raw(&mut self, slot: u32) -> bool {
-        if self.conns.at(slot).hold != Hold::No || self.hold_for_outbox(slot) {
+        if self.conns.at(slot).pause != Pause::No || self.pause_for_outbox(slot) {
             return false;
         }
         let has_room = !self.raw_needs_room(slot) || self.has_room_for_frame();
         if !has_room {
-            self.hold_for_room(slot);
+            self.pause_for_room(slot);
         }
         has_room
     }
 
-    /// Goes on with messages that waited while the connection was on hold.
+    /// Goes on with messages that waited while the connection was paused.
     pub(super) fn continue_raw(&mut self, slot: u32) {
         let Proto::Raw(raw) = &mut self.conns.at_mut(slot).proto else { return };
         let Some(backlog) = raw.backlog.take() else { return };

@@ -126,7 +126,7 @@ impl<R: Ring> Shard<R> {
         let (body, problem) = (problem.body.to_owned(), Problem { body: "", ..problem });
         state.deferred = Some(Box::new(Deferred::Refuse { problem, body, receipt, sequence }));
         // Nothing behind it is read: it would be answered before it.
-        self.hold_for_answer(slot);
+        self.pause_for_answer(slot);
     }
 
     /// Answers a frame with ERROR and ends the connection.

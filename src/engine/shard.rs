@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! One shard: its loop, and everything it owns.
 
-use super::conn::{Conns, Hold, Peer, State};
+use super::conn::{Conns, Pause, Peer, State};
 use super::encode::Encoder;
 use super::fanout::Fanout;
 use super::mailbox::Mailbox;
@@ -101,7 +101,7 @@ pub struct Shard<R: Ring> {
     pub(super) dirty: VecDeque<u32>,
     /// Connections that wait for room.
     pub(super) waiting: VecDeque<ConnId>,
-    /// Connections on hold whose answer has come.
+    /// Connections paused whose answer has come.
     pub(super) answered: VecDeque<ConnId>,
     /// Callbacks that are remembered as seen and not yet pushed, and who asked.
     pub(super) unfinished: VecDeque<(Arc<message::Message>, ConnId)>,
@@ -450,7 +450,7 @@ impl<R: Ring> Shard<R> {
         if !may_read {
             return;
         }
-        if conn.hold == Hold::No || conn.tail.is_empty() {
+        if conn.pause == Pause::No || conn.tail.is_empty() {
             conn.receiving = true;
             self.ring.push(Op::Recv { conn: id });
         } else if !conn.watched && conn.peer == Peer::Here {

@@ -2,9 +2,9 @@
 //! STOMP sessions: frames in, publishes and subscription changes out.
 //!
 //! A frame is only decoded when there is room for everything that it could produce; else the
-//! connection is on hold. Receipts are given in frame order, when the home has answered.
+//! connection is paused. Receipts are given in frame order, when the home has answered.
 
-use super::conn::{Hold, Proto, State};
+use super::conn::{Pause, Proto, State};
 use super::mailbox::{Asker, Class, Entry};
 use super::refuse::{
     Handled, NO_TRANSACTIONS, NUL_IN_BODY, Problem, UNKNOWN_DESTINATION, VERSIONS,
@@ -85,9 +85,9 @@ impl<R: Ring> Shard<R> {
     /// Bytes of the stream of frames.
     fn feed(&mut self, slot: u32, session: u32, bytes: &mut [u8]) {
         let partial = &mut self.sessions.at_mut(session).partial;
-        let held = self.conns.at(slot).hold != Hold::No;
+        let paused = self.conns.at(slot).pause != Pause::No;
         match partial.take() {
-            None if held => partial.keep(bytes, Decoder::new()),
+            None if paused => partial.keep(bytes, Decoder::new()),
             None => {
                 let mut decoder = Decoder::new();
                 let used = self.run_frames(slot, session, bytes, &mut decoder);
@@ -98,7 +98,7 @@ impl<R: Ring> Shard<R> {
             Some(mut kept) => {
                 let (rest, decoder) = &mut *kept;
                 rest.extend_from_slice(bytes);
-                let used = if held { 0 } else { self.run_frames(slot, session, rest, decoder) };
+                let used = if paused { 0 } else { self.run_frames(slot, session, rest, decoder) };
                 if self.conns.at(slot).state == State::Open {
                     self.sessions.at_mut(session).partial.put_back(kept, used);
                 }
@@ -106,7 +106,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Goes on with frames that were kept while the connection was on hold.
+    /// Goes on with frames that were kept while the connection was paused.
     pub(super) fn continue_session(&mut self, slot: u32) {
         let Proto::Stomp(state) = &self.conns.at(slot).proto else { return };
         let session = state.session;
@@ -114,7 +114,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         self.run_deferred(slot, session);
-        if self.conns.at(slot).state == State::Open && self.conns.at(slot).hold == Hold::No {
+        if self.conns.at(slot).state == State::Open && self.conns.at(slot).pause == Pause::No {
             self.feed(slot, session, &mut []);
         }
     }
@@ -126,7 +126,7 @@ impl<R: Ring> Shard<R> {
             && self.blocks.has_room_for(most)
     }
 
-    /// Decodes and handles frames until the input ends or the connection is on hold. Says how many
+    /// Decodes and handles frames until the input ends or the connection is paused. Says how many
     /// bytes it used.
     fn run_frames(
         &mut self,
@@ -141,18 +141,18 @@ impl<R: Ring> Shard<R> {
         while used < bytes.len() {
             let state = self.sessions.at(session);
             if state.receipts.2 >= self.limits.receipts {
-                self.hold_for_answer(slot);
+                self.pause_for_answer(slot);
                 return used;
             }
             if state.disconnecting {
                 // STOMP 1.2 §DISCONNECT: what comes after it is ignored.
                 return bytes.len();
             }
-            if self.hold_for_outbox(slot) || self.had_its_turn(slot) {
+            if self.pause_for_outbox(slot) || self.had_its_turn(slot) {
                 return used;
             }
             if !self.has_room_for_frame() {
-                self.hold_for_room(slot);
+                self.pause_for_room(slot);
                 return used;
             }
             let state = self.sessions.at(session);
@@ -189,7 +189,7 @@ impl<R: Ring> Shard<R> {
             }
             *decoder = Decoder::new();
             if self.sessions.at(session).deferred.is_some() {
-                self.hold_for_answer(slot);
+                self.pause_for_answer(slot);
                 return used;
             }
         }
@@ -449,7 +449,7 @@ impl<R: Ring> Shard<R> {
         let state = self.sessions.at(session);
         if state.receipts.2 == 0 && state.disconnecting && state.deferred.is_none() {
             self.drain(slot, &[], 1000, "");
-        } else if self.conns.at(slot).hold == Hold::Answer {
+        } else if self.conns.at(slot).pause == Pause::Answer {
             // For fewer receipts, or for none: it looks for itself.
             let id = self.conns.id(slot);
             self.answered.push_back(id);

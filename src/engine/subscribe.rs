@@ -164,10 +164,10 @@ impl<R: Ring> Shard<R> {
                 .is_some_and(|at| state.subscriptions[at].state == SubscriptionState::Beginning),
         };
         if waits {
-            return self.hold_for_answer(slot);
+            return self.pause_for_answer(slot);
         }
         if !self.has_room_for_frame() {
-            return self.hold_for_room(slot);
+            return self.pause_for_room(slot);
         }
         match self.sessions.at_mut(session).deferred.take().map(|deferred| *deferred) {
             None => {}

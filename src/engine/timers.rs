@@ -5,7 +5,7 @@
 //! afresh from its state; often that is later than it was, and the entry is only set again.
 
 use super::close::SLOW_CONSUMER;
-use super::conn::{Hold, Peer, Proto, State};
+use super::conn::{Pause, Peer, Proto, State};
 use super::refuse::Problem;
 use super::session::{NONE, Phase};
 use super::shard::Shard;
@@ -28,7 +28,7 @@ enum Due {
     Request,
     /// A parked request or a session without its answer.
     Answer,
-    /// It is on hold, and its peer has hung up.
+    /// It is paused, and its peer has hung up.
     HungUp,
     /// No CONNECT.
     FirstMessage,
@@ -94,7 +94,7 @@ impl<R: Ring> Shard<R> {
             Proto::Stomp(stomp) if stomp.session != NONE => self.session_due(slot, stomp.session),
             Proto::Stomp(_) => None,
         };
-        let hung_up = conn.peer != Peer::Here && conn.hold != Hold::No;
+        let hung_up = conn.peer != Peer::Here && conn.pause != Pause::No;
         let hung_up = hung_up.then(|| (left(conn.since, HANGUP_GRACE.0), Due::HungUp));
         slow.into_iter().chain(own).chain(hung_up).min_by_key(|(left, _)| *left)
     }
@@ -118,17 +118,17 @@ impl<R: Ring> Shard<R> {
             let span = send.saturating_sub(SLACK).max(send / 2).max(1);
             (left(conn.last_out, span), Due::Beat)
         });
-        // While it is on hold nothing of it is read: what it sends cannot be told from silence, and
+        // While it is paused nothing of it is read: what it sends cannot be told from silence, and
         // the age of what it is sent is bounded anyway.
-        let life = (receive > 0 && conn.hold == Hold::No).then(|| {
+        let life = (receive > 0 && conn.pause == Pause::No).then(|| {
             if conn.pinged {
                 (left(conn.last_in, receive.saturating_mul(2).saturating_add(GRACE)), Due::Missed)
             } else {
                 (left(conn.last_in, receive.saturating_add(SLACK)), Due::Ping)
             }
         });
-        // Each answer that comes ends the hold; this is the time without one.
-        let answer = (conn.hold == Hold::Answer)
+        // Each answer that comes ends the pause; this is the time without one.
+        let answer = (conn.pause == Pause::Answer)
             .then(|| (left(conn.since, self.limits.answer_time.0), Due::Answer));
         // A session whose server sends STOMP heart-beats needs none of SockJS (Spring does the
         // same).

@@ -39,8 +39,8 @@ pub struct ReceivePool {
     /// Bytes of one buffer.
     size: u32,
     /// Per buffer: whether the engine holds it.
-    is_held: Box<[bool]>,
-    /// Count of `true` in `is_held`.
+    is_paused: Box<[bool]>,
+    /// Count of `true` in `is_paused`.
     held: u32,
 }
 
@@ -53,8 +53,8 @@ impl ReceivePool {
         let mut owner = Owner::new(len)?;
         // The kernel goes round all of them anyway: their pages are made now, not under load.
         owner.bytes_mut(0, len).fill(0);
-        let is_held = vec![false; count as usize].into_boxed_slice();
-        Ok(ReceivePool { owner, size, is_held, held: 0 })
+        let is_paused = vec![false; count as usize].into_boxed_slice();
+        Ok(ReceivePool { owner, size, is_paused, held: 0 })
     }
 
     /// The memory for a ring.
@@ -64,7 +64,7 @@ impl ReceivePool {
 
     /// Count of buffers.
     pub fn count(&self) -> u32 {
-        self.is_held.len() as u32
+        self.is_paused.len() as u32
     }
 
     /// Bytes of one buffer.
@@ -79,9 +79,9 @@ impl ReceivePool {
 
     /// Takes over a buffer that `Done::Received` named.
     pub fn on_received(&mut self, buffer: BufferId) {
-        let is_held = &mut self.is_held[usize::from(buffer.0)];
-        assert!(!*is_held, "the kernel fills only buffers that are lent to it");
-        *is_held = true;
+        let is_paused = &mut self.is_paused[usize::from(buffer.0)];
+        assert!(!*is_paused, "the kernel fills only buffers that are lent to it");
+        *is_paused = true;
         self.held += 1;
     }
 
@@ -99,16 +99,16 @@ impl ReceivePool {
 
     /// Lends a buffer to the kernel again: the caller pushes `Op::GiveBack` for it.
     pub fn give_back(&mut self, buffer: BufferId) {
-        let is_held = &mut self.is_held[usize::from(buffer.0)];
-        assert!(*is_held, "only a held buffer is given back");
+        let is_paused = &mut self.is_paused[usize::from(buffer.0)];
+        assert!(*is_paused, "only a held buffer is given back");
         assert!(self.held > 0, "a held buffer is counted");
-        *is_held = false;
+        *is_paused = false;
         self.held -= 1;
     }
 
     fn offset_of_held(&self, buffer: BufferId, len: u32) -> usize {
         let index = usize::from(buffer.0);
-        assert!(self.is_held[index], "bytes of a lent buffer belong to the kernel");
+        assert!(self.is_paused[index], "bytes of a lent buffer belong to the kernel");
         assert!(len <= self.size, "{len} bytes of a receive buffer of {}", self.size);
         index * self.size as usize
     }

@@ -87,7 +87,7 @@ counters! {
     callback_duplicates_total "counter" "Callbacks recognised as seen before.";
     callback_denied_total "counter" "Callbacks with a missing or bad signature.";
     hooks_refused_total "counter" "Hook calls refused because their queue was full.";
-    producers_held_total "counter" "Times a connection was not read because a queue had no room.";
+    producers_paused_total "counter" "Times a connection was not read because a queue had no room.";
     timeouts_total "counter" "Connections ended by a deadline.";
     resets_total "counter" "Connections that failed.";
     receive_starved_total "counter" "Receives that found no buffer.";

@@ -1,4 +1,4 @@
-//! Peers that end while their connection is on hold, for each reason of one, to the millisecond: a
+//! Peers that end while their connection is paused, for each reason of one, to the millisecond: a
 //! reset ends it at once, a FIN one second later, whatever it waits for.
 
 use super::browser::handshake;

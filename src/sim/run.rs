@@ -225,7 +225,7 @@ impl Simulation {
             counts.add(Event::SlowConsumer, shard.slow_consumers_total.value());
             counts.add(Event::DroppedOldest, shard.dropped_oldest.value());
             counts.add(Event::Conflated, shard.dropped_conflated.value());
-            counts.add(Event::ProducerHeld, shard.producers_held_total.value());
+            counts.add(Event::ProducerPaused, shard.producers_paused_total.value());
             counts.add(Event::CapacityRefused, shard.refused_capacity_total.value());
             counts.add(Event::Deadline, shard.timeouts_total.value());
         }

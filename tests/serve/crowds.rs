@@ -39,6 +39,6 @@ fn frames_beyond_a_turn_are_handled_in_the_next_ones() {
         let receipt = window.receives();
         assert_eq!(receipt.header("receipt-id"), Some(number.to_string().as_str()));
     } // Eight in one go: the connection has waited for its next turn as often as that takes.
-    let waited = server.metric("ringpush_producers_held_total");
+    let waited = server.metric("ringpush_producers_paused_total");
     assert!(waited >= 500 / 8 - 1, "{waited} waits");
 }

@@ -76,7 +76,7 @@ enum Reason {
 /// A frame that asks for nothing, but is read only in its turn.
 const FILLER: &str = "SEND\ndestination:/topic/a\n\nfiller\0";
 
-/// A connection on hold for this reason. It has said so much more that it is not received on, but
+/// A paused connection for this reason. It has said so much more that it is not received on, but
 /// for a parked request alone.
 fn paused(reason: Reason) -> (House, Client) {
     let mut house = House::new(|limits| match reason {
