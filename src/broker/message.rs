@@ -1,9 +1,9 @@
 #![forbid(unsafe_code)]
 //! The message block: one published message, written once and read by every shard that delivers it.
 //!
-//! A block is an `Arc` that its publishing shard keeps a second hold of. When all others are done
-//! the publisher finds itself alone with it (`Arc::get_mut`) and writes the next message into it:
-//! blocks go home without a lock, and a warm shard allocates nothing.
+//! A block is an `Arc` that its publishing shard keeps a second reference of. When all others are
+//! done the publisher finds itself alone with it (`Arc::get_mut`) and writes the next message into
+//! it: blocks go home without a lock, and a warm shard allocates nothing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -21,8 +21,8 @@ pub struct Audit {
     pub held: usize,
     /// The same, added up afresh.
     pub held_counted: usize,
-    /// Holds of segments.
-    pub segment_holds: u64,
+    /// References to segments.
+    pub segment_refcounts: u64,
     /// Free segments.
     pub segments_free: usize,
     /// Receive buffers that were not given back.
@@ -73,7 +73,7 @@ impl<R: Ring> Shard<R> {
             held: self.held,
             held_counted: self.conns.slots().map(held).sum::<usize>()
                 + sessions().map(|session| session.partial.len()).sum::<usize>(),
-            segment_holds: self.segments.holds(),
+            segment_refcounts: self.segments.refcounts(),
             segments_free: self.segments.free_count(),
             buffers_held: self.receive.as_ref().map_or(0, |pool| pool.held()),
             blocks: self.blocks.on_their_way(),

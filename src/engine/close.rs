@@ -420,19 +420,19 @@ impl<R: Ring> Shard<R> {
 /// The segments that would be free without some of their holders.
 #[derive(Debug, Default)]
 struct Freed {
-    /// Holds that are given back, by segment.
+    /// References that are given back, by segment.
     given: HashMap<u32, u32, foldhash::fast::FixedState>,
     count: usize,
 }
 
 impl Freed {
-    /// The holds of these pieces are given back.
+    /// The references of these pieces are given back.
     fn add<'a>(&mut self, pieces: impl IntoIterator<Item = &'a Piece>, segments: &Segments) {
         for piece in pieces {
             let segment = piece.range.segment;
             let given = self.given.entry(segment).or_default();
             *given += 1;
-            self.count += usize::from(*given == segments.holds_of(segment));
+            self.count += usize::from(*given == segments.refcount_of(segment));
         }
     }
 }

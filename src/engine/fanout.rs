@@ -474,7 +474,7 @@ impl<R: Ring> Shard<R> {
         self.mark_dirty(slot);
     }
 
-    /// Gives back the holds that `append` gave.
+    /// Gives back the references that `append` gave.
     pub(super) fn let_go(&mut self, pieces: &Pieces) {
         for piece in pieces {
             self.segments.release(piece.range.segment);

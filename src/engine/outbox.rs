@@ -47,8 +47,8 @@ impl Outbox {
         self.pieces.is_empty()
     }
 
-    /// Adds a piece; the outbox takes over one hold of its segment. Within the walk over a group's
-    /// members it would take 11 instructions more a delivery than by itself.
+    /// Adds a piece; the outbox takes over one reference of its segment. Within the walk over a
+    /// group's members it would take 11 instructions more a delivery than by itself.
     #[inline(never)]
     pub fn push(&mut self, piece: Piece, segments: &mut Segments) {
         self.waiting += piece.range.len;
@@ -67,7 +67,7 @@ impl Outbox {
 
     /// Adds a piece that others hold, too.
     pub fn push_shared(&mut self, piece: Piece, segments: &mut Segments) {
-        segments.hold(piece.range.segment);
+        segments.retain(piece.range.segment);
         self.push(piece, segments);
     }
 
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!((next.offset, next.len), (first.offset + 10, 15));
         outbox.end_send(15, &mut segments);
         assert!(outbox.is_empty() && outbox.waiting() == 0);
-        assert_eq!(segments.holds(), 0);
+        assert_eq!(segments.refcounts(), 0);
     }
 
     #[test]
@@ -307,7 +307,7 @@ mod tests {
         push(&mut outbox, &mut segments, &frame(10));
         outbox.keep_begun(&mut segments, frame_len);
         assert!(outbox.is_empty() && outbox.waiting() == 0);
-        assert_eq!(segments.holds(), 0);
+        assert_eq!(segments.refcounts(), 0);
     }
 
     #[test]

@@ -243,7 +243,7 @@ impl Outbox {
             let len = if at == 0 { keep_first } else { piece.range.len };
             let range = Range { len, ..piece.range };
             pieces.push(Piece { range, ..*piece });
-            segments.hold(range.segment);
+            segments.retain(range.segment);
         }
         let mut copied = 0;
         for unit in units.iter().filter(|unit| unit.fate != Fate::Goes) {
@@ -280,12 +280,12 @@ impl Outbox {
     }
 }
 
-/// Adds a piece with a hold of its own, to the last one where it lies right behind it.
+/// Adds a piece with a reference of its own, to the last one where it lies right behind it.
 fn add(pieces: &mut Vec<Piece>, segments: &mut Segments, piece: Piece) {
     match pieces.last_mut() {
         Some(last) if last.is_before(&piece) => last.range.len += piece.range.len,
         _ => {
-            segments.hold(piece.range.segment);
+            segments.retain(piece.range.segment);
             pieces.push(piece);
         }
     }
@@ -420,7 +420,7 @@ mod tests {
     fn drained(outbox: &mut Outbox, segments: &mut Segments) -> String {
         let mut bytes = Vec::new();
         outbox.take_bytes(segments, &mut bytes);
-        assert_eq!(segments.holds(), 0, "nothing is held any more");
+        assert_eq!(segments.refcounts(), 0, "nothing is held any more");
         let mut entries = String::new();
         let mut rest = &bytes[..];
         while !rest.is_empty() {
@@ -502,7 +502,7 @@ mod tests {
             assert!(is_out && !outbox.holds(wanted), "after {taken}");
             assert!(dropped.oldest > 0);
             outbox.take_bytes(&mut segments, &mut got);
-            assert_eq!(segments.holds(), 0);
+            assert_eq!(segments.refcounts(), 0);
             let mut rest = &got[..];
             let mut before = 0;
             while !rest.is_empty() {

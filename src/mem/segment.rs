@@ -6,12 +6,12 @@
 //! their ranges merge. A segment is free again when nobody holds a range of it and no log writes
 //! into it.
 //!
-//! Order of calls: `append` gives pieces, each with one hold; `hold` for each further holder,
-//! `release` when its bytes are sent or dropped.
+//! Order of calls: `append` gives pieces, each with one reference; `retain` for each further
+//! holder, `release` when its bytes are sent or dropped.
 //!
 //! Bounds: `segment-bytes`, `segment-size`. `append` refuses when the pool has no room; the caller
-//! then makes room by parting with those who hold most (`holds_of` tells whose end frees what). How
-//! much is left shows in `is_low`, `is_short`, `may_answer` and `is_scarce`.
+//! then makes room by parting with those who hold most (`refcount_of` tells whose end frees what).
+//! How much is left shows in `is_low`, `is_short`, `may_answer` and `is_scarce`.
 
 use super::marks::{Droppable, Marks};
 use super::region::Owner;
@@ -57,7 +57,7 @@ pub struct Full;
 #[derive(Clone, Copy, Debug, Default)]
 struct Segment {
     /// Ranges that somebody holds.
-    holds: u32,
+    refcount: u32,
     used: u32,
     /// When its oldest bytes were written: smaller is older. Zero while free.
     order: u64,
@@ -124,9 +124,9 @@ impl Segments {
         self.reserve() / 2
     }
 
-    /// Holds of a segment.
-    pub fn holds_of(&self, segment: u32) -> u32 {
-        self.segments[segment as usize].holds
+    /// References to a segment.
+    pub fn refcount_of(&self, segment: u32) -> u32 {
+        self.segments[segment as usize].refcount
     }
 
     /// Count of free segments.
@@ -195,7 +195,7 @@ impl Segments {
         len <= left || len.div_ceil(size) <= free
     }
 
-    /// Writes whole frames into a log. The pieces come with one hold each. Frames that fit one
+    /// Writes whole frames into a log. The pieces come with one reference each. Frames that fit one
     /// segment lie in one piece.
     pub fn append(&mut self, log: Log, bytes: &[u8]) -> Result<Pieces, Full> {
         assert!(!bytes.is_empty());
@@ -207,7 +207,7 @@ impl Segments {
         while !rest.is_empty() {
             let segment = self.writable(log, rest.len());
             let state = &mut self.segments[segment as usize];
-            if state.holds == 0 {
+            if state.refcount == 0 {
                 // Taken long ago perhaps, but it holds nothing older than this.
                 self.orders += 1;
                 state.order = self.orders;
@@ -215,7 +215,7 @@ impl Segments {
             let len = rest.len().min((self.size - state.used) as usize);
             let offset = state.used;
             state.used += len as u32;
-            state.holds += 1;
+            state.refcount += 1;
             let place = segment as usize * self.size as usize + offset as usize;
             self.memory.bytes_mut(place, len).copy_from_slice(&rest[..len]);
             let range = Range { segment, offset, len: len as u32 };
@@ -232,7 +232,7 @@ impl Segments {
                 return segment;
             }
             self.open[log as usize] = None;
-            if self.segments[segment as usize].holds == 0 {
+            if self.segments[segment as usize].refcount == 0 {
                 self.free(segment);
             }
         }
@@ -246,25 +246,25 @@ impl Segments {
     /// Private bytes go to another segment than this one from now on: somebody wants it free.
     pub fn write_elsewhere(&mut self, segment: u32) {
         let open = &mut self.open[Log::Private as usize];
-        if *open == Some(segment) && self.segments[segment as usize].holds > 0 {
+        if *open == Some(segment) && self.segments[segment as usize].refcount > 0 {
             *open = None;
         }
     }
 
     /// One more holder of this segment.
-    pub fn hold(&mut self, segment: u32) {
+    pub fn retain(&mut self, segment: u32) {
         let state = &mut self.segments[segment as usize];
         assert!(state.order > 0, "a free segment cannot be held");
-        state.holds += 1;
+        state.refcount += 1;
     }
 
     /// One holder fewer.
     #[inline]
     pub fn release(&mut self, segment: u32) {
         let state = &mut self.segments[segment as usize];
-        assert!(state.holds > 0, "a hold is released once");
-        state.holds -= 1;
-        if state.holds == 0 {
+        assert!(state.refcount > 0, "a hold is released once");
+        state.refcount -= 1;
+        if state.refcount == 0 {
             self.free(segment);
         }
     }
@@ -304,7 +304,7 @@ impl Segments {
         self.marks.any(range)
     }
 
-    /// Adds the pieces of one append to a run. Neighbours become one piece, with one hold.
+    /// Adds the pieces of one append to a run. Neighbours become one piece, with one reference.
     pub fn join(&mut self, run: &mut Pieces, pieces: &Pieces) {
         for piece in pieces {
             match run.last_mut() {
@@ -319,13 +319,13 @@ impl Segments {
 
     /// The held segment whose bytes are oldest.
     pub fn oldest(&self) -> Option<u32> {
-        let held = self.segments.iter().enumerate().filter(|(_, s)| s.order > 0 && s.holds > 0);
+        let held = self.segments.iter().enumerate().filter(|(_, s)| s.order > 0 && s.refcount > 0);
         held.min_by_key(|(_, s)| s.order).map(|(index, _)| index as u32)
     }
 
     /// All holds of all segments, for the check that nothing leaks.
-    pub fn holds(&self) -> u64 {
-        self.segments.iter().map(|segment| u64::from(segment.holds)).sum()
+    pub fn refcounts(&self) -> u64 {
+        self.segments.iter().map(|segment| u64::from(segment.refcount)).sum()
     }
 }
 
@@ -357,13 +357,13 @@ mod tests {
         let all = pool.append(Log::Shared, &[1; 64 * 4]).expect("room");
         assert_eq!(pool.append(Log::Private, &[1]), Err(Full));
         assert_eq!(pool.oldest(), Some(all[0].range.segment));
-        pool.hold(all[0].range.segment);
+        pool.retain(all[0].range.segment);
         pool.release(all[0].range.segment);
         assert_eq!(pool.append(Log::Private, &[1]), Err(Full));
         pool.release(all[0].range.segment);
         assert!(pool.append(Log::Private, &[1]).is_ok());
         assert_eq!(pool.oldest(), Some(all[1].range.segment));
-        assert_eq!(pool.holds(), 4);
+        assert_eq!(pool.refcounts(), 4);
     }
 
     #[test]
@@ -404,7 +404,7 @@ mod tests {
             pool.join(&mut run, &pieces);
         }
         assert_eq!(run.iter().map(|piece| piece.range.len).collect::<Vec<_>>(), vec![50, 40]);
-        assert_eq!(pool.holds(), 2);
+        assert_eq!(pool.refcounts(), 2);
     }
 
     proptest! {

@@ -107,7 +107,8 @@ fn nothing_is_left(mut stage: Stage, reason: Reason) {
     }
     for shard in [HOME, FRONT] {
         let audit = stage.shards[shard].audit();
-        let left = (audit.sessions, audit.users, audit.held, audit.watched, audit.segment_holds);
+        let left =
+            (audit.sessions, audit.users, audit.held, audit.watched, audit.segment_refcounts);
         assert_eq!(left, (0, 0, 0, 0, 0), "{reason:?}: {audit:?}");
     }
 }

@@ -68,7 +68,7 @@ fn who_holds_most_goes_first_and_not_who_has_held_it_longest() {
     }
     house.until("ten unread echoes", |house| {
         modest.iter_mut().for_each(Client::goes_on);
-        house.audit().segment_holds >= 10
+        house.audit().segment_refcounts >= 10
     });
     let mut greedy = clients(&mut house, 25);
     let mut polite = clients(&mut house, 1).pop().expect("one");

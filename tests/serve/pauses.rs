@@ -121,7 +121,7 @@ fn is_gone(house: &mut House, reason: Reason) {
     house.until(&format!("{reason:?}: gone"), |house| house.audit().connections == 0);
     house.until_with_home(&format!("{reason:?}: told"), |house| {
         let audit = house.audit();
-        (audit.sessions, audit.held, audit.watched, audit.segment_holds) == (0, 0, 0, 0)
+        (audit.sessions, audit.held, audit.watched, audit.segment_refcounts) == (0, 0, 0, 0)
     });
 }
 
