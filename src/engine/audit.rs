@@ -18,9 +18,9 @@ pub struct Audit {
     /// Receipts that wait.
     pub receipts: usize,
     /// Bytes of unfinished input, as counted.
-    pub held: usize,
+    pub buffered: usize,
     /// The same, added up afresh.
-    pub held_counted: usize,
+    pub buffered_counted: usize,
     /// References to segments.
     pub segment_refcounts: u64,
     /// Free segments.
@@ -58,7 +58,7 @@ impl<R: Ring> Shard<R> {
         let names = self.index.names().len();
         let held = |slot: u32| {
             let conn = self.conns.at(slot);
-            conn.held() + self.conns.pongs.bytes_of(slot)
+            conn.buffered() + self.conns.pongs.bytes_of(slot)
         };
         let sessions = || self.sessions.iter();
         let raw = |slot: &u32| matches!(self.conns.at(*slot).proto, Proto::Raw(_));
@@ -70,8 +70,8 @@ impl<R: Ring> Shard<R> {
             watched: self.conns.slots().filter(|&slot| self.conns.at(slot).watched).count(),
             sessions: self.sessions.iter().count(),
             receipts: sessions().map(|session| session.receipts.2 as usize).sum(),
-            held: self.held,
-            held_counted: self.conns.slots().map(held).sum::<usize>()
+            buffered: self.buffered,
+            buffered_counted: self.conns.slots().map(held).sum::<usize>()
                 + sessions().map(|session| session.partial.len()).sum::<usize>(),
             segment_refcounts: self.segments.refcounts(),
             segments_free: self.segments.free_count(),

@@ -63,7 +63,7 @@ impl<R: Ring> Shard<R> {
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
         conn.since = now;
-        self.note_held(slot);
+        self.note_buffered(slot);
         self.mark_dirty(slot);
         self.set_timer(slot);
         self.watch_for_end(slot);
@@ -84,7 +84,7 @@ impl<R: Ring> Shard<R> {
             conn.proto = Proto::HttpDone;
             conn.tail.take();
             conn.since = now;
-            self.note_held(slot);
+            self.note_buffered(slot);
             self.mark_dirty(slot);
             self.set_timer(slot);
             self.watch_for_end(slot);
@@ -205,7 +205,7 @@ impl<R: Ring> Shard<R> {
         if conn.watched {
             self.ring.push(Op::PollStop { conn: id });
         }
-        self.note_held(slot);
+        self.note_buffered(slot);
         self.cut(slot);
         self.join(slot);
     }
@@ -252,7 +252,7 @@ impl<R: Ring> Shard<R> {
             return;
         }
         self.wheel.cancel(id.slot);
-        self.held -= self.conns.at(id.slot).held_noted as usize;
+        self.buffered -= self.conns.at(id.slot).buffered_noted as usize;
         if matches!(self.conns.at(id.slot).proto, Proto::Raw(_)) {
             self.metrics.raw_sessions.set(self.metrics.raw_sessions.value() - 1);
         }

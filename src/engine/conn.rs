@@ -228,7 +228,7 @@ pub struct Conn {
     /// It is one of the process's connections, which are counted.
     pub is_counted: bool,
     /// Bytes that it keeps, as counted in the shard's sum.
-    pub held_noted: u32,
+    pub buffered_noted: u32,
     /// What it speaks.
     pub proto: Proto,
     /// When bytes last came (HTTP: when the present phase began), in milliseconds of the clock.
@@ -267,7 +267,7 @@ impl Conn {
             outbox: Outbox::default(),
             tail: Held::default(),
             is_counted: false,
-            held_noted: 0,
+            buffered_noted: 0,
             proto: Proto::default(),
             last_in: 0,
             last_out: 0,
@@ -292,7 +292,7 @@ impl Conn {
     }
 
     /// Bytes of unfinished input that it keeps.
-    pub fn held(&self) -> usize {
+    pub fn buffered(&self) -> usize {
         let message = match &self.proto {
             Proto::Raw(raw) => raw.message.len() + raw.backlog.len(),
             Proto::Stomp(stomp) => stomp.message.len(),

@@ -41,7 +41,7 @@ impl<R: Ring> Shard<R> {
             && let Some(payload) = self.conns.pongs.take(id.slot)
         {
             self.send_frame(id.slot, ws::Opcode::Pong, &payload);
-            self.note_held(id.slot);
+            self.note_buffered(id.slot);
         }
         self.join(id.slot);
     }

@@ -59,9 +59,9 @@ impl<R: Ring> Shard<R> {
             State::Free | State::Draining | State::Terminated | State::Closing => {}
         }
         self.end_go(share);
-        self.note_held(slot);
-        if self.held > self.limits.held_bytes as usize {
-            self.refuse_held();
+        self.note_buffered(slot);
+        if self.buffered > self.limits.held_bytes as usize {
+            self.refuse_buffered();
         }
     }
 
@@ -261,7 +261,7 @@ impl<R: Ring> Shard<R> {
             // What came before its end is read now.
             self.on_peer_ended(id.slot);
         }
-        self.note_held(id.slot);
+        self.note_buffered(id.slot);
         self.receive_more(id);
         self.heard_again(id.slot);
         self.join(id.slot);
@@ -348,7 +348,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Counts what a connection keeps now instead of what it kept when last counted.
-    pub(super) fn note_held(&mut self, slot: u32) {
+    pub(super) fn note_buffered(&mut self, slot: u32) {
         let conn = self.conns.at(slot);
         let partial = match &conn.proto {
             Proto::Stomp(stomp) if stomp.session != NONE => {
@@ -356,16 +356,16 @@ impl<R: Ring> Shard<R> {
             }
             _ => 0,
         };
-        let held = conn.held() + partial + self.conns.pongs.bytes_of(slot);
-        self.held = self.held + held - conn.held_noted as usize;
-        self.conns.at_mut(slot).held_noted = held as u32;
+        let held = conn.buffered() + partial + self.conns.pongs.bytes_of(slot);
+        self.buffered = self.buffered + held - conn.buffered_noted as usize;
+        self.conns.at_mut(slot).buffered_noted = held as u32;
     }
 
     /// The shard keeps as much unfinished input as it may: whoever keeps most of it is let go, not
     /// whoever comes next.
-    fn refuse_held(&mut self) {
+    fn refuse_buffered(&mut self) {
         let open = |slot: &u32| self.conns.at(*slot).state == State::Open;
-        let held = |slot: &u32| self.conns.at(*slot).held_noted;
+        let held = |slot: &u32| self.conns.at(*slot).buffered_noted;
         let Some(slot) = self.conns.slots().filter(open).max_by_key(held) else { return };
         self.metrics.refuse("held_bytes");
         if self.conns.at(slot).is_websocket() {
@@ -373,7 +373,7 @@ impl<R: Ring> Shard<R> {
         } else if self.conns.at(slot).state == State::Open {
             self.refuse_capacity(slot);
         }
-        self.note_held(slot);
+        self.note_buffered(slot);
     }
 }
 

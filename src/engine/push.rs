@@ -334,7 +334,7 @@ impl<R: Ring> Shard<R> {
             if *left == 0 {
                 self.answered.push_back(conn);
             }
-            self.note_held(conn.slot);
+            self.note_buffered(conn.slot);
         }
     }
 }

@@ -131,7 +131,7 @@ pub struct Shard<R: Ring> {
     /// When room was made last.
     room_made: Instant,
     /// Bytes that connections hold.
-    pub(super) held: usize,
+    pub(super) buffered: usize,
     pub(super) draining: Option<Instant>,
     /// Sessions below this index have yet to be compared with rules that have changed.
     pub(super) revoke_below: u32,
@@ -215,7 +215,7 @@ impl<R: Ring> Shard<R> {
             beginning: 0,
             needs_room: false,
             room_made: now,
-            held: 0,
+            buffered: 0,
             draining: None,
             revoke_below: 0,
             spin_until: now,
@@ -497,7 +497,7 @@ impl<R: Ring> Shard<R> {
         metrics.connections.set(self.conns.len() as u64);
         metrics.segments_free.set(self.segments.free_count() as u64);
         metrics.inflate_history_bytes.set(self.conns.histories.bytes() as u64);
-        metrics.held_bytes.set(self.held as u64);
+        metrics.buffered_bytes.set(self.buffered as u64);
         metrics.subscription_groups.set(self.index.len() as u64);
     }
 

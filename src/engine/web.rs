@@ -223,7 +223,7 @@ impl<R: Ring> Shard<R> {
         if close {
             self.drain_http(slot);
         } else {
-            self.note_held(slot);
+            self.note_buffered(slot);
             self.set_timer(slot);
         }
     }

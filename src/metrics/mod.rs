@@ -92,7 +92,7 @@ counters! {
     resets_total "counter" "Connections that failed.";
     receive_starved_total "counter" "Receives that found no buffer.";
     segments_free "gauge" "Free segments.";
-    held_bytes "gauge" "Bytes of unfinished input held by connections.";
+    buffered_bytes "gauge" "Bytes of unfinished input held by connections.";
     inflate_history_bytes "gauge" "Bytes of the windows of sessions with context takeover.";
     turns_total "counter" "Turns of the loop.";
     spins_total "counter" "Turns that looked for work instead of sleeping, and found none.";

@@ -90,7 +90,7 @@ impl Simulation {
             ("groups", sum(|a| a.groups), watchers),
             ("users", sum(|a| a.users), 0),
             ("receipts", sum(|a| a.receipts), 0),
-            ("held bytes", sum(|a| a.held), 0),
+            ("held bytes", sum(|a| a.buffered), 0),
         ];
         for (what, count, at_most) in left {
             if count > at_most {

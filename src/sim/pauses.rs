@@ -108,7 +108,7 @@ fn nothing_is_left(mut stage: Stage, reason: Reason) {
     for shard in [HOME, FRONT] {
         let audit = stage.shards[shard].audit();
         let left =
-            (audit.sessions, audit.users, audit.held, audit.watched, audit.segment_refcounts);
+            (audit.sessions, audit.users, audit.buffered, audit.watched, audit.segment_refcounts);
         assert_eq!(left, (0, 0, 0, 0, 0), "{reason:?}: {audit:?}");
     }
 }

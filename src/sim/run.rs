@@ -466,7 +466,7 @@ impl Simulation {
             ("answers", audit.answers_most as usize, answers_max(limits)),
             ("receipts", audit.receipts_most as usize, limits.receipts as usize),
             ("subscriptions", audit.subscriptions_most, limits.subscriptions as usize),
-            ("held bytes", audit.held, (limits.held_bytes + 2 * limits.message) as usize),
+            ("held bytes", audit.buffered, (limits.held_bytes + 2 * limits.message) as usize),
             ("destinations", audit.destinations, limits.destinations as usize),
         ];
         for (what, value, bound) in bounds {
@@ -475,7 +475,7 @@ impl Simulation {
                 return Err(Violation::new(Oracle::Limit, text));
             }
         }
-        if audit.held != audit.held_counted {
+        if audit.buffered != audit.buffered_counted {
             let text = format!("shard {at} miscounts what it holds: {audit:?}");
             return Err(Violation::new(Oracle::Leak, text));
         }

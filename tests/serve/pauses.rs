@@ -93,7 +93,7 @@ fn paused(reason: Reason) -> (House, Client) {
     house.until("a pause", |house| {
         number += 1;
         match reason {
-            Reason::Parked if number > 1 => return house.audit().held > 0,
+            Reason::Parked if number > 1 => return house.audit().buffered > 0,
             Reason::Parked | Reason::Pipelined => client.publishes(number),
             Reason::Answer => client.says_frame(&FILLER.replace("\n\n", "\nreceipt:r\n\n")),
             Reason::Deferred if number == 1 => client
@@ -121,7 +121,7 @@ fn is_gone(house: &mut House, reason: Reason) {
     house.until(&format!("{reason:?}: gone"), |house| house.audit().connections == 0);
     house.until_with_home(&format!("{reason:?}: told"), |house| {
         let audit = house.audit();
-        (audit.sessions, audit.held, audit.watched, audit.segment_refcounts) == (0, 0, 0, 0)
+        (audit.sessions, audit.buffered, audit.watched, audit.segment_refcounts) == (0, 0, 0, 0)
     });
 }
 
