@@ -15,7 +15,7 @@ use super::session::NONE;
 use super::shard::Shard;
 use crate::broker::subscription::{Form, Wire};
 use crate::ids::ConnId;
-use crate::mem::segment::{Log, Piece, Segments};
+use crate::mem::segment::{Extent, Log, Segments};
 use crate::ring::{Op, PollEnd, Ring};
 use crate::time::Millis;
 use crate::ws;
@@ -310,7 +310,7 @@ impl<R: Ring> Shard<R> {
             let conn = self.conns.at(slot);
             if conn.send_stopping || matches!(conn.state, State::Terminated | State::Closing) {
                 // It is on its way already.
-                freed.add(conn.outbox.pieces(), &self.segments);
+                freed.add(conn.outbox.extents(), &self.segments);
             } else if self.has_stood_still(slot) {
                 holders.push((conn.outbox.waiting(), slot));
             }
@@ -328,10 +328,10 @@ impl<R: Ring> Shard<R> {
                 if !outbox.holds(oldest) {
                     continue;
                 }
-                let leaves = outbox.pieces().iter().filter(|p| p.range.segment == oldest);
+                let leaves = outbox.extents().iter().filter(|p| p.range.segment == oldest);
                 freed.add(leaves, &self.segments);
             } else {
-                freed.add(outbox.pieces(), &self.segments);
+                freed.add(outbox.extents(), &self.segments);
             }
             chosen.push(slot);
             if freed.count > before {
@@ -370,11 +370,11 @@ impl<R: Ring> Shard<R> {
                 return self.terminate(slot);
             }
             match self.segments.append(Log::Private, &rest) {
-                Ok(pieces) => {
-                    for piece in pieces {
+                Ok(extents) => {
+                    for extent in extents {
                         // It may begin in the middle of a frame.
-                        let piece = Piece { continued: true, ..piece };
-                        self.conns.at_mut(slot).outbox.push(piece, &mut self.segments);
+                        let extent = Extent { continued: true, ..extent };
+                        self.conns.at_mut(slot).outbox.push(extent, &mut self.segments);
                     }
                     self.mark_dirty(slot);
                 }
@@ -426,10 +426,10 @@ struct Freed {
 }
 
 impl Freed {
-    /// The references of these pieces are given back.
-    fn add<'a>(&mut self, pieces: impl IntoIterator<Item = &'a Piece>, segments: &Segments) {
-        for piece in pieces {
-            let segment = piece.range.segment;
+    /// The references of these extents are given back.
+    fn add<'a>(&mut self, extents: impl IntoIterator<Item = &'a Extent>, segments: &Segments) {
+        for extent in extents {
+            let segment = extent.range.segment;
             let given = self.given.entry(segment).or_default();
             *given += 1;
             self.count += usize::from(*given == segments.refcount_of(segment));

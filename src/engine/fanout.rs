@@ -2,7 +2,7 @@
 //! From one message to many outboxes: encoded once per group, walked once per turn.
 //!
 //! What homes deliver is collected, and at the end of the turn each group that heard something is
-//! encoded in one piece and its members are walked once: one run a member, group and turn, however
+//! encoded in one extent and its members are walked once: one run a member, group and turn, however
 //! many messages it holds. A session in several of those groups gets its messages one by one in the
 //! home's order, out of the same bytes; so does a subscriber of a pattern when rules keep some
 //! destinations from some users.
@@ -22,7 +22,7 @@ use crate::broker::message::Message;
 use crate::broker::pattern::Budget;
 use crate::broker::subscription::{GroupIndex, Index};
 use crate::config::SlowConsumer;
-use crate::mem::segment::{Log, Pieces, Segments};
+use crate::mem::segment::{Extents, Log, Segments};
 use crate::ring::Ring;
 use crate::time::{Instant, Micros};
 use smallvec::SmallVec;
@@ -52,7 +52,7 @@ pub struct Delivery {
 struct Placed {
     delivery: u32,
     group: GroupIndex,
-    pieces: Pieces,
+    extents: Extents,
 }
 
 /// What was delivered and not yet encoded.
@@ -287,7 +287,7 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             let filtered = self.is_filtered(group);
-            let Some(pieces) = self.place(group, 1) else {
+            let Some(extents) = self.place(group, 1) else {
                 if self.fanout.encoder.bytes().len() > self.segments.largest() {
                     // Not even the empty pool could take it, and everything behind it would wait.
                     self.metrics.refuse("message_larger_than_pool");
@@ -303,10 +303,10 @@ impl<R: Ring> Shard<R> {
             for at in 0..self.index.group(group).members.len() {
                 let session = self.index.group(group).members[at];
                 if !filtered || self.may_hear_delivery(session, 0) {
-                    self.give(session, &pieces);
+                    self.give(session, &extents);
                 }
             }
-            self.let_go(&pieces);
+            self.let_go(&extents);
         }
         true
     }
@@ -323,9 +323,9 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             if self.fanout.single.is_empty() {
-                let pieces = self.place(group, taken).expect("the pool has room");
-                self.give_group(group, &pieces, taken as u64);
-                self.let_go(&pieces);
+                let extents = self.place(group, taken).expect("the pool has room");
+                self.give_group(group, &extents, taken as u64);
+                self.let_go(&extents);
             } else {
                 self.place_one_by_one(group, taken);
             }
@@ -339,15 +339,15 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Encodes the first `taken` pending messages of a group in one go.
-    fn place(&mut self, group: GroupIndex, taken: usize) -> Option<Pieces> {
+    fn place(&mut self, group: GroupIndex, taken: usize) -> Option<Extents> {
         if self.fanout.sheds {
             // Frames that may be dropped are appended each by itself, so that none but a large one
-            // lies in two pieces.
-            let mut run = Pieces::new();
+            // lies in two extents.
+            let mut run = Extents::new();
             for at in 0..taken {
                 let delivery = self.index.group(group).pending[at];
-                let pieces = self.place_frame(group, delivery)?;
-                self.segments.join(&mut run, &pieces);
+                let extents = self.place_frame(group, delivery)?;
+                self.segments.join(&mut run, &extents);
             }
             return Some(run);
         }
@@ -361,30 +361,30 @@ impl<R: Ring> Shard<R> {
     /// Encodes them one by one and remembers where each lies, for the sessions that need them
     /// apart; everyone else in the group still gets the merged run.
     fn place_one_by_one(&mut self, group: GroupIndex, taken: usize) {
-        let mut run = Pieces::new();
+        let mut run = Extents::new();
         for at in 0..taken {
             let delivery = self.index.group(group).pending[at];
-            let pieces = self.place_frame(group, delivery).expect("the pool has room");
-            run.extend_from_slice(&pieces);
-            self.fanout.placed.push(Placed { delivery, group, pieces });
+            let extents = self.place_frame(group, delivery).expect("the pool has room");
+            run.extend_from_slice(&extents);
+            self.fanout.placed.push(Placed { delivery, group, extents });
         }
         self.give_group(group, &run, taken as u64);
     }
 
     /// Encodes one message of a group.
-    fn place_frame(&mut self, group: GroupIndex, delivery: u32) -> Option<Pieces> {
+    fn place_frame(&mut self, group: GroupIndex, delivery: u32) -> Option<Extents> {
         self.fanout.encoder.clear();
         self.fanout.encode(&self.index, group, delivery);
-        let pieces = self.segments.append(Log::Shared, self.fanout.encoder.bytes()).ok()?;
+        let extents = self.segments.append(Log::Shared, self.fanout.encoder.bytes()).ok()?;
         let Delivery { message, policy, .. } = &self.fanout.deliveries[delivery as usize];
         let name = self.index.text(self.index.group(group).id);
         if let Some(droppable) = self.shared.droppable(*policy, message.destination(), name) {
-            self.segments.mark(pieces[0].range, droppable);
+            self.segments.mark(extents[0].range, droppable);
         }
-        Some(pieces)
+        Some(extents)
     }
 
-    fn give_group(&mut self, group: GroupIndex, pieces: &Pieces, messages: u64) {
+    fn give_group(&mut self, group: GroupIndex, extents: &Extents, messages: u64) {
         let turn = self.fanout.turn;
         let singles = !self.fanout.single.is_empty();
         let members = self.index.group(group).members.len();
@@ -393,7 +393,7 @@ impl<R: Ring> Shard<R> {
             if singles && self.sessions.at(session).seen_turn == turn | SINGLE {
                 continue;
             }
-            self.give(session, pieces);
+            self.give(session, extents);
         }
         self.metrics.delivered_total.add(members as u64 * messages);
     }
@@ -445,12 +445,12 @@ impl<R: Ring> Shard<R> {
                 let one = &placed[at as usize];
                 let delivery = delivery as usize;
                 if !self.is_filtered(one.group) || self.may_hear_delivery(session, delivery) {
-                    self.give(session, &one.pieces);
+                    self.give(session, &one.extents);
                 }
             }
         }
         for one in placed.drain(..) {
-            self.let_go(&one.pieces);
+            self.let_go(&one.extents);
         }
         single.clear();
         (self.fanout.placed, self.fanout.single) = (placed, single);
@@ -466,18 +466,18 @@ impl<R: Ring> Shard<R> {
     }
 
     /// One run for one session.
-    fn give(&mut self, session: u32, pieces: &Pieces) {
+    fn give(&mut self, session: u32, extents: &Extents) {
         let slot = self.sessions.at(session).slot;
-        for piece in pieces {
-            self.conns.at_mut(slot).outbox.push_shared(*piece, &mut self.segments);
+        for extent in extents {
+            self.conns.at_mut(slot).outbox.push_shared(*extent, &mut self.segments);
         }
         self.mark_dirty(slot);
     }
 
     /// Gives back the references that `append` gave.
-    pub(super) fn let_go(&mut self, pieces: &Pieces) {
-        for piece in pieces {
-            self.segments.release(piece.range.segment);
+    pub(super) fn let_go(&mut self, extents: &Extents) {
+        for extent in extents {
+            self.segments.release(extent.range.segment);
         }
     }
 }

@@ -5,7 +5,7 @@ use super::conn::{Pause, State};
 use super::shard::Shard;
 use crate::ids::ConnId;
 use crate::mem::marks::Droppable;
-use crate::mem::segment::{Log, Piece};
+use crate::mem::segment::{Extent, Log};
 use crate::ring::{Op, Ring};
 use crate::ws;
 
@@ -92,10 +92,10 @@ impl<R: Ring> Shard<R> {
     fn gather(&mut self, slot: u32) {
         let outbox = &self.conns.at(slot).outbox;
         let most = GATHER_MAX.min(self.segments.size());
-        let Some(mut small) = outbox.small_pieces(most) else { return };
+        let Some(mut small) = outbox.small_extents(most) else { return };
         if self.shared.sheds && small.1 > self.limits.send_bytes {
             // What goes out in one send: marks of frames are not copied.
-            let Some(fewer) = outbox.small_pieces(self.limits.send_bytes) else { return };
+            let Some(fewer) = outbox.small_extents(self.limits.send_bytes) else { return };
             small = fewer;
         }
         let (count, bytes) = small;
@@ -104,12 +104,12 @@ impl<R: Ring> Shard<R> {
         }
         let mut scratch = core::mem::take(&mut self.gathered);
         scratch.clear();
-        for piece in &self.conns.at(slot).outbox.pieces()[..count] {
-            scratch.extend_from_slice(self.segments.bytes(piece.range));
+        for extent in &self.conns.at(slot).outbox.extents()[..count] {
+            scratch.extend_from_slice(self.segments.bytes(extent.range));
         }
-        if let Ok(pieces) = self.segments.append(Log::Private, &scratch) {
+        if let Ok(extents) = self.segments.append(Log::Private, &scratch) {
             let outbox = &mut self.conns.at_mut(slot).outbox;
-            outbox.replace_front(count, pieces[0], &mut self.segments);
+            outbox.replace_front(count, extents[0], &mut self.segments);
         }
         self.gathered = scratch;
     }
@@ -137,7 +137,7 @@ impl<R: Ring> Shard<R> {
             self.needs_room = true;
             return self.too_slow(slot);
         }
-        let Ok(pieces) = self.segments.append(Log::Private, bytes) else {
+        let Ok(extents) = self.segments.append(Log::Private, bytes) else {
             // Nobody else can be let go in the middle of this: room is made later in the turn.
             self.needs_room = true;
             self.metrics.refuse("no_room_to_answer");
@@ -145,13 +145,13 @@ impl<R: Ring> Shard<R> {
             return;
         };
         if let Some(droppable) = droppable {
-            self.segments.mark(pieces[0].range, droppable);
+            self.segments.mark(extents[0].range, droppable);
         }
-        for piece in pieces {
+        for extent in extents {
             // An HTTP answer has no frame borders: it never merges with what follows.
-            let continued = piece.continued || !framed;
-            let piece = Piece { continued, ..piece };
-            self.conns.at_mut(slot).outbox.push(piece, &mut self.segments);
+            let continued = extent.continued || !framed;
+            let extent = Extent { continued, ..extent };
+            self.conns.at_mut(slot).outbox.push(extent, &mut self.segments);
         }
         self.mark_dirty(slot);
     }

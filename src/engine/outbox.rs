@@ -5,15 +5,15 @@
 //! Every run starts with a frame unless it is marked as continuing one, so that frame borders can
 //! be found again from the bytes themselves when a closing has to cut between two frames.
 
-use crate::mem::segment::{Piece, Segments};
+use crate::mem::segment::{Extent, Segments};
 use crate::ring::Range;
 use smallvec::SmallVec;
 
 /// The outbox of a connection. 40 bytes.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    pub(super) pieces: SmallVec<[Piece; 1]>,
-    /// Bytes of the first piece that the kernel has taken.
+    pub(super) extents: SmallVec<[Extent; 1]>,
+    /// Bytes of the first extent that the kernel has taken.
     pub(super) sent: u32,
     /// Bytes behind them that are in the kernel's hands now.
     pub(super) in_flight: u32,
@@ -21,8 +21,8 @@ pub struct Outbox {
     pub(super) waiting: u32,
 }
 
-/// Pieces that an outbox keeps memory for: a client with more at a time is a slow one.
-const KEEP_PIECES: usize = 64;
+/// Extents that an outbox keeps memory for: a client with more at a time is a slow one.
+const KEEP_EXTENTS: usize = 64;
 
 const _: () = assert!(core::mem::size_of::<Outbox>() <= 40);
 
@@ -44,80 +44,80 @@ impl Outbox {
 
     /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.extents.is_empty()
     }
 
-    /// Adds a piece; the outbox takes over one reference of its segment. Within the walk over a
+    /// Adds an extent; the outbox takes over one reference of its segment. Within the walk over a
     /// group's members it would take 11 instructions more a delivery than by itself.
     #[inline(never)]
-    pub fn push(&mut self, piece: Piece, segments: &mut Segments) {
-        self.waiting += piece.range.len;
-        if let Some(last) = self.pieces.last_mut()
-            && !piece.continued
+    pub fn push(&mut self, extent: Extent, segments: &mut Segments) {
+        self.waiting += extent.range.len;
+        if let Some(last) = self.extents.last_mut()
+            && !extent.continued
             && !last.continued
-            && last.range.segment == piece.range.segment
-            && last.range.offset + last.range.len == piece.range.offset
+            && last.range.segment == extent.range.segment
+            && last.range.offset + last.range.len == extent.range.offset
         {
-            last.range.len += piece.range.len;
-            segments.release(piece.range.segment);
+            last.range.len += extent.range.len;
+            segments.release(extent.range.segment);
             return;
         }
-        self.pieces.push(piece);
+        self.extents.push(extent);
     }
 
-    /// Adds a piece that others hold, too.
-    pub fn push_shared(&mut self, piece: Piece, segments: &mut Segments) {
-        segments.retain(piece.range.segment);
-        self.push(piece, segments);
+    /// Adds an extent that others hold, too.
+    pub fn push_shared(&mut self, extent: Extent, segments: &mut Segments) {
+        segments.retain(extent.range.segment);
+        self.push(extent, segments);
     }
 
     /// What to send next, at most `max` bytes; it is on its way from now on.
     pub fn begin_send(&mut self, max: u32) -> Option<Range> {
         assert!(!self.is_sending(), "one send a socket");
-        let first = self.pieces.first()?;
+        let first = self.extents.first()?;
         let len = (first.range.len - self.sent).min(max);
         self.in_flight = len;
         let Range { segment, offset, .. } = first.range;
         Some(Range { segment, offset: offset + self.sent, len })
     }
 
-    /// The pieces from the front that are small and would go out one by one: their count, if there
-    /// are several of together at most `max` bytes. Whoever copies them into one piece saves
+    /// The extents from the front that are small and would go out one by one: their count, if there
+    /// are several of together at most `max` bytes. Whoever copies them into one extent saves
     /// sends.
-    pub fn small_pieces(&self, max: u32) -> Option<(usize, u32)> {
-        if self.is_sending() || self.sent > 0 || self.pieces.len() < 2 {
+    pub fn small_extents(&self, max: u32) -> Option<(usize, u32)> {
+        if self.is_sending() || self.sent > 0 || self.extents.len() < 2 {
             return None;
         }
         let (mut count, mut bytes) = (0, 0);
-        for piece in &self.pieces {
-            if bytes + piece.range.len > max || piece.continued {
+        for extent in &self.extents {
+            if bytes + extent.range.len > max || extent.continued {
                 break;
             }
-            bytes += piece.range.len;
+            bytes += extent.range.len;
             count += 1;
         }
-        // A large frame that goes on in the next piece must stay with it.
-        if self.pieces.get(count).is_some_and(|next| next.continued) {
+        // A large frame that goes on in the next extent must stay with it.
+        if self.extents.get(count).is_some_and(|next| next.continued) {
             count = count.checked_sub(1)?;
-            bytes -= self.pieces[count].range.len;
+            bytes -= self.extents[count].range.len;
         }
         (count >= 2).then_some((count, bytes))
     }
 
-    /// The pieces, first first.
-    pub fn pieces(&self) -> &[Piece] {
-        &self.pieces
+    /// The extents, first first.
+    pub fn extents(&self) -> &[Extent] {
+        &self.extents
     }
 
-    /// Replaces the first `count` pieces by one with the same bytes.
-    pub fn replace_front(&mut self, count: usize, piece: Piece, segments: &mut Segments) {
+    /// Replaces the first `count` extents by one with the same bytes.
+    pub fn replace_front(&mut self, count: usize, extent: Extent, segments: &mut Segments) {
         assert!(!self.is_sending() && self.sent == 0);
-        let old: u32 = self.pieces[..count].iter().map(|piece| piece.range.len).sum();
-        assert_eq!(old, piece.range.len, "the same bytes");
-        for old in self.pieces.drain(..count) {
+        let old: u32 = self.extents[..count].iter().map(|extent| extent.range.len).sum();
+        assert_eq!(old, extent.range.len, "the same bytes");
+        for old in self.extents.drain(..count) {
             segments.release(old.range.segment);
         }
-        self.pieces.insert(0, piece);
+        self.extents.insert(0, extent);
         self.give_back();
     }
 
@@ -127,30 +127,30 @@ impl Outbox {
         self.in_flight = 0;
         self.sent += taken;
         self.waiting -= taken;
-        let first = &self.pieces[0];
+        let first = &self.extents[0];
         if self.sent == first.range.len {
             segments.release(first.range.segment);
             // The only one, almost always: no move of what is behind it.
-            if self.pieces.len() == 1 {
-                self.pieces.pop();
+            if self.extents.len() == 1 {
+                self.extents.pop();
             } else {
-                self.pieces.remove(0);
+                self.extents.remove(0);
                 self.give_back();
             }
             self.sent = 0;
         }
     }
 
-    /// Gives the memory of many pieces back when few are left.
+    /// Gives the memory of many extents back when few are left.
     pub(super) fn give_back(&mut self) {
-        if self.pieces.capacity() > KEEP_PIECES && self.pieces.len() <= 1 {
-            self.pieces.shrink_to_fit();
+        if self.extents.capacity() > KEEP_EXTENTS && self.extents.len() <= 1 {
+            self.extents.shrink_to_fit();
         }
     }
 
     /// Whether some bytes wait in this segment.
     pub fn holds(&self, segment: u32) -> bool {
-        self.pieces.iter().any(|piece| piece.range.segment == segment)
+        self.extents.iter().any(|extent| extent.range.segment == segment)
     }
 
     /// Drops every frame that has not begun, given `frame_len` of the bytes at a frame's start
@@ -161,29 +161,29 @@ impl Outbox {
         frame_len: impl Fn(&[u8]) -> Option<u64>,
     ) {
         let (keep, keep_first) = self.begun(segments, frame_len);
-        for dropped in self.pieces.drain(keep..) {
+        for dropped in self.extents.drain(keep..) {
             segments.release(dropped.range.segment);
         }
         if keep > 0 {
-            self.pieces[0].range.len = keep_first;
+            self.extents[0].range.len = keep_first;
         }
         self.forget_finished(segments);
-        self.waiting = self.pieces.iter().map(|piece| piece.range.len).sum::<u32>() - self.sent;
+        self.waiting = self.extents.iter().map(|extent| extent.range.len).sum::<u32>() - self.sent;
     }
 
-    /// Drops a first piece that the kernel has taken to its end.
+    /// Drops a first extent that the kernel has taken to its end.
     pub(super) fn forget_finished(&mut self, segments: &mut Segments) {
-        if let Some(first) = self.pieces.first()
+        if let Some(first) = self.extents.first()
             && self.sent > 0
             && self.sent == first.range.len
         {
             segments.release(first.range.segment);
-            self.pieces.remove(0);
+            self.extents.remove(0);
             self.sent = 0;
         }
     }
 
-    /// What has begun, to the end of its frame: the count of pieces, and the bytes of the first
+    /// What has begun, to the end of its frame: the count of extents, and the bytes of the first
     /// that belong to it.
     pub fn begun(
         &self,
@@ -191,7 +191,7 @@ impl Outbox {
         frame_len: impl Fn(&[u8]) -> Option<u64>,
     ) -> (usize, u32) {
         let begun = self.sent + self.in_flight;
-        let Some(&first) = self.pieces.first() else { return (0, 0) };
+        let Some(&first) = self.extents.first() else { return (0, 0) };
         let mut border: u64 = 0;
         if first.continued {
             border = u64::from(first.range.len);
@@ -204,15 +204,15 @@ impl Outbox {
             };
             match frame_len(segments.bytes(start)) {
                 Some(len) => border += len,
-                None => return (self.pieces.len(), first.range.len),
+                None => return (self.extents.len(), first.range.len),
             }
         }
-        // A frame longer than the piece goes on in the continued ones behind it.
+        // A frame longer than the extent goes on in the continued ones behind it.
         let whole_first = first.continued || border > u64::from(first.range.len);
         let keep_first = border.min(u64::from(first.range.len)) as u32;
         let mut keep = usize::from(keep_first > 0);
         if whole_first || keep_first == first.range.len {
-            while self.pieces.get(keep).is_some_and(|piece| piece.continued) {
+            while self.extents.get(keep).is_some_and(|extent| extent.continued) {
                 keep += 1;
             }
         }
@@ -222,8 +222,8 @@ impl Outbox {
     /// Drops everything; nothing may be in flight.
     pub fn clear(&mut self, segments: &mut Segments) {
         assert!(!self.is_sending());
-        for piece in self.pieces.drain(..) {
-            segments.release(piece.range.segment);
+        for extent in self.extents.drain(..) {
+            segments.release(extent.range.segment);
         }
         self.sent = 0;
         self.waiting = 0;
@@ -233,8 +233,8 @@ impl Outbox {
     pub fn take_bytes(&mut self, segments: &mut Segments, into: &mut Vec<u8>) {
         assert!(!self.is_sending());
         let mut skip = self.sent as usize;
-        for piece in &self.pieces {
-            into.extend_from_slice(&segments.bytes(piece.range)[skip..]);
+        for extent in &self.extents {
+            into.extend_from_slice(&segments.bytes(extent.range)[skip..]);
             skip = 0;
         }
         self.clear(segments);
@@ -245,7 +245,7 @@ impl Outbox {
 mod tests {
     use super::*;
     use crate::mem::region::Owner;
-    use crate::mem::segment::{Log, Pieces};
+    use crate::mem::segment::{Extents, Log};
 
     /// Frames of the test: first byte is the whole length.
     fn frame_len(bytes: &[u8]) -> Option<u64> {
@@ -260,12 +260,12 @@ mod tests {
         vec![len; len as usize]
     }
 
-    fn push(outbox: &mut Outbox, segments: &mut Segments, bytes: &[u8]) -> Pieces {
-        let pieces = segments.append(Log::Shared, bytes).expect("room");
-        for piece in &pieces {
-            outbox.push(*piece, segments);
+    fn push(outbox: &mut Outbox, segments: &mut Segments, bytes: &[u8]) -> Extents {
+        let extents = segments.append(Log::Shared, bytes).expect("room");
+        for extent in &extents {
+            outbox.push(*extent, segments);
         }
-        pieces
+        extents
     }
 
     #[test]
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(first.len, 10);
         push(&mut outbox, &mut segments, &frame(7));
         push(&mut outbox, &mut segments, &frame(8));
-        assert_eq!(outbox.pieces().len(), 1);
+        assert_eq!(outbox.extents().len(), 1);
         outbox.end_send(10, &mut segments);
         let next = outbox.begin_send(100).expect("the rest");
         assert_eq!((next.offset, next.len), (first.offset + 10, 15));
@@ -312,32 +312,32 @@ mod tests {
 
     #[test]
     fn a_frame_over_several_segments_is_kept_whole_wherever_the_cut_comes() {
-        for sent_pieces in 0..3 {
+        for sent_extents in 0..3 {
             let (mut outbox, mut segments) = (Outbox::default(), segments());
             let large = push(&mut outbox, &mut segments, &frame(150));
             assert_eq!(large.len(), 3);
             push(&mut outbox, &mut segments, &frame(9));
-            for _ in 0..sent_pieces {
-                let range = outbox.begin_send(100).expect("a piece");
+            for _ in 0..sent_extents {
+                let range = outbox.begin_send(100).expect("an extent");
                 outbox.end_send(range.len, &mut segments);
             }
-            outbox.begin_send(3).expect("a piece");
+            outbox.begin_send(3).expect("an extent");
             outbox.keep_begun(&mut segments, frame_len);
-            assert_eq!(outbox.waiting(), 150 - sent_pieces * 64, "after {sent_pieces} pieces");
+            assert_eq!(outbox.waiting(), 150 - sent_extents * 64, "after {sent_extents} extents");
         }
     }
 
     #[test]
-    fn small_pieces_are_found_and_replaced() {
+    fn small_extents_are_found_and_replaced() {
         let (mut outbox, mut segments) = (Outbox::default(), segments());
         push(&mut outbox, &mut segments, &frame(10));
         let private = segments.append(Log::Private, &frame(5)).expect("room");
         outbox.push(private[0], &mut segments);
         push(&mut outbox, &mut segments, &frame(6));
-        assert_eq!(outbox.small_pieces(100), Some((3, 21)));
-        assert_eq!(outbox.small_pieces(15), Some((2, 15)));
+        assert_eq!(outbox.small_extents(100), Some((3, 21)));
+        assert_eq!(outbox.small_extents(15), Some((2, 15)));
         let copy = segments.append(Log::Private, &[1; 15]).expect("room");
         outbox.replace_front(2, copy[0], &mut segments);
-        assert_eq!((outbox.pieces().len(), outbox.waiting()), (2, 21));
+        assert_eq!((outbox.extents().len(), outbox.waiting()), (2, 21));
     }
 }

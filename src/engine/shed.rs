@@ -19,7 +19,7 @@ use super::outbox::Outbox;
 use super::shard::Shard;
 use crate::ids::Range;
 use crate::mem::marks::Droppable;
-use crate::mem::segment::{Log, Piece, Segments};
+use crate::mem::segment::{Extent, Log, Segments};
 use crate::ring::{Op, Ring};
 use crate::ws;
 use hashbrown::HashSet;
@@ -36,11 +36,11 @@ enum Fate {
 /// A frame that has not begun.
 #[derive(Clone, Copy, Debug)]
 struct Unit {
-    /// The piece that it begins in, where in the piece, and how much of it lies there.
-    piece: u32,
+    /// The extent that it begins in, where in the extent, and how much of it lies there.
+    extent: u32,
     offset: u32,
     len: u32,
-    /// All of it, with what lies in the pieces behind.
+    /// All of it, with what lies in the extents behind.
     bytes: u32,
     droppable: Option<Droppable>,
     fate: Fate,
@@ -50,7 +50,7 @@ struct Unit {
 #[derive(Debug, Default)]
 pub struct Shedding {
     units: Vec<Unit>,
-    pieces: Vec<Piece>,
+    extents: Vec<Extent>,
     keys: HashSet<u64, foldhash::fast::FixedState>,
     bytes: Vec<u8>,
 }
@@ -69,9 +69,9 @@ impl Shedding {
     fn look(&mut self, outbox: &Outbox, segments: &Segments) {
         self.units.clear();
         let (begun, begun_first) = outbox.begun(segments, ws::frame_len);
-        for (at, piece) in outbox.pieces.iter().enumerate() {
-            let Range { segment, offset: start, len } = piece.range;
-            if piece.continued || at > 0 && at < begun {
+        for (at, extent) in outbox.extents.iter().enumerate() {
+            let Range { segment, offset: start, len } = extent.range;
+            if extent.continued || at > 0 && at < begun {
                 if at >= begun
                     && let Some(last) = self.units.last_mut()
                 {
@@ -85,8 +85,8 @@ impl Shedding {
                 let frame = ws::frame_len(segments.bytes(rest)).unwrap_or(u64::MAX);
                 let own = frame.min(u64::from(rest.len)) as u32;
                 let droppable = segments.droppable(segment, rest.offset);
-                let (piece, bytes, fate) = (at as u32, own, Fate::Stays);
-                self.units.push(Unit { piece, offset, len: own, bytes, droppable, fate });
+                let (extent, bytes, fate) = (at as u32, own, Fate::Stays);
+                self.units.push(Unit { extent, offset, len: own, bytes, droppable, fate });
                 offset += own;
             }
         }
@@ -124,9 +124,9 @@ impl Shedding {
         let is_oldest = |unit: &Unit| unit.droppable == Some(Droppable::Oldest);
         let newest = self.units.iter().rposition(is_oldest);
         for (at, unit) in self.units.iter_mut().enumerate() {
-            let first = &outbox.pieces[unit.piece as usize];
-            let mut pieces = outbox.tail(unit).iter().chain([first]);
-            if unit.fate == Fate::Goes || !pieces.any(|piece| piece.range.segment == wanted) {
+            let first = &outbox.extents[unit.extent as usize];
+            let mut extents = outbox.tail(unit).iter().chain([first]);
+            if unit.fate == Fate::Goes || !extents.any(|extent| extent.range.segment == wanted) {
                 continue;
             }
             let goes = is_oldest(unit) && Some(at) != newest;
@@ -139,7 +139,7 @@ impl Shedding {
 impl Outbox {
     /// Whether a frame of it may be dropped at some time.
     pub fn has_droppable(&self, segments: &Segments) -> bool {
-        self.pieces.iter().any(|piece| segments.has_droppable(piece.range))
+        self.extents.iter().any(|extent| segments.has_droppable(extent.range))
     }
 
     /// Drops frames that may be dropped, until at most `goal` bytes wait if that is possible.
@@ -165,7 +165,7 @@ impl Outbox {
         let mut dropped = work.judge(self.waiting, u32::MAX);
         work.vacate(self, wanted, &mut dropped);
         let (begun, begun_first) = self.begun(segments, ws::frame_len);
-        let moves_begun = self.pieces[..begun].iter().any(|p| p.range.segment == wanted);
+        let moves_begun = self.extents[..begun].iter().any(|p| p.range.segment == wanted);
         work.bytes.clear();
         if moves_begun {
             self.copy_begun(segments, (begun, begun_first), &mut work.bytes);
@@ -183,66 +183,66 @@ impl Outbox {
             return (dropped, false);
         }
         let append = |segments: &mut Segments, bytes: &[u8]| match bytes {
-            [] => crate::mem::segment::Pieces::new(),
+            [] => crate::mem::segment::Extents::new(),
             bytes => segments.append(Log::Private, bytes).expect("the pool has room"),
         };
         let mut begun = append(segments, &work.bytes[..rest]);
         // It goes on with a frame that the kernel has a part of.
-        begun.iter_mut().for_each(|piece| piece.continued = true);
+        begun.iter_mut().for_each(|extent| extent.continued = true);
         let units = append(segments, &work.bytes[rest..]);
         self.rebuild(segments, work, &begun, units.first().copied());
         (dropped, !self.holds(wanted))
     }
 
-    /// The pieces that a frame goes on in.
-    fn tail(&self, unit: &Unit) -> &[Piece] {
+    /// The extents that a frame goes on in.
+    fn tail(&self, unit: &Unit) -> &[Extent] {
         if unit.bytes == unit.len {
             return &[];
         }
-        let behind = &self.pieces[unit.piece as usize + 1..];
-        let count = behind.iter().take_while(|piece| piece.continued).count();
+        let behind = &self.extents[unit.extent as usize + 1..];
+        let count = behind.iter().take_while(|extent| extent.continued).count();
         &behind[..count]
     }
 
     /// The rest of the frame that has begun.
     fn copy_begun(&self, segments: &Segments, begun: (usize, u32), into: &mut Vec<u8>) {
-        for (at, piece) in self.pieces[..begun.0].iter().enumerate() {
-            let end = if at == 0 { begun.1 } else { piece.range.len } as usize;
+        for (at, extent) in self.extents[..begun.0].iter().enumerate() {
+            let end = if at == 0 { begun.1 } else { extent.range.len } as usize;
             let start = if at == 0 { self.sent as usize } else { 0 };
-            into.extend_from_slice(&segments.bytes(piece.range)[start..end]);
+            into.extend_from_slice(&segments.bytes(extent.range)[start..end]);
         }
     }
 
     fn copy_units(&self, segments: &Segments, work: &mut Shedding) {
         let Shedding { units, bytes, .. } = work;
         for unit in units.iter().filter(|unit| unit.fate == Fate::Moves) {
-            let first = &self.pieces[unit.piece as usize];
+            let first = &self.extents[unit.extent as usize];
             let own = &segments.bytes(first.range)[unit.offset as usize..];
             bytes.extend_from_slice(&own[..unit.len as usize]);
-            for piece in self.tail(unit) {
-                bytes.extend_from_slice(segments.bytes(piece.range));
+            for extent in self.tail(unit) {
+                bytes.extend_from_slice(segments.bytes(extent.range));
             }
         }
     }
 
-    /// Makes the list of pieces anew: what has begun (or `begun` in its place), then the frames
+    /// Makes the list of extents anew: what has begun (or `begun` in its place), then the frames
     /// that stay, and those that have moved, one after the other, to `moved`. Both come with their
     /// holds.
     fn rebuild(
         &mut self,
         segments: &mut Segments,
         work: &mut Shedding,
-        begun: &[Piece],
-        moved: Option<Piece>,
+        begun: &[Extent],
+        moved: Option<Extent>,
     ) {
         let (keep, keep_first) = self.begun(segments, ws::frame_len);
-        let Shedding { units, pieces, .. } = work;
-        pieces.clear();
-        pieces.extend_from_slice(begun);
-        for (at, piece) in self.pieces[..keep].iter().enumerate().filter(|_| begun.is_empty()) {
-            let len = if at == 0 { keep_first } else { piece.range.len };
-            let range = Range { len, ..piece.range };
-            pieces.push(Piece { range, ..*piece });
+        let Shedding { units, extents, .. } = work;
+        extents.clear();
+        extents.extend_from_slice(begun);
+        for (at, extent) in self.extents[..keep].iter().enumerate().filter(|_| begun.is_empty()) {
+            let len = if at == 0 { keep_first } else { extent.range.len };
+            let range = Range { len, ..extent.range };
+            extents.push(Extent { range, ..*extent });
             segments.retain(range.segment);
         }
         let mut copied = 0;
@@ -254,39 +254,39 @@ impl Outbox {
                 if let Some(droppable) = unit.droppable {
                     segments.mark(range, droppable);
                 }
-                add(pieces, segments, Piece { range, continued: false });
+                add(extents, segments, Extent { range, continued: false });
                 continue;
             }
-            let first = self.pieces[unit.piece as usize].range;
+            let first = self.extents[unit.extent as usize].range;
             let range = Range { offset: first.offset + unit.offset, len: unit.len, ..first };
-            add(pieces, segments, Piece { range, continued: false });
-            for piece in self.tail(unit) {
-                add(pieces, segments, *piece);
+            add(extents, segments, Extent { range, continued: false });
+            for extent in self.tail(unit) {
+                add(extents, segments, *extent);
             }
         }
-        for old in self.pieces.drain(..) {
+        for old in self.extents.drain(..) {
             segments.release(old.range.segment);
         }
         if let Some(moved) = moved {
             segments.release(moved.range.segment);
         }
-        self.pieces.extend_from_slice(pieces);
+        self.extents.extend_from_slice(extents);
         self.give_back();
         if !begun.is_empty() {
             self.sent = 0;
         }
         self.forget_finished(segments);
-        self.waiting = self.pieces.iter().map(|piece| piece.range.len).sum::<u32>() - self.sent;
+        self.waiting = self.extents.iter().map(|extent| extent.range.len).sum::<u32>() - self.sent;
     }
 }
 
-/// Adds a piece with a reference of its own, to the last one where it lies right behind it.
-fn add(pieces: &mut Vec<Piece>, segments: &mut Segments, piece: Piece) {
-    match pieces.last_mut() {
-        Some(last) if last.is_before(&piece) => last.range.len += piece.range.len,
+/// Adds an extent with a reference of its own, to the last one where it lies right behind it.
+fn add(extents: &mut Vec<Extent>, segments: &mut Segments, extent: Extent) {
+    match extents.last_mut() {
+        Some(last) if last.is_before(&extent) => last.range.len += extent.range.len,
         _ => {
-            segments.retain(piece.range.segment);
-            pieces.push(piece);
+            segments.retain(extent.range.segment);
+            extents.push(extent);
         }
     }
 }
@@ -387,7 +387,7 @@ impl<R: Ring> Shard<R> {
 mod tests {
     use super::*;
     use crate::mem::region::Owner;
-    use crate::mem::segment::Pieces;
+    use crate::mem::segment::Extents;
 
     const SIZE: u32 = 512;
 
@@ -407,13 +407,13 @@ mod tests {
         segments: &mut Segments,
         (entry, len): (u8, usize),
         droppable: Option<Droppable>,
-    ) -> Pieces {
-        let pieces = segments.append(Log::Shared, &frame(entry, len)).expect("room");
+    ) -> Extents {
+        let extents = segments.append(Log::Shared, &frame(entry, len)).expect("room");
         if let Some(droppable) = droppable {
-            segments.mark(pieces[0].range, droppable);
+            segments.mark(extents[0].range, droppable);
         }
-        pieces.iter().for_each(|piece| outbox.push(*piece, segments));
-        pieces
+        extents.iter().for_each(|extent| outbox.push(*extent, segments));
+        extents
     }
 
     /// The entries of the frames that a client gets from now on.

@@ -6,7 +6,7 @@
 //! their ranges merge. A segment is free again when nobody holds a range of it and no log writes
 //! into it.
 //!
-//! Order of calls: `append` gives pieces, each with one reference; `retain` for each further
+//! Order of calls: `append` gives extents, each with one reference; `retain` for each further
 //! holder, `release` when its bytes are sent or dropped.
 //!
 //! Bounds: `segment-bytes`, `segment-size`. `append` refuses when the pool has no room; the caller
@@ -20,17 +20,17 @@ use smallvec::SmallVec;
 
 /// A run of bytes of the log, as an outbox holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece {
+pub struct Extent {
     /// Where it lies.
     pub range: Range,
-    /// It goes on with a frame that began in the piece before; otherwise it starts with a frame.
+    /// It goes on with a frame that began in the extent before; otherwise it starts with a frame.
     pub continued: bool,
 }
 
-impl Piece {
+impl Extent {
     /// Whether another one lies right behind it and may become one with it.
     #[inline]
-    pub fn is_before(&self, next: &Piece) -> bool {
+    pub fn is_before(&self, next: &Extent) -> bool {
         !next.continued
             && !self.continued
             && self.range.segment == next.range.segment
@@ -38,8 +38,8 @@ impl Piece {
     }
 }
 
-/// The pieces of one append: one, unless it is larger than a segment.
-pub type Pieces = SmallVec<[Piece; 2]>;
+/// The extents of one append: one, unless it is larger than a segment.
+pub type Extents = SmallVec<[Extent; 2]>;
 
 /// Which of the two logs to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,14 +195,14 @@ impl Segments {
         len <= left || len.div_ceil(size) <= free
     }
 
-    /// Writes whole frames into a log. The pieces come with one reference each. Frames that fit one
-    /// segment lie in one piece.
-    pub fn append(&mut self, log: Log, bytes: &[u8]) -> Result<Pieces, Full> {
+    /// Writes whole frames into a log. The extents come with one reference each. Frames that fit
+    /// one segment lie in one extent.
+    pub fn append(&mut self, log: Log, bytes: &[u8]) -> Result<Extents, Full> {
         assert!(!bytes.is_empty());
         if !self.has_room(log, bytes.len()) {
             return Err(Full);
         }
-        let mut pieces = Pieces::new();
+        let mut extents = Extents::new();
         let mut rest = bytes;
         while !rest.is_empty() {
             let segment = self.writable(log, rest.len());
@@ -219,10 +219,10 @@ impl Segments {
             let place = segment as usize * self.size as usize + offset as usize;
             self.memory.bytes_mut(place, len).copy_from_slice(&rest[..len]);
             let range = Range { segment, offset, len: len as u32 };
-            pieces.push(Piece { range, continued: !pieces.is_empty() });
+            extents.push(Extent { range, continued: !extents.is_empty() });
             rest = &rest[len..];
         }
-        Ok(pieces)
+        Ok(extents)
     }
 
     /// The open segment of a log if `len` bytes fit its rest, else a fresh one.
@@ -304,15 +304,15 @@ impl Segments {
         self.marks.any(range)
     }
 
-    /// Adds the pieces of one append to a run. Neighbours become one piece, with one reference.
-    pub fn join(&mut self, run: &mut Pieces, pieces: &Pieces) {
-        for piece in pieces {
+    /// Adds the extents of one append to a run. Neighbours become one extent, with one reference.
+    pub fn join(&mut self, run: &mut Extents, extents: &Extents) {
+        for extent in extents {
             match run.last_mut() {
-                Some(last) if last.is_before(piece) => {
-                    last.range.len += piece.range.len;
-                    self.release(piece.range.segment);
+                Some(last) if last.is_before(extent) => {
+                    last.range.len += extent.range.len;
+                    self.release(extent.range.segment);
                 }
-                _ => run.push(*piece),
+                _ => run.push(*extent),
             }
         }
     }
@@ -396,14 +396,14 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_of_a_run_become_one_piece() {
+    fn neighbours_of_a_run_become_one_extent() {
         let mut pool = pool();
-        let mut run = Pieces::new();
+        let mut run = Extents::new();
         for len in [20, 30, 40] {
-            let pieces = pool.append(Log::Shared, &vec![1; len]).expect("room");
-            pool.join(&mut run, &pieces);
+            let extents = pool.append(Log::Shared, &vec![1; len]).expect("room");
+            pool.join(&mut run, &extents);
         }
-        assert_eq!(run.iter().map(|piece| piece.range.len).collect::<Vec<_>>(), vec![50, 40]);
+        assert_eq!(run.iter().map(|extent| extent.range.len).collect::<Vec<_>>(), vec![50, 40]);
         assert_eq!(pool.refcounts(), 2);
     }
 
