@@ -65,12 +65,12 @@ impl Quiet {
     /// A client has sent bytes.
     #[expect(unsafe_code, reason = "it is a kernel")]
     pub fn receive(&mut self, conn: ConnId, bytes: &[u8]) {
-        for piece in bytes.chunks(self.receive_bytes) {
+        for chunk in bytes.chunks(self.receive_bytes) {
             let buffer = self.free.pop_front().expect("few are used at once");
             let at = usize::from(buffer) * self.receive_bytes;
             // SAFETY: a free buffer is lent to this ring until it is `Received`.
-            unsafe { self.receive.kernel_write(at, piece) };
-            let (buffer, len) = (BufferId(buffer), piece.len() as u32);
+            unsafe { self.receive.kernel_write(at, chunk) };
+            let (buffer, len) = (BufferId(buffer), chunk.len() as u32);
             self.done.push_back(Done::Received { conn, buffer, len, more: true });
         }
     }

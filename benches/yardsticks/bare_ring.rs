@@ -6,7 +6,7 @@
 //! timer: whatever a server does beyond this is its own cost.
 //!
 //! A message of any client goes to all clients. What comes while sends are on their way goes out
-//! in one piece afterwards.
+//! in one chunk afterwards.
 #![allow(unsafe_code)]
 
 mod shared;

@@ -1,7 +1,7 @@
 //! A loop of send(2) over all sockets, behind epoll: the plainest server that broadcasts.
 //!
 //! A message of any client goes to all clients; what one look at the kernel brings goes out in one
-//! piece.
+//! chunk.
 
 mod shared;
 

@@ -65,7 +65,7 @@ async fn write(stream: Rc<TcpStream>, mut receiver: Receiver<Bytes>) -> io::Resu
     }
 }
 
-/// Everything that waits, in one piece.
+/// Everything that waits, in one chunk.
 fn joined(first: &[u8], receiver: &mut Receiver<Bytes>) -> Bytes {
     let mut all = BytesMut::from(first);
     for _ in 1..BATCH {

@@ -111,8 +111,8 @@ type Read = Result<(Vec<u8>, Option<usize>), Refusal>;
 
 fn check_body(kind: BodyKind, input: &[u8], cut: u8) {
     let whole = read_body(kind, input, input.len().max(1));
-    for piece in [1, 2, 1 + usize::from(cut)] {
-        assert_eq!(whole, read_body(kind, input, piece), "in pieces of {piece}");
+    for chunk in [1, 2, 1 + usize::from(cut)] {
+        assert_eq!(whole, read_body(kind, input, chunk), "in chunks of {chunk}");
     }
     if let Ok((body, end)) = &whole {
         assert!(body.len() <= BODY_MAX as usize && body.len() <= input.len());
@@ -125,8 +125,8 @@ fn read_body(kind: BodyKind, input: &[u8], step: usize) -> Read {
     let mut bytes = Vec::new();
     let (mut at, mut arrived) = (0, 0);
     loop {
-        let (consumed, piece, done) = body.next(&input[at..arrived], BODY_MAX)?;
-        bytes.extend_from_slice(piece.unwrap_or_default());
+        let (consumed, chunk, done) = body.next(&input[at..arrived], BODY_MAX)?;
+        bytes.extend_from_slice(chunk.unwrap_or_default());
         at += consumed;
         if done {
             return Ok((bytes, Some(at)));

@@ -6,7 +6,7 @@
 pub struct Trace {
     /// What came whole.
     pub seen: Vec<Seen>,
-    /// The message that is still open, if a piece of it came.
+    /// The message that is still open, if a chunk of it came.
     pub open: Vec<u8>,
     /// How it ended.
     pub end: End,

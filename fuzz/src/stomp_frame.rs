@@ -23,7 +23,7 @@ enum Said {
 }
 
 /// The first byte chooses the version (`0` none yet, `1` 1.0, `2` 1.1, `3` 1.2; `4` to `7` the
-/// same with tiny bounds), the second the pieces; the rest is the stream.
+/// same with tiny bounds), the second the chunks; the rest is the stream.
 pub fn stomp_frame(data: &[u8]) {
     let [first, seed, stream @ ..] = data else { return };
     let version = [None, Some(Version::V1_0), Some(Version::V1_1), Some(Version::V1_2)];
@@ -33,7 +33,7 @@ pub fn stomp_frame(data: &[u8]) {
     let whole = feed(&[stream], options);
     let single: Vec<&[u8]> = stream.chunks(1).collect();
     assert_eq!(feed(&single, options), whole, "byte by byte");
-    assert_eq!(feed(&pieces(stream, *seed), options), whole, "in pieces");
+    assert_eq!(feed(&chunks(stream, *seed), options), whole, "in chunks");
 
     for said in &whole {
         if let Said::Frame(_, headers, body) = said {
@@ -49,27 +49,27 @@ pub fn stomp_frame(data: &[u8]) {
 }
 
 /// Cuts of 1 to 16 bytes, from the seed.
-fn pieces(stream: &[u8], seed: u8) -> Vec<&[u8]> {
-    let (mut pieces, mut rest, mut state) = (Vec::new(), stream, u32::from(seed) + 1);
+fn chunks(stream: &[u8], seed: u8) -> Vec<&[u8]> {
+    let (mut chunks, mut rest, mut state) = (Vec::new(), stream, u32::from(seed) + 1);
     while !rest.is_empty() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let (piece, tail) = rest.split_at(rest.len().min(1 + (state >> 28) as usize));
-        pieces.push(piece);
+        let (chunk, tail) = rest.split_at(rest.len().min(1 + (state >> 28) as usize));
+        chunks.push(chunk);
         rest = tail;
     }
-    pieces
+    chunks
 }
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("names and values are UTF-8")
 }
 
-fn feed(pieces: &[&[u8]], options: Options) -> Vec<Said> {
+fn feed(chunks: &[&[u8]], options: Options) -> Vec<Said> {
     let Options { version, frame_max, headers_max } = options;
     let mut headers = vec![Header::EMPTY; headers_max];
     let (mut decoder, mut kept, mut all) = (Decoder::new(), Vec::new(), Vec::new());
-    for piece in pieces {
-        kept.extend_from_slice(piece);
+    for chunk in chunks {
+        kept.extend_from_slice(chunk);
         loop {
             let consumed = match decoder.next(&mut kept, &mut headers, version, frame_max) {
                 Ok(Step::NeedMore) => {

@@ -23,7 +23,7 @@ impl Framer for Decoder {
     }
 }
 
-/// The first byte chooses the options, the second the pieces; the rest is the stream.
+/// The first byte chooses the options, the second the chunks; the rest is the stream.
 pub fn ws_frame(data: &[u8]) {
     ws_frame_of(data, |decoder| decoder);
 }
@@ -47,14 +47,14 @@ pub fn ws_frame_of<F: Framer>(data: &[u8], wrap: impl Fn(Decoder) -> F) {
     let mut state = u32::from(*seed);
     run(&mut std::iter::repeat_with(|| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        // Mostly short pieces, some longer than a vector.
+        // Mostly short chunks, some longer than a vector.
         (state >> 24) as usize % if state & 0x10_0000 == 0 { 7 } else { 150 }
     }));
     boundaries(stream);
 }
 
 /// The decoder's trace against the naive one. Where a fault lies within a message, how much of it
-/// was handed out before depends on the pieces, but it is a beginning of it.
+/// was handed out before depends on the chunks, but it is a beginning of it.
 fn agree(trace: &Trace, expected: &Trace) {
     assert_eq!(trace.seen, expected.seen);
     assert_eq!(trace.end, expected.end);
@@ -65,7 +65,7 @@ fn agree(trace: &Trace, expected: &Trace) {
     }
 }
 
-/// Feeds the stream in pieces of the given lengths (then the rest) and takes down what comes.
+/// Feeds the stream in chunks of the given lengths (then the rest) and takes down what comes.
 fn drive(
     mut framer: impl Framer,
     mut stream: &[u8],
@@ -74,12 +74,12 @@ fn drive(
 ) -> Trace {
     let mut trace = Trace::default();
     let mut kept = Vec::new();
-    // The kind of the open message, once a piece of it has come.
+    // The kind of the open message, once a chunk of it has come.
     let mut kind = None;
     while !stream.is_empty() {
-        let (piece, rest) = stream.split_at(cuts.next().unwrap_or(stream.len()).min(stream.len()));
+        let (chunk, rest) = stream.split_at(cuts.next().unwrap_or(stream.len()).min(stream.len()));
         stream = rest;
-        kept.extend_from_slice(piece);
+        kept.extend_from_slice(chunk);
         let mut at = 0;
         loop {
             let (done, event) = match framer.next(&mut kept[at..], message_max) {

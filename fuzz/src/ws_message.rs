@@ -8,8 +8,8 @@ use std::cell::RefCell;
 
 /// An inflater under test. The canaries wrap [`Inflater`] to break it.
 pub trait Unpack {
-    /// Inflates a whole message that came in `pieces` to the end of `out`.
-    fn unpack(&mut self, rule: Rule<'_>, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error>;
+    /// Inflates a whole message that came in `chunks` to the end of `out`.
+    fn unpack(&mut self, rule: Rule<'_>, chunks: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error>;
 }
 
 /// How a message is to be inflated.
@@ -24,12 +24,12 @@ pub struct Rule<'a> {
 }
 
 impl Unpack for Inflater {
-    fn unpack(&mut self, rule: Rule<'_>, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
+    fn unpack(&mut self, rule: Rule<'_>, chunks: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
         match rule.window {
             Some(window) => self.begin_after(rule.opcode, rule.message_max, window),
             None => self.begin(rule.opcode, rule.message_max),
         }
-        pieces.iter().try_for_each(|piece| self.feed(piece, out))?;
+        chunks.iter().try_for_each(|chunk| self.feed(chunk, out))?;
         self.finish(out)
     }
 }
@@ -42,7 +42,7 @@ thread_local! {
     static SHARED: RefCell<(Compressor, Inflater)> = RefCell::default();
 }
 
-/// The first byte chooses the options, the second the pieces; the rest is the stream.
+/// The first byte chooses the options, the second the chunks; the rest is the stream.
 pub fn ws_message(data: &[u8]) {
     SHARED.with_borrow_mut(|(compressor, inflater)| {
         ws_message_of(data, inflater);
@@ -131,11 +131,11 @@ fn assemble(
     let mut decoder = decoder.with_compression();
     let mut window = Window::new(window_bits(choice));
     let (mut messages, mut kept) = (Vec::new(), Vec::new());
-    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    let mut chunks: Vec<Vec<u8>> = Vec::new();
     while !stream.is_empty() {
-        let (piece, rest) = stream.split_at(cuts.next().unwrap_or(stream.len()).min(stream.len()));
+        let (chunk, rest) = stream.split_at(cuts.next().unwrap_or(stream.len()).min(stream.len()));
         stream = rest;
-        kept.extend_from_slice(piece);
+        kept.extend_from_slice(chunk);
         let mut at = 0;
         loop {
             let (done, event) = match decoder.next(&mut kept[at..], options.message_max) {
@@ -144,12 +144,12 @@ fn assemble(
             };
             match event {
                 Some(Event::Data { opcode, payload, last, compressed, .. }) => {
-                    pieces.push(payload.to_vec());
+                    chunks.push(payload.to_vec());
                     if last {
-                        let pieces = std::mem::take(&mut pieces);
+                        let chunks = std::mem::take(&mut chunks);
                         let takeover = (choice & 2 != 0).then_some(&mut window);
                         let rule = (opcode, compressed, options.message_max);
-                        match whole(unpack, rule, takeover, &pieces) {
+                        match whole(unpack, rule, takeover, &chunks) {
                             Ok(bytes) => messages.push((opcode == Opcode::Text, bytes)),
                             Err(error) => return (messages, End::Fault(error.label())),
                         }
@@ -170,20 +170,20 @@ fn assemble(
     (messages, End::Open)
 }
 
-/// One whole message: opcode, whether it is compressed, its bound; its pieces.
+/// One whole message: opcode, whether it is compressed, its bound; its chunks.
 fn whole(
     unpack: &mut impl Unpack,
     (opcode, compressed, message_max): (Opcode, bool, u32),
     mut takeover: Option<&mut Window>,
-    pieces: &[Vec<u8>],
+    chunks: &[Vec<u8>],
 ) -> Result<Vec<u8>, Error> {
     if !compressed {
-        return Ok(pieces.concat());
+        return Ok(chunks.concat());
     }
-    let pieces: Vec<&[u8]> = pieces.iter().map(|piece| &piece[..]).collect();
+    let chunks: Vec<&[u8]> = chunks.iter().map(|chunk| &chunk[..]).collect();
     let mut out = Vec::new();
     let rule = Rule { opcode, message_max, window: takeover.as_deref() };
-    let end = unpack.unpack(rule, &pieces, &mut out);
+    let end = unpack.unpack(rule, &chunks, &mut out);
     assert!(out.len() <= message_max as usize, "never more than the bound");
     end?;
     if let Some(window) = &mut takeover {

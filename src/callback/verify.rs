@@ -1,7 +1,7 @@
 //! Signatures over the body.
 
 use super::HeaderLine;
-use crate::config::{Callback, Encoding, Piece, Profile, Secret, SignatureForm};
+use crate::config::{Callback, Encoding, FormPart, Profile, Secret, SignatureForm};
 use crate::limits::SIGNATURE_ELEMENTS_MAX;
 use crate::time::Millis;
 use base64::Engine;
@@ -142,10 +142,10 @@ fn find<'a>(form: &SignatureForm, value: &'a [u8]) -> Result<Found<'a>, Denial> 
         return Err(Denial::Garbled);
     }
     let mut found = Found::default();
-    for pieces in form.elements() {
+    for parts in form.elements() {
         let mut fits = false;
         for element in &elements {
-            let Some((signature, timestamp)) = read(pieces, element) else { continue };
+            let Some((signature, timestamp)) = read(parts, element) else { continue };
             fits = true;
             found.signatures.extend(signature);
             if let Some(digits) = timestamp
@@ -161,19 +161,19 @@ fn find<'a>(form: &SignatureForm, value: &'a [u8]) -> Result<Found<'a>, Denial> 
     Ok(found)
 }
 
-/// What one element of a header holds, if it has the form of these pieces.
+/// What one element of a header holds, if it has the form of these parts.
 type Element<'a> = (Option<[u8; SIGNATURE_BYTES]>, Option<&'a [u8]>);
 
-fn read<'a>(pieces: &[Piece], element: &'a [u8]) -> Option<Element<'a>> {
+fn read<'a>(parts: &[FormPart], element: &'a [u8]) -> Option<Element<'a>> {
     let (mut rest, mut signature, mut timestamp) = (element, None, None);
-    for piece in pieces {
-        match piece {
-            Piece::Text(text) => rest = rest.strip_prefix(text.as_bytes())?,
-            Piece::Signature(encoding) => {
+    for part in parts {
+        match part {
+            FormPart::Text(text) => rest = rest.strip_prefix(text.as_bytes())?,
+            FormPart::Signature(encoding) => {
                 let (text, behind) = rest.split_at_checked(encoded_len(*encoding))?;
                 (signature, rest) = (Some(decode(*encoding, text)?), behind);
             }
-            Piece::Timestamp => {
+            FormPart::Timestamp => {
                 let len = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
                 let (digits, behind) = rest.split_at(len);
                 (timestamp, rest) = (Some(digits).filter(|digits| !digits.is_empty()), behind);

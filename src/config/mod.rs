@@ -46,7 +46,7 @@ mod syntax;
 pub use file::Sources;
 pub use secrets::Secret;
 pub use settings::{Difference, Setting};
-pub use signature::{Encoding, Piece, SignatureForm};
+pub use signature::{Encoding, FormPart, SignatureForm};
 pub use syntax::{Network, Pointer};
 
 use crate::limits::Limits;

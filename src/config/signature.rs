@@ -16,9 +16,9 @@ pub enum Encoding {
     Base64,
 }
 
-/// A piece of a form.
+/// A part of a form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub enum FormPart {
     /// It stands there as it is.
     Text(String),
     /// The signature.
@@ -31,7 +31,7 @@ pub enum Piece {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignatureForm {
     text: String,
-    elements: Vec<Vec<Piece>>,
+    elements: Vec<Vec<FormPart>>,
     encoding: Encoding,
     has_timestamp: bool,
 }
@@ -45,17 +45,17 @@ impl SignatureForm {
     /// Parses a form. None: it is not one.
     pub fn parse(text: &str) -> Option<SignatureForm> {
         let has_timestamp = text.contains("{timestamp}");
-        let elements: Vec<Vec<Piece>> = match has_timestamp {
-            true => text.split(',').map(|one| pieces(one.trim())).collect::<Option<_>>()?,
-            false => vec![pieces(text)?],
+        let elements: Vec<Vec<FormPart>> = match has_timestamp {
+            true => text.split(',').map(|one| parts(one.trim())).collect::<Option<_>>()?,
+            false => vec![parts(text)?],
         };
         let all = elements.iter().flatten();
-        let mut encodings = all.clone().filter_map(|piece| match piece {
-            Piece::Signature(encoding) => Some(*encoding),
-            Piece::Text(_) | Piece::Timestamp => None,
+        let mut encodings = all.clone().filter_map(|part| match part {
+            FormPart::Signature(encoding) => Some(*encoding),
+            FormPart::Text(_) | FormPart::Timestamp => None,
         });
         let encoding = encodings.next()?;
-        let timestamps = all.filter(|piece| **piece == Piece::Timestamp).count();
+        let timestamps = all.filter(|part| **part == FormPart::Timestamp).count();
         let is_clear = encodings.next().is_none() && timestamps <= 1;
         is_clear.then(|| SignatureForm {
             text: text.to_string(),
@@ -66,7 +66,7 @@ impl SignatureForm {
     }
 
     /// Its elements: one, or with a timestamp those of a list.
-    pub fn elements(&self) -> &[Vec<Piece>] {
+    pub fn elements(&self) -> &[Vec<FormPart>] {
         &self.elements
     }
 
@@ -102,20 +102,20 @@ impl fmt::Display for SignatureForm {
     }
 }
 
-fn pieces(text: &str) -> Option<Vec<Piece>> {
-    let mut pieces: Vec<Piece> = Vec::new();
+fn parts(text: &str) -> Option<Vec<FormPart>> {
+    let mut parts: Vec<FormPart> = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
         let marks = [
-            ("{hex}", Piece::Signature(Encoding::Hex)),
-            ("{base64}", Piece::Signature(Encoding::Base64)),
-            ("{timestamp}", Piece::Timestamp),
+            ("{hex}", FormPart::Signature(Encoding::Hex)),
+            ("{base64}", FormPart::Signature(Encoding::Base64)),
+            ("{timestamp}", FormPart::Timestamp),
         ];
         let mark = marks.into_iter().find(|(mark, _)| rest.starts_with(mark));
-        let piece = match mark {
-            Some((mark, piece)) => {
+        let part = match mark {
+            Some((mark, part)) => {
                 rest = &rest[mark.len()..];
-                piece
+                part
             }
             None => {
                 let end = rest.find('{').unwrap_or(rest.len());
@@ -125,20 +125,20 @@ fn pieces(text: &str) -> Option<Vec<Piece>> {
                     return None;
                 }
                 rest = behind;
-                Piece::Text(plain.to_string())
+                FormPart::Text(plain.to_string())
             }
         };
-        let after_digits = pieces.last() == Some(&Piece::Timestamp);
-        let ends_digits = match &piece {
-            Piece::Text(text) => !text.starts_with(|c: char| c.is_ascii_digit()),
-            Piece::Signature(_) | Piece::Timestamp => false,
+        let after_digits = parts.last() == Some(&FormPart::Timestamp);
+        let ends_digits = match &part {
+            FormPart::Text(text) => !text.starts_with(|c: char| c.is_ascii_digit()),
+            FormPart::Signature(_) | FormPart::Timestamp => false,
         };
         if after_digits && !ends_digits {
             return None;
         }
-        pieces.push(piece);
+        parts.push(part);
     }
-    (!pieces.is_empty()).then_some(pieces)
+    (!parts.is_empty()).then_some(parts)
 }
 
 #[cfg(test)]
@@ -161,8 +161,8 @@ mod tests {
         }
         let list = SignatureForm::parse("t={timestamp}, v1={hex}").expect("good");
         let [time, signature] = list.elements() else { panic!("two") };
-        assert_eq!(time, &[Piece::Text("t=".into()), Piece::Timestamp]);
-        assert_eq!(signature, &[Piece::Text("v1=".into()), Piece::Signature(Encoding::Hex)]);
+        assert_eq!(time, &[FormPart::Text("t=".into()), FormPart::Timestamp]);
+        assert_eq!(signature, &[FormPart::Text("v1=".into()), FormPart::Signature(Encoding::Hex)]);
         assert_eq!(SignatureForm::default().elements().len(), 1);
     }
 

@@ -158,26 +158,26 @@ impl<R: Ring> Shard<R> {
                 let payload = payload.len();
                 let payload = &mut bytes[used - payload..used];
                 if compressed {
-                    self.compressed_piece(slot, opcode, payload, last);
+                    self.compressed_chunk(slot, opcode, payload, last);
                 } else {
-                    self.piece(slot, opcode, payload, last);
+                    self.chunk(slot, opcode, payload, last);
                 }
             }
         }
         Step::Used(used)
     }
 
-    /// A piece of a message, plain.
-    fn piece(&mut self, slot: u32, opcode: ws::Opcode, payload: &mut [u8], last: bool) {
+    /// A chunk of a message, plain.
+    fn chunk(&mut self, slot: u32, opcode: ws::Opcode, payload: &mut [u8], last: bool) {
         match &self.conns.at(slot).proto {
-            Proto::Raw(_) => self.raw_piece(slot, opcode, payload, last),
-            _ => self.stomp_piece(slot, opcode, payload, last),
+            Proto::Raw(_) => self.raw_chunk(slot, opcode, payload, last),
+            _ => self.stomp_chunk(slot, opcode, payload, last),
         }
     }
 
-    /// A piece of a compressed message: kept as it is until the message is whole, so that a session
+    /// A chunk of a compressed message: kept as it is until the message is whole, so that a session
     /// needs no inflater of its own, and no window but for context takeover.
-    fn compressed_piece(&mut self, slot: u32, opcode: ws::Opcode, payload: &[u8], last: bool) {
+    fn compressed_chunk(&mut self, slot: u32, opcode: ws::Opcode, payload: &[u8], last: bool) {
         let message_max = self.message_max(slot);
         let kept = match &mut self.conns.at_mut(slot).proto {
             Proto::Raw(raw) => &mut raw.message,
@@ -207,7 +207,7 @@ impl<R: Ring> Shard<R> {
                 if let Some(history) = &mut history {
                     history.push(&plain);
                 }
-                self.piece(slot, opcode, &mut plain, true);
+                self.chunk(slot, opcode, &mut plain, true);
             }
             Err(error) => {
                 self.metrics.refuse(error.label());

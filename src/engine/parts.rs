@@ -391,7 +391,7 @@ impl Encoder {
         let from = parts.bytes.len();
         let out = &mut parts.bytes;
         out.reserve((bytes.len() + 16).next_power_of_two());
-        let shorter = self.compressor.compress_piece(bytes, wire.deflate, is_last, out);
+        let shorter = self.compressor.compress_chunk(bytes, wire.deflate, is_last, out);
         shorter.then(|| (from as u32, (parts.bytes.len() - from) as u32))
     }
 }
@@ -439,8 +439,8 @@ mod tests {
         assert!(naive.whole, "lawful within its window");
         let (mut inflater, mut out) = (Inflater::new(), Vec::new());
         inflater.begin(Opcode::Binary, 1 << 24);
-        for piece in payload.chunks(chunk) {
-            inflater.feed(piece, &mut out).expect("lawful");
+        for chunk in payload.chunks(chunk) {
+            inflater.feed(chunk, &mut out).expect("lawful");
         }
         inflater.finish(&mut out).expect("whole");
         assert_eq!(out, naive.bytes);

@@ -11,8 +11,8 @@ use crate::ring::Ring;
 use crate::ws::Opcode;
 
 impl<R: Ring> Shard<R> {
-    /// A piece of a message on a raw connection.
-    pub(super) fn raw_piece(&mut self, slot: u32, opcode: Opcode, payload: &mut [u8], last: bool) {
+    /// A chunk of a message on a raw connection.
+    pub(super) fn raw_chunk(&mut self, slot: u32, opcode: Opcode, payload: &mut [u8], last: bool) {
         let Proto::Raw(raw) = &mut self.conns.at_mut(slot).proto else { return };
         if !last {
             return raw.message.extend(payload);

@@ -33,8 +33,8 @@ const HEADERS: usize = 128;
 const SERVER: &[u8] = concat!("ringpush/", env!("CARGO_PKG_VERSION")).as_bytes();
 
 impl<R: Ring> Shard<R> {
-    /// A piece of a message on a STOMP connection.
-    pub(super) fn stomp_piece(&mut self, slot: u32, _: Opcode, payload: &mut [u8], last: bool) {
+    /// A chunk of a message on a STOMP connection.
+    pub(super) fn stomp_chunk(&mut self, slot: u32, _: Opcode, payload: &mut [u8], last: bool) {
         let Proto::Stomp(state) = &mut self.conns.at_mut(slot).proto else { return };
         if state.wire.form == Form::WebSocket {
             let session = state.session;

@@ -137,9 +137,9 @@ impl<R: Ring> Shard<R> {
         let mut used = 0;
         let done = loop {
             match request.decoder.next(&bytes[used..], body_max) {
-                Ok((n, piece, done)) => {
+                Ok((n, chunk, done)) => {
                     used += n;
-                    request.body.extend_from_slice(piece.unwrap_or(&[]));
+                    request.body.extend_from_slice(chunk.unwrap_or(&[]));
                     if done || n == 0 {
                         break done;
                     }

@@ -77,8 +77,8 @@ impl Body {
         Body { left, total: 0, overhead: 0, state }
     }
 
-    /// Takes bytes from the start of `input`, at most to the end of one piece of the body:
-    /// (consumed, piece, done). A piece is never empty and lies at the end of what was consumed.
+    /// Takes bytes from the start of `input`, at most to the end of one chunk of the body:
+    /// (consumed, chunk, done). A chunk is never empty and lies at the end of what was consumed.
     /// The caller goes on with the rest until `done`, or until nothing is left of its input; with
     /// `done` the rest belongs to the next request. The first call may come with no bytes at all:
     /// it refuses a Content-Length past `body_max` (413) before the peer has sent any of it.
@@ -95,8 +95,8 @@ impl Body {
             match self.state {
                 State::Done => break,
                 State::Length | State::Data => {
-                    let piece = self.take(&input[at..]);
-                    return Ok((at + piece.len(), Some(piece), self.is_done()));
+                    let chunk = self.take(&input[at..]);
+                    return Ok((at + chunk.len(), Some(chunk), self.is_done()));
                 }
                 _ => self.framing(input[at], body_max)?,
             }
@@ -198,17 +198,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Whole body, bytes after it, or the refusal; fed in pieces of the given sizes.
-    fn read(kind: BodyKind, input: &[u8], pieces: &[usize], max: u32) -> Result<Read, Refusal> {
+    /// Whole body, bytes after it, or the refusal; fed in chunks of the given sizes.
+    fn read(kind: BodyKind, input: &[u8], chunks: &[usize], max: u32) -> Result<Read, Refusal> {
         let mut body = Body::new(kind);
         let mut out = Vec::new();
-        let (mut at, mut arrived, mut sizes) = (0, 0, pieces.iter().cycle());
+        let (mut at, mut arrived, mut sizes) = (0, 0, chunks.iter().cycle());
         loop {
-            let (consumed, piece, done) = body.next(&input[at..arrived], max)?;
-            if let Some(piece) = piece {
-                assert!(!piece.is_empty());
-                assert_eq!(piece, &input[at + consumed - piece.len()..at + consumed]);
-                out.extend_from_slice(piece);
+            let (consumed, chunk, done) = body.next(&input[at..arrived], max)?;
+            if let Some(chunk) = chunk {
+                assert!(!chunk.is_empty());
+                assert_eq!(chunk, &input[at + consumed - chunk.len()..at + consumed]);
+                out.extend_from_slice(chunk);
             }
             at += consumed;
             assert_eq!(done, body.is_done());
@@ -320,26 +320,26 @@ mod tests {
         fn what_is_written_in_chunks_is_read(
             body in prop::collection::vec(any::<u8>(), 0..300),
             chunk in 1_usize..40,
-            pieces in prop::collection::vec(1_usize..20, 1..8),
+            chunks in prop::collection::vec(1_usize..20, 1..8),
         ) {
             let mut input = Vec::new();
-            for piece in body.chunks(chunk) {
-                input.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
-                input.extend_from_slice(piece);
+            for chunk in body.chunks(chunk) {
+                input.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                input.extend_from_slice(chunk);
                 input.extend_from_slice(b"\r\n");
             }
             input.extend_from_slice(b"0\r\n\r\nrest");
             let expected = Read { body, after: Some(input.len() - 4) };
-            prop_assert_eq!(read(BodyKind::Chunked, &input, &pieces, 300), Ok(expected));
+            prop_assert_eq!(read(BodyKind::Chunked, &input, &chunks, 300), Ok(expected));
         }
 
         #[test]
         fn chunking_of_anything_does_not_matter(
             input in "([0-9a-fA-F]{0,3}|[;: \t]|\r\n|\r|\n|x|0\r\n|1\r\nx\r\n){0,12}",
-            pieces in prop::collection::vec(1_usize..6, 1..8),
+            chunks in prop::collection::vec(1_usize..6, 1..8),
         ) {
             let whole = read(BodyKind::Chunked, input.as_bytes(), &[1_000_000], 30);
-            prop_assert_eq!(whole, read(BodyKind::Chunked, input.as_bytes(), &pieces, 30));
+            prop_assert_eq!(whole, read(BodyKind::Chunked, input.as_bytes(), &chunks, 30));
         }
     }
 }

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! HTTP/1.1 and HTTP/1.0 of a server, as far as a push engine needs it.
 //!
-//! **What it turns into what.** Received bytes into a request head and the pieces of its body;
+//! **What it turns into what.** Received bytes into a request head and the chunks of its body;
 //! status, headers and body into bytes of an answer; a handshake into `101` (RFC 6455 §4.2).
 //!
 //! **What it does not know.** Sockets, time, routes, users, and what a body means. Whether an
@@ -23,8 +23,8 @@
 //! assert_eq!((head.target.path, head.target.query), ("/callback", "x=1"));
 //!
 //! let mut body = Body::new(head.body);
-//! let (consumed, piece, done) = body.next(&input[head.len..], 1_048_576).unwrap();
-//! assert_eq!((consumed, piece, done), (2, Some(&b"{}"[..]), true));
+//! let (consumed, chunk, done) = body.next(&input[head.len..], 1_048_576).unwrap();
+//! assert_eq!((consumed, chunk, done), (2, Some(&b"{}"[..]), true));
 //!
 //! let close = !head.keep_alive;
 //! let response = Response { body: b"{\"code\":0}", close, ..Response::new(200) };

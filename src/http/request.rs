@@ -85,7 +85,7 @@ pub fn parse<'b, 'h>(
 
 /// Whether the bytes from `seen` on can have ended a head, or filled a bound. While this is
 /// `false`, [`parse`] on the longer input answers as it did on `input[..seen]`, unless the request
-/// line has become malformed: a head that arrives in tiny pieces costs no more than its bytes.
+/// line has become malformed: a head that arrives in tiny chunks costs no more than its bytes.
 pub fn may_end_head(input: &[u8], seen: usize, bounds: &Bounds) -> bool {
     input.len() >= bounds.head as usize || memchr(b'\n', &input[seen..]).is_some()
 }

@@ -193,7 +193,7 @@ impl Broadcast {
         message(self.fleet.plan.protocol, &self.destination, &body, &mut self.out);
     }
 
-    /// All that is due goes out in one piece.
+    /// All that is due goes out in one chunk.
     fn send(&mut self) {
         if !self.out.is_empty() {
             self.fleet.send(PUBLISHER, &self.out, &mut self.events);

@@ -494,7 +494,7 @@ impl Browser {
         }
     }
 
-    /// Sends frames: each in a message of its own, several in one, or one in pieces.
+    /// Sends frames: each in a message of its own, several in one, or one in chunks.
     fn transmit(&self, frames: &[Vec<u8>], wire: &mut Wire, scene: &mut Scene<'_>) {
         for frame in frames {
             let text = || String::from_utf8_lossy(frame);

@@ -90,7 +90,7 @@ impl Wire {
         self.out.extend(masked);
     }
 
-    /// Writes what has room, in pieces of chance.
+    /// Writes what has room, in chunks of chance.
     pub(super) fn flush(&mut self, world: &mut World) {
         if !self.has_output() {
             return;

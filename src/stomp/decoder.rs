@@ -459,14 +459,14 @@ mod tests {
         ) {
             let input = parts.concat();
             let whole = events(&input, version, frame_max);
-            let mut pieces = Vec::new();
+            let mut chunks = Vec::new();
             let (mut rest, mut cut) = (&input[..], cuts.iter().cycle());
             while !rest.is_empty() {
-                let (piece, tail) = rest.split_at(rest.len().min(*cut.next().unwrap()));
-                pieces.push(piece);
+                let (chunk, tail) = rest.split_at(rest.len().min(*cut.next().unwrap()));
+                chunks.push(chunk);
                 rest = tail;
             }
-            prop_assert_eq!(oracle::feed(&pieces, version, frame_max), whole);
+            prop_assert_eq!(oracle::feed(&chunks, version, frame_max), whole);
         }
     }
 }

@@ -113,12 +113,12 @@ fn is_text_type(kind: &[u8]) -> bool {
             && TEXTS.iter().any(|text| kind[b"application/".len()..].eq_ignore_ascii_case(text))
 }
 
-/// Whether a piece between NULs begins with the command of a server's frame: a word of its own on
+/// Whether a chunk between NULs begins with the command of a server's frame: a word of its own on
 /// a line, after ends of lines.
-fn begins_a_frame(piece: &[u8]) -> bool {
-    let piece = piece.trim_ascii_start();
+fn begins_a_frame(chunk: &[u8]) -> bool {
+    let chunk = chunk.trim_ascii_start();
     [&b"CONNECTED"[..], b"MESSAGE", b"RECEIPT", b"ERROR"].iter().any(|command| {
-        let behind = piece.strip_prefix(*command).and_then(<[u8]>::first);
+        let behind = chunk.strip_prefix(*command).and_then(<[u8]>::first);
         behind.is_some_and(|byte| byte.is_ascii_whitespace())
     })
 }
@@ -213,8 +213,8 @@ mod tests {
     /// As stompjs 2.3.3 reads it: split at NULs with the LFs behind them, the command is the first
     /// line where there is a blank line.
     fn naive_commands(body: &str) -> Vec<&str> {
-        let pieces = body.split('\0').skip(1).map(|piece| piece.trim_start_matches('\n'));
-        pieces.filter(|piece| piece.contains("\n\n")).filter_map(|p| p.split('\n').next()).collect()
+        let chunks = body.split('\0').skip(1).map(|chunk| chunk.trim_start_matches('\n'));
+        chunks.filter(|chunk| chunk.contains("\n\n")).filter_map(|p| p.split('\n').next()).collect()
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! The naive decoder that the fast one must agree with, and a driver that feeds pieces.
+//! The naive decoder that the fast one must agree with, and a driver that feeds chunks.
 
 use super::frame::{Command, Header, Step};
 use super::{Decoder, Error, Version};
@@ -26,11 +26,11 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Drives the real decoder as a session would.
-pub(super) fn feed(pieces: &[&[u8]], version: Option<Version>, frame_max: u32) -> Vec<Event> {
+pub(super) fn feed(chunks: &[&[u8]], version: Option<Version>, frame_max: u32) -> Vec<Event> {
     let (mut decoder, mut kept, mut events) = (Decoder::new(), Vec::new(), Vec::new());
     let mut headers = [Header::EMPTY; HEADERS_MAX];
-    for piece in pieces {
-        kept.extend_from_slice(piece);
+    for chunk in chunks {
+        kept.extend_from_slice(chunk);
         loop {
             let before = kept.clone();
             let consumed = match decoder.next(&mut kept, &mut headers, version, frame_max) {
@@ -184,7 +184,7 @@ fn naive_unescape(text: &str, version: Option<Version>) -> Result<String, Error>
     Ok(out)
 }
 
-/// A piece of text that frames are made of, whole or not.
+/// A chunk of text that frames are made of, whole or not.
 pub(super) fn part() -> impl Strategy<Value = Vec<u8>> {
     const PARTS: [&[u8]; 28] = [
         b"SEND\n",

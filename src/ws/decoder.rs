@@ -8,15 +8,15 @@ use crate::limits::WS_CONTROL_MAX;
 /// What the peer sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A piece of a message, as it came.
+    /// A chunk of a message, as it came.
     Data {
         /// Text or Binary: the kind of the message, also for its continuations.
         opcode: Opcode,
         /// The unmasked bytes; may be empty.
         payload: &'a [u8],
-        /// The message begins with this piece.
+        /// The message begins with this chunk.
         first: bool,
-        /// The message ends with this piece.
+        /// The message ends with this chunk.
         last: bool,
         /// The message is compressed (RSV1): its text has not been validated.
         compressed: bool,
@@ -130,7 +130,7 @@ pub struct Decoder {
     message: Option<Opcode>,
     /// The open message is compressed.
     compressed: bool,
-    /// No piece of the open message has been handed out.
+    /// No chunk of the open message has been handed out.
     first: bool,
     /// The data frame ends its message.
     fin: bool,
@@ -188,7 +188,7 @@ impl Decoder {
         message_max: u32,
     ) -> Result<(usize, Option<Event<'a>>), Error> {
         if self.remaining > 0 {
-            return if input.is_empty() { Ok((0, None)) } else { self.piece(input, 0) };
+            return if input.is_empty() { Ok((0, None)) } else { self.chunk(input, 0) };
         }
         let [first, second, ..] = *input else { return Ok((0, None)) };
         let opcode = self.judge(first, second)?;
@@ -215,7 +215,7 @@ impl Decoder {
         self.remaining = len as u32;
         // A frame without payload is an event only where a message begins or ends with it.
         let tells = if len == 0 { self.first || self.fin } else { input.len() > head_end };
-        if tells { self.piece(input, head_end) } else { Ok((head_end, None)) }
+        if tells { self.chunk(input, head_end) } else { Ok((head_end, None)) }
     }
 
     /// Judges the first two bytes of a frame, in their order on the wire.
@@ -286,7 +286,7 @@ impl Decoder {
 
     /// Hands out what `input` has of the data frame's payload, from `start` on.
     #[inline]
-    fn piece<'a>(
+    fn chunk<'a>(
         &mut self,
         input: &'a mut [u8],
         start: usize,
@@ -341,7 +341,7 @@ mod tests {
         frames.iter().flat_map(|(first, payload)| frame(*first, payload)).collect()
     }
 
-    /// What came out, the pieces of a message joined.
+    /// What came out, the chunks of a message joined.
     #[derive(Clone, Debug, PartialEq)]
     enum Seen {
         Message(Opcode, bool, Vec<u8>),
@@ -349,7 +349,7 @@ mod tests {
         Close(Option<u16>, String),
     }
 
-    /// Drives a decoder as its doc says; pieces end at `cuts`. Returns what was seen whole, the
+    /// Drives a decoder as its doc says; chunks end at `cuts`. Returns what was seen whole, the
     /// bytes of an unfinished message, and how it ended: an error or the count of bytes kept.
     fn drive(
         mut decoder: Decoder,
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_say_where_a_message_begins_and_ends() {
+    fn chunks_say_where_a_message_begins_and_ends() {
         let mut bytes = frames(&[(0x02, b"ab"), (0x00, b""), (0x80, b"c")]);
         let mut decoder = Decoder::server();
         let mut flags = Vec::new();
@@ -563,7 +563,7 @@ mod tests {
             let (seen, open, end) = drive(Decoder::server(), &bytes, &cuts);
             let (whole, whole_open, whole_end) = drive(Decoder::server(), &bytes, &[]);
             prop_assert_eq!((&seen, end), (&whole, whole_end));
-            // An error discards the rest of its piece: how much came before it may differ.
+            // An error discards the rest of its chunk: how much came before it may differ.
             prop_assert!(end.is_err() || open == whole_open);
             prop_assert_eq!(&decode(Decoder::server(), &bytes).0, &seen);
         }

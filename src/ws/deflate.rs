@@ -41,24 +41,24 @@ impl Compressor {
     ///
     /// The result is the same for all peers with that window: a broadcast compresses once.
     pub fn compress(&mut self, message: &[u8], window_bits: u8, out: &mut Vec<u8>) -> bool {
-        self.compress_piece(message, window_bits, true, out)
+        self.compress_chunk(message, window_bits, true, out)
     }
 
-    /// As [`Compressor::compress`] for a piece of a message that refers to nothing before it, so it
-    /// may stand behind any other piece; [`store`] makes pieces, too. A piece that is not the last
+    /// As [`Compressor::compress`] for a chunk of a message that refers to nothing before it, so it
+    /// may stand behind any other chunk; [`store`] makes chunks, too. A chunk that is not the last
     /// one is whole blocks to its last byte (RFC 1951 §3.2.4: after a flush the next block begins
     /// with a byte).
-    pub fn compress_piece(
+    pub fn compress_chunk(
         &mut self,
-        piece: &[u8],
+        chunk: &[u8],
         window_bits: u8,
         is_last: bool,
         out: &mut Vec<u8>,
     ) -> bool {
-        // Nothing refers further back than to the piece's own beginning.
-        let whole = piece.len() <= 1 << window_bits;
+        // Nothing refers further back than to the chunk's own beginning.
+        let whole = chunk.len() <= 1 << window_bits;
         let bits = if whole { WINDOW_BITS_MAX } else { window_bits };
-        let shorter = deflate(self.stream(bits), piece, out);
+        let shorter = deflate(self.stream(bits), chunk, out);
         if shorter && !is_last {
             out.extend_from_slice(&FLUSH);
         }
@@ -110,7 +110,7 @@ pub fn stored_len(len: usize) -> usize {
     len + STORED_HEAD * len.div_ceil(STORED_MAX)
 }
 
-/// Adds bytes as they are, as stored blocks: a piece of a message that must not be its last one.
+/// Adds bytes as they are, as stored blocks: a chunk of a message that must not be its last one.
 /// They come in two slices, one behind the other.
 pub fn store(bytes: [&[u8]; 2], out: &mut Vec<u8>) {
     let [mut first, mut second] = bytes;
@@ -186,7 +186,7 @@ impl Window {
 
 /// Inflates one message at a time, for any session.
 ///
-/// [`Inflater::begin`], [`Inflater::feed`] with its compressed bytes in any pieces, and
+/// [`Inflater::begin`], [`Inflater::feed`] with its compressed bytes in any chunks, and
 /// [`Inflater::finish`]. After an error, or for the next message: `begin`. A session whose message
 /// is not complete keeps its *compressed* bytes until it is.
 #[derive(Debug)]
@@ -242,17 +242,17 @@ impl Inflater {
         self.fresh = true;
     }
 
-    /// Inflates a piece of the message to the end of `out`.
-    pub fn feed(&mut self, mut piece: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
+    /// Inflates a chunk of the message to the end of `out`.
+    pub fn feed(&mut self, mut chunk: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         // A full step may have left bytes of the same input behind.
         let mut pending = false;
-        while pending || !piece.is_empty() {
+        while pending || !chunk.is_empty() {
             self.fresh = false;
             let (from, at) = (self.stream.total_in(), self.stream.total_out());
             let flush = FlushDecompress::None;
-            let status = self.stream.decompress(piece, &mut self.step[..], flush);
+            let status = self.stream.decompress(chunk, &mut self.step[..], flush);
             // Both are lengths within slices.
-            piece = &piece[(self.stream.total_in() - from) as usize..];
+            chunk = &chunk[(self.stream.total_in() - from) as usize..];
             let made = (self.stream.total_out() - at) as usize;
             // What came before a fault counts before it, however the bytes are cut.
             self.take(made, out)?;
@@ -266,7 +266,7 @@ impl Inflater {
                     pending = false;
                 }
                 // With room left in the step, only the input can have run out.
-                Ok(Status::Ok | Status::BufError) => assert!(pending || piece.is_empty()),
+                Ok(Status::Ok | Status::BufError) => assert!(pending || chunk.is_empty()),
             }
         }
         Ok(())
@@ -310,16 +310,16 @@ mod tests {
 
     const MAX: u32 = 1_000_000;
 
-    /// One message in the given pieces: what came out, and how it ended.
-    fn pieces(
+    /// One message in the given chunks: what came out, and how it ended.
+    fn chunks(
         inflater: &mut Inflater,
         opcode: Opcode,
         max: u32,
-        pieces: &[&[u8]],
+        chunks: &[&[u8]],
     ) -> (Vec<u8>, Result<(), Error>) {
         let mut out = Vec::new();
         inflater.begin(opcode, max);
-        let fed = pieces.iter().try_for_each(|piece| inflater.feed(piece, &mut out));
+        let fed = chunks.iter().try_for_each(|chunk| inflater.feed(chunk, &mut out));
         let end = fed.and_then(|()| inflater.finish(&mut out));
         (out, end)
     }
@@ -327,9 +327,9 @@ mod tests {
     /// Whole and byte by byte: the same.
     fn inflated(opcode: Opcode, max: u32, bytes: &[u8]) -> Result<Vec<u8>, Error> {
         let mut inflater = Inflater::new();
-        let (out, end) = pieces(&mut inflater, opcode, max, &[bytes]);
+        let (out, end) = chunks(&mut inflater, opcode, max, &[bytes]);
         let each: Vec<&[u8]> = bytes.chunks(1).collect();
-        let (out_each, end_each) = pieces(&mut inflater, opcode, max, &each);
+        let (out_each, end_each) = chunks(&mut inflater, opcode, max, &each);
         assert_eq!(end, end_each);
         end.map(|()| {
             assert_eq!(out, out_each);
@@ -387,7 +387,7 @@ mod tests {
         }
         assert_eq!(window.held(), 10);
         // Another session's message finds nothing of it.
-        let alone = pieces(&mut inflater, Opcode::Text, 5, &[&[0xf2, 0x00, 0x11, 0x00, 0x00]]);
+        let alone = chunks(&mut inflater, Opcode::Text, 5, &[&[0xf2, 0x00, 0x11, 0x00, 0x00]]);
         assert_eq!(alone.1, Err(Error::NotDeflate));
     }
 
@@ -445,7 +445,7 @@ mod tests {
         let mut bad = good.repeat(3_000).into_bytes();
         bad[20] = 0xff;
         let mut inflater = Inflater::new();
-        let (out, end) = pieces(&mut inflater, Opcode::Text, MAX, &[&compressed(&bad, 15)]);
+        let (out, end) = chunks(&mut inflater, Opcode::Text, MAX, &[&compressed(&bad, 15)]);
         assert_eq!((out.len(), end), (0, Err(Error::TextNotUtf8)));
         assert!(inflater.stream.total_out() <= STEP as u64);
         assert_eq!(inflated(Opcode::Binary, u32::MAX, &compressed(&bad, 15)), Ok(bad.clone()));
@@ -472,7 +472,7 @@ mod tests {
                     continue;
                 }
                 assert!(out.len() < 6 + message.len());
-                let (back, end) = pieces(&mut inflater, Opcode::Binary, MAX, &[&out[6..]]);
+                let (back, end) = chunks(&mut inflater, Opcode::Binary, MAX, &[&out[6..]]);
                 assert_eq!((back == message, end), (true, Ok(())), "{bits} {len}");
             }
         }
@@ -537,7 +537,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_do_not_matter(
+        fn chunks_do_not_matter(
             words in proptest::collection::vec("[a-e]{1,9}|\\PC{1,3}", 0..200),
             damage in proptest::option::of((any::<prop::sample::Index>(), any::<u8>())),
             cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..6),
@@ -562,7 +562,7 @@ mod tests {
                 part
             }).collect();
             let whole = inflated(Opcode::Text, max, &bytes);
-            let (out, end) = pieces(&mut Inflater::new(), Opcode::Text, max, &parts);
+            let (out, end) = chunks(&mut Inflater::new(), Opcode::Text, max, &parts);
             prop_assert_eq!(end.map(|()| out), whole.clone());
             if lawful && text.len() <= max as usize {
                 prop_assert_eq!(whole, Ok(text));

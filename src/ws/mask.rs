@@ -12,7 +12,7 @@
 use fearless_simd::{Level, Simd};
 
 /// Masks or unmasks `payload` in place. `phase` is how many bytes of the frame's payload came
-/// before it, so that a payload may be unmasked in pieces.
+/// before it, so that a payload may be unmasked in chunks.
 #[inline]
 pub fn apply(payload: &mut [u8], key: [u8; 4], phase: usize) {
     let key = rotated(key, phase);
@@ -127,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_make_the_same_whole(
+        fn chunks_make_the_same_whole(
             bytes in proptest::collection::vec(any::<u8>(), 0..600),
             key in any::<[u8; 4]>(),
             cut in 0usize..600,
@@ -136,12 +136,12 @@ mod tests {
             let offset = offset.min(bytes.len());
             let bytes = &bytes[offset..];
             let cut = cut.min(bytes.len());
-            let mut pieces = bytes.to_vec();
-            apply(&mut pieces[..cut], key, 0);
-            apply(&mut pieces[cut..], key, cut);
-            prop_assert_eq!(&pieces, &naive(bytes, key, 0));
-            apply(&mut pieces, key, 0);
-            prop_assert_eq!(&pieces[..], bytes);
+            let mut chunks = bytes.to_vec();
+            apply(&mut chunks[..cut], key, 0);
+            apply(&mut chunks[cut..], key, cut);
+            prop_assert_eq!(&chunks, &naive(bytes, key, 0));
+            apply(&mut chunks, key, 0);
+            prop_assert_eq!(&chunks[..], bytes);
         }
     }
 }

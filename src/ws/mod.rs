@@ -34,7 +34,7 @@
 //!
 //! *Compression.* [`negotiate`] with the handshake's Sec-WebSocket-Extensions; where it gives an
 //! [`Agreement`], [`Agreement::write`] is the answer's, and the decoder is made
-//! [`Decoder::with_compression`]. A piece that is `compressed` is kept until the `last` one of its
+//! [`Decoder::with_compression`]. A chunk that is `compressed` is kept until the `last` one of its
 //! message, then all of them go through an [`Inflater`]. To send: [`Compressor::compress`], and
 //! [`compressed_head`]; if it answers `false`, [`head`]. It is worth it from some 512 bytes on:
 //! below, a frame saves nothing that a segment of TCP would notice. One compressor and one inflater
@@ -64,7 +64,7 @@
 //! [`Error::MessageTooBig`] at once, before its payload is read; so is the first byte past it that
 //! comes out of a compressed message, whatever the rest would have been. `WS_CONTROL_MAX`: a longer
 //! control frame is an error. What the caller keeps between calls is less than one control frame
-//! with its head, 131 bytes, and the compressed pieces of an unfinished message, within `message`;
+//! with its head, 131 bytes, and the compressed chunks of an unfinished message, within `message`;
 //! other data is never kept back.
 //!
 //! **State.** A [`Decoder`] is at most 32 bytes and holds no payload. A session with context
@@ -76,12 +76,12 @@
 //!                 ┌────┐
 //!                 ▼    │    Text | Binary, payload to come
 //!   control ──▶ between frames ─────────────────────────────▶ in a payload ──┐
-//!   frame   ◀── (message open or not) ◀───────────────────── (message open) ◀┘ piece
+//!   frame   ◀── (message open or not) ◀───────────────────── (message open) ◀┘ chunk
 //!                                       last byte of the frame
 //! ```
 //!
-//! A message is open from its first head to the piece with `last`. Text is judged byte by byte
-//! as it comes: the first impossible byte is an error, wherever the pieces are cut.
+//! A message is open from its first head to the chunk with `last`. Text is judged byte by byte
+//! as it comes: the first impossible byte is an error, wherever the chunks are cut.
 
 mod close;
 mod decoder;

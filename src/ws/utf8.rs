@@ -1,8 +1,8 @@
-//! UTF-8 of a text message that comes in pieces (RFC 6455 §8.1), judged as early as can be: the
+//! UTF-8 of a text message that comes in chunks (RFC 6455 §8.1), judged as early as can be: the
 //! first byte that no valid text could have there is an error, even when its code point is not
 //! complete yet.
 
-/// What is known about the code point at the border of two pieces. Three bytes of state.
+/// What is known about the code point at the border of two chunks. Three bytes of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Utf8 {
     /// Bytes that the open code point still needs, 0 when none is open.
@@ -24,26 +24,26 @@ impl Utf8 {
         self.missing == 0
     }
 
-    /// Takes the next piece. `false`: the text so far can be no prefix of valid UTF-8.
+    /// Takes the next chunk. `false`: the text so far can be no prefix of valid UTF-8.
     #[must_use]
-    pub(super) fn push(&mut self, piece: &[u8]) -> bool {
-        if self.missing == 0 && piece.is_ascii() {
+    pub(super) fn push(&mut self, chunk: &[u8]) -> bool {
+        if self.missing == 0 && chunk.is_ascii() {
             return true;
         }
-        self.push_any(piece)
+        self.push_any(chunk)
     }
 
-    fn push_any(&mut self, mut piece: &[u8]) -> bool {
+    fn push_any(&mut self, mut chunk: &[u8]) -> bool {
         while self.missing > 0 {
-            let Some((&byte, rest)) = piece.split_first() else { return true };
+            let Some((&byte, rest)) = chunk.split_first() else { return true };
             if !self.step(byte) {
                 return false;
             }
-            piece = rest;
+            chunk = rest;
         }
-        // The bulk goes to simdutf8 in one run; only the code point that the piece's end cuts
+        // The bulk goes to simdutf8 in one run; only the code point that the chunk's end cuts
         // through is left to the bytewise judge.
-        let (bulk, tail) = piece.split_at(piece.len() - open_tail(piece));
+        let (bulk, tail) = chunk.split_at(chunk.len() - open_tail(chunk));
         simdutf8::basic::from_utf8(bulk).is_ok() && tail.iter().all(|&byte| self.step(byte))
     }
 
@@ -71,8 +71,8 @@ impl Utf8 {
 }
 
 /// How many bytes at the end belong to a code point that goes on after it: 0 to 3.
-fn open_tail(piece: &[u8]) -> usize {
-    for (back, &byte) in piece.iter().rev().take(3).enumerate() {
+fn open_tail(chunk: &[u8]) -> usize {
+    for (back, &byte) in chunk.iter().rev().take(3).enumerate() {
         let len = match byte {
             0x80..=0xbf => continue,
             0xc0..=0xdf => 2,
@@ -102,9 +102,9 @@ mod tests {
         }
     }
 
-    fn judged(pieces: &[&[u8]]) -> Option<bool> {
+    fn judged(chunks: &[&[u8]]) -> Option<bool> {
         let mut utf8 = Utf8::new();
-        pieces.iter().all(|piece| utf8.push(piece)).then(|| utf8.is_complete())
+        chunks.iter().all(|chunk| utf8.push(chunk)).then(|| utf8.is_complete())
     }
 
     #[test]
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn one_byte_and_the_empty_piece() {
+    fn one_byte_and_the_empty_chunk() {
         assert_eq!(judged(&[]), Some(true));
         assert_eq!(judged(&[b"", b""]), Some(true));
         for byte in 0..=255u8 {
@@ -149,7 +149,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_agree_with_the_standard_library(
+        fn chunks_agree_with_the_standard_library(
             text in "\\PC{0,80}",
             damage in proptest::option::of((any::<prop::sample::Index>(), any::<u8>())),
             cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..5),
@@ -161,13 +161,13 @@ mod tests {
             }
             let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
             cuts.sort_unstable();
-            let mut pieces = Vec::new();
+            let mut chunks = Vec::new();
             let mut from = 0;
             for cut in cuts.into_iter().chain([bytes.len()]) {
-                pieces.push(&bytes[from..cut]);
+                chunks.push(&bytes[from..cut]);
                 from = cut;
                 let mut utf8 = Utf8::new();
-                let alive = pieces.iter().all(|piece| utf8.push(piece));
+                let alive = chunks.iter().all(|chunk| utf8.push(chunk));
                 prop_assert_eq!(alive.then(|| utf8.is_complete()), naive(&bytes[..cut]));
             }
         }
