@@ -5,7 +5,7 @@ use crate::broker::application::Answer;
 use crate::broker::destination::Target;
 use crate::broker::message::Message;
 use crate::broker::pattern::Budget;
-use crate::engine::mailbox::{Asker, Entry};
+use crate::engine::mailbox::{Entry, ReplyTo};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, SessionId, ShardId};
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Fault {
 
 /// Who is asked about messages to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked<'a> {
+pub(super) enum Backend<'a> {
     /// Whoever is at this URL.
     Url(&'a str),
     /// The stand-in provider of a demonstration.
@@ -88,11 +88,11 @@ pub(super) enum Asked<'a> {
 }
 
 /// Who is asked about messages to a destination, if anybody is.
-pub(super) fn asked<'a>(shared: &'a Shared, destination: &str) -> Option<Asked<'a>> {
+pub(super) fn backend<'a>(shared: &'a Shared, destination: &str) -> Option<Backend<'a>> {
     let (index, _) = application(shared, destination)?;
     match &shared.applications.at(index).answer {
-        Answer::Hook(url) => url.as_deref().map(Asked::Url),
-        Answer::Provider => Some(Asked::Provider),
+        Answer::Hook(url) => url.as_deref().map(Backend::Url),
+        Answer::Provider => Some(Backend::Provider),
         Answer::Reply { .. } | Answer::Forward(_) => None,
     }
 }
@@ -111,13 +111,13 @@ fn application<'a>(shared: &Shared, destination: &'a str) -> Option<(usize, &'a 
 }
 
 /// The entry that gives a receipt.
-pub(super) fn receipt(asker: Asker) -> Option<(PeerId, Entry)> {
-    let shard = match asker {
-        Asker::None => return None,
-        Asker::Frame(session, _) => session.shard(),
-        Asker::Request(shard, _) => shard,
+pub(super) fn receipt(reply_to: ReplyTo) -> Option<(PeerId, Entry)> {
+    let shard = match reply_to {
+        ReplyTo::None => return None,
+        ReplyTo::Frame(session, _) => session.shard(),
+        ReplyTo::Request(shard, _) => shard,
     };
-    Some((shard.into(), Entry::Sequenced { asker, heard: 0 }))
+    Some((shard.into(), Entry::Sequenced { reply_to, heard: 0 }))
 }
 
 /// An answer that may be sent to clients.
@@ -152,7 +152,7 @@ pub(super) fn entries(
             // Also to one window only: its home keeps the order of what a user gets.
             Some(user) => {
                 let only = (!application.broadcast).then_some(call.session);
-                let entry = Entry::PublishUser { message, only, asker: Asker::None };
+                let entry = Entry::PublishUser { message, only, reply_to: ReplyTo::None };
                 (shared.home_of_name(user).into(), entry)
             }
             None => to_session(call.session, message, number),
@@ -162,7 +162,7 @@ pub(super) fn entries(
         let destination = shared.applications.fill(index, rest, template);
         let message = message(None, &destination, &destination, answer);
         let home: ShardId = shared.home_of_destination(&destination);
-        entries.push((home.into(), Entry::Publish { message, asker: Asker::None }));
+        entries.push((home.into(), Entry::Publish { message, reply_to: ReplyTo::None }));
     }
     entries
 }
@@ -247,18 +247,19 @@ mod tests {
     #[test]
     fn the_hook_of_a_destination_is_found() {
         let shared = shared();
-        assert_eq!(asked(&shared, "/ws/call"), Some(Asked::Url("http://127.0.0.1:9/call")));
-        assert_eq!(asked(&shared, "/ws/room/4"), Some(Asked::Url("http://127.0.0.1:9/room")));
-        assert_eq!(asked(&shared, "/ws/fixed"), None);
-        assert_eq!(asked(&shared, "/ws/none"), None);
-        assert_eq!(asked(&shared, "/topic/a"), None);
+        assert_eq!(backend(&shared, "/ws/call"), Some(Backend::Url("http://127.0.0.1:9/call")));
+        assert_eq!(backend(&shared, "/ws/room/4"), Some(Backend::Url("http://127.0.0.1:9/room")));
+        assert_eq!(backend(&shared, "/ws/fixed"), None);
+        assert_eq!(backend(&shared, "/ws/none"), None);
+        assert_eq!(backend(&shared, "/topic/a"), None);
     }
 
     #[test]
     fn a_reply_goes_to_all_sessions_or_to_one_or_to_an_anonymous_session() {
         let shared = shared();
         let named = entries(&shared, &call("/ws/call", Some("7")), &ok("{}"), 63);
-        let [(peer, Entry::PublishUser { message, only: None, asker: Asker::None })] = &named[..]
+        let [(peer, Entry::PublishUser { message, only: None, reply_to: ReplyTo::None })] =
+            &named[..]
         else {
             panic!("{named:?}");
         };
@@ -286,7 +287,7 @@ mod tests {
         let destinations: Vec<&str> = entries
             .iter()
             .map(|(_, entry)| match entry {
-                Entry::Publish { message, asker: Asker::None } => message.destination(),
+                Entry::Publish { message, reply_to: ReplyTo::None } => message.destination(),
                 entry => panic!("{entry:?}"),
             })
             .collect();

@@ -6,10 +6,10 @@ use super::log::{self, Level, Log};
 use super::outgoing::Outgoing;
 use super::provider::Provider;
 use super::reload::merge;
-use super::reply::{self, Answered, Asked, Fault};
+use super::reply::{self, Answered, Backend, Fault};
 use super::signals::{Signal, Signals};
 use crate::config::Sources;
-use crate::engine::mailbox::{Asker, Class, Entry, Mailbox};
+use crate::engine::mailbox::{Class, Entry, Mailbox, ReplyTo};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, ShardId};
 use crate::limits::HOMES_MAX;
@@ -316,8 +316,8 @@ impl Control {
                 }
                 let Some(entry) = self.mailbox.take(shard, Class::Request) else { break };
                 match entry {
-                    Entry::Hook { message, user, session, asker, place, .. } => {
-                        self.on_hook(Call::new(&message, session, user).at(place), asker);
+                    Entry::Hook { message, user, session, reply_to, place, .. } => {
+                        self.on_hook(Call::new(&message, session, user).at(place), reply_to);
                     }
                     Entry::Note { text, count } => {
                         self.log
@@ -331,7 +331,7 @@ impl Control {
         }
     }
 
-    fn on_hook(&mut self, call: Call, asker: Asker) {
+    fn on_hook(&mut self, call: Call, reply_to: ReplyTo) {
         let hooks = self.shared.config.hooks;
         if self.calls.has_room(call.session, hooks.queue, hooks.concurrent) {
             self.calls.take(call);
@@ -341,7 +341,7 @@ impl Control {
             self.tell(&call, Fault::Full);
             self.give_back(&call);
         }
-        if let Some((to, entry)) = reply::receipt(asker) {
+        if let Some((to, entry)) = reply::receipt(reply_to) {
             self.outgoing.push(to, entry);
         }
     }
@@ -351,9 +351,9 @@ impl Control {
         while !self.is_blocked()
             && let Some(mut call) = self.calls.next(hooks.concurrent)
         {
-            let url = match reply::asked(&self.shared, &call.destination) {
-                Some(Asked::Url(url)) => url,
-                Some(Asked::Provider) => {
+            let url = match reply::backend(&self.shared, &call.destination) {
+                Some(Backend::Url(url)) => url,
+                Some(Backend::Provider) => {
                     let (shared, client) = (&self.shared, &self.client);
                     let outcome = self.provider.take(&call, shared, client, &self.log);
                     self.settle(&call, outcome);

@@ -4,7 +4,7 @@
 use super::*;
 use crate::broker::message::Message;
 use crate::config::Sources;
-use crate::engine::mailbox::{Asker, Class, Entry, Mailbox, connect};
+use crate::engine::mailbox::{Class, Entry, Mailbox, ReplyTo, connect};
 use crate::engine::shared::{Keys, Shared};
 use crate::ids::{PeerId, SessionId, ShardId};
 use crate::limits::Limits;
@@ -112,13 +112,13 @@ fn hook(destination: &str, index: u32, user: Option<&str>, number: u32) -> Entry
     message.begin(None, destination);
     message.finish(number.to_string().as_bytes());
     let (session, user) = (session(index), user.map(Arc::from));
-    let asker = Asker::Frame(session, number);
+    let reply_to = ReplyTo::Frame(session, number);
     Entry::Hook {
         message: Arc::new(message),
         application: 0,
         user,
         session,
-        asker,
+        reply_to,
         place: Place::NONE,
     }
 }
@@ -178,7 +178,9 @@ fn every_call_gets_its_receipt_and_its_reply_in_order() {
             }
         }
         match shard.next() {
-            Entry::Sequenced { asker: Asker::Frame(_, number), heard: 0 } => receipts.push(number),
+            Entry::Sequenced { reply_to: ReplyTo::Frame(_, number), heard: 0 } => {
+                receipts.push(number)
+            }
             Entry::DeliverSession { message, session, number } => {
                 assert_eq!(message.destination(), "/queue/sub");
                 let body = core::str::from_utf8(message.body()).expect("digits");
@@ -222,7 +224,7 @@ fn a_call_past_the_queue_is_refused_before_its_receipt_and_counted() {
     let body = String::from_utf8_lossy(message.body());
     assert!(body.contains("\"code\":503") && body.contains("hooks.queue"), "{body}");
     let entry = shard.next();
-    assert!(matches!(entry, Entry::Sequenced { asker: Asker::Frame(_, 3), .. }), "{entry:?}");
+    assert!(matches!(entry, Entry::Sequenced { reply_to: ReplyTo::Frame(_, 3), .. }), "{entry:?}");
     assert_eq!(shard.metrics.shard(0).hooks_refused_total.value(), 1);
     drop(shard.end());
 }

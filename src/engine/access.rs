@@ -5,7 +5,7 @@
 use super::mailbox::{Class, Entry};
 use super::route::{Guard, Route};
 use super::shard::Shard;
-use super::web::{Asked, NotAdmitted};
+use super::web::{NotAdmitted, RequestMeta};
 use crate::http::origin::{self, Page, SameOrigin};
 use crate::http::request::Head;
 use crate::http::response;
@@ -125,7 +125,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn refuse_origin(
         &mut self,
         slot: u32,
-        asked: Asked,
+        meta: RequestMeta,
         head: &Head<'_, '_>,
         at: usize,
     ) {
@@ -152,7 +152,7 @@ impl<R: Ring> Shard<R> {
             headers.push(("Access-Control-Allow-Origin", origin));
             headers.push(("Access-Control-Allow-Credentials", "true"));
         }
-        self.answer(slot, asked, 403, &headers, Some(response::JSON), body.as_bytes());
+        self.answer(slot, meta, 403, &headers, Some(response::JSON), body.as_bytes());
     }
 
     /// One line at a time: a page that tries again and again must not fill the log.

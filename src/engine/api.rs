@@ -3,12 +3,12 @@
 
 use super::conn::State;
 use super::mailbox::Query;
-use super::push::{OK, Push, Shape, Tells, Work};
+use super::push::{OK, Push, PushFormat, ResponseFormat, Work};
 use super::refuse::NUL_IN_BODY;
 use super::route::{self, Route};
 use super::session::{NONE, Phase};
 use super::shard::Shard;
-use super::web::Asked;
+use super::web::RequestMeta;
 use crate::broker::destination::{Target, decode_user};
 use crate::callback::{self, Denial, Target as CallbackTarget};
 use crate::http::request::{Head, Method};
@@ -28,60 +28,66 @@ type Headers = Vec<(String, String)>;
 
 impl<R: Ring> Shard<R> {
     /// Does what a request asks for; its head has been admitted.
-    pub(super) fn execute(&mut self, slot: u32, asked: Asked, head: &Head<'_, '_>, body: &[u8]) {
+    pub(super) fn execute(
+        &mut self,
+        slot: u32,
+        meta: RequestMeta,
+        head: &Head<'_, '_>,
+        body: &[u8],
+    ) {
         let shared = self.shared.clone();
         let done = match route::route(&shared, head.target.path, self.serves(slot)) {
             Route::Endpoint(at, rest) => {
-                self.at_endpoint(slot, asked, head, at, rest);
+                self.at_endpoint(slot, meta, head, at, rest);
                 Ok(())
             }
-            Route::SendToUser => self.send_to(slot, asked, head, body, true),
-            Route::SendToAll => self.send_to(slot, asked, head, body, false),
-            Route::Publish => self.api_publish(slot, asked, body),
-            Route::UserMessages(user) => self.api_message(slot, asked, user, body),
+            Route::SendToUser => self.send_to(slot, meta, head, body, true),
+            Route::SendToAll => self.send_to(slot, meta, head, body, false),
+            Route::Publish => self.api_publish(slot, meta, body),
+            Route::UserMessages(user) => self.api_message(slot, meta, user, body),
             Route::Users => {
-                self.ask_shards(slot, asked, Query::Users, Shape::Users);
+                self.ask_shards(slot, meta, Query::Users, ResponseFormat::Users);
                 Ok(())
             }
-            Route::User(user) => self.api_user(slot, asked, head, user),
-            Route::Session(id) => self.api_session(slot, asked, id),
+            Route::User(user) => self.api_user(slot, meta, head, user),
+            Route::Session(id) => self.api_session(slot, meta, id),
             Route::Stats => {
                 let body = self.stats();
-                self.answer_json(slot, asked, 200, body.as_bytes());
+                self.answer_json(slot, meta, 200, body.as_bytes());
                 Ok(())
             }
-            Route::Callback(at) => self.callback(slot, asked, head, body, at),
-            Route::Demo(at) => self.demo(slot, asked, head, body, at),
+            Route::Callback(at) => self.callback(slot, meta, head, body, at),
+            Route::Demo(at) => self.demo(slot, meta, head, body, at),
             Route::Metrics => {
                 let mut text = String::new();
                 shared.metrics.write(&mut text);
                 let kind = Some("text/plain; version=0.0.4; charset=utf-8");
-                self.answer(slot, asked, 200, &[], kind, text.as_bytes());
+                self.answer(slot, meta, 200, &[], kind, text.as_bytes());
                 Ok(())
             }
             Route::Health => {
-                self.answer_json(slot, asked, 200, OK);
+                self.answer_json(slot, meta, 200, OK);
                 Ok(())
             }
             Route::Ready if self.draining.is_some() => {
                 Err((503, "the server is going down".into()))
             }
             Route::Ready => {
-                self.answer_json(slot, asked, 200, OK);
+                self.answer_json(slot, meta, 200, OK);
                 Ok(())
             }
             Route::Page(asset) => {
-                self.page(slot, asked, asset);
+                self.page(slot, meta, asset);
                 Ok(())
             }
             Route::Console => {
-                self.console(slot, asked, head);
+                self.console(slot, meta, head);
                 Ok(())
             }
             Route::Nothing => Err((404, "there is nothing at this path".into())),
         };
         if let Err((status, text)) = done {
-            self.answer_error(slot, asked, status, &[], &text);
+            self.answer_error(slot, meta, status, &[], &text);
         }
     }
 
@@ -89,7 +95,7 @@ impl<R: Ring> Shard<R> {
     fn send_to(
         &mut self,
         slot: u32,
-        asked: Asked,
+        meta: RequestMeta,
         head: &Head<'_, '_>,
         body: &[u8],
         to_user: bool,
@@ -113,26 +119,26 @@ impl<R: Ring> Shard<R> {
             _ => TEST_TO_ALL.to_vec(),
         };
         let push = Push { user, destination, headers: json_type(), body, only: None };
-        let work = pushes(vec![push], Tells::Nothing);
-        self.park(slot, asked, work);
+        let work = pushes(vec![push], PushFormat::Nothing);
+        self.park(slot, meta, work);
         Ok(())
     }
 
     /// `POST /api/publish`: one item, or an array of them.
-    fn api_publish(&mut self, slot: u32, asked: Asked, body: &[u8]) -> Result<(), Bad> {
+    fn api_publish(&mut self, slot: u32, meta: RequestMeta, body: &[u8]) -> Result<(), Bad> {
         let json = parse_json(body, self.limits.json_depth)?;
-        let (list, tells) = match &json {
+        let (list, format) = match &json {
             Value::Array(items) => {
                 let written: Vec<&RawValue> =
                     serde_json::from_slice(body).map_err(|_| not_json())?;
                 let items = items.iter().zip(&written);
                 let list =
                     items.map(|(item, written)| self.api_item(item, written.get().as_bytes()));
-                (list.collect::<Result<Vec<Push>, Bad>>()?, Tells::DeliveredList)
+                (list.collect::<Result<Vec<Push>, Bad>>()?, PushFormat::DeliveredList)
             }
-            item => (vec![self.api_item(item, body)?], Tells::Delivered),
+            item => (vec![self.api_item(item, body)?], PushFormat::Delivered),
         };
-        self.park(slot, asked, pushes(list, tells));
+        self.park(slot, meta, pushes(list, format));
         Ok(())
     }
 
@@ -168,7 +174,13 @@ impl<R: Ring> Shard<R> {
     }
 
     /// `POST /api/users/{user}/messages`
-    fn api_message(&mut self, slot: u32, asked: Asked, user: &str, body: &[u8]) -> Result<(), Bad> {
+    fn api_message(
+        &mut self,
+        slot: u32,
+        meta: RequestMeta,
+        user: &str,
+        body: &[u8],
+    ) -> Result<(), Bad> {
         let json = parse_json(body, self.limits.json_depth)?;
         let destination = json.get("destination").and_then(Value::as_str);
         let destination = destination.ok_or((400, "the body has a destination".to_owned()))?;
@@ -187,7 +199,7 @@ impl<R: Ring> Shard<R> {
         };
         let user = Some(decoded(user)?);
         let push = Push { user, destination, headers, body, only };
-        self.park(slot, asked, pushes(vec![push], Tells::Sessions));
+        self.park(slot, meta, pushes(vec![push], PushFormat::Sessions));
         Ok(())
     }
 
@@ -195,7 +207,7 @@ impl<R: Ring> Shard<R> {
     fn api_user(
         &mut self,
         slot: u32,
-        asked: Asked,
+        meta: RequestMeta,
         head: &Head<'_, '_>,
         user: &str,
     ) -> Result<(), Bad> {
@@ -203,26 +215,31 @@ impl<R: Ring> Shard<R> {
         match head.method {
             Method::Delete => {
                 let query = Query::KickUser(user);
-                self.ask_shards(slot, asked, query, Shape::Closed { one: false });
+                self.ask_shards(slot, meta, query, ResponseFormat::Closed { one: false });
             }
-            _ => self.ask_shards(slot, asked, Query::Sessions(user.clone()), Shape::User(user)),
+            _ => self.ask_shards(
+                slot,
+                meta,
+                Query::Sessions(user.clone()),
+                ResponseFormat::User(user),
+            ),
         }
         Ok(())
     }
 
     /// `DELETE /api/sessions/{id}`
-    fn api_session(&mut self, slot: u32, asked: Asked, id: &str) -> Result<(), Bad> {
+    fn api_session(&mut self, slot: u32, meta: RequestMeta, id: &str) -> Result<(), Bad> {
         let id = SessionId::parse(id);
         let id = id.ok_or((404, "there is no such session".to_owned()))?;
-        self.ask_shards(slot, asked, Query::KickSession(id), Shape::Closed { one: true });
+        self.ask_shards(slot, meta, Query::KickSession(id), ResponseFormat::Closed { one: true });
         Ok(())
     }
 
-    fn ask_shards(&mut self, slot: u32, asked: Asked, query: Query, shape: Shape) {
+    fn ask_shards(&mut self, slot: u32, meta: RequestMeta, query: Query, format: ResponseFormat) {
         let left = self.shared.shards;
         let items = String::new();
-        let work = Work::Question { query, next: 0, left, items, count: 0, cut: false, shape };
-        self.park(slot, asked, work);
+        let work = Work::Question { query, next: 0, left, items, count: 0, cut: false, format };
+        self.park(slot, meta, work);
     }
 
     /// What this shard answers to a question: JSON items, how many there are, and whether some of
@@ -352,7 +369,7 @@ impl<R: Ring> Shard<R> {
     fn callback(
         &mut self,
         slot: u32,
-        asked: Asked,
+        meta: RequestMeta,
         head: &Head<'_, '_>,
         body: &[u8],
         at: usize,
@@ -370,7 +387,7 @@ impl<R: Ring> Shard<R> {
             };
             return Err((denial.status(), text.into()));
         }
-        self.push_callback(slot, asked, body, at)
+        self.push_callback(slot, meta, body, at)
     }
 
     /// The page's provider panel: the server signs in its place, unless the page shows what a bad
@@ -378,7 +395,7 @@ impl<R: Ring> Shard<R> {
     fn demo(
         &mut self,
         slot: u32,
-        asked: Asked,
+        meta: RequestMeta,
         head: &Head<'_, '_>,
         body: &[u8],
         at: usize,
@@ -392,19 +409,19 @@ impl<R: Ring> Shard<R> {
             return Err((501, "this profile is built later".into()));
         };
         if head.header(header).is_some() {
-            return self.callback(slot, asked, head, body, at);
+            return self.callback(slot, meta, head, body, at);
         }
         let headers: [HeaderLine<'_>; 1] = [(header.as_str(), signature.as_bytes())];
         if callback::verify(rule, &headers, body, now).is_err() {
             return Err((500, "the signature made here was refused here".into()));
         }
-        self.push_callback(slot, asked, body, at)
+        self.push_callback(slot, meta, body, at)
     }
 
     fn push_callback(
         &mut self,
         slot: u32,
-        asked: Asked,
+        meta: RequestMeta,
         body: &[u8],
         at: usize,
     ) -> Result<(), Bad> {
@@ -426,7 +443,7 @@ impl<R: Ring> Shard<R> {
                 _ => {
                     // Nobody is named, and nobody is to get it.
                     self.metrics.callbacks_total.add(1);
-                    self.answer_json(slot, asked, 200, callback::success(rule));
+                    self.answer_json(slot, meta, 200, callback::success(rule));
                     return Ok(());
                 }
             },
@@ -439,7 +456,7 @@ impl<R: Ring> Shard<R> {
             return Err((503, "too many messages are on their way".into()));
         };
         let work = Work::Callback { rule: at, key, message: Some(message), done: false };
-        self.park(slot, asked, work);
+        self.park(slot, meta, work);
         Ok(())
     }
 }
@@ -454,9 +471,9 @@ const TEST_TO_USER: &[u8] =
 const TEST_TO_ALL: &[u8] =
     br#"{"businessType":"TEST All","data":{"data":"The All Data!","message":"The All message!"}}"#;
 
-fn pushes(list: Vec<Push>, tells: Tells) -> Work {
+fn pushes(list: Vec<Push>, format: PushFormat) -> Work {
     let heard = Vec::with_capacity(list.len());
-    Work::Pushes { list, heard, sent: 0, tells }
+    Work::Pushes { list, heard, sent: 0, format }
 }
 
 fn json_type() -> Headers {

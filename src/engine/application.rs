@@ -2,7 +2,7 @@
 //! Application destinations: a SEND gets its answer from the configuration, or from a hook at the
 //! control thread.
 
-use super::mailbox::{Asker, Class, Entry};
+use super::mailbox::{Class, Entry, ReplyTo};
 use super::shard::Shard;
 use crate::broker::application::Answer;
 use crate::ids::ShardId;
@@ -37,8 +37,8 @@ impl<R: Ring> Shard<R> {
                 let destination = shared.applications.fill(application, rest, template);
                 let content_type = frame.header(b"content-type").unwrap_or(b"");
                 let home = shared.home_of_destination(&destination);
-                let asker = self.receipt(session, frame, 1, Some(home));
-                self.publish(home, &destination, frame.body(), content_type, asker);
+                let reply_to = self.receipt(session, frame, 1, Some(home));
+                self.publish(home, &destination, frame.body(), content_type, reply_to);
             }
             Answer::Hook(None) => {
                 let text = format!(
@@ -78,11 +78,11 @@ impl<R: Ring> Shard<R> {
         });
         let message = message.expect("there is room for a frame");
         // The control thread answers like a home: its receipts keep their order.
-        let asker = self.receipt(session, frame, 1, Some(ShardId(control.0)));
+        let reply_to = self.receipt(session, frame, 1, Some(ShardId(control.0)));
         let user = self.sessions.at(session).user.clone();
         let session = self.sessions.id(session);
         let application = application as u16;
-        let entry = Entry::Hook { message, application, user, session, asker, place };
+        let entry = Entry::Hook { message, application, user, session, reply_to, place };
         self.mailbox.send(control, entry);
     }
 
@@ -118,7 +118,7 @@ impl<R: Ring> Shard<R> {
             (Some(user), None) => Some(shared.home_of_name(user)),
             (None, None) => None,
         };
-        let asker = self.receipt(session, frame, answers, last_home);
+        let reply_to = self.receipt(session, frame, answers, last_home);
         if let Some(to_user) = &found.to_user {
             let shown = shared.names.shown(to_user);
             let name = sessions.as_deref().or(Some(""));
@@ -133,7 +133,7 @@ impl<R: Ring> Shard<R> {
                 Some(user) => {
                     let home = shared.home_of_name(user);
                     self.mailbox
-                        .send(home.into(), Entry::PublishUser { message, only: None, asker });
+                        .send(home.into(), Entry::PublishUser { message, only: None, reply_to });
                 }
                 None => {
                     let number = self.next_number();
@@ -144,7 +144,7 @@ impl<R: Ring> Shard<R> {
         for template in &found.to {
             let destination = shared.applications.fill(application, rest, template);
             let home = shared.home_of_destination(&destination);
-            self.publish(home, &destination, body, content_type, asker);
+            self.publish(home, &destination, body, content_type, reply_to);
         }
     }
 
@@ -154,7 +154,7 @@ impl<R: Ring> Shard<R> {
         destination: &str,
         body: &[u8],
         content_type: &[u8],
-        asker: Asker,
+        reply_to: ReplyTo,
     ) {
         let message = self.blocks.make(|message| {
             message.begin(None, destination);
@@ -165,7 +165,7 @@ impl<R: Ring> Shard<R> {
             message.finish(body);
         });
         let message = message.expect("there is room for a frame");
-        self.mailbox.send(home.into(), Entry::Publish { message, asker });
+        self.mailbox.send(home.into(), Entry::Publish { message, reply_to });
     }
 
     /// Tells one session on its error queue what went wrong.

@@ -4,7 +4,7 @@
 use super::conn::{Proto, Raw, State, Stomp};
 use super::session::Session;
 use super::shard::Shard;
-use super::web::Asked;
+use super::web::RequestMeta;
 use crate::broker::subscription::{Form, Wire};
 use crate::config::{self, Protocol};
 use crate::http::origin;
@@ -27,7 +27,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn at_endpoint(
         &mut self,
         slot: u32,
-        asked: Asked,
+        meta: RequestMeta,
         head: &Head<'_, '_>,
         at: usize,
         rest: &str,
@@ -36,41 +36,41 @@ impl<R: Ring> Shard<R> {
         let endpoint = &shared.endpoints[at].config;
         let Some(sockjs) = &endpoint.sockjs else {
             return match rest {
-                "" => self.upgrade(slot, asked, head, at, Form::WebSocket),
-                _ => self.answer_plain(slot, asked, 404, &[]),
+                "" => self.upgrade(slot, meta, head, at, Form::WebSocket),
+                _ => self.answer_plain(slot, meta, 404, &[]),
             };
         };
         match sockjs::route(rest) {
             Route::Greeting if upgrade::is_upgrade(head) => {
-                self.upgrade(slot, asked, head, at, Form::WebSocket);
+                self.upgrade(slot, meta, head, at, Form::WebSocket);
             }
             Route::Greeting if head.method == Method::Get => {
                 let text = Some("text/plain; charset=UTF-8");
-                self.answer(slot, asked, 200, &[], text, sockjs::GREETING.as_bytes());
+                self.answer(slot, meta, 200, &[], text, sockjs::GREETING.as_bytes());
             }
-            Route::Greeting => self.answer_plain(slot, asked, 405, &[("Allow", "GET")]),
-            Route::Info => self.info(slot, asked, head, at, sockjs),
+            Route::Greeting => self.answer_plain(slot, meta, 405, &[("Allow", "GET")]),
+            Route::Info => self.info(slot, meta, head, at, sockjs),
             Route::RawWebsocket if sockjs.websocket => {
-                self.upgrade(slot, asked, head, at, Form::WebSocket);
+                self.upgrade(slot, meta, head, at, Form::WebSocket);
             }
             Route::Websocket { .. } if sockjs.websocket => {
-                self.upgrade(slot, asked, head, at, Form::SockJs);
+                self.upgrade(slot, meta, head, at, Form::SockJs);
             }
             // The other transports are built with the issue on SockJS.
-            _ => self.answer_plain(slot, asked, 404, &[]),
+            _ => self.answer_plain(slot, meta, 404, &[]),
         }
     }
 
     fn info(
         &mut self,
         slot: u32,
-        asked: Asked,
+        meta: RequestMeta,
         head: &Head<'_, '_>,
         at: usize,
         sockjs: &config::Sockjs,
     ) {
         if !self.is_allowed(slot, head, at) {
-            return self.refuse_origin(slot, asked, head, at);
+            return self.refuse_origin(slot, meta, head, at);
         }
         let origin = origin::origin_of(head);
         let mut headers: Vec<(&str, &str)> = vec![("Vary", "Origin")];
@@ -93,7 +93,7 @@ impl<R: Ring> Shard<R> {
                 let mut body = vec![0; info.len()];
                 info.write(&mut body);
                 let json = Some("application/json; charset=UTF-8");
-                self.answer(slot, asked, 200, &headers, json, &body);
+                self.answer(slot, meta, 200, &headers, json, &body);
             }
             Method::Options => {
                 let asked_for = head.header("access-control-request-headers");
@@ -104,23 +104,30 @@ impl<R: Ring> Shard<R> {
                 headers.push(("Cache-Control", "public, max-age=31536000"));
                 headers.push(("Access-Control-Max-Age", YEAR));
                 headers.push(("Access-Control-Allow-Methods", "OPTIONS, GET"));
-                self.answer_plain(slot, asked, 204, &headers);
+                self.answer_plain(slot, meta, 204, &headers);
             }
-            _ => self.answer_plain(slot, asked, 405, &[("Allow", "OPTIONS, GET")]),
+            _ => self.answer_plain(slot, meta, 405, &[("Allow", "OPTIONS, GET")]),
         }
     }
 
     /// The WebSocket handshake: form, origin, user, then 101.
-    fn upgrade(&mut self, slot: u32, asked: Asked, head: &Head<'_, '_>, at: usize, form: Form) {
+    fn upgrade(
+        &mut self,
+        slot: u32,
+        meta: RequestMeta,
+        head: &Head<'_, '_>,
+        at: usize,
+        form: Form,
+    ) {
         let accept = match upgrade::check(head) {
             Ok(upgrade) => upgrade.accept,
             Err(refusal) => {
                 self.metrics.refuse(refusal.label());
                 // It asked for an upgrade: nothing sensible follows on this connection.
-                let asked = Asked { close: true, ..asked };
+                let meta = RequestMeta { close: true, ..meta };
                 return self.answer_error(
                     slot,
-                    asked,
+                    meta,
                     refusal.status(),
                     refusal.headers(),
                     refusal.text(),
@@ -128,7 +135,7 @@ impl<R: Ring> Shard<R> {
             }
         };
         if !self.is_allowed(slot, head, at) {
-            return self.refuse_origin(slot, asked, head, at);
+            return self.refuse_origin(slot, meta, head, at);
         }
         let shared = self.shared.clone();
         let stomp = shared.endpoints[at].config.protocol == Protocol::Stomp;
@@ -137,21 +144,21 @@ impl<R: Ring> Shard<R> {
             Identity::Anonymous | Identity::Deferred => None,
             Identity::Refused(refusal) => {
                 self.metrics.refuse(refusal.label());
-                return self.answer_error(slot, asked, refusal.status(), &[], refusal.label());
+                return self.answer_error(slot, meta, refusal.status(), &[], refusal.label());
             }
         };
         if !self.settle_address(slot, head) {
-            let asked = Asked { close: true, ..asked };
+            let meta = RequestMeta { close: true, ..meta };
             let retry = [("Retry-After", "5")];
-            return self.answer_error(slot, asked, 503, &retry, TOO_MANY_OF_ADDRESS);
+            return self.answer_error(slot, meta, 503, &retry, TOO_MANY_OF_ADDRESS);
         }
         let offer = if stomp { upgrade::stomp_subprotocol(head) } else { Offer::Absent };
         let policy = self.deflate_policy(at);
         let lines = head.header_values("sec-websocket-extensions");
         let Ok(agreement) = ws::negotiate(lines, policy) else {
             self.metrics.refuse("bad_extensions");
-            let asked = Asked { close: true, ..asked };
-            return self.answer_error(slot, asked, 400, &[], "bad Sec-WebSocket-Extensions");
+            let meta = RequestMeta { close: true, ..meta };
+            return self.answer_error(slot, meta, 400, &[], "bad Sec-WebSocket-Extensions");
         };
         let mut extensions = [0; ws::ANSWER_MAX];
         let extensions = agreement.as_ref().map(|agreement| agreement.write(&mut extensions));

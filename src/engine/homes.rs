@@ -2,7 +2,7 @@
 //! Entries of other shards and of this one: what a home does with requests, and a shard with
 //! deliveries.
 
-use super::mailbox::{Asker, Class, Entry};
+use super::mailbox::{Class, Entry, ReplyTo};
 use super::revoke::GAVE_UP;
 use super::session::{NONE, Phase, Subscription};
 use super::shard::Shard;
@@ -70,9 +70,9 @@ impl<R: Ring> Shard<R> {
 
     fn on_request(&mut self, entry: Entry) {
         match entry {
-            Entry::Publish { message, asker } => self.sequence(message, asker),
-            Entry::PublishUser { message, only, asker } => {
-                self.sequence_user(message, only, asker);
+            Entry::Publish { message, reply_to } => self.sequence(message, reply_to),
+            Entry::PublishUser { message, only, reply_to } => {
+                self.sequence_user(message, only, reply_to);
             }
             Entry::Subscribe { destination, session, key, owner } => {
                 let claim =
@@ -101,9 +101,9 @@ impl<R: Ring> Shard<R> {
                 let fresh = self.seen.is_fresh(key, self.ring.wall_millis(), until_millis);
                 self.mailbox.send(shard.into(), Entry::Remembered { conn, fresh, message });
             }
-            Entry::Ask { query, shard, conn } => {
+            Entry::Query { query, shard, conn } => {
                 let (items, count, cut) = self.answer_query(&query);
-                self.mailbox.send(shard.into(), Entry::Told { conn, items, count, cut });
+                self.mailbox.send(shard.into(), Entry::Answer { conn, items, count, cut });
             }
             Entry::Reload(shared) => self.reload(shared),
             Entry::Drain => self.drain_all(),
@@ -116,13 +116,13 @@ impl<R: Ring> Shard<R> {
             | Entry::Ended { .. }
             | Entry::Sequenced { .. }
             | Entry::Remembered { .. }
-            | Entry::Told { .. }
+            | Entry::Answer { .. }
             | Entry::DeliverSession { .. } => unreachable!("deliveries have their own class"),
         }
     }
 
     /// Numbers a message and sends it to every shard with a subscriber.
-    fn sequence(&mut self, message: Arc<Message>, asker: Asker) {
+    fn sequence(&mut self, message: Arc<Message>, reply_to: ReplyTo) {
         let number = self.next_number();
         self.metrics.published_total.add(1);
         let mut budget = Budget::default();
@@ -133,10 +133,10 @@ impl<R: Ring> Shard<R> {
             let message = message.clone();
             self.mailbox.send(shard.into(), Entry::Deliver { message, number });
         }
-        self.answer_asker(asker, audience.subscriptions);
+        self.answer_reply_to(reply_to, audience.subscriptions);
     }
 
-    fn sequence_user(&mut self, message: Arc<Message>, only: Option<SessionId>, asker: Asker) {
+    fn sequence_user(&mut self, message: Arc<Message>, only: Option<SessionId>, reply_to: ReplyTo) {
         let number = self.next_number();
         self.metrics.published_total.add(1);
         let (user, destination) = (message.user(), message.destination());
@@ -154,7 +154,7 @@ impl<R: Ring> Shard<R> {
             let message = message.clone();
             self.mailbox.send(shard.into(), Entry::DeliverUser { message, number, only });
         }
-        self.answer_asker(asker, audience.subscriptions);
+        self.answer_reply_to(reply_to, audience.subscriptions);
     }
 
     /// Counts a message that some pattern gave up on: its subscribers do not hear it.
@@ -164,13 +164,13 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn answer_asker(&mut self, asker: Asker, heard: u32) {
-        let shard = match asker {
-            Asker::None => return,
-            Asker::Frame(session, _) => session.shard(),
-            Asker::Request(shard, _) => shard,
+    fn answer_reply_to(&mut self, reply_to: ReplyTo, heard: u32) {
+        let shard = match reply_to {
+            ReplyTo::None => return,
+            ReplyTo::Frame(session, _) => session.shard(),
+            ReplyTo::Request(shard, _) => shard,
         };
-        self.mailbox.send(shard.into(), Entry::Sequenced { asker, heard });
+        self.mailbox.send(shard.into(), Entry::Sequenced { reply_to, heard });
     }
 
     /// A delivery. Changes of subscriptions come after what was delivered before them: when the
@@ -255,18 +255,20 @@ impl<R: Ring> Shard<R> {
             }
             Entry::Begun { session, key, refused } => self.on_begun(session, key, refused),
             Entry::Ended { session, key } => self.on_ended(session, key),
-            Entry::Sequenced { asker, heard } => match asker {
-                Asker::None => {}
-                Asker::Frame(id, sequence) => {
+            Entry::Sequenced { reply_to, heard } => match reply_to {
+                ReplyTo::None => {}
+                ReplyTo::Frame(id, sequence) => {
                     if let Some(session) = self.sessions.find(id) {
                         self.sessions.answer_receipt(session, sequence);
                         self.give_receipts(session);
                     }
                 }
-                Asker::Request(_, conn) => self.on_pushed(conn, heard),
+                ReplyTo::Request(_, conn) => self.on_pushed(conn, heard),
             },
             Entry::Remembered { conn, fresh, message } => self.on_remembered(conn, fresh, message),
-            Entry::Told { conn, items, count, cut } => self.on_told(conn, &items, count, cut),
+            Entry::Answer { conn, items, count, cut } => {
+                self.on_query_answer(conn, &items, count, cut)
+            }
             _ => unreachable!("requests have their own class"),
         }
     }
@@ -306,7 +308,7 @@ impl<R: Ring> Shard<R> {
                 message.finish(body.as_bytes());
             });
             let message = message.expect("there is a free block");
-            self.mailbox.send(home.into(), Entry::Publish { message, asker: Asker::None });
+            self.mailbox.send(home.into(), Entry::Publish { message, reply_to: ReplyTo::None });
         }
         self.metrics.users.set(self.users.online() as u64);
     }

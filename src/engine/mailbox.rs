@@ -30,7 +30,7 @@ use super::sleeping::Sleeping;
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asker {
+pub enum ReplyTo {
     /// Nobody.
     None,
     /// A STOMP frame with a receipt: session and number of the frame.
@@ -58,14 +58,14 @@ pub enum Query {
 pub enum Entry {
     // Requests.
     /// Publish to a broker destination, at the broker home.
-    Publish { message: Arc<Message>, asker: Asker },
+    Publish { message: Arc<Message>, reply_to: ReplyTo },
     /// A session wants to hear a broker destination, at the broker home. Its address, if that is
     /// counted.
     Subscribe { destination: Arc<str>, session: SessionId, key: u32, owner: Option<shares::Key> },
     /// A session wants to hear it no longer. Without a `key` the session is gone.
     Unsubscribe { destination: Arc<str>, session: SessionId, key: Option<u32> },
     /// Publish to a user, at the user's home.
-    PublishUser { message: Arc<Message>, only: Option<SessionId>, asker: Asker },
+    PublishUser { message: Arc<Message>, only: Option<SessionId>, reply_to: ReplyTo },
     /// A session wants to hear a destination of its user, at the user's home.
     SubscribeUser { user: Arc<str>, destination: Arc<str>, session: SessionId, key: u32 },
     /// A session wants to hear it no longer.
@@ -77,7 +77,7 @@ pub enum Entry {
     /// Was this callback seen before? At the key's home.
     Remember { key: u128, until_millis: u64, message: Arc<Message>, shard: ShardId, conn: ConnId },
     /// An API query, at every shard.
-    Ask { query: Query, shard: ShardId, conn: ConnId },
+    Query { query: Query, shard: ShardId, conn: ConnId },
     /// A new configuration.
     Reload(Arc<Shared>),
     /// End all sessions, then the shard.
@@ -89,7 +89,7 @@ pub enum Entry {
         application: u16,
         user: Option<Arc<str>>,
         session: SessionId,
-        asker: Asker,
+        reply_to: ReplyTo,
         place: Place,
     },
     /// A line for the log, at the control thread: how often it came, and the last one's text.
@@ -105,11 +105,11 @@ pub enum Entry {
     /// A subscription has ended.
     Ended { session: SessionId, key: u32 },
     /// A publish is sequenced, and so many subscriptions will hear it.
-    Sequenced { asker: Asker, heard: u32 },
+    Sequenced { reply_to: ReplyTo, heard: u32 },
     /// Answer to `Remember`, with the message to be pushed if the callback is fresh.
     Remembered { conn: ConnId, fresh: bool, message: Arc<Message> },
-    /// Answer to `Ask`: JSON items, their count, and whether some are left out.
-    Told { conn: ConnId, items: Arc<str>, count: u32, cut: bool },
+    /// Answer to `Query`: JSON items, their count, and whether some are left out.
+    Answer { conn: ConnId, items: Arc<str>, count: u32, cut: bool },
     /// A message for one session, wherever it comes from.
     DeliverSession { message: Arc<Message>, session: SessionId, number: u64 },
 }
@@ -136,7 +136,7 @@ impl Entry {
             | Entry::Join { .. }
             | Entry::Leave { .. }
             | Entry::Remember { .. }
-            | Entry::Ask { .. }
+            | Entry::Query { .. }
             | Entry::Reload(_)
             | Entry::Drain
             | Entry::Hook { .. }
@@ -147,7 +147,7 @@ impl Entry {
             | Entry::Ended { .. }
             | Entry::Sequenced { .. }
             | Entry::Remembered { .. }
-            | Entry::Told { .. }
+            | Entry::Answer { .. }
             | Entry::DeliverSession { .. } => Class::Delivery,
         }
     }

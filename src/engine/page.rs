@@ -2,7 +2,7 @@
 //! The page at `/`, and `/console.json`, which tells it what it is the page of.
 
 use super::shard::Shard;
-use super::web::Asked;
+use super::web::RequestMeta;
 use crate::config::{Method, Protocol};
 use crate::console::{self, Asset};
 use crate::http::request::Head;
@@ -12,18 +12,18 @@ use serde_json::json;
 
 impl<R: Ring> Shard<R> {
     /// A file of the page.
-    pub(super) fn page(&mut self, slot: u32, asked: Asked, asset: &Asset) {
+    pub(super) fn page(&mut self, slot: u32, meta: RequestMeta, asset: &Asset) {
         let headers = [
             ("Content-Security-Policy", console::CONTENT_SECURITY_POLICY),
             ("X-Content-Type-Options", "nosniff"),
             ("Cache-Control", "no-cache"),
         ];
-        self.answer(slot, asked, 200, &headers, Some(asset.content_type), asset.bytes);
+        self.answer(slot, meta, 200, &headers, Some(asset.content_type), asset.bytes);
     }
 
     /// `GET /console.json`: where the page's STOMP endpoint is, who names its user, and whether
     /// this is a demonstration. Nothing of it is a secret.
-    pub(super) fn console(&mut self, slot: u32, asked: Asked, head: &Head<'_, '_>) {
+    pub(super) fn console(&mut self, slot: u32, meta: RequestMeta, head: &Head<'_, '_>) {
         let config = &self.shared.config;
         let mut endpoints = config.endpoints.iter();
         let path = endpoints.find(|endpoint| endpoint.protocol == Protocol::Stomp);
@@ -38,7 +38,7 @@ impl<R: Ring> Shard<R> {
         let body = body.to_string();
         let headers = [("Cache-Control", "no-store")];
         let json = Some(crate::http::response::JSON);
-        self.answer(slot, asked, 200, &headers, json, body.as_bytes());
+        self.answer(slot, meta, 200, &headers, json, body.as_bytes());
     }
 
     /// The origin of the endpoints where it is not the page's own: the API has its own listener.

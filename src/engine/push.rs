@@ -3,9 +3,9 @@
 //! its home; and questions that every shard answers.
 
 use super::conn::Proto;
-use super::mailbox::{Asker, Entry, Query};
+use super::mailbox::{Entry, Query, ReplyTo};
 use super::shard::Shard;
-use super::web::Asked;
+use super::web::RequestMeta;
 use crate::broker::message::Message;
 use crate::ids::{ConnId, SessionId, ShardId};
 use crate::ring::Ring;
@@ -26,9 +26,9 @@ pub(super) struct Push {
     pub only: Option<SessionId>,
 }
 
-/// How the answer tells what was pushed.
+/// How the answer format what was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tells {
+pub(super) enum PushFormat {
     /// `{"code":0}`
     Nothing,
     /// `{"code":0,"delivered":n}`
@@ -46,7 +46,7 @@ pub(super) enum Work {
     None,
     /// Pushes: the first `heard.len()` of them are done, the first `sent` on their way. Those on
     /// their way at one time have one home, whose answers come in their order.
-    Pushes { list: Vec<Push>, heard: Vec<u32>, sent: usize, tells: Tells },
+    Pushes { list: Vec<Push>, heard: Vec<u32>, sent: usize, format: PushFormat },
     /// A callback that waits for the home of its id, or for that of its push.
     Callback {
         rule: usize,
@@ -64,13 +64,13 @@ pub(super) enum Work {
         items: String,
         count: u32,
         cut: bool,
-        shape: Shape,
+        format: ResponseFormat,
     },
 }
 
 /// How the items of a question are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum ResponseFormat {
     /// `{"code":0,"users":[…]}`
     Users,
     /// `{"code":0,"user":…,"status":…,"sessions":[…]}`
@@ -94,14 +94,14 @@ impl<R: Ring> Shard<R> {
     /// Does the next step of a parked request, as far as there is room.
     pub(super) fn continue_parked(&mut self, slot: u32) {
         let Some(request) = self.parked(slot) else { return };
-        let asked = request.asked;
+        let meta = request.meta;
         let mut work = core::mem::replace(&mut request.work, Work::None);
         let done = match &mut work {
             Work::None => true,
             Work::Pushes { list, heard, sent, .. } => {
                 while let Some(push) = list.get(*sent) {
                     let home = self.home_of_push(push);
-                    // Those on their way have one home: the first of them tells.
+                    // Those on their way have one home: the first of them format.
                     let first = &list[heard.len().min(*sent)];
                     if self.home_of_push(first) != home {
                         break;
@@ -132,7 +132,7 @@ impl<R: Ring> Shard<R> {
                         return self.keep_work(slot, work, true);
                     }
                     let conn = self.conns.id(slot);
-                    let entry = Entry::Ask { query: query.clone(), shard: self.me, conn };
+                    let entry = Entry::Query { query: query.clone(), shard: self.me, conn };
                     self.mailbox.send(shard.into(), entry);
                     *next += 1;
                 }
@@ -142,7 +142,7 @@ impl<R: Ring> Shard<R> {
         if !done {
             return self.keep_work(slot, work, false);
         }
-        self.finish(slot, asked, work);
+        self.finish(slot, meta, work);
     }
 
     /// Puts the work back; the connection stays paused.
@@ -153,23 +153,23 @@ impl<R: Ring> Shard<R> {
         if for_room { self.pause_for_room(slot) } else { self.pause_for_answer(slot) }
     }
 
-    fn finish(&mut self, slot: u32, asked: Asked, work: Work) {
+    fn finish(&mut self, slot: u32, meta: RequestMeta, work: Work) {
         self.conns.at_mut(slot).proto = Proto::HttpIdle;
         match work {
-            Work::None => self.answer_json(slot, asked, 200, OK),
-            Work::Pushes { heard, tells, .. } => {
-                self.answer_json(slot, asked, 200, told(tells, &heard).as_bytes());
+            Work::None => self.answer_json(slot, meta, 200, OK),
+            Work::Pushes { heard, format, .. } => {
+                self.answer_json(slot, meta, 200, push_response(format, &heard).as_bytes());
             }
             Work::Callback { rule, .. } => {
                 self.metrics.callbacks_total.add(1);
                 let shared = self.shared.clone();
                 let success =
                     shared.config.callbacks.get(rule).map_or(OK, crate::callback::success);
-                self.answer_json(slot, asked, 200, success);
+                self.answer_json(slot, meta, 200, success);
             }
-            Work::Question { items, count, cut, shape, .. } => {
+            Work::Question { items, count, cut, format, .. } => {
                 let cut = if cut { ",\"truncated\":true" } else { "" };
-                self.answer_question(slot, asked, &items, count, cut, &shape);
+                self.answer_question(slot, meta, &items, count, cut, &format);
             }
         }
     }
@@ -177,27 +177,27 @@ impl<R: Ring> Shard<R> {
     fn answer_question(
         &mut self,
         slot: u32,
-        asked: Asked,
+        meta: RequestMeta,
         items: &str,
         count: u32,
         cut: &str,
-        shape: &Shape,
+        format: &ResponseFormat,
     ) {
-        let body = match shape {
-            Shape::Users => format!("{{\"code\":0,\"users\":[{items}]{cut}}}"),
-            Shape::User(user) => {
+        let body = match format {
+            ResponseFormat::Users => format!("{{\"code\":0,\"users\":[{items}]{cut}}}"),
+            ResponseFormat::User(user) => {
                 let user = serde_json::Value::from(&**user);
                 let status = if count > 0 { "ON_LINE" } else { "OFF_LINE" };
                 format!(
                     "{{\"code\":0,\"user\":{user},\"status\":\"{status}\",\"sessions\":[{items}]{cut}}}"
                 )
             }
-            Shape::Closed { one: true } if count == 0 => {
-                return self.answer_error(slot, asked, 404, &[], "there is no such session");
+            ResponseFormat::Closed { one: true } if count == 0 => {
+                return self.answer_error(slot, meta, 404, &[], "there is no such session");
             }
-            Shape::Closed { .. } => format!("{{\"code\":0,\"closed\":{count}}}"),
+            ResponseFormat::Closed { .. } => format!("{{\"code\":0,\"closed\":{count}}}"),
         };
-        self.answer_json(slot, asked, 200, body.as_bytes());
+        self.answer_json(slot, meta, 200, body.as_bytes());
     }
 
     fn home_of_push(&self, push: &Push) -> ShardId {
@@ -209,9 +209,9 @@ impl<R: Ring> Shard<R> {
 
     /// The caller has seen to room.
     fn send_push(&mut self, slot: u32, push: &Push) {
-        let asker = Asker::Request(self.me, self.conns.id(slot));
+        let reply_to = ReplyTo::Request(self.me, self.conns.id(slot));
         let message = self.push_message(push).expect("there is room for a frame");
-        self.send_message(message, push.only, asker);
+        self.send_message(message, push.only, reply_to);
     }
 
     /// A message block of a push; None when all blocks are on their way.
@@ -229,13 +229,13 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Sends a message to its home. The caller has seen to room.
-    fn send_message(&mut self, message: Arc<Message>, only: Option<SessionId>, asker: Asker) {
+    fn send_message(&mut self, message: Arc<Message>, only: Option<SessionId>, reply_to: ReplyTo) {
         if message.user().is_empty() {
             let home = self.shared.home_of_destination(message.destination());
-            self.mailbox.send(home.into(), Entry::Publish { message, asker });
+            self.mailbox.send(home.into(), Entry::Publish { message, reply_to });
         } else {
             let home = self.shared.home_of_name(message.user());
-            self.mailbox.send(home.into(), Entry::PublishUser { message, only, asker });
+            self.mailbox.send(home.into(), Entry::PublishUser { message, only, reply_to });
         }
     }
 
@@ -266,7 +266,7 @@ impl<R: Ring> Shard<R> {
     fn send_callback(&mut self, slot: u32, key: Option<(u128, u64)>, message: Arc<Message>) {
         let conn = self.conns.id(slot);
         let Some((key, until_millis)) = key else {
-            return self.send_message(message, None, Asker::Request(self.me, conn));
+            return self.send_message(message, None, ReplyTo::Request(self.me, conn));
         };
         let home = self.shared.home_of_fingerprint(key);
         let entry = Entry::Remember { key, until_millis, message, shard: self.me, conn };
@@ -292,7 +292,7 @@ impl<R: Ring> Shard<R> {
                 return;
             }
             if let Some((message, conn)) = self.unfinished.pop_front() {
-                self.send_message(message, None, Asker::Request(self.me, conn));
+                self.send_message(message, None, ReplyTo::Request(self.me, conn));
             }
         }
     }
@@ -318,7 +318,13 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A shard has answered a question.
-    pub(super) fn on_told(&mut self, conn: ConnId, more: &str, number: u32, more_cut: bool) {
+    pub(super) fn on_query_answer(
+        &mut self,
+        conn: ConnId,
+        more: &str,
+        number: u32,
+        more_cut: bool,
+    ) {
         if self.conns.find(conn).is_none() {
             return;
         }
@@ -342,13 +348,13 @@ impl<R: Ring> Shard<R> {
 /// The plainest answer.
 pub(super) const OK: &[u8] = br#"{"code":0}"#;
 
-fn told(tells: Tells, heard: &[u32]) -> String {
+fn push_response(format: PushFormat, heard: &[u32]) -> String {
     let first = heard.first().copied().unwrap_or(0);
-    match tells {
-        Tells::Nothing => "{\"code\":0}".to_owned(),
-        Tells::Delivered => format!("{{\"code\":0,\"delivered\":{first}}}"),
-        Tells::Sessions => format!("{{\"code\":0,\"sessions\":{first}}}"),
-        Tells::DeliveredList => {
+    match format {
+        PushFormat::Nothing => "{\"code\":0}".to_owned(),
+        PushFormat::Delivered => format!("{{\"code\":0,\"delivered\":{first}}}"),
+        PushFormat::Sessions => format!("{{\"code\":0,\"sessions\":{first}}}"),
+        PushFormat::DeliveredList => {
             let item = |n: &u32| format!("{{\"code\":0,\"delivered\":{n}}}");
             format!("[{}]", heard.iter().map(item).collect::<Vec<_>>().join(","))
         }

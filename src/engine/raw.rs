@@ -2,7 +2,7 @@
 //! Raw WebSocket endpoints: each message is echoed, answered with a text, or published.
 
 use super::conn::{Pause, Proto, State};
-use super::mailbox::{Asker, Entry};
+use super::mailbox::{Entry, ReplyTo};
 use super::refuse::NUL_IN_BODY;
 use super::shard::Shard;
 use crate::broker::subscription::Form;
@@ -119,7 +119,7 @@ impl<R: Ring> Shard<R> {
                 });
                 let message = block.expect("room was asked for before the message was read");
                 let home = shared.home_of_destination(destination);
-                self.mailbox.send(home.into(), Entry::Publish { message, asker: Asker::None });
+                self.mailbox.send(home.into(), Entry::Publish { message, reply_to: ReplyTo::None });
             }
             // Built with the issue on hooks; the configuration warns about it.
             OnMessage::Hook(_) => {}

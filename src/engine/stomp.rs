@@ -5,7 +5,7 @@
 //! connection is paused. Receipts are given in frame order, when the home has answered.
 
 use super::conn::{Pause, Proto, State};
-use super::mailbox::{Asker, Class, Entry};
+use super::mailbox::{Class, Entry, ReplyTo};
 use super::refuse::{
     Handled, NO_TRANSACTIONS, NUL_IN_BODY, Problem, UNKNOWN_DESTINATION, VERSIONS,
 };
@@ -346,8 +346,8 @@ impl<R: Ring> Shard<R> {
                     self.blocks.make(|m| fill(m, None, destination, destination.as_bytes(), frame));
                 let message = message.expect("there is room for a frame");
                 let home = shared.home_of_destination(destination);
-                let asker = self.receipt(session, frame, 1, Some(home));
-                self.mailbox.send(home.into(), Entry::Publish { message, asker });
+                let reply_to = self.receipt(session, frame, 1, Some(home));
+                self.mailbox.send(home.into(), Entry::Publish { message, reply_to });
             }
             Target::User { user: whose, destination } => {
                 let whose = decode_user(whose);
@@ -362,9 +362,9 @@ impl<R: Ring> Shard<R> {
                     self.receipt(session, frame, 0, None);
                 } else {
                     let home = shared.home_of_name(&whose);
-                    let asker = self.receipt(session, frame, 1, Some(home));
+                    let reply_to = self.receipt(session, frame, 1, Some(home));
                     self.mailbox
-                        .send(home.into(), Entry::PublishUser { message, only: None, asker });
+                        .send(home.into(), Entry::PublishUser { message, only: None, reply_to });
                 }
             }
             Target::Application(rest) => match self.application_of(rest) {
@@ -402,8 +402,8 @@ impl<R: Ring> Shard<R> {
         frame: &Frame<'_, '_>,
         answers: u32,
         home: Option<ShardId>,
-    ) -> Asker {
-        let Some(id) = frame.header(b"receipt") else { return Asker::None };
+    ) -> ReplyTo {
+        let Some(id) = frame.header(b"receipt") else { return ReplyTo::None };
         self.receipt_of(session, id, self.sessions.at(session).sequence, answers, home)
     }
 
@@ -415,10 +415,10 @@ impl<R: Ring> Shard<R> {
         sequence: u32,
         answers: u32,
         home: Option<ShardId>,
-    ) -> Asker {
+    ) -> ReplyTo {
         if self.sessions.at(session).phase != Phase::Live {
             // What the frame has done ended the session: nobody waits for its receipt.
-            return Asker::None;
+            return ReplyTo::None;
         }
         self.sessions.push_receipt(session, id, sequence, answers);
         let state = self.sessions.at_mut(session);
@@ -429,7 +429,7 @@ impl<R: Ring> Shard<R> {
         if answers == 0 {
             self.give_receipts(session);
         }
-        Asker::Frame(self.sessions.id(session), sequence)
+        ReplyTo::Frame(self.sessions.id(session), sequence)
     }
 
     /// Gives the receipts whose turn has come.

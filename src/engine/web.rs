@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 
 /// What an answer has to know of its request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+pub(super) struct RequestMeta {
     /// Minor version of the request.
     pub minor_version: u8,
     /// The connection ends after the answer.
@@ -34,7 +34,7 @@ pub(super) type NotAdmitted = (u16, &'static str, Option<(&'static str, &'static
 /// A request that is not answered yet.
 #[derive(Debug)]
 pub struct Request {
-    pub(super) asked: Asked,
+    pub(super) meta: RequestMeta,
     /// Its head, as it came; parsed again when the body is there.
     head: Vec<u8>,
     body: Vec<u8>,
@@ -73,7 +73,7 @@ impl<R: Ring> Shard<R> {
             }
         };
         let used = head.len;
-        let mut asked = Asked {
+        let mut meta = RequestMeta {
             minor_version: head.minor_version,
             close: !head.keep_alive || self.draining.is_some(),
             head_only: head.method == Method::Head,
@@ -82,17 +82,17 @@ impl<R: Ring> Shard<R> {
         let now = self.ms();
         self.conns.at_mut(slot).begin_phase(now);
         let route = route::route(&self.shared, head.target.path, self.serves(slot));
-        asked.below_endpoint = matches!(route, Route::Endpoint(..));
+        meta.below_endpoint = matches!(route, Route::Endpoint(..));
         if let Err((status, text, header)) = self.admit(slot, &head, &route) {
             // A body that is refused is not read: the connection ends.
-            let close = asked.close || head.body != BodyKind::None;
+            let close = meta.close || head.body != BodyKind::None;
             let headers = header.as_slice();
-            self.answer_error(slot, Asked { close, ..asked }, status, headers, text);
+            self.answer_error(slot, RequestMeta { close, ..meta }, status, headers, text);
             return Step::Used(used);
         }
         let mut decoder = Body::new(head.body);
         if decoder.is_done() {
-            self.execute(slot, asked, &head, &[]);
+            self.execute(slot, meta, &head, &[]);
             return Step::Used(used);
         }
         // Content-Length alone may be too much already.
@@ -103,7 +103,7 @@ impl<R: Ring> Shard<R> {
         }
         let expects = head.expect_continue && bytes.len() == used;
         let request = Request {
-            asked,
+            meta,
             head: bytes[..used].to_vec(),
             body: Vec::new(),
             decoder,
@@ -162,14 +162,14 @@ impl<R: Ring> Shard<R> {
         let head = head.ok().flatten().expect("it was parsed before");
         let now = self.ms();
         self.conns.at_mut(slot).begin_phase(now);
-        self.execute(slot, request.asked, &head, &request.body);
+        self.execute(slot, request.meta, &head, &request.body);
         Step::Used(used)
     }
 
     /// Parks the connection with its work.
-    pub(super) fn park(&mut self, slot: u32, asked: Asked, work: Work) {
+    pub(super) fn park(&mut self, slot: u32, meta: RequestMeta, work: Work) {
         let request = Request {
-            asked,
+            meta,
             head: Vec::new(),
             body: Vec::new(),
             decoder: Body::new(BodyKind::None),
@@ -187,14 +187,14 @@ impl<R: Ring> Shard<R> {
     pub(super) fn answer(
         &mut self,
         slot: u32,
-        asked: Asked,
+        meta: RequestMeta,
         status: u16,
         headers: &[(&str, &str)],
         content_type: Option<&str>,
         body: &[u8],
     ) {
         self.metrics.requests_total.add(1);
-        let close = asked.close || self.draining.is_some();
+        let close = meta.close || self.draining.is_some();
         // RFC 9110 §6.6.1: an origin server with a clock says the date.
         let date = self.date();
         let mut all: SmallVec<[(&str, &str); 8]> = SmallVec::from_slice(headers);
@@ -205,8 +205,8 @@ impl<R: Ring> Shard<R> {
             content_type,
             body,
             close,
-            head_only: asked.head_only,
-            minor_version: asked.minor_version,
+            head_only: meta.head_only,
+            minor_version: meta.minor_version,
         };
         let mut bytes = core::mem::take(&mut self.scratch);
         bytes.clear();
@@ -244,16 +244,16 @@ impl<R: Ring> Shard<R> {
     pub(super) fn answer_plain(
         &mut self,
         slot: u32,
-        asked: Asked,
+        meta: RequestMeta,
         status: u16,
         headers: &[(&str, &str)],
     ) {
-        self.answer(slot, asked, status, headers, None, &[]);
+        self.answer(slot, meta, status, headers, None, &[]);
     }
 
     /// A JSON answer.
-    pub(super) fn answer_json(&mut self, slot: u32, asked: Asked, status: u16, body: &[u8]) {
-        self.answer(slot, asked, status, &[], Some(response::JSON), body);
+    pub(super) fn answer_json(&mut self, slot: u32, meta: RequestMeta, status: u16, body: &[u8]) {
+        self.answer(slot, meta, status, &[], Some(response::JSON), body);
     }
 
     /// An error: JSON with a short text, but below an endpoint, where SockJS fixes the form, a 404
@@ -261,32 +261,32 @@ impl<R: Ring> Shard<R> {
     pub(super) fn answer_error(
         &mut self,
         slot: u32,
-        asked: Asked,
+        meta: RequestMeta,
         status: u16,
         headers: &[(&str, &str)],
         text: &str,
     ) {
-        if asked.below_endpoint && matches!(status, 404 | 405) {
-            return self.answer_plain(slot, asked, status, headers);
+        if meta.below_endpoint && matches!(status, 404 | 405) {
+            return self.answer_plain(slot, meta, status, headers);
         }
         let mut body = [0; response::JSON_ERROR_MAX];
         let body = response::json_error(status, text, &mut body);
-        self.answer(slot, asked, status, headers, Some(response::JSON), body);
+        self.answer(slot, meta, status, headers, Some(response::JSON), body);
     }
 
     /// Refuses what cannot be answered as a request any more, and ends the connection.
     pub(super) fn refuse_request(&mut self, slot: u32, status: u16, text: &str) {
-        let asked =
-            Asked { minor_version: 1, close: true, head_only: false, below_endpoint: false };
-        self.answer_error(slot, asked, status, &[], text);
+        let meta =
+            RequestMeta { minor_version: 1, close: true, head_only: false, below_endpoint: false };
+        self.answer_error(slot, meta, status, &[], text);
     }
 
     /// More connections than the bounds allow.
     pub(super) fn refuse_capacity(&mut self, slot: u32) {
         self.metrics.refused_capacity_total.add(1);
-        let asked =
-            Asked { minor_version: 1, close: true, head_only: false, below_endpoint: false };
-        self.answer_error(slot, asked, 503, &[("Retry-After", "5")], "the server is full");
+        let meta =
+            RequestMeta { minor_version: 1, close: true, head_only: false, below_endpoint: false };
+        self.answer_error(slot, meta, 503, &[("Retry-After", "5")], "the server is full");
     }
 
     /// The parked request of a connection, if it is still there.

@@ -42,9 +42,9 @@ pub(super) enum Stage {
     Leaving,
 }
 
-/// What a RECEIPT tells.
+/// What a RECEIPT effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tells {
+pub(super) enum OnReceipt {
     /// A subscription holds.
     Begun(usize),
     /// A subscription has ended.
@@ -80,7 +80,7 @@ pub(super) struct Browser {
     pub(super) subscriptions: Vec<Own>,
     /// Ended ones: what was sequenced before may still come.
     pub(super) former: Vec<Own>,
-    pub(super) receipts: VecDeque<(u64, Tells)>,
+    pub(super) receipts: VecDeque<(u64, OnReceipt)>,
     ids: u64,
     /// Subscriptions so far.
     named: u32,
@@ -273,14 +273,14 @@ impl Browser {
         command: Command,
         headers: &[(&str, &str)],
         body: &[u8],
-        receipt: Option<Tells>,
+        receipt: Option<OnReceipt>,
     ) -> Vec<u8> {
         let mut headers = headers.to_vec();
         self.ids += 1;
         let id = format!("r{}", self.ids);
-        if let Some(tells) = receipt {
+        if let Some(effect) = receipt {
             headers.push(("receipt", &id));
-            self.receipts.push_back((self.ids, tells));
+            self.receipts.push_back((self.ids, effect));
         }
         let frame = ClientFrame { command, headers: &headers, body };
         let mut bytes = vec![0; frame.len(self.version)];
@@ -291,7 +291,7 @@ impl Browser {
 
     fn send_to(&mut self, destination: &str, target: Target, scene: &mut Scene<'_>) -> Vec<u8> {
         let (publication, mut text) = self.publish(target, scene);
-        let receipt = scene.random().chance(500).then_some(Tells::Sent(publication));
+        let receipt = scene.random().chance(500).then_some(OnReceipt::Sent(publication));
         let mut headers = vec![("destination", destination)];
         if scene.random().chance(300) {
             headers.push(("content-type", "application/json"));
@@ -346,8 +346,8 @@ impl Browser {
         let sent_at = scene.history.tick();
         let trade = Trade { client: self.number, user: self.user, sent_at, acked_at: None };
         scene.history.trades.push(trade);
-        let tells = Tells::Traded(scene.history.trades.len() - 1);
-        let receipt = scene.random().chance(500).then_some(tells);
+        let effect = OnReceipt::Traded(scene.history.trades.len() - 1);
+        let receipt = scene.random().chance(500).then_some(effect);
         self.frame_of(Command::Send, &[("destination", "/ws/trade")], b"{}", receipt)
     }
 
@@ -383,8 +383,8 @@ impl Browser {
             let known = &scene.history.subscriptions[at];
             (known.pattern.as_str(), known.of_user)
         };
-        let ending = self.receipts.iter().filter_map(|(_, tells)| match tells {
-            Tells::Left(at) => Some(known(*at)),
+        let ending = self.receipts.iter().filter_map(|(_, effect)| match effect {
+            OnReceipt::Left(at) => Some(known(*at)),
             _ => None,
         });
         let mut all: Vec<(&str, bool)> = self.open_subscriptions().map(known).collect();
@@ -400,7 +400,7 @@ impl Browser {
         let at = scene.random().index(self.subscriptions.len());
         let id = self.subscriptions[at].id.clone();
         let headers = [("id", id.as_str()), ("destination", TOPICS[scene.random().index(5)])];
-        self.frame_of(Command::Subscribe, &headers, b"", Some(Tells::Nothing))
+        self.frame_of(Command::Subscribe, &headers, b"", Some(OnReceipt::Nothing))
     }
 
     /// SUBSCRIBE.
@@ -429,14 +429,14 @@ impl Browser {
             1 => id = greed::full_name(&format!("{id}-")),
             _ => {}
         }
-        // Its RECEIPT tells which of the two a MESSAGE is for.
+        // Its RECEIPT effect which of the two a MESSAGE is for.
         let wants_receipt = self.watches || is_used || scene.random().chance(800);
         let (me, user) = (self.number, self.user);
         let history = scene.history.subscribe(me, user, pattern, of_user, wants_receipt);
         let destination = if of_user { format!("/user{pattern}") } else { pattern.to_owned() };
         self.subscriptions.push(Own { id: id.clone(), history });
         let headers = [("id", id.as_str()), ("destination", destination.as_str())];
-        let receipt = wants_receipt.then_some(Tells::Begun(history));
+        let receipt = wants_receipt.then_some(OnReceipt::Begun(history));
         self.frame_of(Command::Subscribe, &headers, b"", receipt)
     }
 
@@ -447,7 +447,7 @@ impl Browser {
         let at = scene.random().index(self.subscriptions.len());
         let own = self.subscriptions.swap_remove(at);
         scene.history.subscriptions[own.history].leave_at = Some(scene.history.tick());
-        let receipt = Some(Tells::Left(own.history));
+        let receipt = Some(OnReceipt::Left(own.history));
         let frame = self.frame_of(Command::Unsubscribe, &[("id", &own.id)], b"", receipt);
         self.former.push(own);
         Some(frame)
@@ -478,7 +478,7 @@ impl Browser {
         }
         match scene.random().below(10) {
             0..=3 => {
-                let receipt = scene.random().chance(700).then_some(Tells::Goodbye);
+                let receipt = scene.random().chance(700).then_some(OnReceipt::Goodbye);
                 let frame = self.frame_of(Command::Disconnect, &[], b"", receipt);
                 self.transmit(&[frame], wire, scene);
                 Decision::Wait(NEVER)

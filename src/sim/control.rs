@@ -2,7 +2,7 @@
 
 use super::world::World;
 use crate::broker::message::Message;
-use crate::engine::mailbox::{Asker, Class, Entry, Mailbox};
+use crate::engine::mailbox::{Class, Entry, Mailbox, ReplyTo};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, ShardId};
 use crate::limits::HOMES_MAX;
@@ -116,18 +116,18 @@ impl Control {
     }
 
     fn on_entry(&mut self, entry: Entry, world: &mut World) {
-        let (message, user, session, asker) = match entry {
-            Entry::Hook { message, user, session, asker, place, .. } => {
+        let (message, user, session, reply_to) = match entry {
+            Entry::Hook { message, user, session, reply_to, place, .. } => {
                 self.shared.shares.give_back(place, Kind::HookCalls);
-                (message, user, session, asker)
+                (message, user, session, reply_to)
             }
             // It has no log.
             Entry::Note { .. } => return,
             _ => unreachable!("the control thread gets hooks and notes"),
         };
         // Its receipt is given when the call is accepted.
-        if asker != Asker::None {
-            let answer = Entry::Sequenced { asker, heard: 0 };
+        if reply_to != ReplyTo::None {
+            let answer = Entry::Sequenced { reply_to, heard: 0 };
             self.outgoing.push_back((world.now(), session.shard().into(), answer));
         }
         // One queue keeps the order of a session's calls; each takes its time.
@@ -137,7 +137,8 @@ impl Control {
         match user {
             Some(user) => {
                 let home: ShardId = self.shared.home_of_name(&user);
-                let entry = Entry::PublishUser { message: reply, only: None, asker: Asker::None };
+                let entry =
+                    Entry::PublishUser { message: reply, only: None, reply_to: ReplyTo::None };
                 self.outgoing.push_back((due, home.into(), entry));
             }
             None => {

@@ -2,7 +2,7 @@
 //! ERROR that it is due for it. Every other session stays within all limits, to the last byte: an
 //! ERROR that nobody has provoked breaks a rule like one that does not come.
 
-use super::browser::{ALIKE, Browser, PATTERNS, SUBSCRIPTIONS, TOPICS, Tells};
+use super::browser::{ALIKE, Browser, OnReceipt, PATTERNS, SUBSCRIPTIONS, TOPICS};
 use super::client::Scene;
 use super::history::{SECRET, Secret};
 use super::random::Random;
@@ -214,7 +214,7 @@ impl Browser {
 
     /// Whether a subscription has been ended that the server has not said so of.
     fn is_ending(&self) -> bool {
-        self.receipts.iter().any(|(_, tells)| matches!(tells, Tells::Left(_)))
+        self.receipts.iter().any(|(_, effect)| matches!(effect, OnReceipt::Left(_)))
     }
 }
 

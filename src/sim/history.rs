@@ -318,8 +318,8 @@ fn is_for(subscription: &Subscription, target: Target) -> bool {
         Target::Session(whose, _, destination) | Target::Own(whose, destination) => {
             of_user && client == whose && matches(pattern, destination)
         }
-        Target::Hook(asker, whose) => {
-            let same = asker == client || user.is_some() && whose == user;
+        Target::Hook(reply_to, whose) => {
+            let same = reply_to == client || user.is_some() && whose == user;
             of_user && same && matches(pattern, "/queue/sub")
         }
         Target::Nobody => false,

@@ -1,6 +1,6 @@
 //! What a browser's session hears: the handshake's answer, SockJS frames, STOMP frames.
 
-use super::browser::{Browser, Stage, Tells};
+use super::browser::{Browser, OnReceipt, Stage};
 use super::client::Scene;
 use super::forged::forged;
 use super::greed;
@@ -175,8 +175,8 @@ impl Browser {
     /// A reload has ended the session: what it has sent may not have taken effect where the RECEIPT
     /// has not come.
     fn note_overtaken(&self, scene: &mut Scene<'_>) {
-        for (_, tells) in &self.receipts {
-            if let Tells::Sent(publication) = tells {
+        for (_, effect) in &self.receipts {
+            if let OnReceipt::Sent(publication) = effect {
                 scene.history.publications[*publication].overtaken = true;
             }
         }
@@ -203,19 +203,19 @@ impl Browser {
     ) -> Result<(), Violation> {
         let id = frame.header(b"receipt-id").unwrap_or(b"");
         let expected = self.receipts.pop_front();
-        let Some((number, tells)) = expected.filter(|(n, _)| format!("r{n}").as_bytes() == id)
+        let Some((number, effect)) = expected.filter(|(n, _)| format!("r{n}").as_bytes() == id)
         else {
             let text = format!("receipt {} for {expected:?}", String::from_utf8_lossy(id));
             return Err(Violation::new(Oracle::Order, format!("client {}: {text}", self.number)));
         };
         let _ = number;
         let now = scene.history.tick();
-        match tells {
-            Tells::Begun(s) => scene.history.subscriptions[s].begun_at = Some(now),
-            Tells::Left(s) => scene.history.subscriptions[s].left_at = Some(now),
-            Tells::Sent(publication) => scene.history.acknowledge(publication),
-            Tells::Traded(trade) => scene.history.trades[trade].acked_at = Some(now),
-            Tells::Goodbye | Tells::Nothing => {}
+        match effect {
+            OnReceipt::Begun(s) => scene.history.subscriptions[s].begun_at = Some(now),
+            OnReceipt::Left(s) => scene.history.subscriptions[s].left_at = Some(now),
+            OnReceipt::Sent(publication) => scene.history.acknowledge(publication),
+            OnReceipt::Traded(trade) => scene.history.trades[trade].acked_at = Some(now),
+            OnReceipt::Goodbye | OnReceipt::Nothing => {}
         }
         Ok(())
     }
