@@ -80,8 +80,11 @@ fn fan_out_reaches_everybody_in_every_form() {
         assert!(published >= 1.0);
         assert_eq!(figure(&report, "delivered"), published * 60.0, "{report}");
         assert!(figure(&report, "server_cpu_ns_per_delivery") > 0.0);
-        let wire = figure(&report, "wire_bytes_per_delivery");
-        assert!(wire > 200.0 && (wire < 1_024.0 || !more.contains(&"--deflate")), "{report}");
+        let encoding = figure(&report, "wire_bytes_per_delivery");
+        assert!(
+            encoding > 200.0 && (encoding < 1_024.0 || !more.contains(&"--deflate")),
+            "{report}"
+        );
         assert!(report["latency_us"]["p99"].as_f64() >= report["latency_us"]["p50"].as_f64());
     }
 }

@@ -209,6 +209,6 @@ fn a_flag_without_one_of_its_parts_is_found() {
     assert!(!is_found::<Without<NOTHING>>(), "nothing is missing, nothing is found");
     assert!(is_found::<Without<FENCE_OF_OWNER>>(), "the owner's fence");
     assert!(is_found::<Without<FENCE_OF_WRITER>>(), "the writer's fence");
-    assert!(is_found::<Without<SECOND_LOOK>>(), "the second look at the queues");
+    assert!(is_found::<Without<SECOND_LOOK>>(), "the second format at the queues");
     assert!(is_found::<Without<SWAP>>(), "one doorbell of several writers");
 }

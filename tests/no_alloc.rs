@@ -1,7 +1,7 @@
 //! Receiving and sending WebSocket frames allocate nothing once their buffers exist; compressing
 //! and inflating nothing once their streams do.
 
-use ringpush::broker::subscription::{Form, GROUP, Index, Look, Wire};
+use ringpush::broker::subscription::{Encoding, FrameFormat, Framing, GROUP, Index};
 use ringpush::mem::secret::Random;
 use ringpush::stomp::Version;
 use ringpush::ws::{self, Compressor, Decoder, Event, Inflater, Opcode, Window, mask};
@@ -146,8 +146,8 @@ fn the_counter_counts() {
 /// at the worst moment of its tables, after many messages at once.
 #[test]
 fn a_group_costs_no_more_than_is_counted_for_it() {
-    let wire = Wire { form: Form::WebSocket, deflate: 0 };
-    let look = Look { wire, version: Version::V1_2, acks: false };
+    let encoding = Encoding { framing: Framing::WebSocket, deflate: 0 };
+    let format = FrameFormat { encoding, version: Version::V1_2, acks: false };
     let before = held();
     let mut index = Index::new('/', &mut Random::known(7));
     let mut most = 0;
@@ -155,7 +155,7 @@ fn a_group_costs_no_more_than_is_counted_for_it() {
         let (destination, id) = (format!("/topic/{number}"), format!("id-{number}"));
         let destination = index.names().intern(&destination);
         let id = index.names().intern(&id);
-        let (group, _) = index.join(destination, id, look, 0);
+        let (group, _) = index.join(destination, id, format, 0);
         let group = index.group_mut(group);
         group.pending.extend(0..200);
         group.pending.clear();

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 /// How a frame travels to a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Form {
+pub enum Framing {
     /// One WebSocket message a frame.
     WebSocket,
     /// One SockJS `a[...]` frame in a WebSocket message.
@@ -25,18 +25,18 @@ pub enum Form {
 
 /// How frames travel to a session: their form, and whether and how they are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Wire {
+pub struct Encoding {
     /// Framing.
-    pub form: Form,
+    pub framing: Framing,
     /// Window of permessage-deflate as a power of two; 0: not negotiated.
     pub deflate: u8,
 }
 
 /// Everything but the subscription id that decides how a MESSAGE looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Look {
+pub struct FrameFormat {
     /// How frames travel.
-    pub wire: Wire,
+    pub encoding: Encoding,
     /// STOMP version.
     pub version: Version,
     /// MESSAGE has an `ack` header (ack modes client and client-individual).
@@ -54,7 +54,7 @@ pub struct Group {
     /// Subscription id.
     pub id: Sym,
     /// Version and framing.
-    pub look: Look,
+    pub format: FrameFormat,
     /// The destination is a pattern.
     pub is_pattern: bool,
     /// Its place among the groups of its destination.
@@ -78,7 +78,7 @@ const GROWN: usize = 2;
 /// Bytes of a group with one member, beside its names: its record, its places in the two tables,
 /// its members and what was pending for it. It is what a group may cost, not what it mostly does.
 pub const GROUP: u64 = (GROWN * (size_of::<Group>() + size_of::<u32>())
-    + GROWN * (size_of::<((Sym, Sym, Look), GroupIndex)>() + 1) * 8 / 7
+    + GROWN * (size_of::<((Sym, Sym, FrameFormat), GroupIndex)>() + 1) * 8 / 7
     + GROWN * (size_of::<(Sym, SmallVec<[GroupIndex; 2]>)>() + 1) * 8 / 7
     + (HEAP + 4 * size_of::<u32>())
     + (HEAP + KEEP_PENDING * size_of::<u32>())) as u64;
@@ -96,7 +96,7 @@ impl Group {
 #[derive(Debug)]
 pub struct Index {
     groups: Slab<Group>,
-    keys: HashMap<(Sym, Sym, Look), GroupIndex, HashKey>,
+    keys: HashMap<(Sym, Sym, FrameFormat), GroupIndex, HashKey>,
     /// By a number that we give, under a secret seed: clients choose how many, not which.
     by_destination: HashMap<Sym, SmallVec<[GroupIndex; 2]>, foldhash::fast::FixedState>,
     patterns: ByPrefix<Sym>,
@@ -133,19 +133,19 @@ impl Index {
         &mut self,
         destination: Sym,
         id: Sym,
-        look: Look,
+        format: FrameFormat,
         session: u32,
     ) -> (GroupIndex, u32) {
-        let group = match self.keys.get(&(destination, id, look)) {
+        let group = match self.keys.get(&(destination, id, format)) {
             Some(&group) => group,
-            None => self.open(destination, id, look),
+            None => self.open(destination, id, format),
         };
         let members = &mut self.groups.at_mut(group).members;
         members.push(session);
         (group, members.len() as u32 - 1)
     }
 
-    fn open(&mut self, destination: Sym, id: Sym, look: Look) -> GroupIndex {
+    fn open(&mut self, destination: Sym, id: Sym, format: FrameFormat) -> GroupIndex {
         let text = self.names.text(destination).clone();
         let is_pattern = pattern::is_pattern(&text);
         // The group keeps its names alive while it exists.
@@ -159,7 +159,7 @@ impl Index {
         let group = Group {
             destination,
             id,
-            look,
+            format,
             is_pattern,
             place: groups.len() as u32,
             members: Vec::new(),
@@ -167,14 +167,14 @@ impl Index {
             batched: 0,
         };
         let index = self.groups.insert(group).index;
-        self.keys.insert((destination, id, look), index);
+        self.keys.insert((destination, id, format), index);
         groups.push(index);
         index
     }
 
     /// The group of (destination, id, look), if it has members.
-    pub fn find(&self, destination: Sym, id: Sym, look: Look) -> Option<&Group> {
-        self.keys.get(&(destination, id, look)).map(|&group| self.groups.at(group))
+    pub fn find(&self, destination: Sym, id: Sym, format: FrameFormat) -> Option<&Group> {
+        self.keys.get(&(destination, id, format)).map(|&group| self.groups.at(group))
     }
 
     /// Takes the member at `position` out. The last member moves to its place: gives its session,
@@ -193,7 +193,7 @@ impl Index {
 
     fn close(&mut self, index: GroupIndex) {
         let group = self.groups.remove(index);
-        self.keys.remove(&(group.destination, group.id, group.look));
+        self.keys.remove(&(group.destination, group.id, group.format));
         if let Some(groups) = self.by_destination.get_mut(&group.destination) {
             // One destination may have a group for each of many ids: none of them is searched.
             groups.swap_remove(group.place as usize);
@@ -259,8 +259,8 @@ impl Index {
 mod tests {
     use super::*;
 
-    const LOOK: Look = Look {
-        wire: Wire { form: Form::WebSocket, deflate: 0 },
+    const FORMAT: FrameFormat = FrameFormat {
+        encoding: Encoding { framing: Framing::WebSocket, deflate: 0 },
         version: Version::V1_2,
         acks: false,
     };
@@ -281,13 +281,13 @@ mod tests {
         let all = index.names().intern("/topic/all");
         let any = index.names().intern("/topic/**");
         let id = index.names().intern("sub-0");
-        let old = Look { version: Version::V1_0, ..LOOK };
-        let (a, _) = index.join(all, id, LOOK, 1);
-        let (b, place) = index.join(all, id, LOOK, 2);
+        let old = FrameFormat { version: Version::V1_0, ..FORMAT };
+        let (a, _) = index.join(all, id, FORMAT, 1);
+        let (b, place) = index.join(all, id, FORMAT, 2);
         assert_eq!((a, place), (b, 1));
         let (c, _) = index.join(all, id, old, 3);
         assert_ne!(a, c);
-        index.join(any, id, LOOK, 4);
+        index.join(any, id, FORMAT, 4);
         assert_eq!(heard(&index, "/topic/all"), vec![1, 2, 3, 4]);
         assert_eq!(heard(&index, "/topic/x"), vec![4]);
         assert_eq!(heard(&index, "/topic/**"), vec![4]);
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(heard(&index, "/topic/all"), vec![3, 4]);
         assert_eq!((index.len(), index.is_empty()), (2, false));
         let other = index.names().intern("sub-1");
-        let (d, _) = index.join(all, other, LOOK, 5);
+        let (d, _) = index.join(all, other, FORMAT, 5);
         assert_eq!(index.leave(c, 0), None);
         assert_eq!(heard(&index, "/topic/all"), vec![4, 5]);
         assert_eq!(index.leave(d, 0), None);

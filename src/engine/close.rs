@@ -13,7 +13,7 @@
 use super::conn::{Pause, Peer, Proto, State};
 use super::session::NONE;
 use super::shard::Shard;
-use crate::broker::subscription::{Form, Wire};
+use crate::broker::subscription::{Encoding, Framing};
 use crate::ids::ConnId;
 use crate::mem::segment::{Extent, Log, Segments};
 use crate::ring::{Op, PollEnd, Ring};
@@ -108,7 +108,7 @@ impl<R: Ring> Shard<R> {
             }
             _ => {}
         }
-        self.wire_of(slot).form == Form::SockJs
+        self.encoding_of(slot).framing == Framing::SockJs
     }
 
     /// All of an outbox is with the kernel.
@@ -408,11 +408,11 @@ impl<R: Ring> Shard<R> {
     }
 
     /// How messages of a connection travel.
-    pub(super) fn wire_of(&self, slot: u32) -> Wire {
+    pub(super) fn encoding_of(&self, slot: u32) -> Encoding {
         match &self.conns.at(slot).proto {
-            Proto::Stomp(stomp) => stomp.wire,
-            Proto::Raw(raw) => raw.wire,
-            _ => Wire { form: Form::WebSocket, deflate: 0 },
+            Proto::Stomp(stomp) => stomp.encoding,
+            Proto::Raw(raw) => raw.encoding,
+            _ => Encoding { framing: Framing::WebSocket, deflate: 0 },
         }
     }
 }

@@ -12,7 +12,7 @@ use super::outbox::Outbox;
 use super::pong::Pongs;
 use super::takeover::Histories;
 use super::web::Request;
-use crate::broker::subscription::Wire;
+use crate::broker::subscription::Encoding;
 use crate::ids::{ConnId, ListenerId};
 use crate::mem::shares::Place;
 use crate::ws;
@@ -90,7 +90,7 @@ pub struct Raw {
     /// Which endpoint of the configuration.
     pub endpoint: u16,
     /// How messages travel.
-    pub wire: Wire,
+    pub encoding: Encoding,
     /// Pieces of a message that is not complete yet.
     pub message: Held,
     /// Nobody has said who it is, and it has sent nothing.
@@ -106,7 +106,7 @@ pub struct Stomp {
     /// The framer.
     pub decoder: ws::Decoder,
     /// How messages travel.
-    pub wire: Wire,
+    pub encoding: Encoding,
     /// Index of the session in the shard's table.
     pub session: u32,
     /// Pieces of a SockJS or compressed message that is not complete yet.

@@ -3,7 +3,7 @@
 
 use super::parts::Recent;
 use crate::broker::message::Message;
-use crate::broker::subscription::{Form, Look, Wire};
+use crate::broker::subscription::{Encoding, FrameFormat, Framing};
 use crate::limits::ENCODE_KEEP;
 use crate::stomp;
 use crate::ws::{self, Compressor};
@@ -28,7 +28,7 @@ pub struct Encoder {
 /// Bytes that an encoder keeps ready.
 pub(super) const KEEP_BYTES: usize = 1 << 20;
 /// A WebSocket without extensions.
-pub(super) const PLAIN: Wire = Wire { form: Form::WebSocket, deflate: 0 };
+pub(super) const PLAIN: Encoding = Encoding { framing: Framing::WebSocket, deflate: 0 };
 
 /// `{boot}-{number}`, the same for all receivers of a message.
 #[derive(Clone, Copy, Debug)]
@@ -123,8 +123,8 @@ impl Encoder {
     }
 
     /// Adds a text message as it travels: as it is, or in `a["..."]`.
-    pub fn text(&mut self, wire: Wire, text: &[u8]) {
-        self.message_of(wire, ws::Opcode::Text, text.len(), |out| {
+    pub fn text(&mut self, encoding: Encoding, text: &[u8]) {
+        self.message_of(encoding, ws::Opcode::Text, text.len(), |out| {
             out.copy_from_slice(text);
             text.len()
         });
@@ -133,12 +133,12 @@ impl Encoder {
     /// Adds a message of `len` bytes that `write` writes, as it travels.
     pub fn message_of(
         &mut self,
-        wire: Wire,
+        encoding: Encoding,
         opcode: ws::Opcode,
         len: usize,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) {
-        if wire == PLAIN {
+        if encoding == PLAIN {
             // The common case is written where it belongs.
             let mut head = [0; 10];
             let head_len = ws::head(opcode, true, len as u64, &mut head);
@@ -154,9 +154,9 @@ impl Encoder {
         frame.resize(len, 0);
         let written = write(&mut frame);
         debug_assert_eq!(written, len, "a frame is as long as it said");
-        match wire.form {
-            Form::WebSocket => self.maybe_deflated(wire, opcode, &frame),
-            Form::SockJs => {
+        match encoding.framing {
+            Framing::WebSocket => self.maybe_deflated(encoding, opcode, &frame),
+            Framing::SockJs => {
                 // SockJS carries text only: what is not UTF-8 is replaced (a STOMP body of
                 // arbitrary bytes has no form there).
                 let text = String::from_utf8_lossy(&frame);
@@ -164,7 +164,7 @@ impl Encoder {
                 quoted.clear();
                 quoted.resize(crate::sockjs::message_len(&text), 0);
                 crate::sockjs::write_message(&text, &mut quoted);
-                self.maybe_deflated(wire, ws::Opcode::Text, &quoted);
+                self.maybe_deflated(encoding, ws::Opcode::Text, &quoted);
                 self.quoted = quoted;
             }
         }
@@ -172,13 +172,13 @@ impl Encoder {
     }
 
     /// Adds a WebSocket message, compressed where that was negotiated and makes it shorter.
-    fn maybe_deflated(&mut self, wire: Wire, opcode: ws::Opcode, payload: &[u8]) {
+    fn maybe_deflated(&mut self, encoding: Encoding, opcode: ws::Opcode, payload: &[u8]) {
         self.deflated.clear();
-        let worth_it = wire.deflate > 0
+        let worth_it = encoding.deflate > 0
             && self.deflate_min.is_some_and(|least| payload.len() >= least as usize);
         self.deflates += u64::from(worth_it);
         let shorter =
-            worth_it && self.compressor.compress(payload, wire.deflate, &mut self.deflated);
+            worth_it && self.compressor.compress(payload, encoding.deflate, &mut self.deflated);
         if !shorter {
             return self.ws(opcode, payload);
         }
@@ -189,10 +189,18 @@ impl Encoder {
     }
 
     /// Adds the MESSAGE of a block for one subscription id.
-    pub fn message(&mut self, look: Look, message: &Message, id: &MessageId, subscription: &str) {
-        let frame = frame_of(look, message, id, subscription);
-        let len = frame.len(look.version);
-        self.message_of(look.wire, opcode_of(message), len, |out| frame.write(look.version, out));
+    pub fn message(
+        &mut self,
+        format: FrameFormat,
+        message: &Message,
+        id: &MessageId,
+        subscription: &str,
+    ) {
+        let frame = frame_of(format, message, id, subscription);
+        let len = frame.len(format.version);
+        self.message_of(format.encoding, opcode_of(message), len, |out| {
+            frame.write(format.version, out)
+        });
     }
 }
 
@@ -203,23 +211,28 @@ pub(super) fn opcode_of(message: &Message) -> ws::Opcode {
 
 /// At most how many bytes `Encoder::message` adds.
 #[cfg(test)]
-pub fn message_bound(look: Look, message: &Message, id: &MessageId, subscription: &str) -> usize {
-    bound_with(look, bound_without(look, message, id), subscription)
+pub fn message_bound(
+    format: FrameFormat,
+    message: &Message,
+    id: &MessageId,
+    subscription: &str,
+) -> usize {
+    bound_with(format, bound_without(format, message, id), subscription)
 }
 
 /// Bytes of a frame that names no subscription, for [`bound_with`].
-pub fn bound_without(look: Look, message: &Message, id: &MessageId) -> usize {
-    frame_of(look, message, id, "").len(look.version)
+pub fn bound_without(format: FrameFormat, message: &Message, id: &MessageId) -> usize {
+    frame_of(format, message, id, "").len(format.version)
 }
 
 /// The bound of a frame that is so long without its subscription's line.
-pub fn bound_with(look: Look, without: usize, subscription: &str) -> usize {
+pub fn bound_with(format: FrameFormat, without: usize, subscription: &str) -> usize {
     // Every byte may be escaped.
     let len = without + SUBSCRIPTION_LINE + 2 * subscription.len();
-    match look.wire.form {
-        Form::WebSocket => len + ws::head_len(len as u64),
+    match format.encoding.framing {
+        Framing::WebSocket => len + ws::head_len(len as u64),
         // Every byte may become a six-character escape, and three more when it is not UTF-8.
-        Form::SockJs => len * 6 + 16,
+        Framing::SockJs => len * 6 + 16,
     }
 }
 
@@ -235,7 +248,7 @@ pub(super) fn shrink(buffer: &mut Vec<u8>) {
 const SUBSCRIPTION_LINE: usize = "subscription:\n".len();
 
 pub(super) fn frame_of<'a>(
-    look: Look,
+    format: FrameFormat,
     message: &'a Message,
     id: &'a MessageId,
     subscription: &'a str,
@@ -246,14 +259,14 @@ pub(super) fn frame_of<'a>(
         // STOMP 1.0 lets a subscription have no id.
         subscription: (!subscription.is_empty()).then_some(subscription.as_bytes()),
         message_id: id.as_bytes(),
-        ack: look.acks.then_some(id.as_bytes()),
+        ack: format.acks.then_some(id.as_bytes()),
         body: message.body(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::parts::{Head, Parts, form_of};
+    use super::super::parts::{Head, Parts, variant_of};
     use super::*;
     use crate::stomp::Version;
 
@@ -265,8 +278,8 @@ mod tests {
 
     #[test]
     fn what_a_large_message_needed_is_given_back_and_what_is_usual_stays() {
-        let look = Look {
-            wire: Wire { form: Form::SockJs, deflate: 15 },
+        let format = FrameFormat {
+            encoding: Encoding { framing: Framing::SockJs, deflate: 15 },
             version: Version::V1_2,
             acks: false,
         };
@@ -276,14 +289,20 @@ mod tests {
             let mut message = Message::default();
             message.begin(None, "/topic/a");
             message.finish("\"{}\n".repeat(len / 4).as_bytes());
-            let (id, form) = (MessageId::new("b00t", number), form_of(look, &message));
+            let (id, form) = (MessageId::new("b00t", number), variant_of(format, &message));
             let mut head = Head::default();
             parts.clear();
             let mut frames = Vec::new();
             for _ in 0..3 {
                 encoder.clear();
-                encoder.message_for(look, &message, (number, &id), "sub-0");
-                encoder.message_in_parts((look, form), &message, &id, "x", (&mut parts, &mut head));
+                encoder.message_for(format, &message, (number, &id), "sub-0");
+                encoder.message_in_parts(
+                    (format, form),
+                    &message,
+                    &id,
+                    "x",
+                    (&mut parts, &mut head),
+                );
                 frames.push(encoder.bytes().to_vec());
             }
             let before = held(&encoder, &parts);

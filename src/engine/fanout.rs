@@ -15,7 +15,7 @@
 
 use super::batch::{self, Batches};
 use super::encode::{Encoder, MessageId, bound_with, bound_without};
-use super::parts::{self, PARTS_MAX, Parts, Several, WHOLE_MEMBERS, form_of};
+use super::parts::{self, PARTS_MAX, Parts, Several, WHOLE_MEMBERS, variant_of};
 use super::shard::Shard;
 use super::shared::Shared;
 use crate::broker::message::Message;
@@ -41,7 +41,7 @@ pub struct Delivery {
     pub(super) longest: usize,
     /// What becomes of it where it cannot be sent soon enough.
     policy: SlowConsumer,
-    /// Its forms of which parts are kept, bytes of those at most, and where they are.
+    /// Its variants of which parts are kept, bytes of those at most, and where they are.
     several: Several,
     parts_bound: usize,
     parts: parts::Head,
@@ -126,18 +126,18 @@ impl Fanout {
         let (mut bytes, mut longest) = (0, 0);
         let (mut several, mut parts_bound) = (Several::default(), 0);
         // Groups have few looks, most of them the same as the one before.
-        let (mut look, mut without, mut form) = (None, 0, 0);
+        let (mut format, mut without, mut variant) = (None, 0, 0);
         for &group in heard {
             let state = index.group(group);
-            if look != Some(state.look) {
-                look = Some(state.look);
-                without = bound_without(state.look, &message, &id);
-                form = form_of(state.look, &message);
+            if format != Some(state.format) {
+                format = Some(state.format);
+                without = bound_without(state.format, &message, &id);
+                variant = variant_of(state.format, &message);
             }
-            let bound = bound_with(state.look, without, index.text(state.id));
+            let bound = bound_with(state.format, without, index.text(state.id));
             bytes += bound;
             longest = longest.max(bound);
-            if several.note(form) {
+            if several.note(variant) {
                 parts_bound += bound;
             }
         }
@@ -226,12 +226,12 @@ impl Fanout {
         let group = index.group(group);
         let subscription = index.text(group.id);
         let is_large = group.members.len() >= WHOLE_MEMBERS;
-        let form = if is_large { 0 } else { form_of(group.look, message) };
-        if several.have(form) {
-            let look = (group.look, form);
-            encoder.message_in_parts(look, message, id, subscription, (parts, head));
+        let variant = if is_large { 0 } else { variant_of(group.format, message) };
+        if several.have(variant) {
+            let format = (group.format, variant);
+            encoder.message_in_parts(format, message, id, subscription, (parts, head));
         } else {
-            encoder.message(group.look, message, id, subscription);
+            encoder.message(group.format, message, id, subscription);
         }
     }
 

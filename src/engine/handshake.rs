@@ -5,7 +5,7 @@ use super::conn::{Proto, Raw, State, Stomp};
 use super::session::Session;
 use super::shard::Shard;
 use super::web::RequestMeta;
-use crate::broker::subscription::{Form, Wire};
+use crate::broker::subscription::{Encoding, Framing};
 use crate::config::{self, Protocol};
 use crate::http::origin;
 use crate::http::request::{Head, Method};
@@ -36,13 +36,13 @@ impl<R: Ring> Shard<R> {
         let endpoint = &shared.endpoints[at].config;
         let Some(sockjs) = &endpoint.sockjs else {
             return match rest {
-                "" => self.upgrade(slot, meta, head, at, Form::WebSocket),
+                "" => self.upgrade(slot, meta, head, at, Framing::WebSocket),
                 _ => self.answer_plain(slot, meta, 404, &[]),
             };
         };
         match sockjs::route(rest) {
             Route::Greeting if upgrade::is_upgrade(head) => {
-                self.upgrade(slot, meta, head, at, Form::WebSocket);
+                self.upgrade(slot, meta, head, at, Framing::WebSocket);
             }
             Route::Greeting if head.method == Method::Get => {
                 let text = Some("text/plain; charset=UTF-8");
@@ -51,10 +51,10 @@ impl<R: Ring> Shard<R> {
             Route::Greeting => self.answer_plain(slot, meta, 405, &[("Allow", "GET")]),
             Route::Info => self.info(slot, meta, head, at, sockjs),
             Route::RawWebsocket if sockjs.websocket => {
-                self.upgrade(slot, meta, head, at, Form::WebSocket);
+                self.upgrade(slot, meta, head, at, Framing::WebSocket);
             }
             Route::Websocket { .. } if sockjs.websocket => {
-                self.upgrade(slot, meta, head, at, Form::SockJs);
+                self.upgrade(slot, meta, head, at, Framing::SockJs);
             }
             // The other transports are built with the issue on SockJS.
             _ => self.answer_plain(slot, meta, 404, &[]),
@@ -117,7 +117,7 @@ impl<R: Ring> Shard<R> {
         meta: RequestMeta,
         head: &Head<'_, '_>,
         at: usize,
-        form: Form,
+        framing: Framing,
     ) {
         let accept = match upgrade::check(head) {
             Ok(upgrade) => upgrade.accept,
@@ -173,7 +173,7 @@ impl<R: Ring> Shard<R> {
             self.conns.histories.open(slot, agreement.client_window_bits);
         }
         let deflate = agreement.map_or(0, |agreement| agreement.server_window_bits);
-        self.open_websocket(slot, at, stomp, Wire { form, deflate }, user);
+        self.open_websocket(slot, at, stomp, Encoding { framing, deflate }, user);
     }
 
     /// What the endpoint lets a client have now. Only the client's messages may refer to those
@@ -198,11 +198,11 @@ impl<R: Ring> Shard<R> {
         slot: u32,
         at: usize,
         stomp: bool,
-        wire: Wire,
+        encoding: Encoding,
         user: Option<Arc<str>>,
     ) {
         let decoder = ws::Decoder::server();
-        let decoder = if wire.deflate > 0 { decoder.with_compression() } else { decoder };
+        let decoder = if encoding.deflate > 0 { decoder.with_compression() } else { decoder };
         let endpoint = at as u16;
         let message = super::conn::Held::default();
         let proto = if stomp {
@@ -211,7 +211,7 @@ impl<R: Ring> Shard<R> {
                 // From here on a kick of the user ends it, whether or not CONNECT has come.
                 self.sessions.link_user(session, user);
             }
-            Proto::Stomp(Stomp { decoder, wire, session, message })
+            Proto::Stomp(Stomp { decoder, encoding, session, message })
         } else {
             self.metrics.raw_sessions.set(self.metrics.raw_sessions.value() + 1);
             let is_stranger = user.is_none();
@@ -219,14 +219,14 @@ impl<R: Ring> Shard<R> {
                 self.conns.raw_users.insert(slot, user);
             }
             let backlog = super::conn::Held::default();
-            Proto::Raw(Box::new(Raw { decoder, endpoint, wire, message, is_stranger, backlog }))
+            Proto::Raw(Box::new(Raw { decoder, endpoint, encoding, message, is_stranger, backlog }))
         };
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
         conn.proto = proto;
         conn.begin_phase(now);
         conn.last_in = now;
-        if wire.form == Form::SockJs {
+        if encoding.framing == Framing::SockJs {
             self.send_frame(slot, ws::Opcode::Text, sockjs::OPEN.as_bytes());
         }
         let shared = self.shared.clone();

@@ -9,7 +9,7 @@ use super::shard::Shard;
 use crate::broker::home::{Audience, Claim};
 use crate::broker::message::Message;
 use crate::broker::pattern::Budget;
-use crate::broker::subscription::Look;
+use crate::broker::subscription::FrameFormat;
 use crate::ids::{PeerId, SessionId, ShardId};
 use crate::limits::PATTERN_STEPS_A_FRAME;
 use crate::ring::Ring;
@@ -225,8 +225,12 @@ impl<R: Ring> Shard<R> {
         if group != NONE {
             return self.index.group(group).batched > 0;
         }
-        let look = Look { wire: self.wire_of(session.slot), version: session.version, acks };
-        self.index.find(destination, id, look).is_some_and(|group| group.batched > 0)
+        let format = FrameFormat {
+            encoding: self.encoding_of(session.slot),
+            version: session.version,
+            acks,
+        };
+        self.index.find(destination, id, format).is_some_and(|group| group.batched > 0)
     }
 
     fn handle_delivery(&mut self, entry: Entry) {

@@ -9,7 +9,7 @@ use super::close::NO_CODE;
 use super::conn::{Conn, Pause, Peer, Proto, State};
 use super::session::NONE;
 use super::shard::Shard;
-use crate::broker::subscription::Form;
+use crate::broker::subscription::Framing;
 use crate::ids::ConnId;
 use crate::ring::{Op, Ring};
 use crate::ws;
@@ -223,7 +223,7 @@ impl<R: Ring> Shard<R> {
     fn message_max(&self, slot: u32) -> u32 {
         let frame = self.limits.stomp_frame;
         match &self.conns.at(slot).proto {
-            Proto::Stomp(stomp) if stomp.wire.form == Form::SockJs => {
+            Proto::Stomp(stomp) if stomp.encoding.framing == Framing::SockJs => {
                 self.limits.message.max(frame.saturating_mul(6))
             }
             Proto::Stomp(_) => self.limits.message.max(frame.saturating_mul(2)),

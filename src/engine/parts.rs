@@ -7,7 +7,7 @@
 //! MESSAGE, the sender's headers, subscription: │ its id │ message-id, content-length, the body
 //!                     front                    │ middle │                back
 //! ```
-//! Front and back are quoted (SockJS) and compressed by themselves, once for each form: kind of
+//! Front and back are quoted (SockJS) and compressed by themselves, once for each variant: kind of
 //! framing, size of window, STOMP version where that is to be seen, and whether there is an `ack`
 //! (which belongs to the middle, and all before it). A frame then is a copy of
 //! them, with the middle as a stored block (RFC 7692 §7.2.1 lets a message be any blocks, and none
@@ -18,7 +18,7 @@
 
 use super::encode::{Encoder, KEEP_BYTES, MessageId, PLAIN, frame_of, opcode_of, shrink};
 use crate::broker::message::Message;
-use crate::broker::subscription::{Form, Look, Wire};
+use crate::broker::subscription::{Encoding, FrameFormat, Framing};
 use crate::sockjs::{self, MESSAGE_END, MESSAGE_OPENING};
 use crate::stomp::{self, Part, Version};
 use crate::ws;
@@ -32,53 +32,53 @@ const MIDDLE_NAMES: usize = "\nmessage-id:\nack:".len();
 /// No entry.
 const NONE: u32 = u32::MAX;
 
-/// Set of forms, one bit each.
-pub type Forms = u128;
+/// Set of variants, one bit each.
+pub type Variants = u128;
 
-/// The form of a message's frames with this look, as a bit; none for frames that are written as
-/// they are.
-pub fn form_of(look: Look, message: &Message) -> Forms {
-    if look.wire == PLAIN {
+/// The variant of a message's frames with this format, as a bit; none for frames that are written
+/// as they are.
+pub fn variant_of(format: FrameFormat, message: &Message) -> Variants {
+    if format.encoding == PLAIN {
         return 0;
     }
-    let window = u32::from(look.wire.deflate.saturating_sub(ws::WINDOW_BITS_MIN - 1));
-    let framing = u32::from(look.wire.form == Form::SockJs);
-    let version = match look.version {
+    let window = u32::from(format.encoding.deflate.saturating_sub(ws::WINDOW_BITS_MIN - 1));
+    let framing = u32::from(format.encoding.framing == Framing::SockJs);
+    let version = match format.version {
         // The same in all versions.
         _ if message.is_plain() => 0,
         Version::V1_2 => 0,
         Version::V1_1 => 1,
         Version::V1_0 => 2,
     };
-    1 << (window + 9 * (framing + 2 * (version + 3 * u32::from(look.acks))))
+    1 << (window + 9 * (framing + 2 * (version + 3 * u32::from(format.acks))))
 }
 
-/// Forms of one message that several groups have, so that it pays to keep their parts.
+/// Variants of one message that several groups have, so that it pays to keep their parts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Several {
-    once: Forms,
-    again: Forms,
+    once: Variants,
+    again: Variants,
 }
 
 impl Several {
-    /// One more group has this form. True if it is the second one.
-    pub fn note(&mut self, form: Forms) -> bool {
-        let second = self.once & !self.again & form != 0;
-        self.again |= self.once & form;
-        self.once |= form;
+    /// One more group has this variant. True if it is the second one.
+    pub fn note(&mut self, variant: Variants) -> bool {
+        let second = self.once & !self.again & variant != 0;
+        self.again |= self.once & variant;
+        self.once |= variant;
         second
     }
 
-    /// Whether several have this form.
-    pub fn have(&self, form: Forms) -> bool {
-        self.again & form != 0
+    /// Whether several have this variant.
+    pub fn have(&self, variant: Variants) -> bool {
+        self.again & variant != 0
     }
 }
 
 /// A run of bytes among those of all parts.
 type Span = (u32, u32);
 
-/// What is kept of a form.
+/// What is kept of a variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kept {
     /// It is too short to be compressed. SockJS: both parts are quoted.
@@ -93,7 +93,7 @@ enum Kept {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    form: Forms,
+    variant: Variants,
     kept: Kept,
     /// Bytes of front and back before they were compressed.
     plain: usize,
@@ -154,14 +154,14 @@ impl Parts {
         (from as u32, bytes.len() as u32)
     }
 
-    /// The entry of a form that is good for a frame of so many bytes more.
+    /// The entry of a variant that is good for a frame of so many bytes more.
     #[inline]
-    fn find(&self, head: Head, form: Forms, middle: usize, least: usize) -> Option<Entry> {
+    fn find(&self, head: Head, variant: Variants, middle: usize, least: usize) -> Option<Entry> {
         let mut at = head.0;
         while at != NONE {
             let entry = self.entries[at as usize];
             let good = entry.kept != Kept::Short || entry.plain + middle < least;
-            if entry.form == form && good {
+            if entry.variant == variant && good {
                 return Some(entry);
             }
             at = entry.next;
@@ -203,29 +203,29 @@ impl Recent {
 
 impl Encoder {
     /// Adds the MESSAGE of a block for one session. When the same one was written before, in the
-    /// same form, what they have in common is made once more at most.
+    /// same variant, what they have in common is made once more at most.
     pub fn message_for(
         &mut self,
-        look: Look,
+        format: FrameFormat,
         message: &Message,
         (number, id): (u64, &MessageId),
         subscription: &str,
     ) {
-        let form = form_of(look, message);
-        if form == 0 {
-            return self.message(look, message, id, subscription);
+        let variant = variant_of(format, message);
+        if variant == 0 {
+            return self.message(format, message, id, subscription);
         }
         let mut recent = core::mem::take(&mut self.recent);
         if recent.number != Some(number) {
             recent.parts.clear();
             recent = Recent { number: Some(number), parts: recent.parts, ..Recent::default() };
         }
-        recent.several.note(form);
-        if recent.several.have(form) {
+        recent.several.note(variant);
+        if recent.several.have(variant) {
             let Recent { parts, head, .. } = &mut recent;
-            self.message_in_parts((look, form), message, id, subscription, (parts, head));
+            self.message_in_parts((format, variant), message, id, subscription, (parts, head));
         } else {
-            self.message(look, message, id, subscription);
+            self.message(format, message, id, subscription);
         }
         self.recent = recent;
     }
@@ -235,34 +235,34 @@ impl Encoder {
     /// the same bound.
     pub fn message_in_parts(
         &mut self,
-        (look, form): (Look, Forms),
+        (format, variant): (FrameFormat, Variants),
         message: &Message,
         id: &MessageId,
         subscription: &str,
         (parts, head): (&mut Parts, &mut Head),
     ) {
-        if form == 0 || subscription.is_empty() {
-            return self.message(look, message, id, subscription);
+        if variant == 0 || subscription.is_empty() {
+            return self.message(format, message, id, subscription);
         }
-        let least = match look.wire.deflate {
+        let least = match format.encoding.deflate {
             0 => usize::MAX,
             _ => self.deflate_min.map_or(usize::MAX, |least| least as usize),
         };
         let mut buffer = core::mem::take(&mut self.frame);
-        let is_itself = look.wire.form == Form::WebSocket
-            && !look.acks
+        let is_itself = format.encoding.framing == Framing::WebSocket
+            && !format.acks
             && stomp::header_is_plain(b"", subscription.as_bytes());
         let middle = if is_itself {
             subscription.as_bytes()
         } else {
-            let frame = frame_of(look, message, id, subscription);
-            let len = self.write_part(look, &frame, Part::Middle, &mut buffer);
+            let frame = frame_of(format, message, id, subscription);
+            let len = self.write_part(format, &frame, Part::Middle, &mut buffer);
             &buffer[..len]
         };
-        let entry = parts.find(*head, form, middle.len(), least).unwrap_or_else(|| {
-            let frame = frame_of(look, message, id, subscription);
-            let mut entry = self.make_parts(look, &frame, middle.len(), least, parts);
-            (entry.form, entry.next) = (form, head.0);
+        let entry = parts.find(*head, variant, middle.len(), least).unwrap_or_else(|| {
+            let frame = frame_of(format, message, id, subscription);
+            let mut entry = self.make_parts(format, &frame, middle.len(), least, parts);
+            (entry.variant, entry.next) = (variant, head.0);
             *head = Head(parts.entries.len() as u32);
             parts.entries.push(entry);
             entry
@@ -278,9 +278,9 @@ impl Encoder {
         let mut ws_head = [0; 10];
         match entry.kept {
             Kept::Back | Kept::Both if plain >= least && total < plain => {
-                let opcode = match look.wire.form {
-                    Form::WebSocket => opcode_of(message),
-                    Form::SockJs => ws::Opcode::Text,
+                let opcode = match format.encoding.framing {
+                    Framing::WebSocket => opcode_of(message),
+                    Framing::SockJs => ws::Opcode::Text,
                 };
                 let len = ws::compressed_head(opcode, true, total as u64, &mut ws_head);
                 self.out.extend_from_slice(&ws_head[..len]);
@@ -288,7 +288,7 @@ impl Encoder {
                 ws::store(stored, &mut self.out);
                 self.out.extend_from_slice(back);
             }
-            Kept::Short | Kept::Plain if look.wire.form == Form::SockJs => {
+            Kept::Short | Kept::Plain if format.encoding.framing == Framing::SockJs => {
                 let len = ws::head(ws::Opcode::Text, true, plain as u64, &mut ws_head);
                 self.out.extend_from_slice(&ws_head[..len]);
                 for bytes in [front, middle, back] {
@@ -296,8 +296,8 @@ impl Encoder {
                 }
             }
             _ => {
-                let wire = Wire { deflate: 0, ..look.wire };
-                self.message(Look { wire, ..look }, message, id, subscription);
+                let encoding = Encoding { deflate: 0, ..format.encoding };
+                self.message(FrameFormat { encoding, ..format }, message, id, subscription);
             }
         }
         self.frame = buffer;
@@ -306,7 +306,7 @@ impl Encoder {
     /// Writes a part as it travels before it is compressed, to the front of `out`. Its length.
     fn write_part(
         &mut self,
-        look: Look,
+        format: FrameFormat,
         frame: &stomp::Message<'_>,
         part: Part,
         out: &mut Vec<u8>,
@@ -318,15 +318,15 @@ impl Encoder {
                 let ids = [subscription, Some(frame.message_id), ack].into_iter().flatten();
                 MIDDLE_NAMES + ids.map(|id| 2 * id.len()).sum::<usize>()
             }
-            part => frame.part_len(part, look.version),
+            part => frame.part_len(part, format.version),
         };
-        if look.wire.form == Form::WebSocket {
+        if format.encoding.framing == Framing::WebSocket {
             make_long(out, bound);
-            return frame.write_part(part, look.version, out);
+            return frame.write_part(part, format.version, out);
         }
         let mut bytes = core::mem::take(&mut self.quoted);
         make_long(&mut bytes, bound);
-        let len = frame.write_part(part, look.version, &mut bytes);
+        let len = frame.write_part(part, format.version, &mut bytes);
         // As for whole frames: parts meet at ASCII, so what is no UTF-8 in one is none in the
         // whole.
         let text = String::from_utf8_lossy(&bytes[..len]);
@@ -343,11 +343,11 @@ impl Encoder {
         len + end.len()
     }
 
-    /// Makes front and back of a form. `middle` and `least` say whether a frame is long enough to
-    /// be compressed.
+    /// Makes front and back of a variant. `middle` and `least` say whether a frame is long enough
+    /// to be compressed.
     fn make_parts(
         &mut self,
-        look: Look,
+        format: FrameFormat,
         frame: &stomp::Message<'_>,
         middle: usize,
         least: usize,
@@ -355,25 +355,28 @@ impl Encoder {
     ) -> Entry {
         let mut front = core::mem::take(&mut parts.front);
         let mut back = core::mem::take(&mut parts.back);
-        let front_len = self.write_part(look, frame, Part::Front, &mut front);
-        let back_len = self.write_part(look, frame, Part::Back, &mut back);
+        let front_len = self.write_part(format, frame, Part::Front, &mut front);
+        let back_len = self.write_part(format, frame, Part::Back, &mut back);
         let plain = front_len + back_len;
         let (front_bytes, back_bytes) = (&front[..front_len], &back[..back_len]);
         let mut entry =
-            Entry { form: 0, kept: Kept::Short, plain, front: (0, 0), back: (0, 0), next: NONE };
+            Entry { variant: 0, kept: Kept::Short, plain, front: (0, 0), back: (0, 0), next: NONE };
         if plain + middle >= least {
             entry.kept = Kept::Plain;
-            if let Some(span) = self.deflate_part(look.wire, back_bytes, true, parts) {
+            if let Some(span) = self.deflate_part(format.encoding, back_bytes, true, parts) {
                 (entry.kept, entry.back) = (Kept::Back, span);
                 let long = front_len >= least;
-                let packed = long.then(|| self.deflate_part(look.wire, front_bytes, false, parts));
+                let packed =
+                    long.then(|| self.deflate_part(format.encoding, front_bytes, false, parts));
                 match packed.flatten() {
                     Some(span) => (entry.kept, entry.front) = (Kept::Both, span),
                     None => entry.front = parts.add(front_bytes),
                 }
             }
         }
-        if matches!(entry.kept, Kept::Short | Kept::Plain) && look.wire.form == Form::SockJs {
+        if matches!(entry.kept, Kept::Short | Kept::Plain)
+            && format.encoding.framing == Framing::SockJs
+        {
             (entry.front, entry.back) = (parts.add(front_bytes), parts.add(back_bytes));
         }
         (parts.front, parts.back) = (front, back);
@@ -382,7 +385,7 @@ impl Encoder {
 
     fn deflate_part(
         &mut self,
-        wire: Wire,
+        encoding: Encoding,
         bytes: &[u8],
         is_last: bool,
         parts: &mut Parts,
@@ -391,7 +394,7 @@ impl Encoder {
         let from = parts.bytes.len();
         let out = &mut parts.bytes;
         out.reserve((bytes.len() + 16).next_power_of_two());
-        let shorter = self.compressor.compress_chunk(bytes, wire.deflate, is_last, out);
+        let shorter = self.compressor.compress_chunk(bytes, encoding.deflate, is_last, out);
         shorter.then(|| (from as u32, (parts.bytes.len() - from) as u32))
     }
 }
@@ -433,7 +436,7 @@ mod tests {
         (bytes[0] & 0x40 != 0, bytes[0] & 0xf, &bytes[head..])
     }
 
-    /// The plain form of a payload, by zlib and by the naive inflater with the agreed window.
+    /// The plain variant of a payload, by zlib and by the naive inflater with the agreed window.
     fn inflated(payload: &[u8], bits: u8, chunk: usize) -> Vec<u8> {
         let naive = inflate(payload, &[], Bounds { message_max: 1 << 24, reach: 1 << bits });
         assert!(naive.whole, "lawful within its window");
@@ -447,8 +450,14 @@ mod tests {
         out
     }
 
-    /// Encodes a message for all names in one form; each has to say what a frame by itself says.
-    fn check(look: Look, message: &Message, least: u32, chunk: usize, names: &[&str]) -> u64 {
+    /// Encodes a message for all names in one variant; each has to say what a frame by itself says.
+    fn check(
+        format: FrameFormat,
+        message: &Message,
+        least: u32,
+        chunk: usize,
+        names: &[&str],
+    ) -> u64 {
         let id = MessageId::new("b00t", 7);
         let mut encoder = Encoder::default();
         encoder.compress_from(least);
@@ -457,19 +466,26 @@ mod tests {
         for name in names {
             encoder.clear();
             alone.clear();
-            let form = form_of(look, message);
-            encoder.message_in_parts((look, form), message, &id, name, (&mut parts, &mut head));
+            let variant = variant_of(format, message);
+            encoder.message_in_parts(
+                (format, variant),
+                message,
+                &id,
+                name,
+                (&mut parts, &mut head),
+            );
             // Without compression, which the other half of the tests is about.
-            let plain = Look { wire: Wire { deflate: 0, ..look.wire }, ..look };
+            let plain =
+                FrameFormat { encoding: Encoding { deflate: 0, ..format.encoding }, ..format };
             alone.message(plain, message, &id, name);
-            let bound = super::super::encode::message_bound(look, message, &id, name);
+            let bound = super::super::encode::message_bound(format, message, &id, name);
             assert!(encoder.bytes().len() <= bound, "within what is reckoned with");
             let ((packed, opcode, payload), expected) = (frame(encoder.bytes()), alone.bytes());
             let (_, plain_opcode, plain) = frame(expected);
             assert_eq!(opcode, plain_opcode);
             if packed {
                 assert!(payload.len() < plain.len() && plain.len() >= least as usize);
-                assert!(inflated(payload, look.wire.deflate, chunk) == plain);
+                assert!(inflated(payload, format.encoding.deflate, chunk) == plain);
             } else {
                 assert!(payload == plain);
             }
@@ -477,13 +493,13 @@ mod tests {
         encoder.deflates()
     }
 
-    fn looks() -> impl Iterator<Item = Look> {
-        let forms = [Form::WebSocket, Form::SockJs];
+    fn formats() -> impl Iterator<Item = FrameFormat> {
+        let framings = [Framing::WebSocket, Framing::SockJs];
         let windows = [0u8].into_iter().chain(8..=15);
         windows.flat_map(move |deflate| {
-            forms.into_iter().flat_map(move |form| {
-                [Version::V1_0, Version::V1_1, Version::V1_2].map(move |version| Look {
-                    wire: Wire { form, deflate },
+            framings.into_iter().flat_map(move |framing| {
+                [Version::V1_0, Version::V1_1, Version::V1_2].map(move |version| FrameFormat {
+                    encoding: Encoding { framing, deflate },
                     version,
                     acks: version != Version::V1_1,
                 })
@@ -496,11 +512,12 @@ mod tests {
         let plain = message(&[], b"{}");
         let escaped = message(&[("a:b".into(), "c\n".into())], b"{}");
         let count = |message: &Message| {
-            let mut forms: Vec<Forms> = looks().map(|look| form_of(look, message)).collect();
-            assert!(forms.iter().all(|form| form.count_ones() <= 1));
-            forms.sort_unstable();
-            forms.dedup();
-            forms.len()
+            let mut variants: Vec<Variants> =
+                formats().map(|format| variant_of(format, message)).collect();
+            assert!(variants.iter().all(|variant| variant.count_ones() <= 1));
+            variants.sort_unstable();
+            variants.dedup();
+            variants.len()
         };
         // Eight windows and none for SockJS, eight for WebSocket, with and without acks; and what
         // is written as it is.
@@ -510,16 +527,16 @@ mod tests {
         assert!(several.note(2) && !several.note(2) && several.have(2) && !several.have(0));
     }
 
-    /// Bodies and headers below and above every window, in every form.
+    /// Bodies and headers below and above every window, in every variant.
     #[test]
     fn every_form_and_window_says_what_a_frame_by_itself_says() {
         let long = "{\"number\":\"+4930123456\",\"state\":\"ringing\"},".repeat(1_000);
         let headers = [("x:y".to_owned(), "long, and said again; ".repeat(90))];
-        for look in looks() {
+        for format in formats() {
             for len in [0, 200, 4_000, 34_000] {
                 for headers in [&[][..], &headers] {
                     let message = message(headers, &long.as_bytes()[..len]);
-                    let deflates = check(look, &message, 512, 1 << 20, &NAMES);
+                    let deflates = check(format, &message, 512, 1 << 20, &NAMES);
                     // Front and back for all names; and the whole for the one that has none.
                     assert!(deflates <= 3, "{deflates}");
                 }
@@ -531,9 +548,9 @@ mod tests {
     #[test]
     fn a_name_may_be_longer_than_a_stored_block() {
         let name = "x".repeat(70_000);
-        let wire = Wire { form: Form::WebSocket, deflate: 15 };
-        let look = Look { wire, version: Version::V1_2, acks: false };
-        check(look, &message(&[], &[b'y'; 3_000]), 512, 1 << 20, &[&name, "x"]);
+        let encoding = Encoding { framing: Framing::WebSocket, deflate: 15 };
+        let format = FrameFormat { encoding, version: Version::V1_2, acks: false };
+        check(format, &message(&[], &[b'y'; 3_000]), 512, 1 << 20, &[&name, "x"]);
     }
 
     #[test]
@@ -544,9 +561,9 @@ mod tests {
             (state >> 24) as u8
         };
         let noise: Vec<u8> = std::iter::repeat_with(next).take(9_000).collect();
-        let wire = Wire { form: Form::WebSocket, deflate: 15 };
-        let look = Look { wire, version: Version::V1_2, acks: false };
-        assert_eq!(check(look, &message(&[], &noise), 512, 1 << 20, &NAMES[1..]), 1);
+        let encoding = Encoding { framing: Framing::WebSocket, deflate: 15 };
+        let format = FrameFormat { encoding, version: Version::V1_2, acks: false };
+        assert_eq!(check(format, &message(&[], &noise), 512, 1 << 20, &NAMES[1..]), 1);
     }
 
     proptest! {
@@ -565,8 +582,8 @@ mod tests {
                 let at = at.index(body.len());
                 body[at] = 0xff;
             }
-            let looks: Vec<Look> = looks().collect();
-            check(looks[which.index(looks.len())], &message(&headers, &body), least, chunk, &NAMES);
+            let formats: Vec<FrameFormat> = formats().collect();
+            check(formats[which.index(formats.len())], &message(&headers, &body), least, chunk, &NAMES);
         }
     }
 }

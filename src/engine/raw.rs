@@ -5,7 +5,7 @@ use super::conn::{Pause, Proto, State};
 use super::mailbox::{Entry, ReplyTo};
 use super::refuse::NUL_IN_BODY;
 use super::shard::Shard;
-use crate::broker::subscription::Form;
+use crate::broker::subscription::Framing;
 use crate::config::OnMessage;
 use crate::ring::Ring;
 use crate::ws::Opcode;
@@ -18,7 +18,7 @@ impl<R: Ring> Shard<R> {
             return raw.message.extend(payload);
         }
         raw.is_stranger = false;
-        let sockjs = raw.wire.form == Form::SockJs;
+        let sockjs = raw.encoding.framing == Framing::SockJs;
         let mut whole = raw.message.take();
         let message: &[u8] = match &mut whole {
             Some(whole) => {
@@ -129,7 +129,7 @@ impl<R: Ring> Shard<R> {
     fn raw_send(&mut self, slot: u32, opcode: Opcode, message: &[u8]) {
         let mut encoder = core::mem::take(&mut self.encoder);
         encoder.clear();
-        encoder.message_of(self.wire_of(slot), opcode, message.len(), |out| {
+        encoder.message_of(self.encoding_of(slot), opcode, message.len(), |out| {
             out.copy_from_slice(message);
             message.len()
         });

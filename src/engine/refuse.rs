@@ -146,12 +146,12 @@ impl<R: Ring> Shard<R> {
             version_list: problem.message == VERSIONS,
             body: problem.body,
         };
-        let wire = self.wire_of(slot);
+        let encoding = self.encoding_of(slot);
         // The compressor is the shard's own: to make one for each refusal would cost 0.3 MB.
         let mut encoder = core::mem::take(&mut self.encoder);
         encoder.clear();
         let len = frame.len(version);
-        encoder.message_of(wire, Opcode::Text, len, |out| frame.write(version, out));
+        encoder.message_of(encoding, Opcode::Text, len, |out| frame.write(version, out));
         self.drain(slot, encoder.bytes(), problem.code, problem.message);
         self.encoder = encoder;
     }

@@ -16,7 +16,7 @@ use super::subscribe::SEQUENCE_MASK;
 use crate::broker::destination::{Target, decode_user};
 use crate::broker::message::Message;
 use crate::broker::pattern::Budget;
-use crate::broker::subscription::{Form, Look};
+use crate::broker::subscription::{FrameFormat, Framing};
 use crate::config::UnknownDestination;
 use crate::identity::{self, Identity};
 use crate::ids::ShardId;
@@ -36,7 +36,7 @@ impl<R: Ring> Shard<R> {
     /// A chunk of a message on a STOMP connection.
     pub(super) fn stomp_chunk(&mut self, slot: u32, _: Opcode, payload: &mut [u8], last: bool) {
         let Proto::Stomp(state) = &mut self.conns.at_mut(slot).proto else { return };
-        if state.wire.form == Form::WebSocket {
+        if state.encoding.framing == Framing::WebSocket {
             let session = state.session;
             return self.feed(slot, session, payload);
         }
@@ -458,10 +458,10 @@ impl<R: Ring> Shard<R> {
 
     /// Sends a frame to one session.
     pub(super) fn reply(&mut self, slot: u32, len: usize, write: impl FnOnce(&mut [u8]) -> usize) {
-        let wire = self.wire_of(slot);
+        let encoding = self.encoding_of(slot);
         let mut encoder = core::mem::take(&mut self.encoder);
         encoder.clear();
-        encoder.message_of(wire, Opcode::Text, len, write);
+        encoder.message_of(encoding, Opcode::Text, len, write);
         self.send_private(slot, encoder.bytes());
         self.encoder = encoder;
     }
@@ -491,12 +491,15 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             let slot = state.slot;
-            let look =
-                Look { wire: self.wire_of(slot), version: state.version, acks: subscription.acks };
+            let format = FrameFormat {
+                encoding: self.encoding_of(slot),
+                version: state.version,
+                acks: subscription.acks,
+            };
             let name = self.index.text(subscription.id).clone();
             let mut encoder = core::mem::take(&mut self.encoder);
             encoder.clear();
-            encoder.message_for(look, message, (number, &id), &name);
+            encoder.message_for(format, message, (number, &id), &name);
             let droppable = shared.droppable(policy, shown.unwrap_or_default(), &name);
             self.send_droppable(slot, encoder.bytes(), droppable);
             self.encoder = encoder;

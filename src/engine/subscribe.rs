@@ -9,7 +9,7 @@ use super::shard::Shard;
 use super::stomp::required;
 use crate::broker::home::Full;
 use crate::broker::pattern::{self, Budget};
-use crate::broker::subscription::{GROUP, Look};
+use crate::broker::subscription::{FrameFormat, GROUP};
 use crate::ids::{SessionId, ShardId};
 use crate::mem::intern::Sym;
 use crate::ring::Ring;
@@ -342,9 +342,9 @@ impl<R: Ring> Shard<R> {
         }
         if !of_user && self.may_begin(session, &subscription) {
             let state = self.sessions.at(session);
-            let wire = self.wire_of(state.slot);
-            let look = Look { wire, version: state.version, acks };
-            let (group, position) = self.index.join(destination, id, look, session);
+            let encoding = self.encoding_of(state.slot);
+            let format = FrameFormat { encoding, version: state.version, acks };
+            let (group, position) = self.index.join(destination, id, format, session);
             let entry = &mut self.sessions.at_mut(session).subscriptions[at];
             (entry.group, entry.position) = (group, position);
         }

@@ -9,7 +9,7 @@ use super::conn::{Pause, Peer, Proto, State};
 use super::refuse::Problem;
 use super::session::{NONE, Phase};
 use super::shard::Shard;
-use crate::broker::subscription::Form;
+use crate::broker::subscription::Framing;
 use crate::limits::HANGUP_GRACE;
 use crate::ring::Ring;
 use crate::ws::Opcode;
@@ -87,7 +87,7 @@ impl<R: Ring> Shard<R> {
             Proto::HttpBody(_) => Some((left(conn.since, limits.body_time.0), Due::Request)),
             Proto::HttpParked(_) => Some((left(conn.since, limits.answer_time.0), Due::Answer)),
             Proto::HttpDone => Some((left(conn.since, limits.linger.0), Due::Linger)),
-            Proto::Raw(raw) if raw.wire.form == Form::SockJs => {
+            Proto::Raw(raw) if raw.encoding.framing == Framing::SockJs => {
                 self.sockjs_beat(raw.endpoint, slot)
             }
             Proto::Raw(_) => None,
@@ -133,7 +133,7 @@ impl<R: Ring> Shard<R> {
         // A session whose server sends STOMP heart-beats needs none of SockJS (Spring does the
         // same).
         let sockjs = match &conn.proto {
-            Proto::Stomp(stomp) if stomp.wire.form == Form::SockJs && send == 0 => {
+            Proto::Stomp(stomp) if stomp.encoding.framing == Framing::SockJs && send == 0 => {
                 self.sockjs_beat(state.endpoint, slot)
             }
             _ => None,
@@ -217,10 +217,10 @@ impl<R: Ring> Shard<R> {
 
     /// A text in the form of the connection.
     fn send_text(&mut self, slot: u32, text: &[u8]) {
-        let wire = self.wire_of(slot);
+        let encoding = self.encoding_of(slot);
         let mut encoder = core::mem::take(&mut self.encoder);
         encoder.clear();
-        encoder.text(wire, text);
+        encoder.text(encoding, text);
         self.send_private(slot, encoder.bytes());
         self.encoder = encoder;
     }

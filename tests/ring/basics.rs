@@ -46,7 +46,7 @@ fn echo(bench: &mut Bench) {
     drop(client);
     assert_eq!(bench.recv_ended(conn), RecvEnd::Eof);
     bench.ask(Op::Close { conn }, Done::Closed { conn });
-    assert_eq!(bench.look(), []);
+    assert_eq!(bench.format(), []);
     assert_eq!(bench.pool.held(), 0);
 }
 
@@ -91,10 +91,10 @@ fn receiving_stops_and_goes_on() {
     bench.ring.push(Op::RecvStop { conn });
     assert_eq!(bench.recv_ended(conn), RecvEnd::Stopped);
     client.write_all(b"two").expect("the socket takes it");
-    assert_eq!(bench.look(), [], "bytes wait in the socket");
+    assert_eq!(bench.format(), [], "bytes wait in the socket");
     // Stopping what has stopped is no error, and asks for nothing.
     bench.ring.push(Op::RecvStop { conn });
-    assert_eq!(bench.look(), []);
+    assert_eq!(bench.format(), []);
     bench.ring.push(Op::Recv { conn });
     assert_eq!(bench.received(conn).0, b"two");
 }
@@ -128,7 +128,7 @@ fn accepting_stops_and_goes_on() {
     let ended = Done::AcceptEnded { listener: LISTENER, end: AcceptEnd::Stopped };
     bench.ask(Op::AcceptStop { listener: LISTENER }, ended);
     let second = bench.connect();
-    assert_eq!(bench.look(), [], "the connection waits in the backlog");
+    assert_eq!(bench.format(), [], "the connection waits in the backlog");
     bench.ring.push(Op::Accept { listener: LISTENER });
     let (_, peer) = bench.accepted();
     assert_eq!(peer, second.local_addr().expect("connected"));
@@ -266,7 +266,7 @@ fn a_look_without_a_wait_sees_arrivals() {
     bench.ring.enter(Wait::No);
     client.write_all(b"here").expect("the ring reads");
     // Over loopback the bytes are in the socket when the write returns.
-    let seen = bench.look();
+    let seen = bench.format();
     assert!(matches!(seen[..], [Done::Received { len: 4, .. }]), "{seen:?}");
 }
 

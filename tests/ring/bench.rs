@@ -127,7 +127,7 @@ impl Bench {
     }
 
     /// Takes all completions that are there without waiting.
-    pub fn look(&mut self) -> Vec<Done> {
+    pub fn format(&mut self) -> Vec<Done> {
         self.ring.enter(Wait::No);
         while let Some(done) = self.ring.pop() {
             self.unclaimed.push_back(done);

@@ -56,7 +56,7 @@ fn a_full_completion_queue_loses_nothing() {
     for (_, conn) in &pairs {
         bench.ring.push(Op::Recv { conn: *conn });
     }
-    assert_eq!(bench.look(), []);
+    assert_eq!(bench.format(), []);
     let mut got: HashMap<ConnId, Vec<u8>> = HashMap::new();
     for round in 0..5u8 {
         for (client, conn) in &mut pairs {
@@ -97,7 +97,7 @@ fn a_full_table_drops_just_one() {
         _ => None,
     });
     assert_eq!(ended, AcceptEnd::TableFull);
-    assert_eq!(bench.look(), []);
+    assert_eq!(bench.format(), []);
     // The fourth was dropped by the kernel; the others wait.
     let mut bytes = Vec::new();
     let dropped = clients[3].read_to_end(&mut bytes);
@@ -117,7 +117,7 @@ fn parked(bench: &mut Bench, len: usize) -> (TcpStream, ConnId, Vec<u8>) {
     let bytes: Vec<u8> = (0..len).map(|index| (index * 31 / 7) as u8).collect();
     let range = bench.fill(0, &bytes);
     bench.ring.push(Op::Send { conn, range });
-    assert_eq!(bench.look(), [], "the send is parked");
+    assert_eq!(bench.format(), [], "the send is parked");
     (client, conn, bytes)
 }
 
@@ -187,7 +187,7 @@ fn a_cancellation_that_comes_too_late_is_ignored() {
     bench.ring.push(Op::SendCancel { conn });
     bench.ring.push(Op::SendCancel { conn });
     assert_eq!(bench.sent(conn), Ok(range.len));
-    assert_eq!(bench.look(), []);
+    assert_eq!(bench.format(), []);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn shutdown_ends_everything_and_sends_fin() {
     let mut bench = narrow().accept();
     let (mut client, conn, bytes) = parked(&mut bench, 1 << 20);
     bench.ring.push(Op::Recv { conn });
-    assert_eq!(bench.look(), []);
+    assert_eq!(bench.format(), []);
     bench.ring.push(Op::Shutdown { conn });
     assert_eq!(bench.recv_ended(conn), RecvEnd::Stopped, "our doing, not the peer's");
     let taken = bench.sent(conn).expect("a partial count") as usize;
@@ -228,7 +228,7 @@ fn a_shutdown_releases_a_send_that_has_not_begun() {
     let rest = Range { segment: 0, offset: taken, len: (1 << 20) - taken };
     let rest = fill_up(&mut bench, conn, rest);
     bench.ring.push(Op::Send { conn, range: rest });
-    assert_eq!(bench.look(), []);
+    assert_eq!(bench.format(), []);
     bench.ring.push(Op::Shutdown { conn });
     assert_eq!(bench.sent(conn), Err(libc::EPIPE));
 }
@@ -248,7 +248,7 @@ fn a_reused_slot_keeps_generations_apart() {
     // What is meant for the old connection does not reach the new one.
     bench.ring.push(Op::RecvStop { conn: old });
     bench.ring.push(Op::SendCancel { conn: old });
-    assert_eq!(bench.look(), []);
+    assert_eq!(bench.format(), []);
     client.write_all(b"still here").expect("the ring reads");
     assert_eq!(bench.received(new), (b"still here".to_vec(), true));
 }

@@ -19,7 +19,7 @@ fn a_poll_tells_of_fin_over_unread_bytes() {
     let (mut client, conn) = bench.pair();
     bench.ring.push(Op::Poll { conn });
     client.write_all(b"unread").expect("the kernel takes it");
-    assert_eq!(bench.look(), [], "bytes alone are no end");
+    assert_eq!(bench.format(), [], "bytes alone are no end");
     client.shutdown(Shutdown::Write).expect("it is connected");
     assert_eq!(polled(&mut bench, conn), PollEnd::HungUp);
     // It is told again to whoever asks again, and nothing is lost by it.
@@ -36,7 +36,7 @@ fn a_poll_tells_of_a_reset_over_unread_bytes() {
     let (mut client, conn) = bench.pair();
     bench.ring.push(Op::Poll { conn });
     client.write_all(b"unread").expect("the kernel takes it");
-    assert_eq!(bench.look(), []);
+    assert_eq!(bench.format(), []);
     let linger = Some(std::time::Duration::ZERO);
     socket2::SockRef::from(&client).set_linger(linger).expect("an option");
     drop(client);
@@ -53,10 +53,10 @@ fn a_poll_is_stopped_and_by_a_shutdown_too() {
     bench.ring.push(Op::Poll { conn });
     bench.ask(Op::PollStop { conn }, stopped);
     bench.ring.push(Op::Poll { conn });
-    assert_eq!(bench.look(), []);
+    assert_eq!(bench.format(), []);
     bench.ask(Op::PollStop { conn }, stopped);
     bench.ring.push(Op::PollStop { conn });
-    assert_eq!(bench.look(), [], "what has ended has no answer");
+    assert_eq!(bench.format(), [], "what has ended has no answer");
     bench.ring.push(Op::Poll { conn });
     bench.ask(Op::Shutdown { conn }, stopped);
     bench.wait_for(|done| (*done == Done::ShutDown { conn }).then_some(()));
@@ -66,7 +66,7 @@ fn a_poll_is_stopped_and_by_a_shutdown_too() {
     let (client, new) = bench.pair();
     bench.ring.push(Op::Poll { conn: new });
     bench.ring.push(Op::PollStop { conn });
-    assert_eq!(bench.look(), []);
+    assert_eq!(bench.format(), []);
     client.shutdown(Shutdown::Write).expect("it is connected");
     assert_eq!(polled(&mut bench, new), PollEnd::HungUp);
 }

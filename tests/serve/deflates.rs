@@ -124,7 +124,7 @@ fn messages_from_deflate_min_on_are_compressed() {
         peer.sends(&"a".repeat(len));
         let message = peer.receives();
         assert_eq!((message.payload.len(), message.compressed), (len, compressed));
-        assert_eq!(message.wire < len, compressed);
+        assert_eq!(message.encoding < len, compressed);
     }
     // What would not be shorter goes out as it is.
     let bytes: Vec<u8> = (0..=255).collect();
@@ -132,7 +132,7 @@ fn messages_from_deflate_min_on_are_compressed() {
     let message = peer.receives();
     assert_eq!(
         message,
-        Message { opcode: Opcode::Binary, compressed: false, wire: 256, payload: bytes }
+        Message { opcode: Opcode::Binary, compressed: false, encoding: 256, payload: bytes }
     );
 }
 
@@ -194,7 +194,7 @@ fn a_broadcast_to_ids_of_ones_own_is_compressed_once() {
         let mut seen: Vec<String> = (0..8)
             .map(|_| {
                 let message = peer.receives();
-                assert!(message.compressed && message.wire < 600, "{}", message.wire);
+                assert!(message.compressed && message.encoding < 600, "{}", message.encoding);
                 let text = String::from_utf8(message.payload).expect("a text");
                 assert!(text.ends_with(&format!("\n\n{body}\0")), "{text}");
                 let line = text.lines().find_map(|line| line.strip_prefix("subscription:"));

@@ -26,7 +26,7 @@ pub struct Message {
     pub opcode: Opcode,
     pub compressed: bool,
     /// Bytes on the wire, without the head.
-    pub wire: usize,
+    pub encoding: usize,
     pub payload: Vec<u8>,
 }
 
@@ -125,10 +125,10 @@ impl Peer {
             127 => u64::from_be_bytes(self.bytes()),
             len => u64::from(len),
         };
-        let mut wire = vec![0; len as usize];
-        self.socket.read_exact(&mut wire).expect("a payload");
+        let mut encoding = vec![0; len as usize];
+        self.socket.read_exact(&mut encoding).expect("a payload");
         let compressed = first & RSV1 != 0;
-        let payload = if compressed { inflated(&wire) } else { wire.clone() };
+        let payload = if compressed { inflated(&encoding) } else { encoding.clone() };
         let opcode = match first & 0xf {
             1 => Opcode::Text,
             2 => Opcode::Binary,
@@ -137,7 +137,7 @@ impl Peer {
             10 => Opcode::Pong,
             other => panic!("opcode {other}"),
         };
-        Message { opcode, compressed, wire: wire.len(), payload }
+        Message { opcode, compressed, encoding: encoding.len(), payload }
     }
 
     fn bytes<const N: usize>(&mut self) -> [u8; N] {
@@ -162,10 +162,10 @@ impl Peer {
 }
 
 /// A message that refers to none before it.
-fn inflated(wire: &[u8]) -> Vec<u8> {
-    let wire = [wire, &[0, 0, 0xff, 0xff]].concat();
+fn inflated(encoding: &[u8]) -> Vec<u8> {
+    let encoding = [encoding, &[0, 0, 0xff, 0xff]].concat();
     let mut out = Vec::with_capacity(1 << 20);
-    let status = Decompress::new(false).decompress_vec(&wire, &mut out, FlushDecompress::Sync);
+    let status = Decompress::new(false).decompress_vec(&encoding, &mut out, FlushDecompress::Sync);
     status.expect("a lawful stream");
     assert!(out.len() < out.capacity());
     out
