@@ -84,7 +84,7 @@ impl<R: Ring> Shard<R> {
             names,
             waiting: self.waiting.len()
                 + self.answered.len()
-                + self.unfinished.len()
+                + self.pending_callbacks.len()
                 + self.stash.len()
                 + self.leaving.len()
                 + usize::from(!self.fanout.is_empty())

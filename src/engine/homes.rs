@@ -97,9 +97,9 @@ impl<R: Ring> Shard<R> {
             }
             Entry::Join { user, session } => self.users.join(&user, session),
             Entry::Leave { user, session } => self.users.leave(&user, session),
-            Entry::Remember { key, until_millis, message, shard, conn } => {
-                let fresh = self.seen.is_fresh(key, self.ring.wall_millis(), until_millis);
-                self.mailbox.send(shard.into(), Entry::Remembered { conn, fresh, message });
+            Entry::Dedupe { key, until_millis, message, shard, conn } => {
+                let fresh = self.dedupe.is_fresh(key, self.ring.wall_millis(), until_millis);
+                self.mailbox.send(shard.into(), Entry::Deduped { conn, fresh, message });
             }
             Entry::Query { query, shard, conn } => {
                 let (items, count, cut) = self.answer_query(&query);
@@ -115,7 +115,7 @@ impl<R: Ring> Shard<R> {
             | Entry::Begun { .. }
             | Entry::Ended { .. }
             | Entry::Sequenced { .. }
-            | Entry::Remembered { .. }
+            | Entry::Deduped { .. }
             | Entry::Answer { .. }
             | Entry::DeliverSession { .. } => unreachable!("deliveries have their own class"),
         }
@@ -269,7 +269,7 @@ impl<R: Ring> Shard<R> {
                 }
                 ReplyTo::Request(_, conn) => self.on_pushed(conn, heard),
             },
-            Entry::Remembered { conn, fresh, message } => self.on_remembered(conn, fresh, message),
+            Entry::Deduped { conn, fresh, message } => self.on_deduped(conn, fresh, message),
             Entry::Answer { conn, items, count, cut } => {
                 self.on_query_answer(conn, &items, count, cut)
             }

@@ -75,7 +75,7 @@ pub enum Entry {
     /// A session of a user has ended, with all its user subscriptions.
     Leave { user: Arc<str>, session: SessionId },
     /// Was this callback seen before? At the key's home.
-    Remember { key: u128, until_millis: u64, message: Arc<Message>, shard: ShardId, conn: ConnId },
+    Dedupe { key: u128, until_millis: u64, message: Arc<Message>, shard: ShardId, conn: ConnId },
     /// An API query, at every shard.
     Query { query: Query, shard: ShardId, conn: ConnId },
     /// A new configuration.
@@ -106,8 +106,8 @@ pub enum Entry {
     Ended { session: SessionId, key: u32 },
     /// A publish is sequenced, and so many subscriptions will hear it.
     Sequenced { reply_to: ReplyTo, heard: u32 },
-    /// Answer to `Remember`, with the message to be pushed if the callback is fresh.
-    Remembered { conn: ConnId, fresh: bool, message: Arc<Message> },
+    /// Answer to `Dedupe`, with the message to be pushed if the callback is fresh.
+    Deduped { conn: ConnId, fresh: bool, message: Arc<Message> },
     /// Answer to `Query`: JSON items, their count, and whether some are left out.
     Answer { conn: ConnId, items: Arc<str>, count: u32, cut: bool },
     /// A message for one session, wherever it comes from.
@@ -135,7 +135,7 @@ impl Entry {
             | Entry::UnsubscribeUser { .. }
             | Entry::Join { .. }
             | Entry::Leave { .. }
-            | Entry::Remember { .. }
+            | Entry::Dedupe { .. }
             | Entry::Query { .. }
             | Entry::Reload(_)
             | Entry::Drain
@@ -146,7 +146,7 @@ impl Entry {
             | Entry::Begun { .. }
             | Entry::Ended { .. }
             | Entry::Sequenced { .. }
-            | Entry::Remembered { .. }
+            | Entry::Deduped { .. }
             | Entry::Answer { .. }
             | Entry::DeliverSession { .. } => Class::Delivery,
         }

@@ -269,15 +269,15 @@ impl<R: Ring> Shard<R> {
             return self.send_message(message, None, ReplyTo::Request(self.me, conn));
         };
         let home = self.shared.home_of_fingerprint(key);
-        let entry = Entry::Remember { key, until_millis, message, shard: self.me, conn };
+        let entry = Entry::Dedupe { key, until_millis, message, shard: self.me, conn };
         self.mailbox.send(home.into(), entry);
     }
 
     /// The home of a callback's id has answered. A fresh one is pushed whether or not the caller is
     /// still there: its id is remembered, so a retry would push nothing.
-    pub(super) fn on_remembered(&mut self, conn: ConnId, fresh: bool, message: Arc<Message>) {
+    pub(super) fn on_deduped(&mut self, conn: ConnId, fresh: bool, message: Arc<Message>) {
         if fresh {
-            self.unfinished.push_back((message, conn));
+            self.pending_callbacks.push_back((message, conn));
             self.run_unfinished();
             return;
         }
@@ -287,11 +287,11 @@ impl<R: Ring> Shard<R> {
 
     /// Pushes that no connection has to wait for room for.
     pub(super) fn run_unfinished(&mut self) {
-        while let Some((message, _)) = self.unfinished.front() {
+        while let Some((message, _)) = self.pending_callbacks.front() {
             if !self.has_request_room(self.home_of_message(message)) {
                 return;
             }
-            if let Some((message, conn)) = self.unfinished.pop_front() {
+            if let Some((message, conn)) = self.pending_callbacks.pop_front() {
                 self.send_message(message, None, ReplyTo::Request(self.me, conn));
             }
         }

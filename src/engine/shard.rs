@@ -2,10 +2,10 @@
 //! One shard: its loop, and everything it owns.
 
 use super::conn::{Conns, Pause, Peer, State};
+use super::dedupe::Dedupe;
 use super::encode::Encoder;
 use super::fanout::Fanout;
 use super::mailbox::Mailbox;
-use super::seen::Seen;
 use super::session::Sessions;
 use super::shared::Shared;
 use super::shed::Shedding;
@@ -80,7 +80,7 @@ pub struct Shard<R: Ring> {
     pub(super) fanout: Fanout,
     pub(super) home: Home,
     pub(super) users: Users,
-    pub(super) seen: Seen,
+    pub(super) dedupe: Dedupe,
     pub(super) blocks: message::Pool,
     pub(super) numbers: u64,
     pub(super) wheel: Wheel,
@@ -104,7 +104,7 @@ pub struct Shard<R: Ring> {
     /// Connections paused whose answer has come.
     pub(super) answered: VecDeque<ConnId>,
     /// Callbacks that are remembered as seen and not yet pushed, and who asked.
-    pub(super) unfinished: VecDeque<(Arc<message::Message>, ConnId)>,
+    pub(super) pending_callbacks: VecDeque<(Arc<message::Message>, ConnId)>,
     /// Deliveries that wait for segments, in order.
     pub(super) stash: VecDeque<super::mailbox::Entry>,
     /// Sessions whose end is not known everywhere.
@@ -182,7 +182,7 @@ impl<R: Ring> Shard<R> {
             fanout: Fanout::default(),
             home: Home::new(separator, limits.destinations, limits.patterns_alike, &mut keys),
             users: Users::new(separator, keys.key(), slots),
-            seen: Seen::new(limits.dedupe_keys),
+            dedupe: Dedupe::new(limits.dedupe_keys),
             blocks: message::Pool::new(limits.message_blocks, limits.message_bytes),
             numbers: 0,
             wheel: Wheel::new(now.millis(), slots as usize),
@@ -198,7 +198,7 @@ impl<R: Ring> Shard<R> {
             dirty: VecDeque::new(),
             waiting: VecDeque::new(),
             answered: VecDeque::new(),
-            unfinished: VecDeque::new(),
+            pending_callbacks: VecDeque::new(),
             stash: VecDeque::new(),
             leaving: VecDeque::new(),
             starved: Vec::new(),
@@ -313,7 +313,7 @@ impl<R: Ring> Shard<R> {
             || !self.leaving.is_empty()
             || !self.fanout.is_empty()
             || !self.stash.is_empty()
-            || !self.unfinished.is_empty()
+            || !self.pending_callbacks.is_empty()
             || self.users.has_changes();
         if blocked {
             return self.now + Millis(1);

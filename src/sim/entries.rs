@@ -73,7 +73,7 @@ fn change(mutation: Mutation, entries: &mut Vec<Entry>, room: usize, random: &mu
     let fits = |entry: &Entry| match (mutation, entry) {
         (Mutation::Presence, Entry::Publish { message, .. }) => message.destination() == PRESENCE,
         (Mutation::Isolation, Entry::DeliverUser { .. }) => true,
-        (Mutation::Callback, Entry::Remembered { fresh, .. }) => !fresh,
+        (Mutation::Callback, Entry::Deduped { fresh, .. }) => !fresh,
         (Mutation::Lost | Mutation::Twice | Mutation::Uncounted, entry) => is_delivery(entry),
         _ => false,
     };
@@ -89,7 +89,7 @@ fn change(mutation: Mutation, entries: &mut Vec<Entry>, room: usize, random: &mu
             entries[at] = Entry::DeliverUser { message, number, only: None };
         }
         Mutation::Callback => {
-            if let Entry::Remembered { fresh, .. } = &mut entries[at] {
+            if let Entry::Deduped { fresh, .. } = &mut entries[at] {
                 *fresh = true;
             }
         }

@@ -7,18 +7,18 @@ use std::collections::VecDeque;
 
 /// The fingerprints whose home this shard is.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Dedupe {
     until: HashMap<u128, u64, foldhash::fast::FixedState>,
     order: VecDeque<(u128, u64)>,
     max: usize,
 }
 
-impl Seen {
+impl Dedupe {
     /// None, and at most `max`.
-    pub fn new(max: u32) -> Seen {
+    pub fn new(max: u32) -> Dedupe {
         // The keys are keyed fingerprints already: no client chooses their bucket.
         let until = HashMap::with_hasher(foldhash::fast::FixedState::with_seed(0));
-        Seen { until, order: VecDeque::new(), max: max as usize }
+        Dedupe { until, order: VecDeque::new(), max: max as usize }
     }
 
     /// Whether a fingerprint is new at `now`; it is remembered until `until` (wall milliseconds).
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn a_key_is_fresh_once_a_window_and_the_oldest_goes_first() {
-        let mut seen = Seen::new(3);
+        let mut seen = Dedupe::new(3);
         assert!(seen.is_fresh(1, 0, 100));
         assert!(!seen.is_fresh(1, 99, 199));
         assert!(seen.is_fresh(1, 100, 200));
