@@ -241,7 +241,7 @@ const REQUEST: &[u8] = b"GET /ws HTTP/1.1\r\nHost: push.example.com\r\nConnectio
     Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\
     Sec-WebSocket-Protocol: v12.stomp, v11.stomp\r\n\r\n";
 
-/// A browser's handshake: from the request's bytes to the 101's, everything decided on the way.
+/// A browser's handshake: from the request's bytes to the 101's, everything decided in flight.
 fn upgrade(request: &[u8], out: &mut [u8]) -> usize {
     let bounds = Bounds { head: 16_384, headers: 100, target: 8_192 };
     let mut storage = [http::EMPTY_HEADER; HEADERS_MAX];

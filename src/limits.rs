@@ -137,7 +137,7 @@ limits! {
     send_bytes "send-bytes": u32 = 65_536, tiny 200;
         "bytes of the largest single send; a longer message goes out in several"
     unsent_bytes "unsent-bytes": u32 = 131_072, tiny 131_072;
-        "bytes that may wait in one client's socket behind what is on its way (TCP_NOTSENT_LOWAT), 0 = as many as the kernel likes; past it they wait in ours"
+        "bytes that may wait in one client's socket behind what is in flight (TCP_NOTSENT_LOWAT), 0 = as many as the kernel likes; past it they wait in ours"
     subscriptions "subscriptions": u32 = 1_024, tiny 3;
         "subscriptions of one session; past it ERROR and close 1008"
     subscriptions_alike "subscriptions-alike": u32 = 8, tiny 2;

@@ -5,7 +5,7 @@
 //! and NOSIGNAL, 256 of them per entry. There is one outbox for all, no subscription, no limit, no
 //! timer: whatever a server does beyond this is its own cost.
 //!
-//! A message of any client goes to all clients. What comes while sends are on their way goes out
+//! A message of any client goes to all clients. What comes while sends are in flight goes out
 //! in one chunk afterwards.
 #![allow(unsafe_code)]
 

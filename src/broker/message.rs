@@ -179,7 +179,7 @@ impl Pool {
         enough
     }
 
-    /// A message written by `fill` into a free block; None when all are on their way.
+    /// A message written by `fill` into a free block; None when all are in flight.
     pub fn make(&mut self, fill: impl FnOnce(&mut Message)) -> Option<Arc<Message>> {
         if let Some(front) = self.blocks.front_mut()
             && let Some(message) = Arc::get_mut(front)

@@ -8,7 +8,7 @@
 //! that `dedupe-window` is long enough), and for as long as `dedupe-keys` lets it be remembered.
 //!
 //! Drive it: [`verify`] on the whole body, then [`map`], then [`success`] as the answer once the
-//! push is on its way (or the key was seen before).
+//! push is in flight (or the key was seen before).
 //!
 //! ```
 //! use ringpush::callback::{map, sign, success, verify};

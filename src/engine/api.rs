@@ -453,7 +453,7 @@ impl<R: Ring> Shard<R> {
         let until = self.ring.wall_millis() + u64::from(rule.dedupe_window.0);
         let key = mapped.id.map(|id| (shared.fingerprint(&rule.path, &id), until));
         let Some(message) = self.push_message(&push) else {
-            return Err((503, "too many messages are on their way".into()));
+            return Err((503, "too many messages are in flight".into()));
         };
         let work = Work::Callback { rule: at, key, message: Some(message), done: false };
         self.park(slot, meta, work);

@@ -2,7 +2,7 @@
 //! The end of a connection, in four named steps.
 //!
 //! **drain**: the session leaves the broker at once; what is queued, an ERROR where one is due and
-//! the Close frame are still sent (to a slow consumer only the rest of the frame on its way, and
+//! the Close frame are still sent (to a slow consumer only the rest of the frame in flight, and
 //! the Close); then our direction ends and the peer may end its own. Bound: `linger`.
 //! **terminate**: the socket is shut down, so that whatever the kernel holds comes back.
 //! **join**: every completion asks; nothing may be in the kernel any more.
@@ -211,7 +211,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Shuts a terminated connection down if the kernel holds anything of it. One shutdown at a
-    /// time: if that of our direction is still on its way, its end comes back here.
+    /// time: if that of our direction is still in flight, its end comes back here.
     fn cut(&mut self, slot: u32) {
         let id = self.conns.id(slot);
         let conn = self.conns.at_mut(slot);
@@ -270,7 +270,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Whether the send on its way has stood still for some time.
+    /// Whether the send in flight has stood still for some time.
     pub(super) fn has_stood_still(&self, slot: u32) -> bool {
         let conn = self.conns.at(slot);
         let age = self.ms().wrapping_sub(conn.send_since);
@@ -278,7 +278,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The segment pool has no room: whoever holds most and has stood still meets the policy. What
-    /// is left of the frame on its way is copied when the cancelled send has come back.
+    /// is left of the frame in flight is copied when the cancelled send has come back.
     pub(super) fn make_room(&mut self) {
         self.metrics.segment_shortages_total.add(1);
         let Some(oldest) = self.segments.oldest() else { return };
@@ -309,7 +309,7 @@ impl<R: Ring> Shard<R> {
         for slot in self.conns.slots() {
             let conn = self.conns.at(slot);
             if conn.send_stopping || matches!(conn.state, State::Terminated | State::Closing) {
-                // It is on its way already.
+                // It is in flight already.
                 freed.add(conn.outbox.extents(), &self.segments);
             } else if self.has_stood_still(slot) {
                 holders.push((conn.outbox.waiting(), slot));

@@ -74,7 +74,7 @@ pub enum Proto {
     HttpBody(Box<Request>),
     /// The request waits for an answer or for room.
     HttpParked(Box<Request>),
-    /// The last answer is on its way; what comes is thrown away.
+    /// The last answer is in flight; what comes is thrown away.
     HttpDone,
     /// A raw WebSocket endpoint. Behind a pointer: the other ones are many.
     Raw(Box<Raw>),
@@ -211,7 +211,7 @@ pub struct Conn {
     pub cut: bool,
     /// Operations without a state of their own (shutdowns) in the kernel.
     pub pending_operations: u8,
-    /// The send on its way was asked to stop.
+    /// The send in flight was asked to stop.
     pub send_stopping: bool,
     /// It stands in the list of outboxes to flush.
     pub dirty: bool,
@@ -238,7 +238,7 @@ pub struct Conn {
     /// When its present phase began: a request, the time before CONNECT, the wait of a session for
     /// an answer, the end of its peer, the closing.
     pub since: u32,
-    /// When the send on its way began.
+    /// When the send in flight began.
     pub send_since: u32,
 }
 
@@ -315,7 +315,7 @@ pub struct Conns {
     open: u32,
     /// What the clients with context takeover said before.
     pub histories: Histories,
-    /// Pings that are answered when the send on its way is over.
+    /// Pings that are answered when the send in flight is over.
     pub pongs: Pongs,
     /// Users of raw sessions that have one, by slot (which the kernel chooses): the others pay
     /// nothing for it.

@@ -16,7 +16,7 @@ use crate::sockjs::{self, Route};
 use crate::ws::{self, Policy};
 use std::sync::Arc;
 
-/// Never kept, never changed on the way (SockJS protocol).
+/// Never kept, never changed in flight (SockJS protocol).
 const NO_CACHE: &str = "no-store, no-cache, no-transform, must-revalidate, max-age=0";
 const TOO_MANY_OF_ADDRESS: &str = "this address has too many connections";
 /// A year, in seconds.

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What waits for one connection: runs of the segment log, in order, the first of them on its way.
+//! What waits for one connection: runs of the segment log, in order, the first of them in flight.
 //!
 //! Adjacent runs merge, also while the first is in the kernel: the next send then takes all of it.
 //! Every run starts with a frame unless it is marked as continuing one, so that frame borders can
@@ -32,7 +32,7 @@ impl Outbox {
         self.waiting
     }
 
-    /// Whether a send is on its way.
+    /// Whether a send is in flight.
     pub fn is_sending(&self) -> bool {
         self.in_flight > 0
     }
@@ -71,7 +71,7 @@ impl Outbox {
         self.push(extent, segments);
     }
 
-    /// What to send next, at most `max` bytes; it is on its way from now on.
+    /// What to send next, at most `max` bytes; it is in flight from now on.
     pub fn begin_send(&mut self, max: u32) -> Option<Range> {
         assert!(!self.is_sending(), "one send a socket");
         let first = self.extents.first()?;
@@ -121,7 +121,7 @@ impl Outbox {
         self.give_back();
     }
 
-    /// The send on its way is over; `taken` bytes of it are the kernel's.
+    /// The send in flight is over; `taken` bytes of it are the kernel's.
     pub fn end_send(&mut self, taken: u32, segments: &mut Segments) {
         assert!(taken <= self.in_flight, "the kernel takes no more than it was given");
         self.in_flight = 0;
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_merge_also_behind_a_send_on_its_way() {
+    fn neighbours_merge_also_behind_a_send_in_flight() {
         let (mut outbox, mut segments) = (Outbox::default(), segments());
         push(&mut outbox, &mut segments, &frame(10));
         let first = outbox.begin_send(100).expect("something to send");

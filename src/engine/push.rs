@@ -44,7 +44,7 @@ pub(super) enum PushFormat {
 pub(super) enum Work {
     /// Nothing yet.
     None,
-    /// Pushes: the first `heard.len()` of them are done, the first `sent` on their way. Those on
+    /// Pushes: the first `heard.len()` of them are done, the first `sent` in flight. Those on
     /// their way at one time have one home, whose answers come in their order.
     Pushes { list: Vec<Push>, heard: Vec<u32>, sent: usize, format: PushFormat },
     /// A callback that waits for the home of its id, or for that of its push.
@@ -52,7 +52,7 @@ pub(super) enum Work {
         rule: usize,
         /// Fingerprint of its id, and until when it is remembered.
         key: Option<(u128, u64)>,
-        /// The push, until it is on its way.
+        /// The push, until it is in flight.
         message: Option<Arc<Message>>,
         done: bool,
     },
@@ -101,7 +101,7 @@ impl<R: Ring> Shard<R> {
             Work::Pushes { list, heard, sent, .. } => {
                 while let Some(push) = list.get(*sent) {
                     let home = self.home_of_push(push);
-                    // Those on their way have one home: the first of them format.
+                    // Those in flight have one home: the first of them format.
                     let first = &list[heard.len().min(*sent)];
                     if self.home_of_push(first) != home {
                         break;
@@ -214,7 +214,7 @@ impl<R: Ring> Shard<R> {
         self.send_message(message, push.only, reply_to);
     }
 
-    /// A message block of a push; None when all blocks are on their way.
+    /// A message block of a push; None when all blocks are in flight.
     pub(super) fn push_message(&mut self, push: &Push) -> Option<Arc<Message>> {
         let prefix = push.user.as_ref().map_or("", |_| &self.shared.names.user);
         let shown = format!("{prefix}{}", push.destination);
@@ -307,7 +307,7 @@ impl<R: Ring> Shard<R> {
             Work::Pushes { heard, sent, .. } => {
                 heard.push(count);
                 if heard.len() < *sent {
-                    // Once for all that are on their way, not for each.
+                    // Once for all that are in flight, not for each.
                     return;
                 }
             }

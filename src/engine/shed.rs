@@ -329,7 +329,7 @@ impl<R: Ring> Shard<R> {
         if self.may_shed(slot) { self.stop_send(slot) } else { self.too_slow(slot) }
     }
 
-    /// Stops the send on its way; `go_on_or_close` hears of it.
+    /// Stops the send in flight; `go_on_or_close` hears of it.
     pub(super) fn stop_send(&mut self, slot: u32) {
         let id = self.conns.id(slot);
         self.conns.at_mut(slot).send_stopping = true;

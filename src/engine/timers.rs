@@ -164,7 +164,7 @@ impl<R: Ring> Shard<R> {
                 self.drain(slot, &[], SLOW_CONSUMER, "no CONNECT in time");
             }
             Due::Beat => {
-                // A send on its way is a sign of life, too, or the client is too slow for one.
+                // A send in flight is a sign of life, too, or the client is too slow for one.
                 if !self.conns.at(slot).outbox.is_sending() {
                     self.send_text(slot, b"\n");
                 }

@@ -11,7 +11,7 @@ use super::stamp::Stamp;
 use core::ops::Range;
 use std::collections::BTreeMap;
 
-/// How long messages may be on their way after the last one was sent, or a closed loop may stand.
+/// How long messages may be in flight after the last one was sent, or a closed loop may stand.
 const STALL: u64 = 10 * SECOND;
 /// Longest sleep, so that the progress bar moves.
 const NAP: u64 = SECOND / 10;

@@ -1,4 +1,4 @@
-//! The way of numbered messages to many receivers: which are on their way, how long each took, and
+//! The way of numbered messages to many receivers: which are in flight, how long each took, and
 //! what came wrong.
 
 use super::report;
@@ -15,7 +15,7 @@ pub struct Course {
     present: u32,
     /// Messages sent so far: the next number.
     published: u64,
-    /// How many receivers each message on its way has still to reach; the first is `oldest`.
+    /// How many receivers each message in flight has still to reach; the first is `oldest`.
     left: VecDeque<u32>,
     oldest: u64,
     /// Messages that have not reached everybody.
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_on_its_way_until_everybody_has_it() {
+    fn a_message_is_in_flight_until_everybody_has_it() {
         let mut course = Course::new();
         course.join(0);
         course.join(1);

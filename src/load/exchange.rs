@@ -23,7 +23,7 @@ const NAP: u64 = SECOND / 10;
 /// Neighbouring messages go to sessions this far apart: not to those that were opened together.
 const STRIDE: usize = 7919;
 
-/// How a message gets on its way.
+/// How a message gets in flight.
 #[derive(Clone, Debug)]
 enum Way {
     /// `POST /api/users/{user}/messages`.
@@ -44,7 +44,7 @@ pub fn unicast(options: &Unicast) -> Result<Report, Failure> {
 /// `load echo`.
 pub fn echo(options: &Echo) -> Result<Report, Failure> {
     let mut pace = options.pace.clone();
-    // Each session has one message on its way.
+    // Each session has one message in flight.
     pace.window = pace.window.max(options.target.sessions);
     run("echo", Way::Own, &options.target, &pace, 0)
 }

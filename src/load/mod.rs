@@ -26,7 +26,7 @@
 //! **Honesty.** Latency counts from when a message was *due*, so that a server that makes the
 //! client wait does not flatter itself. Every message has a number: lost, repeated and reordered
 //! ones are counted. A client that was busy all the time says so. What the server used is read when
-//! nothing is on its way, so that it belongs to the messages that are counted.
+//! nothing is in flight, so that it belongs to the messages that are counted.
 //!
 //! **Bounds.** The descriptors of the process bound the sessions of one run; several runs at the
 //! same time carry more. Source addresses 127.0.0.1, .2, … carry 20 000 sessions each.

@@ -150,7 +150,7 @@ pub struct Echo {
     /// Whom and how.
     #[command(flatten)]
     pub target: Target,
-    /// How messages are paced; in the closed loop each session has one on its way.
+    /// How messages are paced; in the closed loop each session has one in flight.
     #[command(flatten)]
     pub pace: PaceArguments,
 }
@@ -242,7 +242,7 @@ pub struct PaceArguments {
     /// Open loop: messages a second, sent when due, whether or not earlier ones have arrived.
     #[arg(long, conflicts_with = "window", value_name = "PER SECOND")]
     pub rate: Option<f64>,
-    /// Closed loop: messages on their way at the same time; 1 is one message per turn.
+    /// Closed loop: messages in flight at the same time; 1 is one message per turn.
     #[arg(long, default_value_t = 1, value_parser = whole(1, 4096))]
     pub window: usize,
     /// How long the load runs before it is measured.
@@ -259,7 +259,7 @@ pub struct PaceArguments {
 /// How the client waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WaitKind {
-    /// It looks again and again while messages are on their way: a server on the same machine is
+    /// It looks again and again while messages are in flight: a server on the same machine is
     /// not billed for waking it.
     Spin,
     /// It sleeps in the kernel.
@@ -271,7 +271,7 @@ pub enum WaitKind {
 pub enum Pace {
     /// So many nanoseconds apart.
     Every(u64),
-    /// So many on their way.
+    /// So many in flight.
     Window(usize),
 }
 

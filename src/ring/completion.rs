@@ -9,7 +9,7 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use io_uring::cqueue;
 
 impl Uring {
-    /// Keeps the books of what is on its way. Unpacks the mark.
+    /// Keeps the books of what is in flight. Unpacks the mark.
     pub(super) fn settle(&mut self, completion: &cqueue::Entry) -> Token {
         let token = Token::unpack(completion.user_data()).expect("all entries of a ring are ours");
         let flag = match token.kind {

@@ -21,9 +21,9 @@ pub enum SendBound {
     /// As the kernel sees fit: up to net.ipv4.tcp_wmem, some megabytes per slow client.
     #[default]
     Kernel,
-    /// SO_SNDBUF: bytes on their way and waiting; the kernel doubles the number for its own use.
+    /// SO_SNDBUF: bytes in flight and waiting; the kernel doubles the number for its own use.
     Buffer(u32),
-    /// TCP_NOTSENT_LOWAT: bytes that wait behind what is on its way.
+    /// TCP_NOTSENT_LOWAT: bytes that wait behind what is in flight.
     NotSent(u32),
 }
 

@@ -114,7 +114,7 @@ pub enum Op {
         /// The connection.
         conn: ConnId,
     },
-    /// Stop receiving. Answer: `RecvEnded`, after whatever was on its way.
+    /// Stop receiving. Answer: `RecvEnded`, after whatever was in flight.
     RecvStop {
         /// The connection.
         conn: ConnId,
@@ -132,7 +132,7 @@ pub enum Op {
         /// The bytes, which belong to the kernel until `Sent`.
         range: Range,
     },
-    /// Stop the send that is on its way; its `Sent` tells how much the kernel took.
+    /// Stop the send that is in flight; its `Sent` tells how much the kernel took.
     SendCancel {
         /// The connection.
         conn: ConnId,
@@ -158,7 +158,7 @@ pub enum Op {
         /// The connection.
         conn: ConnId,
     },
-    /// Release the descriptor. Nothing may be on its way. Answer: `Closed`.
+    /// Release the descriptor. Nothing may be in flight. Answer: `Closed`.
     Close {
         /// The connection.
         conn: ConnId,

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! Places where the kernel writes the addresses of peers that have just been accepted.
 //!
-//! A place is in use only while its question is on its way, so a few do for all connections.
+//! A place is in use only while its question is in flight, so a few do for all connections.
 //! Bounds: [`PLACES`]; a connection that finds none waits until one is free again.
 
 use crate::ids::ListenerId;
@@ -11,7 +11,7 @@ use std::io;
 
 /// Bytes of the longest socket address, rounded up.
 pub(super) const NAME_SIZE: usize = 32;
-/// Questions on their way at most.
+/// Questions in flight at most.
 const PLACES: u8 = 128;
 
 /// The places, and who waits for one.

@@ -1,20 +1,20 @@
-//! What is on its way per descriptor slot: one byte of flags each.
+//! What is in flight per descriptor slot: one byte of flags each.
 //!
 //! It is the ring's half of two promises that the engine makes: at most one send and one receive of
-//! a connection are on their way, and nothing is when its slot is closed. And it counts what the
+//! a connection are in flight, and nothing is when its slot is closed. And it counts what the
 //! kernel may still read or write in our memory, which `Uring::drop` waits for.
 
 /// The peer's address is being asked for.
 pub(super) const NAMING: u8 = 1;
 /// A receive is armed.
 pub(super) const RECEIVING: u8 = 1 << 1;
-/// A send is on its way.
+/// A send is in flight.
 pub(super) const SENDING: u8 = 1 << 2;
-/// A shutdown is on its way.
+/// A shutdown is in flight.
 pub(super) const SHUTTING: u8 = 1 << 3;
 /// Both directions were shut down by us: the end of a receive is our doing, not the peer's.
 pub(super) const SHUT: u8 = 1 << 4;
-/// A close is on its way.
+/// A close is in flight.
 pub(super) const CLOSING: u8 = 1 << 5;
 /// A poll is armed.
 pub(super) const POLLING: u8 = 1 << 6;
@@ -48,7 +48,7 @@ impl Slots {
     /// Marks the beginning of an operation.
     pub(super) fn begin(&mut self, slot: u32, flag: u8) {
         let flags = &mut self.flags[slot as usize];
-        assert!(*flags & flag == 0, "slot {slot}: operation {flag:#x} is on its way already");
+        assert!(*flags & flag == 0, "slot {slot}: operation {flag:#x} is in flight already");
         assert!(*flags & CLOSING == 0, "slot {slot}: operation {flag:#x} after close");
         *flags |= flag;
         self.lent += u32::from(flag & LENT != 0);
@@ -67,10 +67,10 @@ impl Slots {
         self.flags[slot as usize] |= SHUT;
     }
 
-    /// Marks the beginning of a close: nothing may be on its way.
+    /// Marks the beginning of a close: nothing may be in flight.
     pub(super) fn begin_close(&mut self, slot: u32) {
         let flags = &mut self.flags[slot as usize];
-        assert!(*flags & !SHUT == 0, "slot {slot}: close while {:#x} is on its way", *flags);
+        assert!(*flags & !SHUT == 0, "slot {slot}: close while {:#x} is in flight", *flags);
         *flags = CLOSING;
     }
 
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "on its way already")]
+    #[should_panic(expected = "in flight already")]
     fn a_second_send_is_our_bug() {
         let mut slots = Slots::new(1);
         slots.begin(0, SENDING);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "close while 0x2 is on its way")]
+    #[should_panic(expected = "close while 0x2 is in flight")]
     fn a_close_under_a_receive_is_our_bug() {
         let mut slots = Slots::new(1);
         slots.begin(0, RECEIVING);

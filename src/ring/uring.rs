@@ -315,7 +315,7 @@ impl Ring for Uring {
 impl Drop for Uring {
     fn drop(&mut self) {
         self.doorbells.retire(self.peer);
-        // After the ring's descriptor is closed the kernel cancels what is on its way in its own
+        // After the ring's descriptor is closed the kernel cancels what is in flight in its own
         // time; the memory must not be used for anything else before.
         if std::thread::panicking() || !self.let_go() {
             core::mem::forget(Arc::clone(&self.segments));

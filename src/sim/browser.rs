@@ -38,7 +38,7 @@ pub(super) enum Stage {
     /// CONNECTED has not come.
     LoggingIn,
     Live,
-    /// The goodbye is on its way.
+    /// The goodbye is in flight.
     Leaving,
 }
 

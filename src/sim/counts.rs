@@ -65,7 +65,7 @@ events! {
     SlowReader "fault: reader that reads slowly or not at all"
     Malformed "fault: malformed input"
     MailboxFull "bound: mailbox class full"
-    BlocksFull "bound: message blocks all on their way"
+    BlocksFull "bound: message blocks all in flight"
     SegmentsShort "bound: segment pool without room"
     SlowConsumer "bound: slow consumer meets its policy"
     DroppedOldest "bound: message dropped for a slow consumer, as the oldest"

@@ -98,7 +98,7 @@ pub(super) enum Secret {
     /// Everybody.
     #[default]
     Open,
-    /// A reload is about to keep it from all but the first user: what is on its way may still come.
+    /// A reload is about to keep it from all but the first user: what is in flight may still come.
     Closing,
     /// All shards have the new rule since this tick.
     Closed(u64),

@@ -1,8 +1,8 @@
 //! The fake kernel behind one ring: its table of descriptors, and what each operation asks for.
 //!
 //! Besides doing what a kernel does it checks what the seam promises (the same promises that
-//! `ring::Uring` checks): one receive, one send and one shutdown on their way per connection,
-//! nothing on its way at a close, buffers given back once, generations that change between two
+//! `ring::Uring` checks): one receive, one send and one shutdown in flight per connection,
+//! nothing in flight at a close, buffers given back once, generations that change between two
 //! users of a slot. What happens over time stands in `progress.rs`, what is told when in
 //! `completion.rs`.
 
@@ -61,7 +61,7 @@ pub(super) struct Outside<'a> {
     pub(super) rung: &'a mut Vec<PeerId>,
 }
 
-/// A send that is on its way.
+/// A send that is in flight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sending {
     pub(super) range: Range,
@@ -85,7 +85,7 @@ pub(super) struct Slot {
     pub(super) sending: Option<Sending>,
     /// A poll for the end of the peer is armed.
     pub(super) polling: bool,
-    /// A shutdown is on its way; true for both directions.
+    /// A shutdown is in flight; true for both directions.
     pub(super) shutting: Option<bool>,
     /// Both directions were shut down.
     pub(super) shut: bool,

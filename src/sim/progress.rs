@@ -180,7 +180,7 @@ impl Kernel {
         self.completions.push(Key::Receive(conn.slot), Done::RecvEnded { conn, end });
     }
 
-    /// A socket takes what it has room for from the send on its way.
+    /// A socket takes what it has room for from the send in flight.
     pub(super) fn send(&mut self, slot: u32, outside: &mut Outside<'_>) {
         let Some(mut sending) = self.slots[slot as usize].sending else { return };
         let id = self.slots[slot as usize].socket.expect("only sockets send");

@@ -269,7 +269,7 @@ fn a_reset_in_the_backlog_is_seen() {
 }
 
 #[test]
-#[should_panic(expected = "operation 0x4 is on its way already")]
+#[should_panic(expected = "operation 0x4 is in flight already")]
 fn a_second_send_is_our_bug() {
     let mut bench = Shape::default().accept();
     let (_client, conn) = bench.pair();
@@ -279,7 +279,7 @@ fn a_second_send_is_our_bug() {
 }
 
 #[test]
-#[should_panic(expected = "close while 0x2 is on its way")]
+#[should_panic(expected = "close while 0x2 is in flight")]
 fn close_under_a_receive_is_our_bug() {
     let mut bench = Shape::default().accept();
     let (_client, conn) = bench.pair();

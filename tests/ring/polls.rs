@@ -72,7 +72,7 @@ fn a_poll_is_stopped_and_by_a_shutdown_too() {
 }
 
 #[test]
-#[should_panic(expected = "close while 0x40 is on its way")]
+#[should_panic(expected = "close while 0x40 is in flight")]
 fn close_under_a_poll_is_our_bug() {
     let mut bench = Shape::default().accept();
     let (_client, conn) = bench.pair();
