@@ -75,7 +75,7 @@ fn decode(bytes: &mut [u8]) -> (usize, usize) {
     }
 }
 
-/// Decoding alone, without the fresh copy: binary messages are as lawful when they are unmasked
+/// Decoding alone, without the fresh copy: binary messages are as valid when they are unmasked
 /// once more, so each round masks what the one before it unmasked.
 fn decoding_in_place(criterion: &mut Criterion) {
     for size in [64, 1_024, 4_096, 16_384] {
@@ -245,7 +245,7 @@ const REQUEST: &[u8] = b"GET /ws HTTP/1.1\r\nHost: push.example.com\r\nConnectio
 fn upgrade(request: &[u8], out: &mut [u8]) -> usize {
     let bounds = Bounds { head: 16_384, headers: 100, target: 8_192 };
     let mut storage = [http::EMPTY_HEADER; HEADERS_MAX];
-    let head = http::parse(request, &mut storage, &bounds).expect("lawful").expect("whole");
+    let head = http::parse(request, &mut storage, &bounds).expect("valid").expect("whole");
     let accept = http::check(&head).expect("a handshake").accept;
     let stomp = http::stomp_subprotocol(&head).name();
     let lines = head.header_values("sec-websocket-extensions");

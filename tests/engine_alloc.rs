@@ -88,7 +88,7 @@ fn ten_thousand_messages_without_an_allocation() {
 fn compressed_messages_for_ids_of_ones_own_without_an_allocation() {
     let mut house = House::new(2, SUBSCRIBERS as u32 + 1);
     let names = users(SUBSCRIBERS);
-    // One frame a turn to the topic: several might lie across a border of segments, and the queue
+    // One frame a turn to the topic: several might lie across a boundary of segments, and the queue
     // of that session become longer than it ever was.
     let subscribe = ["/topic/all", "/user/queue/sub", "/user/queue/*"];
     let mut senders = Vec::new();

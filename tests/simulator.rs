@@ -1,5 +1,5 @@
 //! The simulator's campaign: many seeds, each a run of the whole engine on 2 to 4 shards with tiny
-//! limits, judged by the oracles of `ringpush::sim`.
+//! limits, validated by the oracles of `ringpush::sim`.
 //!
 //! `RINGPUSH_SIM_SEEDS=10000 cargo test --profile sim --test simulator all_seeds -- --nocapture`
 //! runs ten thousand of them, optimised, with all assertions and no overflow unseen. The first seed
@@ -145,7 +145,7 @@ fn all_are_green(first: u64, seeds: u64) {
     assert_eq!(campaign.failed, Vec::<u64>::new(), "these seeds failed, of {seeds} from {first}");
     assert!(campaign.least.is_none_or(|least| least >= OPERATIONS_MIN));
     if seeds >= 100 {
-        // The oracles have something to judge.
+        // The oracles have something to validate.
         assert!(campaign.complete >= 3 * seeds, "{} subscriptions to the end", campaign.complete);
         assert!(campaign.watched * 2 > seeds, "{} runs watched to the end", campaign.watched);
     }

@@ -139,5 +139,5 @@ pub fn fast_encode(out: &mut Vec<u8>, frame: &mut Vec<u8>, payload: &[u8], count
 /// A handshake of tungstenite: its answer.
 pub fn tungstenite_upgrade(request: &[u8]) -> Vec<u8> {
     let socket = tungstenite::accept(Wire { bytes: request, at: 0, written: Vec::new() });
-    std::mem::take(&mut socket.expect("a lawful request").get_mut().written)
+    std::mem::take(&mut socket.expect("a valid request").get_mut().written)
 }

@@ -6,7 +6,7 @@
 pub struct Inflated {
     /// The bytes before its end, its fault, or the first one past the bound (that one included).
     pub bytes: Vec<u8>,
-    /// It is lawful and complete.
+    /// It is valid and complete.
     pub whole: bool,
 }
 
@@ -136,9 +136,9 @@ impl Reader {
         let whole = lengths.len() == literals + distances && lengths[256] != 0;
         let (first, second) = lengths.split_at(literals);
         // Only a code of a single symbol, with one bit, may leave bits without a meaning.
-        let lawful = |code: &Code| code.is_complete || code.longest <= 1;
+        let valid = |code: &Code| code.is_complete || code.longest <= 1;
         let codes = (Code::new(first)?, Code::new(second)?);
-        (whole && lawful(&codes.0) && lawful(&codes.1)).then_some(codes)
+        (whole && valid(&codes.0) && valid(&codes.1)).then_some(codes)
     }
 
     /// Literals and references up to the end of the block (RFC 1951 §3.2.5).

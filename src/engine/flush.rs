@@ -148,7 +148,7 @@ impl<R: Ring> Shard<R> {
             self.segments.mark(extents[0].range, droppable);
         }
         for extent in extents {
-            // An HTTP answer has no frame borders: it never merges with what follows.
+            // An HTTP answer has no frame boundaries: it never merges with what follows.
             let continued = extent.continued || !framed;
             let extent = Extent { continued, ..extent };
             self.conns.at_mut(slot).outbox.push(extent, &mut self.segments);

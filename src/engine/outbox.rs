@@ -2,8 +2,8 @@
 //! What waits for one connection: runs of the segment log, in order, the first of them in flight.
 //!
 //! Adjacent runs merge, also while the first is in the kernel: the next send then takes all of it.
-//! Every run starts with a frame unless it is marked as continuing one, so that frame borders can
-//! be found again from the bytes themselves when a closing has to cut between two frames.
+//! Every run starts with a frame unless it is marked as continuing one, so that frame boundaries
+//! can be found again from the bytes themselves when a closing has to cut between two frames.
 
 use crate::mem::segment::{Extent, Segments};
 use crate::ring::Range;
@@ -192,24 +192,24 @@ impl Outbox {
     ) -> (usize, u32) {
         let begun = self.sent + self.in_flight;
         let Some(&first) = self.extents.first() else { return (0, 0) };
-        let mut border: u64 = 0;
+        let mut boundary: u64 = 0;
         if first.continued {
-            border = u64::from(first.range.len);
+            boundary = u64::from(first.range.len);
         }
-        while border < u64::from(begun) {
+        while boundary < u64::from(begun) {
             let start = Range {
-                offset: first.range.offset + border as u32,
-                len: first.range.len - border as u32,
+                offset: first.range.offset + boundary as u32,
+                len: first.range.len - boundary as u32,
                 ..first.range
             };
             match frame_len(segments.bytes(start)) {
-                Some(len) => border += len,
+                Some(len) => boundary += len,
                 None => return (self.extents.len(), first.range.len),
             }
         }
         // A frame longer than the extent goes on in the continued ones behind it.
-        let whole_first = first.continued || border > u64::from(first.range.len);
-        let keep_first = border.min(u64::from(first.range.len)) as u32;
+        let whole_first = first.continued || boundary > u64::from(first.range.len);
+        let keep_first = boundary.min(u64::from(first.range.len)) as u32;
         let mut keep = usize::from(keep_first > 0);
         if whole_first || keep_first == first.range.len {
             while self.extents.get(keep).is_some_and(|extent| extent.continued) {

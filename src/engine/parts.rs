@@ -439,11 +439,11 @@ mod tests {
     /// The plain variant of a payload, by zlib and by the naive inflater with the agreed window.
     fn inflated(payload: &[u8], bits: u8, chunk: usize) -> Vec<u8> {
         let naive = inflate(payload, &[], Bounds { message_max: 1 << 24, reach: 1 << bits });
-        assert!(naive.whole, "lawful within its window");
+        assert!(naive.whole, "valid within its window");
         let (mut inflater, mut out) = (Inflater::new(), Vec::new());
         inflater.begin(Opcode::Binary, 1 << 24);
         for chunk in payload.chunks(chunk) {
-            inflater.feed(chunk, &mut out).expect("lawful");
+            inflater.feed(chunk, &mut out).expect("valid");
         }
         inflater.finish(&mut out).expect("whole");
         assert_eq!(out, naive.bytes);

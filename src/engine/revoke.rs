@@ -61,7 +61,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Takes a session out of the groups of what the rules do not allow; the first of it as its
-    /// client wrote it. A SUBSCRIBE that waits for its turn is judged when that comes.
+    /// client wrote it. A SUBSCRIBE that waits for its turn is validated when that comes.
     fn leave_what_is_kept(&mut self, session: u32) -> Option<String> {
         let mut first = None;
         for at in 0..self.sessions.at(session).subscriptions.len() {

@@ -93,7 +93,7 @@ impl Shedding {
     }
 
     /// Drops what newer ones stand for, then the oldest until at most `goal` bytes wait.
-    fn judge(&mut self, waiting: u32, goal: u32) -> Dropped {
+    fn validate(&mut self, waiting: u32, goal: u32) -> Dropped {
         let mut dropped = Dropped::default();
         let mut left = waiting;
         self.keys.clear();
@@ -145,7 +145,7 @@ impl Outbox {
     /// Drops frames that may be dropped, until at most `goal` bytes wait if that is possible.
     pub fn shed(&mut self, segments: &mut Segments, goal: u32, work: &mut Shedding) -> Dropped {
         work.look(self, segments);
-        let dropped = work.judge(self.waiting, goal);
+        let dropped = work.validate(self.waiting, goal);
         if dropped != Dropped::default() {
             self.rebuild(segments, work, &[], None);
         }
@@ -162,7 +162,7 @@ impl Outbox {
     ) -> (Dropped, bool) {
         assert!(!self.is_sending());
         work.look(self, segments);
-        let mut dropped = work.judge(self.waiting, u32::MAX);
+        let mut dropped = work.validate(self.waiting, u32::MAX);
         work.vacate(self, wanted, &mut dropped);
         let (begun, begun_first) = self.begun(segments, ws::frame_len);
         let moves_begun = self.extents[..begun].iter().any(|p| p.range.segment == wanted);

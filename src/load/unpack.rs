@@ -43,7 +43,7 @@ mod tests {
         });
         let mut unpacked = Unpacked::default();
         for at in [0, 0, 1, 0, 1, 1] {
-            let plain = unpacked.plain(&packed[at], 900).expect("lawful");
+            let plain = unpacked.plain(&packed[at], 900).expect("valid");
             assert_eq!(plain, [b"a", b"b"][at].repeat(900));
         }
         assert_eq!(unpacked.plain(&packed[0], 899), Err(Error::MessageTooBig));

@@ -27,7 +27,12 @@ impl Simulation {
         for client in self.clients.iter().filter(|client| !client.over && !client.vanished) {
             let Part::Browser(browser) = &client.part else { continue };
             if browser.is_live() && client.reading != Reading::Never && client.wire.end.is_none() {
-                oracle::judge_kicks(&self.history, browser.number, browser.user, browser.open_at)?;
+                oracle::validate_kicks(
+                    &self.history,
+                    browser.number,
+                    browser.user,
+                    browser.open_at,
+                )?;
                 for subscription in browser.open_subscriptions() {
                     self.history.subscriptions[subscription].complete = true;
                 }
@@ -44,7 +49,7 @@ impl Simulation {
         if !self.clients[0].over
             && let Some(watched) = watched
         {
-            oracle::judge_watcher(&self.history, watched)?;
+            oracle::validate_watcher(&self.history, watched)?;
             self.watched_all = true;
         }
         self.audit_alone()

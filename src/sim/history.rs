@@ -1,4 +1,4 @@
-//! What clients asked for and what they saw: the only thing that the oracles judge by.
+//! What clients asked for and what they saw: the only thing that the oracles validate by.
 //!
 //! Everything is stamped with a tick that rises with every entry, so that "acknowledged before it
 //! was sent" means that the same or another client knew of the one before it did the other.

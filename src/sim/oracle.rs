@@ -66,12 +66,12 @@ impl fmt::Display for Violation {
 /// Judges a history that is over.
 ///
 /// Gives the count of messages that clients missed and were allowed to miss.
-pub(super) fn judge(history: &History) -> Result<u64, Violation> {
+pub(super) fn validate(history: &History) -> Result<u64, Violation> {
     let mut missed = 0;
     let mut lists: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (at, subscription) in history.subscriptions.iter().enumerate() {
-        missed += judge_local(history, at, subscription)?;
-        judge_answers(history, at, subscription)?;
+        missed += validate_local(history, at, subscription)?;
+        validate_answers(history, at, subscription)?;
         if subscription.of_user && subscription.user.is_none() {
             continue;
         }
@@ -84,19 +84,19 @@ pub(super) fn judge(history: &History) -> Result<u64, Violation> {
         for window in windows {
             let of_window = |p: &usize| window_of(history, *p) == window;
             let list: Vec<usize> = list.iter().copied().filter(of_window).collect();
-            missed += judge_interval(history, at, subscription, &list, window)?;
+            missed += validate_interval(history, at, subscription, &list, window)?;
         }
-        missed += judge_unseen(history, at, subscription)?;
+        missed += validate_unseen(history, at, subscription)?;
     }
-    judge_newest(history)?;
-    judge_senders(history)?;
-    overtaken::judge(history)?;
-    judge_presence(history)?;
+    validate_newest(history)?;
+    validate_senders(history)?;
+    overtaken::validate(history)?;
+    validate_presence(history)?;
     Ok(missed)
 }
 
 /// Whatever was missed has to have been dropped on purpose, and counted.
-pub(super) fn judge_missed(missed: u64, dropped: u64) -> Result<(), Violation> {
+pub(super) fn validate_missed(missed: u64, dropped: u64) -> Result<(), Violation> {
     if missed <= dropped {
         return Ok(());
     }
@@ -141,7 +141,7 @@ fn tell(oracle: Oracle, at: usize, s: &Subscription, what: &str) -> Violation {
 
 /// Of each window, a subscription hears one interval of its list, without a gap but for what a slow
 /// reader may miss, and at least what it was promised. Gives the count of what it missed.
-fn judge_interval(
+fn validate_interval(
     history: &History,
     at: usize,
     subscription: &Subscription,
@@ -220,7 +220,7 @@ fn is_promised(s: &Subscription, publication: &Publication, place: usize, end: u
 }
 
 /// What was acknowledged and seen by nobody.
-fn judge_unseen(history: &History, at: usize, s: &Subscription) -> Result<u64, Violation> {
+fn validate_unseen(history: &History, at: usize, s: &Subscription) -> Result<u64, Violation> {
     let mut missed = 0;
     for (p, publication) in history.publications.iter().enumerate() {
         let (since, known_at) = known(s, publication);
@@ -247,7 +247,7 @@ fn judge_unseen(history: &History, at: usize, s: &Subscription) -> Result<u64, V
 /// Whatever a slow reader missed, the newest came when it read on: of each destination where newer
 /// ones stand for older ones; of all its destinations where the oldest go first, those included
 /// that it has left meanwhile: what waited for them was newer than what was dropped.
-fn judge_newest(history: &History) -> Result<(), Violation> {
+fn validate_newest(history: &History) -> Result<(), Violation> {
     // For each client: the newest of all, and whether it came.
     let mut newest: BTreeMap<usize, (u64, usize, bool)> = BTreeMap::new();
     for (at, s) in history.subscriptions.iter().enumerate() {
@@ -313,7 +313,7 @@ fn note_newest(
 
 /// What a session sends to itself or asks a hook for comes at most once, and at least once when it
 /// was acknowledged.
-fn judge_local(history: &History, at: usize, s: &Subscription) -> Result<u64, Violation> {
+fn validate_local(history: &History, at: usize, s: &Subscription) -> Result<u64, Violation> {
     let mut missed = 0;
     let mut count: BTreeMap<usize, u32> = BTreeMap::new();
     for &p in &s.received {
@@ -342,7 +342,7 @@ fn judge_local(history: &History, at: usize, s: &Subscription) -> Result<u64, Vi
 
 /// Answers of the trading application: as many as were asked for, at most; as many as were
 /// acknowledged, at least.
-fn judge_answers(history: &History, at: usize, s: &Subscription) -> Result<(), Violation> {
+fn validate_answers(history: &History, at: usize, s: &Subscription) -> Result<(), Violation> {
     if !s.of_user || !super::history::matches(&s.pattern, "/queue/sub") {
         return match s.answers {
             0 => Ok(()),
@@ -371,7 +371,7 @@ fn judge_answers(history: &History, at: usize, s: &Subscription) -> Result<(), V
 
 /// A sender's messages are numbered in the order sent: all broker destinations together, each user
 /// by himself.
-fn judge_senders(history: &History) -> Result<(), Violation> {
+fn validate_senders(history: &History) -> Result<(), Violation> {
     let mut last: BTreeMap<(usize, Option<usize>), (u32, u64, usize)> = BTreeMap::new();
     for (p, publication) in history.publications.iter().enumerate() {
         let (Some((sender, sequence)), Some(number)) = (publication.sender, publication.number)
@@ -400,7 +400,7 @@ fn judge_senders(history: &History) -> Result<(), Violation> {
 }
 
 /// Whoever watches presence without a gap sees each user come and leave by turns.
-fn judge_presence(history: &History) -> Result<(), Violation> {
+fn validate_presence(history: &History) -> Result<(), Violation> {
     for (at, s) in history.subscriptions.iter().enumerate() {
         let mut known: BTreeMap<usize, bool> = BTreeMap::new();
         for &p in &s.received {
@@ -416,7 +416,7 @@ fn judge_presence(history: &History) -> Result<(), Violation> {
 
 /// A session that is in order at the end was not among those that the operator has ended: he was
 /// told so after its handshake, `open_at`, was answered.
-pub(super) fn judge_kicks(
+pub(super) fn validate_kicks(
     history: &History,
     client: usize,
     user: Option<usize>,
@@ -435,7 +435,7 @@ pub(super) fn judge_kicks(
 }
 
 /// What the watcher that saw everything must have seen: each user comes first and has left at last.
-pub(super) fn judge_watcher(history: &History, subscription: usize) -> Result<(), Violation> {
+pub(super) fn validate_watcher(history: &History, subscription: usize) -> Result<(), Violation> {
     let s = &history.subscriptions[subscription];
     let mut known: BTreeMap<usize, bool> = BTreeMap::new();
     for &p in &s.received {
@@ -503,7 +503,7 @@ mod tests {
         }
         hear(&mut history, all, &[0, 1, 2, 3]).expect("in order");
         let heard = hear(&mut history, s, list);
-        heard.and_then(|()| judge(&history)).map_err(|violation| violation.oracle)
+        heard.and_then(|()| validate(&history)).map_err(|violation| violation.oracle)
     }
 
     #[test]
@@ -518,8 +518,8 @@ mod tests {
             assert_eq!(missed(policy, true, true, &[1, 1, 3]), Err(Oracle::Twice));
             assert_eq!(missed(policy, true, false, &[1]), Ok(1), "it left early");
         }
-        assert!(judge_missed(3, 3).is_ok());
-        assert_eq!(judge_missed(4, 3).map_err(|v| v.oracle), Err(Oracle::Lost));
+        assert!(validate_missed(3, 3).is_ok());
+        assert_eq!(validate_missed(4, 3).map_err(|v| v.oracle), Err(Oracle::Lost));
     }
 
     #[test]
@@ -540,9 +540,13 @@ mod tests {
         hear(&mut history, all, &[0, 1]).expect("in order");
         history.subscriptions[stays].complete = true;
         history.subscriptions[left].leave_at = Some(history.tick());
-        assert_eq!(judge(&history).map_err(|v| v.oracle), Err(Oracle::Lost), "nothing newer came");
+        assert_eq!(
+            validate(&history).map_err(|v| v.oracle),
+            Err(Oracle::Lost),
+            "nothing newer came"
+        );
         hear(&mut history, left, &[1]).expect("in order");
-        assert_eq!(judge(&history).map_err(|v| v.oracle), Ok(1));
+        assert_eq!(validate(&history).map_err(|v| v.oracle), Ok(1));
     }
 
     #[test]
@@ -566,9 +570,9 @@ mod tests {
         history.subscriptions[s].begun_at = Some(history.tick());
         history.subscriptions[s].complete = true;
         let p = history.publish(Some((0, 0)), Target::Broker("/topic/a"));
-        assert!(judge(&history).is_ok());
+        assert!(validate(&history).is_ok());
         history.acknowledge(p);
-        assert_eq!(judge(&history).map(|_| ()).map_err(|v| v.oracle), Err(Oracle::Lost));
+        assert_eq!(validate(&history).map(|_| ()).map_err(|v| v.oracle), Err(Oracle::Lost));
     }
 
     #[test]
@@ -576,10 +580,10 @@ mod tests {
         let mut history = history(2);
         let s = history.subscribe(1, None, "/topic/a", false, false);
         history.receive(s, "b-128", Content::Publication(0)).expect("a first number");
-        assert!(judge(&history).is_ok());
+        assert!(validate(&history).is_ok());
         history.subscriptions[s].received.clear();
         history.receive(s, "b-64", Content::Publication(1)).expect("a first number");
-        assert_eq!(judge(&history).map(|_| ()).map_err(|v| v.oracle), Err(Oracle::Order));
+        assert_eq!(validate(&history).map(|_| ()).map_err(|v| v.oracle), Err(Oracle::Order));
     }
 
     #[test]
@@ -587,11 +591,11 @@ mod tests {
         let mut history = history(0);
         let s = history.subscribe(1, None, super::super::history::PRESENCE, false, false);
         history.receive(s, "b-64", Content::Presence(3, true)).expect("new");
-        assert!(judge(&history).is_ok());
-        assert_eq!(judge_watcher(&history, s).map_err(|v| v.oracle), Err(Oracle::Presence));
+        assert!(validate(&history).is_ok());
+        assert_eq!(validate_watcher(&history, s).map_err(|v| v.oracle), Err(Oracle::Presence));
         history.receive(s, "b-128", Content::Presence(3, false)).expect("new");
-        assert!(judge_watcher(&history, s).is_ok());
+        assert!(validate_watcher(&history, s).is_ok());
         history.receive(s, "b-192", Content::Presence(3, false)).expect("new");
-        assert_eq!(judge(&history).map(|_| ()).map_err(|v| v.oracle), Err(Oracle::Presence));
+        assert_eq!(validate(&history).map(|_| ()).map_err(|v| v.oracle), Err(Oracle::Presence));
     }
 }

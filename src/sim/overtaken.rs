@@ -6,7 +6,7 @@ use super::history::History;
 use super::oracle::{Oracle, Violation};
 
 /// What somebody has heard took effect before its sender's ERROR: the RECEIPT was owed before it.
-pub(super) fn judge(history: &History) -> Result<(), Violation> {
+pub(super) fn validate(history: &History) -> Result<(), Violation> {
     let mut all = history.publications.iter();
     match all.find(|publication| publication.overtaken && publication.number.is_some()) {
         None => Ok(()),
@@ -28,8 +28,8 @@ mod tests {
         let sent = history.publish(Some((0, 0)), Target::Broker("/topic/a"));
         let s = history.subscribe(1, None, "/topic/*", false, true);
         history.publications[sent].overtaken = true;
-        assert!(judge(&history).is_ok());
+        assert!(validate(&history).is_ok());
         history.receive(s, "b-64", Content::Publication(sent)).expect("it was sent");
-        assert_eq!(judge(&history).expect_err("it was heard").oracle, Oracle::Order);
+        assert_eq!(validate(&history).expect_err("it was heard").oracle, Oracle::Order);
     }
 }

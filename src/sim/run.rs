@@ -1,5 +1,5 @@
 //! One run: shards, clients and the control thread take turns by chance, on one thread, until
-//! everything has ended; then the oracles judge.
+//! everything has ended; then the oracles validate.
 
 use super::browser::Browser;
 use super::client::{Client, NEVER, Part, Phase, Plan, Reading, Scene};
@@ -203,9 +203,9 @@ impl Simulation {
             self.settle()?;
         }
         self.end()?;
-        let missed = oracle::judge(&self.history)?;
+        let missed = oracle::validate(&self.history)?;
         let (oldest, conflated) = self.dropped();
-        oracle::judge_missed(missed, oldest + conflated)
+        oracle::validate_missed(missed, oldest + conflated)
     }
 
     /// Messages that shards say they have dropped.

@@ -156,7 +156,7 @@ impl Setting {
             (config.limits.destinations, config.limits.patterns_alike) = FEW;
             config.limits.share_least = *world.random.pick(&[1, 2, FEW.0]);
         }
-        // What the oracles judge by, whatever a mutation makes of it.
+        // What the oracles validate by, whatever a mutation makes of it.
         let limits = config.limits.clone();
         if world.mutation.take_if(|m| *m == Mutation::Limit).is_some() {
             config.limits.send_buffer *= 4;

@@ -30,7 +30,7 @@ struct Head {
 }
 
 impl Decoder {
-    /// At a frame border.
+    /// At a frame boundary.
     pub fn new() -> Decoder {
         Decoder::default()
     }

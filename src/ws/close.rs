@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn codes_of_the_wire() {
-        // RFC 6455 §7.4: the borders of every range.
+        // RFC 6455 §7.4: the boundaries of every range.
         for code in [1000, 1003, 1007, 1010, 1011, 1012, 1014, 3000, 3999, 4000, 4500, 4999] {
             assert!(close_code_is_valid(code), "{code}");
         }

@@ -191,9 +191,9 @@ impl Decoder {
             return if input.is_empty() { Ok((0, None)) } else { self.chunk(input, 0) };
         }
         let [first, second, ..] = *input else { return Ok((0, None)) };
-        let opcode = self.judge(first, second)?;
+        let opcode = self.validate(first, second)?;
         let Some((len, length_end)) = frame::length(input) else { return Ok((0, None)) };
-        frame::judge_length(len, length_end)?;
+        frame::validate_length(len, length_end)?;
         if opcode.is_control() {
             return self.control(opcode, input, len as usize, length_end);
         }
@@ -220,7 +220,7 @@ impl Decoder {
 
     /// Judges the first two bytes of a frame, in their order on the wire.
     #[inline]
-    fn judge(&self, first: u8, second: u8) -> Result<Opcode, Error> {
+    fn validate(&self, first: u8, second: u8) -> Result<Opcode, Error> {
         let opcode = Opcode::from_first_byte(first).ok_or(Error::ReservedOpcode)?;
         // RFC 7692 §6.1: only the first frame of a data message may have RSV1.
         let begins = matches!(opcode, Opcode::Text | Opcode::Binary);
@@ -494,12 +494,12 @@ mod tests {
 
     #[test]
     fn text_fails_at_the_first_impossible_byte() {
-        // Autobahn 6.4.1 to 6.4.4: κόσµε, U+110000, "edited"; judged before the frame ends.
+        // Autobahn 6.4.1 to 6.4.4: κόσµε, U+110000, "edited"; validated before the frame ends.
         let text = ["κόσµε".as_bytes(), &[0xf4, 0x90, 0x80, 0x80], b"edited"].concat();
         let bytes = frame(0x81, &text);
-        let impossible = 6 + "κόσµε".len() + 2;
-        assert_eq!(error(&bytes[..impossible]), Error::TextNotUtf8);
-        assert_eq!(decode(Decoder::server(), &bytes[..impossible - 1]).1, Ok(0));
+        let invalid = 6 + "κόσµε".len() + 2;
+        assert_eq!(error(&bytes[..invalid]), Error::TextNotUtf8);
+        assert_eq!(decode(Decoder::server(), &bytes[..invalid - 1]).1, Ok(0));
         let split = frames(&[(0x01, &text[..12]), (0x00, &text[12..13])]);
         assert_eq!(error(&split), Error::TextNotUtf8);
         // A code point may be cut by frames, but not by the end of the message.
@@ -542,7 +542,7 @@ mod tests {
     }
 
     proptest! {
-        /// Mostly lawful conversations, cut anywhere.
+        /// Mostly valid conversations, cut anywhere.
         #[test]
         fn chunking_does_not_matter(
             list in proptest::collection::vec(
@@ -552,8 +552,8 @@ mod tests {
             cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..9),
         ) {
             let list: Vec<_> = list.iter().map(|(first, text)| (*first, text.as_bytes())).collect();
-            let lawful = list.iter().filter(|(first, text)| first & 8 == 0 || text.len() <= 125);
-            let mut bytes = frames(&lawful.copied().collect::<Vec<_>>());
+            let valid = list.iter().filter(|(first, text)| first & 8 == 0 || text.len() <= 125);
+            let mut bytes = frames(&valid.copied().collect::<Vec<_>>());
             if let (Some((index, byte)), false) = (damage, bytes.is_empty()) {
                 let at = index.index(bytes.len());
                 bytes[at] = byte;

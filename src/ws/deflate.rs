@@ -380,7 +380,7 @@ mod tests {
         for bytes in [&first[..], &[0xf2, 0x00, 0x11, 0x00, 0x00]] {
             out.clear();
             inflater.begin_after(Opcode::Text, 5, &window);
-            inflater.feed(bytes, &mut out).expect("lawful");
+            inflater.feed(bytes, &mut out).expect("valid");
             inflater.finish(&mut out).expect("whole");
             assert_eq!(out, b"Hello");
             window.push(&out);
@@ -509,7 +509,7 @@ mod tests {
                 assert!(compressor.compress_after(&message, &mut ours, &mut out));
                 let mut back = Vec::new();
                 inflater.begin_after(Opcode::Binary, MAX, &theirs);
-                inflater.feed(&out, &mut back).expect("lawful");
+                inflater.feed(&out, &mut back).expect("valid");
                 inflater.finish(&mut back).expect("whole");
                 assert_eq!(back, message);
                 theirs.push(&back);
@@ -547,7 +547,7 @@ mod tests {
             let text = words.concat().into_bytes();
             let mut bytes = Vec::new();
             Compressor::new().compress(&text, bits, &mut bytes);
-            let lawful = damage.is_none() && !bytes.is_empty();
+            let valid = damage.is_none() && !bytes.is_empty();
             if let (Some((index, byte)), false) = (damage, bytes.is_empty()) {
                 let at = index.index(bytes.len());
                 bytes[at] = byte;
@@ -564,7 +564,7 @@ mod tests {
             let whole = inflated(Opcode::Text, max, &bytes);
             let (out, end) = chunks(&mut Inflater::new(), Opcode::Text, max, &parts);
             prop_assert_eq!(end.map(|()| out), whole.clone());
-            if lawful && text.len() <= max as usize {
+            if valid && text.len() <= max as usize {
                 prop_assert_eq!(whole, Ok(text));
             }
         }

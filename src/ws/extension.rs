@@ -471,9 +471,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is offered: no panic, and an answer is lawful (RFC 7692 §7.1) for the offers.
+        /// Whatever is offered: no panic, and an answer is valid (RFC 7692 §7.1) for the offers.
         #[test]
-        fn answers_are_lawful(
+        fn answers_are_valid(
             line in prop_oneof![
                 "[ -~]{0,40}",
                 "(permessage-deflate|a)(; ?(server_no_context_takeover|client_max_window_bits(=9)?\

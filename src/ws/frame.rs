@@ -134,7 +134,7 @@ pub(super) fn length(input: &[u8]) -> Option<(u64, usize)> {
 
 /// Judges a length field that ended at `at`.
 #[inline]
-pub(super) const fn judge_length(len: u64, at: usize) -> Result<(), Error> {
+pub(super) const fn validate_length(len: u64, at: usize) -> Result<(), Error> {
     // RFC 6455 §5.2: "the most significant bit MUST be 0".
     if len >> 63 != 0 {
         return Err(Error::LengthHighBit);
@@ -160,7 +160,7 @@ mod tests {
             assert_eq!(written, head_len(len));
             assert_eq!(frame_len(&out[..written]), Some(len + written as u64));
             assert_eq!(length(&out[..written]), Some((len, written)));
-            assert_eq!(judge_length(len, written), Ok(()));
+            assert_eq!(validate_length(len, written), Ok(()));
             for short in 0..written {
                 assert_eq!(frame_len(&out[..short]), None);
             }
@@ -197,10 +197,10 @@ mod tests {
 
     #[test]
     fn long_forms_of_short_lengths_are_wrong() {
-        assert_eq!(judge_length(125, 4), Err(Error::LengthNotMinimal));
-        assert_eq!(judge_length(0, 10), Err(Error::LengthNotMinimal));
-        assert_eq!(judge_length(65_535, 10), Err(Error::LengthNotMinimal));
-        assert_eq!(judge_length(1 << 63, 10), Err(Error::LengthHighBit));
+        assert_eq!(validate_length(125, 4), Err(Error::LengthNotMinimal));
+        assert_eq!(validate_length(0, 10), Err(Error::LengthNotMinimal));
+        assert_eq!(validate_length(65_535, 10), Err(Error::LengthNotMinimal));
+        assert_eq!(validate_length(1 << 63, 10), Err(Error::LengthHighBit));
     }
 
     #[test]

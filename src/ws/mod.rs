@@ -55,7 +55,7 @@
 //! assert!(compressor.compress(message.as_bytes(), agreement.server_window_bits, &mut sent));
 //! let mut inflater = Inflater::new();
 //! inflater.begin(Opcode::Text, 65_536);
-//! inflater.feed(&sent, &mut received).expect("lawful");
+//! inflater.feed(&sent, &mut received).expect("valid");
 //! inflater.finish(&mut received).expect("whole");
 //! assert_eq!(received, message.as_bytes());
 //! ```
@@ -80,8 +80,8 @@
 //!                                       last byte of the frame
 //! ```
 //!
-//! A message is open from its first head to the chunk with `last`. Text is judged byte by byte
-//! as it comes: the first impossible byte is an error, wherever the chunks are cut.
+//! A message is open from its first head to the chunk with `last`. Text is validated byte by byte
+//! as it comes: the first invalid byte is an error, wherever the chunks are cut.
 
 mod close;
 mod decoder;

@@ -1,8 +1,8 @@
-//! UTF-8 of a text message that comes in chunks (RFC 6455 §8.1), judged as early as can be: the
+//! UTF-8 of a text message that comes in chunks (RFC 6455 §8.1), validated as early as can be: the
 //! first byte that no valid text could have there is an error, even when its code point is not
 //! complete yet.
 
-/// What is known about the code point at the border of two chunks. Three bytes of state.
+/// What is known about the code point at the boundary of two chunks. Three bytes of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Utf8 {
     /// Bytes that the open code point still needs, 0 when none is open.
@@ -42,7 +42,7 @@ impl Utf8 {
             chunk = rest;
         }
         // The bulk goes to simdutf8 in one run; only the code point that the chunk's end cuts
-        // through is left to the bytewise judge.
+        // through is left to the bytewise validate.
         let (bulk, tail) = chunk.split_at(chunk.len() - open_tail(chunk));
         simdutf8::basic::from_utf8(bulk).is_ok() && tail.iter().all(|&byte| self.step(byte))
     }
@@ -102,38 +102,39 @@ mod tests {
         }
     }
 
-    fn judged(chunks: &[&[u8]]) -> Option<bool> {
+    fn validated(chunks: &[&[u8]]) -> Option<bool> {
         let mut utf8 = Utf8::new();
         chunks.iter().all(|chunk| utf8.push(chunk)).then(|| utf8.is_complete())
     }
 
     #[test]
     fn every_border_byte_at_four_places() {
-        // Both sides of every border in the table; other bytes behave like one of these.
-        let borders = [
+        // Both sides of every boundary in the table; other bytes behave like one of these.
+        let boundaries = [
             0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1,
             0xec, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xff,
         ];
-        for index in 0..borders.len().pow(4) {
-            let at = |place: u32| borders[index / borders.len().pow(place) % borders.len()];
+        for index in 0..boundaries.len().pow(4) {
+            let at =
+                |place: u32| boundaries[index / boundaries.len().pow(place) % boundaries.len()];
             let bytes = [at(0), at(1), at(2), at(3)];
             let expected = naive(&bytes);
-            assert_eq!(judged(&[&bytes]), expected, "{bytes:02x?}");
+            assert_eq!(validated(&[&bytes]), expected, "{bytes:02x?}");
             let (a, b) = bytes.split_at(index % 3 + 1);
-            assert_eq!(judged(&[a, b]), expected, "{bytes:02x?} cut at {}", a.len());
+            assert_eq!(validated(&[a, b]), expected, "{bytes:02x?} cut at {}", a.len());
             if naive(a).is_none() {
-                assert_eq!(judged(&[a]), None, "{a:02x?} is judged at once");
+                assert_eq!(validated(&[a]), None, "{a:02x?} is validated at once");
             }
         }
     }
 
     #[test]
     fn one_byte_and_the_empty_chunk() {
-        assert_eq!(judged(&[]), Some(true));
-        assert_eq!(judged(&[b"", b""]), Some(true));
+        assert_eq!(validated(&[]), Some(true));
+        assert_eq!(validated(&[b"", b""]), Some(true));
         for byte in 0..=255u8 {
-            assert_eq!(judged(&[&[byte]]), naive(&[byte]));
-            assert_eq!(judged(&[&[byte], b""]), naive(&[byte]));
+            assert_eq!(validated(&[&[byte]]), naive(&[byte]));
+            assert_eq!(validated(&[&[byte], b""]), naive(&[byte]));
         }
     }
 

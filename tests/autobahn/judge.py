@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Judges a report of Autobahn|Testsuite: judge.py INDEX_JSON AGENT all|small
+"""Judges a report of Autobahn|Testsuite: validate.py INDEX_JSON AGENT all|small
 
 A case passes when both its behaviour and its closing behaviour are OK, or INFORMATIONAL for
 the three cases that cannot be anything else. Every expected case must be there: one that is
@@ -24,7 +24,7 @@ def passes(case, result):
     return result.get("behavior") in allowed and result.get("behaviorClose") in allowed
 
 
-def judge(cases, expected):
+def validate(cases, expected):
     passed, failures = 0, []
     for case in sorted(cases, key=case_order):
         if case.split(".")[0] not in expected:
@@ -52,7 +52,7 @@ def main(path, agent, sizes):
     except (OSError, ValueError) as error:
         print(f"autobahn: no report: {error}")
         cases = {}
-    passed, failures = judge(cases, expected)
+    passed, failures = validate(cases, expected)
     for line in dict.fromkeys(failures):
         print(f"autobahn: {line}")
     print(f"{passed} passed, {len(failures)} failed")

@@ -166,7 +166,7 @@ fn inflated(encoding: &[u8]) -> Vec<u8> {
     let encoding = [encoding, &[0, 0, 0xff, 0xff]].concat();
     let mut out = Vec::with_capacity(1 << 20);
     let status = Decompress::new(false).decompress_vec(&encoding, &mut out, FlushDecompress::Sync);
-    status.expect("a lawful stream");
+    status.expect("a valid stream");
     assert!(out.len() < out.capacity());
     out
 }
