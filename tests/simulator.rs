@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// From so many seeds on every misfortune has to have happened often enough.
+/// From so many seeds on every fault has to have happened often enough.
 const CAMPAIGN: u64 = 10_000;
 /// After so many seeds it says how far it is.
 const PROGRESS: u64 = 10_000;

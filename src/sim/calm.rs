@@ -81,7 +81,7 @@ impl Simulation {
         let open = self.world.borrow().open_sockets();
         let owed = self.clients.iter().filter(|c| c.is_owed() || !c.over && c.number > 0);
         let list: Vec<String> =
-            owed.take(3).map(|c| format!("{} {:?} {:?}", c.number, c.reading, c.part)).collect();
+            owed.take(3).map(|c| format!("{} {:?} {:?}", c.number, c.reading, c.role)).collect();
         let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
         format!(
             "{} steps; {unrest:?}; open sockets: {open:?}; owed: {list:?}; shards: {audits:?}",

@@ -4,10 +4,10 @@ use super::browser::Browser;
 use super::counts::Event;
 use super::echoer::Echoer;
 use super::history::History;
+use super::http_client::HttpClient;
+use super::misbehaving::Misbehaving;
 use super::oracle::Violation;
-use super::poster::Poster;
 use super::random::Random;
-use super::stranger::Stranger;
 use super::wire::Wire;
 use super::world::World;
 use crate::config::Callback;
@@ -89,21 +89,21 @@ impl Scene<'_> {
 
 /// The part that a client plays.
 #[derive(Debug)]
-pub(super) enum Part {
+pub(super) enum Role {
     /// A STOMP session.
     Browser(Browser),
     /// A raw WebSocket.
     Echoer(Echoer),
     /// A back end that pushes by HTTP, and a provider that calls back.
-    Poster(Poster),
+    HttpClient(HttpClient),
     /// Somebody who does it wrong.
-    Stranger(Stranger),
+    Misbehaving(Misbehaving),
 }
 
-impl Part {
+impl Role {
     /// Whether it never reads.
     pub(super) fn is_deaf(&self) -> bool {
-        matches!(self, Part::Echoer(echoer) if echoer.pesters)
+        matches!(self, Role::Echoer(echoer) if echoer.pesters)
     }
 }
 
@@ -113,7 +113,7 @@ pub(super) struct Client {
     pub(super) number: usize,
     pub(super) wire: Wire,
     pub(super) reading: Reading,
-    pub(super) part: Part,
+    pub(super) role: Role,
     /// When it reads next, if there is something.
     read_at: Instant,
     /// When it does something next of its own accord.
@@ -140,12 +140,12 @@ pub(super) enum Decision {
 }
 
 impl Client {
-    pub(super) fn new(number: usize, wire: Wire, reading: Reading, part: Part) -> Client {
+    pub(super) fn new(number: usize, wire: Wire, reading: Reading, role: Role) -> Client {
         Client {
             number,
             wire,
             reading,
-            part,
+            role,
             read_at: Instant(0),
             wake_at: Instant(0),
             over: false,
@@ -194,11 +194,11 @@ impl Client {
             return Ok(());
         }
         if !self.over && scene.world.now() >= self.wake_at {
-            let decision = match &mut self.part {
-                Part::Browser(browser) => browser.step(&mut self.wire, scene),
-                Part::Echoer(echoer) => echoer.step(&mut self.wire, scene),
-                Part::Poster(poster) => poster.step(&mut self.wire, scene),
-                Part::Stranger(stranger) => stranger.step(&mut self.wire, scene)?,
+            let decision = match &mut self.role {
+                Role::Browser(browser) => browser.step(&mut self.wire, scene),
+                Role::Echoer(echoer) => echoer.step(&mut self.wire, scene),
+                Role::HttpClient(http_client) => http_client.step(&mut self.wire, scene),
+                Role::Misbehaving(misbehaving) => misbehaving.step(&mut self.wire, scene)?,
             };
             self.decide(decision, scene);
         }
@@ -259,11 +259,11 @@ impl Client {
     }
 
     fn understand(&mut self, scene: &mut Scene<'_>) -> Result<(), Violation> {
-        let next = match &mut self.part {
-            Part::Browser(browser) => browser.hear(self.number, &mut self.wire, scene)?,
-            Part::Echoer(echoer) => echoer.hear(&mut self.wire, scene)?,
-            Part::Poster(poster) => poster.hear(&mut self.wire, scene)?,
-            Part::Stranger(stranger) => stranger.hear(&mut self.wire)?,
+        let next = match &mut self.role {
+            Role::Browser(browser) => browser.hear(self.number, &mut self.wire, scene)?,
+            Role::Echoer(echoer) => echoer.hear(&mut self.wire, scene)?,
+            Role::HttpClient(http_client) => http_client.hear(&mut self.wire, scene)?,
+            Role::Misbehaving(misbehaving) => misbehaving.hear(&mut self.wire)?,
         };
         if next {
             self.wake_at = scene.world.now();
@@ -282,12 +282,12 @@ impl Client {
         if self.over || self.vanished || self.reading == Reading::Never {
             return false;
         }
-        let part = match &self.part {
-            Part::Browser(browser) => browser.is_owed(),
-            Part::Echoer(echoer) => echoer.is_owed(),
-            Part::Poster(poster) => poster.is_owed(),
-            Part::Stranger(_) => true,
+        let role = match &self.role {
+            Role::Browser(browser) => browser.is_owed(),
+            Role::Echoer(echoer) => echoer.is_owed(),
+            Role::HttpClient(http_client) => http_client.is_owed(),
+            Role::Misbehaving(_) => true,
         };
-        part || self.wire.has_output() || !self.wire.is_read_out()
+        role || self.wire.has_output() || !self.wire.is_read_out()
     }
 }

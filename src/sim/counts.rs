@@ -1,4 +1,4 @@
-//! How often each misfortune happened: the faults of the fake kernel, the rows of the table of
+//! How often each fault happened: the faults of the fake kernel, the rows of the table of
 //! failure modes (uring.md §8), and the bounds that were met.
 
 use crate::metrics::Metrics;

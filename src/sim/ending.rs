@@ -1,6 +1,6 @@
 //! The end of a run: everybody leaves, the shards drain, and nothing may be left behind.
 
-use super::client::{Client, Part, Phase, Reading, Scene};
+use super::client::{Client, Phase, Reading, Role, Scene};
 use super::counts::Event;
 use super::oracle::{self, Oracle, Violation};
 use super::run::{Simulation, Sleep};
@@ -25,7 +25,7 @@ impl Simulation {
         self.clients.iter_mut().for_each(|client| client.wake(&world.borrow()));
         self.go_on("settling", |s| s.is_calm())?;
         for client in self.clients.iter().filter(|client| !client.over && !client.vanished) {
-            let Part::Browser(browser) = &client.part else { continue };
+            let Role::Browser(browser) = &client.role else { continue };
             if browser.is_live() && client.reading != Reading::Never && client.wire.end.is_none() {
                 oracle::validate_kicks(
                     &self.history,

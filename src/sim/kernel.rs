@@ -8,10 +8,10 @@
 
 use super::completion::{Completions, Key};
 use super::counts::{Counts, Event};
+use super::faults::FaultRates;
 use super::mutation::Mutation;
 use super::random::Random;
 use super::socket::{Socket, SocketId};
-use super::weather::Weather;
 use crate::ids::{ConnId, PeerId};
 use crate::mem::region::Region;
 use crate::ring::{AcceptEnd, Done, Op, PollEnd, Range, RecvEnd};
@@ -54,7 +54,7 @@ pub struct Setup {
 pub(super) struct Outside<'a> {
     pub(super) random: &'a mut Random,
     pub(super) counts: &'a mut Counts,
-    pub(super) weather: &'a Weather,
+    pub(super) fault_rates: &'a FaultRates,
     pub(super) sockets: &'a mut [Socket],
     pub(super) mutation: &'a mut Option<Mutation>,
     /// Peers that were rung.
@@ -234,7 +234,7 @@ impl Kernel {
         if !self.named(conn).receiving {
             return;
         }
-        if outside.random.chance(outside.weather.after_stop) {
+        if outside.random.chance(outside.fault_rates.after_stop) {
             let before = self.completions.count();
             self.receive(conn.slot, outside);
             if self.completions.count() > before {
@@ -269,7 +269,7 @@ impl Kernel {
         }
         slot.sending = Some(Sending { range, taken: 0, parked: false, looks: 0 });
         // The kernel tries it at once.
-        if !outside.random.chance(outside.weather.late_send) {
+        if !outside.random.chance(outside.fault_rates.late_send) {
             self.send(conn.slot, outside);
         }
     }

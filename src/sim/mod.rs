@@ -14,8 +14,8 @@
 //! each.
 //!
 //! **Parts.** [`World`] holds the sockets and the clock; [`SimRing`] is the other implementor of
-//! the ring's trait; `client`, `browser`, `poster`, `stranger` are who connects; `history` and
-//! `oracle` are what was promised and what was seen.
+//! the ring's trait; `client`, `browser`, `http_client`, `misbehaving` are who connects; `history`
+//! and `oracle` are what was promised and what was seen.
 
 mod browser;
 mod calm;
@@ -26,16 +26,18 @@ mod counts;
 mod echoer;
 mod ending;
 mod entries;
+mod faults;
 mod forged;
 mod greed;
 mod history;
+mod http_client;
 mod kernel;
+mod misbehaving;
 mod mutation;
 mod oracle;
 mod overtaken;
 #[cfg(test)]
 mod pauses;
-mod poster;
 mod progress;
 mod random;
 mod ring;
@@ -46,13 +48,12 @@ mod screen;
 mod script;
 mod setting;
 mod socket;
-mod stranger;
-mod weather;
 mod wire;
 mod world;
 mod wrong;
 
 pub use counts::{Counts, Event};
+pub use faults::FaultRates;
 pub use kernel::Setup;
 pub use mutation::Mutation;
 pub use oracle::{Oracle, Violation};
@@ -60,6 +61,5 @@ pub use random::Random;
 pub use ring::SimRing;
 pub use run::{OPERATIONS_MIN, Options, Report, run};
 pub use socket::{Read, SocketId};
-pub use weather::Weather;
 pub use world::World;
 pub use wrong::words;

@@ -28,7 +28,7 @@ impl Kernel {
             if self.slots[slot].socket.is_none() {
                 continue;
             }
-            if outside.weather.idle > 0 && outside.random.chance(outside.weather.idle) {
+            if outside.fault_rates.idle > 0 && outside.random.chance(outside.fault_rates.idle) {
                 self.poked = true;
                 continue;
             }
@@ -41,10 +41,10 @@ impl Kernel {
     }
 
     fn accept(&mut self, id: ListenerId, outside: &mut Outside<'_>) {
-        let weather = outside.weather;
+        let fault_rates = outside.fault_rates;
         while self.listeners[usize::from(id.0)].armed {
             let Some(&socket) = self.listeners[usize::from(id.0)].backlog.front() else { return };
-            if outside.random.chance(weather.accept_fails) {
+            if outside.random.chance(fault_rates.accept_fails) {
                 outside.counts.note(Event::AcceptFails);
                 return self.end_accept(id, AcceptEnd::Failed(ABORTED));
             }
@@ -56,13 +56,13 @@ impl Kernel {
                 outside.sockets[socket.0].refuse();
                 return self.end_accept(id, AcceptEnd::TableFull);
             };
-            if outside.sockets[socket.0].broken || outside.random.chance(weather.nameless) {
+            if outside.sockets[socket.0].broken || outside.random.chance(fault_rates.nameless) {
                 outside.counts.note(Event::Nameless);
                 outside.sockets[socket.0].refuse();
                 continue;
             }
             self.admit(id, free as u32, socket, outside);
-            if self.is_overflown() || outside.random.chance(weather.accept_ends) {
+            if self.is_overflown() || outside.random.chance(fault_rates.accept_ends) {
                 outside.counts.note(Event::AcceptEnds);
                 return self.end_accept(id, AcceptEnd::Stopped);
             }
@@ -148,7 +148,7 @@ impl Kernel {
         let id = self.slots[conn.slot as usize].socket.expect("only sockets receive");
         let inbound = &mut outside.sockets[id.0].inbound;
         let mut len = inbound.len().min(self.setup.receive_bytes as usize);
-        if outside.random.chance(outside.weather.short_receive) {
+        if outside.random.chance(outside.fault_rates.short_receive) {
             outside.counts.note(Event::ShortReceive);
             len = outside.random.between(1, len as u64) as usize;
         }
@@ -161,7 +161,7 @@ impl Kernel {
         inbound.drain(..len);
         self.lent[usize::from(buffer)] = false;
         let overflown = self.is_overflown();
-        let more = !overflown && !outside.random.chance(outside.weather.receive_ends);
+        let more = !overflown && !outside.random.chance(outside.fault_rates.receive_ends);
         if !more {
             let overflow = if overflown { 1 } else { 0 };
             outside.counts.add(Event::QueueOverflow, overflow);
@@ -204,7 +204,7 @@ impl Kernel {
             return;
         }
         let mut len = room;
-        if room > 1 && outside.random.chance(outside.weather.short_take) {
+        if room > 1 && outside.random.chance(outside.fault_rates.short_take) {
             outside.counts.note(Event::ShortTake);
             len = outside.random.between(1, u64::from(room - 1)) as u32;
             self.poked = true;
@@ -248,7 +248,7 @@ impl Kernel {
     /// A shutdown takes effect; workers of the kernel do it in their own time.
     fn shut(&mut self, slot: u32, outside: &mut Outside<'_>) {
         let Some(both) = self.slots[slot as usize].shutting else { return };
-        if outside.random.chance(outside.weather.late_shutdown) {
+        if outside.random.chance(outside.fault_rates.late_shutdown) {
             self.poked = true;
             return;
         }

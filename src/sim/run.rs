@@ -2,18 +2,18 @@
 //! everything has ended; then the oracles validate.
 
 use super::browser::Browser;
-use super::client::{Client, NEVER, Part, Phase, Plan, Reading, Scene};
+use super::client::{Client, NEVER, Phase, Plan, Reading, Role, Scene};
 use super::control::Control;
 use super::counts::{Counts, Event};
 use super::echoer::Echoer;
 use super::entries;
 use super::history::{History, Secret};
+use super::http_client::{CALLS, HttpClient};
+use super::misbehaving::Misbehaving;
 use super::mutation::Mutation;
 use super::oracle::{self, Oracle, Violation};
-use super::poster::{CALLS, Poster};
 use super::ring::SimRing;
 use super::setting::Setting;
-use super::stranger::Stranger;
 use super::wire::Wire;
 use super::world::World;
 use crate::engine::mailbox::Class;
@@ -44,7 +44,7 @@ pub struct Report {
     pub seed: u64,
     /// The rule that was broken, if one was.
     pub violation: Option<Violation>,
-    /// How often each misfortune happened.
+    /// How often each fault happened.
     pub counts: Counts,
     /// Operations that the rings asked for.
     pub operations: u64,
@@ -195,7 +195,7 @@ impl Simulation {
         while !self.has_played() {
             self.step()?;
             if self.world.borrow().now().0 > begun + PLAY_MAX {
-                let text = format!("the main part: {}", self.owed());
+                let text = format!("the main role: {}", self.owed());
                 return Err(Violation::new(Oracle::Progress, text));
             }
         }
@@ -249,8 +249,8 @@ impl Simulation {
         let Simulation { world, history, plan, clients, .. } = self;
         let mut world = world.borrow_mut();
         let scene = Scene { world: &mut world, history, plan };
-        match &clients.first()?.part {
-            Part::Browser(browser) => browser.watched(&scene),
+        match &clients.first()?.role {
+            Role::Browser(browser) => browser.watched(&scene),
             _ => None,
         }
     }
@@ -545,27 +545,27 @@ impl Simulation {
         let mut wire = Wire::new(socket);
         let mut scene = Scene { world: &mut world, history, plan };
         let kind = if foreign { 90 } else { scene.random().below(100) };
-        let part = match kind {
-            _ if is_watcher => Part::Browser(Browser::watcher(number, &mut scene, &mut wire)),
+        let role = match kind {
+            _ if is_watcher => Role::Browser(Browser::watcher(number, &mut scene, &mut wire)),
             0..=64 => {
                 let user = scene.random().below(9) as usize;
                 let user = (user < super::history::USERS).then_some(user);
-                Part::Browser(Browser::new(number, user, &mut scene, &mut wire))
+                Role::Browser(Browser::new(number, user, &mut scene, &mut wire))
             }
-            65..=72 => Part::Echoer(Echoer::new(&mut scene, &mut wire)),
-            73..=84 => Part::Stranger(Stranger::new(&mut scene, &mut wire)),
-            _ => Part::Poster(Poster::new(number, foreign, &mut scene)),
+            65..=72 => Role::Echoer(Echoer::new(&mut scene, &mut wire)),
+            73..=84 => Role::Misbehaving(Misbehaving::new(&mut scene, &mut wire)),
+            _ => Role::HttpClient(HttpClient::new(number, foreign, &mut scene)),
         };
         let slow = if scene.plan.crowd { 8 } else { 20 };
         let reading = match scene.random().below(slow) {
             _ if is_watcher => Reading::Prompt,
-            _ if part.is_deaf() => Reading::Never,
+            _ if role.is_deaf() => Reading::Never,
             0..=1 => Reading::Slow(scene.random().between(20, 300)),
             2..=3 => Reading::Moody,
             4 => Reading::Never,
             _ => Reading::Prompt,
         };
-        clients.push(Client::new(number, wire, reading, part));
+        clients.push(Client::new(number, wire, reading, role));
         self.active.push(number);
         if !is_watcher {
             self.arrivals -= 1;

@@ -3,11 +3,11 @@
 //! is kept here for good.
 
 use super::browser::handshake;
+use super::faults::FaultRates;
 use super::history::Secret;
 use super::ring::SimRing;
 use super::rules::Rules;
 use super::setting::{Configured, Setting};
-use super::weather::Weather;
 use super::wire::{Heard, Wire};
 use super::world::World;
 use super::wrong;
@@ -37,7 +37,7 @@ impl Stage {
     /// `change` makes the campaign's configuration that of the script.
     pub(super) fn new(shards: u8, change: impl FnOnce(&mut Config)) -> Stage {
         let mut world = World::new(1);
-        world.set_weather(Weather::default());
+        world.set_fault_rates(FaultRates::default());
         let mut config = Setting::config();
         change(&mut config);
         let (secret, rules) = (Secret::Open, Rules::default());

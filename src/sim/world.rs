@@ -4,11 +4,11 @@
 //! that it names, as SO_REUSEPORT would have chosen it.
 
 use super::counts::{Counts, Event};
+use super::faults::FaultRates;
 use super::kernel::{Kernel, Outside, Setup};
 use super::mutation::Mutation;
 use super::random::Random;
 use super::socket::{Read, Socket, SocketId};
-use super::weather::Weather;
 use crate::ids::PeerId;
 use crate::ring::{Done, Op, Wait};
 use crate::time::Instant;
@@ -33,7 +33,7 @@ pub struct World {
     pub counts: Counts,
     /// The bug that was put in, until it has happened.
     pub mutation: Option<Mutation>,
-    weather: Weather,
+    fault_rates: FaultRates,
     kernels: Vec<Kernel>,
     sockets: Vec<Socket>,
     now: Instant,
@@ -52,12 +52,12 @@ impl World {
     /// An empty machine; everything else follows from the seed.
     pub fn new(seed: u64) -> World {
         let mut random = Random::new(seed);
-        let weather = Weather::draw(&mut random);
+        let fault_rates = FaultRates::draw(&mut random);
         World {
             random,
             counts: Counts::default(),
             mutation: None,
-            weather,
+            fault_rates,
             kernels: Vec::new(),
             sockets: Vec::new(),
             now: Instant(1_000_000_000),
@@ -88,9 +88,9 @@ impl World {
         }
     }
 
-    /// Replaces the seed's weather.
-    pub fn set_weather(&mut self, weather: Weather) {
-        self.weather = weather;
+    /// Replaces the seed's fault rates.
+    pub fn set_fault_rates(&mut self, fault_rates: FaultRates) {
+        self.fault_rates = fault_rates;
     }
 
     /// Adds the kernel of one more ring, whose number is the count of rings before.
@@ -138,7 +138,7 @@ impl World {
         let mut outside = Outside {
             random: &mut self.random,
             counts: &mut self.counts,
-            weather: &self.weather,
+            fault_rates: &self.fault_rates,
             sockets: &mut self.sockets,
             mutation: &mut self.mutation,
             rung: &mut self.rung,
@@ -173,7 +173,7 @@ impl World {
 
     /// A ring enters its kernel.
     pub(super) fn enter(&mut self, ring: usize, wait: Wait) -> Clock {
-        let late = if self.jumped { 0 } else { self.weather.late };
+        let late = if self.jumped { 0 } else { self.fault_rates.late };
         let now = self.now;
         self.with(ring, |kernel, outside| {
             kernel.enters += 1;

@@ -1,10 +1,10 @@
-//! How bad the luck of one run is: each misfortune's chance in a thousand, drawn from the seed.
+//! How bad the luck of one run is: each fault's chance in a thousand, drawn from the seed.
 
 use super::random::Random;
 
-/// Chances of the fake kernel's misfortunes.
+/// Chances of the fake kernel's faults.
 #[derive(Clone, Debug, Default)]
-pub struct Weather {
+pub struct FaultRates {
     /// A completion is handed out later.
     pub late: u32,
     /// The kernel does not look at a socket yet.
@@ -29,15 +29,15 @@ pub struct Weather {
     pub late_shutdown: u32,
 }
 
-impl Weather {
-    /// The weather of a seed: for each misfortune fine, changeable or foul.
-    pub fn draw(random: &mut Random) -> Weather {
+impl FaultRates {
+    /// The fault rates of a seed: for each fault fine, changeable or foul.
+    pub fn draw(random: &mut Random) -> FaultRates {
         let mut one = |fair: u32, foul: u32| match random.below(3) {
             0 => 0,
             1 => fair,
             _ => foul,
         };
-        Weather {
+        FaultRates {
             late: one(50, 400),
             idle: one(50, 300),
             short_receive: one(100, 700),

@@ -23,7 +23,7 @@ struct Asked {
 
 /// The connection.
 #[derive(Debug)]
-pub(super) struct Poster {
+pub(super) struct HttpClient {
     number: usize,
     actions: u32,
     sequence: u32,
@@ -32,11 +32,11 @@ pub(super) struct Poster {
     foreign: bool,
 }
 
-impl Poster {
+impl HttpClient {
     /// A foreign one is not on this machine, so the API is closed to it.
-    pub(super) fn new(number: usize, foreign: bool, scene: &mut Scene<'_>) -> Poster {
+    pub(super) fn new(number: usize, foreign: bool, scene: &mut Scene<'_>) -> HttpClient {
         let actions = scene.random().between(1, 15) as u32;
-        Poster { number, actions, sequence: 0, asked: VecDeque::new(), leaving: false, foreign }
+        HttpClient { number, actions, sequence: 0, asked: VecDeque::new(), leaving: false, foreign }
     }
 
     pub(super) fn is_owed(&self) -> bool {

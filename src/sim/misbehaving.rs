@@ -41,15 +41,15 @@ const DOORS: [&str; 6] = [
 
 /// The connection.
 #[derive(Debug)]
-pub(super) struct Stranger {
+pub(super) struct Misbehaving {
     kind: Kind,
     begun: Option<Instant>,
     /// It was answered, and so refused.
     pub(super) answered: bool,
 }
 
-impl Stranger {
-    pub(super) fn new(scene: &mut Scene<'_>, wire: &mut Wire) -> Stranger {
+impl Misbehaving {
+    pub(super) fn new(scene: &mut Scene<'_>, wire: &mut Wire) -> Misbehaving {
         scene.world.counts.note(Event::Malformed);
         let random = scene.random();
         let kind = match random.below(17) {
@@ -62,9 +62,9 @@ impl Stranger {
             5 => Kind::WrongSockJs,
             _ => Kind::Wrong(*random.pick(&wrong::ALL)),
         };
-        let stranger = Stranger { kind, begun: None, answered: false };
-        stranger.speak(wire, scene);
-        stranger
+        let misbehaving = Misbehaving { kind, begun: None, answered: false };
+        misbehaving.speak(wire, scene);
+        misbehaving
     }
 
     fn speak(&self, wire: &mut Wire, scene: &mut Scene<'_>) {
