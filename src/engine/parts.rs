@@ -583,7 +583,8 @@ mod tests {
                 body[at] = 0xff;
             }
             let formats: Vec<FrameFormat> = formats().collect();
-            check(formats[which.index(formats.len())], &message(&headers, &body), least, chunk, &NAMES);
+            let format = formats[which.index(formats.len())];
+            check(format, &message(&headers, &body), least, chunk, &NAMES);
         }
     }
 }

@@ -3,8 +3,7 @@
 //!
 //! The model of the broker behind them: one list of messages per home, in the order of their
 //! numbers; a subscription is an interval of that list, and its client hears those of the interval
-//! that its pattern matches. Where an interval may begin and end follows from what was acknowledged
-//! when.
+//! that its pattern matches. What was acknowledged when says where it may begin and end.
 
 use super::history::{History, Kick, Publication, Secret, Subscription, Target, hears};
 use super::overtaken;
