@@ -89,7 +89,7 @@ fn refuse(text: &str, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Loads the configuration and says what of it is built later.
+/// Loads the configuration and says what of it looks like a mistake.
 fn load(sources: &Sources) -> Result<Config, ConfigError> {
     let config = sources.load()?;
     for warning in &config.warnings {

@@ -196,7 +196,7 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
     }
 }
 
-/// Loads the configuration and says what of it is built later.
+/// Loads the configuration and says what of it looks like a mistake.
 fn load(sources: &mut Sources) -> Result<Config, ServeError> {
     // A demonstration makes its secret up; a reload shall find the same one.
     sources.made_up = Some(format!("{:016x}{:016x}", random()?, random()?));

@@ -26,8 +26,6 @@ pub enum Denial {
     Wrong,
     /// It is signed, but too long ago, or for later: somebody may send again what he has heard.
     Stale,
-    /// The profile is built later.
-    NotBuilt,
 }
 
 impl Denial {
@@ -39,7 +37,6 @@ impl Denial {
             | Denial::Garbled
             | Denial::Wrong
             | Denial::Stale => 401,
-            Denial::NotBuilt => 501,
         }
     }
 
@@ -51,7 +48,6 @@ impl Denial {
             Denial::Garbled => "signature-garbled",
             Denial::Wrong => "signature-wrong",
             Denial::Stale => "signature-stale",
-            Denial::NotBuilt => "profile-not-built",
         }
     }
 }
@@ -64,9 +60,7 @@ pub fn verify(
     body: &[u8],
     now: u64,
 ) -> Result<(), Denial> {
-    let Profile::Generic { header, form, tolerance } = &rule.profile else {
-        return Err(Denial::NotBuilt);
-    };
+    let Profile::Generic { header, form, tolerance } = &rule.profile;
     let mut named = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(header));
     let (_, value) = named.next().ok_or(Denial::Missing)?;
     if named.next().is_some() {
@@ -88,10 +82,10 @@ pub fn verify(
     }
 }
 
-/// The header's value for a body of ours at `now`, wall time in milliseconds; None for a profile
-/// that is built later.
+/// The header's value for a body of ours at `now`, wall time in milliseconds; None without a
+/// secret.
 pub fn sign(rule: &Callback, body: &[u8], now: u64) -> Option<String> {
-    let Profile::Generic { form, .. } = &rule.profile else { return None };
+    let Profile::Generic { form, .. } = &rule.profile;
     let seconds = (now / 1000).to_string();
     let timestamp = form.has_timestamp().then_some(seconds.as_bytes());
     let bytes = mac(rule.secrets.first()?, timestamp, body).finalize().into_bytes();
@@ -289,14 +283,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_profile_that_is_built_later_is_never_believed() {
-        let rule = rule("profile = 'twilio'");
-        assert_eq!(check(&rule, "sha256="), Err(Denial::NotBuilt));
-        assert_eq!((Denial::NotBuilt.status(), Denial::Wrong.status()), (501, 401));
-        assert_eq!(sign(&rule, BODY, NOW), None);
-    }
-
     const SIGNED: &str = "t=1700000000,v1=";
 
     /// A rule as for Stripe.
@@ -379,11 +365,10 @@ mod tests {
             (Denial::Ambiguous, "signature-ambiguous"),
             (Denial::Garbled, "signature-garbled"),
             (Denial::Wrong, "signature-wrong"),
-            (Denial::NotBuilt, "profile-not-built"),
         ] {
             assert_eq!(denial.label(), label);
         }
-        let Profile::Generic { tolerance, .. } = &mut rule.profile else { panic!("generic") };
+        let Profile::Generic { tolerance, .. } = &mut rule.profile;
         *tolerance = Millis(1);
         assert_eq!((at(&rule, NOW), at(&rule, NOW + 1)), (Ok(()), Err(Denial::Stale)));
         // However it is written, it is no time.

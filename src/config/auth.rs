@@ -1,20 +1,13 @@
 //! `[auth]`: the methods that name a user, and what each needs.
 
-use super::file::later;
 use super::reader::{Section, list_of, pick};
 use super::secrets::Secrets;
-use super::syntax::{is_token, is_url};
-use super::{
-    Auth, AuthHook, ConfigError, Method, TOKEN_SECRET, Token, TokenAlgorithm, TokenSource,
-};
+use super::syntax::is_token;
+use super::{Auth, ConfigError, Method, TOKEN_SECRET, Token, TokenAlgorithm, TokenSource};
 use crate::time::Millis;
 
-const METHODS: [(&str, Method); 4] = [
-    ("token", Method::Token),
-    ("header", Method::Header),
-    ("hook", Method::Hook),
-    ("query", Method::Query),
-];
+const METHODS: [(&str, Method); 3] =
+    [("token", Method::Token), ("header", Method::Header), ("query", Method::Query)];
 /// The algorithms of tokens by their names.
 pub(super) const ALGORITHMS: [(&str, TokenAlgorithm); 3] = [
     ("HS256", TokenAlgorithm::Hs256),
@@ -23,15 +16,11 @@ pub(super) const ALGORITHMS: [(&str, TokenAlgorithm); 3] = [
 ];
 
 /// Reads the section.
-pub(super) fn read(
-    mut section: Section,
-    secrets: &mut Secrets<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Auth, ConfigError> {
+pub(super) fn read(mut section: Section, secrets: &mut Secrets<'_>) -> Result<Auth, ConfigError> {
     let words = list_of(METHODS.iter().map(|(word, _)| *word));
     let methods = section.fits("methods", &format!("a list of {words}"), |t| pick(t, &METHODS))?;
     let anonymous = section.flag("anonymous")?.unwrap_or(true);
-    let token = token(section.part("token")?, secrets, warnings)?;
+    let token = token(section.part("token")?, secrets)?;
     let name = "a table such as { name = \"X-User-Id\" }: a name without blanks";
     let mut named = |key, default: &str| -> Result<String, ConfigError> {
         let mut part = section.part(key)?;
@@ -41,13 +30,6 @@ pub(super) fn read(
     };
     let header = named("header", "X-User-Id")?;
     let query = named("query", "userId")?;
-    let hook = match section.section("hook")? {
-        Some(part) => Some(auth_hook(part)?),
-        None => None,
-    };
-    if hook.is_some() {
-        warnings.push(later("auth.hook"));
-    }
     let explicit = methods.is_some();
     let methods = methods.unwrap_or_else(|| token.iter().map(|_| Method::Token).collect());
     let missing = |method| explicit && methods.contains(&method);
@@ -58,25 +40,14 @@ pub(super) fn read(
         );
         return Err(section.error("methods", "[\"token\"]", &accepted));
     }
-    if missing(Method::Hook) && hook.is_none() {
-        let accepted = "a list without \"hook\" unless auth.hook.url is set";
-        return Err(section.error("methods", "[\"hook\"]", accepted));
-    }
     section.finish()?;
-    Ok(Auth { methods, anonymous, token, header, hook, query })
+    Ok(Auth { methods, anonymous, token, header, query })
 }
 
-fn token(
-    mut section: Section,
-    secrets: &mut Secrets<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Option<Token>, ConfigError> {
+fn token(mut section: Section, secrets: &mut Secrets<'_>) -> Result<Option<Token>, ConfigError> {
     let secret = secrets.of(&mut section, ["secret-env", "secret-file"], TOKEN_SECRET)?;
-    if section.take("keys-file").is_some() {
-        warnings.push(later("auth.token.keys-file"));
-    }
     let words = list_of(ALGORITHMS.iter().map(|(word, _)| *word));
-    let accepted = format!("a list of {words}; those with public keys are built later");
+    let accepted = format!("a list of {words}");
     let algorithms = section.fits("algorithms", &accepted, |text| pick(text, &ALGORITHMS))?;
     if algorithms.as_ref().is_some_and(Vec::is_empty) {
         return Err(section.error("algorithms", "[]", &accepted));
@@ -115,16 +86,4 @@ fn token_source(text: &str) -> Option<TokenSource> {
         Some(("query", name)) if is_token(name) => Some(TokenSource::Query(name.to_string())),
         _ => None,
     }
-}
-
-fn auth_hook(mut section: Section) -> Result<AuthHook, ConfigError> {
-    let url = section.text("url", "an http or https URL", is_url)?;
-    let cookies = section.texts("cookies", "a list of names of cookies", is_token)?;
-    let cache = section.span("cache")?;
-    let Some(url) = url else {
-        return Err(section.error("url", "nothing", "an http or https URL"));
-    };
-    section.finish()?;
-    let cookies = cookies.unwrap_or_default();
-    Ok(AuthHook { url, cookies, cache: cache.unwrap_or(Millis::seconds(10)) })
 }

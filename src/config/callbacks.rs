@@ -1,7 +1,7 @@
 //! `[[callback]]`: who signs, what is found in the JSON, where it goes.
 
 use super::entries::{PATH, broker_text, in_broker, required};
-use super::file::{below, is_free_path, later};
+use super::file::{below, is_free_path};
 use super::reader::{Section, quoted};
 use super::secrets::Secrets;
 use super::signature::{ACCEPTED, SignatureForm};
@@ -10,8 +10,6 @@ use super::{Broker, CALLBACK_SECRET, Callback, ConfigError, Offline, Profile};
 use crate::limits::SECRETS_MAX;
 use crate::time::Millis;
 
-/// Profiles that are built later.
-const LATER: [&str; 7] = ["twilio", "vonage", "plivo", "sinch", "aliyun", "tencent", "huawei"];
 /// `timestamp-tolerance`, where it is not set.
 const TOLERANCE: Millis = Millis::seconds(300);
 
@@ -20,20 +18,18 @@ pub(super) fn read(
     sections: Vec<Section>,
     broker: &Broker,
     secrets: &mut Secrets<'_>,
-    warnings: &mut Vec<String>,
 ) -> Result<Vec<Callback>, ConfigError> {
-    sections.into_iter().map(|section| callback(section, broker, secrets, warnings)).collect()
+    sections.into_iter().map(|section| callback(section, broker, secrets)).collect()
 }
 
 fn callback(
     mut section: Section,
     broker: &Broker,
     secrets: &mut Secrets<'_>,
-    warnings: &mut Vec<String>,
 ) -> Result<Callback, ConfigError> {
     let path = section.text("path", PATH, is_free_path)?;
     let path = required(&section, "path", path, PATH)?;
-    let profile = profile(&mut section, warnings)?;
+    let profile = profile(&mut section)?;
     let keys = ["secret-env", "secret-file"];
     let secrets = secrets.several(&mut section, keys, CALLBACK_SECRET, SECRETS_MAX)?;
     let accepted = format!(
@@ -60,20 +56,15 @@ fn callback(
     if id.is_some() {
         covers_replays(&section, &profile, dedupe_window)?;
     }
-    let ttl = section.span("ttl")?.unwrap_or(Millis::seconds(3600));
-    let accepted = format!("\"drop\", \"keep\" or \"topic:\" and {}", broker_text(broker));
+    let accepted = format!("\"drop\" or \"topic:\" and {}", broker_text(broker));
     let offline = section.fit("offline", &accepted, |value| match value.as_str()? {
         "drop" => Some(Offline::Drop),
-        "keep" => Some(Offline::Keep),
         text => {
             let topic = text.strip_prefix("topic:")?;
             let fits = is_destination(topic) && in_broker(broker, topic);
             fits.then(|| Offline::Topic(topic.to_string()))
         }
     })?;
-    if offline == Some(Offline::Keep) {
-        warnings.push(later(&format!("{} = \"keep\"", section.name("offline"))));
-    }
     let offline = offline.unwrap_or(Offline::Drop);
     section.finish()?;
     Ok(Callback {
@@ -85,15 +76,12 @@ fn callback(
         destination,
         business_type,
         dedupe_window,
-        ttl,
         offline,
     })
 }
 
-fn profile(section: &mut Section, warnings: &mut Vec<String>) -> Result<Profile, ConfigError> {
-    let accepted = format!("\"generic\", or (built later) {}", LATER.join(", "));
-    let name =
-        section.text("profile", &accepted, |text| text == "generic" || LATER.contains(&text))?;
+fn profile(section: &mut Section) -> Result<Profile, ConfigError> {
+    section.text("profile", "\"generic\"", |text| text == "generic")?;
     let header = section.text("signature-header", "the name of a header", is_token)?;
     let form = section.fit("signature-form", ACCEPTED, |v| SignatureForm::parse(v.as_str()?))?;
     let form = form.unwrap_or_default();
@@ -106,20 +94,11 @@ fn profile(section: &mut Section, warnings: &mut Vec<String>) -> Result<Profile,
             accepted,
         ));
     }
-    match name {
-        Some(name) if name != "generic" => {
-            let key = section.name("profile");
-            warnings.push(format!(
-                "{key} = \"{name}\" is accepted but built later: its callbacks are answered 501"
-            ));
-            Ok(Profile::Later(name))
-        }
-        _ => Ok(Profile::Generic {
-            header: header.unwrap_or_else(|| "X-Signature".to_string()),
-            form,
-            tolerance: tolerance.unwrap_or(TOLERANCE),
-        }),
-    }
+    Ok(Profile::Generic {
+        header: header.unwrap_or_else(|| "X-Signature".to_string()),
+        form,
+        tolerance: tolerance.unwrap_or(TOLERANCE),
+    })
 }
 
 /// A signed callback is good from `timestamp-tolerance` before its timestamp to as long after it:
@@ -129,7 +108,7 @@ fn covers_replays(
     profile: &Profile,
     dedupe_window: Millis,
 ) -> Result<(), ConfigError> {
-    let Profile::Generic { form, tolerance, .. } = profile else { return Ok(()) };
+    let Profile::Generic { form, tolerance, .. } = profile;
     let least = tolerance.0.saturating_mul(2);
     if !form.has_timestamp() || dedupe_window.0 >= least {
         return Ok(());
@@ -161,9 +140,7 @@ mod tests {
     fn a_signed_timestamp_has_its_tolerance_and_the_dedupe_window_covers_it() {
         let good = |keys: &str| {
             let config = parse(&format!("{STRIPE}id = '/id'\n{keys}")).expect(keys);
-            let Profile::Generic { tolerance, .. } = config.callbacks[0].profile else {
-                panic!("generic")
-            };
+            let Profile::Generic { tolerance, .. } = config.callbacks[0].profile;
             tolerance
         };
         assert_eq!(good(""), Millis::seconds(300));

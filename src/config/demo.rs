@@ -26,9 +26,8 @@ pub(super) fn check(enabled: bool, listen: &Listen, auth: &Auth) -> Result<(), C
 
 fn only_loopback(listen: &Listen) -> Result<(), ConfigError> {
     let public = listen.addresses.iter().map(|address| ("address", *address));
-    let others = [("api-address", listen.api_address), ("stomp-tcp", listen.stomp_tcp)];
-    let others = others.into_iter().filter_map(|(key, address)| Some((key, address?)));
-    for (key, address) in public.chain(others) {
+    let api = listen.api_address.map(|address| ("api-address", address));
+    for (key, address) in public.chain(api) {
         if !address.ip().to_canonical().is_loopback() {
             let key = format!("listen.{key}");
             return Err(ConfigError::new(&key, &format!("\"{address}\""), &way_in(address)));
@@ -64,7 +63,6 @@ mod tests {
             ("address", "192.168.1.2:0", 8080),
             ("address", "[::ffff:10.0.0.1]:80", 80),
             ("api-address", "10.0.0.1:81", 81),
-            ("stomp-tcp", "0.0.0.0:61613", 61613),
         ] {
             let error = refused(&format!("{demo}listen.{key} = '{address}'"));
             let begin = format!("listen.{key} = \"{address}\": accepted: an address of this ");

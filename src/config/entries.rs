@@ -1,6 +1,6 @@
 //! The tables that may stand several times: endpoints, rules, applications.
 
-use super::file::{below, is_free_path, later};
+use super::file::{below, is_free_path};
 use super::limits::SLOW;
 use super::reader::{Section, list_of, quoted, show};
 use super::syntax::{
@@ -61,16 +61,11 @@ pub(super) fn required<T>(
 pub(super) fn endpoints(
     sections: Vec<Section>,
     broker: &Broker,
-    warnings: &mut Vec<String>,
 ) -> Result<Vec<Endpoint>, ConfigError> {
-    sections.into_iter().map(|section| endpoint(section, broker, warnings)).collect()
+    sections.into_iter().map(|section| endpoint(section, broker)).collect()
 }
 
-fn endpoint(
-    mut section: Section,
-    broker: &Broker,
-    warnings: &mut Vec<String>,
-) -> Result<Endpoint, ConfigError> {
+fn endpoint(mut section: Section, broker: &Broker) -> Result<Endpoint, ConfigError> {
     let path = section.text("path", PATH, is_free_path)?;
     let path = required(&section, "path", path, PATH)?;
     let words = [("raw", Protocol::Raw), ("stomp", Protocol::Stomp)];
@@ -78,7 +73,7 @@ fn endpoint(
     let accepted = "a list of origins such as \"https://a.example.com\", patterns such as \
                     \"https://*.example.com\" or \"https://a.example.com:[*]\", or \"*\"";
     let allowed_origins = section.texts("allowed-origins", accepted, is_origin)?;
-    let sockjs = sockjs(&mut section, warnings)?;
+    let sockjs = sockjs(&mut section)?;
     let deflate = deflate(&mut section)?;
     let on_open = match section.section("on-open")? {
         Some(part) => Some(on_open(part)?),
@@ -90,9 +85,6 @@ fn endpoint(
         return Err(section.error("on-message", &value, accepted));
     }
     let on_message = on_message(&mut section, broker)?;
-    if matches!(on_message, OnMessage::Hook(_)) {
-        warnings.push(later(&section.name("on-message.hook")));
-    }
     section.finish()?;
     let allowed_origins = allowed_origins.unwrap_or_default();
     Ok(Endpoint { path, protocol, allowed_origins, sockjs, deflate, on_open, on_message })
@@ -114,10 +106,7 @@ fn deflate(section: &mut Section) -> Result<Option<Deflate>, ConfigError> {
     Ok(Some(Deflate { context_takeover, window_bits }))
 }
 
-fn sockjs(
-    section: &mut Section,
-    warnings: &mut Vec<String>,
-) -> Result<Option<Sockjs>, ConfigError> {
+fn sockjs(section: &mut Section) -> Result<Option<Sockjs>, ConfigError> {
     let written = section.fit("sockjs", "true, false or a table", |value| match value {
         Value::Boolean(on) => Some(on.then(toml::Table::new)),
         Value::Table(table) => Some(Some(table.clone())),
@@ -125,20 +114,10 @@ fn sockjs(
     })?;
     let Some(Some(table)) = written else { return Ok(None) };
     let mut part = Section::new(&section.name("sockjs"), table);
-    // They shape the transports other than websocket, which are built later.
-    for key in ["disconnect-delay", "stream-bytes", "queue", "cookie", "client-url"] {
-        if part.has(key) {
-            warnings.push(later(&part.name(key)));
-        }
-    }
     let sockjs = Sockjs {
         heartbeat: part.period("heartbeat")?.unwrap_or(Millis::seconds(25)),
-        disconnect_delay: part.period("disconnect-delay")?.unwrap_or(Millis::seconds(5)),
-        stream_bytes: part.number("stream-bytes", 1, 1 << 30)?.unwrap_or(131_072),
-        queue: part.number("queue", 1, 1_000_000)?.unwrap_or(100),
         websocket: part.flag("websocket")?.unwrap_or(true),
         cookie: part.flag("cookie")?.unwrap_or(false),
-        client_url: part.text("client-url", URL, is_url)?,
     };
     part.finish()?;
     Ok(Some(sockjs))
@@ -162,10 +141,8 @@ fn on_open(mut section: Section) -> Result<OnOpen, ConfigError> {
 }
 
 fn on_message(section: &mut Section, broker: &Broker) -> Result<OnMessage, ConfigError> {
-    let accepted = format!(
-        "\"echo\", {{ reply = \"…\" }}, {{ publish = {} }} or {{ hook = {URL} }}",
-        broker_text(broker)
-    );
+    let accepted =
+        format!("\"echo\", {{ reply = \"…\" }} or {{ publish = {} }}", broker_text(broker));
     let message = section.fit("on-message", &accepted, |value| match value {
         Value::String(word) => (word == "echo").then_some(OnMessage::Echo),
         Value::Table(table) if table.len() == 1 => {
@@ -177,7 +154,6 @@ fn on_message(section: &mut Section, broker: &Broker) -> Result<OnMessage, Confi
                 "publish" if is_destination(text) && in_broker(broker, text) => {
                     Some(OnMessage::Publish(owned))
                 }
-                "hook" if is_url(text) => Some(OnMessage::Hook(owned)),
                 _ => None,
             }
         }
@@ -371,7 +347,7 @@ mod tests {
         ],
         ["endpoint", ENDPOINT, "deflate.x = 0", "deflate.x", "0", "only the keys"],
         ["endpoint", ENDPOINT, "sockjs = 1", "sockjs", "1", "true, false or a table"],
-        ["endpoint", ENDPOINT, "sockjs.queue = 0", "sockjs.queue", "0", "a whole number from 1"],
+        ["endpoint", ENDPOINT, "sockjs.queue = 9", "sockjs.queue", "9", "nothing: it is not"],
         [
             "endpoint",
             ENDPOINT,
@@ -457,11 +433,11 @@ mod tests {
             "one of to-user and to",
         ],
         ["callback", "path = '/a'\n", "", "secret-env", "nothing", "the name of a variable"],
-        ["callback", CALLBACK, "profile = 'x'", "profile", "\"x\"", "\"generic\", or (built"],
+        ["callback", CALLBACK, "profile = 'x'", "profile", "\"x\"", "\"generic\""],
         ["callback", CALLBACK, "id = 'callId'", "id", "\"callId\"", "a JSON pointer"],
-        ["callback", CALLBACK, "offline = 'wait'", "offline", "\"wait\"", "\"drop\", \"keep\" or"],
-        ["callback", CALLBACK, "offline = 'topic:/x'", "offline", "\"topic:/x\"", "\"drop\", "],
-        ["callback", CALLBACK, "ttl = '1'", "ttl", "\"1\"", "a duration with its unit"],
+        ["callback", CALLBACK, "offline = 'wait'", "offline", "\"wait\"", "\"drop\" or \"topic:"],
+        ["callback", CALLBACK, "offline = 'topic:/x'", "offline", "\"topic:/x\"", "\"drop\" or"],
+        ["callback", CALLBACK, "ttl = '1h'", "ttl", "\"1h\"", "nothing: it is not built yet"],
         [
             "callback",
             CALLBACK,
@@ -568,30 +544,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_built_later_warns() {
-        let toml = r#"
-            [[endpoint]]
-            path = "/a"
-            protocol = "raw"
-            sockjs = { queue = 10, cookie = true }
-            on-message = { hook = "http://a" }
-            [[callback]]
-            path = "/c"
-            secret-env = "SECRET"
-            destination = "/topic/c"
-            profile = "twilio"
-            offline = "keep"
-        "#;
-        let warnings = parse(toml).expect("accepted").warnings;
-        let keys: Vec<&str> =
-            warnings.iter().map(|w| w.split(" is ").next().expect("one")).collect();
-        let expected = [
-            "endpoint[0].sockjs.queue",
-            "endpoint[0].sockjs.cookie",
-            "endpoint[0].on-message.hook",
-            "callback[0].profile = \"twilio\"",
-            "callback[0].offline = \"keep\"",
-        ];
-        assert_eq!(keys, expected);
+    fn a_value_that_is_not_built_yet_is_refused_as_such() {
+        for (table, before, key, value) in
+            [("callback", CALLBACK, "profile", "twilio"), ("callback", CALLBACK, "offline", "keep")]
+        {
+            let toml = format!("[[{table}]]\n{before}{key} = '{value}'");
+            let error = parse(&toml).expect_err(&toml);
+            let end = format!("; \"{value}\" is not built yet");
+            assert_eq!((error.key, error.value), (format!("{table}[0].{key}"), quoted(value)));
+            assert!(error.accepted.ends_with(&end), "{}", error.accepted);
+        }
     }
 }

@@ -86,32 +86,20 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> ConfigError {
     ConfigError::new(&format!("line {}", line + 1), &quoted(shown.trim()), &accepted)
 }
 
-/// The line for a key that is accepted but built later.
-pub(super) fn later(name: &str) -> String {
-    format!("{name} is accepted but built later: it has no effect yet")
-}
-
 fn resolve(
     mut document: Section,
     secrets: &mut Secrets<'_>,
     embedded: bool,
 ) -> Result<Config, ConfigError> {
-    if document.has("tls") {
-        let accepted = "nothing: TLS is built later; put a proxy with TLS in front of ringpush";
-        return Err(document.error("tls", "a table", accepted));
-    }
     let mut warnings = Vec::new();
-    if document.take("store").is_some() {
-        warnings.push(later("store"));
-    }
-    let listen = listen(document.part("listen")?, &mut warnings)?;
+    let listen = listen(document.part("listen")?)?;
     let engine = engine(document.part("engine")?)?;
     let demo = demo::read(document.part("demo")?)?;
-    let auth = auth::read(document.part("auth")?, secrets, &mut warnings)?;
+    let auth = auth::read(document.part("auth")?, secrets)?;
     let api = api(document.part("api")?, secrets)?;
     demo::check(demo, &listen, &auth)?;
     let broker = broker(document.part("broker")?)?;
-    let endpoints = entries::endpoints(document.entries("endpoint")?, &broker, &mut warnings)?;
+    let endpoints = entries::endpoints(document.entries("endpoint")?, &broker)?;
     if demo {
         secrets.make_up(CALLBACK_SECRET);
     }
@@ -121,8 +109,8 @@ fn resolve(
     let applications = entries::applications(document.entries("application")?, &broker)?;
     let hooks = hooks(document.part("hooks")?)?;
     let callbacks = document.entries("callback")?;
-    let callbacks = callbacks::read(callbacks, &broker, secrets, &mut warnings)?;
-    let presence = presence(document.part("presence")?, &broker, &mut warnings)?;
+    let callbacks = callbacks::read(callbacks, &broker, secrets)?;
+    let presence = presence(document.part("presence")?, &broker)?;
     let (limits, slow_consumer) = super::limits::read(document.part("limits")?)?;
     document.finish()?;
     room_for_answers(&applications, &limits)?;
@@ -190,39 +178,21 @@ fn room_for_answers(applications: &[Application], limits: &Limits) -> Result<(),
     Ok(())
 }
 
-fn listen(mut section: Section, warnings: &mut Vec<String>) -> Result<Listen, ConfigError> {
-    let accepted = format!("{ADDRESS}, a list of such, or \"systemd\"");
-    let addresses = section.fits("address", &accepted, |text| match text {
-        "systemd" => Some(None),
-        text => text.parse().ok().map(Some),
-    })?;
-    let mut addresses: Vec<Option<SocketAddr>> = addresses.unwrap_or_default();
-    let socket_activation = addresses.contains(&None);
-    addresses.retain(Option::is_some);
-    let mut addresses: Vec<SocketAddr> = addresses.into_iter().flatten().collect();
+fn listen(mut section: Section) -> Result<Listen, ConfigError> {
+    let accepted = format!("{ADDRESS}, or a list of such");
+    let addresses = section.fits("address", &accepted, |text| text.parse().ok())?;
+    let mut addresses: Vec<SocketAddr> = addresses.unwrap_or_default();
     if addresses.is_empty() {
         addresses.push(SocketAddr::from(([127, 0, 0, 1], 8080)));
     }
-    if socket_activation {
-        let instead = addresses[0];
-        warnings.push(format!(
-            "listen.address = \"systemd\" is accepted but built later: listening on {instead}"
-        ));
-    }
     let one = |value: &Value| value.as_str()?.parse::<SocketAddr>().ok();
     let api_address = section.fit("api-address", ADDRESS, one)?;
-    let stomp_tcp = section.fit("stomp-tcp", ADDRESS, one)?;
-    if stomp_tcp.is_some() {
-        warnings.push(later("listen.stomp-tcp"));
-    }
-    let mut all: Vec<SocketAddr> = addresses.clone();
-    for (key, address) in [("api-address", api_address), ("stomp-tcp", stomp_tcp)] {
-        let Some(address) = address else { continue };
-        if address.port() != 0 && all.contains(&address) {
-            let accepted = "an address of its own";
-            return Err(section.error(key, &format!("\"{address}\""), accepted));
-        }
-        all.push(address);
+    if let Some(address) = api_address
+        && address.port() != 0
+        && addresses.contains(&address)
+    {
+        let accepted = "an address of its own";
+        return Err(section.error("api-address", &format!("\"{address}\""), accepted));
     }
     let url = "an http or https URL, such as \"https://csms.example.com\"";
     let external_url = section.text("external-url", url, is_url)?;
@@ -233,7 +203,6 @@ fn listen(mut section: Section, warnings: &mut Vec<String>) -> Result<Listen, Co
         bound: addresses.clone(),
         addresses,
         api_address,
-        stomp_tcp,
         external_url: external_url.map(|url| url.trim_end_matches('/').to_string()),
         trusted_proxies: trusted_proxies.unwrap_or_default(),
     })
@@ -303,21 +272,13 @@ fn hooks(mut section: Section) -> Result<Hooks, ConfigError> {
     Ok(Hooks { timeout, concurrent, queue })
 }
 
-fn presence(
-    mut section: Section,
-    broker: &Broker,
-    warnings: &mut Vec<String>,
-) -> Result<Presence, ConfigError> {
+fn presence(mut section: Section, broker: &Broker) -> Result<Presence, ConfigError> {
     let accepted = entries::broker_text(broker);
     let topic = section.text("topic", &accepted, |text| {
         is_destination(text) && entries::in_broker(broker, text)
     })?;
-    let hook = section.text("hook", "an http or https URL", is_url)?;
-    if hook.is_some() {
-        warnings.push(later("presence.hook"));
-    }
     section.finish()?;
-    Ok(Presence { topic, hook })
+    Ok(Presence { topic })
 }
 
 /// A route that the server does not use for itself.
@@ -418,7 +379,12 @@ mod tests {
         ("x = 1", "x", "1", "only the keys \"allow\", \"api\", "),
         ("[engine]\ncores = 1", "engine.cores", "1", "only the keys \"batch-window\", \"pin\", "),
         ("engine = 1", "engine", "1", "a table"),
-        ("tls.key = 'k'", "tls", "a table", "nothing: TLS is built later"),
+        ("tls.key = 'k'", "tls", "{ key = \"k\" }", "nothing: it is not built yet; put a proxy"),
+        ("store.path = 'x'", "store", "{ path = \"x\" }", "nothing: it is not built yet"),
+        ("listen.stomp-tcp = '1'", "listen.stomp-tcp", "\"1\"", "nothing: it is not built yet"),
+        ("auth.token.keys-file = 'k'", "auth.token.keys-file", "\"k\"", "nothing: it is not"),
+        ("auth.hook.url = 'u'", "auth.hook", "{ url = \"u\" }", "nothing: it is not built yet"),
+        ("presence.hook = 'http://a'", "presence.hook", "\"http://a\"", "nothing: it is not"),
         ("a = \n", "line 1", "\"a =\"", "TOML ("),
         ("\n\n[a\n", "line 3", "\"[a\"", "TOML ("),
         ("listen.address = 'x'", "listen.address", "\"x\"", "an IP address with a port"),
@@ -438,9 +404,8 @@ mod tests {
         ("engine.spin = 50", "engine.spin", "50", "a duration from \"0us\" to \"1s\""),
         ("auth.methods = ['jwt']", "auth.methods", "\"jwt\"", "a list of \"token\", \"header\""),
         ("auth.methods = ['token']", "auth.methods", "[\"token\"]", "a list without \"token\""),
-        ("auth.methods = ['hook']", "auth.methods", "[\"hook\"]", "a list without \"hook\""),
+        ("auth.methods = ['hook']", "auth.methods", "\"hook\"", "a list of \"token\", \"header\""),
         ("auth.header.name = 'a b'", "auth.header.name", "\"a b\"", "a table such as"),
-        ("auth.hook.cache = '1s'", "auth.hook.url", "nothing", "an http or https URL"),
         ("auth.token.algorithms = ['none']", "auth.token.algorithms", "\"none\"", "a list of"),
         ("auth.token.algorithms = []", "auth.token.algorithms", "[]", "a list of \"HS256\""),
         ("auth.token.from = ['cookie']", "auth.token.from", "\"cookie\"", "a list of"),
@@ -462,7 +427,6 @@ mod tests {
         ("hooks.timeout = '0s'", "hooks.timeout", "\"0s\"", "a duration above zero"),
         ("hooks.concurrent = 0", "hooks.concurrent", "0", "a whole number from 1 to 65536"),
         ("presence.topic = '/x'", "presence.topic", "\"/x\"", "a destination below /topic or"),
-        ("presence.hook = 'x'", "presence.hook", "\"x\"", "an http or https URL"),
         ("limits.mailbox = 1", "limits.mailbox", "1", "at least 2"),
         (SHOUT, "limits.mailbox", "2", "at least 4, for the [[application]]"),
     ];
@@ -498,23 +462,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_built_later_is_accepted_with_one_line_each() {
-        let toml = "store.path = 'x'\nlisten.address = 'systemd'\nlisten.stomp-tcp = '[::1]:1'\n\
-                    auth.hook.url = 'http://a'\nauth.token.keys-file = 'k'\n\
-                    presence.hook = 'http://a'";
-        let config = parse(toml).expect("accepted");
-        let expected = [
-            "store is accepted but built later: it has no effect yet",
-            "listen.address = \"systemd\" is accepted but built later: listening on 127.0.0.1:8080",
-            "listen.stomp-tcp is accepted but built later: it has no effect yet",
-            "auth.token.keys-file is accepted but built later: it has no effect yet",
-            "auth.hook is accepted but built later: it has no effect yet",
-            "presence.hook is accepted but built later: it has no effect yet",
-        ];
-        assert_eq!(config.warnings, expected);
-    }
-
-    #[test]
     fn a_least_share_that_is_no_share_is_warned_of() {
         let config = parse("hooks.queue = 127\nlimits.patterns-alike = 128").expect("accepted");
         let expected = "limits.share-least 32 is over a quarter of hooks.queue 127: one address \
@@ -528,20 +475,7 @@ mod tests {
         let names = [TOKEN_SECRET, API_TOKEN, CALLBACK_SECRET];
         let secrets = sources(&names.map(|name| (name, "a secret of the tests")));
         let config = secrets.parse(text, false).expect("good");
-        let later = config.warnings.iter().map(|line| line.split(" is ").next().expect("one"));
-        let expected = [
-            "listen.stomp-tcp",
-            "auth.token.keys-file",
-            "auth.hook",
-            "endpoint[0].sockjs.disconnect-delay",
-            "endpoint[0].sockjs.stream-bytes",
-            "endpoint[0].sockjs.queue",
-            "endpoint[0].sockjs.cookie",
-            "endpoint[0].sockjs.client-url",
-            "endpoint[0].on-message.hook",
-            "presence.hook",
-        ];
-        assert_eq!(later.collect::<Vec<_>>(), expected);
+        assert_eq!(config.warnings, [""; 0]);
         for name in names {
             let mut without = secrets.clone();
             without.environment.retain(|(key, _)| key != name);

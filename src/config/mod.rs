@@ -37,6 +37,7 @@ mod entries;
 mod environment;
 mod file;
 mod limits;
+mod not_built;
 mod reader;
 mod secrets;
 mod settings;
@@ -136,7 +137,7 @@ pub struct Config {
     pub slow_consumer: SlowConsumer,
     /// The embedded application runs.
     pub embedded: bool,
-    /// One line for each key that is accepted but built later.
+    /// One line for each setting that is accepted and looks like a mistake.
     pub warnings: Vec<String>,
 }
 
@@ -149,8 +150,6 @@ pub struct Listen {
     pub bound: Vec<SocketAddr>,
     /// For the API, `/metrics` and the console, if they have their own.
     pub api_address: Option<SocketAddr>,
-    /// For plain STOMP over TCP.
-    pub stomp_tcp: Option<SocketAddr>,
     /// How the outside sees this server, without a slash at the end.
     pub external_url: Option<String>,
     /// Whose `X-Forwarded-…` and user header are believed.
@@ -188,8 +187,6 @@ pub struct Auth {
     pub token: Option<Token>,
     /// Name of the header that a trusted proxy sets.
     pub header: String,
-    /// There whenever `methods` has [`Method::Hook`].
-    pub hook: Option<AuthHook>,
     /// Name of the query parameter.
     pub query: String,
 }
@@ -201,8 +198,6 @@ pub enum Method {
     Token,
     /// A header of a trusted proxy.
     Header,
-    /// A question to the single sign-on.
-    Hook,
     /// A query parameter, with `[demo]` only.
     Query,
 }
@@ -213,7 +208,6 @@ impl Method {
         match self {
             Method::Token => "token",
             Method::Header => "header",
-            Method::Hook => "hook",
             Method::Query => "query",
         }
     }
@@ -260,17 +254,6 @@ pub enum TokenSource {
     Query(String),
     /// Passcode or `Authorization` header of CONNECT.
     Stomp,
-}
-
-/// `[auth] hook`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthHook {
-    /// Where to ask.
-    pub url: String,
-    /// Cookies that go with the question.
-    pub cookies: Vec<String>,
-    /// How long an answer holds.
-    pub cache: Millis,
 }
 
 /// `[api]`
@@ -322,18 +305,10 @@ pub enum Protocol {
 pub struct Sockjs {
     /// From one heart-beat frame to the next.
     pub heartbeat: Millis,
-    /// How long a session waits for its client to come back.
-    pub disconnect_delay: Millis,
-    /// Bytes of one streaming response.
-    pub stream_bytes: u32,
-    /// Messages that wait for a client without a receiver.
-    pub queue: u32,
     /// Whether the websocket transport is offered.
     pub websocket: bool,
     /// Whether the client shall send cookies.
     pub cookie: bool,
-    /// The script of the iframe page.
-    pub client_url: Option<String>,
 }
 
 /// `on-open = { close = … }`
@@ -354,8 +329,6 @@ pub enum OnMessage {
     Reply(String),
     /// Publishes it to this destination.
     Publish(String),
-    /// Posts it to this URL.
-    Hook(String),
 }
 
 /// `[broker]`
@@ -502,8 +475,6 @@ pub struct Callback {
     pub business_type: Option<String>,
     /// How long a duplicate is recognised.
     pub dedupe_window: Millis,
-    /// How long a kept push is worth delivering.
-    pub ttl: Millis,
     /// When the user is absent or offline.
     pub offline: Offline,
 }
@@ -520,8 +491,6 @@ pub enum Profile {
         /// How far a signed timestamp may be from now, where the form has one.
         tolerance: Millis,
     },
-    /// A provider's profile, built later: its callbacks are answered 501.
-    Later(String),
 }
 
 /// `offline` of a callback.
@@ -529,8 +498,6 @@ pub enum Profile {
 pub enum Offline {
     /// Nobody gets it.
     Drop,
-    /// It waits for the user.
-    Keep,
     /// It goes to this broker destination.
     Topic(String),
 }
@@ -540,8 +507,6 @@ pub enum Offline {
 pub struct Presence {
     /// Where changes are published.
     pub topic: Option<String>,
-    /// Where they are posted.
-    pub hook: Option<String>,
 }
 
 /// One `[[slow]]`

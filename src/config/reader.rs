@@ -1,6 +1,6 @@
 //! One TOML table being read: typed values out, every mistake as one line, nothing left unread.
 
-use super::ConfigError;
+use super::{ConfigError, not_built};
 use crate::time::{Micros, Millis};
 use std::time::Duration;
 use toml::{Table, Value};
@@ -27,7 +27,9 @@ impl Section {
 
     /// An error about one of its keys.
     pub(super) fn error(&self, key: &str, value: &str, accepted: &str) -> ConfigError {
-        ConfigError::new(&self.name(key), value, accepted)
+        let name = self.name(key);
+        let not_built = not_built::value(&name, value);
+        ConfigError::new(&name, value, &format!("{accepted}{not_built}"))
     }
 
     /// Whether the key was written.
@@ -189,8 +191,8 @@ impl Section {
     pub(super) fn finish(mut self) -> Result<(), ConfigError> {
         let Some((key, value)) = self.table.iter().next() else { return Ok(()) };
         self.known.sort_unstable();
-        let accepted = list_of(self.known.iter().copied());
-        let accepted = format!("only the keys {accepted}");
+        let known = || format!("only the keys {}", list_of(self.known.iter().copied()));
+        let accepted = not_built::key(&self.name(key)).unwrap_or_else(known);
         Err(self.error(key, &show(value), &accepted))
     }
 }

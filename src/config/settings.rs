@@ -128,7 +128,6 @@ impl Config {
         to.enter("listen", None);
         to.list("address", self.listen.addresses.iter());
         to.maybe("api-address", self.listen.api_address);
-        to.maybe("stomp-tcp", self.listen.stomp_tcp);
         to.maybe("external-url", self.listen.external_url.as_ref());
         to.list("trusted-proxies", self.listen.trusted_proxies.iter());
         to.enter("engine", None);
@@ -178,7 +177,6 @@ impl Config {
         }
         to.enter("presence", None);
         to.maybe("topic", self.presence.topic.as_ref());
-        to.maybe("hook", self.presence.hook.as_ref());
         self.limit_lines(&mut to);
         to.settings
     }
@@ -244,11 +242,6 @@ fn auth(to: &mut Lines, auth: &Auth) {
         to.maybe("token.audience", token.audience.as_ref());
         to.text("token.leeway", token.leeway);
     }
-    if let Some(hook) = &auth.hook {
-        to.text("hook.url", &hook.url);
-        to.list("hook.cookies", hook.cookies.iter());
-        to.text("hook.cache", hook.cache);
-    }
 }
 
 fn endpoint(to: &mut Lines, endpoint: &Endpoint) {
@@ -268,12 +261,8 @@ fn endpoint(to: &mut Lines, endpoint: &Endpoint) {
         None => to.plain("sockjs", false),
         Some(sockjs) => {
             to.text("sockjs.heartbeat", sockjs.heartbeat);
-            to.text("sockjs.disconnect-delay", sockjs.disconnect_delay);
-            to.plain("sockjs.stream-bytes", sockjs.stream_bytes);
-            to.plain("sockjs.queue", sockjs.queue);
             to.plain("sockjs.websocket", sockjs.websocket);
             to.plain("sockjs.cookie", sockjs.cookie);
-            to.maybe("sockjs.client-url", sockjs.client_url.as_ref());
         }
     }
     if let Some(open) = &endpoint.on_open {
@@ -285,7 +274,6 @@ fn endpoint(to: &mut Lines, endpoint: &Endpoint) {
         OnMessage::Echo => to.text("on-message", "echo"),
         OnMessage::Reply(text) => to.text("on-message.reply", text),
         OnMessage::Publish(destination) => to.text("on-message.publish", destination),
-        OnMessage::Hook(url) => to.text("on-message.hook", url),
     }
 }
 
@@ -310,7 +298,6 @@ fn callback(to: &mut Lines, callback: &Callback) {
     to.enter("callback", Some(callback.path.clone()));
     to.text("path", &callback.path);
     match &callback.profile {
-        Profile::Later(name) => to.text("profile", name),
         Profile::Generic { header, form, tolerance } => {
             to.text("profile", "generic");
             to.text("signature-header", header);
@@ -324,10 +311,8 @@ fn callback(to: &mut Lines, callback: &Callback) {
     to.text("destination", &callback.destination);
     to.maybe("business-type", callback.business_type.as_ref());
     to.text("dedupe-window", callback.dedupe_window);
-    to.text("ttl", callback.ttl);
     match &callback.offline {
         Offline::Drop => to.text("offline", "drop"),
-        Offline::Keep => to.text("offline", "keep"),
         Offline::Topic(topic) => to.text("offline", format!("topic:{topic}")),
     }
 }
@@ -482,7 +467,7 @@ mod tests {
                 let mut written = Vec::new();
                 leaves(table, "", &mut written);
                 for (key, value) in written {
-                    let hidden = ["secret-env", "token-env", "token.secret-env", "token.keys-file"];
+                    let hidden = ["secret-env", "token-env", "token.secret-env"];
                     if hidden.contains(&&*key) || (section, &*key) == (&"listen".into(), "stomp") {
                         continue;
                     }
@@ -511,10 +496,7 @@ mod tests {
             .replace("users = \"authenticated\"", "users = [\"7\", \"8\"]")
             .replace("unknown-destination = \"error\"", "unknown-destination = \"ignore\"")
             .replace("separator = \"/\"", "separator = \".\"")
-            .replace(
-                "on-message = { hook = \"http://127.0.0.1:9000/chat\" }",
-                "on-message = \"echo\"",
-            );
+            .replace("on-message = { publish = \"/topic/chat\" }", "on-message = \"echo\"");
         shows_what_is_written(&other);
         for message in ["{ reply = \"ok\" }", "{ publish = \"/topic/all\" }"] {
             shows_what_is_written(&format!(

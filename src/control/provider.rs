@@ -79,7 +79,7 @@ fn outcome(call: &Call, user: &str, number: u64) -> (String, Vec<u8>) {
 }
 
 fn callback(rule: &config::Callback, shared: &Shared, body: Vec<u8>) -> Option<Callback> {
-    let Profile::Generic { header, .. } = &rule.profile else { return None };
+    let Profile::Generic { header, .. } = &rule.profile;
     let to = shared.config.listen.bound.first()?;
     let url = format!("http://{to}{}", rule.path);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -404,10 +404,8 @@ impl<R: Ring> Shard<R> {
         let rule = &shared.config.callbacks[at];
         let now = self.ring.wall_millis();
         let signature = callback::sign(rule, body, now);
-        let signature = signature.ok_or((501, "this profile is built later".to_owned()))?;
-        let crate::config::Profile::Generic { header, .. } = &rule.profile else {
-            return Err((501, "this profile is built later".into()));
-        };
+        let signature = signature.ok_or((500, "this callback has no secret".to_owned()))?;
+        let crate::config::Profile::Generic { header, .. } = &rule.profile;
         if head.header(header).is_some() {
             return self.callback(slot, meta, head, body, at);
         }

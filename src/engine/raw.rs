@@ -121,8 +121,6 @@ impl<R: Ring> Shard<R> {
                 let home = shared.home_of_destination(destination);
                 self.mailbox.send(home.into(), Entry::Publish { message, reply_to: ReplyTo::None });
             }
-            // Built with the issue on hooks; the configuration warns about it.
-            OnMessage::Hook(_) => {}
         }
     }
 

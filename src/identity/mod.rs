@@ -135,8 +135,6 @@ pub fn user_of_handshake(auth: &Auth, handshake: &Handshake<'_>) -> Identity {
             },
             Method::Header => by_header(&auth.header, handshake),
             Method::Query => by_query(&auth.query, handshake),
-            // Built later: it answers nothing.
-            Method::Hook => Ok(None),
         };
         match found {
             Ok(None) => {}
