@@ -35,6 +35,69 @@ impl From<ShardId> for PeerId {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ListenerId(pub u8);
 
+/// Slot of a direct descriptor in a ring's table, which is also the index of its connection in the
+/// shard's table of connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct Slot(pub u32);
+
+impl Slot {
+    /// The slot as an index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Index of a session in its shard's table of sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct SessionIndex(pub u32);
+
+impl SessionIndex {
+    /// No session. Records have it where `Option` would cost them four bytes; [`Self::get`] makes
+    /// an `Option` of it.
+    pub const NONE: SessionIndex = SessionIndex(u32::MAX);
+
+    /// None for `NONE`.
+    pub fn get(self) -> Option<SessionIndex> {
+        (self != SessionIndex::NONE).then_some(self)
+    }
+}
+
+/// Index of a group of subscribers in its shard's table of groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct GroupIndex(pub u32);
+
+impl GroupIndex {
+    /// No group. Records have it where `Option` would cost them four bytes; [`Self::get`] makes an
+    /// `Option` of it.
+    pub const NONE: GroupIndex = GroupIndex(u32::MAX);
+
+    /// None for `NONE`.
+    pub fn get(self) -> Option<GroupIndex> {
+        (self != GroupIndex::NONE).then_some(self)
+    }
+}
+
+/// Number of an endpoint in the order of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct EndpointIndex(pub u16);
+
+impl EndpointIndex {
+    /// The endpoint's number as an index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// One connection of one shard: the slot of its direct descriptor in the ring's file table, and the
 /// generation of that slot, so that a late completion for a reused slot is recognised.
 /// A slot has at most 24 bits.
@@ -42,7 +105,7 @@ pub struct ListenerId(pub u8);
 pub struct ConnId {
     /// Slot in the ring's table of direct descriptors, which is also the index in the shard's table
     /// of connections.
-    pub slot: u32,
+    pub slot: Slot,
     /// How often the slot was used before.
     pub generation: u32,
 }
@@ -71,9 +134,9 @@ pub struct SessionId(u64);
 
 impl SessionId {
     /// Packs shard (8 bits), index (24 bits) and generation (32 bits).
-    pub fn new(shard: ShardId, index: u32, generation: u32) -> SessionId {
-        assert!(index <= SLOT_MAX, "a session index has 24 bits");
-        SessionId(u64::from(shard.0) << 56 | u64::from(index) << 32 | u64::from(generation))
+    pub fn new(shard: ShardId, index: SessionIndex, generation: u32) -> SessionId {
+        assert!(index.0 <= SLOT_MAX, "a session index has 24 bits");
+        SessionId(u64::from(shard.0) << 56 | u64::from(index.0) << 32 | u64::from(generation))
     }
 
     /// The shard whose table holds the session.
@@ -82,8 +145,8 @@ impl SessionId {
     }
 
     /// Index in that shard's table.
-    pub fn index(self) -> u32 {
-        (self.0 >> 32) as u32 & SLOT_MAX
+    pub fn index(self) -> SessionIndex {
+        SessionIndex((self.0 >> 32) as u32 & SLOT_MAX)
     }
 
     /// Generation of that index.
@@ -121,8 +184,9 @@ mod tests {
 
     #[test]
     fn session_id_round_trips_through_its_text_and_parts() {
-        let id = SessionId::new(ShardId(3), SLOT_MAX, u32::MAX);
-        assert_eq!((id.shard(), id.index(), id.generation()), (ShardId(3), SLOT_MAX, u32::MAX));
+        let id = SessionId::new(ShardId(3), SessionIndex(SLOT_MAX), u32::MAX);
+        assert_eq!((id.shard(), id.index().0), (ShardId(3), SLOT_MAX));
+        assert_eq!(id.generation(), u32::MAX);
         assert_eq!(SessionId::parse(&id.to_string()), Some(id));
         assert_eq!(SessionId::parse("0"), None);
         assert_eq!(SessionId::parse("00000000000000+1"), None);

@@ -2,6 +2,7 @@
 //! and inflating nothing once their streams do.
 
 use ringpush::broker::subscription::{Encoding, FrameFormat, Framing, GROUP, Index};
+use ringpush::ids::SessionIndex;
 use ringpush::mem::secret::Random;
 use ringpush::stomp::Version;
 use ringpush::ws::{self, Compressor, Decoder, Event, Inflater, Opcode, Window, mask};
@@ -155,7 +156,7 @@ fn a_group_costs_no_more_than_is_counted_for_it() {
         let (destination, id) = (format!("/topic/{number}"), format!("id-{number}"));
         let destination = index.names().intern(&destination);
         let id = index.names().intern(&id);
-        let (group, _) = index.join(destination, id, format, 0);
+        let (group, _) = index.join(destination, id, format, SessionIndex(0));
         let group = index.group_mut(group);
         group.pending.extend(0..200);
         group.pending.clear();

@@ -5,7 +5,7 @@ use ringpush::config::Sources;
 use ringpush::engine::mailbox::{self, Mailbox};
 use ringpush::engine::shard::{Serves, Setup, Shard};
 use ringpush::engine::shared::{Keys, Shared};
-use ringpush::ids::{ConnId, ShardId};
+use ringpush::ids::{ConnId, ShardId, Slot};
 use ringpush::limits::WS_CLIENT_HEAD_MAX;
 use ringpush::mem::receive::ReceivePool;
 use ringpush::mem::region::Owner;
@@ -175,7 +175,7 @@ impl House {
 
     /// A connection that has said nothing yet.
     pub fn connect(&mut self, shard: usize) -> Session {
-        let slot = self.used[shard];
+        let slot = Slot(self.used[shard]);
         self.used[shard] += 1;
         self.shards[shard].ring().accept(slot, SocketAddr::from(([127, 0, 0, 1], 9)));
         Session { shard, conn: ConnId { slot, generation: 0 } }

@@ -1,7 +1,7 @@
 //! A kernel without a network: it takes every byte at once, and hands out what it is told to. What
 //! an engine on it costs is the engine's own, to the instruction.
 
-use ringpush::ids::{BufferId, ConnId, ListenerId};
+use ringpush::ids::{BufferId, ConnId, ListenerId, Slot};
 use ringpush::mem::region::Region;
 use ringpush::ring::{Done, Op, RecvEnd, Ring, Wait};
 use ringpush::time::{Instant, Millis};
@@ -28,7 +28,7 @@ pub struct Quiet {
     /// Bytes that it took.
     pub bytes: u64,
     /// The slot whose bytes are kept, and those.
-    pub watched: u32,
+    pub watched: Slot,
     /// Bytes that the watched connection was sent.
     pub seen: Vec<u8>,
 }
@@ -52,13 +52,13 @@ impl Quiet {
             idle: false,
             sends: 0,
             bytes: 0,
-            watched: 0,
+            watched: Slot(0),
             seen: Vec::with_capacity(1 << 20),
         }
     }
 
     /// A client has connected; its slot has to be free.
-    pub fn accept(&mut self, slot: u32, peer: SocketAddr) {
+    pub fn accept(&mut self, slot: Slot, peer: SocketAddr) {
         self.done.push_back(Done::Accepted { listener: ListenerId(0), slot, peer });
     }
 

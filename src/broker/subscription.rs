@@ -7,6 +7,7 @@
 
 use super::pattern::{self, Budget, Outcome};
 use super::prefix::ByPrefix;
+use crate::ids::{GroupIndex, SessionIndex};
 use crate::mem::intern::{Interner, Sym};
 use crate::mem::secret::{HashKey, Random};
 use crate::mem::slab::Slab;
@@ -43,9 +44,6 @@ pub struct FrameFormat {
     pub acks: bool,
 }
 
-/// Number of a group in its index.
-pub type GroupIndex = u32;
-
 /// Subscribers of one destination (or pattern) that see the same bytes.
 #[derive(Debug)]
 pub struct Group {
@@ -60,7 +58,7 @@ pub struct Group {
     /// Its place among the groups of its destination.
     place: u32,
     /// Indexes of the member sessions in their shard's table.
-    pub members: Vec<u32>,
+    pub members: Vec<SessionIndex>,
     /// Deliveries of this turn that the group has still to be given: numbers of the turn's list.
     pub pending: Vec<u32>,
     /// Count of messages that wait for the end of a batch for it.
@@ -80,7 +78,7 @@ const GROWN: usize = 2;
 pub const GROUP: u64 = (GROWN * (size_of::<Group>() + size_of::<u32>())
     + GROWN * (size_of::<((Sym, Sym, FrameFormat), GroupIndex)>() + 1) * 8 / 7
     + GROWN * (size_of::<(Sym, SmallVec<[GroupIndex; 2]>)>() + 1) * 8 / 7
-    + (HEAP + 4 * size_of::<u32>())
+    + (HEAP + 4 * size_of::<SessionIndex>())
     + (HEAP + KEEP_PENDING * size_of::<u32>())) as u64;
 
 impl Group {
@@ -134,13 +132,13 @@ impl Index {
         destination: Sym,
         id: Sym,
         format: FrameFormat,
-        session: u32,
+        session: SessionIndex,
     ) -> (GroupIndex, u32) {
         let group = match self.keys.get(&(destination, id, format)) {
             Some(&group) => group,
             None => self.open(destination, id, format),
         };
-        let members = &mut self.groups.at_mut(group).members;
+        let members = &mut self.groups.at_mut(group.0).members;
         members.push(session);
         (group, members.len() as u32 - 1)
     }
@@ -166,7 +164,7 @@ impl Index {
             pending: Vec::new(),
             batched: 0,
         };
-        let index = self.groups.insert(group).index;
+        let index = GroupIndex(self.groups.insert(group).index);
         self.keys.insert((destination, id, format), index);
         groups.push(index);
         index
@@ -174,13 +172,13 @@ impl Index {
 
     /// The group of (destination, id, look), if it has members.
     pub fn find(&self, destination: Sym, id: Sym, format: FrameFormat) -> Option<&Group> {
-        self.keys.get(&(destination, id, format)).map(|&group| self.groups.at(group))
+        self.keys.get(&(destination, id, format)).map(|&group| self.groups.at(group.0))
     }
 
     /// Takes the member at `position` out. The last member moves to its place: gives its session,
     /// so that the caller can note its new position.
-    pub fn leave(&mut self, group: GroupIndex, position: u32) -> Option<u32> {
-        let state = self.groups.at_mut(group);
+    pub fn leave(&mut self, group: GroupIndex, position: u32) -> Option<SessionIndex> {
+        let state = self.groups.at_mut(group.0);
         state.members.swap_remove(position as usize);
         let moved = state.members.get(position as usize).copied();
         if state.members.is_empty() {
@@ -192,13 +190,13 @@ impl Index {
     }
 
     fn close(&mut self, index: GroupIndex) {
-        let group = self.groups.remove(index);
+        let group = self.groups.remove(index.0);
         self.keys.remove(&(group.destination, group.id, group.format));
         if let Some(groups) = self.by_destination.get_mut(&group.destination) {
             // One destination may have a group for each of many ids: none of them is searched.
             groups.swap_remove(group.place as usize);
             if let Some(&moved) = groups.get(group.place as usize) {
-                self.groups.at_mut(moved).place = group.place;
+                self.groups.at_mut(moved.0).place = group.place;
             }
             if groups.is_empty() {
                 self.by_destination.remove(&group.destination);
@@ -222,7 +220,7 @@ impl Index {
     ) {
         if let Some(sym) = self.names.find(destination)
             && let Some(groups) = self.by_destination.get(&sym)
-            && !groups.first().is_some_and(|&group| self.groups.at(group).is_pattern)
+            && !groups.first().is_some_and(|&group| self.groups.at(group.0).is_pattern)
         {
             groups.iter().for_each(|&group| visit(group));
         }
@@ -236,12 +234,12 @@ impl Index {
 
     /// A group in use.
     pub fn group(&self, group: GroupIndex) -> &Group {
-        self.groups.at(group)
+        self.groups.at(group.0)
     }
 
     /// A group in use.
     pub fn group_mut(&mut self, group: GroupIndex) -> &mut Group {
-        self.groups.at_mut(group)
+        self.groups.at_mut(group.0)
     }
 
     /// Count of groups.
@@ -268,7 +266,7 @@ mod tests {
     fn heard(index: &Index, destination: &str) -> Vec<u32> {
         let mut members = Vec::new();
         index.heard_by(destination, &mut Budget::default(), |group| {
-            members.extend(&index.group(group).members);
+            members.extend(index.group(group).members.iter().map(|session| session.0));
         });
         members.sort_unstable();
         members
@@ -282,21 +280,21 @@ mod tests {
         let any = index.names().intern("/topic/**");
         let id = index.names().intern("sub-0");
         let old = FrameFormat { version: Version::V1_0, ..FORMAT };
-        let (a, _) = index.join(all, id, FORMAT, 1);
-        let (b, place) = index.join(all, id, FORMAT, 2);
+        let (a, _) = index.join(all, id, FORMAT, SessionIndex(1));
+        let (b, place) = index.join(all, id, FORMAT, SessionIndex(2));
         assert_eq!((a, place), (b, 1));
-        let (c, _) = index.join(all, id, old, 3);
+        let (c, _) = index.join(all, id, old, SessionIndex(3));
         assert_ne!(a, c);
-        index.join(any, id, FORMAT, 4);
+        index.join(any, id, FORMAT, SessionIndex(4));
         assert_eq!(heard(&index, "/topic/all"), vec![1, 2, 3, 4]);
         assert_eq!(heard(&index, "/topic/x"), vec![4]);
         assert_eq!(heard(&index, "/topic/**"), vec![4]);
-        assert_eq!(index.leave(a, 0), Some(2));
+        assert_eq!(index.leave(a, 0), Some(SessionIndex(2)));
         assert_eq!(index.leave(a, 0), None);
         assert_eq!(heard(&index, "/topic/all"), vec![3, 4]);
         assert_eq!((index.len(), index.is_empty()), (2, false));
         let other = index.names().intern("sub-1");
-        let (d, _) = index.join(all, other, FORMAT, 5);
+        let (d, _) = index.join(all, other, FORMAT, SessionIndex(5));
         assert_eq!(index.leave(c, 0), None);
         assert_eq!(heard(&index, "/topic/all"), vec![4, 5]);
         assert_eq!(index.leave(d, 0), None);

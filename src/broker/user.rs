@@ -233,11 +233,11 @@ mod tests {
     fn audience(users: &Users, user: &str, to: &str, only: Option<SessionId>) -> Audience {
         users.audience(user, to, only, &mut Budget::default())
     }
-    use crate::ids::ShardId;
+    use crate::ids::{SessionIndex, ShardId};
     use crate::mem::secret::Random;
 
     fn session(n: u32) -> SessionId {
-        SessionId::new(ShardId((n % 3) as u8), n, 0)
+        SessionId::new(ShardId((n % 3) as u8), SessionIndex(n), 0)
     }
 
     #[test]

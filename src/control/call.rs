@@ -113,7 +113,7 @@ fn header(text: &str) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{SessionId, ShardId};
+    use crate::ids::{SessionId, SessionIndex, ShardId};
     use std::io::{Read, Write as _};
     use std::net::TcpListener;
     use std::sync::Arc;
@@ -124,7 +124,7 @@ mod tests {
             destination: "/ws/call".to_owned(),
             content_type: Some(b"application/json".to_vec()),
             body: b"{\"n\":1}".to_vec(),
-            session: SessionId::new(ShardId(1), 2, 3),
+            session: SessionId::new(ShardId(1), SessionIndex(2), 3),
             user: user.map(Arc::from),
             place: crate::mem::shares::Place::NONE,
         }

@@ -148,14 +148,14 @@ impl Calls {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::ShardId;
+    use crate::ids::{SessionIndex, ShardId};
     use proptest::prelude::*;
 
     fn call(session: u32, number: u32) -> Call {
         let mut message = Message::default();
         message.begin(None, "/ws/call");
         message.finish(&number.to_be_bytes());
-        Call::new(&message, SessionId::new(ShardId(0), session, 0), None)
+        Call::new(&message, SessionId::new(ShardId(0), SessionIndex(session), 0), None)
     }
 
     fn take(calls: &mut Calls, call: Call, queue: u32, concurrent: u32) -> bool {
@@ -177,7 +177,8 @@ mod tests {
         message.header(b"content-type", b"text/x;a=\"b:c\"");
         message.header(b"content-type", b"second");
         message.finish(b"");
-        let call = Call::new(&message, SessionId::new(ShardId(0), 0, 0), Some("7".into()));
+        let call =
+            Call::new(&message, SessionId::new(ShardId(0), SessionIndex(0), 0), Some("7".into()));
         assert_eq!(call.content_type.as_deref(), Some(&b"text/x;a=\"b:c\""[..]));
     }
 
@@ -190,7 +191,7 @@ mod tests {
         assert!(take(&mut calls, call(2, 2), 1, 2));
         assert!(!take(&mut calls, call(3, 3), 1, 2));
         assert_eq!((calls.next(2).is_none(), calls.len()), (true, 3));
-        calls.done(SessionId::new(ShardId(0), 0, 0));
+        calls.done(SessionId::new(ShardId(0), SessionIndex(0), 0));
         assert_eq!(calls.next(2).map(|call| number(&call)), Some(2));
         assert!(take(&mut calls, call(3, 3), 1, 2));
     }
@@ -237,18 +238,18 @@ mod tests {
                         }
                     }
                     1 => if let Some(call) = calls.next(concurrent) {
-                        let session = call.session.index();
+                        let session = call.session.index().0;
                         prop_assert!(!running.contains(&session));
                         running.push(session);
                         ran[session as usize].push(number(&call));
                     },
                     _ => {
                         if let Some(session) = running.pop() {
-                            calls.done(SessionId::new(ShardId(0), session, 0));
+                            calls.done(SessionId::new(ShardId(0), SessionIndex(session), 0));
                         }
                         if let Some(call) = calls.next(concurrent) {
-                            running.push(call.session.index());
-                            ran[call.session.index() as usize].push(number(&call));
+                            running.push(call.session.index().0);
+                            ran[call.session.index().0 as usize].push(number(&call));
                         }
                     }
                 }

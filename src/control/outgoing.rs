@@ -68,10 +68,10 @@ impl Outgoing {
 mod tests {
     use super::*;
     use crate::engine::mailbox::connect;
-    use crate::ids::{SessionId, ShardId};
+    use crate::ids::{SessionId, SessionIndex, ShardId};
 
     fn ended(key: u32) -> Entry {
-        Entry::Ended { session: SessionId::new(ShardId(0), 0, 0), key }
+        Entry::Ended { session: SessionId::new(ShardId(0), SessionIndex(0), 0), key }
     }
 
     #[test]

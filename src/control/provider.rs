@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use crate::config::Sources;
     use crate::engine::shared::Keys;
-    use crate::ids::{SessionId, ShardId};
+    use crate::ids::{SessionId, SessionIndex, ShardId};
     use crate::metrics::Metrics;
 
     const SETTINGS: &str = "
@@ -132,7 +132,7 @@ mod tests {
             destination: "/ws/call".into(),
             content_type: None,
             body: body.into(),
-            session: SessionId::new(ShardId(0), 5, 1),
+            session: SessionId::new(ShardId(0), SessionIndex(5), 1),
             user: Some("7".into()),
             place: crate::mem::shares::Place::NONE,
         }

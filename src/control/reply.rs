@@ -203,6 +203,7 @@ mod tests {
     use super::*;
     use crate::config::Sources;
     use crate::engine::shared::Keys;
+    use crate::ids::SessionIndex;
     use crate::metrics::Metrics;
 
     const SETTINGS: &str = "
@@ -234,7 +235,7 @@ mod tests {
             destination: destination.to_owned(),
             content_type: None,
             body: b"hello".to_vec(),
-            session: SessionId::new(ShardId(2), 5, 1),
+            session: SessionId::new(ShardId(2), SessionIndex(5), 1),
             user: user.map(Arc::from),
             place: crate::mem::shares::Place::NONE,
         }
@@ -269,7 +270,7 @@ mod tests {
         assert_eq!((message.headers(), message.body()), (&headers[..], &b"{}"[..]));
         let one = entries(&shared, &call("/ws/one", Some("7")), &ok("{}"), 63);
         let [(_, Entry::PublishUser { only, .. })] = &one[..] else { panic!("{one:?}") };
-        let session = SessionId::new(ShardId(2), 5, 1);
+        let session = SessionId::new(ShardId(2), SessionIndex(5), 1);
         assert_eq!(*only, Some(session));
         let anonymous = entries(&shared, &call("/ws/call", None), &ok("{}"), 63);
         let [(PeerId(2), Entry::DeliverSession { session: asking, number: 63, message })] =

@@ -6,7 +6,7 @@ use crate::broker::message::Message;
 use crate::config::Sources;
 use crate::engine::mailbox::{Class, Entry, Mailbox, ReplyTo, connect};
 use crate::engine::shared::{Keys, Shared};
-use crate::ids::{PeerId, SessionId, ShardId};
+use crate::ids::{PeerId, SessionId, SessionIndex, ShardId};
 use crate::limits::Limits;
 use crate::mem::shares::Place;
 use crate::metrics::Metrics;
@@ -104,7 +104,7 @@ impl StandIn {
 }
 
 fn session(index: u32) -> SessionId {
-    SessionId::new(ShardId(0), index, 1)
+    SessionId::new(ShardId(0), SessionIndex(index), 1)
 }
 
 fn hook(destination: &str, index: u32, user: Option<&str>, number: u32) -> Entry {
@@ -191,7 +191,7 @@ fn every_call_gets_its_receipt_and_its_reply_in_order() {
         }
     }
     assert_eq!(receipts, (1..=60).collect::<Vec<u32>>());
-    for (index, heard) in replies.iter().map(|(session, heard)| (session.index(), heard)) {
+    for (index, heard) in replies.iter().map(|(session, heard)| (session.index().0, heard)) {
         let sent: Vec<u32> = (1..=60).filter(|number| number % 5 == index).collect();
         assert_eq!(*heard, sent);
     }

@@ -9,6 +9,7 @@ use super::web::{NotAdmitted, RequestMeta};
 use crate::http::origin::{self, Page, SameOrigin};
 use crate::http::request::Head;
 use crate::http::response;
+use crate::ids::Slot;
 use crate::limits::NOTE_EVERY;
 use crate::ring::Ring;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ impl<R: Ring> Shard<R> {
     /// Whether a request may go on to its body: path, method and access.
     pub(super) fn admit(
         &mut self,
-        slot: u32,
+        slot: Slot,
         head: &Head<'_, '_>,
         route: &Route<'_>,
     ) -> Result<(), NotAdmitted> {
@@ -49,7 +50,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn admit_to_api(&mut self, slot: u32, head: &Head<'_, '_>) -> Result<(), NotAdmitted> {
+    fn admit_to_api(&mut self, slot: Slot, head: &Head<'_, '_>) -> Result<(), NotAdmitted> {
         let Some(token) = &self.shared.config.api.token else {
             if self.is_of_demo(slot, head, None) {
                 return Ok(());
@@ -78,7 +79,7 @@ impl<R: Ring> Shard<R> {
 
     /// Whether there is a demonstration and the request stands its loopback test. An Origin that
     /// an endpoint allows is not foreign to it.
-    pub(super) fn is_of_demo(&self, slot: u32, head: &Head<'_, '_>, at: Option<usize>) -> bool {
+    pub(super) fn is_of_demo(&self, slot: Slot, head: &Head<'_, '_>, at: Option<usize>) -> bool {
         if !self.shared.config.demo {
             return false;
         }
@@ -96,7 +97,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// What is the same origin for this request.
-    pub(super) fn same_origin<'a>(&'a self, slot: u32, head: &Head<'a, '_>) -> SameOrigin<'a> {
+    pub(super) fn same_origin<'a>(&'a self, slot: Slot, head: &Head<'a, '_>) -> SameOrigin<'a> {
         let listen = &self.shared.config.listen;
         let trusted = listen.trusts(self.conns.at(slot).address);
         let forwarded = |name| {
@@ -115,7 +116,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Whether an endpoint's rules let a request of this Origin go on.
-    pub(super) fn is_allowed(&self, slot: u32, head: &Head<'_, '_>, at: usize) -> bool {
+    pub(super) fn is_allowed(&self, slot: Slot, head: &Head<'_, '_>, at: usize) -> bool {
         let same = self.same_origin(slot, head);
         origin::allowed(origin::origin_of(head), &self.shared.endpoints[at].origins, same)
     }
@@ -124,7 +125,7 @@ impl<R: Ring> Shard<R> {
     /// holds nothing but what the request said and the key to set, and the log has the same.
     pub(super) fn refuse_origin(
         &mut self,
-        slot: u32,
+        slot: Slot,
         meta: RequestMeta,
         head: &Head<'_, '_>,
         at: usize,

@@ -6,7 +6,7 @@ use super::mailbox::Query;
 use super::push::{OK, Push, PushFormat, ResponseFormat, Work};
 use super::refuse::NUL_IN_BODY;
 use super::route::{self, Route};
-use super::session::{NONE, Phase};
+use super::session::Phase;
 use super::shard::Shard;
 use super::web::RequestMeta;
 use crate::broker::destination::{Target, decode_user};
@@ -14,7 +14,7 @@ use crate::callback::{self, Denial, Target as CallbackTarget};
 use crate::http::request::{Head, Method};
 use crate::http::url;
 use crate::identity::HeaderLine;
-use crate::ids::SessionId;
+use crate::ids::{SessionId, SessionIndex, Slot};
 use crate::ring::Ring;
 use crate::stomp;
 use serde_json::Value;
@@ -30,7 +30,7 @@ impl<R: Ring> Shard<R> {
     /// Does what a request asks for; its head has been admitted.
     pub(super) fn execute(
         &mut self,
-        slot: u32,
+        slot: Slot,
         meta: RequestMeta,
         head: &Head<'_, '_>,
         body: &[u8],
@@ -94,7 +94,7 @@ impl<R: Ring> Shard<R> {
     /// `/sendMsToUser` and `/sendMsAll`, as the original application had them.
     fn send_to(
         &mut self,
-        slot: u32,
+        slot: Slot,
         meta: RequestMeta,
         head: &Head<'_, '_>,
         body: &[u8],
@@ -125,7 +125,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// `POST /api/publish`: one item, or an array of them.
-    fn api_publish(&mut self, slot: u32, meta: RequestMeta, body: &[u8]) -> Result<(), Bad> {
+    fn api_publish(&mut self, slot: Slot, meta: RequestMeta, body: &[u8]) -> Result<(), Bad> {
         let json = parse_json(body, self.limits.json_depth)?;
         let (list, format) = match &json {
             Value::Array(items) => {
@@ -176,7 +176,7 @@ impl<R: Ring> Shard<R> {
     /// `POST /api/users/{user}/messages`
     fn api_message(
         &mut self,
-        slot: u32,
+        slot: Slot,
         meta: RequestMeta,
         user: &str,
         body: &[u8],
@@ -206,7 +206,7 @@ impl<R: Ring> Shard<R> {
     /// `GET` and `DELETE /api/users/{user}`
     fn api_user(
         &mut self,
-        slot: u32,
+        slot: Slot,
         meta: RequestMeta,
         head: &Head<'_, '_>,
         user: &str,
@@ -228,14 +228,14 @@ impl<R: Ring> Shard<R> {
     }
 
     /// `DELETE /api/sessions/{id}`
-    fn api_session(&mut self, slot: u32, meta: RequestMeta, id: &str) -> Result<(), Bad> {
+    fn api_session(&mut self, slot: Slot, meta: RequestMeta, id: &str) -> Result<(), Bad> {
         let id = SessionId::parse(id);
         let id = id.ok_or((404, "there is no such session".to_owned()))?;
         self.ask_shards(slot, meta, Query::KickSession(id), ResponseFormat::Closed { one: true });
         Ok(())
     }
 
-    fn ask_shards(&mut self, slot: u32, meta: RequestMeta, query: Query, format: ResponseFormat) {
+    fn ask_shards(&mut self, slot: Slot, meta: RequestMeta, query: Query, format: ResponseFormat) {
         let left = self.shared.shards;
         let items = String::new();
         let work = Work::Question { query, next: 0, left, items, count: 0, cut: false, format };
@@ -270,13 +270,13 @@ impl<R: Ring> Shard<R> {
                 }
             }
             Query::Sessions(user) => {
-                let mut session = self.sessions.first_of(user);
-                while session != NONE {
+                let mut next = self.sessions.first_of(user);
+                while let Some(session) = next {
                     // One that has not said CONNECT hears nothing: it does not make him ON_LINE.
                     if self.sessions.at(session).phase == Phase::Live {
                         add(&mut items, self.describe(session));
                     }
-                    session = self.sessions.at(session).same_user.1;
+                    next = self.sessions.at(session).same_user.next();
                 }
             }
             Query::KickUser(user) => count += self.kick_user(user),
@@ -296,13 +296,13 @@ impl<R: Ring> Shard<R> {
     /// Ends all sessions of a user on this shard, raw ones and those before CONNECT among them.
     fn kick_user(&mut self, user: &Arc<str>) -> u32 {
         let mut slots = Vec::new();
-        let mut session = self.sessions.first_of(user);
-        while session != NONE {
+        let mut next = self.sessions.first_of(user);
+        while let Some(session) = next {
             slots.push(self.sessions.at(session).slot);
-            session = self.sessions.at(session).same_user.1;
+            next = self.sessions.at(session).same_user.next();
         }
         let raw = self.conns.raw_users.iter().filter(|(_, name)| *name == user);
-        let open = |slot: &u32| self.conns.at(*slot).state == State::Open;
+        let open = |slot: &Slot| self.conns.at(*slot).state == State::Open;
         slots.extend(raw.map(|(slot, _)| *slot).filter(open));
         for &slot in &slots {
             self.drain(slot, &[], KICKED, "ended by the operator");
@@ -310,7 +310,7 @@ impl<R: Ring> Shard<R> {
         slots.len() as u32
     }
 
-    fn describe(&self, session: u32) -> Value {
+    fn describe(&self, session: SessionIndex) -> Value {
         let state = self.sessions.at(session);
         let conn = self.conns.at(state.slot);
         let prefix = &self.shared.names.user;
@@ -368,7 +368,7 @@ impl<R: Ring> Shard<R> {
     /// A callback of a third party: its signature, then its push.
     fn callback(
         &mut self,
-        slot: u32,
+        slot: Slot,
         meta: RequestMeta,
         head: &Head<'_, '_>,
         body: &[u8],
@@ -394,7 +394,7 @@ impl<R: Ring> Shard<R> {
     /// signature gets. Guarded by the loopback test.
     fn demo(
         &mut self,
-        slot: u32,
+        slot: Slot,
         meta: RequestMeta,
         head: &Head<'_, '_>,
         body: &[u8],
@@ -418,7 +418,7 @@ impl<R: Ring> Shard<R> {
 
     fn push_callback(
         &mut self,
-        slot: u32,
+        slot: Slot,
         meta: RequestMeta,
         body: &[u8],
         at: usize,

@@ -5,7 +5,7 @@
 use super::mailbox::{Class, Entry, ReplyTo};
 use super::shard::Shard;
 use crate::broker::application::Answer;
-use crate::ids::ShardId;
+use crate::ids::{SessionIndex, ShardId};
 use crate::mem::shares::{Kind, Place};
 use crate::ring::Ring;
 use crate::stomp::Frame;
@@ -19,8 +19,7 @@ impl<R: Ring> Shard<R> {
     /// A SEND to an application destination. The caller has seen to room for its entries.
     pub(super) fn ask_application(
         &mut self,
-        _: u32,
-        session: u32,
+        session: SessionIndex,
         frame: &Frame<'_, '_>,
         application: usize,
         rest: &str,
@@ -52,7 +51,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn ask_hook(&mut self, session: u32, frame: &Frame<'_, '_>, application: usize) {
+    fn ask_hook(&mut self, session: SessionIndex, frame: &Frame<'_, '_>, application: usize) {
         let control = self.control();
         if self.mailbox.room(control, Class::Request) == 0 {
             self.metrics.hooks_refused_total.add(1);
@@ -87,7 +86,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Counts one hook call more for the address of a session, if it has room in its share.
-    fn take_hook_share(&self, session: u32) -> Option<Place> {
+    fn take_hook_share(&self, session: SessionIndex) -> Option<Place> {
         let Some(key) = self.share_key(self.sessions.at(session).slot) else {
             return Some(Place::NONE);
         };
@@ -101,7 +100,7 @@ impl<R: Ring> Shard<R> {
     /// destinations.
     fn give_answer(
         &mut self,
-        session: u32,
+        session: SessionIndex,
         frame: &Frame<'_, '_>,
         application: usize,
         rest: &str,
@@ -169,7 +168,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Tells one session on its error queue what went wrong.
-    fn tell_error(&mut self, session: u32, code: u16, text: &str) {
+    fn tell_error(&mut self, session: SessionIndex, code: u16, text: &str) {
         let body = serde_json::json!({ "code": code, "msg": text }).to_string();
         let shown = self.shared.names.shown(ERRORS);
         let message = self.blocks.make(|message| {

@@ -4,6 +4,7 @@
 use super::conn::Proto;
 use super::mailbox::Mailbox;
 use super::shard::Shard;
+use crate::ids::Slot;
 use crate::ring::Ring;
 
 /// What a shard holds. All but what is free is zero when everybody is gone.
@@ -56,12 +57,12 @@ impl<R: Ring> Shard<R> {
     /// Looks at everything. Slow: it walks the tables.
     pub fn audit(&mut self) -> Audit {
         let names = self.index.names().len();
-        let held = |slot: u32| {
+        let held = |slot: Slot| {
             let conn = self.conns.at(slot);
             conn.buffered() + self.conns.pongs.bytes_of(slot)
         };
         let sessions = || self.sessions.iter();
-        let raw = |slot: &u32| matches!(self.conns.at(*slot).proto, Proto::Raw(_));
+        let raw = |slot: &Slot| matches!(self.conns.at(*slot).proto, Proto::Raw(_));
         let answers = self.conns.slots().filter(raw);
         let answers = answers.map(|slot| self.conns.at(slot).outbox.waiting());
         let outboxes = self.conns.slots().map(|slot| self.conns.at(slot).outbox.waiting());
@@ -69,7 +70,7 @@ impl<R: Ring> Shard<R> {
             connections: self.conns.len(),
             watched: self.conns.slots().filter(|&slot| self.conns.at(slot).watched).count(),
             sessions: self.sessions.iter().count(),
-            receipts: sessions().map(|session| session.receipts.2 as usize).sum(),
+            receipts: sessions().map(|session| session.receipts.count() as usize).sum(),
             buffered: self.buffered,
             buffered_counted: self.conns.slots().map(held).sum::<usize>()
                 + sessions().map(|session| session.partial.len()).sum::<usize>(),
@@ -92,7 +93,7 @@ impl<R: Ring> Shard<R> {
                 + usize::from(self.users.has_changes()),
             outbox_most: outboxes.max().unwrap_or(0),
             answers_most: answers.max().unwrap_or(0),
-            receipts_most: sessions().map(|session| session.receipts.2).max().unwrap_or(0),
+            receipts_most: sessions().map(|session| session.receipts.count()).max().unwrap_or(0),
             subscriptions_most: sessions().map(|s| s.subscriptions.len()).max().unwrap_or(0),
         }
     }

@@ -12,12 +12,13 @@
 //! share that the shards together leave a publisher half of them.
 
 use super::fanout::Delivery;
-use crate::broker::subscription::{GroupIndex, Index};
+use crate::broker::subscription::Index;
+use crate::ids::GroupIndex;
 use crate::limits::Limits;
 use crate::time::{Instant, Micros};
 
 /// Stands for a group that is gone.
-const GONE: GroupIndex = GroupIndex::MAX;
+const GONE: GroupIndex = GroupIndex::NONE;
 
 /// Messages with the same window.
 #[derive(Debug)]

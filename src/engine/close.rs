@@ -11,10 +11,9 @@
 //! Errors, kicks, shutdown and slow consumers all pass drain; only a reset or a deadline skips it.
 
 use super::conn::{Pause, Peer, Proto, State};
-use super::session::NONE;
 use super::shard::Shard;
 use crate::broker::subscription::{Encoding, Framing};
-use crate::ids::ConnId;
+use crate::ids::{ConnId, SessionIndex, Slot};
 use crate::mem::segment::{Extent, Log, Segments};
 use crate::ring::{Op, PollEnd, Ring};
 use crate::time::Millis;
@@ -31,7 +30,7 @@ const PATIENCE: Millis = Millis(250);
 
 impl<R: Ring> Shard<R> {
     /// Begins the end of a WebSocket: `error` is a whole encoded ERROR frame for before the Close.
-    pub(super) fn drain(&mut self, slot: u32, error: &[u8], code: u16, reason: &str) {
+    pub(super) fn drain(&mut self, slot: Slot, error: &[u8], code: u16, reason: &str) {
         let conn = self.conns.at_mut(slot);
         if conn.state != State::Open {
             return;
@@ -70,13 +69,13 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A draining connection is read until its end, whatever it was paused for.
-    fn watch_for_end(&mut self, slot: u32) {
+    fn watch_for_end(&mut self, slot: Slot) {
         self.conns.at_mut(slot).pause = Pause::No;
         self.receive_more(self.conns.id(slot));
     }
 
     /// The last answer of an HTTP connection is queued: nothing more is read as a request.
-    pub(super) fn drain_http(&mut self, slot: u32) {
+    pub(super) fn drain_http(&mut self, slot: Slot) {
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
         if conn.state == State::Open {
@@ -92,13 +91,13 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The session of a connection leaves its homes. Says whether its framing is SockJS's.
-    fn leave_proto(&mut self, slot: u32) -> bool {
+    fn leave_proto(&mut self, slot: Slot) -> bool {
         self.conns.pongs.take(slot);
         match &mut self.conns.at_mut(slot).proto {
             Proto::Stomp(stomp) => {
                 stomp.message.take();
-                let session = core::mem::replace(&mut stomp.session, NONE);
-                if session != NONE {
+                let session = core::mem::replace(&mut stomp.session, SessionIndex::NONE);
+                if let Some(session) = session.get() {
                     self.leave_broker(session);
                 }
             }
@@ -112,7 +111,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// All of an outbox is with the kernel.
-    pub(super) fn on_flushed(&mut self, slot: u32) {
+    pub(super) fn on_flushed(&mut self, slot: Slot) {
         let id = self.conns.id(slot);
         let conn = self.conns.at_mut(slot);
         if conn.state != State::Draining {
@@ -128,7 +127,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The peer has ended its direction, and the socket is read to its end.
-    pub(super) fn on_peer_ended(&mut self, slot: u32) {
+    pub(super) fn on_peer_ended(&mut self, slot: Slot) {
         self.hang_up(slot, Peer::Ended);
         let conn = self.conns.at_mut(slot);
         match (conn.state, &conn.proto) {
@@ -147,7 +146,7 @@ impl<R: Ring> Shard<R> {
     /// tell that the peer has gone: after HANGUP_GRACE the connection ends, whatever it waits for.
     /// That time runs from the first news of the FIN and is never begun anew. A reset ends it at
     /// once.
-    fn hang_up(&mut self, slot: u32, peer: Peer) {
+    fn hang_up(&mut self, slot: Slot, peer: Peer) {
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
         let is_news = conn.peer == Peer::Here;
@@ -175,7 +174,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The second of a peer that has hung up is over.
-    pub(super) fn on_grace_over(&mut self, slot: u32) {
+    pub(super) fn on_grace_over(&mut self, slot: Slot) {
         let conn = self.conns.at(slot);
         if matches!(conn.proto, Proto::HttpParked(_)) && conn.outbox.is_empty() {
             self.refuse_request(slot, 504, "no answer in time");
@@ -185,7 +184,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The connection has failed. Its receive, its send and its poll may all tell; it counts once.
-    pub(super) fn reset(&mut self, slot: u32) {
+    pub(super) fn reset(&mut self, slot: Slot) {
         if matches!(self.conns.at(slot).state, State::Open | State::Draining) {
             self.metrics.resets_total.add(1);
             self.terminate(slot);
@@ -193,7 +192,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Cuts a connection: whatever the kernel holds of it comes back.
-    pub(super) fn terminate(&mut self, slot: u32) {
+    pub(super) fn terminate(&mut self, slot: Slot) {
         if !matches!(self.conns.at(slot).state, State::Open | State::Draining) {
             return;
         }
@@ -212,7 +211,7 @@ impl<R: Ring> Shard<R> {
 
     /// Shuts a terminated connection down if the kernel holds anything of it. One shutdown at a
     /// time: if that of our direction is still in flight, its end comes back here.
-    fn cut(&mut self, slot: u32) {
+    fn cut(&mut self, slot: Slot) {
         let id = self.conns.id(slot);
         let conn = self.conns.at_mut(slot);
         let held = conn.receiving || conn.outbox.is_sending();
@@ -224,7 +223,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Goes on to the release when nothing is in the kernel any more.
-    pub(super) fn join(&mut self, slot: u32) {
+    pub(super) fn join(&mut self, slot: Slot) {
         let id = self.conns.id(slot);
         let conn = self.conns.at_mut(slot);
         if conn.state != State::Terminated || !conn.is_joined() {
@@ -251,7 +250,7 @@ impl<R: Ring> Shard<R> {
         if self.conns.find(id).is_none() {
             return;
         }
-        self.wheel.cancel(id.slot);
+        self.wheel.cancel(id.slot.0);
         self.buffered -= self.conns.at(id.slot).buffered_noted as usize;
         if matches!(self.conns.at(id.slot).proto, Proto::Raw(_)) {
             self.metrics.raw_sessions.set(self.metrics.raw_sessions.value() - 1);
@@ -261,7 +260,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A client does not take what is due to it.
-    pub(super) fn too_slow(&mut self, slot: u32) {
+    pub(super) fn too_slow(&mut self, slot: Slot) {
         self.metrics.slow_consumers_total.add(1);
         if self.conns.at(slot).is_websocket() {
             self.drain(slot, &[], SLOW_CONSUMER, "the client reads too slowly");
@@ -271,7 +270,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Whether the send in flight has stood still for some time.
-    pub(super) fn has_stood_still(&self, slot: u32) -> bool {
+    pub(super) fn has_stood_still(&self, slot: Slot) -> bool {
         let conn = self.conns.at(slot);
         let age = self.ms().wrapping_sub(conn.send_since);
         conn.outbox.is_sending() && !conn.send_stopping && age >= PATIENCE.0
@@ -303,8 +302,8 @@ impl<R: Ring> Shard<R> {
     /// Those whose end gives the pool what it lacks, at least one segment. Those who hold most come
     /// first; but a segment is free only when the last of its holders has gone, so whoever's end
     /// would free none stays. Clients that may lose messages instead only leave the oldest one.
-    fn those_to_part_with(&self, oldest: u32) -> Vec<u32> {
-        let mut holders: Vec<(u32, u32)> = Vec::new();
+    fn those_to_part_with(&self, oldest: u32) -> Vec<Slot> {
+        let mut holders: Vec<(u32, Slot)> = Vec::new();
         let mut freed = Freed::default();
         for slot in self.conns.slots() {
             let conn = self.conns.at(slot);
@@ -344,7 +343,7 @@ impl<R: Ring> Shard<R> {
 
     /// A cancelled send has come back: what is left moves out of the old segments.
     #[cold]
-    pub(super) fn on_send_stopped(&mut self, slot: u32, taken: u32) {
+    pub(super) fn on_send_stopped(&mut self, slot: Slot, taken: u32) {
         if self.conns.at(slot).state == State::Open {
             self.go_on_or_close(slot, taken);
             let conn = self.conns.at(slot);
@@ -395,7 +394,7 @@ impl<R: Ring> Shard<R> {
         // What was sequenced before is still for those who are here.
         self.fanout.end_batches(&mut self.index, None);
         self.fan_out();
-        let slots: Vec<u32> = self.conns.slots().collect();
+        let slots: Vec<Slot> = self.conns.slots().collect();
         for slot in slots {
             let conn = self.conns.at(slot);
             match (&conn.proto, conn.outbox.is_empty()) {
@@ -408,7 +407,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// How messages of a connection travel.
-    pub(super) fn encoding_of(&self, slot: u32) -> Encoding {
+    pub(super) fn encoding_of(&self, slot: Slot) -> Encoding {
         match &self.conns.at(slot).proto {
             Proto::Stomp(stomp) => stomp.encoding,
             Proto::Raw(raw) => raw.encoding,

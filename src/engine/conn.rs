@@ -13,7 +13,7 @@ use super::pong::Pongs;
 use super::takeover::Histories;
 use super::web::Request;
 use crate::broker::subscription::Encoding;
-use crate::ids::{ConnId, ListenerId};
+use crate::ids::{ConnId, EndpointIndex, ListenerId, SessionIndex, Slot};
 use crate::mem::shares::Place;
 use crate::ws;
 use core::net::{IpAddr, SocketAddr};
@@ -88,7 +88,7 @@ pub struct Raw {
     /// The framer.
     pub decoder: ws::Decoder,
     /// Which endpoint of the configuration.
-    pub endpoint: u16,
+    pub endpoint: EndpointIndex,
     /// How messages travel.
     pub encoding: Encoding,
     /// Pieces of a message that is not complete yet.
@@ -108,7 +108,7 @@ pub struct Stomp {
     /// How messages travel.
     pub encoding: Encoding,
     /// Index of the session in the shard's table.
-    pub session: u32,
+    pub session: SessionIndex,
     /// Pieces of a SockJS or compressed message that is not complete yet.
     pub message: Held,
 }
@@ -319,7 +319,7 @@ pub struct Conns {
     pub pongs: Pongs,
     /// Users of raw sessions that have one, by slot (which the kernel chooses): the others pay
     /// nothing for it.
-    pub raw_users: HashMap<u32, Arc<str>, foldhash::fast::FixedState>,
+    pub raw_users: HashMap<Slot, Arc<str>, foldhash::fast::FixedState>,
     /// Where each is counted for its address.
     places: Vec<Place>,
 }
@@ -338,22 +338,22 @@ impl Conns {
     }
 
     /// Where a connection is counted for its address.
-    pub fn place(&self, slot: u32) -> Place {
-        self.places[slot as usize]
+    pub fn place(&self, slot: Slot) -> Place {
+        self.places[slot.index()]
     }
 
     /// It is counted there.
-    pub fn set_place(&mut self, slot: u32, place: Place) {
-        self.places[slot as usize] = place;
+    pub fn set_place(&mut self, slot: Slot, place: Place) {
+        self.places[slot.index()] = place;
     }
 
     /// A connection has come in at `slot`.
-    pub fn open(&mut self, slot: u32, listener: ListenerId, peer: SocketAddr, now: u32) -> ConnId {
-        while self.table.len() <= slot as usize {
+    pub fn open(&mut self, slot: Slot, listener: ListenerId, peer: SocketAddr, now: u32) -> ConnId {
+        while self.table.len() <= slot.index() {
             self.table.push(Conn::free(0));
             self.places.push(Place::NONE);
         }
-        let conn = &mut self.table[slot as usize];
+        let conn = &mut self.table[slot.index()];
         assert_eq!(conn.state, State::Free, "the kernel gives a slot once");
         let generation = conn.generation;
         *conn = Conn::free(generation);
@@ -366,11 +366,11 @@ impl Conns {
     }
 
     /// The descriptor is released: the slot may be used again.
-    pub fn close(&mut self, slot: u32) {
-        let conn = &mut self.table[slot as usize];
+    pub fn close(&mut self, slot: Slot) {
+        let conn = &mut self.table[slot.index()];
         assert_eq!(conn.state, State::Closing);
         assert!(conn.is_joined() && conn.outbox.is_empty());
-        self.places[slot as usize] = Place::NONE;
+        self.places[slot.index()] = Place::NONE;
         self.histories.close(slot);
         self.raw_users.remove(&slot);
         let generation = conn.generation.wrapping_add(1);
@@ -380,23 +380,23 @@ impl Conns {
 
     /// The connection of an id, if it is still the same one.
     pub fn find(&mut self, id: ConnId) -> Option<&mut Conn> {
-        let conn = self.table.get_mut(id.slot as usize)?;
+        let conn = self.table.get_mut(id.slot.index())?;
         (conn.generation == id.generation && conn.state != State::Free).then_some(conn)
     }
 
     /// The connection at a slot in use.
-    pub fn at(&self, slot: u32) -> &Conn {
-        &self.table[slot as usize]
+    pub fn at(&self, slot: Slot) -> &Conn {
+        &self.table[slot.index()]
     }
 
     /// The connection at a slot in use.
-    pub fn at_mut(&mut self, slot: u32) -> &mut Conn {
-        &mut self.table[slot as usize]
+    pub fn at_mut(&mut self, slot: Slot) -> &mut Conn {
+        &mut self.table[slot.index()]
     }
 
     /// The id of the connection at a slot in use.
-    pub fn id(&self, slot: u32) -> ConnId {
-        ConnId { slot, generation: self.table[slot as usize].generation }
+    pub fn id(&self, slot: Slot) -> ConnId {
+        ConnId { slot, generation: self.table[slot.index()].generation }
     }
 
     /// Count of connections.
@@ -410,9 +410,9 @@ impl Conns {
     }
 
     /// Slots in use.
-    pub fn slots(&self) -> impl Iterator<Item = u32> + use<'_> {
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + use<'_> {
         let used =
-            |(slot, conn): (usize, &Conn)| (conn.state != State::Free).then_some(slot as u32);
+            |(slot, conn): (usize, &Conn)| (conn.state != State::Free).then_some(Slot(slot as u32));
         self.table.iter().enumerate().filter_map(used)
     }
 }
@@ -425,12 +425,12 @@ mod tests {
     fn an_id_of_a_former_connection_finds_nothing() {
         let mut conns = Conns::with_capacity(1);
         let peer = SocketAddr::from(([127, 0, 0, 1], 9));
-        let former = conns.open(0, ListenerId(0), peer, 0);
+        let former = conns.open(Slot(0), ListenerId(0), peer, 0);
         assert!(conns.find(former).is_some());
-        conns.at_mut(0).state = State::Closing;
-        conns.close(0);
+        conns.at_mut(Slot(0)).state = State::Closing;
+        conns.close(Slot(0));
         assert!(conns.find(former).is_none(), "the slot is free");
-        let present = conns.open(0, ListenerId(0), peer, 0);
+        let present = conns.open(Slot(0), ListenerId(0), peer, 0);
         assert!(conns.find(former).is_none() && conns.find(present).is_some());
     }
 

@@ -16,10 +16,9 @@
 //! [`PAUSE`].
 
 use super::conn::{Proto, State};
-use super::session::NONE;
 use super::shard::Shard;
 use crate::http::{self, Head};
-use crate::ids::ConnId;
+use crate::ids::{ConnId, Slot};
 use crate::limits::FAREWELL;
 use crate::mem::shares::{Key, Kind, Place};
 use crate::ring::Ring;
@@ -73,7 +72,7 @@ impl Crowd {
 
 impl<R: Ring> Shard<R> {
     /// Counts a new connection. False if there are too many, of all or of its address.
-    pub(super) fn admit_connection(&mut self, slot: u32) -> bool {
+    pub(super) fn admit_connection(&mut self, slot: Slot) -> bool {
         let most = match self.limits.connections {
             0 => u32::MAX,
             most => most,
@@ -88,7 +87,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Counts a connection for its address, if that is counted. False if it has too many.
-    fn count_address(&mut self, slot: u32) -> bool {
+    fn count_address(&mut self, slot: Slot) -> bool {
         let Some(key) = self.share_key(slot) else { return true };
         let shares = &self.shared.shares;
         let place = shares.take(key, Kind::Connections);
@@ -105,14 +104,14 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The address of a connection as shares know it; None for a trusted proxy's own.
-    pub(super) fn share_key(&self, slot: u32) -> Option<Key> {
+    pub(super) fn share_key(&self, slot: Slot) -> Option<Key> {
         let address = self.conns.at(slot).address;
         let is_proxy = self.shared.config.listen.trusts(address);
         (!is_proxy).then(|| self.shared.shares.key(address))
     }
 
     /// A connection through a trusted proxy becomes its client's. False if that has too many.
-    pub(super) fn settle_address(&mut self, slot: u32, head: &Head<'_, '_>) -> bool {
+    pub(super) fn settle_address(&mut self, slot: Slot, head: &Head<'_, '_>) -> bool {
         let listen = &self.shared.config.listen;
         if !listen.trusts(self.conns.at(slot).address) {
             return true;
@@ -126,7 +125,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A connection is gone: it is not counted any more.
-    pub(super) fn uncount_connection(&mut self, slot: u32) {
+    pub(super) fn uncount_connection(&mut self, slot: Slot) {
         let shares = &self.shared.shares;
         if self.conns.at(slot).is_counted {
             shares.disconnect();
@@ -135,7 +134,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A connection has come: where there are many, a stranger leaves.
-    pub(super) fn ease_crowd(&mut self, newcomer: u32) {
+    pub(super) fn ease_crowd(&mut self, newcomer: Slot) {
         let Some(patience) = self.patience() else { return self.crowd.leavers.clear() };
         if !self.let_stranger_go(patience) && self.now >= self.crowd.look_after {
             self.find_strangers(newcomer, patience);
@@ -157,7 +156,7 @@ impl<R: Ring> Shard<R> {
         slots.into_iter().chain(bound.flatten()).min()
     }
 
-    fn find_strangers(&mut self, newcomer: u32, patience: u32) {
+    fn find_strangers(&mut self, newcomer: Slot, patience: u32) {
         let strangers = self.conns.slots().filter(|&slot| slot != newcomer);
         let strangers = strangers.filter(|&slot| self.is_stranger(slot, patience));
         let strangers = strangers.map(|slot| Stranger {
@@ -196,20 +195,20 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A connection that drains is not waited for as long as others: its slot is wanted.
-    fn hurry(&mut self, slot: u32) {
+    fn hurry(&mut self, slot: Slot) {
         let spared = self.limits.linger.0.saturating_sub(FAREWELL.0);
         self.conns.at_mut(slot).since = self.ms().wrapping_sub(spared);
         self.set_timer(slot);
     }
 
     /// Milliseconds since the present phase of a connection began.
-    fn age(&self, slot: u32) -> u32 {
+    fn age(&self, slot: Slot) -> u32 {
         self.ms().wrapping_sub(self.conns.at(slot).since)
     }
 
     /// Whether a connection is anonymous, has neither subscribed nor (raw) sent anything, and is
     /// spared no longer. One that asks for something by HTTP is not, until it is answered.
-    fn is_stranger(&self, slot: u32, patience: u32) -> bool {
+    fn is_stranger(&self, slot: Slot, patience: u32) -> bool {
         let conn = self.conns.at(slot);
         let is_known = conn.state != State::Open || self.conns.place(slot) == Place::NONE;
         if is_known || self.age(slot) < patience {
@@ -219,11 +218,11 @@ impl<R: Ring> Shard<R> {
             Proto::HttpIdle => conn.outbox.is_empty(),
             Proto::HttpHead => true,
             Proto::Raw(raw) => raw.is_stranger,
-            Proto::Stomp(stomp) if stomp.session != NONE => {
-                let session = self.sessions.at(stomp.session);
+            Proto::Stomp(stomp) => stomp.session.get().is_some_and(|session| {
+                let session = self.sessions.at(session);
                 session.user.is_none() && session.subscriptions.is_empty()
-            }
-            Proto::Stomp(_) | Proto::HttpBody(_) | Proto::HttpParked(_) | Proto::HttpDone => false,
+            }),
+            Proto::HttpBody(_) | Proto::HttpParked(_) | Proto::HttpDone => false,
         }
     }
 }
@@ -248,12 +247,12 @@ mod tests {
         let stranger = |(slot, place): (usize, &Place)| Stranger {
             place: *place,
             age: 1_000 - slot as u32,
-            conn: ConnId { slot: slot as u32, generation: 0 },
+            conn: ConnId { slot: Slot(slot as u32), generation: 0 },
         };
         let strangers = places.iter().enumerate().map(stranger).collect();
         let mut crowd = Crowd::default();
         crowd.choose(strangers, |place| shares.count_at(place, Kind::Connections), most);
-        crowd.leavers.iter().map(|(conn, _)| conn.slot).collect()
+        crowd.leavers.iter().map(|(conn, _)| conn.slot.0).collect()
     }
 
     #[test]

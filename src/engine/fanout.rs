@@ -20,8 +20,9 @@ use super::shard::Shard;
 use super::shared::Shared;
 use crate::broker::message::Message;
 use crate::broker::pattern::Budget;
-use crate::broker::subscription::{GroupIndex, Index};
+use crate::broker::subscription::Index;
 use crate::config::SlowConsumer;
+use crate::ids::{GroupIndex, SessionIndex};
 use crate::mem::segment::{Extents, Log, Segments};
 use crate::ring::Ring;
 use crate::time::{Instant, Micros};
@@ -63,7 +64,7 @@ pub struct Fanout {
     /// The groups of the message that is being looked at. It stays for the next one.
     heard: Vec<GroupIndex>,
     /// Sessions to be given their messages one by one.
-    single: Vec<u32>,
+    single: Vec<SessionIndex>,
     placed: Vec<Placed>,
     encoder: Encoder,
     parts: Parts,
@@ -461,12 +462,12 @@ impl<R: Ring> Shard<R> {
         self.shared.rules_restrict_patterns && self.index.group(group).is_pattern
     }
 
-    fn may_hear_delivery(&self, session: u32, delivery: usize) -> bool {
+    fn may_hear_delivery(&self, session: SessionIndex, delivery: usize) -> bool {
         self.may_hear(session, self.fanout.deliveries[delivery].message.destination())
     }
 
     /// One run for one session.
-    fn give(&mut self, session: u32, extents: &Extents) {
+    fn give(&mut self, session: SessionIndex, extents: &Extents) {
         let slot = self.sessions.at(session).slot;
         for extent in extents {
             self.conns.at_mut(slot).outbox.push_shared(*extent, &mut self.segments);

@@ -3,7 +3,7 @@
 
 use super::conn::{Pause, State};
 use super::shard::Shard;
-use crate::ids::ConnId;
+use crate::ids::{ConnId, Slot};
 use crate::mem::marks::Droppable;
 use crate::mem::segment::{Extent, Log};
 use crate::ring::{Op, Ring};
@@ -47,7 +47,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Puts a connection into the list of outboxes to look at.
-    pub(super) fn mark_dirty(&mut self, slot: u32) {
+    pub(super) fn mark_dirty(&mut self, slot: Slot) {
         let conn = self.conns.at_mut(slot);
         if !conn.dirty && matches!(conn.state, State::Open | State::Draining) {
             conn.dirty = true;
@@ -83,13 +83,13 @@ impl<R: Ring> Shard<R> {
             (conn.last_out, conn.send_since) = (now, now);
             let id = self.conns.id(slot);
             self.ring.push(Op::Send { conn: id, range });
-            self.wheel.set(slot, self.now.millis() + u64::from(self.limits.send_time.0));
+            self.wheel.set(slot.0, self.now.millis() + u64::from(self.limits.send_time.0));
             sends += 1;
         }
     }
 
     /// Copies several small runs into one, which is cheaper than a send for each.
-    fn gather(&mut self, slot: u32) {
+    fn gather(&mut self, slot: Slot) {
         let outbox = &self.conns.at(slot).outbox;
         let most = GATHER_MAX.min(self.segments.size());
         let Some(mut small) = outbox.small_extents(most) else { return };
@@ -116,18 +116,23 @@ impl<R: Ring> Shard<R> {
 
     /// The last of the pool is for those who take what they are sent.
     #[cold]
-    fn must_not_have_the_last(&self, slot: u32) -> bool {
+    fn must_not_have_the_last(&self, slot: Slot) -> bool {
         let is_open = self.conns.at(slot).state == State::Open;
         is_open && self.has_stood_still(slot) && !self.may_shed(slot)
     }
 
     /// Queues bytes for one connection alone. Whole frames only. May end the connection.
-    pub(super) fn send_private(&mut self, slot: u32, bytes: &[u8]) {
+    pub(super) fn send_private(&mut self, slot: Slot, bytes: &[u8]) {
         self.send_droppable(slot, bytes, None);
     }
 
     /// The same for one frame that may be dropped where it cannot be sent soon enough.
-    pub(super) fn send_droppable(&mut self, slot: u32, bytes: &[u8], droppable: Option<Droppable>) {
+    pub(super) fn send_droppable(
+        &mut self,
+        slot: Slot,
+        bytes: &[u8],
+        droppable: Option<Droppable>,
+    ) {
         let conn = self.conns.at(slot);
         if !matches!(conn.state, State::Open | State::Draining) {
             return;

@@ -11,6 +11,7 @@ use crate::http::origin;
 use crate::http::request::{Head, Method};
 use crate::http::upgrade::{self, Offer};
 use crate::identity::{self, Handshake, HeaderLine, Identity};
+use crate::ids::{EndpointIndex, Slot};
 use crate::ring::Ring;
 use crate::sockjs::{self, Route};
 use crate::ws::{self, Policy};
@@ -26,7 +27,7 @@ impl<R: Ring> Shard<R> {
     /// A request at or below an endpoint's path; `rest` is what follows it.
     pub(super) fn at_endpoint(
         &mut self,
-        slot: u32,
+        slot: Slot,
         meta: RequestMeta,
         head: &Head<'_, '_>,
         at: usize,
@@ -63,7 +64,7 @@ impl<R: Ring> Shard<R> {
 
     fn info(
         &mut self,
-        slot: u32,
+        slot: Slot,
         meta: RequestMeta,
         head: &Head<'_, '_>,
         at: usize,
@@ -113,7 +114,7 @@ impl<R: Ring> Shard<R> {
     /// The WebSocket handshake: form, origin, user, then 101.
     fn upgrade(
         &mut self,
-        slot: u32,
+        slot: Slot,
         meta: RequestMeta,
         head: &Head<'_, '_>,
         at: usize,
@@ -195,7 +196,7 @@ impl<R: Ring> Shard<R> {
 
     fn open_websocket(
         &mut self,
-        slot: u32,
+        slot: Slot,
         at: usize,
         stomp: bool,
         encoding: Encoding,
@@ -203,7 +204,7 @@ impl<R: Ring> Shard<R> {
     ) {
         let decoder = ws::Decoder::server();
         let decoder = if encoding.deflate > 0 { decoder.with_compression() } else { decoder };
-        let endpoint = at as u16;
+        let endpoint = EndpointIndex(at as u16);
         let message = super::conn::Held::default();
         let proto = if stomp {
             let session = self.sessions.insert(Session::new(slot, endpoint));
@@ -236,7 +237,7 @@ impl<R: Ring> Shard<R> {
         self.set_timer(slot);
     }
 
-    fn identify(&self, slot: u32, head: &Head<'_, '_>, at: usize, stomp: bool) -> Identity {
+    fn identify(&self, slot: Slot, head: &Head<'_, '_>, at: usize, stomp: bool) -> Identity {
         let headers: Vec<HeaderLine<'_>> = head.headers.iter().map(|h| (h.name, h.value)).collect();
         let config = &self.shared.config;
         let handshake = Handshake {

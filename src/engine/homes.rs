@@ -4,7 +4,7 @@
 
 use super::mailbox::{Class, Entry, ReplyTo};
 use super::revoke::GAVE_UP;
-use super::session::{NONE, Phase, Subscription};
+use super::session::{Phase, Subscription};
 use super::shard::Shard;
 use crate::broker::home::{Audience, Claim};
 use crate::broker::message::Message;
@@ -222,7 +222,7 @@ impl<R: Ring> Shard<R> {
         if of_user || session.phase != Phase::Live {
             return false;
         }
-        if group != NONE {
+        if let Some(group) = group.get() {
             return self.index.group(group).batched > 0;
         }
         let format = FrameFormat {
@@ -242,14 +242,13 @@ impl<R: Ring> Shard<R> {
                 self.steps += budget.spent();
             }
             Entry::DeliverUser { message, number, only } => {
-                let mut session = self.sessions.first_of(message.user());
-                while session != NONE {
+                let mut next = self.sessions.first_of(message.user());
+                while let Some(session) = next {
                     // Delivering may end the session.
-                    let next = self.sessions.at(session).same_user.1;
+                    next = self.sessions.at(session).same_user.next();
                     if only.is_none_or(|only| only == self.sessions.id(session)) {
                         self.deliver_to_session(session, &message, number);
                     }
-                    session = next;
                 }
             }
             Entry::DeliverSession { message, session, number } => {

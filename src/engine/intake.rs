@@ -7,10 +7,9 @@
 
 use super::close::NO_CODE;
 use super::conn::{Conn, Pause, Peer, Proto, State};
-use super::session::NONE;
 use super::shard::Shard;
 use crate::broker::subscription::Framing;
-use crate::ids::ConnId;
+use crate::ids::{ConnId, Slot};
 use crate::ring::{Op, Ring};
 use crate::ws;
 
@@ -30,7 +29,7 @@ const GOES: u32 = 32;
 
 impl<R: Ring> Shard<R> {
     /// Bytes have come in.
-    pub(super) fn take_bytes(&mut self, slot: u32, bytes: &mut [u8]) {
+    pub(super) fn take_bytes(&mut self, slot: Slot, bytes: &mut [u8]) {
         let now = self.ms();
         let id = self.conns.id(slot);
         let share = self.begin_go(self.turn_left);
@@ -77,7 +76,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Goes on with what is kept.
-    pub(super) fn process_tail(&mut self, slot: u32) {
+    pub(super) fn process_tail(&mut self, slot: Slot) {
         let Some(mut tail) = self.conns.at_mut(slot).tail.take() else { return };
         let used = self.process(slot, &mut tail);
         let conn = self.conns.at_mut(slot);
@@ -87,7 +86,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Runs the protocol until it stops. Says how many bytes it used.
-    fn process(&mut self, slot: u32, bytes: &mut [u8]) -> usize {
+    fn process(&mut self, slot: Slot, bytes: &mut [u8]) -> usize {
         let mut used = 0;
         loop {
             let conn = self.conns.at(slot);
@@ -114,7 +113,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// One WebSocket event.
-    fn websocket(&mut self, slot: u32, bytes: &mut [u8]) -> Step {
+    fn websocket(&mut self, slot: Slot, bytes: &mut [u8]) -> Step {
         if self.raw_needs_room(slot) && !self.has_room_for_frame() {
             self.pause_for_room(slot);
             return Step::Stop(0);
@@ -168,7 +167,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A chunk of a message, plain.
-    fn chunk(&mut self, slot: u32, opcode: ws::Opcode, payload: &mut [u8], last: bool) {
+    fn chunk(&mut self, slot: Slot, opcode: ws::Opcode, payload: &mut [u8], last: bool) {
         match &self.conns.at(slot).proto {
             Proto::Raw(_) => self.raw_chunk(slot, opcode, payload, last),
             _ => self.stomp_chunk(slot, opcode, payload, last),
@@ -177,7 +176,7 @@ impl<R: Ring> Shard<R> {
 
     /// A chunk of a compressed message: kept as it is until the message is whole, so that a session
     /// needs no inflater of its own, and no window but for context takeover.
-    fn compressed_chunk(&mut self, slot: u32, opcode: ws::Opcode, payload: &[u8], last: bool) {
+    fn compressed_chunk(&mut self, slot: Slot, opcode: ws::Opcode, payload: &[u8], last: bool) {
         let message_max = self.message_max(slot);
         let kept = match &mut self.conns.at_mut(slot).proto {
             Proto::Raw(raw) => &mut raw.message,
@@ -220,7 +219,7 @@ impl<R: Ring> Shard<R> {
     /// Bytes of the longest message. A message of STOMP always has room for a frame that is
     /// somewhat too long, so that its sender hears of it by an ERROR; SockJS's quoting makes one
     /// longer still.
-    fn message_max(&self, slot: u32) -> u32 {
+    fn message_max(&self, slot: Slot) -> u32 {
         let frame = self.limits.stomp_frame;
         match &self.conns.at(slot).proto {
             Proto::Stomp(stomp) if stomp.encoding.framing == Framing::SockJs => {
@@ -232,7 +231,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The peer's Close frame: its code goes back, then TCP ends.
-    fn on_close_frame(&mut self, slot: u32, code: Option<u16>) {
+    fn on_close_frame(&mut self, slot: Slot, code: Option<u16>) {
         match code {
             Some(code) => self.drain(slot, &[], code, ""),
             None => self.drain(slot, &[], NO_CODE, ""),
@@ -268,7 +267,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// While a WebSocket was paused its client was not listened to: its time begins anew.
-    fn heard_again(&mut self, slot: u32) {
+    fn heard_again(&mut self, slot: Slot) {
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
         if conn.state == State::Open && conn.pause == Pause::No && conn.is_websocket() {
@@ -282,7 +281,7 @@ impl<R: Ring> Shard<R> {
     /// Else a few clients that ask and do not read would fill the pool that all are answered from.
     /// Where that pool is low one answer is enough to wait for; and where it has no room for one
     /// more, whoever asks waits until those who take nothing have given some back (`make_room`).
-    pub(super) fn pause_for_outbox(&mut self, slot: u32) -> bool {
+    pub(super) fn pause_for_outbox(&mut self, slot: Slot) -> bool {
         let conn = self.conns.at_mut(slot);
         let waiting = conn.outbox.waiting();
         if waiting > self.limits.send_bytes || waiting > 0 && self.segments.is_low() {
@@ -299,7 +298,7 @@ impl<R: Ring> Shard<R> {
 
     /// Pauses a connection that has had its turn, until the others have had theirs: true if
     /// so. A message of 250 bytes may be compressed from ten thousand frames.
-    pub(super) fn had_its_turn(&mut self, slot: u32) -> bool {
+    pub(super) fn had_its_turn(&mut self, slot: Slot) -> bool {
         let is_over = self.frames_left == 0;
         if is_over {
             self.pause_for_room(slot);
@@ -308,7 +307,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Pauses a connection until there is room; every turn looks at it.
-    pub(super) fn pause_for_room(&mut self, slot: u32) {
+    pub(super) fn pause_for_room(&mut self, slot: Slot) {
         let id = self.conns.id(slot);
         self.metrics.producers_paused_total.add(1);
         self.conns.at_mut(slot).pause = Pause::Room;
@@ -317,7 +316,7 @@ impl<R: Ring> Shard<R> {
 
     /// Pauses a connection until an answer resumes it. A session's time for that begins anew
     /// with each answer that resumes it; that of a request has begun when it was parked.
-    pub(super) fn pause_for_answer(&mut self, slot: u32) {
+    pub(super) fn pause_for_answer(&mut self, slot: Slot) {
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
         if core::mem::replace(&mut conn.pause, Pause::Answer) != Pause::Answer
@@ -348,11 +347,12 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Counts what a connection keeps now instead of what it kept when last counted.
-    pub(super) fn note_buffered(&mut self, slot: u32) {
+    pub(super) fn note_buffered(&mut self, slot: Slot) {
         let conn = self.conns.at(slot);
         let partial = match &conn.proto {
-            Proto::Stomp(stomp) if stomp.session != NONE => {
-                self.sessions.at(stomp.session).partial.len()
+            Proto::Stomp(stomp) => {
+                let session = stomp.session.get().map(|session| self.sessions.at(session));
+                session.map_or(0, |session| session.partial.len())
             }
             _ => 0,
         };
@@ -364,8 +364,8 @@ impl<R: Ring> Shard<R> {
     /// The shard keeps as much unfinished input as it may: whoever keeps most of it is let go, not
     /// whoever comes next.
     fn refuse_buffered(&mut self) {
-        let open = |slot: &u32| self.conns.at(*slot).state == State::Open;
-        let held = |slot: &u32| self.conns.at(*slot).buffered_noted;
+        let open = |slot: &Slot| self.conns.at(*slot).state == State::Open;
+        let held = |slot: &Slot| self.conns.at(*slot).buffered_noted;
         let Some(slot) = self.conns.slots().filter(open).max_by_key(held) else { return };
         self.metrics.refuse("held_bytes");
         if self.conns.at(slot).is_websocket() {

@@ -266,11 +266,13 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::SessionIndex;
 
     #[test]
     fn queues_are_bounded_and_independent_and_a_sleeper_is_rung_once() {
         let mut mailboxes = connect(3, 2);
-        let begun = |key| Entry::Ended { session: SessionId::new(ShardId(0), 0, 0), key };
+        let begun =
+            |key| Entry::Ended { session: SessionId::new(ShardId(0), SessionIndex(0), 0), key };
         assert!(mailboxes[2].may_sleep());
         mailboxes[0].send(PeerId(2), begun(1));
         mailboxes[0].send(PeerId(2), begun(2));

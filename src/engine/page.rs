@@ -7,12 +7,13 @@ use crate::config::{Method, Protocol};
 use crate::console::{self, Asset};
 use crate::http::request::Head;
 use crate::http::url::Authority;
+use crate::ids::Slot;
 use crate::ring::Ring;
 use serde_json::json;
 
 impl<R: Ring> Shard<R> {
     /// A file of the page.
-    pub(super) fn page(&mut self, slot: u32, meta: RequestMeta, asset: &Asset) {
+    pub(super) fn page(&mut self, slot: Slot, meta: RequestMeta, asset: &Asset) {
         let headers = [
             ("Content-Security-Policy", console::CONTENT_SECURITY_POLICY),
             ("X-Content-Type-Options", "nosniff"),
@@ -23,7 +24,7 @@ impl<R: Ring> Shard<R> {
 
     /// `GET /console.json`: where the page's STOMP endpoint is, who names its user, and whether
     /// this is a demonstration. Nothing of it is a secret.
-    pub(super) fn console(&mut self, slot: u32, meta: RequestMeta, head: &Head<'_, '_>) {
+    pub(super) fn console(&mut self, slot: Slot, meta: RequestMeta, head: &Head<'_, '_>) {
         let config = &self.shared.config;
         let mut endpoints = config.endpoints.iter();
         let path = endpoints.find(|endpoint| endpoint.protocol == Protocol::Stomp);
@@ -42,7 +43,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The origin of the endpoints where it is not the page's own: the API has its own listener.
-    fn endpoint_origin(&self, slot: u32, head: &Head<'_, '_>) -> Option<String> {
+    fn endpoint_origin(&self, slot: Slot, head: &Head<'_, '_>) -> Option<String> {
         if self.serves(slot).endpoints {
             return None;
         }

@@ -5,6 +5,7 @@
 //! pings and does not read has one answer queued for it and one ping kept here. Bound: one a
 //! connection, counted against `held-bytes`.
 
+use crate::ids::Slot;
 use crate::limits::WS_CONTROL_MAX;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
@@ -13,11 +14,11 @@ use smallvec::SmallVec;
 pub type Payload = SmallVec<[u8; WS_CONTROL_MAX]>;
 
 /// Bytes that one of them is counted with.
-const PLACE: usize = size_of::<(u32, Payload)>();
+const PLACE: usize = size_of::<(Slot, Payload)>();
 
 /// The newest ping of each slot that has one.
 #[derive(Debug)]
-pub struct Pongs(HashMap<u32, Payload, foldhash::fast::FixedState>);
+pub struct Pongs(HashMap<Slot, Payload, foldhash::fast::FixedState>);
 
 impl Default for Pongs {
     fn default() -> Pongs {
@@ -28,7 +29,7 @@ impl Default for Pongs {
 
 impl Pongs {
     /// A ping has come; it stands for those before it.
-    pub fn owe(&mut self, slot: u32, payload: &[u8]) {
+    pub fn owe(&mut self, slot: Slot, payload: &[u8]) {
         let place = self.0.entry(slot).or_default();
         place.clear();
         place.extend_from_slice(payload);
@@ -36,12 +37,12 @@ impl Pongs {
 
     /// Takes the ping of a slot out. Cheap where there are none at all.
     #[inline]
-    pub fn take(&mut self, slot: u32) -> Option<Payload> {
+    pub fn take(&mut self, slot: Slot) -> Option<Payload> {
         if self.0.is_empty() { None } else { self.0.remove(&slot) }
     }
 
     /// Bytes that a slot is counted with.
-    pub fn bytes_of(&self, slot: u32) -> usize {
+    pub fn bytes_of(&self, slot: Slot) -> usize {
         if !self.0.is_empty() && self.0.contains_key(&slot) { PLACE } else { 0 }
     }
 }
@@ -53,13 +54,13 @@ mod tests {
     #[test]
     fn the_newest_ping_of_each_slot_is_kept() {
         let mut pongs = Pongs::default();
-        assert_eq!((pongs.take(1), pongs.bytes_of(1)), (None, 0));
-        pongs.owe(1, &[1; 125]);
-        pongs.owe(2, b"other");
-        pongs.owe(1, b"newest");
-        assert_eq!((pongs.bytes_of(1), pongs.bytes_of(3)), (PLACE, 0));
-        assert_eq!(pongs.take(1).as_deref(), Some(&b"newest"[..]));
-        assert_eq!(pongs.take(1), None);
-        assert_eq!(pongs.take(2).as_deref(), Some(&b"other"[..]));
+        assert_eq!((pongs.take(Slot(1)), pongs.bytes_of(Slot(1))), (None, 0));
+        pongs.owe(Slot(1), &[1; 125]);
+        pongs.owe(Slot(2), b"other");
+        pongs.owe(Slot(1), b"newest");
+        assert_eq!((pongs.bytes_of(Slot(1)), pongs.bytes_of(Slot(3))), (PLACE, 0));
+        assert_eq!(pongs.take(Slot(1)).as_deref(), Some(&b"newest"[..]));
+        assert_eq!(pongs.take(Slot(1)), None);
+        assert_eq!(pongs.take(Slot(2)).as_deref(), Some(&b"other"[..]));
     }
 }

@@ -7,7 +7,7 @@ use super::mailbox::{Entry, Query, ReplyTo};
 use super::shard::Shard;
 use super::web::RequestMeta;
 use crate::broker::message::Message;
-use crate::ids::{ConnId, SessionId, ShardId};
+use crate::ids::{ConnId, SessionId, ShardId, Slot};
 use crate::ring::Ring;
 use std::sync::Arc;
 
@@ -92,7 +92,7 @@ impl Work {
 
 impl<R: Ring> Shard<R> {
     /// Does the next step of a parked request, as far as there is room.
-    pub(super) fn continue_parked(&mut self, slot: u32) {
+    pub(super) fn continue_parked(&mut self, slot: Slot) {
         let Some(request) = self.parked(slot) else { return };
         let meta = request.meta;
         let mut work = core::mem::replace(&mut request.work, Work::None);
@@ -146,14 +146,14 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Puts the work back; the connection stays paused.
-    fn keep_work(&mut self, slot: u32, work: Work, for_room: bool) {
+    fn keep_work(&mut self, slot: Slot, work: Work, for_room: bool) {
         if let Some(request) = self.parked(slot) {
             request.work = work;
         }
         if for_room { self.pause_for_room(slot) } else { self.pause_for_answer(slot) }
     }
 
-    fn finish(&mut self, slot: u32, meta: RequestMeta, work: Work) {
+    fn finish(&mut self, slot: Slot, meta: RequestMeta, work: Work) {
         self.conns.at_mut(slot).proto = Proto::HttpIdle;
         match work {
             Work::None => self.answer_json(slot, meta, 200, OK),
@@ -176,7 +176,7 @@ impl<R: Ring> Shard<R> {
 
     fn answer_question(
         &mut self,
-        slot: u32,
+        slot: Slot,
         meta: RequestMeta,
         items: &str,
         count: u32,
@@ -208,7 +208,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The caller has seen to room.
-    fn send_push(&mut self, slot: u32, push: &Push) {
+    fn send_push(&mut self, slot: Slot, push: &Push) {
         let reply_to = ReplyTo::Request(self.me, self.conns.id(slot));
         let message = self.push_message(push).expect("there is room for a frame");
         self.send_message(message, push.only, reply_to);
@@ -263,7 +263,7 @@ impl<R: Ring> Shard<R> {
             })
     }
 
-    fn send_callback(&mut self, slot: u32, key: Option<(u128, u64)>, message: Arc<Message>) {
+    fn send_callback(&mut self, slot: Slot, key: Option<(u128, u64)>, message: Arc<Message>) {
         let conn = self.conns.id(slot);
         let Some((key, until_millis)) = key else {
             return self.send_message(message, None, ReplyTo::Request(self.me, conn));

@@ -7,12 +7,13 @@ use super::refuse::NUL_IN_BODY;
 use super::shard::Shard;
 use crate::broker::subscription::Framing;
 use crate::config::OnMessage;
+use crate::ids::Slot;
 use crate::ring::Ring;
 use crate::ws::Opcode;
 
 impl<R: Ring> Shard<R> {
     /// A chunk of a message on a raw connection.
-    pub(super) fn raw_chunk(&mut self, slot: u32, opcode: Opcode, payload: &mut [u8], last: bool) {
+    pub(super) fn raw_chunk(&mut self, slot: Slot, opcode: Opcode, payload: &mut [u8], last: bool) {
         let Proto::Raw(raw) = &mut self.conns.at_mut(slot).proto else { return };
         if !last {
             return raw.message.extend(payload);
@@ -35,7 +36,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn raw_sockjs(&mut self, slot: u32, text: &[u8]) {
+    fn raw_sockjs(&mut self, slot: Slot, text: &[u8]) {
         let mut messages = core::mem::take(&mut self.sockjs_messages);
         let text = core::str::from_utf8(text).unwrap_or("\u{0}");
         if crate::sockjs::decode(text, &mut messages).is_ok() {
@@ -50,7 +51,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// One of a frame's messages: now, or when the connection is read on.
-    fn raw_in_turn(&mut self, slot: u32, message: &[u8]) {
+    fn raw_in_turn(&mut self, slot: Slot, message: &[u8]) {
         if self.conns.at(slot).state != State::Open {
             return;
         }
@@ -64,7 +65,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Whether there is room for what one message produces; else the connection is paused.
-    fn may_answer_raw(&mut self, slot: u32) -> bool {
+    fn may_answer_raw(&mut self, slot: Slot) -> bool {
         if self.conns.at(slot).pause != Pause::No || self.pause_for_outbox(slot) {
             return false;
         }
@@ -76,7 +77,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Goes on with messages that waited while the connection was paused.
-    pub(super) fn continue_raw(&mut self, slot: u32) {
+    pub(super) fn continue_raw(&mut self, slot: Slot) {
         let Proto::Raw(raw) = &mut self.conns.at_mut(slot).proto else { return };
         let Some(backlog) = raw.backlog.take() else { return };
         let mut used = 0;
@@ -97,10 +98,10 @@ impl<R: Ring> Shard<R> {
     }
 
     /// One whole message.
-    fn raw_message(&mut self, slot: u32, opcode: Opcode, message: &[u8]) {
+    fn raw_message(&mut self, slot: Slot, opcode: Opcode, message: &[u8]) {
         let Proto::Raw(raw) = &self.conns.at(slot).proto else { return };
         let shared = self.shared.clone();
-        let Some(endpoint) = shared.endpoints.get(raw.endpoint as usize) else { return };
+        let Some(endpoint) = shared.endpoints.get(raw.endpoint.index()) else { return };
         match &endpoint.config.on_message {
             OnMessage::Echo => self.raw_send(slot, opcode, message),
             OnMessage::Reply(text) => self.raw_send(slot, Opcode::Text, text.as_bytes()),
@@ -124,7 +125,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn raw_send(&mut self, slot: u32, opcode: Opcode, message: &[u8]) {
+    fn raw_send(&mut self, slot: Slot, opcode: Opcode, message: &[u8]) {
         let mut encoder = core::mem::take(&mut self.encoder);
         encoder.clear();
         encoder.message_of(self.encoding_of(slot), opcode, message.len(), |out| {
@@ -136,9 +137,9 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Whether a raw endpoint publishes, and so needs room before it reads.
-    pub(super) fn raw_needs_room(&self, slot: u32) -> bool {
+    pub(super) fn raw_needs_room(&self, slot: Slot) -> bool {
         let Proto::Raw(raw) = &self.conns.at(slot).proto else { return false };
-        let endpoint = self.shared.endpoints.get(raw.endpoint as usize);
+        let endpoint = self.shared.endpoints.get(raw.endpoint.index());
         endpoint.is_some_and(|e| matches!(e.config.on_message, OnMessage::Publish(_)))
     }
 }

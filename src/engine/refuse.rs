@@ -6,6 +6,7 @@ use super::session::Deferred;
 use super::shard::Shard;
 use super::subscribe::SEQUENCE_MASK;
 use crate::broker::home::Full;
+use crate::ids::{SessionIndex, Slot};
 use crate::ring::Ring;
 use crate::stomp::{self, Decoder, ErrorFrame};
 use crate::ws::Opcode;
@@ -94,8 +95,8 @@ impl<R: Ring> Shard<R> {
     /// home may still owe them, and what has taken effect shall be known.
     pub(super) fn refuse_in_turn(
         &mut self,
-        slot: u32,
-        session: u32,
+        slot: Slot,
+        session: SessionIndex,
         problem: Problem<'_>,
         receipt: Option<&[u8]>,
     ) {
@@ -107,8 +108,8 @@ impl<R: Ring> Shard<R> {
     /// frames the first is answered.
     pub(super) fn refuse_frame_in_turn(
         &mut self,
-        slot: u32,
-        session: u32,
+        slot: Slot,
+        session: SessionIndex,
         problem: Problem<'_>,
         receipt: Option<&[u8]>,
         sequence: u32,
@@ -119,7 +120,7 @@ impl<R: Ring> Shard<R> {
         {
             return;
         }
-        if state.receipts.2 == 0 {
+        if state.receipts.count() == 0 {
             return self.refuse_frame(slot, session, problem, receipt);
         }
         let receipt = receipt.map(<[u8]>::to_vec);
@@ -132,8 +133,8 @@ impl<R: Ring> Shard<R> {
     /// Answers a frame with ERROR and ends the connection.
     pub(super) fn refuse_frame(
         &mut self,
-        slot: u32,
-        session: u32,
+        slot: Slot,
+        session: SessionIndex,
         problem: Problem<'_>,
         receipt: Option<&[u8]>,
     ) {
@@ -159,8 +160,8 @@ impl<R: Ring> Shard<R> {
     /// Answers bytes that are no frame.
     pub(super) fn refuse_bytes(
         &mut self,
-        slot: u32,
-        session: u32,
+        slot: Slot,
+        session: SessionIndex,
         bytes: &[u8],
         error: stomp::Error,
     ) {

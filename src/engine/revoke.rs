@@ -12,6 +12,7 @@ use super::session::{Deferred, Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
 use crate::broker::pattern::{self, Budget, Outcome};
 use crate::broker::rule::Verdict;
+use crate::ids::SessionIndex;
 use crate::mem::intern::Sym;
 use crate::ring::Ring;
 
@@ -39,15 +40,16 @@ impl<R: Ring> Shard<R> {
     /// Looks at some of the sessions that a change of the rules is about.
     pub(super) fn run_revoking(&mut self) {
         for _ in 0..SESSIONS_A_TURN {
-            let Some(session) = self.revoke_below.checked_sub(1) else { return };
-            self.revoke_below = session;
+            let Some(below) = self.revoke_below.checked_sub(1) else { return };
+            self.revoke_below = below;
+            let session = SessionIndex(below);
             if self.sessions.contains(session) && self.sessions.at(session).phase == Phase::Live {
                 self.revoke(session);
             }
         }
     }
 
-    fn revoke(&mut self, session: u32) {
+    fn revoke(&mut self, session: SessionIndex) {
         let Some(destination) = self.leave_what_is_kept(session) else { return };
         let state = self.sessions.at(session);
         if state.disconnecting {
@@ -62,7 +64,7 @@ impl<R: Ring> Shard<R> {
 
     /// Takes a session out of the groups of what the rules do not allow; the first of it as its
     /// client wrote it. A SUBSCRIBE that waits for its turn is validated when that comes.
-    fn leave_what_is_kept(&mut self, session: u32) -> Option<String> {
+    fn leave_what_is_kept(&mut self, session: SessionIndex) -> Option<String> {
         let mut first = None;
         for at in 0..self.sessions.at(session).subscriptions.len() {
             let subscription = self.sessions.at(session).subscriptions[at];
@@ -76,7 +78,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Whether the rules allow a session a subscription that it has.
-    fn is_permitted(&self, session: u32, subscription: &Subscription) -> bool {
+    fn is_permitted(&self, session: SessionIndex, subscription: &Subscription) -> bool {
         let (user, destination) = (&self.sessions.at(session).user, self.written(subscription));
         let (rules, names) = (&self.shared.rules, &self.shared.names);
         let mut budget = Budget::default();
@@ -85,12 +87,12 @@ impl<R: Ring> Shard<R> {
 
     /// Whether a subscription that has begun is to hear anything: not where a reload took it away
     /// and its session lives on for its receipts alone.
-    pub(super) fn may_begin(&self, session: u32, subscription: &Subscription) -> bool {
+    pub(super) fn may_begin(&self, session: SessionIndex, subscription: &Subscription) -> bool {
         !self.is_ending(session) || self.is_permitted(session, subscription)
     }
 
     /// Whether a session waits for its receipts alone, and then ends.
-    fn is_ending(&self, session: u32) -> bool {
+    fn is_ending(&self, session: SessionIndex) -> bool {
         let state = self.sessions.at(session);
         state.disconnecting || matches!(state.deferred.as_deref(), Some(Deferred::Refuse { .. }))
     }
@@ -106,7 +108,7 @@ impl<R: Ring> Shard<R> {
     /// of what a pattern covers, rules may keep some.
     pub(super) fn hears_own(
         &self,
-        session: u32,
+        session: SessionIndex,
         subscribed: Sym,
         destination: &str,
         budget: &mut Budget,
@@ -140,7 +142,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Whether the rules let a session hear what its pattern covers.
-    pub(super) fn may_hear(&self, session: u32, destination: &str) -> bool {
+    pub(super) fn may_hear(&self, session: SessionIndex, destination: &str) -> bool {
         let user = self.sessions.at(session).user.as_deref();
         self.may_user_hear(user, destination, &mut Budget::default())
     }

@@ -9,8 +9,7 @@
 //! that it is gone, since what has no room in a mailbox now is kept in the record it is about.
 
 use super::refuse::Problem;
-use crate::broker::subscription::GroupIndex;
-use crate::ids::{SessionId, ShardId};
+use crate::ids::{EndpointIndex, GroupIndex, SessionId, SessionIndex, ShardId, Slot};
 use crate::mem::intern::Sym;
 use crate::mem::secret::HashKey;
 use crate::mem::slab::{Key, Slab};
@@ -19,8 +18,8 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// No index.
-pub const NONE: u32 = u32::MAX;
+/// Index of no receipt.
+const NONE: u32 = u32::MAX;
 
 /// Where a session is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,13 +119,13 @@ impl Partial {
 #[derive(Debug)]
 pub struct Session {
     /// Slot of its connection; meaningless while leaving.
-    pub slot: u32,
+    pub slot: Slot,
     /// Where it is in its life.
     pub phase: Phase,
     /// STOMP version; 1.2 until CONNECT has said.
     pub version: Version,
     /// Which endpoint of the configuration.
-    pub endpoint: u16,
+    pub endpoint: EndpointIndex,
     /// Bytes of frames not yet handled.
     pub partial: Partial,
     /// Its user, if it has a name.
@@ -139,8 +138,8 @@ pub struct Session {
     pub subscriptions: SmallVec<[Subscription; 1]>,
     /// Number of its last frame.
     pub sequence: u32,
-    /// Receipts that wait, first and last in the shard's table, and how many.
-    pub receipts: (u32, u32, u32),
+    /// Receipts that wait.
+    pub receipts: ReceiptList,
     /// The home that all of them wait for; None if they wait for several.
     pub receipts_home: Option<ShardId>,
     /// DISCONNECT has come: the connection ends when the receipts are given.
@@ -148,12 +147,45 @@ pub struct Session {
     /// A frame that waits for a home.
     pub deferred: Option<Box<Deferred>>,
     /// Neighbours in the list of its user's sessions on this shard.
-    pub same_user: (u32, u32),
+    pub same_user: Neighbours,
     /// The turn of a fan-out that has seen it.
     pub seen_turn: u32,
 }
 
 const _: () = assert!(size_of::<Session>() <= 112);
+
+/// The receipts of one session that wait, a list within the shard's table of them.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceiptList {
+    first: u32,
+    last: u32,
+    count: u32,
+}
+
+impl ReceiptList {
+    const EMPTY: ReceiptList = ReceiptList { first: NONE, last: NONE, count: 0 };
+
+    /// How many wait.
+    pub fn count(self) -> u32 {
+        self.count
+    }
+}
+
+/// The sessions before and behind one in the list of its user's sessions on this shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbours {
+    previous: SessionIndex,
+    next: SessionIndex,
+}
+
+impl Neighbours {
+    const ALONE: Neighbours = Neighbours { previous: SessionIndex::NONE, next: SessionIndex::NONE };
+
+    /// The one behind it.
+    pub fn next(self) -> Option<SessionIndex> {
+        self.next.get()
+    }
+}
 
 /// A RECEIPT that waits for its home.
 #[derive(Debug)]
@@ -175,7 +207,7 @@ pub struct Sessions {
     table: Slab<Session>,
     /// First sessions of the lists of users, found by the name that the session holds: a key here
     /// would cost each of them 16 bytes more.
-    by_user: HashTable<u32>,
+    by_user: HashTable<SessionIndex>,
     key: HashKey,
     receipts: Slab<WaitingReceipt>,
 }
@@ -194,19 +226,19 @@ impl Sessions {
     }
 
     /// Puts a session in.
-    pub fn insert(&mut self, session: Session) -> u32 {
-        self.table.insert(session).index
+    pub fn insert(&mut self, session: Session) -> SessionIndex {
+        SessionIndex(self.table.insert(session).index)
     }
 
     /// The id of a session in use.
-    pub fn id(&self, index: u32) -> SessionId {
-        SessionId::new(self.shard, index, self.table.generation(index))
+    pub fn id(&self, index: SessionIndex) -> SessionId {
+        SessionId::new(self.shard, index, self.table.generation(index.0))
     }
 
     /// The index of an id, if the session is still there.
-    pub fn find(&self, id: SessionId) -> Option<u32> {
-        let key = Key { index: id.index(), generation: id.generation() };
-        (id.shard() == self.shard && self.table.find(key).is_some()).then_some(key.index)
+    pub fn find(&self, id: SessionId) -> Option<SessionIndex> {
+        let key = Key { index: id.index().0, generation: id.generation() };
+        (id.shard() == self.shard && self.table.find(key).is_some()).then_some(id.index())
     }
 
     /// One more than the largest index that was ever in use.
@@ -215,23 +247,23 @@ impl Sessions {
     }
 
     /// Whether an index is in use.
-    pub fn contains(&self, index: u32) -> bool {
-        self.table.contains(index)
+    pub fn contains(&self, index: SessionIndex) -> bool {
+        self.table.contains(index.0)
     }
 
     /// A session in use.
-    pub fn at(&self, index: u32) -> &Session {
-        self.table.at(index)
+    pub fn at(&self, index: SessionIndex) -> &Session {
+        self.table.at(index.0)
     }
 
     /// A session in use.
-    pub fn at_mut(&mut self, index: u32) -> &mut Session {
-        self.table.at_mut(index)
+    pub fn at_mut(&mut self, index: SessionIndex) -> &mut Session {
+        self.table.at_mut(index.0)
     }
 
     /// Takes a session out.
-    pub fn remove(&mut self, index: u32) -> Session {
-        self.table.remove(index)
+    pub fn remove(&mut self, index: SessionIndex) -> Session {
+        self.table.remove(index.0)
     }
 
     /// Count of records, leaving ones included.
@@ -245,74 +277,73 @@ impl Sessions {
     }
 
     /// Puts a session into the list of its user.
-    pub fn link_user(&mut self, index: u32, user: Arc<str>) {
+    pub fn link_user(&mut self, index: SessionIndex, user: Arc<str>) {
         let hash = self.key.hash(&user);
         let head = match self.entry_of(&user) {
             Some(entry) => core::mem::replace(entry, index),
-            None => NONE,
+            None => SessionIndex::NONE,
         };
-        if head != NONE {
-            self.table.at_mut(head).same_user.0 = index;
+        if let Some(head) = head.get() {
+            self.at_mut(head).same_user.previous = index;
         }
-        let session = self.table.at_mut(index);
+        let session = self.at_mut(index);
         session.user = Some(user);
-        session.same_user = (NONE, head);
-        if head == NONE {
+        session.same_user = Neighbours { previous: SessionIndex::NONE, next: head };
+        if head == SessionIndex::NONE {
             let (table, key) = (&self.table, &self.key);
-            let hash_of = |other: &u32| key.hash(name(table, *other));
+            let hash_of = |other: &SessionIndex| key.hash(name(table, *other));
             self.by_user.insert_unique(hash, index, hash_of);
         }
     }
 
     /// Takes a session out of the list of its user; it keeps the name.
-    pub fn unlink_user(&mut self, index: u32) {
-        let session = self.table.at_mut(index);
-        let (previous, next) = core::mem::replace(&mut session.same_user, (NONE, NONE));
-        if next != NONE {
-            self.table.at_mut(next).same_user.0 = previous;
+    pub fn unlink_user(&mut self, index: SessionIndex) {
+        let session = self.at_mut(index);
+        let beside = core::mem::replace(&mut session.same_user, Neighbours::ALONE);
+        if let Some(next) = beside.next.get() {
+            self.at_mut(next).same_user.previous = beside.previous;
         }
-        if previous != NONE {
-            self.table.at_mut(previous).same_user.1 = next;
+        if let Some(previous) = beside.previous.get() {
+            self.at_mut(previous).same_user.next = beside.next;
             return;
         }
         let hash = self.key.hash(name(&self.table, index));
         let entry = self.by_user.find_entry(hash, |&head| head == index);
         let mut entry = entry.expect("the first of a list is in the table");
-        if next == NONE {
-            entry.remove();
-        } else {
-            *entry.get_mut() = next;
+        match beside.next.get() {
+            Some(next) => *entry.get_mut() = next,
+            None => drop(entry.remove()),
         }
     }
 
-    fn entry_of(&mut self, user: &str) -> Option<&mut u32> {
+    fn entry_of(&mut self, user: &str) -> Option<&mut SessionIndex> {
         let table = &self.table;
         self.by_user.find_mut(self.key.hash(user), |&head| name(table, head) == user)
     }
 
     /// First session of a user on this shard, live or about to CONNECT; the others follow by
-    /// `same_user.1`.
-    pub fn first_of(&self, user: &str) -> u32 {
-        let same = |&head: &u32| name(&self.table, head) == user;
-        self.by_user.find(self.key.hash(user), same).copied().unwrap_or(NONE)
+    /// `same_user.next()`.
+    pub fn first_of(&self, user: &str) -> Option<SessionIndex> {
+        let same = |&head: &SessionIndex| name(&self.table, head) == user;
+        self.by_user.find(self.key.hash(user), same).copied()
     }
 
     /// Puts a receipt at the end of a session's list.
-    pub fn push_receipt(&mut self, index: u32, id: &[u8], sequence: u32, answers: u32) {
+    pub fn push_receipt(&mut self, index: SessionIndex, id: &[u8], sequence: u32, answers: u32) {
         let receipt =
             WaitingReceipt { id: SmallVec::from_slice(id), sequence, answers, next: NONE };
         let place = self.receipts.insert(receipt).index;
-        let (first, last, count) = self.table.at(index).receipts;
+        let ReceiptList { first, last, count } = self.table.at(index.0).receipts;
         if last != NONE {
             self.receipts.at_mut(last).next = place;
         }
         let first = if first == NONE { place } else { first };
-        self.table.at_mut(index).receipts = (first, place, count + 1);
+        self.table.at_mut(index.0).receipts = ReceiptList { first, last: place, count: count + 1 };
     }
 
     /// One answer for the frame of this number has come.
-    pub fn answer_receipt(&mut self, index: u32, sequence: u32) {
-        let mut place = self.table.at(index).receipts.0;
+    pub fn answer_receipt(&mut self, index: SessionIndex, sequence: u32) {
+        let mut place = self.table.at(index.0).receipts.first;
         while place != NONE {
             let receipt = self.receipts.at_mut(place);
             if receipt.sequence == sequence {
@@ -324,27 +355,32 @@ impl Sessions {
     }
 
     /// The first receipt of a session, if all its answers are there.
-    pub fn pop_receipt(&mut self, index: u32) -> Option<WaitingReceipt> {
-        let (first, last, count) = self.table.at(index).receipts;
+    pub fn pop_receipt(&mut self, index: SessionIndex) -> Option<WaitingReceipt> {
+        let ReceiptList { first, last, count } = self.table.at(index.0).receipts;
         if first == NONE || self.receipts.at(first).answers > 0 {
             return None;
         }
         let receipt = self.receipts.remove(first);
         let last = if receipt.next == NONE { NONE } else { last };
-        self.table.at_mut(index).receipts = (receipt.next, last, count - 1);
+        self.table.at_mut(index.0).receipts =
+            ReceiptList { first: receipt.next, last, count: count - 1 };
         Some(receipt)
     }
 
     /// The id of the first receipt of a session that is not given.
-    pub fn first_receipt(&self, index: u32) -> Option<&[u8]> {
-        let first = self.table.at(index).receipts.0;
+    pub fn first_receipt(&self, index: SessionIndex) -> Option<&[u8]> {
+        let first = self.table.at(index.0).receipts.first;
         (first != NONE).then(|| &*self.receipts.at(first).id)
     }
 
     /// Takes the receipt of the frame with this number out of a session's list, and forgets those
     /// behind it: the frame is refused, and after its ERROR comes nothing.
-    pub fn cut_receipts(&mut self, index: u32, sequence: u32) -> Option<SmallVec<[u8; 24]>> {
-        let (mut before, mut kept, mut place) = (NONE, 0, self.table.at(index).receipts.0);
+    pub fn cut_receipts(
+        &mut self,
+        index: SessionIndex,
+        sequence: u32,
+    ) -> Option<SmallVec<[u8; 24]>> {
+        let (mut before, mut kept, mut place) = (NONE, 0, self.table.at(index.0).receipts.first);
         while place != NONE && self.receipts.at(place).sequence != sequence {
             (before, kept, place) = (place, kept + 1, self.receipts.at(place).next);
         }
@@ -353,9 +389,9 @@ impl Sessions {
         }
         let receipt = self.receipts.remove(place);
         self.forget_receipts(receipt.next);
-        let state = self.table.at_mut(index);
-        let first = if before == NONE { NONE } else { state.receipts.0 };
-        state.receipts = (first, before, kept);
+        let state = self.table.at_mut(index.0);
+        let first = if before == NONE { NONE } else { state.receipts.first };
+        state.receipts = ReceiptList { first, last: before, count: kept };
         if before != NONE {
             self.receipts.at_mut(before).next = NONE;
         }
@@ -363,9 +399,9 @@ impl Sessions {
     }
 
     /// Forgets all receipts of a session.
-    pub fn drop_receipts(&mut self, index: u32) {
-        self.forget_receipts(self.table.at(index).receipts.0);
-        self.table.at_mut(index).receipts = (NONE, NONE, 0);
+    pub fn drop_receipts(&mut self, index: SessionIndex) {
+        self.forget_receipts(self.table.at(index.0).receipts.first);
+        self.table.at_mut(index.0).receipts = ReceiptList::EMPTY;
     }
 
     fn forget_receipts(&mut self, mut place: u32) {
@@ -376,13 +412,13 @@ impl Sessions {
 }
 
 /// The user's name of a session in the table of users.
-fn name(table: &Slab<Session>, index: u32) -> &str {
-    table.at(index).user.as_deref().expect("only sessions with a user are linked")
+fn name(table: &Slab<Session>, index: SessionIndex) -> &str {
+    table.at(index.0).user.as_deref().expect("only sessions with a user are linked")
 }
 
 impl Session {
     /// A session that has just been upgraded.
-    pub fn new(slot: u32, endpoint: u16) -> Session {
+    pub fn new(slot: Slot, endpoint: EndpointIndex) -> Session {
         Session {
             slot,
             phase: Phase::Connecting,
@@ -394,11 +430,11 @@ impl Session {
             beat: stomp::heartbeat::Agreed { send: 0, receive: 0 },
             subscriptions: SmallVec::new(),
             sequence: 0,
-            receipts: (NONE, NONE, 0),
+            receipts: ReceiptList::EMPTY,
             receipts_home: None,
             disconnecting: false,
             deferred: None,
-            same_user: (NONE, NONE),
+            same_user: Neighbours::ALONE,
             seen_turn: 0,
         }
     }

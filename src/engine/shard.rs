@@ -13,7 +13,7 @@ use crate::broker::home::Home;
 use crate::broker::message;
 use crate::broker::subscription::Index;
 use crate::broker::user::Users;
-use crate::ids::{BufferId, ConnId, ListenerId, PeerId, ShardId};
+use crate::ids::{BufferId, ConnId, ListenerId, PeerId, SessionIndex, ShardId, Slot};
 use crate::limits::{Limits, WS_HEAD_MAX};
 use crate::mem::receive::ReceivePool;
 use crate::mem::secret::Random;
@@ -98,7 +98,7 @@ pub struct Shard<R: Ring> {
     /// Who leaves when there are many connections.
     pub(super) crowd: super::crowd::Crowd,
     /// Slots whose outbox has something to begin.
-    pub(super) dirty: VecDeque<u32>,
+    pub(super) dirty: VecDeque<Slot>,
     /// Connections that wait for room.
     pub(super) waiting: VecDeque<ConnId>,
     /// Connections paused whose answer has come.
@@ -108,7 +108,7 @@ pub struct Shard<R: Ring> {
     /// Deliveries that wait for segments, in order.
     pub(super) stash: VecDeque<super::mailbox::Entry>,
     /// Sessions whose end is not known everywhere.
-    pub(super) leaving: VecDeque<u32>,
+    pub(super) leaving: VecDeque<SessionIndex>,
     starved: Vec<ConnId>,
     pub(super) gathered: Vec<u8>,
     pub(super) shedding: Shedding,
@@ -341,7 +341,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn on_accepted(&mut self, listener: ListenerId, slot: u32, peer: SocketAddr) {
+    fn on_accepted(&mut self, listener: ListenerId, slot: Slot, peer: SocketAddr) {
         self.metrics.accepted_total.add(1);
         let id = self.conns.open(slot, listener, peer, self.ms());
         self.receive_more(id);
@@ -475,7 +475,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// What the listener of a connection serves.
-    pub(super) fn serves(&self, slot: u32) -> Serves {
+    pub(super) fn serves(&self, slot: Slot) -> Serves {
         self.listeners[self.conns.at(slot).listener.0 as usize]
     }
 

@@ -17,7 +17,7 @@
 use super::conn::State;
 use super::outbox::Outbox;
 use super::shard::Shard;
-use crate::ids::Range;
+use crate::ids::{Range, Slot};
 use crate::mem::marks::Droppable;
 use crate::mem::segment::{Extent, Log, Segments};
 use crate::ring::{Op, Ring};
@@ -293,7 +293,7 @@ fn add(extents: &mut Vec<Extent>, segments: &mut Segments, extent: Extent) {
 
 impl<R: Ring> Shard<R> {
     /// Whether messages may be dropped for this client instead of closing it.
-    pub(super) fn may_shed(&self, slot: u32) -> bool {
+    pub(super) fn may_shed(&self, slot: Slot) -> bool {
         let conn = self.conns.at(slot);
         self.shared.sheds
             && conn.state == State::Open
@@ -303,7 +303,7 @@ impl<R: Ring> Shard<R> {
 
     /// More waits for a client than may.
     #[cold]
-    pub(super) fn over_bound(&mut self, slot: u32) {
+    pub(super) fn over_bound(&mut self, slot: Slot) {
         if self.may_shed(slot) {
             let Shard { conns, segments, shedding, limits, .. } = self;
             let outbox = &mut conns.at_mut(slot).outbox;
@@ -325,12 +325,12 @@ impl<R: Ring> Shard<R> {
 
     /// A send is older than `send-time`. Of a client that may lose messages it is asked first how
     /// much the kernel took.
-    pub(super) fn stands_still(&mut self, slot: u32) {
+    pub(super) fn stands_still(&mut self, slot: Slot) {
         if self.may_shed(slot) { self.stop_send(slot) } else { self.too_slow(slot) }
     }
 
     /// Stops the send in flight; `go_on_or_close` hears of it.
-    pub(super) fn stop_send(&mut self, slot: u32) {
+    pub(super) fn stop_send(&mut self, slot: Slot) {
         let id = self.conns.id(slot);
         self.conns.at_mut(slot).send_stopping = true;
         self.ring.push(Op::SendCancel { conn: id });
@@ -339,7 +339,7 @@ impl<R: Ring> Shard<R> {
     /// A send of an open connection was stopped: since it stood still too long, or since the pool
     /// wants its segment.
     #[cold]
-    pub(super) fn go_on_or_close(&mut self, slot: u32, taken: u32) {
+    pub(super) fn go_on_or_close(&mut self, slot: Slot, taken: u32) {
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
         let age = now.wrapping_sub(conn.send_since);
@@ -354,7 +354,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Gets a client out of the segment that the pool wants, or closes it.
-    fn leave_wanted(&mut self, slot: u32) {
+    fn leave_wanted(&mut self, slot: Slot) {
         let is_wanted = self.segments.is_wanting() || !self.fanout.is_empty();
         let Some(oldest) = self.segments.oldest().filter(|_| is_wanted) else { return };
         // What is copied out must not land in it again.
@@ -372,14 +372,14 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Begins a send that has stood still: its age is that of the bytes, which nobody takes.
-    fn send_again(&mut self, slot: u32) {
+    fn send_again(&mut self, slot: Slot) {
         let (id, now) = (self.conns.id(slot), self.ms());
         let conn = self.conns.at_mut(slot);
         let range = conn.outbox.begin_send(self.limits.send_bytes);
         let age = now.wrapping_sub(conn.send_since);
         let left = self.limits.send_time.0.saturating_sub(age);
         self.ring.push(Op::Send { conn: id, range: range.expect("it is not empty") });
-        self.wheel.set(slot, self.now.millis() + u64::from(left));
+        self.wheel.set(slot.0, self.now.millis() + u64::from(left));
     }
 }
 

@@ -19,7 +19,7 @@ use crate::broker::pattern::Budget;
 use crate::broker::subscription::{FrameFormat, Framing};
 use crate::config::UnknownDestination;
 use crate::identity::{self, Identity};
-use crate::ids::ShardId;
+use crate::ids::{SessionIndex, ShardId, Slot};
 use crate::limits::PATTERN_STEPS_A_FRAME;
 use crate::ring::Ring;
 use crate::stomp::{self, Command, Decoder, Frame, Header, Step, Version};
@@ -34,7 +34,7 @@ const SERVER: &[u8] = concat!("ringpush/", env!("CARGO_PKG_VERSION")).as_bytes()
 
 impl<R: Ring> Shard<R> {
     /// A chunk of a message on a STOMP connection.
-    pub(super) fn stomp_chunk(&mut self, slot: u32, _: Opcode, payload: &mut [u8], last: bool) {
+    pub(super) fn stomp_chunk(&mut self, slot: Slot, _: Opcode, payload: &mut [u8], last: bool) {
         let Proto::Stomp(state) = &mut self.conns.at_mut(slot).proto else { return };
         if state.encoding.framing == Framing::WebSocket {
             let session = state.session;
@@ -55,7 +55,7 @@ impl<R: Ring> Shard<R> {
         self.sockjs_message(slot, text);
     }
 
-    fn sockjs_message(&mut self, slot: u32, text: &mut [u8]) {
+    fn sockjs_message(&mut self, slot: Slot, text: &mut [u8]) {
         let mut messages = core::mem::take(&mut self.sockjs_messages);
         let decoded = match core::str::from_utf8(text) {
             Ok(text) => crate::sockjs::decode(text, &mut messages).is_ok(),
@@ -83,7 +83,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Bytes of the stream of frames.
-    fn feed(&mut self, slot: u32, session: u32, bytes: &mut [u8]) {
+    fn feed(&mut self, slot: Slot, session: SessionIndex, bytes: &mut [u8]) {
         let partial = &mut self.sessions.at_mut(session).partial;
         let paused = self.conns.at(slot).pause != Pause::No;
         match partial.take() {
@@ -107,7 +107,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Goes on with frames that were kept while the connection was paused.
-    pub(super) fn continue_session(&mut self, slot: u32) {
+    pub(super) fn continue_session(&mut self, slot: Slot) {
         let Proto::Stomp(state) = &self.conns.at(slot).proto else { return };
         let session = state.session;
         if self.conns.at(slot).state != State::Open {
@@ -130,8 +130,8 @@ impl<R: Ring> Shard<R> {
     /// bytes it used.
     fn run_frames(
         &mut self,
-        slot: u32,
-        session: u32,
+        slot: Slot,
+        session: SessionIndex,
         bytes: &mut [u8],
         decoder: &mut Decoder,
     ) -> usize {
@@ -140,7 +140,7 @@ impl<R: Ring> Shard<R> {
         let mut used = 0;
         while used < bytes.len() {
             let state = self.sessions.at(session);
-            if state.receipts.2 >= self.limits.receipts {
+            if state.receipts.count() >= self.limits.receipts {
                 self.pause_for_answer(slot);
                 return used;
             }
@@ -196,14 +196,14 @@ impl<R: Ring> Shard<R> {
         used
     }
 
-    fn on_frame(&mut self, slot: u32, session: u32, frame: &Frame<'_, '_>) {
+    fn on_frame(&mut self, slot: Slot, session: SessionIndex, frame: &Frame<'_, '_>) {
         self.steps = 0;
         self.handle_frame(slot, session, frame);
         // What its names and patterns make dear is its sender's time.
         self.frames_left = self.frames_left.saturating_sub(self.steps / PATTERN_STEPS_A_FRAME);
     }
 
-    fn handle_frame(&mut self, slot: u32, session: u32, frame: &Frame<'_, '_>) {
+    fn handle_frame(&mut self, slot: Slot, session: SessionIndex, frame: &Frame<'_, '_>) {
         let connecting = self.sessions.at(session).phase == Phase::Connecting;
         let receipt_len = frame.header(b"receipt").map_or(0, <[u8]>::len);
         let handled = match (connecting, frame.command()) {
@@ -223,9 +223,9 @@ impl<R: Ring> Shard<R> {
                 code: 1002,
                 label: "stomp_connected_twice",
             }),
-            (false, Command::Send) => self.on_send(slot, session, frame),
-            (false, Command::Subscribe) => self.on_subscribe(slot, session, frame),
-            (false, Command::Unsubscribe) => self.on_unsubscribe(slot, session, frame),
+            (false, Command::Send) => self.on_send(session, frame),
+            (false, Command::Subscribe) => self.on_subscribe(session, frame),
+            (false, Command::Unsubscribe) => self.on_unsubscribe(session, frame),
             (false, Command::Disconnect) => {
                 self.sessions.at_mut(session).disconnecting = true;
                 self.receipt(session, frame, 0, None);
@@ -244,7 +244,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn on_connect(&mut self, slot: u32, session: u32, frame: &Frame<'_, '_>) -> Handled {
+    fn on_connect(&mut self, slot: Slot, session: SessionIndex, frame: &Frame<'_, '_>) -> Handled {
         let Some(version) = stomp::negotiate(frame.header(b"accept-version")) else {
             return Err(Problem {
                 message: VERSIONS,
@@ -299,7 +299,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// CONNECT may carry the token that the handshake had no place for.
-    fn identify_by_connect(&mut self, session: u32, frame: &Frame<'_, '_>) -> Handled {
+    fn identify_by_connect(&mut self, session: SessionIndex, frame: &Frame<'_, '_>) -> Handled {
         let now = self.ring.wall_millis() / 1000;
         let auth = &self.shared.config.auth;
         let (passcode, header) = (frame.header(b"passcode"), frame.header(b"Authorization"));
@@ -318,7 +318,7 @@ impl<R: Ring> Shard<R> {
         Ok(())
     }
 
-    fn on_send(&mut self, slot: u32, session: u32, frame: &Frame<'_, '_>) -> Handled {
+    fn on_send(&mut self, session: SessionIndex, frame: &Frame<'_, '_>) -> Handled {
         let destination = required(frame, b"destination")?;
         if frame.header(b"transaction").is_some() {
             return Err(NO_TRANSACTIONS);
@@ -368,7 +368,7 @@ impl<R: Ring> Shard<R> {
                 }
             }
             Target::Application(rest) => match self.application_of(rest) {
-                Some(application) => self.ask_application(slot, session, frame, application, rest),
+                Some(application) => self.ask_application(session, frame, application, rest),
                 None => return self.unknown_destination(session, frame),
             },
             Target::Unknown => {}
@@ -384,7 +384,11 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A frame to nobody: an ERROR, or Spring's silence.
-    pub(super) fn unknown_destination(&mut self, session: u32, frame: &Frame<'_, '_>) -> Handled {
+    pub(super) fn unknown_destination(
+        &mut self,
+        session: SessionIndex,
+        frame: &Frame<'_, '_>,
+    ) -> Handled {
         match self.shared.config.broker.unknown_destination {
             UnknownDestination::Error => Err(UNKNOWN_DESTINATION),
             UnknownDestination::Ignore => {
@@ -398,7 +402,7 @@ impl<R: Ring> Shard<R> {
     /// and never before those of earlier frames.
     pub(super) fn receipt(
         &mut self,
-        session: u32,
+        session: SessionIndex,
         frame: &Frame<'_, '_>,
         answers: u32,
         home: Option<ShardId>,
@@ -410,7 +414,7 @@ impl<R: Ring> Shard<R> {
     /// The same for a receipt whose frame is gone.
     pub(super) fn receipt_of(
         &mut self,
-        session: u32,
+        session: SessionIndex,
         id: &[u8],
         sequence: u32,
         answers: u32,
@@ -422,7 +426,7 @@ impl<R: Ring> Shard<R> {
         }
         self.sessions.push_receipt(session, id, sequence, answers);
         let state = self.sessions.at_mut(session);
-        let alone = state.receipts.2 == 1;
+        let alone = state.receipts.count() == 1;
         if alone || answers > 0 && state.receipts_home != home {
             state.receipts_home = if alone { home } else { None };
         }
@@ -433,7 +437,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Gives the receipts whose turn has come.
-    pub(super) fn give_receipts(&mut self, session: u32) {
+    pub(super) fn give_receipts(&mut self, session: SessionIndex) {
         let slot = self.sessions.at(session).slot;
         if self.sessions.at(session).phase != Phase::Live {
             return;
@@ -447,7 +451,7 @@ impl<R: Ring> Shard<R> {
             }
         }
         let state = self.sessions.at(session);
-        if state.receipts.2 == 0 && state.disconnecting && state.deferred.is_none() {
+        if state.receipts.count() == 0 && state.disconnecting && state.deferred.is_none() {
             self.drain(slot, &[], 1000, "");
         } else if self.conns.at(slot).pause == Pause::Answer {
             // For fewer receipts, or for none: it looks for itself.
@@ -457,7 +461,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Sends a frame to one session.
-    pub(super) fn reply(&mut self, slot: u32, len: usize, write: impl FnOnce(&mut [u8]) -> usize) {
+    pub(super) fn reply(&mut self, slot: Slot, len: usize, write: impl FnOnce(&mut [u8]) -> usize) {
         let encoding = self.encoding_of(slot);
         let mut encoder = core::mem::take(&mut self.encoder);
         encoder.clear();
@@ -467,7 +471,12 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The message of a block, for those subscriptions of one session that hear it.
-    pub(super) fn deliver_to_session(&mut self, session: u32, message: &Message, number: u64) {
+    pub(super) fn deliver_to_session(
+        &mut self,
+        session: SessionIndex,
+        message: &Message,
+        number: u64,
+    ) {
         let shared = self.shared.clone();
         let id = super::encode::MessageId::new(&shared.boot, number);
         let shown = shared.sheds.then(|| shared.names.shown(message.destination()));

@@ -4,13 +4,13 @@
 use super::mailbox::Entry;
 use super::refuse::{Handled, Problem, no_room};
 use super::revoke::permit;
-use super::session::{Deferred, NONE, Phase, Subscription, SubscriptionState};
+use super::session::{Deferred, Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
 use super::stomp::required;
 use crate::broker::home::Full;
 use crate::broker::pattern::{self, Budget};
 use crate::broker::subscription::{FrameFormat, GROUP};
-use crate::ids::{SessionId, ShardId};
+use crate::ids::{GroupIndex, SessionId, SessionIndex, ShardId, Slot};
 use crate::mem::intern::Sym;
 use crate::ring::Ring;
 use crate::stomp::{Frame, Version};
@@ -29,7 +29,7 @@ pub(super) const SUBSCRIBING: u32 = 16;
 pub(super) const SEQUENCE_MASK: u32 = END - 1;
 
 impl<R: Ring> Shard<R> {
-    pub(super) fn on_subscribe(&mut self, _: u32, session: u32, frame: &Frame<'_, '_>) -> Handled {
+    pub(super) fn on_subscribe(&mut self, session: SessionIndex, frame: &Frame<'_, '_>) -> Handled {
         let destination = required(frame, b"destination")?;
         let id = match (frame.header(b"id"), self.sessions.at(session).version) {
             // STOMP 1.0 §SUBSCRIBE: the id is optional; MESSAGE then names no subscription.
@@ -57,7 +57,7 @@ impl<R: Ring> Shard<R> {
         let home = self.home_of_subscription(session, destination);
         let state = self.sessions.at_mut(session);
         if let Some(receipt) = frame.header(b"receipt")
-            && state.receipts.2 > 0
+            && state.receipts.count() > 0
             && (home.is_none() || state.receipts_home != home)
         {
             // Its RECEIPT may not overtake those that another home still owes, and its first
@@ -78,7 +78,7 @@ impl<R: Ring> Shard<R> {
 
     /// Whether a session has this subscription already: by its id, or, where STOMP 1.0 lets it have
     /// none, by its destination.
-    fn has_subscribed(&mut self, session: u32, id: &str, destination: &str) -> bool {
+    fn has_subscribed(&mut self, session: SessionIndex, id: &str, destination: &str) -> bool {
         let Some(known) = self.index.names().find(id) else { return false };
         if !id.is_empty() {
             return self.sessions.at(session).by_id(known).is_some();
@@ -90,7 +90,7 @@ impl<R: Ring> Shard<R> {
     /// only if it has this one.
     fn by_destination(
         &mut self,
-        session: u32,
+        session: SessionIndex,
         destination: &str,
         id: Option<Sym>,
     ) -> Option<usize> {
@@ -107,7 +107,7 @@ impl<R: Ring> Shard<R> {
 
     /// Whether one more subscription keeps the session within its bounds. Patterns are looked at
     /// for each message, so they have a bound of their own.
-    fn fits_session(&mut self, session: u32, id: &str, destination: &str) -> Handled {
+    fn fits_session(&mut self, session: SessionIndex, id: &str, destination: &str) -> Handled {
         if destination.len().max(id.len()) > self.limits.name_bytes as usize {
             return Err(NAME_TOO_LONG);
         }
@@ -154,11 +154,13 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A frame that waited goes on when what it waited for is there.
-    pub(super) fn run_deferred(&mut self, slot: u32, session: u32) {
+    pub(super) fn run_deferred(&mut self, slot: Slot, session: SessionIndex) {
         let state = self.sessions.at(session);
         let waits = match state.deferred.as_deref() {
             None => return,
-            Some(Deferred::Subscribe { .. } | Deferred::Refuse { .. }) => state.receipts.2 > 0,
+            Some(Deferred::Subscribe { .. } | Deferred::Refuse { .. }) => {
+                state.receipts.count() > 0
+            }
             Some(Deferred::Unsubscribe { key, .. }) => state
                 .by_key(*key)
                 .is_some_and(|at| state.subscriptions[at].state == SubscriptionState::Beginning),
@@ -193,7 +195,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The home that a subscription belongs to; None if the session's shard alone knows of it.
-    fn home_of_subscription(&self, session: u32, destination: &str) -> Option<ShardId> {
+    fn home_of_subscription(&self, session: SessionIndex, destination: &str) -> Option<ShardId> {
         if self.shared.names.own(destination).is_none() {
             return Some(self.shared.home_of_destination(destination));
         }
@@ -203,7 +205,7 @@ impl<R: Ring> Shard<R> {
 
     fn subscribe(
         &mut self,
-        session: u32,
+        session: SessionIndex,
         id: &str,
         destination: &str,
         receipt: Option<&[u8]>,
@@ -220,7 +222,7 @@ impl<R: Ring> Shard<R> {
             id,
             destination: name,
             key,
-            group: NONE,
+            group: GroupIndex::NONE,
             position: 0,
             state,
             of_user,
@@ -258,8 +260,7 @@ impl<R: Ring> Shard<R> {
 
     pub(super) fn on_unsubscribe(
         &mut self,
-        _: u32,
-        session: u32,
+        session: SessionIndex,
         frame: &Frame<'_, '_>,
     ) -> Handled {
         let version = self.sessions.at(session).version;
@@ -292,7 +293,13 @@ impl<R: Ring> Shard<R> {
         Ok(())
     }
 
-    fn unsubscribe(&mut self, session: u32, key: u32, receipt: Option<&[u8]>, sequence: u32) {
+    fn unsubscribe(
+        &mut self,
+        session: SessionIndex,
+        key: u32,
+        receipt: Option<&[u8]>,
+        sequence: u32,
+    ) {
         let Some(at) = self.sessions.at(session).by_key(key) else { return };
         let subscription = self.sessions.at(session).subscriptions[at];
         let id = self.sessions.id(session);
@@ -354,7 +361,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Whatever a deferred frame waited for may be there now.
-    fn wake_deferred(&mut self, session: u32) {
+    fn wake_deferred(&mut self, session: SessionIndex) {
         let state = self.sessions.at(session);
         if state.deferred.is_some() && state.phase == Phase::Live {
             let id = self.conns.id(state.slot);
@@ -364,7 +371,7 @@ impl<R: Ring> Shard<R> {
 
     /// A home has no room for the destination: the session hears so, with the frame's receipt id,
     /// and ends.
-    fn on_refused(&mut self, session: u32, at: usize, key: u32, full: Full) {
+    fn on_refused(&mut self, session: SessionIndex, at: usize, key: u32, full: Full) {
         let live = self.sessions.at(session).phase == Phase::Live;
         self.forget_subscription(session, at);
         if live {
@@ -391,12 +398,12 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    pub(super) fn leave_group(&mut self, session: u32, at: usize) {
+    pub(super) fn leave_group(&mut self, session: SessionIndex, at: usize) {
         let Subscription { group, position, .. } = self.sessions.at(session).subscriptions[at];
-        if group == NONE {
+        if group == GroupIndex::NONE {
             return;
         }
-        self.sessions.at_mut(session).subscriptions[at].group = NONE;
+        self.sessions.at_mut(session).subscriptions[at].group = GroupIndex::NONE;
         if self.index.group(group).members.len() == 1 {
             self.fanout.forget_group(&mut self.index, group);
         }
@@ -407,7 +414,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    fn forget_subscription(&mut self, session: u32, at: usize) {
+    fn forget_subscription(&mut self, session: SessionIndex, at: usize) {
         let Subscription { id, destination, .. } =
             self.sessions.at_mut(session).subscriptions.swap_remove(at);
         self.subscriptions -= 1;
@@ -420,7 +427,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A session ends: it hears nothing more from now on, and its homes are told as room allows.
-    pub(super) fn leave_broker(&mut self, session: u32) {
+    pub(super) fn leave_broker(&mut self, session: SessionIndex) {
         let state = self.sessions.at_mut(session);
         assert!(state.phase != Phase::Leaving, "a session leaves once");
         let was_live = state.phase == Phase::Live;
@@ -460,7 +467,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// True when everything is told and the record is gone.
-    fn tell_homes(&mut self, session: u32, most: &mut u32) -> bool {
+    fn tell_homes(&mut self, session: SessionIndex, most: &mut u32) -> bool {
         let id = self.sessions.id(session);
         let mut at = 0;
         while at < self.sessions.at(session).subscriptions.len() {

@@ -7,6 +7,7 @@
 //! agreement never meets a full table. The bytes are allocated with a session's first compressed
 //! message.
 
+use crate::ids::Slot;
 use crate::ws::Window;
 use hashbrown::HashMap;
 
@@ -14,7 +15,7 @@ use hashbrown::HashMap;
 #[derive(Debug, Default)]
 pub struct Histories {
     /// By slot: the kernel chooses those, so no client aims at a bucket.
-    table: HashMap<u32, (Window, u8), foldhash::fast::FixedState>,
+    table: HashMap<Slot, (Window, u8), foldhash::fast::FixedState>,
     bytes: usize,
 }
 
@@ -25,14 +26,14 @@ impl Histories {
     }
 
     /// The client at this slot may refer back by 2^`bits` bytes.
-    pub fn open(&mut self, slot: u32, bits: u8) {
+    pub fn open(&mut self, slot: Slot, bits: u8) {
         let former = self.table.insert(slot, (Window::new(bits), bits));
         assert!(former.is_none(), "a connection is upgraded once");
         self.bytes += 1 << bits;
     }
 
     /// The history of the connection at this slot, if it has one.
-    pub fn of(&mut self, slot: u32) -> Option<&mut Window> {
+    pub fn of(&mut self, slot: Slot) -> Option<&mut Window> {
         // Most shards have none.
         if self.table.is_empty() {
             return None;
@@ -41,7 +42,7 @@ impl Histories {
     }
 
     /// The connection at this slot is gone.
-    pub fn close(&mut self, slot: u32) {
+    pub fn close(&mut self, slot: Slot) {
         if let Some((_, bits)) = self.table.remove(&slot) {
             self.bytes -= 1 << bits;
         }
@@ -60,18 +61,18 @@ mod tests {
     #[test]
     fn what_is_closed_makes_room() {
         let mut histories = Histories::default();
-        assert!(histories.of(3).is_none());
+        assert!(histories.of(Slot(3)).is_none());
         assert!(histories.has_room_for(15, 32_768) && !histories.has_room_for(15, 32_767));
-        histories.open(3, 15);
-        histories.open(4, 8);
+        histories.open(Slot(3), 15);
+        histories.open(Slot(4), 8);
         assert_eq!(histories.bytes(), 32_768 + 256);
         assert!(!histories.has_room_for(8, 32_768 + 300));
         // Spoken for, and not yet there.
-        assert_eq!(histories.of(3).map(|history| history.held()), Some(0));
-        histories.close(3);
-        histories.close(3);
-        assert!(histories.of(3).is_none() && histories.of(4).is_some());
-        histories.close(4);
+        assert_eq!(histories.of(Slot(3)).map(|history| history.held()), Some(0));
+        histories.close(Slot(3));
+        histories.close(Slot(3));
+        assert!(histories.of(Slot(3)).is_none() && histories.of(Slot(4)).is_some());
+        histories.close(Slot(4));
         assert_eq!(histories.bytes(), 0);
     }
 }

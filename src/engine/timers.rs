@@ -7,9 +7,10 @@
 use super::close::SLOW_CONSUMER;
 use super::conn::{Pause, Peer, Proto, State};
 use super::refuse::Problem;
-use super::session::{NONE, Phase};
+use super::session::Phase;
 use super::shard::Shard;
 use crate::broker::subscription::Framing;
+use crate::ids::{EndpointIndex, SessionIndex, Slot};
 use crate::limits::HANGUP_GRACE;
 use crate::ring::Ring;
 use crate::ws::Opcode;
@@ -51,7 +52,8 @@ impl<R: Ring> Shard<R> {
     /// Handles everything that is due.
     pub(super) fn run_timers(&mut self) {
         self.wheel.advance(self.now.millis());
-        while let Some(slot) = self.wheel.pop() {
+        while let Some(number) = self.wheel.pop() {
+            let slot = Slot(number);
             while let Some((0, due)) = self.next_due(slot) {
                 if !self.on_due(slot, due) {
                     break;
@@ -62,14 +64,14 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Sees to it that a connection is looked at when its next deadline comes.
-    pub(super) fn set_timer(&mut self, slot: u32) {
+    pub(super) fn set_timer(&mut self, slot: Slot) {
         if let Some((left, _)) = self.next_due(slot) {
-            self.wheel.set(slot, self.now.millis() + u64::from(left));
+            self.wheel.set(slot.0, self.now.millis() + u64::from(left));
         }
     }
 
     /// The next deadline of a connection: milliseconds from now, and what it is.
-    fn next_due(&self, slot: u32) -> Option<(u32, Due)> {
+    fn next_due(&self, slot: Slot) -> Option<(u32, Due)> {
         let now = self.ms();
         let left = |since: u32, span: u32| span.saturating_sub(now.wrapping_sub(since));
         let conn = self.conns.at(slot);
@@ -91,21 +93,22 @@ impl<R: Ring> Shard<R> {
                 self.sockjs_beat(raw.endpoint, slot)
             }
             Proto::Raw(_) => None,
-            Proto::Stomp(stomp) if stomp.session != NONE => self.session_due(slot, stomp.session),
-            Proto::Stomp(_) => None,
+            Proto::Stomp(stomp) => {
+                stomp.session.get().and_then(|session| self.session_due(slot, session))
+            }
         };
         let hung_up = conn.peer != Peer::Here && conn.pause != Pause::No;
         let hung_up = hung_up.then(|| (left(conn.since, HANGUP_GRACE.0), Due::HungUp));
         slow.into_iter().chain(own).chain(hung_up).min_by_key(|(left, _)| *left)
     }
 
-    fn sockjs_beat(&self, endpoint: u16, slot: u32) -> Option<(u32, Due)> {
-        let sockjs = self.shared.endpoints.get(endpoint as usize)?.config.sockjs.as_ref()?;
+    fn sockjs_beat(&self, endpoint: EndpointIndex, slot: Slot) -> Option<(u32, Due)> {
+        let sockjs = self.shared.endpoints.get(endpoint.index())?.config.sockjs.as_ref()?;
         let silent = self.ms().wrapping_sub(self.conns.at(slot).last_out);
         Some((sockjs.heartbeat.0.saturating_sub(silent), Due::SockJs))
     }
 
-    fn session_due(&self, slot: u32, session: u32) -> Option<(u32, Due)> {
+    fn session_due(&self, slot: Slot, session: SessionIndex) -> Option<(u32, Due)> {
         let now = self.ms();
         let left = |since: u32, span: u32| span.saturating_sub(now.wrapping_sub(since));
         let conn = self.conns.at(slot);
@@ -143,7 +146,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// True if the connection may have more that is due.
-    fn on_due(&mut self, slot: u32, due: Due) -> bool {
+    fn on_due(&mut self, slot: Slot, due: Due) -> bool {
         match due {
             Due::Linger | Due::Idle => {
                 self.metrics.timeouts_total.add(1);
@@ -185,7 +188,7 @@ impl<R: Ring> Shard<R> {
         true
     }
 
-    fn on_unanswered(&mut self, slot: u32) {
+    fn on_unanswered(&mut self, slot: Slot) {
         self.metrics.timeouts_total.add(1);
         let Proto::Stomp(stomp) = &self.conns.at(slot).proto else {
             return self.refuse_request(slot, 504, "no answer in time");
@@ -202,7 +205,7 @@ impl<R: Ring> Shard<R> {
         self.refuse_frame(slot, session, problem, receipt.as_deref());
     }
 
-    fn on_missed(&mut self, slot: u32) {
+    fn on_missed(&mut self, slot: Slot) {
         self.metrics.heartbeat_missed_total.add(1);
         let Proto::Stomp(stomp) = &self.conns.at(slot).proto else { return };
         let session = stomp.session;
@@ -216,7 +219,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A text in the form of the connection.
-    fn send_text(&mut self, slot: u32, text: &[u8]) {
+    fn send_text(&mut self, slot: Slot, text: &[u8]) {
         let encoding = self.encoding_of(slot);
         let mut encoder = core::mem::take(&mut self.encoder);
         encoder.clear();
@@ -226,7 +229,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A WebSocket frame as it is.
-    pub(super) fn send_frame(&mut self, slot: u32, opcode: Opcode, payload: &[u8]) {
+    pub(super) fn send_frame(&mut self, slot: Slot, opcode: Opcode, payload: &[u8]) {
         let mut encoder = core::mem::take(&mut self.encoder);
         encoder.clear();
         encoder.ws(opcode, payload);

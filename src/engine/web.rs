@@ -12,6 +12,7 @@ use super::shard::Shard;
 use crate::http::request::{self, BodyKind, Bounds, HEADERS_MAX, Method};
 use crate::http::response::{self, Response};
 use crate::http::{Body, EMPTY_HEADER};
+use crate::ids::Slot;
 use crate::ring::Ring;
 use smallvec::SmallVec;
 
@@ -52,7 +53,7 @@ impl Request {
 
 impl<R: Ring> Shard<R> {
     /// A request head at the start of `bytes`, or a part of one.
-    pub(super) fn http_head(&mut self, slot: u32, bytes: &mut [u8]) -> Step {
+    pub(super) fn http_head(&mut self, slot: Slot, bytes: &mut [u8]) -> Step {
         let limits = &self.limits;
         let bounds = Bounds {
             head: limits.http_head,
@@ -118,7 +119,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// From the first byte of a head its time runs.
-    fn head_has_begun(&mut self, slot: u32) {
+    fn head_has_begun(&mut self, slot: Slot) {
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
         if matches!(conn.proto, Proto::HttpIdle) {
@@ -129,7 +130,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Some of a request's body.
-    pub(super) fn http_body(&mut self, slot: u32, bytes: &mut [u8]) -> Step {
+    pub(super) fn http_body(&mut self, slot: Slot, bytes: &mut [u8]) -> Step {
         let body_max = self.limits.http_body;
         let Proto::HttpBody(request) = &mut self.conns.at_mut(slot).proto else {
             return Step::Stop(0);
@@ -167,7 +168,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Parks the connection with its work.
-    pub(super) fn park(&mut self, slot: u32, meta: RequestMeta, work: Work) {
+    pub(super) fn park(&mut self, slot: Slot, meta: RequestMeta, work: Work) {
         let request = Request {
             meta,
             head: Vec::new(),
@@ -186,7 +187,7 @@ impl<R: Ring> Shard<R> {
     /// Queues an answer. The connection goes on with the next request, or ends.
     pub(super) fn answer(
         &mut self,
-        slot: u32,
+        slot: Slot,
         meta: RequestMeta,
         status: u16,
         headers: &[(&str, &str)],
@@ -243,7 +244,7 @@ impl<R: Ring> Shard<R> {
     /// An answer without a body.
     pub(super) fn answer_plain(
         &mut self,
-        slot: u32,
+        slot: Slot,
         meta: RequestMeta,
         status: u16,
         headers: &[(&str, &str)],
@@ -252,7 +253,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// A JSON answer.
-    pub(super) fn answer_json(&mut self, slot: u32, meta: RequestMeta, status: u16, body: &[u8]) {
+    pub(super) fn answer_json(&mut self, slot: Slot, meta: RequestMeta, status: u16, body: &[u8]) {
         self.answer(slot, meta, status, &[], Some(response::JSON), body);
     }
 
@@ -260,7 +261,7 @@ impl<R: Ring> Shard<R> {
     /// is plain and a 405 empty.
     pub(super) fn answer_error(
         &mut self,
-        slot: u32,
+        slot: Slot,
         meta: RequestMeta,
         status: u16,
         headers: &[(&str, &str)],
@@ -275,14 +276,14 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Refuses what cannot be answered as a request any more, and ends the connection.
-    pub(super) fn refuse_request(&mut self, slot: u32, status: u16, text: &str) {
+    pub(super) fn refuse_request(&mut self, slot: Slot, status: u16, text: &str) {
         let meta =
             RequestMeta { minor_version: 1, close: true, head_only: false, below_endpoint: false };
         self.answer_error(slot, meta, status, &[], text);
     }
 
     /// More connections than the bounds allow.
-    pub(super) fn refuse_capacity(&mut self, slot: u32) {
+    pub(super) fn refuse_capacity(&mut self, slot: Slot) {
         self.metrics.refused_capacity_total.add(1);
         let meta =
             RequestMeta { minor_version: 1, close: true, head_only: false, below_endpoint: false };
@@ -290,7 +291,7 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The parked request of a connection, if it is still there.
-    pub(super) fn parked(&mut self, slot: u32) -> Option<&mut Request> {
+    pub(super) fn parked(&mut self, slot: Slot) -> Option<&mut Request> {
         let conn = self.conns.at_mut(slot);
         if conn.state != State::Open {
             return None;

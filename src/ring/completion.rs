@@ -4,7 +4,7 @@ use super::slots::{NAMING, POLLING, RECEIVING, SENDING, SHUT, SHUTTING};
 use super::token::{Kind, Token};
 use super::uring::Uring;
 use super::{AcceptEnd, Done, PollEnd, RecvEnd};
-use crate::ids::{BufferId, ListenerId};
+use crate::ids::{BufferId, ListenerId, Slot};
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use io_uring::cqueue;
 
@@ -21,7 +21,7 @@ impl Uring {
             _ => return token,
         };
         if !cqueue::more(completion.flags()) {
-            self.slots.end(token.slot, flag);
+            self.slots.end(token.slot(), flag);
         }
         token
     }
@@ -32,7 +32,7 @@ impl Uring {
         let conn = token.conn();
         let result = result(completion, token);
         match token.kind {
-            Kind::Accept => self.accepted(completion, result, ListenerId(token.slot as u8)),
+            Kind::Accept => self.accepted(completion, result, ListenerId(token.number as u8)),
             Kind::PeerName => self.named(token, result),
             Kind::Recv => self.received(completion, token, result),
             // A send that was cancelled before it began has taken nothing.
@@ -42,14 +42,14 @@ impl Uring {
             Kind::Send => Some(Done::Sent { conn, result }),
             // An error is ENOTCONN: the connection is shut down already.
             Kind::Shutdown => Some(Done::ShutDown { conn }),
-            Kind::Poll => Some(Done::PollEnded { conn, end: self.polled(token.slot, result) }),
+            Kind::Poll => Some(Done::PollEnded { conn, end: self.polled(token.slot(), result) }),
             Kind::Close => {
-                assert_eq!(result, Ok(0), "slot {}: an open descriptor closes", token.slot);
-                self.slots.end_close(token.slot);
+                assert_eq!(result, Ok(0), "slot {}: an open descriptor closes", token.slot());
+                self.slots.end_close(token.slot());
                 Some(Done::Closed { conn })
             }
             Kind::Refuse => {
-                self.slots.end_close(token.slot);
+                self.slots.end_close(token.slot());
                 None
             }
             Kind::Cancel | Kind::Option => None,
@@ -73,9 +73,9 @@ impl Uring {
         result: Result<u32, i32>,
         id: ListenerId,
     ) -> Option<Done> {
-        if let Ok(slot) = result {
+        if let Ok(number) = result {
             self.listeners[usize::from(id.0)].naming += 1;
-            self.ask_name(id, slot);
+            self.ask_name(id, Slot(number));
         }
         if cqueue::more(completion.flags()) {
             return None;
@@ -106,7 +106,7 @@ impl Uring {
 
     /// The peer's address of a new connection is known, or cannot be.
     fn named(&mut self, token: Token, result: Result<u32, i32>) -> Option<Done> {
-        let slot = token.slot;
+        let slot = token.slot();
         let [listener, place, ..] = token.generation.to_le_bytes();
         let name = self.names.give_back(place);
         if let Some((listener, slot)) = self.names.next() {
@@ -124,7 +124,7 @@ impl Uring {
             }
             None => {
                 self.stats.nameless += 1;
-                self.close(Token::new(Kind::Refuse, slot, 0));
+                self.close(Token::new(Kind::Refuse, slot.0, 0));
                 ended
             }
         }
@@ -150,9 +150,9 @@ impl Uring {
         }
         let end = match result {
             // Our own shutdown looks like the peer's.
-            Ok(0) if self.slots.any(token.slot, SHUT) => RecvEnd::Stopped,
+            Ok(0) if self.slots.any(token.slot(), SHUT) => RecvEnd::Stopped,
             Ok(0) => RecvEnd::Eof,
-            Ok(len) => panic!("slot {}: {len} bytes without a buffer", token.slot),
+            Ok(len) => panic!("slot {}: {len} bytes without a buffer", token.slot()),
             Err(libc::ENOBUFS) => {
                 self.stats.starved += 1;
                 RecvEnd::Starved
@@ -160,14 +160,14 @@ impl Uring {
             Err(libc::ECANCELED) => RecvEnd::Stopped,
             Err(errno) => RecvEnd::Failed(errno),
         };
-        assert!(!more, "slot {}: a receive that has ended has no more", token.slot);
+        assert!(!more, "slot {}: a receive that has ended has no more", token.slot());
         Some(Done::RecvEnded { conn, end })
     }
 }
 
 impl Uring {
     /// What the mask of a poll says.
-    fn polled(&self, slot: u32, result: Result<u32, i32>) -> PollEnd {
+    fn polled(&self, slot: Slot, result: Result<u32, i32>) -> PollEnd {
         let has = |mask: u32, flags: i16| mask & flags as u32 != 0;
         match result {
             // Our own shutdown looks like the peer's.

@@ -92,7 +92,7 @@ pub use start::Setup;
 pub use uring::{RingStats, Uring};
 
 pub use crate::ids::Range;
-use crate::ids::{BufferId, ConnId, ListenerId, PeerId};
+use crate::ids::{BufferId, ConnId, ListenerId, PeerId, Slot};
 use crate::time::Instant;
 use core::net::SocketAddr;
 
@@ -216,7 +216,7 @@ pub enum Done {
         /// The listener.
         listener: ListenerId,
         /// Slot of the descriptor, free until now; the engine gives it a generation.
-        slot: u32,
+        slot: Slot,
         /// Address of the other end.
         peer: SocketAddr,
     },

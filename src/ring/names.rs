@@ -4,7 +4,7 @@
 //! A place is in use only while its question is in flight, so a few do for all connections.
 //! Bounds: [`PLACES`]; a connection that finds none waits until one is free again.
 
-use crate::ids::ListenerId;
+use crate::ids::{ListenerId, Slot};
 use crate::mem::region::Owner;
 use std::collections::VecDeque;
 use std::io;
@@ -19,7 +19,7 @@ const PLACES: u8 = 128;
 pub(super) struct Names {
     pub(super) memory: Owner,
     free: Vec<u8>,
-    waiting: VecDeque<(ListenerId, u32)>,
+    waiting: VecDeque<(ListenerId, Slot)>,
 }
 
 impl Names {
@@ -29,7 +29,7 @@ impl Names {
     }
 
     /// A place for the address of a slot; without one the slot waits for `next`.
-    pub(super) fn take(&mut self, listener: ListenerId, slot: u32) -> Option<u8> {
+    pub(super) fn take(&mut self, listener: ListenerId, slot: Slot) -> Option<u8> {
         let place = self.free.pop();
         if place.is_none() {
             self.waiting.push_back((listener, slot));
@@ -50,7 +50,7 @@ impl Names {
     }
 
     /// Who has waited longest, if somebody does.
-    pub(super) fn next(&mut self) -> Option<(ListenerId, u32)> {
+    pub(super) fn next(&mut self) -> Option<(ListenerId, Slot)> {
         self.waiting.pop_front()
     }
 }
@@ -64,14 +64,14 @@ mod tests {
         let mut names = Names::new().expect("memory");
         let listener = ListenerId(0);
         let places: Vec<u8> =
-            (0..u32::from(PLACES)).map_while(|s| names.take(listener, s)).collect();
+            (0..u32::from(PLACES)).map_while(|s| names.take(listener, Slot(s))).collect();
         assert_eq!(places.len(), usize::from(PLACES));
-        assert_eq!(names.take(listener, 500), None);
-        assert_eq!(names.take(ListenerId(1), 501), None);
+        assert_eq!(names.take(listener, Slot(500)), None);
+        assert_eq!(names.take(ListenerId(1), Slot(501)), None);
         names.give_back(places[3]);
-        assert_eq!(names.next(), Some((listener, 500)));
-        assert_eq!(names.take(listener, 500), Some(places[3]));
-        assert_eq!(names.next(), Some((ListenerId(1), 501)));
+        assert_eq!(names.next(), Some((listener, Slot(500))));
+        assert_eq!(names.take(listener, Slot(500)), Some(places[3]));
+        assert_eq!(names.next(), Some((ListenerId(1), Slot(501))));
         assert_eq!(names.next(), None);
     }
 }

@@ -11,7 +11,7 @@ use super::slots::{NAMING, POLLING, RECEIVING, SENDING, SHUTTING};
 use super::token::{Kind, Token};
 use super::uring::Uring;
 use super::{Op, Range};
-use crate::ids::{ConnId, ListenerId, PeerId};
+use crate::ids::{ConnId, ListenerId, PeerId, Slot};
 use io_uring::{opcode, squeue, types};
 use std::os::fd::AsRawFd;
 
@@ -64,7 +64,7 @@ impl Uring {
     }
 
     /// Asks for the peer's address of a descriptor that has just been accepted.
-    pub(super) fn ask_name(&mut self, id: ListenerId, slot: u32) {
+    pub(super) fn ask_name(&mut self, id: ListenerId, slot: Slot) {
         let Some(place) = self.names.take(id, slot) else { return };
         self.slots.begin(slot, NAMING);
         let name_len = self.listeners[usize::from(id.0)].name_len;
@@ -74,26 +74,26 @@ impl Uring {
         let mark = u32::from_le_bytes([id.0, place, 0, 0]);
         let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_PEERNAME as u32);
         let entry =
-            opcode::GetSockOpt::new(types::Fixed(slot), level, name, bytes.cast(), name_len);
-        self.queue(&marked(entry.build(), Token::new(Kind::PeerName, slot, mark)));
+            opcode::GetSockOpt::new(types::Fixed(slot.0), level, name, bytes.cast(), name_len);
+        self.queue(&marked(entry.build(), Token::new(Kind::PeerName, slot.0, mark)));
     }
 
     /// Gives a connection its own time of silence. Those that came at the same moment would ask
     /// their peers at the same moment, too, and of thousands of such questions the kernel's queues
     /// drop some, again and again, until it takes living peers for dead.
-    pub(super) fn spread_keepalive(&mut self, slot: u32) {
-        let seconds = &KEEPALIVE_SECONDS[slot as usize % KEEPALIVE_SECONDS.len()];
+    pub(super) fn spread_keepalive(&mut self, slot: Slot) {
+        let seconds = &KEEPALIVE_SECONDS[slot.index() % KEEPALIVE_SECONDS.len()];
         let (level, name) = (libc::IPPROTO_TCP as u32, libc::TCP_KEEPIDLE as u32);
         let value = std::ptr::from_ref(seconds).cast();
         let size = size_of::<i32>() as u32;
-        let entry = opcode::SetSockOpt::new(types::Fixed(slot), level, name, value, size);
+        let entry = opcode::SetSockOpt::new(types::Fixed(slot.0), level, name, value, size);
         let entry = entry.build().flags(squeue::Flags::SKIP_SUCCESS);
         self.queue(&marked(entry, Token::new(Kind::Option, 0, 0)));
     }
 
     fn recv(&mut self, conn: ConnId) {
         self.slots.begin(conn.slot, RECEIVING);
-        let entry = opcode::RecvMulti::new(types::Fixed(conn.slot), GROUP).build();
+        let entry = opcode::RecvMulti::new(types::Fixed(conn.slot.0), GROUP).build();
         self.queue(&marked(entry, Token::of(Kind::Recv, conn)));
     }
 
@@ -104,7 +104,7 @@ impl Uring {
         self.slots.begin(conn.slot, SENDING);
         let start = range.segment as usize * self.segment_size as usize + range.offset as usize;
         let bytes = self.segments.address(start, range.len as usize);
-        let entry = opcode::Send::new(types::Fixed(conn.slot), bytes.cast_const(), range.len)
+        let entry = opcode::Send::new(types::Fixed(conn.slot.0), bytes.cast_const(), range.len)
             .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
             .build();
         self.queue(&marked(entry, Token::of(Kind::Send, conn)));
@@ -113,20 +113,20 @@ impl Uring {
 
     fn shutdown(&mut self, conn: ConnId, how: i32) {
         self.slots.begin(conn.slot, SHUTTING);
-        let entry = opcode::Shutdown::new(types::Fixed(conn.slot), how).build();
+        let entry = opcode::Shutdown::new(types::Fixed(conn.slot.0), how).build();
         self.queue(&marked(entry, Token::of(Kind::Shutdown, conn)));
     }
 
     fn poll(&mut self, conn: ConnId) {
         self.slots.begin(conn.slot, POLLING);
-        let entry = opcode::PollAdd::new(types::Fixed(conn.slot), libc::POLLRDHUP as u32).build();
+        let entry = opcode::PollAdd::new(types::Fixed(conn.slot.0), libc::POLLRDHUP as u32).build();
         self.queue(&marked(entry, Token::of(Kind::Poll, conn)));
     }
 
     /// Releases a descriptor, for the engine (`Close`) or before it heard of it (`Refuse`).
     pub(super) fn close(&mut self, token: Token) {
-        self.slots.begin_close(token.slot);
-        let entry = opcode::Close::new(types::Fixed(token.slot)).build();
+        self.slots.begin_close(token.slot());
+        let entry = opcode::Close::new(types::Fixed(token.slot().0)).build();
         self.queue(&marked(entry, token));
     }
 

@@ -4,6 +4,8 @@
 //! a connection are in flight, and nothing is when its slot is closed. And it counts what the
 //! kernel may still read or write in our memory, which `Uring::drop` waits for.
 
+use crate::ids::Slot;
+
 /// The peer's address is being asked for.
 pub(super) const NAMING: u8 = 1;
 /// A receive is armed.
@@ -46,8 +48,8 @@ impl Slots {
     }
 
     /// Marks the beginning of an operation.
-    pub(super) fn begin(&mut self, slot: u32, flag: u8) {
-        let flags = &mut self.flags[slot as usize];
+    pub(super) fn begin(&mut self, slot: Slot, flag: u8) {
+        let flags = &mut self.flags[slot.index()];
         assert!(*flags & flag == 0, "slot {slot}: operation {flag:#x} is in flight already");
         assert!(*flags & CLOSING == 0, "slot {slot}: operation {flag:#x} after close");
         *flags |= flag;
@@ -55,35 +57,35 @@ impl Slots {
     }
 
     /// Marks the end of an operation.
-    pub(super) fn end(&mut self, slot: u32, flag: u8) {
-        let flags = &mut self.flags[slot as usize];
+    pub(super) fn end(&mut self, slot: Slot, flag: u8) {
+        let flags = &mut self.flags[slot.index()];
         assert!(*flags & flag != 0, "slot {slot}: operation {flag:#x} ends that never began");
         *flags &= !flag;
         self.lent -= u32::from(flag & LENT != 0);
     }
 
     /// Marks that we end both directions.
-    pub(super) fn shut(&mut self, slot: u32) {
-        self.flags[slot as usize] |= SHUT;
+    pub(super) fn shut(&mut self, slot: Slot) {
+        self.flags[slot.index()] |= SHUT;
     }
 
     /// Marks the beginning of a close: nothing may be in flight.
-    pub(super) fn begin_close(&mut self, slot: u32) {
-        let flags = &mut self.flags[slot as usize];
+    pub(super) fn begin_close(&mut self, slot: Slot) {
+        let flags = &mut self.flags[slot.index()];
         assert!(*flags & !SHUT == 0, "slot {slot}: close while {:#x} is in flight", *flags);
         *flags = CLOSING;
     }
 
     /// Marks the end of a close: the slot is as new.
-    pub(super) fn end_close(&mut self, slot: u32) {
-        let flags = &mut self.flags[slot as usize];
+    pub(super) fn end_close(&mut self, slot: Slot) {
+        let flags = &mut self.flags[slot.index()];
         assert!(*flags == CLOSING, "slot {slot}: closed, but the flags are {:#x}", *flags);
         *flags = 0;
     }
 
     /// Whether any of `flags` is set.
-    pub(super) fn any(&self, slot: u32, flags: u8) -> bool {
-        self.flags[slot as usize] & flags != 0
+    pub(super) fn any(&self, slot: Slot, flags: u8) -> bool {
+        self.flags[slot.index()] & flags != 0
     }
 }
 
@@ -94,21 +96,21 @@ mod tests {
     #[test]
     fn a_life_of_a_slot() {
         let mut slots = Slots::new(2);
-        slots.begin(1, NAMING);
-        slots.end(1, NAMING);
-        slots.begin(1, RECEIVING);
-        slots.begin(1, SENDING);
+        slots.begin(Slot(1), NAMING);
+        slots.end(Slot(1), NAMING);
+        slots.begin(Slot(1), RECEIVING);
+        slots.begin(Slot(1), SENDING);
         assert_eq!(slots.lent(), 2);
-        slots.begin(1, SHUTTING);
-        slots.shut(1);
+        slots.begin(Slot(1), SHUTTING);
+        slots.shut(Slot(1));
         assert_eq!(slots.lent(), 2, "a shutdown touches no memory");
-        slots.end(1, SENDING);
-        slots.end(1, RECEIVING);
-        assert!(slots.any(1, SHUT) && !slots.any(0, SHUT));
-        slots.end(1, SHUTTING);
-        slots.begin_close(1);
-        slots.end_close(1);
-        assert!(!slots.any(1, SHUT), "the next user of the slot starts afresh");
+        slots.end(Slot(1), SENDING);
+        slots.end(Slot(1), RECEIVING);
+        assert!(slots.any(Slot(1), SHUT) && !slots.any(Slot(0), SHUT));
+        slots.end(Slot(1), SHUTTING);
+        slots.begin_close(Slot(1));
+        slots.end_close(Slot(1));
+        assert!(!slots.any(Slot(1), SHUT), "the next user of the slot starts afresh");
         assert_eq!((slots.lent(), slots.count()), (0, 2));
     }
 
@@ -116,23 +118,23 @@ mod tests {
     #[should_panic(expected = "in flight already")]
     fn a_second_send_is_our_bug() {
         let mut slots = Slots::new(1);
-        slots.begin(0, SENDING);
-        slots.begin(0, SENDING);
+        slots.begin(Slot(0), SENDING);
+        slots.begin(Slot(0), SENDING);
     }
 
     #[test]
     #[should_panic(expected = "close while 0x2 is in flight")]
     fn a_close_under_a_receive_is_our_bug() {
         let mut slots = Slots::new(1);
-        slots.begin(0, RECEIVING);
-        slots.begin_close(0);
+        slots.begin(Slot(0), RECEIVING);
+        slots.begin_close(Slot(0));
     }
 
     #[test]
     #[should_panic(expected = "after close")]
     fn an_operation_after_close_is_our_bug() {
         let mut slots = Slots::new(1);
-        slots.begin_close(0);
-        slots.begin(0, SENDING);
+        slots.begin_close(Slot(0));
+        slots.begin(Slot(0), SENDING);
     }
 }

@@ -9,7 +9,7 @@
 //! └──────────┴────────────────────────┴───────────────────────────────────┘
 //! ```
 
-use crate::ids::{ConnId, SLOT_MAX};
+use crate::ids::{ConnId, SLOT_MAX, Slot};
 
 /// Which operation a completion answers. Zero is not used, so that forgotten marks are noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,38 +70,43 @@ impl Kind {
 pub(super) struct Token {
     /// The operation.
     pub(super) kind: Kind,
-    /// What it works on.
-    pub(super) slot: u32,
+    /// What it works on: a slot, a listener or a peer.
+    pub(super) number: u32,
     /// Which use of the slot.
     pub(super) generation: u32,
 }
 
 impl Token {
     /// A mark that is not about a connection.
-    pub(super) fn new(kind: Kind, slot: u32, generation: u32) -> Token {
-        assert!(slot <= SLOT_MAX, "a slot has 24 bits");
-        Token { kind, slot, generation }
+    pub(super) fn new(kind: Kind, number: u32, generation: u32) -> Token {
+        assert!(number <= SLOT_MAX, "a slot has 24 bits");
+        Token { kind, number, generation }
     }
 
     /// A mark about a connection.
     pub(super) fn of(kind: Kind, conn: ConnId) -> Token {
-        Token::new(kind, conn.slot, conn.generation)
+        Token::new(kind, conn.slot.0, conn.generation)
+    }
+
+    /// The slot it is about, if it is about one.
+    pub(super) fn slot(self) -> Slot {
+        Slot(self.number)
     }
 
     /// The connection it is about.
     pub(super) fn conn(self) -> ConnId {
-        ConnId { slot: self.slot, generation: self.generation }
+        ConnId { slot: self.slot(), generation: self.generation }
     }
 
     /// The 64 bits.
     pub(super) fn pack(self) -> u64 {
-        (self.kind as u64) << 56 | u64::from(self.slot) << 32 | u64::from(self.generation)
+        (self.kind as u64) << 56 | u64::from(self.number) << 32 | u64::from(self.generation)
     }
 
     /// From the 64 bits; `None` if this ring did not write them.
     pub(super) fn unpack(bits: u64) -> Option<Token> {
         let kind = Kind::parse((bits >> 56) as u8)?;
-        Some(Token { kind, slot: (bits >> 32) as u32 & SLOT_MAX, generation: bits as u32 })
+        Some(Token { kind, number: (bits >> 32) as u32 & SLOT_MAX, generation: bits as u32 })
     }
 }
 

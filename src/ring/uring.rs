@@ -337,7 +337,7 @@ mod tests {
     use super::super::Setup;
     use super::super::listen::{self, SendBound};
     use super::*;
-    use crate::ids::ListenerId;
+    use crate::ids::{ListenerId, Slot};
     use crate::mem::region::Owner;
     use crate::time::Millis;
     use core::net::SocketAddr;
@@ -375,7 +375,7 @@ mod tests {
         ring.enter(Wait::No);
         let _nameless = TcpStream::connect(address).expect("the ring listens");
         let deadline = ring.now() + Millis::seconds(20);
-        while ring.stats().nameless == 0 || ring.slots.any(0, u8::MAX) {
+        while ring.stats().nameless == 0 || ring.slots.any(Slot(0), u8::MAX) {
             assert!(ring.now() < deadline, "{:?}", ring.stats());
             ring.enter(Wait::Until(deadline));
             assert_eq!(ring.pop(), None, "the engine hears nothing of it");
@@ -391,7 +391,7 @@ mod tests {
             assert!(ring.now() < deadline);
         };
         let peer = named.local_addr().expect("connected");
-        assert_eq!(accepted, Done::Accepted { listener: ListenerId(0), slot: 0, peer });
+        assert_eq!(accepted, Done::Accepted { listener: ListenerId(0), slot: Slot(0), peer });
     }
 
     #[test]

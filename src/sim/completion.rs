@@ -3,6 +3,7 @@
 
 use super::counts::{Counts, Event};
 use super::random::Random;
+use crate::ids::Slot;
 use crate::ring::Done;
 use std::collections::VecDeque;
 
@@ -14,13 +15,13 @@ pub(super) enum Key {
     /// Doorbells.
     Doorbell,
     /// Receives of a slot.
-    Receive(u32),
+    Receive(Slot),
     /// The send of a slot.
-    Send(u32),
+    Send(Slot),
     /// The shutdown of a slot.
-    Shutdown(u32),
+    Shutdown(Slot),
     /// The poll of a slot.
-    Poll(u32),
+    Poll(Slot),
 }
 
 /// Completions that are there, and those that the engine may pop.
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
     use crate::ids::{BufferId, ConnId};
 
-    fn received(slot: u32, buffer: u16) -> (Key, Done) {
+    fn received(slot: Slot, buffer: u16) -> (Key, Done) {
         let conn = ConnId { slot, generation: 0 };
         let done = Done::Received { conn, buffer: BufferId(buffer), len: 1, more: true };
         (Key::Receive(slot), done)
@@ -101,7 +102,7 @@ mod tests {
             let (mut random, mut counts) = (Random::new(seed), Counts::default());
             let mut completions = Completions::default();
             for n in 0..6 {
-                let (key, done) = received(u32::from(n) % 2, n);
+                let (key, done) = received(Slot(u32::from(n) % 2), n);
                 completions.push(key, done);
             }
             let mut order = Vec::new();

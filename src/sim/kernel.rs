@@ -74,7 +74,7 @@ pub(super) struct Sending {
 
 /// One place in the table of descriptors.
 #[derive(Debug, Default)]
-pub(super) struct Slot {
+pub(super) struct SlotState {
     pub(super) socket: Option<SocketId>,
     /// How the engine calls the connection; known from its first operation on.
     pub(super) conn: Option<ConnId>,
@@ -93,7 +93,7 @@ pub(super) struct Slot {
     pub(super) sent_told: u64,
 }
 
-impl Slot {
+impl SlotState {
     /// The generation of its user before the present one, if it had one.
     pub(super) fn former(&self) -> Option<u32> {
         self.last_generation
@@ -112,7 +112,7 @@ pub(super) struct Listener {
 pub(super) struct Kernel {
     pub(super) me: PeerId,
     pub(super) setup: Setup,
-    pub(super) slots: Vec<Slot>,
+    pub(super) slots: Vec<SlotState>,
     pub(super) listeners: Vec<Listener>,
     /// Receive buffers that may be filled, in the order in which they were given.
     pub(super) free_buffers: VecDeque<u16>,
@@ -131,7 +131,7 @@ impl Kernel {
     pub(super) fn new(me: PeerId, setup: Setup) -> Kernel {
         Kernel {
             me,
-            slots: (0..setup.slots).map(|_| Slot::default()).collect(),
+            slots: (0..setup.slots).map(|_| SlotState::default()).collect(),
             listeners: (0..setup.listeners).map(|_| Listener::default()).collect(),
             free_buffers: (0..setup.receive_buffers as u16).collect(),
             lent: vec![true; setup.receive_buffers as usize],
@@ -216,8 +216,8 @@ impl Kernel {
     }
 
     /// The slot of a connection; checks that the engine calls it by one name for all its life.
-    fn named(&mut self, conn: ConnId) -> &mut Slot {
-        let slot = &mut self.slots[conn.slot as usize];
+    fn named(&mut self, conn: ConnId) -> &mut SlotState {
+        let slot = &mut self.slots[conn.slot.index()];
         assert!(slot.socket.is_some(), "{conn:?}: the slot is empty");
         match slot.conn {
             Some(known) => assert_eq!(known, conn, "an operation of an earlier user of the slot"),
@@ -241,7 +241,7 @@ impl Kernel {
                 outside.counts.note(Event::ReceiveAfterStop);
             }
         }
-        let slot = &mut self.slots[conn.slot as usize];
+        let slot = &mut self.slots[conn.slot.index()];
         if core::mem::take(&mut slot.receiving) {
             let end = RecvEnd::Stopped;
             self.completions.push(Key::Receive(conn.slot), Done::RecvEnded { conn, end });
@@ -303,7 +303,7 @@ impl Kernel {
         assert!(slot.shutting.is_none(), "{conn:?}: close under a shutdown");
         assert!(!slot.polling, "{conn:?}: close under a poll");
         let id = slot.socket.take().expect("`named` has seen it");
-        *slot = Slot { last_generation: Some(conn.generation), ..Slot::default() };
+        *slot = SlotState { last_generation: Some(conn.generation), ..SlotState::default() };
         outside.sockets[id.0].close(outside.random, outside.counts);
         self.completions.push(Key::Life, Done::Closed { conn });
     }
@@ -324,7 +324,7 @@ impl Kernel {
     /// Whether nothing of the engine's memory (receive buffers excepted) and of its sockets is in
     /// the kernel's hands any more.
     pub(super) fn is_idle(&self) -> bool {
-        let free = |slot: &Slot| slot.socket.is_none();
+        let free = |slot: &SlotState| slot.socket.is_none();
         self.queued.is_empty() && self.completions.are_doorbells() && self.slots.iter().all(free)
     }
 

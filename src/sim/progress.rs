@@ -5,7 +5,7 @@ use super::completion::Key;
 use super::counts::Event;
 use super::kernel::{BROKEN_PIPE, Kernel, Outside, RESET, Sending};
 use super::socket::SocketId;
-use crate::ids::{BufferId, ConnId, ListenerId};
+use crate::ids::{BufferId, ConnId, ListenerId, Slot};
 use crate::ring::{AcceptEnd, Done, PollEnd, RecvEnd};
 
 /// ECONNABORTED.
@@ -32,7 +32,7 @@ impl Kernel {
                 self.poked = true;
                 continue;
             }
-            let slot = slot as u32;
+            let slot = Slot(slot as u32);
             self.send(slot, outside);
             self.shut(slot, outside);
             self.receive(slot, outside);
@@ -61,7 +61,7 @@ impl Kernel {
                 outside.sockets[socket.0].refuse();
                 continue;
             }
-            self.admit(id, free as u32, socket, outside);
+            self.admit(id, Slot(free as u32), socket, outside);
             if self.is_overflown() || outside.random.chance(fault_rates.accept_ends) {
                 outside.counts.note(Event::AcceptEnds);
                 return self.end_accept(id, AcceptEnd::Stopped);
@@ -69,8 +69,8 @@ impl Kernel {
         }
     }
 
-    fn admit(&mut self, listener: ListenerId, slot: u32, id: SocketId, outside: &mut Outside<'_>) {
-        let state = &mut self.slots[slot as usize];
+    fn admit(&mut self, listener: ListenerId, slot: Slot, id: SocketId, outside: &mut Outside<'_>) {
+        let state = &mut self.slots[slot.index()];
         state.socket = Some(id);
         if let Some(generation) = state.former() {
             outside.counts.note(Event::SlotReused);
@@ -94,9 +94,9 @@ impl Kernel {
     }
 
     /// A socket gives what it has to its armed receive.
-    pub(super) fn receive(&mut self, slot: u32, outside: &mut Outside<'_>) {
-        while self.slots[slot as usize].receiving {
-            let state = &self.slots[slot as usize];
+    pub(super) fn receive(&mut self, slot: Slot, outside: &mut Outside<'_>) {
+        while self.slots[slot.index()].receiving {
+            let state = &self.slots[slot.index()];
             let conn = state.conn.expect("a receive was asked for by name");
             let socket = &outside.sockets[state.socket.expect("only sockets receive").0];
             if socket.broken {
@@ -121,8 +121,8 @@ impl Kernel {
     }
 
     /// A socket tells its armed poll of the end of its peer, bytes before it or not.
-    fn poll(&mut self, slot: u32, outside: &mut Outside<'_>) {
-        let state = &mut self.slots[slot as usize];
+    fn poll(&mut self, slot: Slot, outside: &mut Outside<'_>) {
+        let state = &mut self.slots[slot.index()];
         if !state.polling {
             return;
         }
@@ -145,7 +145,7 @@ impl Kernel {
 
     fn fill_buffer(&mut self, conn: ConnId, outside: &mut Outside<'_>) {
         let buffer = self.free_buffers.pop_front().expect("the caller has seen one");
-        let id = self.slots[conn.slot as usize].socket.expect("only sockets receive");
+        let id = self.slots[conn.slot.index()].socket.expect("only sockets receive");
         let inbound = &mut outside.sockets[id.0].inbound;
         let mut len = inbound.len().min(self.setup.receive_bytes as usize);
         if outside.random.chance(outside.fault_rates.short_receive) {
@@ -166,7 +166,7 @@ impl Kernel {
             let overflow = if overflown { 1 } else { 0 };
             outside.counts.add(Event::QueueOverflow, overflow);
             outside.counts.note(Event::ReceiveEndsWithData);
-            self.slots[conn.slot as usize].receiving = false;
+            self.slots[conn.slot.index()].receiving = false;
         }
         let buffer = BufferId(buffer);
         let done = Done::Received { conn, buffer, len: len as u32, more };
@@ -174,16 +174,16 @@ impl Kernel {
     }
 
     fn end_receive(&mut self, conn: ConnId, end: RecvEnd) {
-        let slot = &mut self.slots[conn.slot as usize];
+        let slot = &mut self.slots[conn.slot.index()];
         slot.receiving = false;
         slot.receive_over = matches!(end, RecvEnd::Eof | RecvEnd::Failed(_));
         self.completions.push(Key::Receive(conn.slot), Done::RecvEnded { conn, end });
     }
 
     /// A socket takes what it has room for from the send in flight.
-    pub(super) fn send(&mut self, slot: u32, outside: &mut Outside<'_>) {
-        let Some(mut sending) = self.slots[slot as usize].sending else { return };
-        let id = self.slots[slot as usize].socket.expect("only sockets send");
+    pub(super) fn send(&mut self, slot: Slot, outside: &mut Outside<'_>) {
+        let Some(mut sending) = self.slots[slot.index()].sending else { return };
+        let id = self.slots[slot.index()].socket.expect("only sockets send");
         let socket = &mut outside.sockets[id.0];
         if socket.outbound_ended {
             return self.break_send(slot, sending, BROKEN_PIPE, outside);
@@ -200,7 +200,7 @@ impl Kernel {
             if !core::mem::replace(&mut sending.parked, true) {
                 outside.counts.note(Event::SendParked);
             }
-            self.slots[slot as usize].sending = Some(sending);
+            self.slots[slot.index()].sending = Some(sending);
             return;
         }
         let mut len = room;
@@ -221,13 +221,13 @@ impl Kernel {
         sending.taken += len;
         if sending.taken < sending.range.len {
             self.poked |= socket.broken || socket.room() > 0;
-            self.slots[slot as usize].sending = Some(sending);
+            self.slots[slot.index()].sending = Some(sending);
             return;
         }
         self.end_send(slot, Ok(sending.taken));
     }
 
-    fn break_send(&mut self, slot: u32, sending: Sending, errno: i32, outside: &mut Outside<'_>) {
+    fn break_send(&mut self, slot: Slot, sending: Sending, errno: i32, outside: &mut Outside<'_>) {
         // uring.md §8: a send that was partly taken tells its count, not an error.
         if sending.taken > 0 {
             outside.counts.note(Event::PeerVanishesParked);
@@ -238,21 +238,21 @@ impl Kernel {
         }
     }
 
-    fn end_send(&mut self, slot: u32, result: Result<u32, i32>) {
-        let state = &mut self.slots[slot as usize];
+    fn end_send(&mut self, slot: Slot, result: Result<u32, i32>) {
+        let state = &mut self.slots[slot.index()];
         state.sending = None;
         let conn = state.conn.expect("a send was asked for by name");
         self.completions.push(Key::Send(slot), Done::Sent { conn, result });
     }
 
     /// A shutdown takes effect; workers of the kernel do it in their own time.
-    fn shut(&mut self, slot: u32, outside: &mut Outside<'_>) {
-        let Some(both) = self.slots[slot as usize].shutting else { return };
+    fn shut(&mut self, slot: Slot, outside: &mut Outside<'_>) {
+        let Some(both) = self.slots[slot.index()].shutting else { return };
         if outside.random.chance(outside.fault_rates.late_shutdown) {
             self.poked = true;
             return;
         }
-        let state = &mut self.slots[slot as usize];
+        let state = &mut self.slots[slot.index()];
         state.shutting = None;
         state.shut |= both;
         let conn = state.conn.expect("a shutdown was asked for by name");
@@ -270,7 +270,7 @@ impl Kernel {
                 outside.counts.note(event);
                 self.completions.push(Key::Send(slot), Done::Sent { conn, result });
             }
-            if self.slots[slot as usize].receiving {
+            if self.slots[slot.index()].receiving {
                 outside.counts.note(Event::ShutdownEndsReceive);
                 // The receive, which comes next, finds the end.
             }

@@ -9,6 +9,7 @@
 
 use super::counts::{Counts, Event};
 use super::random::Random;
+use crate::ids::Slot;
 use crate::time::Instant;
 use core::net::SocketAddr;
 use std::collections::VecDeque;
@@ -38,7 +39,7 @@ pub(super) struct Socket {
     /// The client's address.
     pub(super) peer: SocketAddr,
     /// Its slot while the server has it.
-    pub(super) slot: Option<u32>,
+    pub(super) slot: Option<Slot>,
     pub(super) inbound: VecDeque<u8>,
     pub(super) inbound_max: usize,
     pub(super) inbound_ended: bool,

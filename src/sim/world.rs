@@ -199,7 +199,7 @@ impl World {
         let kernel = &mut self.kernels[ring];
         let done = kernel.completions.pop()?;
         if let Done::Sent { conn, .. } = done {
-            kernel.slots[conn.slot as usize].sent_told = kernel.enters;
+            kernel.slots[conn.slot.index()].sent_told = kernel.enters;
         }
         self.tell(|| format!("ring {ring} pop  {done:?}"));
         let (code, a, b) = done_numbers(done);
@@ -368,36 +368,36 @@ fn op_numbers(op: Op) -> (u64, u64, u64) {
     match op {
         Op::Accept { listener } => (1, listener.0.into(), 0),
         Op::AcceptStop { listener } => (2, listener.0.into(), 0),
-        Op::Recv { conn } => (3, of(conn.slot, conn.generation), 0),
-        Op::RecvStop { conn } => (4, of(conn.slot, conn.generation), 0),
+        Op::Recv { conn } => (3, of(conn.slot.0, conn.generation), 0),
+        Op::RecvStop { conn } => (4, of(conn.slot.0, conn.generation), 0),
         Op::GiveBack { buffer } => (5, buffer.0.into(), 0),
         Op::Send { conn, range } => {
-            (6, of(conn.slot, conn.generation), of(range.segment ^ range.len << 8, range.offset))
+            (6, of(conn.slot.0, conn.generation), of(range.segment ^ range.len << 8, range.offset))
         }
-        Op::SendCancel { conn } => (7, of(conn.slot, conn.generation), 0),
-        Op::Shutdown { conn } => (8, of(conn.slot, conn.generation), 0),
-        Op::ShutdownWrite { conn } => (9, of(conn.slot, conn.generation), 0),
-        Op::Close { conn } => (10, of(conn.slot, conn.generation), 0),
+        Op::SendCancel { conn } => (7, of(conn.slot.0, conn.generation), 0),
+        Op::Shutdown { conn } => (8, of(conn.slot.0, conn.generation), 0),
+        Op::ShutdownWrite { conn } => (9, of(conn.slot.0, conn.generation), 0),
+        Op::Close { conn } => (10, of(conn.slot.0, conn.generation), 0),
         Op::Doorbell { peer } => (11, peer.0.into(), 0),
-        Op::Poll { conn } => (12, of(conn.slot, conn.generation), 0),
-        Op::PollStop { conn } => (13, of(conn.slot, conn.generation), 0),
+        Op::Poll { conn } => (12, of(conn.slot.0, conn.generation), 0),
+        Op::PollStop { conn } => (13, of(conn.slot.0, conn.generation), 0),
     }
 }
 
 fn done_numbers(done: Done) -> (u64, u64, u64) {
     match done {
-        Done::Accepted { slot, peer, .. } => (20, slot.into(), peer.port().into()),
+        Done::Accepted { slot, peer, .. } => (20, slot.0.into(), peer.port().into()),
         Done::AcceptEnded { listener, .. } => (21, listener.0.into(), 0),
         Done::Received { conn, buffer, len, more } => (
             22,
-            conn.slot.into(),
+            conn.slot.0.into(),
             u64::from(buffer.0) << 33 | u64::from(len) << 1 | u64::from(more),
         ),
-        Done::RecvEnded { conn, .. } => (23, conn.slot.into(), 0),
-        Done::Sent { conn, result } => (24, conn.slot.into(), result.map_or(u64::MAX, u64::from)),
-        Done::ShutDown { conn } => (25, conn.slot.into(), 0),
-        Done::Closed { conn } => (26, conn.slot.into(), 0),
+        Done::RecvEnded { conn, .. } => (23, conn.slot.0.into(), 0),
+        Done::Sent { conn, result } => (24, conn.slot.0.into(), result.map_or(u64::MAX, u64::from)),
+        Done::ShutDown { conn } => (25, conn.slot.0.into(), 0),
+        Done::Closed { conn } => (26, conn.slot.0.into(), 0),
         Done::Rung => (27, 0, 0),
-        Done::PollEnded { conn, .. } => (28, conn.slot.into(), 0),
+        Done::PollEnded { conn, .. } => (28, conn.slot.0.into(), 0),
     }
 }

@@ -1,7 +1,7 @@
 //! What a connection does in its life.
 
 use crate::bench::{Bench, LISTENER, Shape};
-use ringpush::ids::ConnId;
+use ringpush::ids::{ConnId, Slot};
 use ringpush::ring::listen::SendBound;
 use ringpush::ring::{AcceptEnd, Done, Flavor, Op, Range, RecvEnd, Ring, Wait};
 use ringpush::time::Millis;
@@ -224,7 +224,7 @@ fn a_range_past_its_segment_is_our_bug() {
 #[should_panic(expected = "the slot is empty")]
 fn an_operation_on_an_empty_slot_is_our_bug() {
     let mut bench = Shape::default().accept();
-    let conn = ConnId { slot: 5, generation: 1 };
+    let conn = ConnId { slot: Slot(5), generation: 1 };
     bench.ring.push(Op::Recv { conn });
     bench.recv_ended(conn);
 }

@@ -60,7 +60,7 @@ fn a_full_completion_queue_loses_nothing() {
     let mut got: HashMap<ConnId, Vec<u8>> = HashMap::new();
     for round in 0..5u8 {
         for (client, conn) in &mut pairs {
-            client.write_all(&[round, conn.slot as u8]).expect("the socket takes it");
+            client.write_all(&[round, conn.slot.0 as u8]).expect("the socket takes it");
         }
         let mut left = CLIENTS;
         while left > 0 {
@@ -78,7 +78,7 @@ fn a_full_completion_queue_loses_nothing() {
         }
     }
     for (_, conn) in &pairs {
-        let expected: Vec<u8> = (0..5).flat_map(|round| [round, conn.slot as u8]).collect();
+        let expected: Vec<u8> = (0..5).flat_map(|round| [round, conn.slot.0 as u8]).collect();
         assert_eq!(got[conn], expected);
     }
     let stats = bench.ring.stats();

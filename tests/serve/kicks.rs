@@ -3,7 +3,7 @@
 use crate::client::Window;
 use crate::peer::Peer;
 use crate::server::{Folder, Server, ringpush};
-use ringpush::ids::{SessionId, ShardId};
+use ringpush::ids::{SessionId, SessionIndex, ShardId};
 
 const SETTINGS: &str = "[auth]\nmethods = ['query']\n\
      [[endpoint]]\npath = '/portfolio'\nprotocol = 'stomp'\n\
@@ -52,7 +52,7 @@ fn a_kick_by_id_reaches_a_session_before_connect() {
     let folder = Folder::new();
     let server = server(&folder, "1");
     let mut early = Peer::open(&server, "/portfolio?userId=7", "");
-    let id = SessionId::new(ShardId(0), 0, 0);
+    let id = SessionId::new(ShardId(0), SessionIndex(0), 0);
     let target = format!("/api/sessions/{id}");
     assert_eq!(server.delete(&target), (200, "{\"code\":0,\"closed\":1}".to_owned()));
     early.hears_close(1008, "ended by the operator");

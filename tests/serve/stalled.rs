@@ -9,7 +9,7 @@ use ringpush::engine::audit::Audit;
 use ringpush::engine::mailbox::{self, Class, Entry, Mailbox};
 use ringpush::engine::shard::{self, Serves, Shard};
 use ringpush::engine::shared::{Keys, Shared};
-use ringpush::ids::{SessionId, ShardId};
+use ringpush::ids::{SessionId, SessionIndex, ShardId};
 use ringpush::limits::{Limits, WS_CLIENT_HEAD_MAX};
 use ringpush::mem::receive::ReceivePool;
 use ringpush::mem::region::Owner;
@@ -92,7 +92,7 @@ impl House {
         message.begin(Some(""), queue);
         message.header(b"destination", b"/user/queue");
         message.finish(b"{}");
-        let session = SessionId::new(ShardId(1), 0, 0);
+        let session = SessionId::new(ShardId(1), SessionIndex(0), 0);
         let entry = Entry::DeliverSession { message: Arc::new(message), session, number: 7 };
         self.control.send(ShardId(1).into(), entry);
         let entries = self.shared.limits.mailbox as usize;
