@@ -15,6 +15,7 @@ pub mod callback;
 pub mod config;
 pub mod console;
 pub mod control;
+pub mod encoding;
 pub mod engine;
 pub mod http;
 pub mod identity;

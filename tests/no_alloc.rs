@@ -1,7 +1,8 @@
 //! Receiving and sending WebSocket frames allocate nothing once their buffers exist; compressing
 //! and inflating nothing once their streams do.
 
-use ringpush::broker::subscription::{Encoding, FrameFormat, Framing, GROUP, Index};
+use ringpush::broker::subscription::{FrameFormat, GROUP, Index};
+use ringpush::encoding::Encoding;
 use ringpush::ids::SessionIndex;
 use ringpush::mem::secret::Random;
 use ringpush::stomp::Version;
@@ -147,7 +148,7 @@ fn the_counter_counts() {
 /// at the worst moment of its tables, after many messages at once.
 #[test]
 fn a_group_costs_no_more_than_is_counted_for_it() {
-    let encoding = Encoding { framing: Framing::WebSocket, deflate: 0 };
+    let encoding = Encoding::PLAIN;
     let format = FrameFormat { encoding, version: Version::V1_2, acks: false };
     let before = held();
     let mut index = Index::new('/', &mut Random::known(7));

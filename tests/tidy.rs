@@ -26,6 +26,7 @@ const LONG_FILES: &[(&str, usize, &str)] = &[];
 const FLOORS: &[(&str, u8)] = &[
     ("limits", 1),
     ("ids", 1),
+    ("encoding", 1),
     ("time", 1),
     ("metrics", 1),
     ("http", 2),

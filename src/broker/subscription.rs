@@ -2,11 +2,12 @@
 //! One shard's subscribers, grouped by what they see on the wire.
 //!
 //! A MESSAGE differs between subscribers only in its `subscription` header, the STOMP version's
-//! escapes and the transport's framing. Subscribers that agree in all three are one group, and a
+//! escapes and how it travels. Subscribers that agree in all three are one group, and a
 //! message is encoded once per group: ten thousand browsers with the id `sub-0` are one group.
 
 use super::pattern::{self, Budget, Outcome};
 use super::prefix::ByPrefix;
+use crate::encoding::Encoding;
 use crate::ids::{GroupIndex, SessionIndex};
 use crate::mem::intern::{Interner, Sym};
 use crate::mem::secret::{HashKey, Random};
@@ -14,24 +15,6 @@ use crate::mem::slab::Slab;
 use crate::stomp::Version;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
-
-/// How a frame travels to a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Framing {
-    /// One WebSocket message a frame.
-    WebSocket,
-    /// One SockJS `a[...]` frame in a WebSocket message.
-    SockJs,
-}
-
-/// How frames travel to a session: their form, and whether and how they are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Encoding {
-    /// Framing.
-    pub framing: Framing,
-    /// Window of permessage-deflate as a power of two; 0: not negotiated.
-    pub deflate: u8,
-}
 
 /// Everything but the subscription id that decides how a MESSAGE looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +34,7 @@ pub struct Group {
     pub destination: Sym,
     /// Subscription id.
     pub id: Sym,
-    /// Version and framing.
+    /// How it travels, version and `ack`.
     pub format: FrameFormat,
     /// The destination is a pattern.
     pub is_pattern: bool,
@@ -257,11 +240,8 @@ impl Index {
 mod tests {
     use super::*;
 
-    const FORMAT: FrameFormat = FrameFormat {
-        encoding: Encoding { framing: Framing::WebSocket, deflate: 0 },
-        version: Version::V1_2,
-        acks: false,
-    };
+    const FORMAT: FrameFormat =
+        FrameFormat { encoding: Encoding::PLAIN, version: Version::V1_2, acks: false };
 
     fn heard(index: &Index, destination: &str) -> Vec<u32> {
         let mut members = Vec::new();

@@ -12,7 +12,7 @@
 
 use super::conn::{Pause, Peer, Proto, State};
 use super::shard::Shard;
-use crate::broker::subscription::{Encoding, Framing};
+use crate::encoding::Encoding;
 use crate::ids::{ConnId, SessionIndex, Slot};
 use crate::mem::segment::{Extent, Log, Segments};
 use crate::ring::{Op, PollEnd, Ring};
@@ -35,7 +35,7 @@ impl<R: Ring> Shard<R> {
         if conn.state != State::Open {
             return;
         }
-        if !conn.is_websocket() {
+        if !conn.has_session() {
             self.terminate(slot);
             return;
         }
@@ -47,10 +47,10 @@ impl<R: Ring> Shard<R> {
             // reads well, and its RECEIPTs stand among it.
             conn.outbox.keep_begun(&mut self.segments, ws::frame_len);
         }
-        let sockjs = self.leave_proto(slot);
+        self.leave_proto(slot);
         let mut last = core::mem::take(&mut self.encoder);
         last.clear();
-        if sockjs {
+        if self.encoding_of(slot).has_sockjs_frames() {
             last.sockjs_close(code, reason);
         }
         last.close(code, reason);
@@ -90,8 +90,8 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// The session of a connection leaves its homes. Says whether its framing is SockJS's.
-    fn leave_proto(&mut self, slot: Slot) -> bool {
+    /// The session of a connection leaves its homes.
+    fn leave_proto(&mut self, slot: Slot) {
         self.conns.pongs.take(slot);
         match &mut self.conns.at_mut(slot).proto {
             Proto::Stomp(stomp) => {
@@ -107,7 +107,6 @@ impl<R: Ring> Shard<R> {
             }
             _ => {}
         }
-        self.encoding_of(slot).framing == Framing::SockJs
     }
 
     /// All of an outbox is with the kernel.
@@ -262,7 +261,7 @@ impl<R: Ring> Shard<R> {
     /// A client does not take what is due to it.
     pub(super) fn too_slow(&mut self, slot: Slot) {
         self.metrics.slow_consumers_total.add(1);
-        if self.conns.at(slot).is_websocket() {
+        if self.conns.at(slot).has_session() {
             self.drain(slot, &[], SLOW_CONSUMER, "the client reads too slowly");
         } else {
             self.terminate(slot);
@@ -406,13 +405,9 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// How messages of a connection travel.
+    /// How messages of a connection that has a session travel.
     pub(super) fn encoding_of(&self, slot: Slot) -> Encoding {
-        match &self.conns.at(slot).proto {
-            Proto::Stomp(stomp) => stomp.encoding,
-            Proto::Raw(raw) => raw.encoding,
-            _ => Encoding { framing: Framing::WebSocket, deflate: 0 },
-        }
+        self.conns.at(slot).encoding().expect("only sessions have messages")
     }
 }
 

@@ -12,7 +12,7 @@ use super::outbox::Outbox;
 use super::pong::Pongs;
 use super::takeover::Histories;
 use super::web::Request;
-use crate::broker::subscription::Encoding;
+use crate::encoding::Encoding;
 use crate::ids::{ConnId, EndpointIndex, ListenerId, SessionIndex, Slot};
 use crate::mem::shares::Place;
 use crate::ws;
@@ -302,9 +302,23 @@ impl Conn {
         self.tail.len() + message
     }
 
-    /// Whether it speaks WebSocket.
-    pub fn is_websocket(&self) -> bool {
-        matches!(self.proto, Proto::Raw(_) | Proto::Stomp(_))
+    /// How messages of its session travel; None before it has one.
+    pub fn encoding(&self) -> Option<Encoding> {
+        match &self.proto {
+            Proto::Raw(raw) => Some(raw.encoding),
+            Proto::Stomp(stomp) => Some(stomp.encoding),
+            Proto::HttpIdle
+            | Proto::HttpHead
+            | Proto::HttpBody(_)
+            | Proto::HttpParked(_)
+            | Proto::HttpDone => None,
+        }
+    }
+
+    /// Whether it has a session, STOMP or raw, whose client is told why it ends. Else it is between
+    /// two requests or in one.
+    pub fn has_session(&self) -> bool {
+        self.encoding().is_some()
     }
 }
 

@@ -183,7 +183,7 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             self.metrics.refuse("crowded_out");
-            if self.conns.at(conn.slot).is_websocket() {
+            if self.conns.at(conn.slot).has_session() {
                 self.drain(conn.slot, &[], 1013, "try again later");
                 self.hurry(conn.slot);
             } else {

@@ -3,7 +3,8 @@
 
 use super::parts::Recent;
 use crate::broker::message::Message;
-use crate::broker::subscription::{Encoding, FrameFormat, Framing};
+use crate::broker::subscription::FrameFormat;
+use crate::encoding::Encoding;
 use crate::limits::ENCODE_KEEP;
 use crate::stomp;
 use crate::ws::{self, Compressor};
@@ -27,8 +28,6 @@ pub struct Encoder {
 
 /// Bytes that an encoder keeps ready.
 pub(super) const KEEP_BYTES: usize = 1 << 20;
-/// A WebSocket without extensions.
-pub(super) const PLAIN: Encoding = Encoding { framing: Framing::WebSocket, deflate: 0 };
 
 /// `{boot}-{number}`, the same for all receivers of a message.
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +137,7 @@ impl Encoder {
         len: usize,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) {
-        if encoding == PLAIN {
+        if encoding == Encoding::PLAIN {
             // The common case is written where it belongs.
             let mut head = [0; 10];
             let head_len = ws::head(opcode, true, len as u64, &mut head);
@@ -154,9 +153,9 @@ impl Encoder {
         frame.resize(len, 0);
         let written = write(&mut frame);
         debug_assert_eq!(written, len, "a frame is as long as it said");
-        match encoding.framing {
-            Framing::WebSocket => self.maybe_deflated(encoding, opcode, &frame),
-            Framing::SockJs => {
+        match encoding {
+            Encoding::WebSocket { .. } => self.maybe_deflated(encoding, opcode, &frame),
+            Encoding::SockJsWebSocket { .. } => {
                 // SockJS carries text only: what is not UTF-8 is replaced (a STOMP body of
                 // arbitrary bytes has no form there).
                 let text = String::from_utf8_lossy(&frame);
@@ -174,11 +173,11 @@ impl Encoder {
     /// Adds a WebSocket message, compressed where that was negotiated and makes it shorter.
     fn maybe_deflated(&mut self, encoding: Encoding, opcode: ws::Opcode, payload: &[u8]) {
         self.deflated.clear();
-        let worth_it = encoding.deflate > 0
+        let worth_it = encoding.deflate() > 0
             && self.deflate_min.is_some_and(|least| payload.len() >= least as usize);
         self.deflates += u64::from(worth_it);
         let shorter =
-            worth_it && self.compressor.compress(payload, encoding.deflate, &mut self.deflated);
+            worth_it && self.compressor.compress(payload, encoding.deflate(), &mut self.deflated);
         if !shorter {
             return self.ws(opcode, payload);
         }
@@ -204,9 +203,17 @@ impl Encoder {
     }
 }
 
-/// What a MESSAGE travels as where both kinds do.
-pub(super) fn opcode_of(message: &Message) -> ws::Opcode {
+/// The WebSocket message that a MESSAGE is by itself.
+fn opcode_of(message: &Message) -> ws::Opcode {
     if message.is_text() { ws::Opcode::Text } else { ws::Opcode::Binary }
+}
+
+/// The WebSocket message that a MESSAGE travels in.
+pub(super) fn opcode_in(encoding: Encoding, message: &Message) -> ws::Opcode {
+    match encoding {
+        Encoding::WebSocket { .. } => opcode_of(message),
+        Encoding::SockJsWebSocket { .. } => ws::Opcode::Text,
+    }
 }
 
 /// At most how many bytes `Encoder::message` adds.
@@ -229,10 +236,10 @@ pub fn bound_without(format: FrameFormat, message: &Message, id: &MessageId) -> 
 pub fn bound_with(format: FrameFormat, without: usize, subscription: &str) -> usize {
     // Every byte may be escaped.
     let len = without + SUBSCRIPTION_LINE + 2 * subscription.len();
-    match format.encoding.framing {
-        Framing::WebSocket => len + ws::head_len(len as u64),
+    match format.encoding {
+        Encoding::WebSocket { .. } => len + ws::head_len(len as u64),
         // Every byte may become a six-character escape, and three more when it is not UTF-8.
-        Framing::SockJs => len * 6 + 16,
+        Encoding::SockJsWebSocket { .. } => len * 6 + 16,
     }
 }
 
@@ -279,7 +286,7 @@ mod tests {
     #[test]
     fn what_a_large_message_needed_is_given_back_and_what_is_usual_stays() {
         let format = FrameFormat {
-            encoding: Encoding { framing: Framing::SockJs, deflate: 15 },
+            encoding: Encoding::SockJsWebSocket { deflate: 15 },
             version: Version::V1_2,
             acks: false,
         };

@@ -137,7 +137,7 @@ impl<R: Ring> Shard<R> {
         if !matches!(conn.state, State::Open | State::Draining) {
             return;
         }
-        let framed = conn.is_websocket();
+        let has_units = conn.has_session();
         if self.segments.is_scarce() && self.must_not_have_the_last(slot) {
             self.needs_room = true;
             return self.too_slow(slot);
@@ -154,7 +154,7 @@ impl<R: Ring> Shard<R> {
         }
         for extent in extents {
             // An HTTP answer has no frame boundaries: it never merges with what follows.
-            let continued = extent.continued || !framed;
+            let continued = extent.continued || !has_units;
             let extent = Extent { continued, ..extent };
             self.conns.at_mut(slot).outbox.push(extent, &mut self.segments);
         }

@@ -5,8 +5,8 @@ use super::conn::{Proto, Raw, State, Stomp};
 use super::session::Session;
 use super::shard::Shard;
 use super::web::RequestMeta;
-use crate::broker::subscription::{Encoding, Framing};
 use crate::config::{self, Protocol};
+use crate::encoding::Encoding;
 use crate::http::origin;
 use crate::http::request::{Head, Method};
 use crate::http::upgrade::{self, Offer};
@@ -37,13 +37,13 @@ impl<R: Ring> Shard<R> {
         let endpoint = &shared.endpoints[at].config;
         let Some(sockjs) = &endpoint.sockjs else {
             return match rest {
-                "" => self.upgrade(slot, meta, head, at, Framing::WebSocket),
+                "" => self.upgrade(slot, meta, head, at, Encoding::PLAIN),
                 _ => self.answer_plain(slot, meta, 404, &[]),
             };
         };
         match sockjs::route(rest) {
             Route::Greeting if upgrade::is_upgrade(head) => {
-                self.upgrade(slot, meta, head, at, Framing::WebSocket);
+                self.upgrade(slot, meta, head, at, Encoding::PLAIN);
             }
             Route::Greeting if head.method == Method::Get => {
                 let text = Some("text/plain; charset=UTF-8");
@@ -52,10 +52,10 @@ impl<R: Ring> Shard<R> {
             Route::Greeting => self.answer_plain(slot, meta, 405, &[("Allow", "GET")]),
             Route::Info => self.info(slot, meta, head, at, sockjs),
             Route::RawWebsocket if sockjs.websocket => {
-                self.upgrade(slot, meta, head, at, Framing::WebSocket);
+                self.upgrade(slot, meta, head, at, Encoding::PLAIN);
             }
             Route::Websocket { .. } if sockjs.websocket => {
-                self.upgrade(slot, meta, head, at, Framing::SockJs);
+                self.upgrade(slot, meta, head, at, Encoding::SockJsWebSocket { deflate: 0 });
             }
             // The other transports are built with the issue on SockJS.
             _ => self.answer_plain(slot, meta, 404, &[]),
@@ -111,14 +111,15 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// The WebSocket handshake: form, origin, user, then 101.
+    /// The WebSocket handshake: form, origin, user, then 101. Whether messages are compressed is
+    /// agreed here.
     fn upgrade(
         &mut self,
         slot: Slot,
         meta: RequestMeta,
         head: &Head<'_, '_>,
         at: usize,
-        framing: Framing,
+        encoding: Encoding,
     ) {
         let accept = match upgrade::check(head) {
             Ok(upgrade) => upgrade.accept,
@@ -174,7 +175,7 @@ impl<R: Ring> Shard<R> {
             self.conns.histories.open(slot, agreement.client_window_bits);
         }
         let deflate = agreement.map_or(0, |agreement| agreement.server_window_bits);
-        self.open_websocket(slot, at, stomp, Encoding { framing, deflate }, user);
+        self.open_websocket(slot, at, stomp, encoding.with_deflate(deflate), user);
     }
 
     /// What the endpoint lets a client have now. Only the client's messages may refer to those
@@ -203,7 +204,7 @@ impl<R: Ring> Shard<R> {
         user: Option<Arc<str>>,
     ) {
         let decoder = ws::Decoder::server();
-        let decoder = if encoding.deflate > 0 { decoder.with_compression() } else { decoder };
+        let decoder = if encoding.deflate() > 0 { decoder.with_compression() } else { decoder };
         let endpoint = EndpointIndex(at as u16);
         let message = super::conn::Held::default();
         let proto = if stomp {
@@ -227,7 +228,7 @@ impl<R: Ring> Shard<R> {
         conn.proto = proto;
         conn.begin_phase(now);
         conn.last_in = now;
-        if encoding.framing == Framing::SockJs {
+        if encoding.has_sockjs_frames() {
             self.send_frame(slot, ws::Opcode::Text, sockjs::OPEN.as_bytes());
         }
         let shared = self.shared.clone();

@@ -8,7 +8,6 @@
 use super::close::NO_CODE;
 use super::conn::{Conn, Pause, Peer, Proto, State};
 use super::shard::Shard;
-use crate::broker::subscription::Framing;
 use crate::ids::{ConnId, Slot};
 use crate::ring::{Op, Ring};
 use crate::ws;
@@ -93,8 +92,8 @@ impl<R: Ring> Shard<R> {
             if used == bytes.len() || conn.state != State::Open || conn.pause != Pause::No {
                 return used;
             }
-            let is_websocket = conn.is_websocket();
-            if self.pause_for_outbox(slot) || is_websocket && self.had_its_turn(slot) {
+            let has_session = conn.has_session();
+            if self.pause_for_outbox(slot) || has_session && self.had_its_turn(slot) {
                 return used;
             }
             let rest = &mut bytes[used..];
@@ -222,10 +221,10 @@ impl<R: Ring> Shard<R> {
     fn message_max(&self, slot: Slot) -> u32 {
         let frame = self.limits.stomp_frame;
         match &self.conns.at(slot).proto {
-            Proto::Stomp(stomp) if stomp.encoding.framing == Framing::SockJs => {
-                self.limits.message.max(frame.saturating_mul(6))
+            Proto::Stomp(stomp) => {
+                let longer = if stomp.encoding.is_quoted() { 6 } else { 2 };
+                self.limits.message.max(frame.saturating_mul(longer))
             }
-            Proto::Stomp(_) => self.limits.message.max(frame.saturating_mul(2)),
             _ => self.limits.message,
         }
     }
@@ -270,7 +269,7 @@ impl<R: Ring> Shard<R> {
     fn heard_again(&mut self, slot: Slot) {
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
-        if conn.state == State::Open && conn.pause == Pause::No && conn.is_websocket() {
+        if conn.state == State::Open && conn.pause == Pause::No && conn.has_session() {
             conn.last_in = now;
             conn.pinged = false;
             self.set_timer(slot);
@@ -319,8 +318,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn pause_for_answer(&mut self, slot: Slot) {
         let now = self.ms();
         let conn = self.conns.at_mut(slot);
-        if core::mem::replace(&mut conn.pause, Pause::Answer) != Pause::Answer
-            && conn.is_websocket()
+        if core::mem::replace(&mut conn.pause, Pause::Answer) != Pause::Answer && conn.has_session()
         {
             conn.begin_phase(now);
             self.set_timer(slot);
@@ -368,7 +366,7 @@ impl<R: Ring> Shard<R> {
         let held = |slot: &Slot| self.conns.at(*slot).buffered_noted;
         let Some(slot) = self.conns.slots().filter(open).max_by_key(held) else { return };
         self.metrics.refuse("held_bytes");
-        if self.conns.at(slot).is_websocket() {
+        if self.conns.at(slot).has_session() {
             self.drain(slot, &[], 1013, "try again later");
         } else if self.conns.at(slot).state == State::Open {
             self.refuse_capacity(slot);

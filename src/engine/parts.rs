@@ -7,18 +7,19 @@
 //! MESSAGE, the sender's headers, subscription: │ its id │ message-id, content-length, the body
 //!                     front                    │ middle │                back
 //! ```
-//! Front and back are quoted (SockJS) and compressed by themselves, once for each variant: kind of
-//! framing, size of window, STOMP version where that is to be seen, and whether there is an `ack`
-//! (which belongs to the middle, and all before it). A frame then is a copy of
-//! them, with the middle as a stored block (RFC 7692 §7.2.1 lets a message be any blocks, and none
-//! of a part refers to another part). A front that is too short to be compressed is stored, too.
+//! Front and back are quoted (SockJS) and compressed by themselves, once for each variant: quoted
+//! or not, size of window, STOMP version where that is to be seen, and whether there is an `ack`
+//! (which belongs to the middle, and all before it). A frame then is a copy of them, with the
+//! middle as a stored block (RFC 7692 §7.2.1 lets a message be any blocks, and none of a part
+//! refers to another part). A front that is too short to be compressed is stored, too.
 //! Large groups are compressed whole all the same, which makes their bytes fewer.
 //!
 //! Bound: [`PARTS_MAX`], kept by the fan-out, which takes fewer messages at a time.
 
-use super::encode::{Encoder, KEEP_BYTES, MessageId, PLAIN, frame_of, opcode_of, shrink};
+use super::encode::{Encoder, KEEP_BYTES, MessageId, frame_of, opcode_in, shrink};
 use crate::broker::message::Message;
-use crate::broker::subscription::{Encoding, FrameFormat, Framing};
+use crate::broker::subscription::FrameFormat;
+use crate::encoding::Encoding;
 use crate::sockjs::{self, MESSAGE_END, MESSAGE_OPENING};
 use crate::stomp::{self, Part, Version};
 use crate::ws;
@@ -38,11 +39,14 @@ pub type Variants = u128;
 /// The variant of a message's frames with this format, as a bit; none for frames that are written
 /// as they are.
 pub fn variant_of(format: FrameFormat, message: &Message) -> Variants {
-    if format.encoding == PLAIN {
+    if format.encoding == Encoding::PLAIN {
         return 0;
     }
-    let window = u32::from(format.encoding.deflate.saturating_sub(ws::WINDOW_BITS_MIN - 1));
-    let framing = u32::from(format.encoding.framing == Framing::SockJs);
+    let window = u32::from(format.encoding.deflate().saturating_sub(ws::WINDOW_BITS_MIN - 1));
+    let way = match format.encoding {
+        Encoding::WebSocket { .. } => 0,
+        Encoding::SockJsWebSocket { .. } => 1,
+    };
     let version = match format.version {
         // The same in all versions.
         _ if message.is_plain() => 0,
@@ -50,7 +54,7 @@ pub fn variant_of(format: FrameFormat, message: &Message) -> Variants {
         Version::V1_1 => 1,
         Version::V1_0 => 2,
     };
-    1 << (window + 9 * (framing + 2 * (version + 3 * u32::from(format.acks))))
+    1 << (window + 9 * (way + 2 * (version + 3 * u32::from(format.acks))))
 }
 
 /// Variants of one message that several groups have, so that it pays to keep their parts.
@@ -244,12 +248,12 @@ impl Encoder {
         if variant == 0 || subscription.is_empty() {
             return self.message(format, message, id, subscription);
         }
-        let least = match format.encoding.deflate {
+        let least = match format.encoding.deflate() {
             0 => usize::MAX,
             _ => self.deflate_min.map_or(usize::MAX, |least| least as usize),
         };
         let mut buffer = core::mem::take(&mut self.frame);
-        let is_itself = format.encoding.framing == Framing::WebSocket
+        let is_itself = !format.encoding.is_quoted()
             && !format.acks
             && stomp::header_is_plain(b"", subscription.as_bytes());
         let middle = if is_itself {
@@ -278,25 +282,23 @@ impl Encoder {
         let mut ws_head = [0; 10];
         match entry.kept {
             Kept::Back | Kept::Both if plain >= least && total < plain => {
-                let opcode = match format.encoding.framing {
-                    Framing::WebSocket => opcode_of(message),
-                    Framing::SockJs => ws::Opcode::Text,
-                };
+                let opcode = opcode_in(format.encoding, message);
                 let len = ws::compressed_head(opcode, true, total as u64, &mut ws_head);
                 self.out.extend_from_slice(&ws_head[..len]);
                 self.out.extend_from_slice(packed);
                 ws::store(stored, &mut self.out);
                 self.out.extend_from_slice(back);
             }
-            Kept::Short | Kept::Plain if format.encoding.framing == Framing::SockJs => {
-                let len = ws::head(ws::Opcode::Text, true, plain as u64, &mut ws_head);
+            Kept::Short | Kept::Plain if format.encoding.is_quoted() => {
+                let opcode = opcode_in(format.encoding, message);
+                let len = ws::head(opcode, true, plain as u64, &mut ws_head);
                 self.out.extend_from_slice(&ws_head[..len]);
                 for bytes in [front, middle, back] {
                     self.out.extend_from_slice(bytes);
                 }
             }
             _ => {
-                let encoding = Encoding { deflate: 0, ..format.encoding };
+                let encoding = format.encoding.with_deflate(0);
                 self.message(FrameFormat { encoding, ..format }, message, id, subscription);
             }
         }
@@ -320,7 +322,7 @@ impl Encoder {
             }
             part => frame.part_len(part, format.version),
         };
-        if format.encoding.framing == Framing::WebSocket {
+        if !format.encoding.is_quoted() {
             make_long(out, bound);
             return frame.write_part(part, format.version, out);
         }
@@ -374,9 +376,7 @@ impl Encoder {
                 }
             }
         }
-        if matches!(entry.kept, Kept::Short | Kept::Plain)
-            && format.encoding.framing == Framing::SockJs
-        {
+        if matches!(entry.kept, Kept::Short | Kept::Plain) && format.encoding.is_quoted() {
             (entry.front, entry.back) = (parts.add(front_bytes), parts.add(back_bytes));
         }
         (parts.front, parts.back) = (front, back);
@@ -394,7 +394,7 @@ impl Encoder {
         let from = parts.bytes.len();
         let out = &mut parts.bytes;
         out.reserve((bytes.len() + 16).next_power_of_two());
-        let shorter = self.compressor.compress_chunk(bytes, encoding.deflate, is_last, out);
+        let shorter = self.compressor.compress_chunk(bytes, encoding.deflate(), is_last, out);
         shorter.then(|| (from as u32, (parts.bytes.len() - from) as u32))
     }
 }
@@ -475,8 +475,7 @@ mod tests {
                 (&mut parts, &mut head),
             );
             // Without compression, which the other half of the tests is about.
-            let plain =
-                FrameFormat { encoding: Encoding { deflate: 0, ..format.encoding }, ..format };
+            let plain = FrameFormat { encoding: format.encoding.with_deflate(0), ..format };
             alone.message(plain, message, &id, name);
             let bound = super::super::encode::message_bound(format, message, &id, name);
             assert!(encoder.bytes().len() <= bound, "within what is reckoned with");
@@ -485,7 +484,7 @@ mod tests {
             assert_eq!(opcode, plain_opcode);
             if packed {
                 assert!(payload.len() < plain.len() && plain.len() >= least as usize);
-                assert!(inflated(payload, format.encoding.deflate, chunk) == plain);
+                assert!(inflated(payload, format.encoding.deflate(), chunk) == plain);
             } else {
                 assert!(payload == plain);
             }
@@ -494,12 +493,12 @@ mod tests {
     }
 
     fn formats() -> impl Iterator<Item = FrameFormat> {
-        let framings = [Framing::WebSocket, Framing::SockJs];
+        let ways = [Encoding::PLAIN, Encoding::SockJsWebSocket { deflate: 0 }];
         let windows = [0u8].into_iter().chain(8..=15);
         windows.flat_map(move |deflate| {
-            framings.into_iter().flat_map(move |framing| {
+            ways.into_iter().flat_map(move |way| {
                 [Version::V1_0, Version::V1_1, Version::V1_2].map(move |version| FrameFormat {
-                    encoding: Encoding { framing, deflate },
+                    encoding: way.with_deflate(deflate),
                     version,
                     acks: version != Version::V1_1,
                 })
@@ -548,7 +547,7 @@ mod tests {
     #[test]
     fn a_name_may_be_longer_than_a_stored_block() {
         let name = "x".repeat(70_000);
-        let encoding = Encoding { framing: Framing::WebSocket, deflate: 15 };
+        let encoding = Encoding::WebSocket { deflate: 15 };
         let format = FrameFormat { encoding, version: Version::V1_2, acks: false };
         check(format, &message(&[], &[b'y'; 3_000]), 512, 1 << 20, &[&name, "x"]);
     }
@@ -561,7 +560,7 @@ mod tests {
             (state >> 24) as u8
         };
         let noise: Vec<u8> = std::iter::repeat_with(next).take(9_000).collect();
-        let encoding = Encoding { framing: Framing::WebSocket, deflate: 15 };
+        let encoding = Encoding::WebSocket { deflate: 15 };
         let format = FrameFormat { encoding, version: Version::V1_2, acks: false };
         assert_eq!(check(format, &message(&[], &noise), 512, 1 << 20, &NAMES[1..]), 1);
     }

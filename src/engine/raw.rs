@@ -5,7 +5,6 @@ use super::conn::{Pause, Proto, State};
 use super::mailbox::{Entry, ReplyTo};
 use super::refuse::NUL_IN_BODY;
 use super::shard::Shard;
-use crate::broker::subscription::Framing;
 use crate::config::OnMessage;
 use crate::ids::Slot;
 use crate::ring::Ring;
@@ -19,7 +18,7 @@ impl<R: Ring> Shard<R> {
             return raw.message.extend(payload);
         }
         raw.is_stranger = false;
-        let sockjs = raw.encoding.framing == Framing::SockJs;
+        let is_quoted = raw.encoding.is_quoted();
         let mut whole = raw.message.take();
         let message: &[u8] = match &mut whole {
             Some(whole) => {
@@ -29,7 +28,7 @@ impl<R: Ring> Shard<R> {
             None => payload,
         };
         self.metrics.frames_received_total.add(1);
-        if sockjs {
+        if is_quoted {
             self.raw_sockjs(slot, message)
         } else {
             self.raw_message(slot, opcode, message)

@@ -297,7 +297,7 @@ impl<R: Ring> Shard<R> {
         let conn = self.conns.at(slot);
         self.shared.sheds
             && conn.state == State::Open
-            && conn.is_websocket()
+            && conn.has_session()
             && conn.outbox.has_droppable(&self.segments)
     }
 

@@ -16,7 +16,7 @@ use super::subscribe::SEQUENCE_MASK;
 use crate::broker::destination::{Target, decode_user};
 use crate::broker::message::Message;
 use crate::broker::pattern::Budget;
-use crate::broker::subscription::{FrameFormat, Framing};
+use crate::broker::subscription::FrameFormat;
 use crate::config::UnknownDestination;
 use crate::identity::{self, Identity};
 use crate::ids::{SessionIndex, ShardId, Slot};
@@ -36,7 +36,7 @@ impl<R: Ring> Shard<R> {
     /// A chunk of a message on a STOMP connection.
     pub(super) fn stomp_chunk(&mut self, slot: Slot, _: Opcode, payload: &mut [u8], last: bool) {
         let Proto::Stomp(state) = &mut self.conns.at_mut(slot).proto else { return };
-        if state.encoding.framing == Framing::WebSocket {
+        if !state.encoding.is_quoted() {
             let session = state.session;
             return self.feed(slot, session, payload);
         }

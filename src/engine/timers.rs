@@ -9,7 +9,6 @@ use super::conn::{Pause, Peer, Proto, State};
 use super::refuse::Problem;
 use super::session::Phase;
 use super::shard::Shard;
-use crate::broker::subscription::Framing;
 use crate::ids::{EndpointIndex, SessionIndex, Slot};
 use crate::limits::HANGUP_GRACE;
 use crate::ring::Ring;
@@ -89,7 +88,7 @@ impl<R: Ring> Shard<R> {
             Proto::HttpBody(_) => Some((left(conn.since, limits.body_time.0), Due::Request)),
             Proto::HttpParked(_) => Some((left(conn.since, limits.answer_time.0), Due::Answer)),
             Proto::HttpDone => Some((left(conn.since, limits.linger.0), Due::Linger)),
-            Proto::Raw(raw) if raw.encoding.framing == Framing::SockJs => {
+            Proto::Raw(raw) if raw.encoding.has_sockjs_frames() => {
                 self.sockjs_beat(raw.endpoint, slot)
             }
             Proto::Raw(_) => None,
@@ -136,7 +135,7 @@ impl<R: Ring> Shard<R> {
         // A session whose server sends STOMP heart-beats needs none of SockJS (Spring does the
         // same).
         let sockjs = match &conn.proto {
-            Proto::Stomp(stomp) if stomp.encoding.framing == Framing::SockJs && send == 0 => {
+            Proto::Stomp(stomp) if stomp.encoding.has_sockjs_frames() && send == 0 => {
                 self.sockjs_beat(state.endpoint, slot)
             }
             _ => None,
