@@ -70,7 +70,7 @@ fn decode(bytes: &mut [u8]) -> (usize, usize) {
                     messages += usize::from(last);
                 }
             }
-            Err(error) => panic!("{}", error.label()),
+            Err(error) => panic!("{}", error.reason()),
         }
     }
 }

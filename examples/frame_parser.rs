@@ -107,7 +107,7 @@ fn main() -> std::io::Result<()> {
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {
-                end = Some(format!("fault: {}; close {}", error.label(), error.close_code()));
+                end = Some(format!("fault: {}; close {}", error.reason(), error.close_code()));
                 break;
             }
         }

@@ -266,10 +266,11 @@ pub const PROVIDER_CALLS_MAX: usize = 64;
 /// between are counted, and the next line has the number.
 pub const NOTE_EVERY: Millis = Millis(1000);
 /// Steps (of ten to forty nanoseconds) after which a pattern gives up on a text: whoever guards
-/// something refuses, whoever gives something keeps it, and it is counted (`pattern_gave_up`). What
-/// people write takes three to ten. The most that one `**` takes is with a name of `name-bytes`
-/// that is nothing but separators and single entries: its 512 segments, each tried with what stands
-/// behind the `**`, are 1,024 steps for `/**/a/b` and 1,536 for `/**/*a*`.
+/// something refuses, whoever gives something keeps it, and it is counted
+/// (`broker_pattern_gave_up`). What people write takes three to ten. The most that one `**` takes
+/// is with a name of `name-bytes` that is nothing but separators and single entries: its 512
+/// segments, each tried with what stands behind the `**`, are 1,024 steps for `/**/a/b` and 1,536
+/// for `/**/*a*`.
 pub const PATTERN_STEPS_MAX: u32 = 2_048;
 /// Steps that each pattern has for itself when one text is compared with many of them.
 pub const PATTERN_STEPS_FREE: u32 = 16;

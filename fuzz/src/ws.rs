@@ -86,7 +86,7 @@ fn drive(
                 Ok(answer) => answer,
                 Err(error) => {
                     assert!(matches!(error.close_code(), 1002 | 1007 | 1009));
-                    trace.end = End::Fault(error.label());
+                    trace.end = End::Fault(error.reason());
                     return trace;
                 }
             };

@@ -140,7 +140,7 @@ fn assemble(
         loop {
             let (done, event) = match decoder.next(&mut kept[at..], options.message_max) {
                 Ok(answer) => answer,
-                Err(error) => return (messages, End::Fault(error.label())),
+                Err(error) => return (messages, End::Fault(error.reason())),
             };
             match event {
                 Some(Event::Data { opcode, payload, last, compressed, .. }) => {
@@ -151,7 +151,7 @@ fn assemble(
                         let rule = (opcode, compressed, options.message_max);
                         match whole(unpack, rule, takeover, &chunks) {
                             Ok(bytes) => messages.push((opcode == Opcode::Text, bytes)),
-                            Err(error) => return (messages, End::Fault(error.label())),
+                            Err(error) => return (messages, End::Fault(error.reason())),
                         }
                     }
                 }

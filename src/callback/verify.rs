@@ -39,17 +39,6 @@ impl Denial {
             | Denial::Stale => 401,
         }
     }
-
-    /// The word in metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Denial::Missing => "signature-missing",
-            Denial::Ambiguous => "signature-ambiguous",
-            Denial::Garbled => "signature-garbled",
-            Denial::Wrong => "signature-wrong",
-            Denial::Stale => "signature-stale",
-        }
-    }
 }
 
 /// Checks who signed the body, and where the form has a timestamp, when: `now` is the wall time in
@@ -359,15 +348,7 @@ mod tests {
         ] {
             assert_eq!(at(&rule, now), expected, "{now}");
         }
-        assert_eq!((Denial::Stale.status(), Denial::Stale.label()), (401, "signature-stale"));
-        for (denial, label) in [
-            (Denial::Missing, "signature-missing"),
-            (Denial::Ambiguous, "signature-ambiguous"),
-            (Denial::Garbled, "signature-garbled"),
-            (Denial::Wrong, "signature-wrong"),
-        ] {
-            assert_eq!(denial.label(), label);
-        }
+        assert_eq!(Denial::Stale.status(), 401);
         let Profile::Generic { tolerance, .. } = &mut rule.profile;
         *tolerance = Millis(1);
         assert_eq!((at(&rule, NOW), at(&rule, NOW + 1)), (Ok(()), Err(Denial::Stale)));

@@ -8,6 +8,7 @@ use crate::broker::pattern::Budget;
 use crate::engine::mailbox::{Entry, ReplyTo};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, SessionId, ShardId};
+use crate::metrics::Refusal;
 use std::sync::Arc;
 
 /// Where a sender hears what went wrong behind an application destination.
@@ -43,6 +44,22 @@ pub(super) enum Fault {
     TooLarge,
     /// An answer that may not be sent: `broker.nul-in-body`.
     NulInBody,
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Refusal {
+        match fault {
+            Fault::Full => Refusal::HookQueueFull,
+            Fault::NoHook => Refusal::HookUnset,
+            Fault::NoUser => Refusal::HookUserMissing,
+            Fault::Timeout => Refusal::HookTimeout,
+            Fault::Unreachable => Refusal::HookUnreachable,
+            Fault::Broken => Refusal::HookBroken,
+            Fault::Status(_) => Refusal::HookStatus,
+            Fault::TooLarge => Refusal::HookBodySize,
+            Fault::NulInBody => Refusal::HookNulInBody,
+        }
+    }
 }
 
 impl Fault {

@@ -336,8 +336,7 @@ impl Control {
         if self.calls.has_room(call.session, hooks.queue, hooks.concurrent) {
             self.calls.take(call);
         } else {
-            let shard = self.shared.metrics.shard(call.session.shard().index());
-            shard.hooks_refused_total.add(1);
+            self.shared.metrics.control().hooks_refused_total.add(1);
             self.tell(&call, Fault::Full);
             self.give_back(&call);
         }
@@ -415,6 +414,7 @@ impl Control {
     }
 
     fn tell(&mut self, call: &Call, fault: Fault) {
+        self.shared.metrics.control().refuse(fault.into());
         let number = self.number();
         let (to, entry) = reply::error(&self.shared, call, fault, number);
         self.outgoing.push(to, entry);

@@ -9,7 +9,7 @@ use crate::engine::shared::{Keys, Shared};
 use crate::ids::{PeerId, SessionId, SessionIndex, ShardId};
 use crate::limits::Limits;
 use crate::mem::shares::Place;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Refusal};
 use crate::ring::Doorbells;
 use hashbrown::HashMap;
 use std::io::{Read, Write};
@@ -225,7 +225,8 @@ fn a_call_past_the_queue_is_refused_before_its_receipt_and_counted() {
     assert!(body.contains("\"code\":503") && body.contains("hooks.queue"), "{body}");
     let entry = shard.next();
     assert!(matches!(entry, Entry::Sequenced { reply_to: ReplyTo::Frame(_, 3), .. }), "{entry:?}");
-    assert_eq!(shard.metrics.shard(0).hooks_refused_total.value(), 1);
+    assert_eq!(shard.metrics.control().hooks_refused_total.value(), 1);
+    assert_eq!(shard.metrics.refusals(), [(Refusal::HookQueueFull, 1)]);
     drop(shard.end());
 }
 
@@ -239,6 +240,7 @@ fn a_destination_without_a_hook_is_told_so() {
         panic!("the sender hears so");
     };
     assert!(String::from_utf8_lossy(message.body()).contains("\"code\":501"));
+    assert_eq!(shard.metrics.refusals(), [(Refusal::HookUnset, 1)]);
     drop(shard.end());
 }
 

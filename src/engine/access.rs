@@ -11,6 +11,7 @@ use crate::http::request::Head;
 use crate::http::response;
 use crate::ids::Slot;
 use crate::limits::NOTE_EVERY;
+use crate::metrics::Refusal;
 use crate::ring::Ring;
 use std::sync::Arc;
 
@@ -35,9 +36,11 @@ impl<R: Ring> Shard<R> {
         route: &Route<'_>,
     ) -> Result<(), NotAdmitted> {
         if matches!(route, Route::Nothing) {
+            self.metrics.refuse(Refusal::HttpNotFound);
             return Err((404, "there is nothing at this path", None));
         }
         if let Some(allow) = route.refuses(head.method) {
+            self.metrics.refuse(Refusal::HttpMethodNotAllowed);
             return Err((405, "this path does not take this method", Some(("Allow", allow))));
         }
         match route.guard() {
@@ -46,7 +49,10 @@ impl<R: Ring> Shard<R> {
             Guard::Metrics if !self.serves(slot).endpoints => Ok(()),
             Guard::Api | Guard::Metrics => self.admit_to_api(slot, head),
             Guard::Demo if self.is_of_demo(slot, head, None) => Ok(()),
-            Guard::Demo => Err((403, "the demonstration answers this machine only", None)),
+            Guard::Demo => {
+                self.metrics.refuse(Refusal::ApiDemoOnly);
+                Err((403, "the demonstration answers this machine only", None))
+            }
         }
     }
 
@@ -55,7 +61,7 @@ impl<R: Ring> Shard<R> {
             if self.is_of_demo(slot, head, None) {
                 return Ok(());
             }
-            self.metrics.refuse("api_without_token");
+            self.metrics.refuse(Refusal::ApiTokenUnset);
             let text = match self.shared.config.demo {
                 true => {
                     "without api.token-env the API of a demonstration answers this machine only"
@@ -73,7 +79,7 @@ impl<R: Ring> Shard<R> {
         if given.is_some_and(|given| token.matches(given)) {
             return Ok(());
         }
-        self.metrics.refuse("api_token");
+        self.metrics.refuse(Refusal::ApiToken);
         Err((401, "the API token is missing or wrong", Some(("WWW-Authenticate", "Bearer"))))
     }
 
@@ -130,7 +136,7 @@ impl<R: Ring> Shard<R> {
         head: &Head<'_, '_>,
         at: usize,
     ) {
-        self.metrics.refuse("origin");
+        self.metrics.refuse(Refusal::HttpOrigin);
         let origin = origin::origin_of(head).unwrap_or("");
         let shown = &origin[..origin.len().min(ORIGIN_SHOWN)];
         let text = if origin::names_host(origin, head.host) {

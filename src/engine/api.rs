@@ -15,14 +15,34 @@ use crate::http::request::{Head, Method};
 use crate::http::url;
 use crate::identity::HeaderLine;
 use crate::ids::{SessionId, SessionIndex, Slot};
+use crate::metrics::Refusal;
 use crate::ring::Ring;
 use crate::stomp;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
-/// Why a request is answered with an error: status and text.
-type Bad = (u16, String);
+/// Why a request is answered with an error.
+struct Bad {
+    status: u16,
+    text: String,
+    /// What it is counted as.
+    refusal: Refusal,
+}
+
+impl From<(u16, String)> for Bad {
+    /// What the API cannot serve.
+    fn from((status, text): (u16, String)) -> Bad {
+        Bad { status, text, refusal: Refusal::ApiRequest }
+    }
+}
+
+impl Bad {
+    fn of(refusal: impl Into<Refusal>, status: u16, text: impl Into<String>) -> Bad {
+        Bad { status, text: text.into(), refusal: refusal.into() }
+    }
+}
+
 /// Headers of a message besides its destination.
 type Headers = Vec<(String, String)>;
 
@@ -70,7 +90,8 @@ impl<R: Ring> Shard<R> {
                 Ok(())
             }
             Route::Ready if self.draining.is_some() => {
-                Err((503, "the server is going down".into()))
+                self.answer_error(slot, meta, 503, &[], "the server is going down");
+                Ok(())
             }
             Route::Ready => {
                 self.answer_json(slot, meta, 200, OK);
@@ -84,10 +105,13 @@ impl<R: Ring> Shard<R> {
                 self.console(slot, meta, head);
                 Ok(())
             }
-            Route::Nothing => Err((404, "there is nothing at this path".into())),
+            Route::Nothing => {
+                Err(Bad::of(Refusal::HttpNotFound, 404, "there is nothing at this path"))
+            }
         };
-        if let Err((status, text)) = done {
-            self.answer_error(slot, meta, status, &[], &text);
+        if let Err(bad) = done {
+            self.metrics.refuse(bad.refusal);
+            self.answer_error(slot, meta, bad.status, &[], &bad.text);
         }
     }
 
@@ -103,7 +127,7 @@ impl<R: Ring> Shard<R> {
         let destination = parameter(head, "subscribePath")?;
         let user = if to_user { Some(parameter(head, "userId")?) } else { None };
         if !self.shared.names.is_broker(&destination) {
-            return Err((404, format!("{destination} begins with no broker prefix")));
+            return Err((404, format!("{destination} begins with no broker prefix")).into());
         }
         let body = match head.method {
             Method::Post => {
@@ -111,7 +135,8 @@ impl<R: Ring> Shard<R> {
                 let whole = json.get("businessType").is_some_and(Value::is_string)
                     && json.get("data").is_some();
                 if !whole {
-                    return Err((400, "the body is {\"businessType\":…,\"data\":…}".into()));
+                    let text = "the body is {\"businessType\":…,\"data\":…}".to_owned();
+                    return Err((400, text).into());
                 }
                 body.trim_ascii().to_vec()
             }
@@ -152,7 +177,7 @@ impl<R: Ring> Shard<R> {
             Target::User { user, destination } => {
                 (Some(decode_user(user).into_owned()), destination.to_owned())
             }
-            Target::Application(_) | Target::Unknown => return Err(unknown()),
+            Target::Application(_) | Target::Unknown => return Err(unknown().into()),
         };
         Ok(Push { user, destination, headers, body, only: None })
     }
@@ -161,14 +186,13 @@ impl<R: Ring> Shard<R> {
     fn sendable(&self, item: &Value, written: &[u8]) -> Result<(Headers, Vec<u8>), Bad> {
         let (headers, body) = headers_and_body(item, written)?;
         if let Some((name, _)) = headers.iter().find(|(n, _)| !stomp::is_forwarded(n.as_bytes())) {
-            self.metrics.refuse("kept_back_header");
             let text = format!("no header is named {name:?}: it is blank, or the server's own");
-            return Err((400, text));
+            return Err(Bad::of(Refusal::ApiForgedHeader, 400, text));
         }
         let content_type = headers.iter().find(|(name, _)| name == "content-type");
         if self.shared.refuses_body(content_type.map(|(_, value)| value.as_bytes()), &body) {
-            self.metrics.refuse(NUL_IN_BODY.label);
-            return Err((400, "the body has a NUL: broker.nul-in-body refuses it".to_owned()));
+            let text = "the body has a NUL: broker.nul-in-body refuses it";
+            return Err(Bad::of(NUL_IN_BODY.refusal, 400, text));
         }
         Ok((headers, body))
     }
@@ -186,7 +210,7 @@ impl<R: Ring> Shard<R> {
         let destination = destination.ok_or((400, "the body has a destination".to_owned()))?;
         let destination = self.shared.names.own(destination).unwrap_or(destination).to_owned();
         if !self.shared.names.is_broker(&destination) {
-            return Err((404, format!("{destination} begins with no broker prefix")));
+            return Err((404, format!("{destination} begins with no broker prefix")).into());
         }
         let (headers, body) = self.sendable(&json, body)?;
         let only = match json.get("session") {
@@ -380,12 +404,11 @@ impl<R: Ring> Shard<R> {
         let now = self.ring.wall_millis();
         if let Err(denial) = callback::verify(rule, &headers, body, now) {
             self.metrics.callback_denied_total.add(1);
-            self.metrics.refuse(denial.label());
             let text = match denial {
                 Denial::Stale => "the signature's timestamp is too far from this server's time",
                 _ => "the signature is missing or wrong",
             };
-            return Err((denial.status(), text.into()));
+            return Err(Bad::of(denial, denial.status(), text));
         }
         self.push_callback(slot, meta, body, at)
     }
@@ -411,7 +434,8 @@ impl<R: Ring> Shard<R> {
         }
         let headers: [HeaderLine<'_>; 1] = [(header.as_str(), signature.as_bytes())];
         if callback::verify(rule, &headers, body, now).is_err() {
-            return Err((500, "the signature made here was refused here".into()));
+            let text = "the signature made here was refused here";
+            return Err(Bad::of(Denial::Wrong, 500, text));
         }
         self.push_callback(slot, meta, body, at)
     }
@@ -429,8 +453,7 @@ impl<R: Ring> Shard<R> {
         let mapped = match callback::map(rule, self.limits.json_depth, body, &mut payload) {
             Ok(mapped) => mapped,
             Err(problem) => {
-                self.metrics.refuse(problem.label());
-                return Err((problem.status(), problem.to_string()));
+                return Err(Bad::of(problem, problem.status(), problem.to_string()));
             }
         };
         let (user, destination) = match (mapped.target, mapped.user) {
@@ -451,7 +474,8 @@ impl<R: Ring> Shard<R> {
         let until = self.ring.wall_millis() + u64::from(rule.dedupe_window.0);
         let key = mapped.id.map(|id| (shared.fingerprint(&rule.path, &id), until));
         let Some(message) = self.push_message(&push) else {
-            return Err((503, "too many messages are in flight".into()));
+            let text = "too many messages are in flight";
+            return Err(Bad::of(Refusal::LimitMessageBlocks, 503, text));
         };
         let work = Work::Callback { rule: at, key, message: Some(message), done: false };
         self.park(slot, meta, work);
@@ -485,10 +509,10 @@ fn parameter(head: &Head<'_, '_>, name: &str) -> Result<String, Bad> {
             Ok(value.to_owned())
         }
         Some(Ok(_)) => {
-            Err((400, format!("the parameter {name} is empty or has control characters")))
+            Err((400, format!("the parameter {name} is empty or has control characters")).into())
         }
-        Some(Err(error)) => Err((400, format!("the parameter {name}: {}", error.text()))),
-        None => Err((400, format!("the parameter {name} is missing"))),
+        Some(Err(error)) => Err((400, format!("the parameter {name}: {}", error.text())).into()),
+        None => Err((400, format!("the parameter {name} is missing")).into()),
     }
 }
 
@@ -496,20 +520,20 @@ fn decoded(segment: &str) -> Result<String, Bad> {
     let mut out = [0; 1024];
     match url::decode(segment, &mut out) {
         Ok(text) if crate::identity::is_name(text) => Ok(text.to_owned()),
-        _ => Err((400, "the user's name is not one".into())),
+        _ => Err((400, "the user's name is not one".to_owned()).into()),
     }
 }
 
 fn parse_json(body: &[u8], depth_max: u32) -> Result<Value, Bad> {
     let json: Value = serde_json::from_slice(body).map_err(|_| not_json())?;
     if depth(&json) > depth_max {
-        return Err((400, "the JSON is nested too deeply".into()));
+        return Err((400, "the JSON is nested too deeply".to_owned()).into());
     }
     Ok(json)
 }
 
 fn not_json() -> Bad {
-    (400, "the body is not JSON".to_owned())
+    (400, "the body is not JSON".to_owned()).into()
 }
 
 /// The body of an item as it was written: a JSON value that is read and written again may have lost

@@ -21,6 +21,7 @@ use crate::http::{self, Head};
 use crate::ids::{ConnId, Slot};
 use crate::limits::FAREWELL;
 use crate::mem::shares::{Key, Kind, Place};
+use crate::metrics::Refusal;
 use crate::ring::Ring;
 use crate::time::{Instant, Millis};
 use core::cmp::Reverse;
@@ -80,6 +81,7 @@ impl<R: Ring> Shard<R> {
         // The hard bound of the table is never met: there the kernel drops connections silently.
         let is_full = self.conns.len() as u32 + self.reserve() > self.slots;
         if is_full || !self.shared.shares.connect(most) {
+            self.metrics.refuse(Refusal::LimitConnections);
             return false;
         }
         self.conns.at_mut(slot).is_counted = true;
@@ -96,7 +98,7 @@ impl<R: Ring> Shard<R> {
         let is_own = place != Place::REST;
         if bound > 0 && is_own && shares.held(key, Kind::Connections) > bound {
             shares.give_back(place, Kind::Connections);
-            self.metrics.refuse("connections_per_address");
+            self.metrics.refuse(Refusal::LimitConnectionsPerAddress);
             return false;
         }
         self.conns.set_place(slot, place);
@@ -182,7 +184,7 @@ impl<R: Ring> Shard<R> {
             if self.shared.shares.count_at(place, Kind::Connections) < held {
                 continue;
             }
-            self.metrics.refuse("crowded_out");
+            self.metrics.refuse(Refusal::LimitStrangerTime);
             if self.conns.at(conn.slot).has_session() {
                 self.drain(conn.slot, &[], 1013, "try again later");
                 self.hurry(conn.slot);

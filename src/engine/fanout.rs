@@ -24,6 +24,7 @@ use crate::broker::subscription::Index;
 use crate::config::SlowConsumer;
 use crate::ids::{GroupIndex, SessionIndex};
 use crate::mem::segment::{Extents, Log, Segments};
+use crate::metrics::Refusal;
 use crate::ring::Ring;
 use crate::time::{Instant, Micros};
 use smallvec::SmallVec;
@@ -291,7 +292,7 @@ impl<R: Ring> Shard<R> {
             let Some(extents) = self.place(group, 1) else {
                 if self.fanout.encoder.bytes().len() > self.segments.largest() {
                     // Not even the empty pool could take it, and everything behind it would wait.
-                    self.metrics.refuse("message_larger_than_pool");
+                    self.metrics.refuse(Refusal::LimitLargestMessage);
                     self.index.group_mut(group).pending.remove(0);
                     self.fanout.deliveries[0].groups -= 1;
                     continue;

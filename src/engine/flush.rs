@@ -6,6 +6,7 @@ use super::shard::Shard;
 use crate::ids::{ConnId, Slot};
 use crate::mem::marks::Droppable;
 use crate::mem::segment::{Extent, Log};
+use crate::metrics::Refusal;
 use crate::ring::{Op, Ring};
 use crate::ws;
 
@@ -145,7 +146,7 @@ impl<R: Ring> Shard<R> {
         let Ok(extents) = self.segments.append(Log::Private, bytes) else {
             // Nobody else can be let go in the middle of this: room is made later in the turn.
             self.needs_room = true;
-            self.metrics.refuse("no_room_to_answer");
+            self.metrics.refuse(Refusal::LimitSegmentBytes);
             self.terminate(slot);
             return;
         };

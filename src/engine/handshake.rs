@@ -12,6 +12,7 @@ use crate::http::request::{Head, Method};
 use crate::http::upgrade::{self, Offer};
 use crate::identity::{self, Handshake, HeaderLine, Identity};
 use crate::ids::{EndpointIndex, Slot};
+use crate::metrics::Refusal;
 use crate::ring::Ring;
 use crate::sockjs::{self, Route};
 use crate::ws::{self, Policy};
@@ -38,7 +39,7 @@ impl<R: Ring> Shard<R> {
         let Some(sockjs) = &endpoint.sockjs else {
             return match rest {
                 "" => self.upgrade(slot, meta, head, at, Encoding::PLAIN),
-                _ => self.answer_plain(slot, meta, 404, &[]),
+                _ => self.answer_not_found(slot, meta),
             };
         };
         match sockjs::route(rest) {
@@ -49,7 +50,7 @@ impl<R: Ring> Shard<R> {
                 let text = Some("text/plain; charset=UTF-8");
                 self.answer(slot, meta, 200, &[], text, sockjs::GREETING.as_bytes());
             }
-            Route::Greeting => self.answer_plain(slot, meta, 405, &[("Allow", "GET")]),
+            Route::Greeting => self.answer_not_allowed(slot, meta, "GET"),
             Route::Info => self.info(slot, meta, head, at, sockjs),
             Route::RawWebsocket if sockjs.websocket => {
                 self.upgrade(slot, meta, head, at, Encoding::PLAIN);
@@ -58,8 +59,18 @@ impl<R: Ring> Shard<R> {
                 self.upgrade(slot, meta, head, at, Encoding::SockJsWebSocket { deflate: 0 });
             }
             // The other transports are built with the issue on SockJS.
-            _ => self.answer_plain(slot, meta, 404, &[]),
+            _ => self.answer_not_found(slot, meta),
         }
+    }
+
+    fn answer_not_found(&mut self, slot: Slot, meta: RequestMeta) {
+        self.metrics.refuse(Refusal::HttpNotFound);
+        self.answer_plain(slot, meta, 404, &[]);
+    }
+
+    fn answer_not_allowed(&mut self, slot: Slot, meta: RequestMeta, allow: &str) {
+        self.metrics.refuse(Refusal::HttpMethodNotAllowed);
+        self.answer_plain(slot, meta, 405, &[("Allow", allow)]);
     }
 
     fn info(
@@ -107,7 +118,7 @@ impl<R: Ring> Shard<R> {
                 headers.push(("Access-Control-Allow-Methods", "OPTIONS, GET"));
                 self.answer_plain(slot, meta, 204, &headers);
             }
-            _ => self.answer_plain(slot, meta, 405, &[("Allow", "OPTIONS, GET")]),
+            _ => self.answer_not_allowed(slot, meta, "OPTIONS, GET"),
         }
     }
 
@@ -124,7 +135,7 @@ impl<R: Ring> Shard<R> {
         let accept = match upgrade::check(head) {
             Ok(upgrade) => upgrade.accept,
             Err(refusal) => {
-                self.metrics.refuse(refusal.label());
+                self.metrics.refuse(refusal.into());
                 // It asked for an upgrade: nothing sensible follows on this connection.
                 let meta = RequestMeta { close: true, ..meta };
                 return self.answer_error(
@@ -145,8 +156,8 @@ impl<R: Ring> Shard<R> {
             Identity::User(name) => Some(Arc::from(name)),
             Identity::Anonymous | Identity::Deferred => None,
             Identity::Refused(refusal) => {
-                self.metrics.refuse(refusal.label());
-                return self.answer_error(slot, meta, refusal.status(), &[], refusal.label());
+                self.metrics.refuse(refusal.into());
+                return self.answer_error(slot, meta, refusal.status(), &[], refusal.word());
             }
         };
         if !self.settle_address(slot, head) {
@@ -158,7 +169,7 @@ impl<R: Ring> Shard<R> {
         let policy = self.deflate_policy(at);
         let lines = head.header_values("sec-websocket-extensions");
         let Ok(agreement) = ws::negotiate(lines, policy) else {
-            self.metrics.refuse("bad_extensions");
+            self.metrics.refuse(Refusal::HttpUpgradeExtensions);
             let meta = RequestMeta { close: true, ..meta };
             return self.answer_error(slot, meta, 400, &[], "bad Sec-WebSocket-Extensions");
         };

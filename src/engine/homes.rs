@@ -3,7 +3,6 @@
 //! deliveries.
 
 use super::mailbox::{Class, Entry, ReplyTo};
-use super::revoke::GAVE_UP;
 use super::session::{Phase, Subscription};
 use super::shard::Shard;
 use crate::broker::home::{Audience, Claim};
@@ -12,6 +11,7 @@ use crate::broker::pattern::Budget;
 use crate::broker::subscription::FrameFormat;
 use crate::ids::{PeerId, SessionId, ShardId};
 use crate::limits::PATTERN_STEPS_A_FRAME;
+use crate::metrics::Refusal;
 use crate::ring::Ring;
 use std::sync::Arc;
 
@@ -160,7 +160,7 @@ impl<R: Ring> Shard<R> {
     /// Counts a message that some pattern gave up on: its subscribers do not hear it.
     fn note_given_up(&self, audience: Audience) {
         if audience.gave_up {
-            self.metrics.refuse(GAVE_UP);
+            self.metrics.refuse(Refusal::BrokerPatternGaveUp);
         }
     }
 

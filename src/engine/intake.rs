@@ -9,6 +9,7 @@ use super::close::NO_CODE;
 use super::conn::{Conn, Pause, Peer, Proto, State};
 use super::shard::Shard;
 use crate::ids::{ConnId, Slot};
+use crate::metrics::Refusal;
 use crate::ring::{Op, Ring};
 use crate::ws;
 
@@ -127,8 +128,8 @@ impl<R: Ring> Shard<R> {
         let (used, event) = match decoder.next(bytes, message_max) {
             Ok(next) => next,
             Err(error) => {
-                self.metrics.refuse(error.label());
-                self.drain(slot, &[], error.close_code(), error.label());
+                self.metrics.refuse(error.into());
+                self.drain(slot, &[], error.close_code(), error.reason());
                 return Step::Stop(0);
             }
         };
@@ -208,8 +209,8 @@ impl<R: Ring> Shard<R> {
                 self.chunk(slot, opcode, &mut plain, true);
             }
             Err(error) => {
-                self.metrics.refuse(error.label());
-                self.drain(slot, &[], error.close_code(), error.label());
+                self.metrics.refuse(error.into());
+                self.drain(slot, &[], error.close_code(), error.reason());
             }
         }
         self.inflated = plain;
@@ -365,7 +366,7 @@ impl<R: Ring> Shard<R> {
         let open = |slot: &Slot| self.conns.at(*slot).state == State::Open;
         let held = |slot: &Slot| self.conns.at(*slot).buffered_noted;
         let Some(slot) = self.conns.slots().filter(open).max_by_key(held) else { return };
-        self.metrics.refuse("held_bytes");
+        self.metrics.refuse(Refusal::LimitBufferedBytes);
         if self.conns.at(slot).has_session() {
             self.drain(slot, &[], 1013, "try again later");
         } else if self.conns.at(slot).state == State::Open {

@@ -61,6 +61,7 @@ mod parts;
 mod pong;
 mod push;
 mod raw;
+mod reason;
 mod refuse;
 mod revoke;
 mod route;

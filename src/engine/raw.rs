@@ -8,6 +8,7 @@ use super::shard::Shard;
 use crate::config::OnMessage;
 use crate::ids::Slot;
 use crate::ring::Ring;
+use crate::sockjs;
 use crate::ws::Opcode;
 
 impl<R: Ring> Shard<R> {
@@ -38,15 +39,21 @@ impl<R: Ring> Shard<R> {
     fn raw_sockjs(&mut self, slot: Slot, text: &[u8]) {
         let mut messages = core::mem::take(&mut self.sockjs_messages);
         let text = core::str::from_utf8(text).unwrap_or("\u{0}");
-        if crate::sockjs::decode(text, &mut messages).is_ok() {
-            for message in messages.iter() {
-                self.raw_in_turn(slot, message.as_bytes());
+        match sockjs::decode(text, &mut messages) {
+            Ok(()) => {
+                for message in messages.iter() {
+                    self.raw_in_turn(slot, message.as_bytes());
+                }
             }
-        } else {
-            self.metrics.refuse("sockjs_broken_json");
-            self.drain(slot, &[], 3000, "Broken framing.");
+            Err(error) => self.refuse_sockjs(slot, error),
         }
         self.sockjs_messages = messages;
+    }
+
+    /// Ends the connection for a message that is not SockJS's.
+    pub(super) fn refuse_sockjs(&mut self, slot: Slot, error: sockjs::Error) {
+        self.metrics.refuse(error.into());
+        self.drain(slot, &[], error.close_code(), "Broken framing.");
     }
 
     /// One of a frame's messages: now, or when the connection is read on.
@@ -107,7 +114,7 @@ impl<R: Ring> Shard<R> {
             OnMessage::Publish(destination) => {
                 let text = if opcode == Opcode::Text { TEXT } else { BYTES };
                 if shared.refuses_body(Some(text), message) {
-                    self.metrics.refuse(NUL_IN_BODY.label);
+                    self.metrics.refuse(NUL_IN_BODY.refusal);
                     // RFC 6455 §7.4.1: 1007 is for what is no text; this is, and breaks a policy.
                     return self.drain(slot, &[], NUL_IN_BODY.code, NUL_IN_BODY.message);
                 }

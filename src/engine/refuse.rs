@@ -7,6 +7,7 @@ use super::shard::Shard;
 use super::subscribe::SEQUENCE_MASK;
 use crate::broker::home::Full;
 use crate::ids::{SessionIndex, Slot};
+use crate::metrics::Refusal;
 use crate::ring::Ring;
 use crate::stomp::{self, Decoder, ErrorFrame};
 use crate::ws::Opcode;
@@ -20,8 +21,8 @@ pub(super) struct Problem<'a> {
     pub body: &'a str,
     /// Close code.
     pub code: u16,
-    /// Word in metrics.
-    pub label: &'static str,
+    /// What it is counted as.
+    pub refusal: Refusal,
 }
 
 /// Whether a frame was handled, or why its session ends.
@@ -35,59 +36,55 @@ pub(super) const NOT_PERMITTED: Problem<'static> = Problem {
     message: "not permitted",
     body: "No rule allows this user to use this destination.",
     code: 1008,
-    label: "not_permitted",
+    refusal: Refusal::BrokerNotPermitted,
 };
 
 pub(super) const UNKNOWN_DESTINATION: Problem<'static> = Problem {
     message: "unknown destination",
     body: "The destination begins with none of the configured prefixes.",
     code: 1002,
-    label: "unknown_destination",
+    refusal: Refusal::BrokerUnknownDestination,
 };
 
-/// What a body with a NUL is refused with, and counted as.
+/// What a body with a NUL is refused with.
 pub(super) const NUL_IN_BODY: Problem<'static> = Problem {
     message: "NUL in the body",
     body: "Old clients end a frame at a NUL in its body: broker.nul-in-body refuses it.",
     code: 1008,
-    label: "nul_in_body",
+    refusal: Refusal::BrokerNulInBody,
 };
 
 pub(super) const NO_TRANSACTIONS: Problem<'static> = Problem {
     message: "transactions are not supported yet",
     body: "Send the frame without a transaction.",
     code: 1002,
-    label: "transactions",
+    refusal: Refusal::StompTransactions,
 };
 
 /// Why a home has no room for a destination or pattern.
 pub(super) fn no_room(full: Full) -> Problem<'static> {
-    let (message, body, label) = match full {
+    let (message, body) = match full {
         Full::Table => (
             "too many destinations",
             "The server has as many destinations as it may (limit destinations).",
-            "too_many_destinations",
         ),
         Full::Alike => (
             "too many patterns alike",
             "The server has as many patterns that begin like this one as it may \
              (limit patterns-alike).",
-            "too_many_patterns_alike",
         ),
         Full::Share => (
             "too many destinations of one address",
             "This address has its share of the destinations, a quarter of what others leave free \
              (limits destinations, share-least).",
-            "share_of_destinations",
         ),
         Full::ShareAlike => (
             "too many patterns alike of one address",
             "This address has its share of the patterns that begin like this one, a quarter of \
              what others leave free (limits patterns-alike, share-least).",
-            "share_of_patterns_alike",
         ),
     };
-    Problem { message, body, code: 1008, label }
+    Problem { message, body, code: 1008, refusal: full.into() }
 }
 
 impl<R: Ring> Shard<R> {
@@ -138,7 +135,7 @@ impl<R: Ring> Shard<R> {
         problem: Problem<'_>,
         receipt: Option<&[u8]>,
     ) {
-        self.metrics.refuse(problem.label);
+        self.metrics.refuse(problem.refusal);
         self.metrics.errors_sent_total.add(1);
         let version = self.sessions.at(session).version;
         let frame = ErrorFrame {
@@ -169,7 +166,7 @@ impl<R: Ring> Shard<R> {
             message: error.text(),
             body: "The frame could not be read; the connection ends.",
             code: error.close_code(),
-            label: error.label(),
+            refusal: error.into(),
         };
         // It has a number of its own: the frame before it may yet be refused by its home.
         let sequence = &mut self.sessions.at_mut(session).sequence;

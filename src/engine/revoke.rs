@@ -14,13 +14,11 @@ use crate::broker::pattern::{self, Budget, Outcome};
 use crate::broker::rule::Verdict;
 use crate::ids::SessionIndex;
 use crate::mem::intern::Sym;
+use crate::metrics::Refusal;
 use crate::ring::Ring;
 
 /// Places of the table of sessions that one turn looks at.
 const SESSIONS_A_TURN: u32 = 1_024;
-
-/// The label of what a pattern gave up on: refused, or not delivered.
-pub(super) const GAVE_UP: &str = "pattern_gave_up";
 
 /// What a frame hears of a verdict.
 pub(super) fn permit(verdict: Verdict) -> Handled {
@@ -58,7 +56,8 @@ impl<R: Ring> Shard<R> {
         }
         let slot = state.slot;
         let body = format!("The rules no longer allow this user to use {destination}.");
-        let problem = Problem { body: &body, label: "no_longer_permitted", ..NOT_PERMITTED };
+        let problem =
+            Problem { body: &body, refusal: Refusal::BrokerNoLongerPermitted, ..NOT_PERMITTED };
         self.refuse_in_turn(slot, session, problem, None);
     }
 
@@ -119,7 +118,7 @@ impl<R: Ring> Shard<R> {
             Outcome::Match => {}
             Outcome::NoMatch => return false,
             Outcome::GaveUp => {
-                self.metrics.refuse(GAVE_UP);
+                self.metrics.refuse(Refusal::BrokerPatternGaveUp);
                 return false;
             }
         }
@@ -151,7 +150,7 @@ impl<R: Ring> Shard<R> {
         let shared = &self.shared;
         let verdict = shared.rules.may_subscribe(&shared.names, destination, user, budget);
         if verdict == Verdict::Unclear {
-            self.metrics.refuse(GAVE_UP);
+            self.metrics.refuse(Refusal::BrokerPatternGaveUp);
         }
         verdict.is_allowed()
     }
@@ -159,6 +158,6 @@ impl<R: Ring> Shard<R> {
 
 const UNCLEAR: Problem<'static> = Problem {
     body: "The rules cannot be compared with this destination: it takes too many steps.",
-    label: GAVE_UP,
+    refusal: Refusal::BrokerPatternGaveUp,
     ..NOT_PERMITTED
 };

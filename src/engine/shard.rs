@@ -19,7 +19,7 @@ use crate::mem::receive::ReceivePool;
 use crate::mem::secret::Random;
 use crate::mem::segment::Segments;
 use crate::mem::wheel::Wheel;
-use crate::metrics::ShardMetrics;
+use crate::metrics::{Refusal, ShardMetrics};
 use crate::ring::{AcceptEnd, Done, Op, RecvEnd, Ring, Wait};
 use crate::time::{Instant, Millis};
 use crate::ws;
@@ -366,7 +366,7 @@ impl<R: Ring> Shard<R> {
         if end != AcceptEnd::Stopped {
             // Whatever it was is not over in the next turn.
             self.accept_after = self.now + ACCEPT_PAUSE;
-            self.metrics.refuse("accept_failed");
+            self.metrics.refuse(Refusal::NetAcceptFailed);
         }
     }
 

@@ -21,7 +21,9 @@ use crate::config::UnknownDestination;
 use crate::identity::{self, Identity};
 use crate::ids::{SessionIndex, ShardId, Slot};
 use crate::limits::PATTERN_STEPS_A_FRAME;
+use crate::metrics::Refusal;
 use crate::ring::Ring;
+use crate::sockjs;
 use crate::stomp::{self, Command, Decoder, Frame, Header, Step, Version};
 use crate::ws::Opcode;
 use std::sync::Arc;
@@ -57,27 +59,24 @@ impl<R: Ring> Shard<R> {
 
     fn sockjs_message(&mut self, slot: Slot, text: &mut [u8]) {
         let mut messages = core::mem::take(&mut self.sockjs_messages);
-        let decoded = match core::str::from_utf8(text) {
-            Ok(text) => crate::sockjs::decode(text, &mut messages).is_ok(),
-            // A binary message; SockJS has only text.
-            Err(_) => false,
-        };
-        if decoded {
-            for message in messages.iter() {
-                let Proto::Stomp(state) = &self.conns.at(slot).proto else { break };
-                if self.conns.at(slot).state != State::Open {
-                    break;
+        // A binary message; SockJS has only text.
+        let text = core::str::from_utf8(text).map_err(|_| sockjs::Error::BrokenJson);
+        match text.and_then(|text| sockjs::decode(text, &mut messages)) {
+            Ok(()) => {
+                for message in messages.iter() {
+                    let Proto::Stomp(state) = &self.conns.at(slot).proto else { break };
+                    if self.conns.at(slot).state != State::Open {
+                        break;
+                    }
+                    let session = state.session;
+                    let mut bytes = core::mem::take(&mut self.scratch);
+                    bytes.clear();
+                    bytes.extend_from_slice(message.as_bytes());
+                    self.feed(slot, session, &mut bytes);
+                    self.scratch = bytes;
                 }
-                let session = state.session;
-                let mut bytes = core::mem::take(&mut self.scratch);
-                bytes.clear();
-                bytes.extend_from_slice(message.as_bytes());
-                self.feed(slot, session, &mut bytes);
-                self.scratch = bytes;
             }
-        } else {
-            self.metrics.refuse("sockjs_broken_json");
-            self.drain(slot, &[], 3000, "Broken framing.");
+            Err(error) => self.refuse_sockjs(slot, error),
         }
         self.sockjs_messages = messages;
     }
@@ -215,13 +214,13 @@ impl<R: Ring> Shard<R> {
                 message: "not connected",
                 body: "The first frame of a session is CONNECT or STOMP.",
                 code: 1002,
-                label: "stomp_not_connected",
+                refusal: Refusal::StompNotConnected,
             }),
             (false, Command::Connect | Command::Stomp) => Err(Problem {
                 message: "connected already",
                 body: "A session has one CONNECT.",
                 code: 1002,
-                label: "stomp_connected_twice",
+                refusal: Refusal::StompConnectedTwice,
             }),
             (false, Command::Send) => self.on_send(session, frame),
             (false, Command::Subscribe) => self.on_subscribe(session, frame),
@@ -250,7 +249,7 @@ impl<R: Ring> Shard<R> {
                 message: VERSIONS,
                 body: "Supported protocol versions are 1.0, 1.1 and 1.2.",
                 code: 1002,
-                label: "stomp_version",
+                refusal: Refusal::StompVersion,
             });
         };
         let client = match frame.header(b"heart-beat").map(stomp::heartbeat::parse) {
@@ -263,7 +262,7 @@ impl<R: Ring> Shard<R> {
                     message: error.text(),
                     body,
                     code: 1002,
-                    label: error.label(),
+                    refusal: error.into(),
                 });
             }
         };
@@ -308,10 +307,10 @@ impl<R: Ring> Shard<R> {
             Identity::Anonymous | Identity::Deferred => {}
             Identity::Refused(refusal) => {
                 return Err(Problem {
-                    message: refusal.label(),
+                    message: refusal.word(),
                     body: "The session is not authenticated.",
                     code: refusal.close_code(),
-                    label: refusal.label(),
+                    refusal: refusal.into(),
                 });
             }
         }
@@ -528,7 +527,7 @@ pub(super) fn required<'a>(
         message: "missing header",
         body: "SEND needs destination, SUBSCRIBE destination and id, UNSUBSCRIBE id.",
         code: 1002,
-        label: "missing_header",
+        refusal: Refusal::StompMissingHeader,
     })
 }
 

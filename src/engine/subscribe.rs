@@ -12,6 +12,7 @@ use crate::broker::pattern::{self, Budget};
 use crate::broker::subscription::{FrameFormat, GROUP};
 use crate::ids::{GroupIndex, SessionId, SessionIndex, ShardId, Slot};
 use crate::mem::intern::Sym;
+use crate::metrics::Refusal;
 use crate::ring::Ring;
 use crate::stomp::{Frame, Version};
 
@@ -509,14 +510,14 @@ pub(super) const NAME_TOO_LONG: Problem<'static> = Problem {
     message: "name too long",
     body: "A destination, subscription or receipt id is longer than it may be (limit name-bytes).",
     code: 1008,
-    label: "name_too_long",
+    refusal: Refusal::LimitNameBytes,
 };
 
 const TOO_MANY: Problem<'static> = Problem {
     message: "too many subscriptions",
     body: "The session has as many subscriptions as it may (limit subscriptions).",
     code: 1008,
-    label: "too_many_subscriptions",
+    refusal: Refusal::LimitSubscriptions,
 };
 
 const TOO_MANY_ALIKE: Problem<'static> = Problem {
@@ -524,26 +525,26 @@ const TOO_MANY_ALIKE: Problem<'static> = Problem {
     body: "The session has as many subscriptions to this destination as it may \
            (limit subscriptions-alike).",
     code: 1008,
-    label: "too_many_subscriptions_alike",
+    refusal: Refusal::LimitSubscriptionsAlike,
 };
 
 const TOO_LONG: Problem<'static> = Problem {
     message: "subscriptions too long",
     body: "Its destinations and ids are too long together (limit subscription-bytes).",
     code: 1008,
-    label: "subscriptions_too_long",
+    refusal: Refusal::LimitSubscriptionBytes,
 };
 
 const NO_ROOM: Problem<'static> = Problem {
     message: "no room for a subscription",
     body: "The server has as many subscriptions as it may (limit subscribed-bytes).",
     code: 1013,
-    label: "no_room_for_subscription",
+    refusal: Refusal::LimitSubscribedBytes,
 };
 
 const TOO_MANY_PATTERNS: Problem<'static> = Problem {
     message: "too many patterns",
     body: "The session has subscribed to as many patterns as it may (limit patterns).",
     code: 1008,
-    label: "too_many_patterns",
+    refusal: Refusal::LimitPatterns,
 };

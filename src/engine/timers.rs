@@ -11,6 +11,7 @@ use super::session::Phase;
 use super::shard::Shard;
 use crate::ids::{EndpointIndex, SessionIndex, Slot};
 use crate::limits::HANGUP_GRACE;
+use crate::metrics::Refusal;
 use crate::ring::Ring;
 use crate::ws::Opcode;
 use smallvec::SmallVec;
@@ -197,7 +198,7 @@ impl<R: Ring> Shard<R> {
             message: "no answer in time",
             body: "The server could not tell in time what became of a frame (limit answer-time).",
             code: 1011,
-            label: "no_answer",
+            refusal: Refusal::LimitAnswerTime,
         };
         // The frame that has no answer is the first one whose receipt is still owed.
         let receipt = self.sessions.first_receipt(session).map(SmallVec::<[u8; 24]>::from_slice);
@@ -212,7 +213,7 @@ impl<R: Ring> Shard<R> {
             message: "heart-beat missed",
             body: "Nothing came from the client for two of its heart-beat intervals.",
             code: 1002,
-            label: "heartbeat_missed",
+            refusal: Refusal::StompHeartBeatMissed,
         };
         self.refuse_frame(slot, session, problem, None);
     }

@@ -1,4 +1,4 @@
-//! Why a request is refused: status, text and label of each reason.
+//! Why a request is refused: status and text of each reason.
 
 /// A request that is not served. All of them close the connection: after a head or a body that
 /// is not understood nobody can say where the next request begins.
@@ -93,48 +93,39 @@ impl Refusal {
         self.row().0
     }
 
-    /// Name for metrics.
-    pub const fn label(self) -> &'static str {
+    /// A sentence for the peer.
+    pub const fn text(self) -> &'static str {
         self.row().1
     }
 
-    /// A sentence for the peer.
-    pub const fn text(self) -> &'static str {
-        self.row().2
-    }
-
-    const fn row(self) -> (u16, &'static str, &'static str) {
+    const fn row(self) -> (u16, &'static str) {
         use Refusal::*;
         match self {
-            BareLineFeed => (400, "bare-line-feed", "a line must end with CR LF"),
-            BodyTooLarge => (413, "body-too-large", "the body is too large"),
-            Chunk => (400, "chunk", "malformed chunked body"),
-            ChunkExtensions => (400, "chunk-extensions", "the chunk extensions are too long"),
-            ContentLengthAndTransferEncoding => {
-                (400, "length-and-encoding", "both Content-Length and Transfer-Encoding")
-            }
-            ContentLength => (400, "content-length", "malformed Content-Length"),
-            ContentLengthRepeated => (400, "content-length-repeated", "repeated Content-Length"),
-            Expectation => (417, "expectation", "the only expectation met is 100-continue"),
-            Folding => (400, "folding", "a header line must not begin with a blank"),
-            HeadTooLong => (431, "head-too-long", "the request head is too long"),
-            HeaderName => (400, "header-name", "malformed header name"),
-            HeaderValue => (400, "header-value", "forbidden character in a header value"),
-            Host => (400, "host", "malformed Host"),
-            HostMissing => (400, "host-missing", "HTTP/1.1 requires a Host header"),
-            HostRepeated => (400, "host-repeated", "repeated Host"),
-            Method => (400, "method", "malformed request method"),
-            MethodTooLong => (501, "method-too-long", "no method has such a long name"),
-            Target => (400, "target", "malformed request target"),
-            TargetTooLong => (414, "target-too-long", "the request target is too long"),
-            TooManyHeaders => (431, "too-many-headers", "too many header lines"),
-            TrailersTooLong => (431, "trailers-too-long", "the trailers are too long"),
-            TransferEncodingInOld => (400, "encoding-in-1.0", "HTTP/1.0 has no Transfer-Encoding"),
-            TransferEncodingUnknown => {
-                (501, "encoding-unknown", "the only transfer encoding is chunked")
-            }
-            Version => (400, "version", "malformed HTTP version"),
-            VersionUnknown => (505, "version-unknown", "HTTP/1.1 and HTTP/1.0 are spoken here"),
+            BareLineFeed => (400, "a line must end with CR LF"),
+            BodyTooLarge => (413, "the body is too large"),
+            Chunk => (400, "malformed chunked body"),
+            ChunkExtensions => (400, "the chunk extensions are too long"),
+            ContentLengthAndTransferEncoding => (400, "both Content-Length and Transfer-Encoding"),
+            ContentLength => (400, "malformed Content-Length"),
+            ContentLengthRepeated => (400, "repeated Content-Length"),
+            Expectation => (417, "the only expectation met is 100-continue"),
+            Folding => (400, "a header line must not begin with a blank"),
+            HeadTooLong => (431, "the request head is too long"),
+            HeaderName => (400, "malformed header name"),
+            HeaderValue => (400, "forbidden character in a header value"),
+            Host => (400, "malformed Host"),
+            HostMissing => (400, "HTTP/1.1 requires a Host header"),
+            HostRepeated => (400, "repeated Host"),
+            Method => (400, "malformed request method"),
+            MethodTooLong => (501, "no method has such a long name"),
+            Target => (400, "malformed request target"),
+            TargetTooLong => (414, "the request target is too long"),
+            TooManyHeaders => (431, "too many header lines"),
+            TrailersTooLong => (431, "the trailers are too long"),
+            TransferEncodingInOld => (400, "HTTP/1.0 has no Transfer-Encoding"),
+            TransferEncodingUnknown => (501, "the only transfer encoding is chunked"),
+            Version => (400, "malformed HTTP version"),
+            VersionUnknown => (505, "HTTP/1.1 and HTTP/1.0 are spoken here"),
         }
     }
 }
@@ -144,11 +135,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_differ_and_statuses_are_errors() {
-        let mut labels: Vec<_> = Refusal::ALL.iter().map(|refusal| refusal.label()).collect();
-        labels.sort_unstable();
-        labels.dedup();
-        assert_eq!(labels.len(), Refusal::ALL.len());
+    fn texts_differ_and_statuses_are_errors() {
+        let mut texts: Vec<_> = Refusal::ALL.iter().map(|refusal| refusal.text()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), Refusal::ALL.len());
         for refusal in Refusal::ALL {
             assert!((400..600).contains(&refusal.status()));
             assert!(!refusal.text().contains('"'));

@@ -55,19 +55,6 @@ impl UpgradeRefusal {
         }
     }
 
-    /// Name for metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            UpgradeRefusal::Body => "upgrade-body",
-            UpgradeRefusal::Connection => "upgrade-connection",
-            UpgradeRefusal::Key => "upgrade-key",
-            UpgradeRefusal::Method => "upgrade-method",
-            UpgradeRefusal::NotAnUpgrade => "not-an-upgrade",
-            UpgradeRefusal::Old => "upgrade-http-1.0",
-            UpgradeRefusal::Version => "upgrade-version",
-        }
-    }
-
     /// A sentence for the peer.
     pub const fn text(self) -> &'static str {
         match self {

@@ -104,8 +104,8 @@ impl Refusal {
         1008
     }
 
-    /// The word in metrics, and in the answer's text.
-    pub fn label(self) -> &'static str {
+    /// The word in the answer.
+    pub fn word(self) -> &'static str {
         match self {
             Refusal::Nobody => "not-authenticated",
             Refusal::Name => "bad-user-name",
@@ -390,7 +390,7 @@ mod tests {
             Refusal::Audience,
             Refusal::Claim,
         ];
-        let words: std::collections::BTreeSet<_> = all.iter().map(|one| one.label()).collect();
+        let words: std::collections::BTreeSet<_> = all.iter().map(|one| one.word()).collect();
         assert_eq!(words.len(), all.len());
     }
 }

@@ -1,9 +1,15 @@
 #![forbid(unsafe_code)]
 //! Counters of the shards and their Prometheus text.
 //!
-//! Each shard owns one [`ShardMetrics`] and is the only one that writes it (plain loads and stores,
-//! no locked instruction); every thread may read all of them. Order of calls: [`Metrics::new`] at
-//! start, [`Counter::add`] and [`Counter::set`] on the shard, [`Metrics::write`] for a scrape.
+//! Each shard owns one [`ShardMetrics`], the control thread the [`ControlMetrics`]; its owner is
+//! the only one that writes it (plain loads and stores, no locked instruction), and all threads may
+//! read all of them. Order of calls: [`Metrics::new`] at start, [`Counter::add`] and
+//! [`Counter::set`] on the owner, [`Metrics::write`] for a scrape. Whatever may be counted is
+//! exported from the start, with 0.
+
+mod refusal;
+
+pub use refusal::Refusal;
 
 use core::fmt::Write;
 use std::sync::Arc;
@@ -41,7 +47,8 @@ macro_rules! counters {
             pub dropped_oldest: Counter,
             /// Messages dropped unsent for slow consumers, as newer ones waited.
             pub dropped_conflated: Counter,
-            /// Bad input by its label, see [`ShardMetrics::refuse`].
+            /// Hook calls that had no place in their queue.
+            pub hooks_refused_total: Counter,
             refusals: Refusals,
         }
 
@@ -56,6 +63,7 @@ macro_rules! counters {
                         let _ = writeln!(out, "{name}{{shard=\"{shard}\"}} {value}");
                     }
                 })*
+                self.write_hooks_refused(out);
                 self.write_dropped(out);
                 self.write_refusals(out);
             }
@@ -86,7 +94,6 @@ counters! {
     callbacks_total "counter" "Callbacks accepted.";
     callback_duplicates_total "counter" "Callbacks recognised as seen before.";
     callback_denied_total "counter" "Callbacks with a missing or bad signature.";
-    hooks_refused_total "counter" "Hook calls refused because their queue was full.";
     producers_paused_total "counter" "Times a connection was not read because a queue had no room.";
     timeouts_total "counter" "Connections ended by a deadline.";
     resets_total "counter" "Connections that failed.";
@@ -98,54 +105,59 @@ counters! {
     spins_total "counter" "Turns that looked for work instead of sleeping, and found none.";
 }
 
-/// Bad input by the place of its label in `LABELS`.
+/// How often each [`Refusal`] was counted.
 #[derive(Debug)]
-struct Refusals([Counter; REFUSALS]);
+struct Refusals([Counter; Refusal::ALL.len()]);
 
 impl Default for Refusals {
     fn default() -> Refusals {
-        Refusals([const { Counter(AtomicU64::new(0)) }; REFUSALS])
+        Refusals([const { Counter(AtomicU64::new(0)) }; Refusal::ALL.len()])
     }
 }
-
-/// Labels of bad input; more fall into the last one.
-const REFUSALS: usize = 128;
-/// The labels, in order of their first use; shared by all shards.
-static LABELS: std::sync::Mutex<Vec<&'static str>> = std::sync::Mutex::new(Vec::new());
 
 impl ShardMetrics {
-    /// Counts bad input of one kind. Not on a hot path.
-    pub fn refuse(&self, label: &'static str) {
-        let mut labels = LABELS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let index = match labels.iter().position(|known| *known == label) {
-            Some(index) => index,
-            None if labels.len() < REFUSALS => {
-                labels.push(label);
-                labels.len() - 1
-            }
-            None => REFUSALS - 1,
-        };
-        drop(labels);
-        self.refusals.0[index].add(1);
+    /// Counts a refusal. Only the shard may.
+    pub fn refuse(&self, refusal: Refusal) {
+        self.refusals.0[refusal as usize].add(1);
     }
 
-    /// How often bad input of one kind was counted.
-    pub fn refused(&self, label: &str) -> u64 {
-        let labels = LABELS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        labels.iter().position(|known| *known == label).map_or(0, |i| self.refusals.0[i].value())
+    /// How often it was counted.
+    pub fn refused(&self, refusal: Refusal) -> u64 {
+        self.refusals.0[refusal as usize].value()
     }
 }
 
-/// The numbers of all shards.
+/// The numbers of the control thread.
+#[derive(Debug, Default)]
+pub struct ControlMetrics {
+    /// Hook calls that had no place in their queue.
+    pub hooks_refused_total: Counter,
+    refusals: Refusals,
+}
+
+impl ControlMetrics {
+    /// Counts a refusal. Only the control thread may.
+    pub fn refuse(&self, refusal: Refusal) {
+        self.refusals.0[refusal as usize].add(1);
+    }
+
+    /// How often it was counted.
+    pub fn refused(&self, refusal: Refusal) -> u64 {
+        self.refusals.0[refusal as usize].value()
+    }
+}
+
+/// The numbers of all shards and of the control thread.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     shards: Arc<[Arc<ShardMetrics>]>,
+    control: Arc<ControlMetrics>,
 }
 
 impl Metrics {
-    /// Zeros for so many shards.
+    /// Zeros for `shards` shards.
     pub fn new(shards: usize) -> Metrics {
-        Metrics { shards: (0..shards).map(|_| Arc::default()).collect() }
+        Metrics { shards: (0..shards).map(|_| Arc::default()).collect(), control: Arc::default() }
     }
 
     /// The numbers of one shard.
@@ -158,14 +170,33 @@ impl Metrics {
         self.shards.iter().map(|shard| &**shard)
     }
 
-    /// What all shards have refused: each label that somebody has used, and how often.
-    pub fn refusals(&self) -> Vec<(&'static str, u64)> {
-        let labels = LABELS.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let sum = |(index, label): (usize, &'static str)| {
-            let of_label = |shard: &Arc<ShardMetrics>| shard.refusals.0[index].value();
-            (label, self.shards.iter().map(of_label).sum())
-        };
-        labels.into_iter().enumerate().map(sum).filter(|(_, times)| *times > 0).collect()
+    /// The numbers of the control thread.
+    pub fn control(&self) -> &ControlMetrics {
+        &self.control
+    }
+
+    /// How often all threads together have refused something for this reason.
+    pub fn refused(&self, refusal: Refusal) -> u64 {
+        let shards: u64 = self.shards().map(|shard| shard.refused(refusal)).sum();
+        shards + self.control.refused(refusal)
+    }
+
+    /// The reasons for which something was refused, and how often.
+    pub fn refusals(&self) -> Vec<(Refusal, u64)> {
+        let all = Refusal::ALL.iter().map(|&refusal| (refusal, self.refused(refusal)));
+        all.filter(|(_, times)| *times > 0).collect()
+    }
+
+    fn write_hooks_refused(&self, out: &mut String) {
+        let name = "ringpush_hooks_refused_total";
+        let help = "Hook calls refused because their queue was full.";
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
+        for (shard, metrics) in self.shards.iter().enumerate() {
+            let value = metrics.hooks_refused_total.value();
+            let _ = writeln!(out, "{name}{{shard=\"{shard}\"}} {value}");
+        }
+        let value = self.control.hooks_refused_total.value();
+        let _ = writeln!(out, "{name}{{shard=\"control\"}} {value}");
     }
 
     fn write_dropped(&self, out: &mut String) {
@@ -183,11 +214,11 @@ impl Metrics {
 
     fn write_refusals(&self, out: &mut String) {
         let name = "ringpush_refused_total";
-        let _ = writeln!(out, "# HELP {name} Bad input, by what was wrong.\n# TYPE {name} counter");
-        let labels = LABELS.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        for (index, label) in labels.iter().enumerate() {
-            let sum: u64 = self.shards.iter().map(|shard| shard.refusals.0[index].value()).sum();
-            let _ = writeln!(out, "{name}{{reason=\"{label}\"}} {sum}");
+        let help = "What was refused, by the reason.";
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
+        for &refusal in Refusal::ALL {
+            let (label, value) = (refusal.label(), self.refused(refusal));
+            let _ = writeln!(out, "{name}{{reason=\"{label}\"}} {value}");
         }
     }
 }
@@ -197,21 +228,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_names_every_shard_and_reason() {
+    fn the_text_names_every_shard_and_every_reason_from_the_start() {
         let metrics = Metrics::new(2);
         metrics.shard(1).accepted_total.add(3);
         metrics.shard(1).dropped_conflated.add(2);
-        metrics.shard(0).refuse("bad_frame");
-        metrics.shard(1).refuse("bad_frame");
+        metrics.shard(1).hooks_refused_total.add(4);
+        metrics.control().hooks_refused_total.add(5);
+        metrics.shard(0).refuse(Refusal::WsCloseCode);
+        metrics.shard(1).refuse(Refusal::WsCloseCode);
+        metrics.control().refuse(Refusal::WsCloseCode);
         let mut text = String::new();
         metrics.write(&mut text);
-        assert!(text.contains("ringpush_accepted_total{shard=\"1\"} 3\n"), "{text}");
-        let dropped = "ringpush_dropped_total{shard=\"1\",policy=\"conflate\"} 2\n";
-        assert!(text.contains(dropped), "{text}");
-        assert!(text.contains("ringpush_refused_total{reason=\"bad_frame\"} 2\n"), "{text}");
-        assert_eq!(metrics.shard(0).refused("bad_frame"), 1);
-        metrics.shard(0).refuse("bad_frame");
-        assert_eq!(metrics.shard(0).refused("bad_frame"), 2);
-        assert_eq!(metrics.shard(0).refused("never counted"), 0);
+        for line in [
+            "ringpush_accepted_total{shard=\"1\"} 3",
+            "ringpush_dropped_total{shard=\"1\",policy=\"conflate\"} 2",
+            "ringpush_hooks_refused_total{shard=\"1\"} 4",
+            "ringpush_hooks_refused_total{shard=\"control\"} 5",
+            "ringpush_refused_total{reason=\"ws_close_code\"} 3",
+            "ringpush_refused_total{reason=\"stomp_header_count\"} 0",
+        ] {
+            assert!(text.lines().any(|has| has == line), "{line} in {text}");
+        }
+        let reasons = text.lines().filter(|line| line.starts_with("ringpush_refused_total{"));
+        assert_eq!(reasons.count(), Refusal::ALL.len());
+        assert_eq!(metrics.shard(0).refused(Refusal::WsCloseCode), 1);
+        assert_eq!(metrics.refusals(), [(Refusal::WsCloseCode, 3)]);
     }
 }

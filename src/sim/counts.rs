@@ -1,7 +1,7 @@
 //! How often each fault happened: the faults of the fake kernel, the rows of the table of
 //! failure modes (uring.md §8), and the bounds that were met.
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Refusal};
 use std::collections::BTreeMap;
 
 /// Declares the events and their names once.
@@ -75,11 +75,11 @@ events! {
     Deadline "bound: connection ended by a deadline"
 }
 
-/// Counters of all events, and of what was refused by its label.
+/// Counters of all events, and of what was refused by the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counts {
     events: [u64; Event::ALL.len()],
-    refused: BTreeMap<&'static str, u64>,
+    refused: BTreeMap<Refusal, u64>,
 }
 
 impl Default for Counts {
@@ -109,28 +109,30 @@ impl Counts {
         for (mine, theirs) in self.events.iter_mut().zip(other.events) {
             *mine += theirs;
         }
-        for (label, times) in &other.refused {
-            *self.refused.entry(label).or_default() += times;
+        for (refusal, times) in &other.refused {
+            *self.refused.entry(*refusal).or_default() += times;
         }
     }
 
     /// Adds what all shards of a run have refused.
     pub(super) fn refuse(&mut self, metrics: &Metrics) {
-        for (label, times) in metrics.refusals() {
-            *self.refused.entry(label).or_default() += times;
+        for (refusal, times) in metrics.refusals() {
+            *self.refused.entry(refusal).or_default() += times;
         }
     }
 
-    /// How often something was refused with this label.
-    pub fn refused(&self, label: &str) -> u64 {
-        self.refused.get(label).copied().unwrap_or(0)
+    /// How often something was refused for this reason.
+    pub fn refused(&self, refusal: Refusal) -> u64 {
+        self.refused.get(&refusal).copied().unwrap_or(0)
     }
 
-    /// The table, one event or label a line.
+    /// The table, one event or reason a line.
     pub fn table(&self) -> String {
         let event = |event: &Event| format!("{:>12}  {}\n", self.of(*event), event.name());
-        let label = |(label, times): (&&str, &u64)| format!("{times:>12}  refused: {label}\n");
-        Event::ALL.iter().map(event).chain(self.refused.iter().map(label)).collect()
+        let refusal = |(refusal, times): (&Refusal, &u64)| {
+            format!("{times:>12}  refused: {}\n", refusal.label())
+        };
+        Event::ALL.iter().map(event).chain(self.refused.iter().map(refusal)).collect()
     }
 }
 
@@ -148,10 +150,10 @@ mod tests {
         assert_eq!((all.of(Event::PeerFin), all.of(Event::Deadline)), (2, 6));
         assert_eq!(all.table().lines().count(), Event::ALL.len());
         let metrics = Metrics::new(2);
-        metrics.shard(1).refuse("a_label_of_this_test");
+        metrics.shard(1).refuse(Refusal::HttpHost);
         all.refuse(&metrics);
         one.merge(&all);
-        assert_eq!(one.refused("a_label_of_this_test"), 1);
+        assert_eq!(one.refused(Refusal::HttpHost), 1);
         assert!(all.table().contains("           2  row: peer FIN\n"));
     }
 }

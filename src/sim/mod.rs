@@ -62,4 +62,4 @@ pub use ring::SimRing;
 pub use run::{OPERATIONS_MIN, Options, Report, run};
 pub use socket::{Read, SocketId};
 pub use world::World;
-pub use wrong::words;
+pub use wrong::refusals;

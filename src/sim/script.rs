@@ -211,7 +211,7 @@ fn what_is_due_before_an_error_comes_also_above_send_buffer() {
 }
 
 #[test]
-fn what_is_wrong_is_counted_by_its_word() {
+fn what_is_wrong_is_counted_by_its_reason() {
     let mut miscounted = Vec::new();
     for wrong in wrong::ALL {
         let mut stage = Stage::new(1, Stage::roomy);
@@ -220,8 +220,8 @@ fn what_is_wrong_is_counted_by_its_word() {
         stage.writes(client, b"");
         stage.settle();
         let counted = stage.metrics.refusals();
-        if counted != [(wrong.label, 1)] {
-            miscounted.push((wrong.label, counted));
+        if counted != [(wrong.refusal, 1)] {
+            miscounted.push((wrong.refusal, counted));
         }
     }
     assert_eq!(miscounted, []);

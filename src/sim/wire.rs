@@ -128,7 +128,7 @@ impl Wire {
             }
             let next = self.decoder.next(&mut self.input, u32::MAX);
             let (used, event) = next.map_err(|error| {
-                Violation::new(Oracle::Protocol, format!("frame of the server: {}", error.label()))
+                Violation::new(Oracle::Protocol, format!("frame of the server: {}", error.reason()))
             })?;
             let heard = match event {
                 None => None,

@@ -24,13 +24,6 @@ impl Error {
             Error::BrokenJson => 3000,
         }
     }
-
-    /// Its name in the metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Error::BrokenJson => "broken_json",
-        }
-    }
 }
 
 /// The strings of one message of a client. Kept by the caller: its room is used again, so that

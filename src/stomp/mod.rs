@@ -175,25 +175,6 @@ impl Error {
             | Error::BadHeartBeat => 1002,
         }
     }
-
-    /// Its name in the metrics.
-    pub fn label(self) -> &'static str {
-        match self {
-            Error::UnknownCommand => "unknown_command",
-            Error::BareCarriageReturn => "bare_cr",
-            Error::NulInHead => "nul_in_head",
-            Error::NotUtf8 => "not_utf8",
-            Error::NoColon => "no_colon",
-            Error::EmptyName => "empty_name",
-            Error::BadEscape => "bad_escape",
-            Error::BadContentLength => "bad_content_length",
-            Error::NoNulAfterBody => "no_nul_after_body",
-            Error::BodyNotAllowed => "body_not_allowed",
-            Error::BadHeartBeat => "bad_heart_beat",
-            Error::TooLarge => "too_large",
-            Error::TooManyHeaders => "too_many_headers",
-        }
-    }
 }
 
 #[cfg(test)]
@@ -209,29 +190,6 @@ mod tests {
         assert_eq!(negotiate(Some(b"1.0")), Some(Version::V1_0));
         assert_eq!(negotiate(Some(b"2.0,1.20")), None);
         assert_eq!(negotiate(Some(b"")), None);
-    }
-
-    #[test]
-    fn every_error_has_a_word_of_its_own() {
-        use Error::*;
-        let all = [
-            (UnknownCommand, "unknown_command"),
-            (BareCarriageReturn, "bare_cr"),
-            (NulInHead, "nul_in_head"),
-            (NotUtf8, "not_utf8"),
-            (NoColon, "no_colon"),
-            (EmptyName, "empty_name"),
-            (BadEscape, "bad_escape"),
-            (BadContentLength, "bad_content_length"),
-            (NoNulAfterBody, "no_nul_after_body"),
-            (BodyNotAllowed, "body_not_allowed"),
-            (BadHeartBeat, "bad_heart_beat"),
-            (TooLarge, "too_large"),
-            (TooManyHeaders, "too_many_headers"),
-        ];
-        for (error, word) in all {
-            assert_eq!(error.label(), word);
-        }
     }
 
     #[test]

@@ -92,8 +92,8 @@ impl Error {
         }
     }
 
-    /// Its name in metrics and logs.
-    pub const fn label(self) -> &'static str {
+    /// The reason in that Close frame.
+    pub const fn reason(self) -> &'static str {
         match self {
             Error::ReservedBits => "reserved-bits",
             Error::ReservedOpcode => "reserved-opcode",

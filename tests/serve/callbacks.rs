@@ -63,7 +63,7 @@ fn a_signed_timestamp_bounds_replays_and_either_secret_is_good() {
         assert_eq!(status, 401, "{text}");
         assert!(text.contains("timestamp"), "{text}");
     }
-    let stale = "ringpush_refused_total{reason=\"signature-stale\"}";
+    let stale = "ringpush_refused_total{reason=\"callback_signature_stale\"}";
     assert_eq!(server.metric(stale), 2);
     assert_eq!(server.metric("ringpush_callback_denied_total"), 2);
     assert_eq!(post(&new, &body("c"), now()).0, 200);

@@ -1,6 +1,7 @@
 //! Clients that ask and do not read, beside clients that do: who is answered, who waits, who goes.
 
 use crate::stalled::{Client, House, frame};
+use ringpush::metrics::Refusal;
 use ringpush::ws::Opcode;
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ fn crowd(house: &mut House, crowd: &mut [Client], says: &[u8], rounds: usize) {
             house.until("an echo", |_| client.hears(&text));
         }
     }
-    let (resets, refused) = (house.metrics().resets_total.value(), "no_room_to_answer");
+    let (resets, refused) = (house.metrics().resets_total.value(), Refusal::LimitSegmentBytes);
     assert_eq!((resets, house.metrics().refused(refused)), (0, 0));
 }
 

@@ -114,7 +114,7 @@ fn a_name_of_blanks_is_refused_by_name() {
         window.sends_text(&frame);
         is_refused(window, "A header's name is empty or blank.", 1002);
     }
-    assert_eq!(refused(&server, "empty_name"), 4);
+    assert_eq!(refused(&server, "stomp_empty_name"), 4);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn the_api_takes_no_header_that_the_server_says_itself() {
         assert!(status == 400 && text.contains("blank"), "{name}: {status} {text}");
         count += 1;
     }
-    assert_eq!(refused(&server, "kept_back_header"), count);
+    assert_eq!(refused(&server, "api_forged_header"), count);
     let body =
         format!("{{{all},\"headers\":{{\"x\":\"1\",\"Subscription\":\"2\"}},\"body\":\"x\"}}");
     assert_eq!(post(&server, "/api/publish", "", body.as_bytes()).0, 200);
@@ -229,7 +229,7 @@ fn a_nul_in_a_body_is_refused_by_every_door() {
         assert!(status == 400 && text.contains("broker.nul-in-body"), "{status} {text}");
         count += 1;
     }
-    assert_eq!(refused(&server, "nul_in_body"), count);
+    assert_eq!(refused(&server, "broker_nul_in_body"), count);
     // A NUL makes no JSON, so those doors are closed whatever the key says.
     let json = b"{\"id\":1,\"businessType\":\"a\",\"data\":\"\0\"}";
     assert_eq!(post(&server, "/sendMsAll?subscribePath=/topic/all", "", json).0, 400);

@@ -62,7 +62,7 @@ fn refused_origins_are_one_line_of_the_log_a_second() {
     }
     let seconds = begin.elapsed().as_secs() as usize + 1;
     let (_, metrics) = server.get("/metrics");
-    let counted = metrics.lines().filter(|line| line.contains("reason=\"origin\""));
+    let counted = metrics.lines().filter(|line| line.contains("reason=\"http_origin\""));
     let counted = counted.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
     assert_eq!(counted.sum::<u64>(), 200);
     let lines = server.whole_log();

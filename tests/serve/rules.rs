@@ -78,7 +78,10 @@ fn a_reload_ends_whoever_has_what_he_may_no_longer_have() {
     ends(own, "/user/queue/secret", None);
     ends(nobody, "/user/queue/secret", None);
     ends(pattern, "/topic/all/*", None);
-    assert_eq!(server.metric("ringpush_refused_total{reason=\"no_longer_permitted\"}"), ended);
+    assert_eq!(
+        server.metric("ringpush_refused_total{reason=\"broker_no_longer_permitted\"}"),
+        ended
+    );
 
     let [boss, seven, nobody] = &mut stays;
     seven.sends("SEND", &[("destination", "/topic/secret")], "kept");
@@ -219,7 +222,7 @@ fn a_user_is_who_he_is_however_he_is_written() {
 fn a_pattern_that_gives_up_lets_nothing_pass() {
     let hard = format!("/topic/*{}b*", "a?".repeat(10));
     let endless = format!("/topic/{}", "a".repeat(1_000));
-    let gave_up = "ringpush_refused_total{reason=\"pattern_gave_up\"}";
+    let gave_up = "ringpush_refused_total{reason=\"broker_pattern_gave_up\"}";
 
     // The rule comes first; what is allowed to everybody comes behind it.
     let folder = Folder::new();

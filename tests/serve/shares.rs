@@ -72,7 +72,7 @@ fn a_session_has_so_many_subscriptions_to_one_destination() {
         assert!(refused.contains("limit subscriptions-alike"), "{refused}");
         assert_eq!(window.hears_close(), 1008);
     }
-    assert_eq!(server.metric("ringpush_refused_total{reason=\"too_many_subscriptions_alike\"}"), 3);
+    assert_eq!(server.metric("ringpush_refused_total{reason=\"limit_subscriptions_alike\"}"), 3);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn an_address_has_a_quarter_of_the_destinations_that_are_free() {
     while try_subscribe(&mut open(&server, ONE), "1", "/topic/more").is_err() {
         assert!(start.elapsed() < PATIENCE);
     }
-    assert!(server.metric("ringpush_refused_total{reason=\"share_of_destinations\"}") >= 2);
+    assert!(server.metric("ringpush_refused_total{reason=\"limit_share_of_destinations\"}") >= 2);
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn an_address_has_a_quarter_of_the_patterns_that_begin_alike() {
     let refused = try_subscribe(&mut window, "more", "/topic/a/x*").expect_err("past the share");
     assert!(refused.contains("limits patterns-alike, share-least"), "{refused}");
     subscribe(&mut open(&server, OTHER), "1", "/topic/a/x*").expect("another address");
-    let name = "ringpush_refused_total{reason=\"share_of_patterns_alike\"}";
+    let name = "ringpush_refused_total{reason=\"limit_share_of_patterns_alike\"}";
     assert_eq!(server.metric(name), 1);
 }
 
@@ -164,7 +164,7 @@ fn an_address_has_a_quarter_of_the_hook_calls() {
     }
     hook.is_asked().answer(200, "{}");
     assert_eq!(windows[2].hears("/user/queue/sub"), "{}");
-    let name = "ringpush_refused_total{reason=\"share_of_hook_calls\"}";
+    let name = "ringpush_refused_total{reason=\"limit_share_of_hook_calls\"}";
     assert!(server.metric(name) >= 1);
 }
 
@@ -182,7 +182,7 @@ fn connections_of_an_address_are_those_of_all_shards() {
     while Window::over(&server, server.connect_from(ONE), "").is_err() {
         assert!(start.elapsed() < PATIENCE);
     }
-    let name = "ringpush_refused_total{reason=\"connections_per_address\"}";
+    let name = "ringpush_refused_total{reason=\"limit_connections_per_address\"}";
     assert!(server.metric(name) >= 4);
 }
 

@@ -31,14 +31,22 @@ fn token(claims: &str, secret: &str) -> String {
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
 
-/// Tokens that are refused, and the word for it.
-fn bad_tokens() -> [(String, &'static str); 5] {
+/// Tokens that are refused, the word for it in the answer and in the metrics.
+fn bad_tokens() -> [(String, &'static str, &'static str); 5] {
     [
-        ("a.b.c".to_owned(), "malformed-token"),
-        (token(r#"{"sub":"7"}"#, "another secret than the server has"), "token-signature"),
-        (token(r#"{"sub":"7","exp":1000000}"#, SECRET), "token-expired"),
-        (token(r#"{"sub":"7","nbf":100000000000}"#, SECRET), "token-not-yet-valid"),
-        (token(r#"{"sub":""}"#, SECRET), "bad-user-name"),
+        ("a.b.c".to_owned(), "malformed-token", "auth_token_malformed"),
+        (
+            token(r#"{"sub":"7"}"#, "another secret than the server has"),
+            "token-signature",
+            "auth_token_signature",
+        ),
+        (token(r#"{"sub":"7","exp":1000000}"#, SECRET), "token-expired", "auth_token_expired"),
+        (
+            token(r#"{"sub":"7","nbf":100000000000}"#, SECRET),
+            "token-not-yet-valid",
+            "auth_token_not_yet_valid",
+        ),
+        (token(r#"{"sub":""}"#, SECRET), "bad-user-name", "auth_user_name"),
     ]
 }
 
@@ -50,16 +58,16 @@ fn a_handshake_without_a_good_token_is_a_401_that_says_why() {
     };
     let good = token(r#"{"sub":"7"}"#, SECRET);
     assert_eq!(upgrade(&format!("Authorization: Bearer {good}\r\n")).status, 101);
-    let mut all = vec![(String::new(), "not-authenticated")];
-    for (token, word) in bad_tokens() {
-        all.push((format!("Authorization: Bearer {token}\r\n"), word));
+    let mut all = vec![(String::new(), "not-authenticated", "auth_missing")];
+    for (token, word, reason) in bad_tokens() {
+        all.push((format!("Authorization: Bearer {token}\r\n"), word, reason));
     }
-    for (line, word) in all {
+    for (line, word, reason) in all {
         let answer = upgrade(&line);
         assert_eq!(answer.status, 401, "{word}");
         assert_eq!(answer.body, format!("{{\"code\":401,\"msg\":\"{word}\"}}"));
-        let name = format!("ringpush_refused_total{{reason=\"{word}\"}}");
-        assert_eq!(server.metric(&name), 1, "{word}");
+        let name = format!("ringpush_refused_total{{reason=\"{reason}\"}}");
+        assert_eq!(server.metric(&name), 1, "{reason}");
     }
 }
 
@@ -84,7 +92,7 @@ fn a_connect_without_a_good_token_is_an_error_and_a_close_for_policy() {
     }
     let mut all = vec![("passcode:guest\n".to_owned(), "not-authenticated")];
     all.push((String::new(), "not-authenticated"));
-    for (token, word) in bad_tokens() {
+    for (token, word, _) in bad_tokens() {
         all.push((format!("passcode:{token}\n"), word));
     }
     for (lines, word) in all {
