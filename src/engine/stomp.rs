@@ -493,7 +493,7 @@ impl<R: Ring> Shard<R> {
             let subscription = state.subscriptions[at];
             let (subscribed, destination) = (subscription.destination, message.destination());
             let hears = subscription.of_user
-                && subscription.state == SubscriptionState::Active
+                && subscription.state != SubscriptionState::Beginning
                 && self.hears_own(session, subscribed, destination, &mut budget);
             if !hears {
                 continue;

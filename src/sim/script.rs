@@ -210,6 +210,26 @@ fn what_is_due_before_an_error_comes_also_above_send_buffer() {
     assert_eq!(commands, expected);
 }
 
+/// Seed 613758302498: a shard stands still while a message to a user of it is sequenced and
+/// acknowledged. The client unsubscribes only then; its shard reads that first.
+#[test]
+fn what_was_sequenced_before_a_user_unsubscribes_is_heard() {
+    let mut stage = Stage::new(2, Stage::roomy);
+    let home = stage.shared.home_of_name("u1").index();
+    let aside = 1 - home;
+    let (reader, sender) = (stage.session(aside, "u1"), stage.session(home, "u2"));
+    stage.says(reader, &["SUBSCRIBE\nid:s\ndestination:/user/queue/other\nreceipt:r1\n\n"]);
+    stage.settle();
+    assert_eq!(named(&stage.hears(reader), "receipt-id"), [("RECEIPT", "r1")]);
+
+    stage.says(sender, &["SEND\ndestination:/user/u1/queue/other\n\nx"]);
+    stage.turn(home);
+    stage.says(reader, &["UNSUBSCRIBE\nid:s\nreceipt:r2\n\n"]);
+    stage.settle();
+    let heard = stage.hears(reader);
+    assert_eq!(named(&heard, "receipt-id"), [("MESSAGE", ""), ("RECEIPT", "r2")]);
+}
+
 #[test]
 fn what_is_wrong_is_counted_by_its_reason() {
     let mut miscounted = Vec::new();
