@@ -38,13 +38,21 @@ impl<R: Ring> Shard<R> {
                 self.mark_dirty(id.slot);
             }
         }
-        if !self.conns.at(id.slot).outbox.is_sending()
-            && let Some(payload) = self.conns.pongs.take(id.slot)
-        {
-            self.send_frame(id.slot, ws::Opcode::Pong, &payload);
-            self.note_buffered(id.slot);
+        if self.conns.pongs.any() {
+            self.send_owed_pong(id.slot);
         }
         self.join(id.slot);
+    }
+
+    /// The newest ping of a connection is answered when nothing else is in flight.
+    #[cold]
+    fn send_owed_pong(&mut self, slot: Slot) {
+        if !self.conns.at(slot).outbox.is_sending()
+            && let Some(payload) = self.conns.pongs.take(slot)
+        {
+            self.send_frame(slot, ws::Opcode::Pong, &payload);
+            self.note_buffered(slot);
+        }
     }
 
     /// Puts a connection into the list of outboxes to look at.
@@ -59,6 +67,8 @@ impl<R: Ring> Shard<R> {
     /// Begins sends, at most `send-chunk` of them, so that a large fan-out does not blind the loop.
     pub(super) fn flush(&mut self) {
         let mut sends = 0;
+        let millis = self.now.millis();
+        let now = millis as u32;
         while sends < self.limits.send_chunk {
             let Some(slot) = self.dirty.pop_front() else { break };
             let conn = self.conns.at_mut(slot);
@@ -77,14 +87,13 @@ impl<R: Ring> Shard<R> {
                 continue;
             }
             self.gather(slot);
-            let now = self.ms();
             let conn = self.conns.at_mut(slot);
             let range = conn.outbox.begin_send(self.limits.send_bytes);
             let range = range.expect("it is not empty");
             (conn.last_out, conn.send_since) = (now, now);
             let id = self.conns.id(slot);
             self.ring.push(Op::Send { conn: id, range });
-            self.wheel.set(slot.0, self.now.millis() + u64::from(self.limits.send_time.0));
+            self.wheel.set(slot.0, millis + u64::from(self.limits.send_time.0));
             sends += 1;
         }
     }

@@ -35,10 +35,15 @@ impl Pongs {
         place.extend_from_slice(payload);
     }
 
-    /// Takes the ping of a slot out. Cheap where there are none at all.
+    /// Whether any slot owes one: asked after each send.
     #[inline]
+    pub fn any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Takes the ping of a slot out.
     pub fn take(&mut self, slot: Slot) -> Option<Payload> {
-        if self.0.is_empty() { None } else { self.0.remove(&slot) }
+        self.0.remove(&slot)
     }
 
     /// Bytes that a slot is counted with.
