@@ -17,7 +17,6 @@ use crate::ids::{ConnId, SessionIndex, Slot};
 use crate::mem::segment::{Extent, Log, Segments};
 use crate::ring::{Op, PollEnd, Ring};
 use crate::time::Millis;
-use crate::ws;
 use hashbrown::HashMap;
 
 /// Close code of a session that reads too slowly (Spring's).
@@ -35,22 +34,22 @@ impl<R: Ring> Shard<R> {
         if conn.state != State::Open {
             return;
         }
-        if !conn.has_session() {
+        let Some(encoding) = conn.encoding() else {
             self.terminate(slot);
             return;
-        }
+        };
         conn.state = State::Draining;
         conn.tail.take();
         if code == SLOW_CONSUMER {
             // It would not read them in time anyway. Whoever ends for another reason hears all that
             // is due to it, also more than send-buffer: one turn may bring that to a client that
             // reads well, and its RECEIPTs stand among it.
-            conn.outbox.keep_begun(&mut self.segments, ws::frame_len);
+            conn.outbox.keep_begun(&mut self.segments, encoding);
         }
         self.leave_proto(slot);
         let mut last = core::mem::take(&mut self.encoder);
         last.clear();
-        if self.encoding_of(slot).has_sockjs_frames() {
+        if encoding.has_sockjs_frames() {
             last.sockjs_close(code, reason);
         }
         last.close(code, reason);

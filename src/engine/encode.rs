@@ -203,6 +203,14 @@ impl Encoder {
     }
 }
 
+/// The whole length of the unit that begins with `bytes`: what an outbox may be cut between. None:
+/// too little of it is there to say, so it goes on behind `bytes`.
+pub fn unit_len(encoding: Encoding, bytes: &[u8]) -> Option<u64> {
+    match encoding {
+        Encoding::WebSocket { .. } | Encoding::SockJsWebSocket { .. } => ws::frame_len(bytes),
+    }
+}
+
 /// The WebSocket message that a MESSAGE is by itself.
 fn opcode_of(message: &Message) -> ws::Opcode {
     if message.is_text() { ws::Opcode::Text } else { ws::Opcode::Binary }
@@ -327,6 +335,41 @@ mod tests {
         assert_eq!(over.count(), 0, "{kept:?}");
         // The same once more: nothing that was given back is looked at.
         assert!(say(2, 1 << 20).0 == large);
+    }
+
+    /// All that an encoder writes, in every encoding and around each step of a head's length.
+    #[test]
+    fn units_are_found_again_in_their_bytes() {
+        let ways = [Encoding::PLAIN, Encoding::SockJsWebSocket { deflate: 0 }];
+        for encoding in ways.into_iter().flat_map(|way| [way, way.with_deflate(15)]) {
+            let mut encoder = Encoder::default();
+            encoder.compress_from(512);
+            let mut ends = Vec::new();
+            for len in [0, 1, 120, 125, 126, 127, 65_530, 65_535, 65_536, 80_000] {
+                // Half of it shrinks.
+                let text: String = (0..len).map(|at| if at % 2 == 0 { 'x' } else { '"' }).collect();
+                encoder.text(encoding, text.as_bytes());
+                ends.push(encoder.bytes().len());
+            }
+            encoder.ws(ws::Opcode::Ping, b"");
+            ends.push(encoder.bytes().len());
+            encoder.sockjs_close(3000, "Go away!");
+            ends.push(encoder.bytes().len());
+            encoder.close(1000, "");
+            ends.push(encoder.bytes().len());
+            let (bytes, mut start) = (encoder.bytes(), 0);
+            for end in ends {
+                let len = (end - start) as u64;
+                assert_eq!(unit_len(encoding, &bytes[start..]), Some(len), "{encoding:?}");
+                // As much of it as says how long it is; with less nothing is made up.
+                let said =
+                    (0..=10).map(|short| unit_len(encoding, &bytes[start..end.min(start + short)]));
+                assert!(said.into_iter().all(|said| said.is_none() || said == Some(len)));
+                assert_eq!(unit_len(encoding, &bytes[start..=start]), None);
+                start = end;
+            }
+            assert_eq!(start, bytes.len());
+        }
     }
 
     #[test]

@@ -2,9 +2,12 @@
 //! What waits for one connection: runs of the segment log, in order, the first of them in flight.
 //!
 //! Adjacent runs merge, also while the first is in the kernel: the next send then takes all of it.
-//! Every run starts with a frame unless it is marked as continuing one, so that frame boundaries
-//! can be found again from the bytes themselves when a closing has to cut between two frames.
+//! Every run starts with a unit (a frame of the client's encoding) unless it is marked as
+//! continuing one, so that boundaries can be found again from the bytes themselves ([`unit_len`])
+//! when a closing has to cut between two units.
 
+use super::encode::unit_len;
+use crate::encoding::Encoding;
 use crate::mem::segment::{Extent, Segments};
 use crate::ring::Range;
 use smallvec::SmallVec;
@@ -153,14 +156,9 @@ impl Outbox {
         self.extents.iter().any(|extent| extent.range.segment == segment)
     }
 
-    /// Drops every frame that has not begun, given `frame_len` of the bytes at a frame's start
-    /// (head and payload; None means that all bytes belong to one frame). What is in flight stays.
-    pub fn keep_begun(
-        &mut self,
-        segments: &mut Segments,
-        frame_len: impl Fn(&[u8]) -> Option<u64>,
-    ) {
-        let (keep, keep_first) = self.begun(segments, frame_len);
+    /// Drops every unit that has not begun. What is in flight stays.
+    pub fn keep_begun(&mut self, segments: &mut Segments, encoding: Encoding) {
+        let (keep, keep_first) = self.begun(segments, encoding);
         for dropped in self.extents.drain(keep..) {
             segments.release(dropped.range.segment);
         }
@@ -183,13 +181,9 @@ impl Outbox {
         }
     }
 
-    /// What has begun, to the end of its frame: the count of extents, and the bytes of the first
+    /// What has begun, to the end of its unit: the count of extents, and the bytes of the first
     /// that belong to it.
-    pub fn begun(
-        &self,
-        segments: &Segments,
-        frame_len: impl Fn(&[u8]) -> Option<u64>,
-    ) -> (usize, u32) {
+    pub fn begun(&self, segments: &Segments, encoding: Encoding) -> (usize, u32) {
         let begun = self.sent + self.in_flight;
         let Some(&first) = self.extents.first() else { return (0, 0) };
         let mut boundary: u64 = 0;
@@ -202,12 +196,12 @@ impl Outbox {
                 len: first.range.len - boundary as u32,
                 ..first.range
             };
-            match frame_len(segments.bytes(start)) {
+            match unit_len(encoding, segments.bytes(start)) {
                 Some(len) => boundary += len,
                 None => return (self.extents.len(), first.range.len),
             }
         }
-        // A frame longer than the extent goes on in the continued ones behind it.
+        // A unit longer than the extent goes on in the continued ones behind it.
         let whole_first = first.continued || boundary > u64::from(first.range.len);
         let keep_first = boundary.min(u64::from(first.range.len)) as u32;
         let mut keep = usize::from(keep_first > 0);
@@ -246,18 +240,22 @@ mod tests {
     use super::*;
     use crate::mem::region::Owner;
     use crate::mem::segment::{Extents, Log};
-
-    /// Frames of the test: first byte is the whole length.
-    fn frame_len(bytes: &[u8]) -> Option<u64> {
-        Some(u64::from(bytes[0]))
-    }
+    use crate::ws;
 
     fn segments() -> Segments {
         Segments::new(Owner::new(64 * 6).expect("memory"), 64, 64 * 6)
     }
 
-    fn frame(len: u8) -> Vec<u8> {
-        vec![len; len as usize]
+    /// A frame that is so long with its head.
+    fn frame(len: usize) -> Vec<u8> {
+        let (mut bytes, mut head) = (vec![0; len], [0; 10]);
+        let head_len = if len < 2 + 126 { 2 } else { 4 };
+        assert_eq!(
+            ws::head(ws::Opcode::Binary, true, (len - head_len) as u64, &mut head),
+            head_len
+        );
+        bytes[..head_len].copy_from_slice(&head[..head_len]);
+        bytes
     }
 
     fn push(outbox: &mut Outbox, segments: &mut Segments, bytes: &[u8]) -> Extents {
@@ -296,7 +294,7 @@ mod tests {
             if taken > 0 {
                 outbox.end_send(taken, &mut segments);
             }
-            outbox.keep_begun(&mut segments, frame_len);
+            outbox.keep_begun(&mut segments, Encoding::PLAIN);
             assert_eq!(outbox.waiting() + taken, kept, "max {max} taken {taken}");
         }
     }
@@ -305,7 +303,7 @@ mod tests {
     fn nothing_begun_means_nothing_kept() {
         let (mut outbox, mut segments) = (Outbox::default(), segments());
         push(&mut outbox, &mut segments, &frame(10));
-        outbox.keep_begun(&mut segments, frame_len);
+        outbox.keep_begun(&mut segments, Encoding::PLAIN);
         assert!(outbox.is_empty() && outbox.waiting() == 0);
         assert_eq!(segments.refcounts(), 0);
     }
@@ -322,7 +320,7 @@ mod tests {
                 outbox.end_send(range.len, &mut segments);
             }
             outbox.begin_send(3).expect("an extent");
-            outbox.keep_begun(&mut segments, frame_len);
+            outbox.keep_begun(&mut segments, Encoding::PLAIN);
             assert_eq!(outbox.waiting(), 150 - sent_extents * 64, "after {sent_extents} extents");
         }
     }

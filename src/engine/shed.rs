@@ -15,13 +15,14 @@
 //! and never out of the room that is kept for answers; else the client is closed.
 
 use super::conn::State;
+use super::encode::unit_len;
 use super::outbox::Outbox;
 use super::shard::Shard;
+use crate::encoding::Encoding;
 use crate::ids::{Range, Slot};
 use crate::mem::marks::Droppable;
 use crate::mem::segment::{Extent, Log, Segments};
 use crate::ring::{Op, Ring};
-use crate::ws;
 use hashbrown::HashSet;
 
 /// What becomes of a frame.
@@ -66,9 +67,9 @@ pub struct Dropped {
 
 impl Shedding {
     /// Finds the frames of an outbox that have not begun.
-    fn look(&mut self, outbox: &Outbox, segments: &Segments) {
+    fn look(&mut self, outbox: &Outbox, segments: &Segments, encoding: Encoding) {
         self.units.clear();
-        let (begun, begun_first) = outbox.begun(segments, ws::frame_len);
+        let (begun, begun_first) = outbox.begun(segments, encoding);
         for (at, extent) in outbox.extents.iter().enumerate() {
             let Range { segment, offset: start, len } = extent.range;
             if extent.continued || at > 0 && at < begun {
@@ -82,8 +83,8 @@ impl Shedding {
             let mut offset = if at == 0 { begun_first } else { 0 };
             while offset < len {
                 let rest = Range { segment, offset: start + offset, len: len - offset };
-                let frame = ws::frame_len(segments.bytes(rest)).unwrap_or(u64::MAX);
-                let own = frame.min(u64::from(rest.len)) as u32;
+                let whole = unit_len(encoding, segments.bytes(rest)).unwrap_or(u64::MAX);
+                let own = whole.min(u64::from(rest.len)) as u32;
                 let droppable = segments.droppable(segment, rest.offset);
                 let (extent, bytes, fate) = (at as u32, own, Fate::Stays);
                 self.units.push(Unit { extent, offset, len: own, bytes, droppable, fate });
@@ -143,11 +144,17 @@ impl Outbox {
     }
 
     /// Drops frames that may be dropped, until at most `goal` bytes wait if that is possible.
-    pub fn shed(&mut self, segments: &mut Segments, goal: u32, work: &mut Shedding) -> Dropped {
-        work.look(self, segments);
+    pub fn shed(
+        &mut self,
+        segments: &mut Segments,
+        encoding: Encoding,
+        goal: u32,
+        work: &mut Shedding,
+    ) -> Dropped {
+        work.look(self, segments, encoding);
         let dropped = work.validate(self.waiting, goal);
         if dropped != Dropped::default() {
-            self.rebuild(segments, work, &[], None);
+            self.rebuild((segments, encoding), work, &[], None);
         }
         dropped
     }
@@ -157,14 +164,15 @@ impl Outbox {
     pub fn vacate(
         &mut self,
         segments: &mut Segments,
+        encoding: Encoding,
         wanted: u32,
         work: &mut Shedding,
     ) -> (Dropped, bool) {
         assert!(!self.is_sending());
-        work.look(self, segments);
+        work.look(self, segments, encoding);
         let mut dropped = work.validate(self.waiting, u32::MAX);
         work.vacate(self, wanted, &mut dropped);
-        let (begun, begun_first) = self.begun(segments, ws::frame_len);
+        let (begun, begun_first) = self.begun(segments, encoding);
         let moves_begun = self.extents[..begun].iter().any(|p| p.range.segment == wanted);
         work.bytes.clear();
         if moves_begun {
@@ -179,7 +187,7 @@ impl Outbox {
             work.units.iter_mut().filter(|u| u.fate == Fate::Moves).for_each(|u| {
                 u.fate = Fate::Stays;
             });
-            self.rebuild(segments, work, &[], None);
+            self.rebuild((segments, encoding), work, &[], None);
             return (dropped, false);
         }
         let append = |segments: &mut Segments, bytes: &[u8]| match bytes {
@@ -190,7 +198,7 @@ impl Outbox {
         // It goes on with a frame that the kernel has a part of.
         begun.iter_mut().for_each(|extent| extent.continued = true);
         let units = append(segments, &work.bytes[rest..]);
-        self.rebuild(segments, work, &begun, units.first().copied());
+        self.rebuild((segments, encoding), work, &begun, units.first().copied());
         (dropped, !self.holds(wanted))
     }
 
@@ -230,12 +238,12 @@ impl Outbox {
     /// holds.
     fn rebuild(
         &mut self,
-        segments: &mut Segments,
+        (segments, encoding): (&mut Segments, Encoding),
         work: &mut Shedding,
         begun: &[Extent],
         moved: Option<Extent>,
     ) {
-        let (keep, keep_first) = self.begun(segments, ws::frame_len);
+        let (keep, keep_first) = self.begun(segments, encoding);
         let Shedding { units, extents, .. } = work;
         extents.clear();
         extents.extend_from_slice(begun);
@@ -305,9 +313,10 @@ impl<R: Ring> Shard<R> {
     #[cold]
     pub(super) fn over_bound(&mut self, slot: Slot) {
         if self.may_shed(slot) {
+            let encoding = self.encoding_of(slot);
             let Shard { conns, segments, shedding, limits, .. } = self;
             let outbox = &mut conns.at_mut(slot).outbox;
-            let dropped = outbox.shed(segments, limits.send_buffer / 2, shedding);
+            let dropped = outbox.shed(segments, encoding, limits.send_buffer / 2, shedding);
             // Not to the last byte: the next look at it shall not come with the next message.
             let is_enough = outbox.waiting() <= limits.send_buffer - limits.send_buffer / 8;
             self.count_dropped(dropped);
@@ -359,12 +368,13 @@ impl<R: Ring> Shard<R> {
         let Some(oldest) = self.segments.oldest().filter(|_| is_wanted) else { return };
         // What is copied out must not land in it again.
         self.segments.write_elsewhere(oldest);
+        let encoding = self.encoding_of(slot);
         let Shard { conns, segments, shedding, .. } = self;
         let outbox = &mut conns.at_mut(slot).outbox;
         if !outbox.holds(oldest) {
             return;
         }
-        let (dropped, is_out) = outbox.vacate(segments, oldest, shedding);
+        let (dropped, is_out) = outbox.vacate(segments, encoding, oldest, shedding);
         self.count_dropped(dropped);
         if !is_out {
             self.too_slow(slot);
@@ -388,6 +398,7 @@ mod tests {
     use super::*;
     use crate::mem::region::Owner;
     use crate::mem::segment::Extents;
+    use crate::ws;
 
     const SIZE: u32 = 512;
 
@@ -424,7 +435,7 @@ mod tests {
         let mut entries = String::new();
         let mut rest = &bytes[..];
         while !rest.is_empty() {
-            let len = ws::frame_len(rest).expect("a whole frame") as usize;
+            let len = unit_len(Encoding::PLAIN, rest).expect("a whole frame") as usize;
             entries.push(char::from(rest[len - 1]));
             rest = &rest[len..];
         }
@@ -439,7 +450,7 @@ mod tests {
             push(&mut outbox, &mut segments, (entry, 60), droppable);
         }
         outbox.begin_send(10).expect("something to send");
-        let dropped = outbox.shed(&mut segments, 200, &mut Shedding::default());
+        let dropped = outbox.shed(&mut segments, Encoding::PLAIN, 200, &mut Shedding::default());
         assert_eq!(dropped, Dropped { oldest: 5, conflated: 0 });
         assert_eq!(outbox.waiting(), 3 * 62);
         outbox.end_send(0, &mut segments);
@@ -452,7 +463,7 @@ mod tests {
         for entry in b'a'..=b'c' {
             push(&mut outbox, &mut segments, (entry, 60), Some(Droppable::Oldest));
         }
-        let dropped = outbox.shed(&mut segments, 0, &mut Shedding::default());
+        let dropped = outbox.shed(&mut segments, Encoding::PLAIN, 0, &mut Shedding::default());
         assert_eq!(dropped.oldest, 2);
         assert_eq!(drained(&mut outbox, &mut segments), "c");
     }
@@ -464,7 +475,7 @@ mod tests {
             let droppable = (key > 0).then_some(Droppable::Superseded(key));
             push(&mut outbox, &mut segments, (entry, 130), droppable);
         }
-        let dropped = outbox.shed(&mut segments, 0, &mut Shedding::default());
+        let dropped = outbox.shed(&mut segments, Encoding::PLAIN, 0, &mut Shedding::default());
         assert_eq!(dropped, Dropped { oldest: 0, conflated: 3 });
         assert_eq!(drained(&mut outbox, &mut segments), "def");
     }
@@ -478,7 +489,7 @@ mod tests {
             assert!(push(&mut outbox, &mut segments, (b'b', 1_200), large).len() > 2);
             push(&mut outbox, &mut segments, (b'c', 20), Some(Droppable::Oldest));
             push(&mut outbox, &mut segments, (b'd', 20), Some(Droppable::Oldest));
-            outbox.shed(&mut segments, 0, &mut Shedding::default());
+            outbox.shed(&mut segments, Encoding::PLAIN, 0, &mut Shedding::default());
             let left = drained(&mut outbox, &mut segments);
             assert_eq!(left, if stays { "abd" } else { "ad" });
         }
@@ -498,7 +509,7 @@ mod tests {
             outbox.end_send(taken, &mut segments);
             let wanted = first[0].range.segment;
             let work = &mut Shedding::default();
-            let (dropped, is_out) = outbox.vacate(&mut segments, wanted, work);
+            let (dropped, is_out) = outbox.vacate(&mut segments, Encoding::PLAIN, wanted, work);
             assert!(is_out && !outbox.holds(wanted), "after {taken}");
             assert!(dropped.oldest > 0);
             outbox.take_bytes(&mut segments, &mut got);
@@ -506,7 +517,7 @@ mod tests {
             let mut rest = &got[..];
             let mut before = 0;
             while !rest.is_empty() {
-                let len = ws::frame_len(rest).expect("a whole frame") as usize;
+                let len = unit_len(Encoding::PLAIN, rest).expect("a whole frame") as usize;
                 assert!(rest[2..len].iter().all(|byte| *byte == rest[2]), "after {taken}");
                 assert!(rest[2] > before, "in order");
                 before = rest[2];
@@ -524,10 +535,11 @@ mod tests {
             push(&mut outbox, &mut segments, (entry, 60), None);
         }
         let work = &mut Shedding::default();
-        let (_, is_out) = outbox.vacate(&mut segments, first[0].range.segment, work);
+        let (_, is_out) =
+            outbox.vacate(&mut segments, Encoding::PLAIN, first[0].range.segment, work);
         assert!(is_out);
         push(&mut outbox, &mut segments, (b'k', 60), Some(Droppable::Superseded(1)));
-        assert_eq!(outbox.shed(&mut segments, 0, work).conflated, 1);
+        assert_eq!(outbox.shed(&mut segments, Encoding::PLAIN, 0, work).conflated, 1);
         assert_eq!(drained(&mut outbox, &mut segments), "bcdefghijk");
     }
 }
