@@ -1,6 +1,6 @@
 //! Every bound of the engine, its default, and what happens at it. A number elsewhere fails review.
 
-use crate::time::Millis;
+use crate::time::{Micros, Millis};
 
 /// A limit's value as the configuration gives or shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +50,18 @@ pub struct Line {
     pub value: Value,
     /// Unit and what happens at the bound.
     pub doc: &'static str,
+    /// A new value takes effect at a reload; else it waits for a restart.
+    pub reload: bool,
+    /// 0 has a meaning of its own.
+    pub zero: bool,
 }
 
-/// Declares the table once: field, key, type, default, tiny value (for tests) and its sentence.
+/// Declares the table once: field, key, words, type, default, tiny value (for tests) and its
+/// sentence. `reload`: a new value takes effect at a reload, without this word at a restart, as it
+/// has to where a pool or a buffer was made by it. `zero`: 0 is accepted.
 macro_rules! limits {
-    ($($field:ident $key:literal : $kind:ty = $default:expr, tiny $tiny:expr; $doc:literal)*) => {
+    ($($field:ident $key:literal $($word:ident)* : $kind:ty = $default:expr, tiny $tiny:expr;
+        $doc:literal)*) => {
         /// All bounds, resolved.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Limits { $(#[doc = $doc] pub $field: $kind,)* }
@@ -78,7 +85,23 @@ macro_rules! limits {
 
             /// Every bound in the order of this file.
             pub fn lines(&self) -> Vec<Line> {
-                vec![$(Line { key: $key, value: self.$field.show(), doc: $doc },)*]
+                vec![$({
+                    let words: &[&str] = &[$(stringify!($word)),*];
+                    Line {
+                        key: $key,
+                        value: self.$field.show(),
+                        doc: $doc,
+                        reload: words.contains(&"reload"),
+                        zero: words.contains(&"zero"),
+                    }
+                },)*]
+            }
+
+            /// Takes over every bound that waits for a restart: pools and queues were made by it.
+            pub fn keep_fixed(&mut self, running: &Limits) {
+                $(if ![$(stringify!($word)),*].contains(&"reload") {
+                    self.$field = running.$field;
+                })*
             }
         }
     };
@@ -108,21 +131,21 @@ limits! {
         "nesting of a JSON body; past it 400"
 
     // Waits.
-    head_time "head-time": Millis = Millis::seconds(10), tiny Millis(900);
+    head_time "head-time" reload: Millis = Millis::seconds(10), tiny Millis(900);
         "from the first byte of a request head to its end; past it 408 and close"
-    body_time "body-time": Millis = Millis::seconds(30), tiny Millis(1_500);
+    body_time "body-time" reload: Millis = Millis::seconds(30), tiny Millis(1_500);
         "from the end of a request head to the end of its body; past it 408 and close"
-    idle_time "idle-time": Millis = Millis::seconds(75), tiny Millis(4_000);
+    idle_time "idle-time" reload: Millis = Millis::seconds(75), tiny Millis(4_000);
         "a kept-alive connection without a request; past it close"
-    first_message "first-message": Millis = Millis::seconds(60), tiny Millis(3_000);
+    first_message "first-message" reload: Millis = Millis::seconds(60), tiny Millis(3_000);
         "an upgraded STOMP socket without CONNECT; past it close 4500"
-    answer_time "answer-time": Millis = Millis::seconds(30), tiny Millis(2_000);
+    answer_time "answer-time" reload: Millis = Millis::seconds(30), tiny Millis(2_000);
         "an HTTP request or a session waiting for another shard or the control thread; past it 504, or ERROR and close 1011"
-    send_time "send-time": Millis = Millis::seconds(10), tiny Millis(2_000);
+    send_time "send-time" reload: Millis = Millis::seconds(10), tiny Millis(2_000);
         "age of the oldest byte that the kernel has not taken; past it the slow-consumer policy"
-    linger "linger": Millis = Millis::seconds(5), tiny Millis(1_000);
+    linger "linger" reload: Millis = Millis::seconds(5), tiny Millis(1_000);
         "from the start of a closing to its end; past it the connection is cut"
-    drain_time "drain-time": Millis = Millis::seconds(10), tiny Millis(3_000);
+    drain_time "drain-time" reload: Millis = Millis::seconds(10), tiny Millis(3_000);
         "graceful shutdown; past it the process ends with what is left"
 
     // Windows of one shard.
@@ -132,15 +155,15 @@ limits! {
         "bytes of those messages, encoded for all their groups; past it the window ends"
 
     // What one client may hold.
-    send_buffer "send-buffer": u32 = 524_288, tiny 2_048;
+    send_buffer "send-buffer" reload: u32 = 524_288, tiny 2_048;
         "bytes waiting for one client; past it the slow-consumer policy"
     send_bytes "send-bytes": u32 = 65_536, tiny 200;
         "bytes of the largest single send; a longer message goes out in several"
-    unsent_bytes "unsent-bytes": u32 = 131_072, tiny 131_072;
+    unsent_bytes "unsent-bytes" zero: u32 = 131_072, tiny 131_072;
         "bytes that may wait in one client's socket behind what is in flight (TCP_NOTSENT_LOWAT), 0 = as many as the kernel likes; past it they wait in ours"
-    subscriptions "subscriptions": u32 = 1_024, tiny 3;
+    subscriptions "subscriptions" reload: u32 = 1_024, tiny 3;
         "subscriptions of one session; past it ERROR and close 1008"
-    subscriptions_alike "subscriptions-alike": u32 = 8, tiny 2;
+    subscriptions_alike "subscriptions-alike" reload: u32 = 8, tiny 2;
         "subscriptions of one session to one destination or pattern; past it ERROR and close 1008"
     subscription_bytes "subscription-bytes": u32 = 65_536, tiny 512;
         "bytes of all destinations and ids that one session has subscribed with; past it ERROR and close 1008"
@@ -150,15 +173,15 @@ limits! {
         "bytes of a destination, subscription id or receipt id; past it ERROR and close 1008"
     patterns "patterns": u32 = 32, tiny 2;
         "subscriptions of one session to patterns; past it ERROR and close 1008"
-    receipts "receipts": u32 = 64, tiny 3;
+    receipts "receipts" reload: u32 = 64, tiny 3;
         "receipts of one session that wait for a home; at it the connection is not read"
-    connections "connections": u32 = 0, tiny 40;
+    connections "connections" zero: u32 = 0, tiny 40;
         "connections of all shards, 0 = what descriptors and memory carry; past it 503 with Retry-After"
-    connections_per_address "connections-per-address": u32 = 0, tiny 0;
+    connections_per_address "connections-per-address" reload zero: u32 = 0, tiny 0;
         "connections of one address (IPv6: of its first 64 bits), of all shards, 0 = no bound; past it 503 with Retry-After"
-    stranger_time "stranger-time": Millis = Millis::seconds(5), tiny Millis(100);
+    stranger_time "stranger-time" reload: Millis = Millis::seconds(5), tiny Millis(100);
         "how long whoever is anonymous and has neither subscribed nor (raw) sent anything is spared where three quarters of the slots are taken, less where fewer are left; past it the oldest leaves for a newcomer: close 1013"
-    share_least "share-least": u32 = 32, tiny 4;
+    share_least "share-least" reload: u32 = 32, tiny 4;
         "what one address may hold of each table that all share (destinations, patterns-alike, hook calls), whatever others hold; past it and a quarter of what they leave free ERROR and close 1008, or 503"
     share_addresses "share-addresses": u32 = 65_536, tiny 64;
         "addresses that are counted at a time, of all shards; past it those that come hold one share together"
@@ -200,7 +223,7 @@ limits! {
         "patterns of all sessions that have the same segments in front of their first wildcard; past it ERROR and close 1008"
     dedupe_keys "dedupe-keys": u32 = 100_000, tiny 16;
         "callback ids remembered by each shard; past it the oldest is forgotten"
-    hook_body "hook-body": u32 = 65_536, tiny 512;
+    hook_body "hook-body" reload: u32 = 65_536, tiny 512;
         "bytes of a hook's answer; past it the hook has failed"
     query_bytes "query-bytes": u32 = 1_048_576, tiny 512;
         "bytes that one shard answers to an API query; past it the list is cut and says so"
@@ -213,28 +236,24 @@ impl Limits {
         let share = u64::from(self.mailbox) * u64::from(MAILBOX_THREADS) / u64::from(threads);
         self.mailbox.min((share as u32).max(MAILBOX_LEAST))
     }
-
-    /// Takes over the bounds that pools and queues were made with: those hold until a restart.
-    pub fn keep_pools_of(&mut self, other: &Limits) {
-        self.segment_bytes = other.segment_bytes;
-        self.segment_size = other.segment_size;
-        self.receive_buffers = other.receive_buffers;
-        self.receive_bytes = other.receive_bytes;
-        self.mailbox = other.mailbox;
-        self.message_blocks = other.message_blocks;
-        self.message_bytes = other.message_bytes;
-        self.unsent_bytes = other.unsent_bytes;
-        self.submission_entries = other.submission_entries;
-        self.completion_entries = other.completion_entries;
-        self.destinations = other.destinations;
-        self.patterns_alike = other.patterns_alike;
-        self.dedupe_keys = other.dedupe_keys;
-    }
 }
 
 /// Causes and places of bad input whose lines of log are told apart; those beyond share one line a
 /// second and cause.
 pub const LOG_PLACES: usize = 256;
+/// Bytes of the largest secret, so that a wrong file name does not load a disk image: it is refused
+/// at start.
+pub const SECRET_MAX: usize = 65_536;
+/// The longest `batch-window` and `window` of a `[[batch]]`: longer ones would only hold messages
+/// back. A longer one is refused at start.
+pub const WINDOW_MAX: Micros = Micros(10_000_000);
+/// The longest `spin`; a thread that looks for work longer could as well never sleep. A longer one
+/// is refused at start.
+pub const SPIN_MAX: Micros = Micros(1_000_000);
+/// The largest `hooks.concurrent`; more is refused at start.
+pub const HOOKS_CONCURRENT_MAX: u32 = 65_536;
+/// The largest `hooks.queue`; more is refused at start.
+pub const HOOKS_QUEUE_MAX: u32 = 10_000_000;
 /// Bytes of the shortest secret (of tokens, callbacks, the API): a shorter one, which can be
 /// guessed, is refused at start with exit 2. Half of SHA-256's security level (RFC 2104 §3 asks
 /// for more; 16 random bytes cannot be tried).

@@ -151,7 +151,7 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
     let mut listeners = listen(&config, usize::from(shards))?;
     let public = listeners.iter().filter(|listener| listener.serves.endpoints);
     config.listen.bound = public.map(|listener| listener.address).collect();
-    let demo = config.demo;
+    let demo = config.demo.enabled;
     let pins = if config.engine.pin { &cores[..] } else { &[] };
     let metrics = Metrics::new(usize::from(shards));
     let shared =

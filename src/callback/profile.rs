@@ -5,7 +5,7 @@ use crate::config::{Callback, Profile};
 /// The body (JSON, status 200) that tells the third party that its callback was taken.
 pub fn success(rule: &Callback) -> &'static [u8] {
     match rule.profile {
-        Profile::Generic { .. } => br#"{"code":0}"#,
+        Profile::Generic => br#"{"code":0}"#,
     }
 }
 

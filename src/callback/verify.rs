@@ -1,7 +1,7 @@
 //! Signatures over the body.
 
 use super::HeaderLine;
-use crate::config::{Callback, Encoding, FormPart, Profile, Secret, SignatureForm};
+use crate::config::{Callback, Encoding, FormPart, Secret, SignatureForm};
 use crate::limits::SIGNATURE_ELEMENTS_MAX;
 use crate::time::Millis;
 use base64::Engine;
@@ -49,13 +49,13 @@ pub fn verify(
     body: &[u8],
     now: u64,
 ) -> Result<(), Denial> {
-    let Profile::Generic { header, form, tolerance } = &rule.profile;
+    let header = &rule.signature_header;
     let mut named = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(header));
     let (_, value) = named.next().ok_or(Denial::Missing)?;
     if named.next().is_some() {
         return Err(Denial::Ambiguous);
     }
-    let found = find(form, value.trim_ascii())?;
+    let found = find(&rule.signature_form, value.trim_ascii())?;
     // Constant time: how much of a guess is right must not be measurable.
     let is_ours = |secret: &Secret| {
         let mac = mac(secret, found.timestamp, body);
@@ -66,7 +66,9 @@ pub fn verify(
     }
     match found.timestamp {
         None => Ok(()),
-        Some(digits) if is_near(digits, now, *tolerance) => Ok(()),
+        Some(digits) if is_near(digits, now, rule.timestamp_tolerance.unwrap_or_default()) => {
+            Ok(())
+        }
         Some(_) => Err(Denial::Stale),
     }
 }
@@ -74,7 +76,7 @@ pub fn verify(
 /// The header's value for a body of ours at `now`, wall time in milliseconds; None without a
 /// secret.
 pub fn sign(rule: &Callback, body: &[u8], now: u64) -> Option<String> {
-    let Profile::Generic { form, .. } = &rule.profile;
+    let form = &rule.signature_form;
     let seconds = (now / 1000).to_string();
     let timestamp = form.has_timestamp().then_some(seconds.as_bytes());
     let bytes = mac(rule.secrets.first()?, timestamp, body).finalize().into_bytes();
@@ -349,8 +351,7 @@ mod tests {
             assert_eq!(at(&rule, now), expected, "{now}");
         }
         assert_eq!(Denial::Stale.status(), 401);
-        let Profile::Generic { tolerance, .. } = &mut rule.profile;
-        *tolerance = Millis(1);
+        rule.timestamp_tolerance = Some(Millis(1));
         assert_eq!((at(&rule, NOW), at(&rule, NOW + 1)), (Ok(()), Err(Denial::Stale)));
         // However it is written, it is no time.
         let far = "9".repeat(40);

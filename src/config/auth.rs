@@ -1,89 +1,180 @@
 //! `[auth]`: the methods that name a user, and what each needs.
 
-use super::reader::{Section, list_of, pick};
-use super::secrets::Secrets;
+use super::kind::{flag, list, maybe, span, table_with, text, word_of, words};
+use super::secrets::one_secret;
 use super::syntax::is_token;
-use super::{Auth, ConfigError, Method, TOKEN_SECRET, Token, TokenAlgorithm, TokenSource};
+use super::table::{Context, table};
+use super::{ConfigError, Secret, TOKEN_SECRET};
 use crate::time::Millis;
+use std::fmt;
 
-const METHODS: [(&str, Method); 3] =
-    [("token", Method::Token), ("header", Method::Header), ("query", Method::Query)];
-/// The algorithms of tokens by their names.
-pub(super) const ALGORITHMS: [(&str, TokenAlgorithm); 3] = [
+const METHODS: &[(&str, Method)] =
+    &[("token", Method::Token), ("header", Method::Header), ("query", Method::Query)];
+const ALGORITHMS: &[(&str, TokenAlgorithm)] = &[
     ("HS256", TokenAlgorithm::Hs256),
     ("HS384", TokenAlgorithm::Hs384),
     ("HS512", TokenAlgorithm::Hs512),
 ];
+const NAME: &str = "a name without blanks";
+const PLACES: &str = "a list of \"bearer\", \"cookie:NAME\", \"query:NAME\" and \"stomp\"";
 
-/// Reads the section.
-pub(super) fn read(mut section: Section, secrets: &mut Secrets<'_>) -> Result<Auth, ConfigError> {
-    let words = list_of(METHODS.iter().map(|(word, _)| *word));
-    let methods = section.fits("methods", &format!("a list of {words}"), |t| pick(t, &METHODS))?;
-    let anonymous = section.flag("anonymous")?.unwrap_or(true);
-    let token = token(section.part("token")?, secrets)?;
-    let name = "a table such as { name = \"X-User-Id\" }: a name without blanks";
-    let mut named = |key, default: &str| -> Result<String, ConfigError> {
-        let mut part = section.part(key)?;
-        let found = part.text("name", name, is_token)?;
-        part.finish()?;
-        Ok(found.unwrap_or_else(|| default.to_string()))
-    };
-    let header = named("header", "X-User-Id")?;
-    let query = named("query", "userId")?;
-    let explicit = methods.is_some();
-    let methods = methods.unwrap_or_else(|| token.iter().map(|_| Method::Token).collect());
-    let missing = |method| explicit && methods.contains(&method);
-    if missing(Method::Token) && token.is_none() {
-        let accepted = format!(
-            "a list without \"token\" unless its secret is set: auth.token.secret-env, or \
-             {TOKEN_SECRET} in the environment"
-        );
-        return Err(section.error("methods", "[\"token\"]", &accepted));
+table! {
+    /// Who the user of a handshake is.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Auth checked by token_has_its_secret {
+        token "token": Option<Token> = None, table_with(Token::has_secret), Reload;
+            "signed tokens (JWT, RFC 7519)"
+        methods "methods": Vec<Method> = Vec::new(), words(METHODS).otherwise(by_token), Reload;
+            "the first that answers names the user: a signed token, a header from \
+             `listen.trusted-proxies`, or, with `[demo]`, a query parameter; where it is not \
+             written and the secret of tokens is set: `[\"token\"]`"
+        anonymous "anonymous": bool = true, flag(), Reload;
+            "who is named by none of them is anonymous; false: the handshake gets a 401, or, with \
+             \"stomp\" among the places of a token, a CONNECT without a good one an ERROR and \
+             close 1008"
+        header "header.name": String = "X-User-Id".to_string(), text(NAME, is_token), Reload;
+            "the header that a trusted proxy sets"
+        query "query.name": String = "userId".to_string(), text(NAME, is_token), Reload;
+            "the query parameter that names the user, with `[demo]` only"
     }
-    section.finish()?;
-    Ok(Auth { methods, anonymous, token, header, query })
 }
 
-fn token(mut section: Section, secrets: &mut Secrets<'_>) -> Result<Option<Token>, ConfigError> {
-    let secret = secrets.of(&mut section, ["secret-env", "secret-file"], TOKEN_SECRET)?;
-    let words = list_of(ALGORITHMS.iter().map(|(word, _)| *word));
-    let accepted = format!("a list of {words}");
-    let algorithms = section.fits("algorithms", &accepted, |text| pick(text, &ALGORITHMS))?;
-    if algorithms.as_ref().is_some_and(Vec::is_empty) {
-        return Err(section.error("algorithms", "[]", &accepted));
-    }
-    let any = |text: &str| !text.is_empty();
-    let user_claim = section.text("user-claim", "the name of a claim", any)?;
-    let accepted = "a list of \"bearer\", \"cookie:NAME\", \"query:NAME\" and \"stomp\"";
-    let from = section.fits("from", accepted, token_source)?;
-    let issuer = section.text("issuer", "the iss of good tokens", any)?;
-    let audience = section.text("audience", "the aud of good tokens", any)?;
-    let leeway = section.span("leeway")?;
-    section.finish()?;
-    Ok(secret.map(|secret| Token {
-        secret,
-        algorithms: algorithms.unwrap_or_else(|| vec![TokenAlgorithm::Hs256]),
-        user_claim: user_claim.unwrap_or_else(|| "sub".to_string()),
-        from: from.unwrap_or_else(|| {
-            vec![
-                TokenSource::Bearer,
-                TokenSource::Cookie("token".to_string()),
-                TokenSource::Query("access_token".to_string()),
-                TokenSource::Stomp,
-            ]
-        }),
-        issuer,
-        audience,
-        leeway: leeway.unwrap_or(Millis::seconds(60)),
-    }))
+fn by_token(context: &Context<'_>) -> Option<Vec<Method>> {
+    context.has_token.then(|| vec![Method::Token])
 }
 
-fn token_source(text: &str) -> Option<TokenSource> {
-    match text.split_once(':') {
-        None if text == "bearer" => Some(TokenSource::Bearer),
-        None if text == "stomp" => Some(TokenSource::Stomp),
-        Some(("cookie", name)) if is_token(name) => Some(TokenSource::Cookie(name.to_string())),
-        Some(("query", name)) if is_token(name) => Some(TokenSource::Query(name.to_string())),
-        _ => None,
+fn token_has_its_secret(
+    auth: &mut Auth,
+    path: &str,
+    _: &mut Context<'_>,
+) -> Result<(), ConfigError> {
+    if auth.token.is_some() || !auth.methods.contains(&Method::Token) {
+        return Ok(());
     }
+    let accepted = format!(
+        "a list without \"token\" unless its secret is set: auth.token.secret-env, or \
+         {TOKEN_SECRET} in the environment"
+    );
+    Err(ConfigError::new(&format!("{path}.methods"), "[\"token\"]", &accepted))
+}
+
+/// One way to name a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// A signed token.
+    Token,
+    /// A header of a trusted proxy.
+    Header,
+    /// A query parameter, with `[demo]` only.
+    Query,
+}
+
+impl Method {
+    /// Its word in the configuration.
+    pub fn word(self) -> &'static str {
+        word_of(METHODS, self)
+    }
+}
+
+table! {
+    /// `[auth.token]`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Token checked by notes_the_secret {
+        secret "secret": Secret = Secret::new(""), one_secret("secret", TOKEN_SECRET), Reload;
+            "the key of the HMAC, of 16 bytes or more"
+        algorithms "algorithms": Vec<TokenAlgorithm> = vec![TokenAlgorithm::Hs256],
+            words(ALGORITHMS), Reload;
+            "the algorithms that a token may be signed with, at least one"
+        user_claim "user-claim": String = "sub".to_string(),
+            text("the name of a claim", not_empty), Reload;
+            "the claim that names the user; a token without it is refused"
+        from "from": Vec<TokenSource> = places(), list(PLACES, TokenSource::parse), Reload;
+            "where to look, in this order: `Authorization: Bearer …`, a cookie, a query parameter, \
+             passcode or `Authorization` header of CONNECT"
+        issuer "issuer": Option<String> = None,
+            maybe(text("the iss of good tokens", not_empty)), Reload;
+            "the `iss` that a token must have"
+        audience "audience": Option<String> = None,
+            maybe(text("the aud of good tokens", not_empty)), Reload;
+            "the `aud` that a token must have among its own"
+        leeway "leeway": Millis = Millis::seconds(60), span(), Reload;
+            "how far the clocks may be apart, at `exp` and `nbf`"
+    }
+}
+
+impl Token {
+    fn has_secret(&self) -> bool {
+        !self.secret.expose().is_empty()
+    }
+}
+
+fn notes_the_secret(
+    token: &mut Token,
+    path: &str,
+    context: &mut Context<'_>,
+) -> Result<(), ConfigError> {
+    context.has_token = token.has_secret();
+    if token.algorithms.is_empty() {
+        let accepted = "a list of one or more";
+        return Err(ConfigError::new(&format!("{path}.algorithms"), "[]", accepted));
+    }
+    Ok(())
+}
+
+/// An algorithm of signed tokens (RFC 7518 §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenAlgorithm {
+    /// HMAC with SHA-256.
+    Hs256,
+    /// HMAC with SHA-384.
+    Hs384,
+    /// HMAC with SHA-512.
+    Hs512,
+}
+
+/// A place of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// `Authorization: Bearer …` of the handshake.
+    Bearer,
+    /// A cookie of this name.
+    Cookie(String),
+    /// A query parameter of this name.
+    Query(String),
+    /// Passcode or `Authorization` header of CONNECT.
+    Stomp,
+}
+
+impl TokenSource {
+    fn parse(text: &str) -> Option<TokenSource> {
+        match text.split_once(':') {
+            None if text == "bearer" => Some(TokenSource::Bearer),
+            None if text == "stomp" => Some(TokenSource::Stomp),
+            Some(("cookie", name)) if is_token(name) => Some(TokenSource::Cookie(name.into())),
+            Some(("query", name)) if is_token(name) => Some(TokenSource::Query(name.into())),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TokenSource::Bearer => f.write_str("bearer"),
+            TokenSource::Cookie(name) => write!(f, "cookie:{name}"),
+            TokenSource::Query(name) => write!(f, "query:{name}"),
+            TokenSource::Stomp => f.write_str("stomp"),
+        }
+    }
+}
+
+fn places() -> Vec<TokenSource> {
+    ["bearer", "cookie:token", "query:access_token", "stomp"]
+        .into_iter()
+        .filter_map(TokenSource::parse)
+        .collect()
+}
+
+fn not_empty(text: &str) -> bool {
+    !text.is_empty()
 }

@@ -1,123 +1,145 @@
 //! `[[callback]]`: who signs, what is found in the JSON, where it goes.
 
-use super::entries::{PATH, broker_text, in_broker, required};
-use super::file::{below, is_free_path};
-use super::reader::{Section, quoted};
-use super::secrets::Secrets;
+use super::endpoints::{owns_path, path};
+use super::kind::{Kind, maybe, parsed, parsed_in, period, span, text, word};
+use super::reader::quoted;
+use super::secrets::secrets;
+use super::sections::{below, broker_text};
 use super::signature::{ACCEPTED, SignatureForm};
 use super::syntax::{Pointer, is_destination, is_token};
-use super::{Broker, CALLBACK_SECRET, Callback, ConfigError, Offline, Profile};
+use super::table::{Context, Entry, table};
+use super::{CALLBACK_SECRET, ConfigError, Secret};
 use crate::limits::SECRETS_MAX;
 use crate::time::Millis;
+use std::fmt;
 
 /// `timestamp-tolerance`, where it is not set.
 const TOLERANCE: Millis = Millis::seconds(300);
+const PROFILES: &[(&str, Profile)] = &[("generic", Profile::Generic)];
+const POINTER: &str = "a JSON pointer such as \"/callId\"";
 
-/// Reads every `[[callback]]`.
-pub(super) fn read(
-    sections: Vec<Section>,
-    broker: &Broker,
-    secrets: &mut Secrets<'_>,
-) -> Result<Vec<Callback>, ConfigError> {
-    sections.into_iter().map(|section| callback(section, broker, secrets)).collect()
+table! {
+    /// One `[[callback]]`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Callback checked by callback_fits {
+        path "path": String, path(), Reload;
+            "where it stands; no other callback or endpoint has it"
+        profile "profile": Profile = Profile::Generic, word(PROFILES), Reload;
+            "who signs and how it wants to be answered: with HMAC-SHA256 in a header, and \
+             `{\"code\":0}`"
+        secrets "secret": Vec<Secret>, secrets("secret", CALLBACK_SECRET, SECRETS_MAX), Reload;
+            "the key of the signature, of 16 bytes or more; of several any makes it good"
+        signature_header "signature-header": String = "X-Signature".to_string(),
+            text("the name of a header", is_token), Reload;
+            "the header with the signature"
+        signature_form "signature-form": SignatureForm = SignatureForm::default(),
+            parsed(ACCEPTED, SignatureForm::parse), Reload;
+            "what stands in it; with a `{timestamp}` the bytes `timestamp.body` are signed, and \
+             the header is a list as Stripe's is"
+        timestamp_tolerance "timestamp-tolerance": Option<Millis> = None, maybe(period()), Reload;
+            "how far a signed timestamp may be from now, past it 401; \"5m\" where the form has \
+             one, and nothing where it has none"
+        id "id": Option<Pointer> = None, maybe(parsed(POINTER, Pointer::parse)), Reload;
+            "where in the JSON the key is that recognises duplicates; without it none is"
+        user "user": Option<Pointer> = None, maybe(parsed(POINTER, Pointer::parse)), Reload;
+            "where in the JSON the name of the user is"
+        destination "destination": String,
+            text("a destination such as \"/queue/sub\"", is_destination), Reload;
+            "of that user; without `user` a destination of the broker"
+        business_type "business-type": Option<String> = None, maybe(text("a text", |_| true)),
+            Reload;
+            "is pushed as `{\"businessType\":…,\"data\":…}` around the posted JSON; without it \
+             that alone is pushed"
+        dedupe_window "dedupe-window": Millis = Millis::seconds(600), span(), Reload;
+            "how long a duplicate is recognised; with an `id` and a signed timestamp at least \
+             twice `timestamp-tolerance`"
+        offline "offline": Offline = Offline::Drop, offline(), Reload;
+            "when the user is absent or offline: nobody gets it, or subscribers of a topic"
+    }
 }
 
-fn callback(
-    mut section: Section,
-    broker: &Broker,
-    secrets: &mut Secrets<'_>,
-) -> Result<Callback, ConfigError> {
-    let path = section.text("path", PATH, is_free_path)?;
-    let path = required(&section, "path", path, PATH)?;
-    let profile = profile(&mut section)?;
-    let keys = ["secret-env", "secret-file"];
-    let secrets = secrets.several(&mut section, keys, CALLBACK_SECRET, SECRETS_MAX)?;
-    let accepted = format!(
-        "the name of a variable that is set, or secret-file; {CALLBACK_SECRET} is not set either"
-    );
-    let named = (!secrets.is_empty()).then_some(secrets);
-    let secrets = required(&section, "secret-env", named, &accepted)?;
-    let pointer = "a JSON pointer such as \"/callId\"";
-    let id = section.fit("id", pointer, |value| Pointer::parse(value.as_str()?))?;
-    let user = section.fit("user", pointer, |value| Pointer::parse(value.as_str()?))?;
-    let of_user = user.is_some();
-    let accepted = if of_user {
-        "a destination of a user such as \"/queue/sub\"".to_string()
-    } else {
-        format!("{}, as there is no user pointer", broker_text(broker))
-    };
-    let destination = section.text("destination", &accepted, |text| {
-        is_destination(text)
-            && if of_user { !below(&broker.user_prefix, text) } else { in_broker(broker, text) }
-    })?;
-    let destination = required(&section, "destination", destination, &accepted)?;
-    let business_type = section.text("business-type", "a text", |_| true)?;
-    let dedupe_window = section.span("dedupe-window")?.unwrap_or(Millis::seconds(600));
-    if id.is_some() {
-        covers_replays(&section, &profile, dedupe_window)?;
+impl Entry for Callback {
+    fn name(&self) -> Option<&str> {
+        Some(&self.path)
     }
-    let accepted = format!("\"drop\" or \"topic:\" and {}", broker_text(broker));
-    let offline = section.fit("offline", &accepted, |value| match value.as_str()? {
-        "drop" => Some(Offline::Drop),
-        text => {
-            let topic = text.strip_prefix("topic:")?;
-            let fits = is_destination(topic) && in_broker(broker, topic);
-            fits.then(|| Offline::Topic(topic.to_string()))
+}
+
+/// The profile of a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// HMAC-SHA256 of the body in a header.
+    Generic,
+}
+
+/// `offline` of a callback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Offline {
+    /// Nobody gets it.
+    Drop,
+    /// It goes to this broker destination.
+    Topic(String),
+}
+
+impl fmt::Display for Offline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Offline::Drop => f.write_str("drop"),
+            Offline::Topic(topic) => write!(f, "topic:{topic}"),
         }
-    })?;
-    let offline = offline.unwrap_or(Offline::Drop);
-    section.finish()?;
-    Ok(Callback {
-        path,
-        profile,
-        secrets,
-        id,
-        user,
-        destination,
-        business_type,
-        dedupe_window,
-        offline,
-    })
-}
-
-fn profile(section: &mut Section) -> Result<Profile, ConfigError> {
-    section.text("profile", "\"generic\"", |text| text == "generic")?;
-    let header = section.text("signature-header", "the name of a header", is_token)?;
-    let form = section.fit("signature-form", ACCEPTED, |v| SignatureForm::parse(v.as_str()?))?;
-    let form = form.unwrap_or_default();
-    let tolerance = section.period("timestamp-tolerance")?;
-    if let Some(tolerance) = tolerance.filter(|_| !form.has_timestamp()) {
-        let accepted = "nothing, as signature-form has no {timestamp}";
-        return Err(section.error(
-            "timestamp-tolerance",
-            &quoted(&tolerance.to_string()),
-            accepted,
-        ));
     }
-    Ok(Profile::Generic {
-        header: header.unwrap_or_else(|| "X-Signature".to_string()),
-        form,
-        tolerance: tolerance.unwrap_or(TOLERANCE),
+}
+
+fn offline() -> Kind<Offline> {
+    let accepted =
+        |context: &Context<'_>| format!("\"drop\" or \"topic:\" and {}", broker_text(context));
+    parsed_in(accepted, |text, context| {
+        if text == "drop" {
+            return Some(Offline::Drop);
+        }
+        let topic = text.strip_prefix("topic:")?;
+        let fits = is_destination(topic) && context.broker.as_ref()?.has(topic);
+        fits.then(|| Offline::Topic(topic.to_string()))
     })
 }
 
-/// A signed callback is good from `timestamp-tolerance` before its timestamp to as long after it:
-/// whoever sends it again within that time must be recognised.
-fn covers_replays(
-    section: &Section,
-    profile: &Profile,
-    dedupe_window: Millis,
+fn callback_fits(
+    callback: &mut Callback,
+    at: &str,
+    context: &mut Context<'_>,
 ) -> Result<(), ConfigError> {
-    let Profile::Generic { form, tolerance, .. } = profile;
-    let least = tolerance.0.saturating_mul(2);
-    if !form.has_timestamp() || dedupe_window.0 >= least {
-        return Ok(());
+    let error = |key: &str, value: &str, accepted: &str| {
+        Err(ConfigError::new(&format!("{at}.{key}"), &quoted(value), accepted))
+    };
+    if let Some(broker) = &context.broker {
+        let destination = &callback.destination;
+        if callback.user.is_some() && below(&broker.user_prefix, destination) {
+            let accepted = "a destination of a user such as \"/queue/sub\"";
+            return error("destination", destination, accepted);
+        }
+        if callback.user.is_none() && !broker.has(destination) {
+            let accepted = format!("{}, as there is no user pointer", broker_text(context));
+            return error("destination", destination, &accepted);
+        }
     }
-    let accepted = format!(
-        "at least twice timestamp-tolerance, \"{}\": a callback could be replayed after it",
-        Millis(least)
-    );
-    Err(section.error("dedupe-window", &quoted(&dedupe_window.to_string()), &accepted))
+    match (callback.signature_form.has_timestamp(), callback.timestamp_tolerance) {
+        (true, None) => callback.timestamp_tolerance = Some(TOLERANCE),
+        (false, Some(tolerance)) => {
+            let accepted = "nothing, as signature-form has no {timestamp}";
+            return error("timestamp-tolerance", &tolerance.to_string(), accepted);
+        }
+        (true, Some(_)) | (false, None) => {}
+    }
+    // A signed callback is good from the tolerance before its timestamp to as long after it:
+    // whoever sends it again within that time must be recognised.
+    let least = callback.timestamp_tolerance.map_or(0, |tolerance| tolerance.0.saturating_mul(2));
+    if callback.id.is_some() && callback.dedupe_window.0 < least {
+        let accepted = format!(
+            "at least twice timestamp-tolerance, \"{}\": a callback could be replayed after it",
+            Millis(least)
+        );
+        return error("dedupe-window", &callback.dedupe_window.to_string(), &accepted);
+    }
+    owns_path(&callback.path, at, context)
 }
 
 #[cfg(test)]
@@ -140,11 +162,11 @@ mod tests {
     fn a_signed_timestamp_has_its_tolerance_and_the_dedupe_window_covers_it() {
         let good = |keys: &str| {
             let config = parse(&format!("{STRIPE}id = '/id'\n{keys}")).expect(keys);
-            let Profile::Generic { tolerance, .. } = config.callbacks[0].profile;
-            tolerance
+            config.callbacks[0].timestamp_tolerance
         };
-        assert_eq!(good(""), Millis::seconds(300));
-        assert_eq!(good("timestamp-tolerance = '6m'\ndedupe-window = '12m'"), Millis::seconds(360));
+        assert_eq!(good(""), Some(Millis::seconds(300)));
+        let six = good("timestamp-tolerance = '6m'\ndedupe-window = '12m'");
+        assert_eq!(six, Some(Millis::seconds(360)));
         for (keys, key, accepted) in [
             ("timestamp-tolerance = '6m'", "dedupe-window", "at least twice timestamp-tolerance"),
             ("dedupe-window = '599s'", "dedupe-window", "\"600s\": a callback could be replayed"),
@@ -167,6 +189,6 @@ mod tests {
         let config = parse("").expect("good");
         assert_eq!(config.callbacks[0].secrets.len(), 2);
         let shown = config.settings().into_iter().map(|line| line.value).collect::<String>();
-        assert!(shown.contains("[\"***\", \"***\"]") && !shown.contains("24 bytes"), "{shown}");
+        assert!(shown.contains("[\"NEW\", \"OLD\"]") && !shown.contains("24 bytes"), "{shown}");
     }
 }

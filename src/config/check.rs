@@ -1,8 +1,8 @@
 //! The text of `ringpush check`: what holds, every limit with its sentence, and what it all costs.
 
-use super::reader::quoted;
+use super::limits::SECTION;
 use super::{Config, SlowConsumer};
-use crate::limits::{DESCRIPTORS_MAX, Value};
+use crate::limits::{DESCRIPTORS_MAX, Line};
 use std::fmt::Write;
 
 /// What the running process knows and the configuration does not.
@@ -111,21 +111,19 @@ pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec
     ]
 }
 
-/// Everything that `ringpush check` prints.
+/// Everything that `ringpush check` prints: a configuration that can be read again, and in comments
+/// what each limit means and the memory.
 pub fn text(config: &Config, machine: Machine, records: RecordBytes) -> String {
     let mut out = String::new();
     settings(config, &mut out);
-    limits(config, &mut out);
     memory(config, machine, records, &mut out);
     out
 }
 
 fn settings(config: &Config, out: &mut String) {
+    let limits = config.limits.lines();
     let mut before = None;
     for setting in config.settings() {
-        if setting.section == "limits" && setting.key != "slow-consumer" {
-            continue;
-        }
         let here = (setting.section, setting.entry.clone());
         if before.as_ref() != Some(&here) {
             let blank = if before.is_some() { "\n" } else { "" };
@@ -136,18 +134,12 @@ fn settings(config: &Config, out: &mut String) {
             line(out, format_args!("{blank}{heading}"));
             before = Some(here);
         }
-        line(out, format_args!("{} = {}", setting.key, setting.value));
-    }
-}
-
-fn limits(config: &Config, out: &mut String) {
-    for limit in config.limits.lines() {
-        let value = match limit.value {
-            Value::Number(number) => number.to_string(),
-            Value::Span(span) => quoted(&span.to_string()),
-        };
-        let setting = format!("{} = {value}", limit.key);
-        line(out, format_args!("{setting:<36}# {}", limit.doc));
+        let text = format!("{} = {}", setting.key, setting.value);
+        let of_limit = |limit: &&Line| setting.section == SECTION && limit.key == setting.key;
+        match limits.iter().find(of_limit) {
+            Some(limit) => line(out, format_args!("{text:<36}# {}", limit.doc)),
+            None => line(out, format_args!("{text}")),
+        }
     }
 }
 
@@ -201,8 +193,8 @@ mod tests {
             "[listen]\naddress = [\"127.0.0.1:8080\"]\ntrusted-proxies = []\n\n[engine]\n",
             "\n[[endpoint]]\npath = \"/chat\"\nprotocol = \"raw\"\nallowed-origins = []\n",
             "\non-message.reply = \"来自服务器的消息！\"\n",
-            "\nreply = \"{\\\"code\\\":0,\\\"mess\\\":\\\"服务端返回消息！\\\"}\"\n",
-            "\nsecret = \"***\"\nid = \"/callId\"\nuser = \"/agentId\"\n",
+            "\nreply = { code = 0, mess = \"服务端返回消息！\" }\n",
+            "\nsignature-form = \"sha256={hex}\"\nid = \"/callId\"\nuser = \"/agentId\"\n",
             "\n[limits]\nslow-consumer = \"close\"\n",
             "\nstomp-frame = 65536 # bytes of one whole STOMP frame; past it ERROR",
             "\nsend-time = \"10s\" # age of the oldest byte",
@@ -215,6 +207,46 @@ mod tests {
         ];
         for part in expected {
             assert!(text.contains(part), "{part}\n{text}");
+        }
+    }
+
+    /// What is printed is the configuration itself, when it is read with the same secrets.
+    fn is_read_again(toml: &str) {
+        let names = ["RINGPUSH_TOKEN_SECRET", "RINGPUSH_API_TOKEN", "RINGPUSH_CALLBACK_SECRET"];
+        let secret = |name: &str| (name.to_string(), format!("a secret of the tests: {name}"));
+        let sources = Sources { environment: names.map(secret).into(), ..Sources::default() };
+        let config = sources.parse(toml, false).expect(toml);
+        let printed = text(&config, MACHINE, RECORDS);
+        let again = sources.parse(&printed, false).expect(&printed);
+        assert_eq!(again, config, "{printed}");
+        assert_eq!(text(&again, MACHINE, RECORDS), printed);
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read_again() {
+        let every = include_str!("../../examples/every-key.toml");
+        let stripe = "signature-form = \"t={timestamp},v1={hex}\"\ntimestamp-tolerance = \"5m\"";
+        for toml in ["", every, include_str!("../../examples/call-centre.toml")] {
+            is_read_again(toml);
+        }
+        // Values that the examples have not.
+        for (old, new) in [
+            ("[\"HS256\", \"HS384\", \"HS512\"]", "\"HS384\""),
+            ("\"topic:/topic/unassigned\"", "\"drop\""),
+            ("slow-consumer = \"close\"", "slow-consumer = \"drop-oldest\""),
+            ("users = \"authenticated\"", "users = [\"7\", \"8\"]"),
+            ("separator = \"/\"", "separator = \".\""),
+            ("on-message = { publish = \"/topic/chat\" }", "on-message = { reply = '\"\\' }"),
+            ("reply = { code = 0, mess = \"ok\" }", "reply = [1, 1.5, \"a\\nb\", { c = [true] }]"),
+            ("reply = { code = 0, mess = \"ok\" }", "reply = \"{\\\"code\\\":0}\""),
+            ("deflate = { context-takeover = true, window-bits = 12 }", "deflate = false"),
+            ("to-user = \"/queue/sub\"\nbroadcast", "broadcast"),
+            (stripe, ""),
+        ] {
+            let changed = every.replacen(old, new, 1);
+            let found = changed != every || every.lines().any(|line| line.starts_with(new));
+            assert!(found, "{old} is not in the example");
+            is_read_again(&changed);
         }
     }
 

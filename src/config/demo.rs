@@ -1,15 +1,7 @@
 //! `[demo]`: what a server lets its own machine do so that it can be tried, and nobody else.
 
-use super::reader::Section;
 use super::{Auth, ConfigError, Listen, Method};
 use std::net::SocketAddr;
-
-/// Reads the section: whether there is a demonstration.
-pub(super) fn read(mut section: Section) -> Result<bool, ConfigError> {
-    let enabled = section.flag("enabled")?.unwrap_or(false);
-    section.finish()?;
-    Ok(enabled)
-}
 
 /// What a demonstration asks for, and what asks for a demonstration.
 pub(super) fn check(enabled: bool, listen: &Listen, auth: &Auth) -> Result<(), ConfigError> {
@@ -88,8 +80,8 @@ mod tests {
         assert!(error.ends_with("unless demo.enabled = true"), "{error}");
         assert!(refused("auth.methods = ['header', 'query']\ndemo.enabled = false").len() > 40);
         let config = Sources::default().parse("auth.methods = 'query'\ndemo.enabled = true", false);
-        assert!(config.expect("good").demo);
-        assert!(!Sources::default().parse("", false).expect("good").demo);
+        assert!(config.expect("good").demo.enabled);
+        assert!(!Sources::default().parse("", false).expect("good").demo.enabled);
         assert!(refused("demo.on = true").contains("only the keys \"enabled\""));
     }
 

@@ -1,33 +1,16 @@
 //! From the sources to a [`Config`]: the document, its plain sections, and what spans sections.
 
-use super::auth;
-use super::callbacks;
-use super::demo;
-use super::entries;
 use super::environment::{Override, overrides};
 use super::reader::{Section, quoted};
 use super::secrets::Secrets;
-use super::syntax::{Network, is_destination, is_path, is_prefix, is_url};
-use super::{
-    API_TOKEN, Api, Application, Broker, CALLBACK_SECRET, Config, ConfigError, Engine, Hooks,
-    Listen, NulInBody, Presence, ReplyTo, UnknownDestination,
-};
-use crate::limits::{Limits, MAILBOX_LEAST, SHARDS_MAX};
-use crate::time::{Micros, Millis};
-use std::net::SocketAddr;
+use super::table::Context;
+use super::{Application, Config, ConfigError, ReplyTo, demo};
+use crate::limits::{Limits, MAILBOX_LEAST};
 use std::path::PathBuf;
-use toml::{Table, Value};
+use toml::Table;
 
 /// What `ringpush serve` runs with no file.
 const EMBEDDED: &str = include_str!("../../examples/call-centre.toml");
-
-const ADDRESS: &str = "an IP address with a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
-const UNKNOWN: [(&str, UnknownDestination); 2] =
-    [("error", UnknownDestination::Error), ("ignore", UnknownDestination::Ignore)];
-const NUL: [(&str, NulInBody); 2] = [("refuse", NulInBody::Refuse), ("allow", NulInBody::Allow)];
-
-/// A shard that looks for work longer than this could as well never sleep.
-const SPIN_MAX: Micros = Micros(1_000_000);
 
 /// Where a configuration comes from. Later ones stand above earlier ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,8 +45,9 @@ impl Sources {
         for one in &above {
             one.apply(&mut document)?;
         }
-        let mut secrets = Secrets::new(&self.environment, self.made_up.as_deref());
-        resolve(Section::new("", document), &mut secrets, embedded).map_err(|mut error| {
+        let secrets = Secrets::new(&self.environment, self.made_up.as_deref());
+        let context = Context { secrets, ..Context::default() };
+        resolve(Section::new("", document), context, embedded).map_err(|mut error| {
             // Whoever wrote a variable is told its name, not that of a key in a file.
             let cause = above.iter().rev().find(|one| {
                 let below = one.path.strip_prefix(error.key.as_str());
@@ -86,78 +70,31 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> ConfigError {
     ConfigError::new(&format!("line {}", line + 1), &quoted(shown.trim()), &accepted)
 }
 
-fn resolve(
-    mut document: Section,
-    secrets: &mut Secrets<'_>,
-    embedded: bool,
-) -> Result<Config, ConfigError> {
-    let mut warnings = Vec::new();
-    let listen = listen(document.part("listen")?)?;
-    let engine = engine(document.part("engine")?)?;
-    let demo = demo::read(document.part("demo")?)?;
-    let auth = auth::read(document.part("auth")?, secrets)?;
-    let api = api(document.part("api")?, secrets)?;
-    demo::check(demo, &listen, &auth)?;
-    let broker = broker(document.part("broker")?)?;
-    let endpoints = entries::endpoints(document.entries("endpoint")?, &broker)?;
-    if demo {
-        secrets.make_up(CALLBACK_SECRET);
-    }
-    let allow = entries::allow(document.entries("allow")?, &broker)?;
-    let slow = entries::slow(document.entries("slow")?, &broker)?;
-    let batches = entries::batches(document.entries("batch")?, &broker)?;
-    let applications = entries::applications(document.entries("application")?, &broker)?;
-    let hooks = hooks(document.part("hooks")?)?;
-    let callbacks = document.entries("callback")?;
-    let callbacks = callbacks::read(callbacks, &broker, secrets)?;
-    let presence = presence(document.part("presence")?, &broker)?;
-    let (limits, slow_consumer) = super::limits::read(document.part("limits")?)?;
-    document.finish()?;
-    room_for_answers(&applications, &limits)?;
-    shares(&limits, hooks.queue, &mut warnings);
-    let mut paths = Vec::new();
-    for (at, endpoint) in endpoints.iter().enumerate() {
-        entries::unique(&mut paths, &format!("endpoint[{at}].path"), &endpoint.path)?;
-    }
-    for (at, callback) in callbacks.iter().enumerate() {
-        entries::unique(&mut paths, &format!("callback[{at}].path"), &callback.path)?;
-    }
-    Ok(Config {
-        listen,
-        engine,
-        demo,
-        auth,
-        api,
-        endpoints,
-        broker,
-        allow,
-        slow,
-        batches,
-        applications,
-        hooks,
-        callbacks,
-        presence,
-        limits,
-        slow_consumer,
-        embedded,
-        warnings,
-    })
+/// Reads the sections, then looks at what spans several.
+fn resolve(document: Section, context: Context<'_>, embedded: bool) -> Result<Config, ConfigError> {
+    let mut config = Config::read(document, context, embedded)?;
+    demo::check(config.demo.enabled, &config.listen, &config.auth)?;
+    room_for_answers(&config.applications, &config.limits)?;
+    config.warnings = shares(&config.limits, config.hooks.queue);
+    Ok(config)
 }
 
 /// What every address may always have is meant to be little of a table: says where it is not.
-fn shares(limits: &Limits, queue: u32, warnings: &mut Vec<String>) {
+fn shares(limits: &Limits, queue: u32) -> Vec<String> {
     let least = limits.share_least;
     let tables = [
         ("limits.destinations", limits.destinations),
         ("limits.patterns-alike", limits.patterns_alike),
         ("hooks.queue", queue),
     ];
-    for (key, capacity) in tables.into_iter().filter(|&(_, capacity)| least > capacity / 4) {
-        warnings.push(format!(
+    let too_small = tables.into_iter().filter(|&(_, capacity)| least > capacity / 4);
+    let line = |(key, capacity)| {
+        format!(
             "limits.share-least {least} is over a quarter of {key} {capacity}: one address may \
              have more of it than its share"
-        ));
-    }
+        )
+    };
+    too_small.map(line).collect()
 }
 
 /// A frame is read only when there is room for all that its application publishes: that much room
@@ -178,128 +115,11 @@ fn room_for_answers(applications: &[Application], limits: &Limits) -> Result<(),
     Ok(())
 }
 
-fn listen(mut section: Section) -> Result<Listen, ConfigError> {
-    let accepted = format!("{ADDRESS}, or a list of such");
-    let addresses = section.fits("address", &accepted, |text| text.parse().ok())?;
-    let mut addresses: Vec<SocketAddr> = addresses.unwrap_or_default();
-    if addresses.is_empty() {
-        addresses.push(SocketAddr::from(([127, 0, 0, 1], 8080)));
-    }
-    let one = |value: &Value| value.as_str()?.parse::<SocketAddr>().ok();
-    let api_address = section.fit("api-address", ADDRESS, one)?;
-    if let Some(address) = api_address
-        && address.port() != 0
-        && addresses.contains(&address)
-    {
-        let accepted = "an address of its own";
-        return Err(section.error("api-address", &format!("\"{address}\""), accepted));
-    }
-    let url = "an http or https URL, such as \"https://csms.example.com\"";
-    let external_url = section.text("external-url", url, is_url)?;
-    let accepted = "a list of IP addresses and blocks, such as [\"127.0.0.1\", \"10.0.0.0/8\"]";
-    let trusted_proxies = section.fits("trusted-proxies", accepted, Network::parse)?;
-    section.finish()?;
-    Ok(Listen {
-        bound: addresses.clone(),
-        addresses,
-        api_address,
-        external_url: external_url.map(|url| url.trim_end_matches('/').to_string()),
-        trusted_proxies: trusted_proxies.unwrap_or_default(),
-    })
-}
-
-fn engine(mut section: Section) -> Result<Engine, ConfigError> {
-    let most = u32::try_from(SHARDS_MAX).expect("a small number");
-    let shards = section.number("shards", 0, most)?.unwrap_or(0);
-    let pin = section.flag("pin")?.unwrap_or(false);
-    let batch_window = section.short_span("batch-window", entries::WINDOW_MAX)?.unwrap_or_default();
-    let spin = section.short_span("spin", SPIN_MAX)?.unwrap_or_default();
-    section.finish()?;
-    Ok(Engine { shards, pin, batch_window, spin })
-}
-
-fn api(mut section: Section, secrets: &mut Secrets<'_>) -> Result<Api, ConfigError> {
-    let token = secrets.of(&mut section, ["token-env", "token-file"], API_TOKEN)?;
-    section.finish()?;
-    Ok(Api { token })
-}
-
-fn broker(mut section: Section) -> Result<Broker, ConfigError> {
-    let accepted = "prefixes of destinations, each with a slash at its start and none at its end";
-    let prefixes = section.texts("prefixes", accepted, is_prefix)?;
-    let applications = section.texts("application-prefixes", accepted, is_prefix)?;
-    let user = section.text("user-prefix", "one such prefix as \"/user\"", is_prefix)?;
-    let separator = section.choice("separator", &[("/", b'/'), (".", b'.')])?.unwrap_or(b'/');
-    let heartbeat = section.spans("heartbeat")?.unwrap_or([Millis::seconds(10); 2]);
-    let unknown = section.choice("unknown-destination", &UNKNOWN)?;
-    let nul = section.choice("nul-in-body", &NUL)?;
-    let owned = |list: &[&str]| list.iter().map(|one| one.to_string()).collect::<Vec<_>>();
-    let broker = Broker {
-        prefixes: prefixes.unwrap_or_else(|| owned(&["/topic", "/queue"])),
-        application_prefixes: applications.unwrap_or_else(|| owned(&["/ws"])),
-        user_prefix: user.unwrap_or_else(|| "/user".to_string()),
-        separator,
-        heartbeat,
-        unknown_destination: unknown.unwrap_or(UnknownDestination::Error),
-        nul_in_body: nul.unwrap_or(NulInBody::Refuse),
-    };
-    let mut before: Vec<&str> = Vec::new();
-    let keyed = broker.prefixes.iter().map(|one| ("prefixes", one));
-    let keyed =
-        keyed.chain(broker.application_prefixes.iter().map(|o| ("application-prefixes", o)));
-    for (key, prefix) in keyed.chain([("user-prefix", &broker.user_prefix)]) {
-        // One destination must belong to one of them.
-        if let Some(other) = before.iter().find(|one| below(one, prefix) || below(prefix, one)) {
-            let accepted = format!("a prefix that is not below or above \"{other}\"");
-            return Err(section.error(key, &quoted(prefix), &accepted));
-        }
-        before.push(prefix);
-    }
-    section.finish()?;
-    Ok(broker)
-}
-
-/// Whether the destination is the prefix or stands below it.
-pub(super) fn below(prefix: &str, destination: &str) -> bool {
-    destination.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-fn hooks(mut section: Section) -> Result<Hooks, ConfigError> {
-    let timeout = section.period("timeout")?.unwrap_or(Millis::seconds(5));
-    let concurrent = section.number("concurrent", 1, 65_536)?.unwrap_or(64);
-    let queue = section.number("queue", 0, 10_000_000)?.unwrap_or(1000);
-    section.finish()?;
-    Ok(Hooks { timeout, concurrent, queue })
-}
-
-fn presence(mut section: Section, broker: &Broker) -> Result<Presence, ConfigError> {
-    let accepted = entries::broker_text(broker);
-    let topic = section.text("topic", &accepted, |text| {
-        is_destination(text) && entries::in_broker(broker, text)
-    })?;
-    section.finish()?;
-    Ok(Presence { topic })
-}
-
-/// A route that the server does not use for itself.
-pub(super) fn is_free_path(text: &str) -> bool {
-    const OWN: [&str; 8] = [
-        "/api",
-        "/console",
-        "/demo",
-        "/healthz",
-        "/metrics",
-        "/readyz",
-        "/sendMsAll",
-        "/sendMsToUser",
-    ];
-    is_path(text) && !OWN.iter().any(|own| below(own, text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Answer, Method, OnMessage, Protocol, ReplyTo, Secret, TOKEN_SECRET};
+    use crate::config::{API_TOKEN, Answer, CALLBACK_SECRET, Method, OnMessage, Protocol};
+    use crate::config::{ReplyTo, Secret, TOKEN_SECRET};
 
     fn sources(environment: &[(&str, &str)]) -> Sources {
         let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
@@ -319,7 +139,8 @@ mod tests {
         assert_eq!(config.listen.addresses, ["127.0.0.1:8080".parse().expect("an address")]);
         let [chat, portfolio] = config.endpoints.as_slice() else { panic!("two endpoints") };
         assert_eq!((chat.path.as_str(), chat.protocol), ("/chat", Protocol::Raw));
-        assert_eq!(chat.on_message, OnMessage::Reply("来自服务器的消息！".to_string()));
+        let reply = OnMessage::Reply("来自服务器的消息！".to_string());
+        assert_eq!(chat.on_message, Some(reply));
         assert_eq!((portfolio.path.as_str(), portfolio.protocol), ("/portfolio", Protocol::Stomp));
         assert!(chat.sockjs.is_some() && portfolio.sockjs.is_some());
         let [trade, call] = config.applications.as_slice() else { panic!("two applications") };
@@ -405,9 +226,9 @@ mod tests {
         ("auth.methods = ['jwt']", "auth.methods", "\"jwt\"", "a list of \"token\", \"header\""),
         ("auth.methods = ['token']", "auth.methods", "[\"token\"]", "a list without \"token\""),
         ("auth.methods = ['hook']", "auth.methods", "\"hook\"", "a list of \"token\", \"header\""),
-        ("auth.header.name = 'a b'", "auth.header.name", "\"a b\"", "a table such as"),
+        ("auth.header.name = 'a b'", "auth.header.name", "\"a b\"", "a name without blanks"),
         ("auth.token.algorithms = ['none']", "auth.token.algorithms", "\"none\"", "a list of"),
-        ("auth.token.algorithms = []", "auth.token.algorithms", "[]", "a list of \"HS256\""),
+        ("auth.token.algorithms = []", "auth.token.algorithms", "[]", "a list of one or more"),
         ("auth.token.from = ['cookie']", "auth.token.from", "\"cookie\"", "a list of"),
         ("auth.token.leeway = 5", "auth.token.leeway", "5", "a duration with its unit"),
         ("auth.token.secret-env = 'NO'", "auth.token.secret-env", "\"NO\"", "a variable that"),

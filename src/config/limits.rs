@@ -1,8 +1,18 @@
 //! `[limits]`: each bound by its key, then what has to hold between them.
 
+use super::kind::{Kind, number, period, word};
 use super::reader::Section;
+use super::rules::SLOW;
+use super::settings::Lines;
+use super::table::{Change, Context, Key};
 use super::{ConfigError, SlowConsumer};
-use crate::limits::{Limits, Value};
+use crate::limits::{Limits, Line, Value};
+
+/// The section's name.
+pub(super) const SECTION: &str = "limits";
+/// What the reference says of the section.
+pub(super) const DOC: &str =
+    "Every bound, with what happens at it. \"per shard\": each of the engine's threads has one.";
 
 /// The kernel's bound on the buffers of one group, and on the entries of a submission queue.
 const RING_MAX: u32 = 32_768;
@@ -11,28 +21,35 @@ const COMPLETIONS_MAX: u32 = 65_536;
 /// serde_json's own bound on nesting.
 const JSON_DEPTH_MAX: u32 = 127;
 
-/// The keys for which 0 has a meaning.
-const ZERO_FITS: [&str; 3] = ["connections", "connections-per-address", "unsent-bytes"];
+/// The one bound that is neither a number nor a span.
+const POLICY: &str = "slow-consumer";
+const POLICY_DOC: &str = "what happens to a client that reads too slowly, where no `[[slow]]` \
+                          decides: it is closed (4500), or loses its oldest messages, or those \
+                          that a newer one of the same destination replaces";
 
-/// `slow-consumer` and its words.
-pub(super) const SLOW: [(&str, SlowConsumer); 3] = [
-    ("close", SlowConsumer::Close),
-    ("drop-oldest", SlowConsumer::DropOldest),
-    ("conflate", SlowConsumer::Conflate),
-];
+fn count(line: &Line) -> Kind<u32> {
+    number(u32::from(!line.zero), u32::MAX)
+}
+
+fn change(line: &Line) -> Change {
+    if line.reload { Change::Reload } else { Change::Restart }
+}
 
 /// Reads the section and checks it.
-pub(super) fn read(mut section: Section) -> Result<(Limits, SlowConsumer), ConfigError> {
-    let slow = section.choice("slow-consumer", &SLOW)?.unwrap_or(SlowConsumer::Close);
+pub(super) fn read(
+    mut section: Section,
+    context: &mut Context<'_>,
+) -> Result<(Limits, SlowConsumer), ConfigError> {
+    let default = Some(SlowConsumer::Close);
+    let policy = word(SLOW).read(&mut section, POLICY, default, context)?;
     let mut limits = Limits::default();
     for line in limits.lines() {
         let value = match line.value {
             Value::Number(_) => {
-                let least = u32::from(!ZERO_FITS.contains(&line.key));
-                let number = section.number(line.key, least, u32::MAX)?;
-                number.map(|number| Value::Number(u64::from(number)))
+                let found = count(&line).optional(&mut section, line.key, context)?;
+                found.map(|number| Value::Number(u64::from(number)))
             }
-            Value::Span(_) => section.span(line.key)?.map(Value::Span),
+            Value::Span(_) => period().optional(&mut section, line.key, context)?.map(Value::Span),
         };
         if let Some(value) = value {
             limits.set(line.key, value).expect("the key and the kind come from the table itself");
@@ -40,18 +57,41 @@ pub(super) fn read(mut section: Section) -> Result<(Limits, SlowConsumer), Confi
     }
     section.finish()?;
     relations(&limits)?;
-    Ok((limits, slow))
+    Ok((limits, policy))
+}
+
+/// Shows the section.
+pub(super) fn show(limits: &Limits, policy: SlowConsumer, to: &mut Lines) {
+    to.enter(SECTION, None, false);
+    to.row(Change::Reload);
+    word(SLOW).show(&policy, POLICY, to);
+    for line in limits.lines() {
+        to.row(change(&line));
+        match line.value {
+            Value::Number(number) => to.raw(line.key, number.to_string()),
+            Value::Span(span) => period().show(&span, line.key, to),
+        }
+    }
+}
+
+/// What the reference says of the section.
+pub(super) fn keys() -> Vec<Key> {
+    let default = Some(&SlowConsumer::Close);
+    let mut keys = word(SLOW).keys(POLICY, default, Change::Reload, POLICY_DOC);
+    for line in Limits::default().lines() {
+        keys.extend(match line.value {
+            Value::Number(number) => {
+                let default = u32::try_from(number).ok();
+                count(&line).keys(line.key, default.as_ref(), change(&line), line.doc)
+            }
+            Value::Span(span) => period().keys(line.key, Some(&span), change(&line), line.doc),
+        });
+    }
+    keys
 }
 
 /// What has to hold between the bounds.
 fn relations(limits: &Limits) -> Result<(), ConfigError> {
-    for line in limits.lines() {
-        if let Value::Span(span) = line.value
-            && span.0 == 0
-        {
-            return Err(refuse(limits, line.key, "a duration above zero"));
-        }
-    }
     let power = |n: u32, most: u32| n.is_power_of_two() && n <= most;
     let l = limits;
     // Each line: key, whether it fits, what fits.
@@ -125,7 +165,8 @@ mod tests {
     use crate::time::Millis;
 
     fn parse(toml: &str) -> Result<(Limits, SlowConsumer), ConfigError> {
-        read(Section::new("limits", toml.parse().expect("the test's TOML is good")))
+        let table = toml.parse().expect("the test's TOML is good");
+        read(Section::new(SECTION, table), &mut Context::default())
     }
 
     #[test]
@@ -166,7 +207,7 @@ mod tests {
             ("http-target = 20000", "http-target", "at most http-head (16384)"),
             ("json-depth = 128", "json-depth", "at most 127"),
             ("mailbox = 1", "mailbox", "at least 2"),
-            ("head-time = '0s'", "head-time", "a duration above zero"),
+            ("head-time = '0s'", "head-time", "a duration above zero, such as \"10s\""),
             ("connections = -1", "connections", "a whole number from 0 to 4294967295"),
             (
                 "held-bytes = 1048575",

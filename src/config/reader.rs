@@ -1,23 +1,25 @@
-//! One TOML table being read: typed values out, every mistake as one line, nothing left unread.
+//! One TOML table being read: values out by their keys, every mistake as one line, nothing left
+//! unread.
 
 use super::{ConfigError, not_built};
-use crate::time::{Micros, Millis};
-use std::time::Duration;
 use toml::{Table, Value};
 
 /// A table whose keys are taken one by one; what is left at the end is an unknown key.
 pub(super) struct Section {
     path: String,
     table: Table,
-    known: Vec<&'static str>,
+    known: Vec<String>,
 }
-
-const SPAN: &str = "a duration with its unit, such as \"10s\", \"500ms\" or \"10m\"";
 
 impl Section {
     /// Starts to read the table that stands at `path` ("" for the document).
     pub(super) fn new(path: &str, table: Table) -> Section {
         Section { path: path.to_string(), table, known: Vec::new() }
+    }
+
+    /// Where it stands.
+    pub(super) fn path(&self) -> &str {
+        &self.path
     }
 
     /// The full name of one of its keys.
@@ -27,184 +29,101 @@ impl Section {
 
     /// An error about one of its keys.
     pub(super) fn error(&self, key: &str, value: &str, accepted: &str) -> ConfigError {
-        let name = self.name(key);
-        let not_built = not_built::value(&name, value);
-        ConfigError::new(&name, value, &format!("{accepted}{not_built}"))
+        ConfigError::new(&self.name(key), value, accepted)
     }
 
-    /// Whether the key was written.
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.table.contains_key(key)
-    }
-
-    /// The key's raw value.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<Value> {
-        self.known.push(key);
-        self.table.remove(key)
-    }
-
-    /// A value that `fit` makes something of, or an error that says what is accepted.
-    pub(super) fn fit<T>(
-        &mut self,
-        key: &'static str,
-        accepted: &str,
-        fit: impl FnOnce(&Value) -> Option<T>,
-    ) -> Result<Option<T>, ConfigError> {
-        let Some(value) = self.take(key) else { return Ok(None) };
-        match fit(&value) {
-            Some(fitting) => Ok(Some(fitting)),
-            None => Err(self.error(key, &show(&value), accepted)),
+    /// The key's value. A key with a dot stands in a table below this one.
+    pub(super) fn take(&mut self, key: &str) -> Result<Option<Value>, ConfigError> {
+        self.known.push(key.to_string());
+        match take(&mut self.table, key, "") {
+            Ok(found) => Ok(found),
+            Err((name, value)) => Err(self.error(&name, &show(&value), "a table")),
         }
     }
 
-    /// A string for which `good` holds.
-    pub(super) fn text(
-        &mut self,
-        key: &'static str,
-        accepted: &str,
-        good: impl Fn(&str) -> bool,
-    ) -> Result<Option<String>, ConfigError> {
-        self.fit(key, accepted, |value| value.as_str().filter(|t| good(t)).map(str::to_string))
+    /// What stands at a key, left there.
+    pub(super) fn peek(&self, key: &str) -> Option<&Value> {
+        self.table.get(key)
     }
 
-    /// A list of strings (one alone is accepted) for each of which `good` holds.
-    pub(super) fn texts(
-        &mut self,
-        key: &'static str,
-        accepted: &str,
-        good: impl Fn(&str) -> bool,
-    ) -> Result<Option<Vec<String>>, ConfigError> {
-        self.fits(key, accepted, |text| good(text).then(|| text.to_string()))
-    }
-
-    /// A list of strings (one alone is accepted) that `fit` makes something of.
-    pub(super) fn fits<T>(
-        &mut self,
-        key: &'static str,
-        accepted: &str,
-        fit: impl Fn(&str) -> Option<T>,
-    ) -> Result<Option<Vec<T>>, ConfigError> {
-        let Some(value) = self.take(key) else { return Ok(None) };
-        let list = match value {
-            Value::Array(list) => list,
-            one => vec![one],
-        };
-        let mut all = Vec::with_capacity(list.len());
-        for item in &list {
-            match item.as_str().and_then(&fit) {
-                Some(fitting) => all.push(fitting),
-                None => return Err(self.error(key, &show(item), accepted)),
-            }
-        }
-        Ok(Some(all))
-    }
-
-    /// One of a few words.
-    pub(super) fn choice<T: Copy>(
-        &mut self,
-        key: &'static str,
-        words: &[(&str, T)],
-    ) -> Result<Option<T>, ConfigError> {
-        let accepted = list_of(words.iter().map(|(word, _)| *word));
-        self.fit(key, &accepted, |value| pick(value.as_str()?, words))
-    }
-
-    /// `true` or `false`.
-    pub(super) fn flag(&mut self, key: &'static str) -> Result<Option<bool>, ConfigError> {
-        self.fit(key, "true or false", Value::as_bool)
-    }
-
-    /// A whole number from `least` to `most`.
-    pub(super) fn number(
-        &mut self,
-        key: &'static str,
-        least: u32,
-        most: u32,
-    ) -> Result<Option<u32>, ConfigError> {
-        let accepted = format!("a whole number from {least} to {most}");
-        self.fit(key, &accepted, |value| {
-            let number = u32::try_from(value.as_integer()?).ok()?;
-            (least..=most).contains(&number).then_some(number)
-        })
-    }
-
-    /// A duration, up to 49 days.
-    pub(super) fn span(&mut self, key: &'static str) -> Result<Option<Millis>, ConfigError> {
-        self.fit(key, SPAN, |value| span(value.as_str()?))
-    }
-
-    /// A duration above zero.
-    pub(super) fn period(&mut self, key: &'static str) -> Result<Option<Millis>, ConfigError> {
-        let accepted = "a duration above zero, such as \"10s\"";
-        self.fit(key, accepted, |value| span(value.as_str()?).filter(|span| span.0 > 0))
-    }
-
-    /// A duration in microseconds, from none to `most`.
-    pub(super) fn short_span(
-        &mut self,
-        key: &'static str,
-        most: Micros,
-    ) -> Result<Option<Micros>, ConfigError> {
-        let accepted =
-            format!("a duration from \"0us\" to \"{most}\", such as \"50us\" or \"20ms\"");
-        self.fit(key, &accepted, |value| {
-            let span: Duration = humantime::parse_duration(value.as_str()?).ok()?;
-            let micros = Micros(u32::try_from(span.as_micros()).ok()?);
-            let fits = micros <= most && (micros.0 > 0 || span.is_zero());
-            fits.then_some(micros)
-        })
-    }
-
-    /// Two durations.
-    pub(super) fn spans(&mut self, key: &'static str) -> Result<Option<[Millis; 2]>, ConfigError> {
-        let accepted = "two durations, [send, receive], such as [\"10s\", \"10s\"]";
-        self.fit(key, accepted, |value| match value.as_array()?.as_slice() {
-            [send, receive] => Some([span(send.as_str()?)?, span(receive.as_str()?)?]),
-            _ => None,
-        })
-    }
-
-    /// A table below this one.
-    pub(super) fn section(&mut self, key: &'static str) -> Result<Option<Section>, ConfigError> {
-        let table = self.fit(key, "a table", |value| value.as_table().cloned())?;
-        Ok(table.map(|table| Section::new(&self.name(key), table)))
-    }
-
-    /// A table below this one, empty when it is not written.
-    pub(super) fn part(&mut self, key: &'static str) -> Result<Section, ConfigError> {
+    /// The table of a key, to be read by itself; empty when it is not written.
+    pub(super) fn below(&mut self, key: &str) -> Result<Section, ConfigError> {
         let path = self.name(key);
-        Ok(self.section(key)?.unwrap_or_else(|| Section::new(&path, Table::new())))
+        match self.take(key)? {
+            None => Ok(Section::new(&path, Table::new())),
+            Some(Value::Table(table)) => Ok(Section::new(&path, table)),
+            Some(other) => Err(self.error(key, &show(&other), "a table")),
+        }
     }
 
     /// The tables of a `[[key]]`.
-    pub(super) fn entries(&mut self, key: &'static str) -> Result<Vec<Section>, ConfigError> {
+    pub(super) fn entries(&mut self, key: &str) -> Result<Vec<Section>, ConfigError> {
+        let Some(written) = self.take(key)? else { return Ok(Vec::new()) };
+        let tables: Option<Vec<Table>> = written
+            .as_array()
+            .and_then(|list| list.iter().map(|entry| entry.as_table().cloned()).collect());
         let accepted = format!("tables, each written [[{key}]]");
-        let tables = self.fit(key, &accepted, |value| {
-            value.as_array()?.iter().map(|entry| entry.as_table().cloned()).collect()
-        })?;
-        let tables: Vec<Table> = tables.unwrap_or_default();
+        let tables = tables.ok_or_else(|| self.error(key, &show(&written), &accepted))?;
         let named = tables.into_iter().enumerate();
         Ok(named.map(|(at, table)| Section::new(&format!("{key}[{at}]"), table)).collect())
     }
 
     /// Ends the reading: a key that nobody took is unknown.
-    pub(super) fn finish(mut self) -> Result<(), ConfigError> {
-        let Some((key, value)) = self.table.iter().next() else { return Ok(()) };
-        self.known.sort_unstable();
-        let known = || format!("only the keys {}", list_of(self.known.iter().copied()));
-        let accepted = not_built::key(&self.name(key)).unwrap_or_else(known);
-        Err(self.error(key, &show(value), &accepted))
+    pub(super) fn finish(self) -> Result<(), ConfigError> {
+        let Some((key, value)) = self.left(&self.table, "") else { return Ok(()) };
+        let parent = match value {
+            // A table that was written for keys of ours and has none of them.
+            Value::Table(table) if table.is_empty() && !self.keys_below(&key).is_empty() => &key,
+            _ => key.rsplit_once('.').map_or("", |(parent, _)| parent),
+        };
+        let known = || format!("only the keys {}", list_of(&self.keys_below(parent)));
+        let accepted = not_built::key(&self.name(&key)).unwrap_or_else(known);
+        Err(self.error(&key, &show(value), &accepted))
+    }
+
+    /// The first key that nobody took, with its value.
+    fn left<'t>(&self, table: &'t Table, before: &str) -> Option<(String, &'t Value)> {
+        table.iter().find_map(|(key, value)| {
+            let key = format!("{before}{key}");
+            match value {
+                Value::Table(below) if !below.is_empty() && !self.keys_below(&key).is_empty() => {
+                    self.left(below, &format!("{key}."))
+                }
+                other => Some((key, other)),
+            }
+        })
+    }
+
+    /// The last parts of the known keys of one table.
+    fn keys_below(&self, parent: &str) -> Vec<&str> {
+        let inside = if parent.is_empty() { String::new() } else { format!("{parent}.") };
+        let below = self.known.iter().filter_map(|key| key.strip_prefix(inside.as_str()));
+        let mut keys: Vec<&str> = below.filter_map(|key| key.split('.').next()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
     }
 }
 
-/// Finds a word's meaning.
-pub(super) fn pick<T: Copy>(text: &str, words: &[(&str, T)]) -> Option<T> {
-    words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning)
+/// Takes a key out, and each table that has nothing else in it. The error is what stands where a
+/// table should.
+fn take(table: &mut Table, key: &str, before: &str) -> Result<Option<Value>, (String, Value)> {
+    let Some((first, rest)) = key.split_once('.') else { return Ok(table.remove(key)) };
+    let found = match table.get_mut(first) {
+        None => None,
+        Some(Value::Table(below)) => take(below, rest, &format!("{before}{first}."))?,
+        Some(other) => return Err((format!("{before}{first}"), other.clone())),
+    };
+    let emptied = table.get(first).and_then(Value::as_table).is_some_and(Table::is_empty);
+    if found.is_some() && emptied {
+        table.remove(first);
+    }
+    Ok(found)
 }
 
 /// `"a", "b" or "c"`, for error texts.
-pub(super) fn list_of<'a>(words: impl Iterator<Item = &'a str>) -> String {
-    let words: Vec<String> = words.map(|word| format!("\"{word}\"")).collect();
+pub(super) fn list_of(words: &[&str]) -> String {
+    let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
     match words.split_last() {
         Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
         Some((last, _)) => last.clone(),
@@ -242,13 +161,6 @@ pub(super) fn quoted(text: &str) -> String {
     out
 }
 
-fn span(text: &str) -> Option<Millis> {
-    let span: Duration = humantime::parse_duration(text).ok()?;
-    let millis = u32::try_from(span.as_millis()).ok()?;
-    // Less than a millisecond is no span this engine can keep, and zero must be written as zero.
-    (millis > 0 || span.is_zero()).then_some(Millis(millis))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,35 +170,10 @@ mod tests {
     }
 
     #[test]
-    fn spans_need_a_unit_and_fit_milliseconds() {
-        assert_eq!(span("10s"), Some(Millis(10_000)));
-        assert_eq!(span("1m 30s"), Some(Millis(90_000)));
-        assert_eq!(span("0s"), Some(Millis(0)));
-        for bad in ["10", "", "s", "-1s", "1us", "50days", "1 fortnight"] {
-            assert_eq!(span(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn short_spans_have_microseconds_and_an_end() {
-        let most = Micros(1_000_000);
-        let short = |text: &str| section(&format!("a = '{text}'")).short_span("a", most);
-        for (text, micros) in [("0us", 0), ("50us", 50), ("20ms", 20_000), ("1s", 1_000_000)] {
-            assert_eq!(short(text), Ok(Some(Micros(micros))), "{text}");
-        }
-        for bad in ["50", "2s", "-1us", "100ns", "", "1001ms"] {
-            let error = short(bad).expect_err(bad);
-            assert!(error.accepted.starts_with("a duration from \"0us\" to \"1s\""), "{error}");
-        }
-        assert_eq!(Micros(1_500).to_string(), "1500us");
-        assert_eq!(Micros(2_000).to_string(), "2ms");
-    }
-
-    #[test]
     fn what_is_not_taken_is_unknown_and_the_known_are_listed() {
         let mut part = section("a = 1\nc = 'x'");
-        assert_eq!(part.number("a", 0, 9), Ok(Some(1)));
-        assert_eq!(part.flag("b"), Ok(None));
+        assert_eq!(part.take("a"), Ok(Some(Value::Integer(1))));
+        assert_eq!(part.take("b"), Ok(None));
         let error = part.finish().expect_err("c is left");
         assert_eq!(error.key, "part.c");
         assert_eq!(error.value, "\"x\"");
@@ -294,9 +181,33 @@ mod tests {
     }
 
     #[test]
+    fn a_key_with_a_dot_stands_in_a_table_below() {
+        let finish = |text: &str| {
+            let mut part = section(text);
+            part.take("a.b")?;
+            part.take("a.c.d")?;
+            part.finish()
+        };
+        assert_eq!(finish("a.b = 1\na.c.d = 2"), Ok(()));
+        assert_eq!(finish(""), Ok(()));
+        for (text, key, value, accepted) in [
+            ("a = 1", "part.a", "1", "a table"),
+            ("a.c = 1", "part.a.c", "1", "a table"),
+            ("a.x = 1", "part.a.x", "1", "only the keys \"b\" or \"c\""),
+            ("a.b = 1\na.c.x = 1", "part.a.c.x", "1", "only the keys \"d\""),
+            ("a = {}", "part.a", "{  }", "only the keys \"b\" or \"c\""),
+            ("x = {}", "part.x", "{  }", "only the keys \"a\""),
+        ] {
+            let error = finish(text).expect_err(text);
+            let found = (error.key.as_str(), error.value.as_str(), error.accepted.as_str());
+            assert_eq!(found, (key, value, accepted));
+        }
+    }
+
+    #[test]
     fn a_value_is_shown_on_one_line() {
         let mut part = section("a = { b = [1, \"x\\ny\"] }");
-        let value = part.take("a").expect("it is there");
+        let value = part.take("a").expect("a table").expect("it is there");
         assert_eq!(show(&value), "{ b = [1, \"x\\u000Ay\"] }");
         assert_eq!(quoted("a\"\\"), "\"a\\\"\\\\\"");
     }

@@ -1,34 +1,55 @@
 //! Secrets: named in the TOML, read from the environment or a file, never shown.
 
 use super::ConfigError;
+use super::kind::{Kind, by_hand, list, listed};
 use super::reader::{Section, quoted};
+use super::settings::Lines;
 use super::syntax::is_token;
-use crate::limits::SECRET_MIN;
+use super::table::{Change, Context, Key};
+use crate::limits::{SECRET_MAX, SECRET_MIN};
 use std::fmt;
 
-/// Bytes of the largest secret, so that a wrong file name does not load a disk image.
-const SECRET_MAX: usize = 65_536;
+/// A secret's bytes, and where they are from. Its `Debug` shows three asterisks; secrets of the
+/// same bytes are the same.
+#[derive(Clone)]
+pub struct Secret {
+    bytes: Vec<u8>,
+    source: Source,
+}
 
-/// A secret's bytes. Its `Debug` shows three asterisks.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
+/// Where a secret is from.
+#[derive(Clone)]
+enum Source {
+    Variable(String),
+    File(String),
+    /// Nowhere that can be named.
+    MadeUp,
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Secret) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Secret {}
 
 impl Secret {
     /// Wraps the bytes.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Secret {
-        Secret(bytes.into())
+        Secret { bytes: bytes.into(), source: Source::MadeUp }
     }
 
     /// The bytes, for a key or a comparison only.
     pub fn expose(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 
     /// Whether a peer knows the secret. How long it takes says nothing but the length.
     pub fn matches(&self, claim: &[u8]) -> bool {
-        let pairs = self.0.iter().zip(claim);
+        let pairs = self.bytes.iter().zip(claim);
         let difference = pairs.fold(0, |sum, (one, other)| std::hint::black_box(sum | one ^ other));
-        self.0.len() == claim.len() && difference == 0
+        self.bytes.len() == claim.len() && difference == 0
     }
 }
 
@@ -39,6 +60,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Where secrets come from.
+#[derive(Default)]
 pub(super) struct Secrets<'a> {
     /// The environment of the process.
     pub(super) environment: &'a [(String, String)],
@@ -67,30 +89,20 @@ impl<'a> Secrets<'a> {
         self.made_up = Some((name, secret));
     }
 
-    /// The secret that `{stem}-env` or `{stem}-file` names; without either, the environment's
-    /// `default`, if it is set.
-    pub(super) fn of(
+    /// The secrets that `{stem}-env` or `{stem}-file` name, up to `most` side by side as long as
+    /// one takes over from another; without either key that of the environment's `default`, if it
+    /// is set.
+    fn read(
         &self,
         section: &mut Section,
-        keys: [&'static str; 2],
-        default: &str,
-    ) -> Result<Option<Secret>, ConfigError> {
-        let mut found = self.several(section, keys, default, 1)?;
-        Ok(found.pop())
-    }
-
-    /// The same for up to `most` secrets side by side: lists of names, as long as one secret takes
-    /// over from another.
-    pub(super) fn several(
-        &self,
-        section: &mut Section,
-        [env_key, file_key]: [&'static str; 2],
-        default: &str,
+        [stem, default]: [&str; 2],
         most: usize,
     ) -> Result<Vec<Secret>, ConfigError> {
-        let names = section.texts(env_key, "the name of an environment variable", is_token)?;
-        let files = section.texts(file_key, "the name of a file", |text| !text.is_empty())?;
-        for (key, list) in [(env_key, &names), (file_key, &files)] {
+        let context = &mut Context::default();
+        let (env_key, file_key) = (format!("{stem}-env"), format!("{stem}-file"));
+        let names = names().optional(section, &env_key, context)?;
+        let files = files().optional(section, &file_key, context)?;
+        for (key, list) in [(&env_key, &names), (&file_key, &files)] {
             if list.as_ref().is_some_and(|list| list.is_empty() || list.len() > most) {
                 let accepted = match most {
                     1 => "one name".to_string(),
@@ -102,41 +114,35 @@ impl<'a> Secrets<'a> {
         match (names, files) {
             (Some(names), Some(_)) => {
                 let accepted = format!("one of {env_key} and {file_key}, not both");
-                Err(section.error(env_key, &quoted(&names[0]), &accepted))
+                Err(section.error(&env_key, &quoted(&names[0]), &accepted))
             }
-            (Some(names), None) => names
-                .iter()
-                .map(|name| {
-                    let accepted = format!(
-                        "a variable that is set; {name} is not, or it is empty, in the environment"
-                    );
-                    let secret = self.variable(name);
-                    let secret =
-                        secret.ok_or_else(|| section.error(env_key, &quoted(name), &accepted))?;
-                    long_enough(section, env_key, name, secret)
-                })
-                .collect(),
-            (None, Some(files)) => files
-                .iter()
-                .map(|file| match read(file) {
-                    Ok(secret) => long_enough(section, file_key, file, secret),
-                    Err(why) => {
-                        let accepted =
-                            format!("a readable file of at most {SECRET_MAX} bytes ({why})");
-                        Err(section.error(file_key, &quoted(file), &accepted))
-                    }
-                })
-                .collect(),
+            (Some(names), None) => {
+                names.iter().map(|name| self.named(section, &env_key, name)).collect()
+            }
+            (None, Some(files)) => {
+                files.iter().map(|file| of_file(section, &file_key, file)).collect()
+            }
             (None, None) => match self.variable(default) {
-                Some(secret) => Ok(vec![long_enough(section, env_key, default, secret)?]),
+                Some(secret) => Ok(vec![long_enough(section, &env_key, default, secret)?]),
                 None => Ok(self.made_up(default).into_iter().collect()),
             },
         }
     }
 
+    fn named(&self, section: &Section, key: &str, name: &str) -> Result<Secret, ConfigError> {
+        let accepted =
+            format!("a variable that is set; {name} is not, or it is empty, in the environment");
+        let secret = self.variable(name);
+        let secret = secret.ok_or_else(|| section.error(key, &quoted(name), &accepted))?;
+        long_enough(section, key, name, secret)
+    }
+
     fn variable(&self, name: &str) -> Option<Secret> {
         let set = self.environment.iter().find(|(key, value)| key == name && !value.is_empty());
-        set.map(|(_, value)| Secret::new(value.as_bytes()))
+        set.map(|(_, value)| {
+            let source = Source::Variable(name.to_string());
+            Secret { bytes: value.as_bytes().to_vec(), source }
+        })
     }
 
     fn made_up(&self, name: &str) -> Option<Secret> {
@@ -152,7 +158,7 @@ fn long_enough(
     source: &str,
     secret: Secret,
 ) -> Result<Secret, ConfigError> {
-    if secret.0.len() >= SECRET_MIN {
+    if secret.bytes.len() >= SECRET_MIN {
         return Ok(secret);
     }
     let accepted =
@@ -160,16 +166,88 @@ fn long_enough(
     Err(section.error(key, &quoted(source), &accepted))
 }
 
+fn of_file(section: &Section, key: &str, file: &str) -> Result<Secret, ConfigError> {
+    let secret = content(file).map_err(|why| {
+        let accepted = format!("a readable file of at most {SECRET_MAX} bytes ({why})");
+        section.error(key, &quoted(file), &accepted)
+    })?;
+    long_enough(section, key, file, secret)
+}
+
 // The line's end that editors put at the end of a file is not part of the secret.
-fn read(file: &str) -> Result<Secret, String> {
+fn content(file: &str) -> Result<Secret, String> {
     let mut bytes = std::fs::read(file).map_err(|error| error.to_string())?;
     while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
         bytes.pop();
     }
     match bytes.len() {
         0 => Err("it is empty".to_string()),
-        1..=SECRET_MAX => Ok(Secret(bytes)),
+        1..=SECRET_MAX => Ok(Secret { bytes, source: Source::File(file.to_string()) }),
         _ => Err("it is larger".to_string()),
+    }
+}
+
+fn names() -> Kind<Vec<String>> {
+    list("the name of an environment variable", |text| is_token(text).then(|| text.to_string()))
+}
+
+fn files() -> Kind<Vec<String>> {
+    list("the name of a file", |text| (!text.is_empty()).then(|| text.to_string()))
+}
+
+/// Secrets side by side, as [`Secrets::read`] finds them: at least one, up to `most`.
+pub(super) fn secrets(stem: &'static str, default: &'static str, most: usize) -> Kind<Vec<Secret>> {
+    let accepted = move |_: &Context<'_>| {
+        format!("the name of a variable that is set, or {stem}-file; {default} is not set either")
+    };
+    let read = move |section: &mut Section, _: &str, context: &mut Context<'_>| {
+        let found = context.secrets.read(section, [stem, default], most)?;
+        Ok(Some(found).filter(|list| !list.is_empty()))
+    };
+    let several = if most == 1 { "" } else { ", or a list of such while one takes over" };
+    let key = |way: &str, accepted: &str, default: String, doc| Key {
+        name: format!("{stem}-{way}"),
+        accepted: format!("{accepted}{several}"),
+        default,
+        change: Change::Reload,
+        doc,
+    };
+    let named = key("env", "the name of an environment variable", quoted(default), "");
+    let file = "the same from a file, which SIGHUP reads again; the ends of lines at its end are \
+                no part of it";
+    let file = key("file", "the name of a file", "–".to_string(), file);
+    by_hand(accepted, read, move |list, _, to| show(list, stem, to), vec![named, file])
+}
+
+/// One secret.
+pub(super) fn one_secret(stem: &'static str, default: &'static str) -> Kind<Secret> {
+    secrets(stem, default, 1).map(|mut list| list.swap_remove(0), |one| vec![one.clone()])
+}
+
+/// By the name of where it is from, which can be read again. Only a comparison that nobody sees
+/// spells it out. One that was made up has no name.
+fn show(list: &[Secret], stem: &'static str, to: &mut Lines) {
+    if to.spelled_out() {
+        let exposed: Vec<&[u8]> = list.iter().map(Secret::expose).collect();
+        return to.raw(stem, format!("{exposed:?}"));
+    }
+    let of = |name: fn(&Source) -> Option<&String>| -> Vec<&String> {
+        list.iter().filter_map(|secret| name(&secret.source)).collect()
+    };
+    let variables = of(|source| match source {
+        Source::Variable(name) => Some(name),
+        Source::File(_) | Source::MadeUp => None,
+    });
+    let files = of(|source| match source {
+        Source::File(name) => Some(name),
+        Source::Variable(_) | Source::MadeUp => None,
+    });
+    for (key, names) in [(format!("{stem}-env"), variables), (format!("{stem}-file"), files)] {
+        match names.as_slice() {
+            [] => {}
+            [one] => to.raw(&key, quoted(one)),
+            _ => to.raw(&key, listed(&names)),
+        }
     }
 }
 
@@ -177,16 +255,23 @@ fn read(file: &str) -> Result<Secret, String> {
 mod tests {
     use super::*;
 
-    const KEYS: [&str; 2] = ["secret-env", "secret-file"];
-
     /// Of the fewest bytes.
     const GOOD: &str = "sixteen bytes -1";
+
+    fn several(
+        secrets: Secrets<'_>,
+        table: toml::Table,
+        most: usize,
+    ) -> Result<Vec<Secret>, ConfigError> {
+        secrets.read(&mut Section::new("x", table), ["secret", "B"], most)
+    }
 
     fn find(toml: &str) -> Result<Option<Secret>, ConfigError> {
         let environment = [("A", GOOD), ("E", ""), ("S", &GOOD[1..])];
         let environment = environment.map(|(name, value)| (name.to_string(), value.to_string()));
         let table = toml.parse().expect("the test's TOML is good");
-        Secrets::new(&environment, None).of(&mut Section::new("x", table), KEYS, "B")
+        let mut found = several(Secrets::new(&environment, None), table, 1)?;
+        Ok(found.pop())
     }
 
     #[test]
@@ -220,8 +305,7 @@ mod tests {
         std::fs::remove_file(file).expect("it is ours");
         // One that nobody named, too.
         let environment = [("B".to_string(), "short".to_string())];
-        let secrets = Secrets::new(&environment, None);
-        let error = secrets.of(&mut Section::new("x", toml::Table::new()), KEYS, "B");
+        let error = several(Secrets::new(&environment, None), toml::Table::new(), 1);
         let error = error.expect_err("5 bytes");
         assert_eq!((error.key.as_str(), error.value.as_str()), ("x.secret-env", "\"B\""));
     }
@@ -230,8 +314,8 @@ mod tests {
     fn several_secrets_stand_side_by_side_where_a_list_may() {
         let find = |toml: &str, most| {
             let environment = [("A".to_string(), GOOD.to_string()), ("O".into(), GOOD.repeat(2))];
-            let mut section = Section::new("x", toml.parse().expect("good TOML"));
-            Secrets::new(&environment, None).several(&mut section, KEYS, "B", most)
+            let table = toml.parse().expect("good TOML");
+            several(Secrets::new(&environment, None), table, most)
         };
         let both = vec![Secret::new(GOOD), Secret::new(GOOD.repeat(2))];
         assert_eq!(find("secret-env = ['A', 'O']", 2), Ok(both));

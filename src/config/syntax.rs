@@ -82,6 +82,12 @@ impl Pointer {
     }
 }
 
+impl std::fmt::Display for Pointer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 // RFC 6901 §3: a tilde is followed by 0 or 1, and ~1 is replaced before ~0.
 fn unescaped(token: &str) -> Option<String> {
     let mut out = String::with_capacity(token.len());

@@ -11,7 +11,7 @@ use super::hooks::Call;
 use super::log::{Level, Log};
 use super::reply::{Answered, Fault};
 use crate::callback;
-use crate::config::{self, Profile};
+use crate::config;
 use crate::engine::shared::Shared;
 use crate::limits::PROVIDER_CALLS_MAX;
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ fn outcome(call: &Call, user: &str, number: u64) -> (String, Vec<u8>) {
 }
 
 fn callback(rule: &config::Callback, shared: &Shared, body: Vec<u8>) -> Option<Callback> {
-    let Profile::Generic { header, .. } = &rule.profile;
+    let header = &rule.signature_header;
     let to = shared.config.listen.bound.first()?;
     let url = format!("http://{to}{}", rule.path);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -6,39 +6,9 @@ use crate::config::{Config, Difference};
 /// The configuration to run from now on, and what the loaded one sets differently. A difference
 /// that is not `reloadable` is not in it: it waits for a restart.
 pub fn merge(running: &Config, loaded: Config) -> (Config, Vec<Difference>) {
-    let mut differences = running.differences(&loaded);
-    let stands = |config: &Config, key: &str| {
-        let place = |path: &str| format!("endpoint[{path}].");
-        config.endpoints.iter().any(|endpoint| key.starts_with(&place(&endpoint.path)))
-    };
-    for found in differences.iter_mut().filter(|found| found.key.starts_with("endpoint[")) {
-        // An endpoint that comes or goes does so with everything it has.
-        found.reloadable &= stands(running, &found.key) && stands(&loaded, &found.key);
-    }
+    let differences = running.differences(&loaded);
     let mut merged = loaded;
-    merged.listen = running.listen.clone();
-    (merged.engine.shards, merged.engine.pin) = (running.engine.shards, running.engine.pin);
-    merged.broker = running.broker.clone();
-    // Whether it may be one was asked of the listeners that it has.
-    (merged.embedded, merged.demo) = (running.embedded, running.demo);
-    // Sessions know their endpoint by its place: the list stays, with what may change in each.
-    let loaded = core::mem::replace(&mut merged.endpoints, running.endpoints.clone());
-    for endpoint in &mut merged.endpoints {
-        if let Some(new) = loaded.iter().find(|new| new.path == endpoint.path) {
-            endpoint.allowed_origins = new.allowed_origins.clone();
-            endpoint.on_open = new.on_open.clone();
-            endpoint.on_message = new.on_message.clone();
-        }
-    }
-    let fixed = |key: &str| {
-        let same = |found: &Difference| found.key.strip_prefix("limits.") == Some(key);
-        differences.iter().any(|found| same(found) && !found.reloadable)
-    };
-    for line in running.limits.lines() {
-        if fixed(line.key) {
-            merged.limits.set(line.key, line.value).expect("a limit takes its own value");
-        }
-    }
+    merged.keep(running);
     (merged, differences)
 }
 

@@ -62,7 +62,7 @@ impl<R: Ring> Shard<R> {
                 return Ok(());
             }
             self.metrics.refuse(Refusal::ApiTokenUnset);
-            let text = match self.shared.config.demo {
+            let text = match self.shared.config.demo.enabled {
                 true => {
                     "without api.token-env the API of a demonstration answers this machine only"
                 }
@@ -86,7 +86,7 @@ impl<R: Ring> Shard<R> {
     /// Whether there is a demonstration and the request stands its loopback test. An Origin that
     /// an endpoint allows is not foreign to it.
     pub(super) fn is_of_demo(&self, slot: Slot, head: &Head<'_, '_>, at: Option<usize>) -> bool {
-        if !self.shared.config.demo {
+        if !self.shared.config.demo.enabled {
             return false;
         }
         let origin = origin::origin_of(head);

@@ -428,7 +428,7 @@ impl<R: Ring> Shard<R> {
         let now = self.ring.wall_millis();
         let signature = callback::sign(rule, body, now);
         let signature = signature.ok_or((500, "this callback has no secret".to_owned()))?;
-        let crate::config::Profile::Generic { header, .. } = &rule.profile;
+        let header = &rule.signature_header;
         if head.header(header).is_some() {
             return self.callback(slot, meta, head, body, at);
         }

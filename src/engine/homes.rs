@@ -322,7 +322,7 @@ impl<R: Ring> Shard<R> {
         self.fanout.end_batches(&mut self.index, None);
         let pools = self.limits.clone();
         self.limits = shared.limits.clone();
-        self.limits.keep_pools_of(&pools);
+        self.limits.keep_fixed(&pools);
         self.compress_from();
         let changed = self.shared.rules != shared.rules;
         self.shared = shared;

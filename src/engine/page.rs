@@ -31,7 +31,7 @@ impl<R: Ring> Shard<R> {
         let methods: Vec<&str> = config.auth.methods.iter().map(|method| method.word()).collect();
         let query = config.auth.methods.contains(&Method::Query).then_some(&config.auth.query);
         let body = json!({
-            "mode": if config.demo { "demo" } else { "live" },
+            "mode": if config.demo.enabled { "demo" } else { "live" },
             "endpoint": self.endpoint_origin(slot, head),
             "path": path.map(|endpoint| &endpoint.path),
             "identity": { "methods": methods, "query": query, "anonymous": config.auth.anonymous },

@@ -108,7 +108,7 @@ impl<R: Ring> Shard<R> {
         let Proto::Raw(raw) = &self.conns.at(slot).proto else { return };
         let shared = self.shared.clone();
         let Some(endpoint) = shared.endpoints.get(raw.endpoint.index()) else { return };
-        match &endpoint.config.on_message {
+        match endpoint.config.on_message.as_ref().unwrap_or(&OnMessage::Echo) {
             OnMessage::Echo => self.raw_send(slot, opcode, message),
             OnMessage::Reply(text) => self.raw_send(slot, Opcode::Text, text.as_bytes()),
             OnMessage::Publish(destination) => {
@@ -146,7 +146,7 @@ impl<R: Ring> Shard<R> {
     pub(super) fn raw_needs_room(&self, slot: Slot) -> bool {
         let Proto::Raw(raw) = &self.conns.at(slot).proto else { return false };
         let endpoint = self.shared.endpoints.get(raw.endpoint.index());
-        endpoint.is_some_and(|e| matches!(e.config.on_message, OnMessage::Publish(_)))
+        endpoint.is_some_and(|e| matches!(e.config.on_message, Some(OnMessage::Publish(_))))
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) fn route<'a>(shared: &Shared, path: &'a str, serves: Serves) -> Route
         }
     }
     if serves.api {
-        if shared.config.demo
+        if shared.config.demo.enabled
             && let Some(rest) = path.strip_prefix("/demo")
             && let Some(at) = shared.config.callbacks.iter().position(|c| c.path == rest)
         {

@@ -110,7 +110,8 @@ impl Shared {
             separator,
         };
         let rules = Rules::new(config.allow.iter().map(rule).collect(), &names);
-        let endpoints = config.endpoints.iter().map(|one| endpoint(one, config.demo)).collect();
+        let endpoints =
+            config.endpoints.iter().map(|one| endpoint(one, config.demo.enabled)).collect();
         let provider = stand_in(&config).is_some();
         let applications = config.applications.iter().map(|one| application(one, provider));
         let list: Vec<Application> = applications.collect();
@@ -210,7 +211,7 @@ impl Shared {
 
 /// That of outbound calls, as the reference application has it.
 fn stand_in(config: &Config) -> Option<&config::Callback> {
-    let mut callbacks = config.callbacks.iter().filter(|_| config.demo);
+    let mut callbacks = config.callbacks.iter().filter(|_| config.demo.enabled);
     callbacks.find(|callback| callback.path == "/callback/outbound")
 }
 

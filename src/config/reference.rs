@@ -1,0 +1,143 @@
+//! `docs/configuration.md`, made from the tables.
+
+use super::described;
+use super::table::{Change, Key};
+use std::fmt::Write;
+
+const HEAD: &str = "\
+# Configuration
+
+This page is made from the tables in `src/config`; do not edit it. \
+`RINGPUSH_WRITE_DOCS=1 cargo test --lib config::reference` writes it anew.
+
+TOML. Every key is optional but those marked *required*; unknown keys are errors. A variable \
+`RINGPUSH_SECTION__KEY` stands above the file, a flag of the command line above that: \
+`RINGPUSH_LIMITS__STOMP_FRAME=32768`, `RINGPUSH_APPLICATION__1__HOOK=http://…` (entries count \
+from 0). `ringpush check --config FILE` says what holds, in a form that can be read again. A \
+configuration that is not good ends the start with exit code 2 and one line that names the key, \
+the value and what is accepted; a reload with such a line in the log, and nothing changes.
+
+Durations are texts with a unit (`us`, `ms`, `s`, `m`, `h`, `d`), kept in milliseconds, up to 49 \
+days. *Change* says when a new value takes effect: at a **reload** (SIGHUP), or at a **restart**; \
+the log names what waits for one.
+";
+
+/// The page.
+pub fn page() -> String {
+    let mut out = String::from(HEAD);
+    for (section, repeated, doc, keys) in described() {
+        let heading = if repeated { format!("[[{section}]]") } else { format!("[{section}]") };
+        line(&mut out, format_args!("\n## `{heading}`\n\n{doc}\n"));
+        line(&mut out, format_args!("| key | what it is for | accepted | default | change |"));
+        line(&mut out, format_args!("|---|---|---|---|---|"));
+        for key in keys {
+            row(&mut out, &key);
+        }
+    }
+    out
+}
+
+fn row(out: &mut String, key: &Key) {
+    let change = match key.change {
+        Change::Reload => "reload",
+        Change::Restart => "restart",
+    };
+    let default = match key.default.as_str() {
+        "required" => "*required*".to_string(),
+        "–" => "–".to_string(),
+        value => format!("`{value}`"),
+    };
+    let (name, doc, accepted) = (&key.name, cell(key.doc), cell(&key.accepted));
+    line(out, format_args!("| `{name}` | {doc} | {accepted} | {default} | {change} |"));
+}
+
+/// Stars and brackets stand for themselves outside code.
+fn cell(text: &str) -> String {
+    let mut out = String::new();
+    for (at, part) in text.split('`').enumerate() {
+        match at % 2 {
+            0 => out.push_str(&part.replace('*', "\\*").replace('<', "&lt;").replace('|', "\\|")),
+            _ => out.push_str(&format!("`{part}`")),
+        }
+    }
+    out
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    writeln!(out, "{text}").expect("a String takes any text");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, not_built};
+
+    #[test]
+    fn the_page_is_what_the_tables_give() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+        if std::env::var_os("RINGPUSH_WRITE_DOCS").is_some() {
+            std::fs::write(path, page()).expect("the page can be written");
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        let same = written == page();
+        assert!(same, "docs/configuration.md is old: RINGPUSH_WRITE_DOCS=1 writes it anew");
+    }
+
+    #[test]
+    fn the_example_has_every_key_and_none_that_is_refused() {
+        let text = include_str!("../../examples/every-key.toml");
+        let document: toml::Table = text.parse().expect("TOML");
+        for (section, _, _, keys) in described() {
+            for key in keys {
+                let name = format!("{section}.{}", key.name);
+                assert_eq!(not_built::key(&name), None, "{name}");
+                // The file names some of the limits only, and secrets in one of two ways.
+                let elsewhere = section == "limits" || name.ends_with("-file");
+                let parts: Vec<&str> = name.split('.').collect();
+                assert!(elsewhere || has(&document, &parts), "{name}");
+            }
+        }
+    }
+
+    /// Whether any table that stands there has the key.
+    fn has(table: &toml::Table, parts: &[&str]) -> bool {
+        let Some((first, rest)) = parts.split_first() else { return true };
+        match table.get(*first) {
+            Some(toml::Value::Table(below)) => has(below, rest),
+            Some(toml::Value::Array(list)) => {
+                rest.is_empty()
+                    || list.iter().filter_map(|one| one.as_table()).any(|t| has(t, rest))
+            }
+            Some(_) => rest.is_empty(),
+            None => false,
+        }
+    }
+
+    #[test]
+    fn a_table_in_a_section_changes_as_its_key_does() {
+        for (_, _, _, keys) in described() {
+            for key in &keys {
+                let inside = format!("{}.", key.name);
+                let below = keys.iter().filter(|one| one.name.starts_with(&inside));
+                for one in below {
+                    assert_eq!(one.change, key.change, "{}", one.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_default_holds_where_nothing_is_written() {
+        let config = Sources::default().parse("", false).expect("every key is optional");
+        let shown = config.settings();
+        for (section, repeated, _, keys) in described() {
+            for key in keys.iter().filter(|key| !repeated && key.default.contains(['"', '['])) {
+                let found = shown.iter().find(|s| s.section == section && s.key == key.name);
+                let secret = key.name.ends_with("-env");
+                let inside = key.name.starts_with("token.");
+                let value = found.map(|setting| setting.value.as_str());
+                assert!(secret || inside || value == Some(&key.default), "{section} {key:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The plain sections: where the server listens, its threads, its broker, and what calls out.
+
+use super::kind::{
+    flag, list, maybe, number, parsed, parsed_in, period, short_span, spans, text, word,
+};
+use super::reader::quoted;
+use super::secrets::one_secret;
+use super::syntax::{Network, is_destination, is_prefix, is_url};
+use super::table::{Context, table};
+use super::{API_TOKEN, CALLBACK_SECRET, ConfigError, Secret};
+use crate::limits::{HOOKS_CONCURRENT_MAX, HOOKS_QUEUE_MAX, SHARDS_MAX, SPIN_MAX, WINDOW_MAX};
+use crate::time::{Micros, Millis};
+use std::net::{IpAddr, SocketAddr};
+
+const ADDRESS: &str = "an IP address with a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
+const URL: &str = "an http or https URL, such as \"https://csms.example.com\"";
+const NETWORKS: &str = "a list of IP addresses and blocks, such as [\"127.0.0.1\", \"10.0.0.0/8\"]";
+const PREFIXES: &str =
+    "prefixes of destinations, each with a slash at its start and none at its end";
+const UNKNOWN: &[(&str, UnknownDestination)] =
+    &[("error", UnknownDestination::Error), ("ignore", UnknownDestination::Ignore)];
+const NUL: &[(&str, NulInBody)] = &[("refuse", NulInBody::Refuse), ("allow", NulInBody::Allow)];
+
+table! {
+    /// Where the server listens and how the outside sees it.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Listen checked by addresses_of_their_own {
+        addresses "address": Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            list(&format!("{ADDRESS}, or a list of such"), |text| text.parse().ok()), Restart;
+            "for browsers and callbacks; port 0 is one that the kernel chooses"
+        api_address "api-address": Option<SocketAddr> = None,
+            maybe(parsed(ADDRESS, |text| text.parse().ok())), Restart;
+            "a listener of its own for the API, `/metrics` and the console; without it they are \
+             served where browsers are"
+        external_url "external-url": Option<String> = None,
+            maybe(parsed(URL, |text| is_url(text).then(|| text.trim_end_matches('/').to_string()))),
+            Restart;
+            "how the outside sees this server; a page of this origin is its own"
+        trusted_proxies "trusted-proxies": Vec<Network> = Vec::new(),
+            list(NETWORKS, Network::parse), Restart;
+            "the only peers whose `X-Forwarded-…` and user headers are believed"
+    }
+    beside {
+        /// What the endpoints' listeners are bound to, once they are: no port is 0 then.
+        bound: Vec<SocketAddr> = Vec::new(),
+    }
+}
+
+impl Listen {
+    /// Whether the peer is a proxy whose headers are believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(peer))
+    }
+}
+
+fn addresses_of_their_own(
+    listen: &mut Listen,
+    path: &str,
+    _: &mut Context<'_>,
+) -> Result<(), ConfigError> {
+    if listen.addresses.is_empty() {
+        return Err(ConfigError::new(&format!("{path}.address"), "[]", ADDRESS));
+    }
+    listen.bound.clone_from(&listen.addresses);
+    match listen.api_address {
+        Some(address) if address.port() != 0 && listen.addresses.contains(&address) => {
+            let key = format!("{path}.api-address");
+            Err(ConfigError::new(&key, &format!("\"{address}\""), "an address of its own"))
+        }
+        _ => Ok(()),
+    }
+}
+
+table! {
+    /// The shards.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Engine {
+        shards "shards": u32 = 0, number(0, SHARDS_MAX as u32), Restart;
+            "threads that serve connections; 0 is one per usable core"
+        pin "pin": bool = false, flag(), Restart;
+            "each of those threads stays on its core"
+        batch_window "batch-window": Micros = Micros(0), short_span(WINDOW_MAX), Reload;
+            "how long messages to destinations without a `[[batch]]` are collected before they \
+             go out together; 0 is the turn of the loop in which they came"
+        spin "spin": Micros = Micros(0), short_span(SPIN_MAX), Reload;
+            "how long a thread looks for work before it sleeps: a core each against some \
+             microseconds of latency"
+    }
+}
+
+table! {
+    /// What a server lets its own machine do so that it can be tried, and nobody else.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Demo checked by makes_a_secret_up {
+        enabled "enabled": bool = false, flag(), Restart;
+            "a query parameter may name the user, the API asks for no token and `/demo/…` exists, \
+             for visitors of this machine; with a listener beyond loopback the server does not \
+             start"
+    }
+}
+
+fn makes_a_secret_up(
+    demo: &mut Demo,
+    _: &str,
+    context: &mut Context<'_>,
+) -> Result<(), ConfigError> {
+    if demo.enabled {
+        context.secrets.make_up(CALLBACK_SECRET);
+    }
+    Ok(())
+}
+
+table! {
+    /// The API of back ends.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Api {
+        token "token": Option<Secret> = None, maybe(one_secret("token", API_TOKEN)), Reload;
+            "the bearer token of the API, of 16 bytes or more; without one the API exists with \
+             `[demo]` only"
+    }
+}
+
+table! {
+    /// Destinations, and how sessions at them behave.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Broker checked by prefixes_apart {
+        prefixes "prefixes": Vec<String> = owned(&["/topic", "/queue"]), prefixes(), Restart;
+            "below them are the broker's destinations, which sessions subscribe to"
+        application_prefixes "application-prefixes": Vec<String> = owned(&["/ws"]),
+            prefixes(), Restart;
+            "below them are the destinations of `[[application]]`"
+        user_prefix "user-prefix": String = "/user".to_string(),
+            text("one such prefix as \"/user\"", is_prefix), Restart;
+            "below it each user has destinations of their own"
+        separator "separator": u8 = b'/', separator(), Restart;
+            "what stands between two parts of a destination, where patterns look at it"
+        heartbeat "heartbeat": [Millis; 2] = [Millis::seconds(10); 2], spans(), Restart;
+            "STOMP heart-beats that the server offers: how often it sends, how often it wants to \
+             hear; \"0s\" is none"
+        unknown_destination "unknown-destination": UnknownDestination = UnknownDestination::Error,
+            word(UNKNOWN), Restart;
+            "what a SEND or SUBSCRIBE below no prefix gets: an ERROR, or silence as with Spring"
+        nul_in_body "nul-in-body": NulInBody = NulInBody::Refuse, word(NUL), Restart;
+            "a NUL in a body of text: refused to its sender, or sent, which old clients read as \
+             the end of a frame"
+    }
+}
+
+/// `unknown-destination`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownDestination {
+    /// An ERROR.
+    Error,
+    /// Silence.
+    Ignore,
+}
+
+/// `nul-in-body`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NulInBody {
+    /// Its sender is refused: old clients would read a second frame.
+    Refuse,
+    /// It is sent.
+    Allow,
+}
+
+fn owned(list: &[&str]) -> Vec<String> {
+    list.iter().map(|one| one.to_string()).collect()
+}
+
+fn prefixes() -> super::kind::Kind<Vec<String>> {
+    list(PREFIXES, |text| is_prefix(text).then(|| text.to_string()))
+}
+
+fn separator() -> super::kind::Kind<u8> {
+    const WORDS: &[(&str, u8)] = &[("/", b'/'), (".", b'.')];
+    word(WORDS)
+}
+
+/// One destination must belong to one of the prefixes.
+fn prefixes_apart(
+    broker: &mut Broker,
+    path: &str,
+    context: &mut Context<'_>,
+) -> Result<(), ConfigError> {
+    let mut before: Vec<&str> = Vec::new();
+    let keyed = broker.prefixes.iter().map(|one| ("prefixes", one));
+    let keyed =
+        keyed.chain(broker.application_prefixes.iter().map(|o| ("application-prefixes", o)));
+    for (key, prefix) in keyed.chain([("user-prefix", &broker.user_prefix)]) {
+        if let Some(other) = before.iter().find(|one| below(one, prefix) || below(prefix, one)) {
+            let accepted = format!("a prefix that is not below or above \"{other}\"");
+            return Err(ConfigError::new(&format!("{path}.{key}"), &quoted(prefix), &accepted));
+        }
+        before.push(prefix);
+    }
+    context.broker = Some(broker.clone());
+    Ok(())
+}
+
+/// Whether the destination is the prefix or stands below it.
+pub(super) fn below(prefix: &str, destination: &str) -> bool {
+    destination.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl Broker {
+    /// Whether the destination stands below a prefix of the broker.
+    pub(super) fn has(&self, destination: &str) -> bool {
+        let inside =
+            |prefix: &String| below(prefix, destination) && destination.len() > prefix.len() + 1;
+        self.prefixes.iter().any(inside)
+    }
+}
+
+/// What is said about a destination of the broker.
+pub(super) fn broker_text(context: &Context<'_>) -> String {
+    match &context.broker {
+        Some(broker) => format!("a destination below {}", broker.prefixes.join(" or ")),
+        None => "a destination below one of `broker.prefixes`".to_string(),
+    }
+}
+
+/// A destination of the broker.
+pub(super) fn broker_destination() -> super::kind::Kind<String> {
+    parsed_in(broker_text, |text, context| {
+        let fits = is_destination(text) && context.broker.as_ref()?.has(text);
+        fits.then(|| text.to_string())
+    })
+}
+
+table! {
+    /// Every HTTP call out.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Hooks {
+        timeout "timeout": Millis = Millis::seconds(5), period(), Reload;
+            "from the start of a call to the end of its answer; past it the call has failed"
+        concurrent "concurrent": u32 = 64, number(1, HOOKS_CONCURRENT_MAX), Reload;
+            "calls at the same time; past it they wait"
+        queue "queue": u32 = 1000, number(0, HOOKS_QUEUE_MAX), Reload;
+            "calls that wait; past it the sender hears so on `/user/queue/errors`"
+    }
+}
+
+table! {
+    /// Who is online, told to others.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Presence {
+        topic "topic": Option<String> = None, maybe(broker_destination()), Reload;
+            "where `ON_LINE` and `OFF_LINE` of users are published; without it nowhere"
+    }
+}

@@ -1,0 +1,245 @@
+//! One table a section: a row is all there is to say of a key.
+//!
+//! A row gives the key's field, its name, its type, its default (without one the key must be
+//! written), its [kind](super::kind), whether a change takes effect at a reload, and a sentence for
+//! the reference: units, bounds, what happens at it. Reading, `ringpush check`, what differs at a
+//! reload, what a reload keeps and `docs/configuration.md` are made from it.
+
+use super::reader::Section;
+use super::secrets::Secrets;
+use super::settings::Lines;
+use super::{Broker, ConfigError};
+
+/// When a change of a key takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// At the next SIGHUP.
+    Reload,
+    /// When the process starts again.
+    Restart,
+}
+
+impl Change {
+    /// Whether a reload leaves the key as it is.
+    pub(super) fn waits(self) -> bool {
+        self == Change::Restart
+    }
+}
+
+/// What the reference says of a key.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    /// Its name in the section.
+    pub(super) name: String,
+    /// Its values.
+    pub(super) accepted: String,
+    /// Its default as TOML, or that there is none.
+    pub(super) default: String,
+    /// When a change takes effect.
+    pub(super) change: Change,
+    /// What it is for.
+    pub(super) doc: &'static str,
+}
+
+/// What reading a section needs from those before it.
+#[derive(Default)]
+pub(super) struct Context<'a> {
+    /// Once it is read.
+    pub(super) broker: Option<Broker>,
+    /// Where secrets come from.
+    pub(super) secrets: Secrets<'a>,
+    /// The secret of tokens is set.
+    pub(super) has_token: bool,
+    /// Paths that have an owner.
+    pub(super) paths: Vec<String>,
+}
+
+/// A section, or a table in one.
+pub(super) trait Table: Sized {
+    /// Reads all of it.
+    fn read(section: Section, context: &mut Context<'_>) -> Result<Self, ConfigError>;
+    /// Shows each key as it can be read again.
+    fn show(&self, to: &mut Lines);
+    /// Takes back what only a restart changes.
+    fn keep(&mut self, running: &Self);
+    /// What the reference says.
+    fn keys() -> Vec<Key>;
+}
+
+/// What a table is where nothing of it is written: all its keys have defaults.
+pub(super) fn of_nothing<T: Table>() -> T {
+    let nothing = Section::new("", toml::Table::new());
+    T::read(nothing, &mut Context::default()).expect("the defaults fit")
+}
+
+/// A table that may stand several times.
+pub(super) trait Entry: Table + Clone {
+    /// Only a restart adds or takes away one.
+    const STAYS: bool = false;
+    /// What an entry is known by; by its number, where this is None.
+    fn name(&self) -> Option<&str>;
+}
+
+/// A section of the document: one table, or all entries of one name.
+pub(super) trait Part: Sized {
+    /// It is written `[[name]]`.
+    const REPEATED: bool;
+    /// Reads it out of the document.
+    fn read(
+        document: &mut Section,
+        name: &str,
+        context: &mut Context<'_>,
+    ) -> Result<Self, ConfigError>;
+    /// Shows it.
+    fn show(&self, name: &'static str, to: &mut Lines);
+    /// Takes back what only a restart changes.
+    fn keep(&mut self, running: &Self);
+    /// What the reference says.
+    fn keys() -> Vec<Key>;
+}
+
+impl<T: Table> Part for T {
+    const REPEATED: bool = false;
+
+    fn read(
+        document: &mut Section,
+        name: &str,
+        context: &mut Context<'_>,
+    ) -> Result<T, ConfigError> {
+        Table::read(document.below(name)?, context)
+    }
+
+    fn show(&self, name: &'static str, to: &mut Lines) {
+        to.enter(name, None, false);
+        Table::show(self, to);
+    }
+
+    fn keep(&mut self, running: &T) {
+        Table::keep(self, running);
+    }
+
+    fn keys() -> Vec<Key> {
+        <T as Table>::keys()
+    }
+}
+
+impl<T: Entry> Part for Vec<T> {
+    const REPEATED: bool = true;
+
+    fn read(
+        document: &mut Section,
+        name: &str,
+        context: &mut Context<'_>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let sections = document.entries(name)?;
+        sections.into_iter().map(|section| Table::read(section, context)).collect()
+    }
+
+    fn show(&self, name: &'static str, to: &mut Lines) {
+        for (at, entry) in self.iter().enumerate() {
+            let known_by = entry.name().map_or_else(|| at.to_string(), str::to_string);
+            to.enter(name, Some(known_by), T::STAYS);
+            Table::show(entry, to);
+        }
+    }
+
+    fn keep(&mut self, running: &Vec<T>) {
+        if !T::STAYS {
+            return;
+        }
+        let loaded = core::mem::replace(self, running.clone());
+        for entry in self {
+            let new = loaded.iter().find(|new| new.name() == entry.name());
+            if let Some(mut new) = new.cloned() {
+                Table::keep(&mut new, entry);
+                *entry = new;
+            }
+        }
+    }
+
+    fn keys() -> Vec<Key> {
+        <T as Table>::keys()
+    }
+}
+
+/// Declares a section: each row is a field, its key and type, its default (none: the key must be
+/// written), its kind, when a change takes effect, and its sentence. `checked by` is what has to
+/// hold between the keys; fields that are no keys stand `beside` them.
+macro_rules! table {
+    (
+        $(#[$meta:meta])*
+        pub struct $name:ident $(checked by $check:path)? {
+            $($field:ident $key:literal: $type:ty $(= $default:expr)?,
+                $kind:expr, $change:ident; $doc:literal)*
+        }
+        $(beside { $($(#[$more_meta:meta])* $more:ident: $more_type:ty = $more_value:expr,)* })?
+    ) => {
+        $(#[$meta])*
+        pub struct $name {
+            $(#[doc = $doc] pub $field: $type,)*
+            $($($(#[$more_meta])* pub $more: $more_type,)*)?
+        }
+
+        impl $crate::config::table::Table for $name {
+            fn read(
+                mut section: $crate::config::reader::Section,
+                context: &mut $crate::config::table::Context<'_>,
+            ) -> Result<$name, $crate::config::ConfigError> {
+                let found = $name {
+                    $($field: {
+                        let kind: $crate::config::kind::Kind<$type> = $kind;
+                        let default = $crate::config::table::default!($($default)?);
+                        kind.read(&mut section, $key, default, context)?
+                    },)*
+                    $($($more: $more_value,)*)?
+                };
+                $(
+                    let mut found = found;
+                    $check(&mut found, section.path(), context)?;
+                )?
+                section.finish()?;
+                Ok(found)
+            }
+
+            fn show(&self, to: &mut $crate::config::settings::Lines) {
+                $(
+                    let kind: $crate::config::kind::Kind<$type> = $kind;
+                    to.row($crate::config::table::Change::$change);
+                    kind.show(&self.$field, $key, to);
+                )*
+            }
+
+            fn keep(&mut self, running: &$name) {
+                $(
+                    if $crate::config::table::Change::$change.waits() {
+                        self.$field.clone_from(&running.$field);
+                    }
+                )*
+                $($(self.$more.clone_from(&running.$more);)*)?
+            }
+
+            fn keys() -> Vec<$crate::config::table::Key> {
+                let mut keys = Vec::new();
+                $({
+                    let kind: $crate::config::kind::Kind<$type> = $kind;
+                    let default: Option<$type> = $crate::config::table::default!($($default)?);
+                    let change = $crate::config::table::Change::$change;
+                    keys.extend(kind.keys($key, default.as_ref(), change, $doc));
+                })*
+                keys
+            }
+        }
+    };
+}
+
+/// A row's default, if it has one.
+macro_rules! default {
+    () => {
+        None
+    };
+    ($default:expr) => {
+        Some($default)
+    };
+}
+
+pub(super) use {default, table};
