@@ -1,9 +1,10 @@
 #![forbid(unsafe_code)]
 //! What each HTTP route does with a whole request.
 
+use super::body::{self, Bad, Headers, Item};
 use super::conn::State;
 use super::mailbox::Query;
-use super::push::{OK, Push, PushFormat, ResponseFormat, Work};
+use super::push::{OK, Push, ResponseFormat, Work};
 use super::refuse::NUL_IN_BODY;
 use super::route::{self, Route};
 use super::session::Phase;
@@ -19,32 +20,7 @@ use crate::metrics::Refusal;
 use crate::ring::Ring;
 use crate::stomp;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use std::sync::Arc;
-
-/// Why a request is answered with an error.
-struct Bad {
-    status: u16,
-    text: String,
-    /// What it is counted as.
-    refusal: Refusal,
-}
-
-impl From<(u16, String)> for Bad {
-    /// What the API cannot serve.
-    fn from((status, text): (u16, String)) -> Bad {
-        Bad { status, text, refusal: Refusal::ApiRequest }
-    }
-}
-
-impl Bad {
-    fn of(refusal: impl Into<Refusal>, status: u16, text: impl Into<String>) -> Bad {
-        Bad { status, text: text.into(), refusal: refusal.into() }
-    }
-}
-
-/// Headers of a message besides its destination.
-type Headers = Vec<(String, String)>;
 
 impl<R: Ring> Shard<R> {
     /// Does what a request asks for; its head has been admitted.
@@ -124,14 +100,18 @@ impl<R: Ring> Shard<R> {
         body: &[u8],
         to_user: bool,
     ) -> Result<(), Bad> {
-        let destination = parameter(head, "subscribePath")?;
+        let mut destination = parameter(head, "subscribePath")?;
+        if !destination.starts_with('/') {
+            // As Spring's messaging template does.
+            destination.insert(0, '/');
+        }
         let user = if to_user { Some(parameter(head, "userId")?) } else { None };
         if !self.shared.names.is_broker(&destination) {
             return Err((404, format!("{destination} begins with no broker prefix")).into());
         }
         let body = match head.method {
             Method::Post => {
-                let json = parse_json(body, self.limits.json_depth)?;
+                let json = body::json(body, self.limits.json_depth)?;
                 let whole = json.get("businessType").is_some_and(Value::is_string)
                     && json.get("data").is_some();
                 if !whole {
@@ -144,57 +124,55 @@ impl<R: Ring> Shard<R> {
             _ => TEST_TO_ALL.to_vec(),
         };
         let push = Push { user, destination, headers: json_type(), body, only: None };
-        let work = pushes(vec![push], PushFormat::Nothing);
-        self.park(slot, meta, work);
+        self.park(slot, meta, pushes(vec![push], false));
         Ok(())
     }
 
-    /// `POST /api/publish`: one item, or an array of them.
+    /// `POST /api/publish`: one item, or an array of them, which are pushed in their order when all
+    /// of them are good.
     fn api_publish(&mut self, slot: Slot, meta: RequestMeta, body: &[u8]) -> Result<(), Bad> {
-        let json = parse_json(body, self.limits.json_depth)?;
-        let (list, format) = match &json {
-            Value::Array(items) => {
-                let written: Vec<&RawValue> =
-                    serde_json::from_slice(body).map_err(|_| not_json())?;
-                let items = items.iter().zip(&written);
-                let list =
-                    items.map(|(item, written)| self.api_item(item, written.get().as_bytes()));
-                (list.collect::<Result<Vec<Push>, Bad>>()?, PushFormat::DeliveredList)
-            }
-            item => (vec![self.api_item(item, body)?], PushFormat::Delivered),
-        };
-        self.park(slot, meta, pushes(list, format));
+        let (items, array) = body::items(body, self.limits.json_depth)?;
+        let mut list = Vec::with_capacity(items.len());
+        for (at, item) in items.into_iter().enumerate() {
+            let push = item.and_then(|item| self.api_item(item));
+            list.push(push.map_err(|bad| if array { bad.of_item(at) } else { bad })?);
+        }
+        self.park(slot, meta, pushes(list, array));
         Ok(())
     }
 
-    fn api_item(&self, item: &Value, written: &[u8]) -> Result<Push, Bad> {
-        let destination = item.get("destination").and_then(Value::as_str);
-        let destination = destination.ok_or((400, "an item has a destination".to_owned()))?;
-        let (headers, body) = self.sendable(item, written)?;
-        let unknown = || (404, format!("{destination} begins with no broker or user prefix"));
-        let (user, destination) = match self.shared.names.target(destination) {
-            Target::Broker => (None, destination.to_owned()),
+    fn api_item(&self, item: Item) -> Result<Push, Bad> {
+        let Item { destination, headers, body, session } = item;
+        if session.is_some() {
+            let text = "an item of /api/publish has no session: see /api/users/{user}/messages";
+            return Err((400, text.to_owned()).into());
+        }
+        self.check_sendable(&headers, &body)?;
+        let (user, destination) = match self.shared.names.target(&destination) {
+            Target::Broker => (None, destination),
             Target::User { user, destination } => {
                 (Some(decode_user(user).into_owned()), destination.to_owned())
             }
-            Target::Application(_) | Target::Unknown => return Err(unknown().into()),
+            Target::Application(_) | Target::Unknown => {
+                let text = format!("{destination} begins with no broker or user prefix");
+                return Err((404, text).into());
+            }
         };
         Ok(Push { user, destination, headers, body, only: None })
     }
 
-    /// Headers and body of an API item, if clients can take them for nothing else.
-    fn sendable(&self, item: &Value, written: &[u8]) -> Result<(Headers, Vec<u8>), Bad> {
-        let (headers, body) = headers_and_body(item, written)?;
+    /// Whether clients can take headers and body of an API item for nothing else.
+    fn check_sendable(&self, headers: &Headers, body: &[u8]) -> Result<(), Bad> {
         if let Some((name, _)) = headers.iter().find(|(n, _)| !stomp::is_forwarded(n.as_bytes())) {
             let text = format!("no header is named {name:?}: it is blank, or the server's own");
             return Err(Bad::of(Refusal::ApiForgedHeader, 400, text));
         }
         let content_type = headers.iter().find(|(name, _)| name == "content-type");
-        if self.shared.refuses_body(content_type.map(|(_, value)| value.as_bytes()), &body) {
+        if self.shared.refuses_body(content_type.map(|(_, value)| value.as_bytes()), body) {
             let text = "the body has a NUL: broker.nul-in-body refuses it";
             return Err(Bad::of(NUL_IN_BODY.refusal, 400, text));
         }
-        Ok((headers, body))
+        Ok(())
     }
 
     /// `POST /api/users/{user}/messages`
@@ -205,25 +183,19 @@ impl<R: Ring> Shard<R> {
         user: &str,
         body: &[u8],
     ) -> Result<(), Bad> {
-        let json = parse_json(body, self.limits.json_depth)?;
-        let destination = json.get("destination").and_then(Value::as_str);
-        let destination = destination.ok_or((400, "the body has a destination".to_owned()))?;
-        let destination = self.shared.names.own(destination).unwrap_or(destination).to_owned();
+        let Item { destination, headers, body, session } =
+            body::item(body, self.limits.json_depth)?;
+        let destination = self.shared.names.own(&destination).unwrap_or(&destination).to_owned();
         if !self.shared.names.is_broker(&destination) {
             return Err((404, format!("{destination} begins with no broker prefix")).into());
         }
-        let (headers, body) = self.sendable(&json, body)?;
-        let only = match json.get("session") {
-            None | Some(Value::Null) => None,
-            Some(id) => Some(
-                id.as_str()
-                    .and_then(SessionId::parse)
-                    .ok_or((400, "session is the id of a session".to_owned()))?,
-            ),
-        };
+        self.check_sendable(&headers, &body)?;
+        let parse =
+            |id: &String| SessionId::parse(id).ok_or_else(|| format!("{id:?} is no session"));
+        let only = session.as_ref().map(parse).transpose().map_err(|text| (400, text))?;
         let user = Some(decoded(user)?);
         let push = Push { user, destination, headers, body, only };
-        self.park(slot, meta, pushes(vec![push], PushFormat::Sessions));
+        self.park(slot, meta, pushes(vec![push], false));
         Ok(())
     }
 
@@ -493,9 +465,9 @@ const TEST_TO_USER: &[u8] =
 const TEST_TO_ALL: &[u8] =
     br#"{"businessType":"TEST All","data":{"data":"The All Data!","message":"The All message!"}}"#;
 
-fn pushes(list: Vec<Push>, format: PushFormat) -> Work {
+fn pushes(list: Vec<Push>, array: bool) -> Work {
     let heard = Vec::with_capacity(list.len());
-    Work::Pushes { list, heard, sent: 0, format }
+    Work::Pushes { list, heard, sent: 0, array }
 }
 
 fn json_type() -> Headers {
@@ -522,62 +494,4 @@ fn decoded(segment: &str) -> Result<String, Bad> {
         Ok(text) if crate::identity::is_name(text) => Ok(text.to_owned()),
         _ => Err((400, "the user's name is not one".to_owned()).into()),
     }
-}
-
-fn parse_json(body: &[u8], depth_max: u32) -> Result<Value, Bad> {
-    let json: Value = serde_json::from_slice(body).map_err(|_| not_json())?;
-    if depth(&json) > depth_max {
-        return Err((400, "the JSON is nested too deeply".to_owned()).into());
-    }
-    Ok(json)
-}
-
-fn not_json() -> Bad {
-    (400, "the body is not JSON".to_owned()).into()
-}
-
-/// The body of an item as it was written: a JSON value that is read and written again may have lost
-/// digits of its numbers, and the order of its keys.
-#[derive(serde::Deserialize)]
-struct Written<'a> {
-    #[serde(borrow)]
-    body: Option<&'a RawValue>,
-}
-
-fn depth(json: &Value) -> u32 {
-    match json {
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
-}
-
-/// Headers and body of an API item, which is also given as it was `written`: a string goes out as
-/// it is, any other JSON as JSON.
-fn headers_and_body(item: &Value, written: &[u8]) -> Result<(Headers, Vec<u8>), Bad> {
-    let mut headers = Vec::new();
-    if let Some(given) = item.get("headers") {
-        let fields = given.as_object().ok_or((400, "headers are an object of texts".to_owned()))?;
-        for (name, value) in fields {
-            let value = value.as_str();
-            let value = value.ok_or((400, "headers are an object of texts".to_owned()))?;
-            headers.push((name.clone(), value.to_owned()));
-        }
-    }
-    let body = item.get("body").ok_or((400, "an item has a body".to_owned()))?;
-    let typed = headers.iter().any(|(name, _)| name == "content-type");
-    let (kind, body) = match body {
-        Value::String(text) => ("text/plain;charset=UTF-8", text.clone().into_bytes()),
-        Value::Null => ("application/json", b"null".to_vec()),
-        _ => {
-            let written = serde_json::from_slice::<Written<'_>>(written).ok();
-            let body = written.and_then(|item| item.body);
-            let body = body.ok_or((400, "an item has one body".to_owned()))?;
-            ("application/json", body.get().as_bytes().to_vec())
-        }
-    };
-    if !typed {
-        headers.insert(0, ("content-type".into(), kind.into()));
-    }
-    Ok((headers, body))
 }

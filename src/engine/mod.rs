@@ -45,6 +45,7 @@ mod access;
 mod api;
 mod application;
 mod batch;
+mod body;
 mod close;
 mod conn;
 mod crowd;

@@ -26,19 +26,6 @@ pub(super) struct Push {
     pub only: Option<SessionId>,
 }
 
-/// How the answer format what was pushed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum PushFormat {
-    /// `{"code":0}`
-    Nothing,
-    /// `{"code":0,"delivered":n}`
-    Delivered,
-    /// The same, an item each, in an array.
-    DeliveredList,
-    /// `{"code":0,"sessions":n}`
-    Sessions,
-}
-
 /// What is being done about a parked request.
 #[derive(Debug)]
 pub(super) enum Work {
@@ -46,7 +33,7 @@ pub(super) enum Work {
     None,
     /// Pushes: the first `heard.len()` of them are done, the first `sent` in flight. Those on
     /// their way at one time have one home, whose answers come in their order.
-    Pushes { list: Vec<Push>, heard: Vec<u32>, sent: usize, format: PushFormat },
+    Pushes { list: Vec<Push>, heard: Vec<u32>, sent: usize, array: bool },
     /// A callback that waits for the home of its id, or for that of its push.
     Callback {
         rule: usize,
@@ -157,8 +144,9 @@ impl<R: Ring> Shard<R> {
         self.conns.at_mut(slot).proto = Proto::HttpIdle;
         match work {
             Work::None => self.answer_json(slot, meta, 200, OK),
-            Work::Pushes { heard, format, .. } => {
-                self.answer_json(slot, meta, 200, push_response(format, &heard).as_bytes());
+            Work::Pushes { list, heard, array, .. } => {
+                let body = push_response(&list, &heard, array);
+                self.answer_json(slot, meta, 200, body.as_bytes());
             }
             Work::Callback { rule, .. } => {
                 self.metrics.callbacks_total.add(1);
@@ -348,15 +336,13 @@ impl<R: Ring> Shard<R> {
 /// The plainest answer.
 pub(super) const OK: &[u8] = br#"{"code":0}"#;
 
-fn push_response(format: PushFormat, heard: &[u32]) -> String {
-    let first = heard.first().copied().unwrap_or(0);
-    match format {
-        PushFormat::Nothing => "{\"code\":0}".to_owned(),
-        PushFormat::Delivered => format!("{{\"code\":0,\"delivered\":{first}}}"),
-        PushFormat::Sessions => format!("{{\"code\":0,\"sessions\":{first}}}"),
-        PushFormat::DeliveredList => {
-            let item = |n: &u32| format!("{{\"code\":0,\"delivered\":{n}}}");
-            format!("[{}]", heard.iter().map(item).collect::<Vec<_>>().join(","))
-        }
-    }
+/// `{"code":0,"sessions":n}` for a push to a user, `subscriptions` for one to a broker destination;
+/// of several an array.
+fn push_response(list: &[Push], heard: &[u32], array: bool) -> String {
+    let one = |(push, heard): (&Push, &u32)| {
+        let what = if push.user.is_some() { "sessions" } else { "subscriptions" };
+        format!("{{\"code\":0,\"{what}\":{heard}}}")
+    };
+    let all: Vec<String> = list.iter().zip(heard).map(one).collect();
+    if array { format!("[{}]", all.join(",")) } else { all.concat() }
 }

@@ -34,20 +34,20 @@ for (const [name, config] of [["embedded", undefined], ["configured", applicatio
       await a.mine.expect(REPLY);
       await b.mine.expect(REPLY);
 
-      assert.deepEqual((await server.toUser("7")).json, { code: 0 });
+      assert.deepEqual((await server.toUser("7")).json, { code: 0, sessions: 2 });
       await a.mine.expect(TEST);
       await b.mine.expect(TEST);
 
       nobody.trade();
       await nobody.mine.expect(REPLY);
 
-      assert.deepEqual((await server.toAll()).json, { code: 0 });
+      assert.deepEqual((await server.toAll()).json, { code: 0, subscriptions: 4 });
       for (const page of [a, b, other, nobody]) await page.all.expect(TEST_ALL);
 
       const body = { businessType: "CALL", data: { line: 3, name: "呼叫" } };
-      assert.deepEqual((await server.toUser("8", body)).json, { code: 0 });
+      assert.deepEqual((await server.toUser("8", body)).json, { code: 0, sessions: 1 });
       await other.mine.expect(body);
-      assert.deepEqual((await server.toAll(body)).json, { code: 0 });
+      assert.deepEqual((await server.toAll(body)).json, { code: 0, subscriptions: 4 });
       for (const page of [a, b, other, nobody]) await page.all.expect(body);
 
       // The last thing that each one gets is the only thing that is left.

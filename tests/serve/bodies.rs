@@ -65,3 +65,57 @@ fn what_the_api_publishes_has_one_content_type() {
         assert_eq!(frame.body, body, "{item}");
     }
 }
+
+#[test]
+fn a_push_says_how_many_hear_it() {
+    let server = Server::embedded();
+    let destinations = ["/topic/a", "/topic/*", "/user/queue/sub"];
+    let _windows = ["7", "7"].map(|user| Window::subscribed(&server, Some(user), &destinations));
+    let said = |body: &str| (200, body.to_owned());
+    let get = |target: &str| server.get(target);
+    let one = get("/sendMsToUser?userId=7&subscribePath=/queue/sub");
+    assert_eq!(one, said("{\"code\":0,\"sessions\":2}"));
+    let nobody = get("/sendMsToUser?userId=8&subscribePath=/queue/sub");
+    assert_eq!(nobody, said("{\"code\":0,\"sessions\":0}"));
+    // Spring's messaging template puts the leading slash where there is none.
+    let all = get("/sendMsAll?subscribePath=topic/a");
+    assert_eq!(all, said("{\"code\":0,\"subscriptions\":4}"));
+
+    let topic = r#"{"destination":"/topic/b","body":1}"#;
+    let user = r#"{"destination":"/user/7/queue/sub","body":1}"#;
+    let publish = |body: &str| server.post("/api/publish", "", body);
+    assert_eq!(publish(topic), said("{\"code\":0,\"subscriptions\":2}"));
+    let both = r#"[{"code":0,"sessions":2},{"code":0,"subscriptions":2}]"#;
+    assert_eq!(publish(&format!("[{user},{topic}]")), said(both));
+    let own = r#"{"destination":"/queue/sub","body":1}"#;
+    let message = server.post("/api/users/7/messages", "", own);
+    assert_eq!(message, said("{\"code\":0,\"sessions\":2}"));
+}
+
+#[test]
+fn a_bad_item_is_named_and_none_of_its_array_is_pushed() {
+    let server = Server::embedded();
+    let mut window = Window::subscribed(&server, None, &["/topic/a"]);
+    let good = r#"{"destination":"/topic/a","body":"good"}"#;
+    let publish = |body: &str| server.post("/api/publish", "", body);
+    for (bad, status, text) in [
+        (
+            r#"{"destination":"/topic/a","body":1,"colour":2}"#,
+            400,
+            "item 1: unknown field `colour`",
+        ),
+        (r#"{"destination":"/none","body":1}"#, 404, "item 1: /none begins with no broker"),
+        (r#"{"destination":"/topic/a","body":1,"session":"x"}"#, 400, "item 1: an item of /api/"),
+        ("1", 400, "item 1: invalid type: integer `1`"),
+    ] {
+        let (answered, said) = publish(&format!("[{good},{bad}]"));
+        assert_eq!(answered, status, "{said}");
+        assert!(said.contains(&format!("\"msg\":\"{text}")), "{said}");
+    }
+    let one = server.post("/api/users/7/messages", "", r#"{"destination":"/queue/a","text":1}"#);
+    assert_eq!(one.0, 400);
+    assert!(one.1.contains("unknown field `text`"), "{}", one.1);
+    // Nothing of the arrays has come before this.
+    assert_eq!(publish(r#"{"destination":"/topic/a","body":"last"}"#).0, 200);
+    assert_eq!(window.hears("/topic/a"), "last");
+}
