@@ -576,10 +576,12 @@ impl Simulation {
 
     /// Bytes that may wait for one client when a turn has ended: the bound is looked at when an
     /// outbox is flushed, and until then what a turn brings is queued. That is as many messages as
-    /// one class may bring, in all seeds that were looked at, and those of windows that end.
+    /// one class may bring, in all seeds that were looked at, and those of batches that end; each
+    /// of them for every subscription that matches it (seed 987337227343).
     fn outbox_max(&self, limits: &Limits) -> usize {
         let batched = if self.history.rules.collect() { limits.batch_messages } else { 0 };
-        (limits.send_buffer + (limits.turn_entries + batched) * limits.message) as usize
+        let frames = (limits.turn_entries + batched) * limits.subscriptions;
+        (limits.send_buffer + frames * limits.message) as usize
     }
 }
 
