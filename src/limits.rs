@@ -281,9 +281,16 @@ pub const TICK_SHIFT: u32 = 7;
 pub const WHEEL_SLOTS: usize = 512;
 /// Calls that a demonstration's stand-in provider has taken and not called back; past it 503.
 pub const PROVIDER_CALLS_MAX: usize = 64;
-/// Lines for the log that are alike (a refused origin) come so often at most from one shard; those
-/// between are counted, and the next line has the number.
-pub const NOTE_EVERY: Millis = Millis(1000);
+/// What a shard tells the log of one cause, endpoint and address block comes so often at most; what
+/// happens between is counted, and the next line has the number.
+pub const LOG_EVENT_EVERY: Millis = Millis(1_000);
+/// Causes, endpoints and address blocks that a shard tells apart at a time for the log; those
+/// beyond share one line a second, and are counted (`log_events_merged_total`).
+pub const LOG_EVENT_KEYS: usize = 64;
+/// Lines that one shard causes in a second; those beyond wait for the next, and their counts grow.
+pub const LOG_EVENTS_A_SECOND: u32 = 16;
+/// Bytes of the text that one of them has; the rest is cut.
+pub const LOG_EVENT_TEXT: usize = 384;
 /// Steps (of ten to forty nanoseconds) after which a pattern gives up on a text: whoever guards
 /// something refuses, whoever gives something keeps it, and it is counted
 /// (`broker_pattern_gave_up`). What people write takes three to ten. The most that one `**` takes

@@ -108,6 +108,28 @@ fn compressed_messages_for_ids_of_ones_own_without_an_allocation() {
     assert!(house.sent().1 - before < 2 * all * 512, "compressed");
 }
 
+/// Whoever does wrong again and again makes the engine allocate as little as whoever does right.
+#[test]
+fn ten_thousand_refusals_without_an_allocation() {
+    let mut house = House::new(1, 4);
+    let asking = house.connect(0);
+    let wrong = |house: &mut House, times: u32| {
+        for time in 0..times {
+            house.say(asking, b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            house.settle();
+            if time % 100 == 0 {
+                house.kernel(0).seen.clear();
+                // A line of the log is due again.
+                house.advance(Millis(1_024));
+            }
+        }
+    };
+    wrong(&mut house, 300);
+    let before = house.sent().0;
+    let (count, ()) = allocations(|| wrong(&mut house, 10_000));
+    assert_eq!((house.sent().0 - before, count), (10_000, 0));
+}
+
 /// What three requests of `/info` are told.
 fn entropy(secrets: [u64; 3]) -> Vec<String> {
     let mut house = House::seeded(1, 4, secrets);

@@ -98,6 +98,11 @@ const BANNED: &[Ban] = &[
     Ban("UnixStream", SOCKET_OWNERS, "sockets belong to ring; rooms see slices and ids"),
     Ban("io_uring::", &["src/ring/"], "system calls belong to ring"),
     Ban("tokio::", &["src/control/", "src/load/"], "the data plane has no async runtime"),
+    Ban(
+        "metrics.refuse(",
+        &["src/engine/refuse.rs"],
+        "a shard refuses by `Shard::refuse`, which tells the log of it too",
+    ),
     Ban("println!", PRINTERS, "the log is the control plane's; a shard never blocks on a terminal"),
     Ban(
         "eprintln!",

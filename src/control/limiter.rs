@@ -109,7 +109,7 @@ mod tests {
         }
         // Another place and another cause have lines of their own.
         assert_eq!(limiter.admit(CAUSE, "/other", at(500)), Some(0));
-        assert_eq!(limiter.admit("an origin was refused", "/call", at(500)), Some(0));
+        assert_eq!(limiter.admit("another cause", "/call", at(500)), Some(0));
         assert_eq!(limiter.admit(CAUSE, "/call", at(1000)), Some(999));
         // What nobody follows is said when its second is over.
         assert_eq!(limiter.admit(CAUSE, "/call", at(1001)), None);

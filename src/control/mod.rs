@@ -33,10 +33,11 @@
 //! session alone fills at most half, past it 503; `hook-body` bytes of an answer, past it 502;
 //! entries for a full mailbox wait here, and beyond `mailbox` of them none is taken and no call
 //! is begun; [`log::LINES_MAX`] lines of log wait, past it they are dropped, counted, and the log
-//! says so; lines that bad input causes are written once a second, cause and place
-//! ([`log::Log::limited`]); `drain-time`.
+//! says so; lines that bad input causes are written once a second, cause and place: what shards
+//! tell (`engine::events`), and failed hooks ([`log::Log::limited`]); `drain-time`.
 
 mod call;
+mod events;
 pub mod hooks;
 pub mod limiter;
 pub mod log;

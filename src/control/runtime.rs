@@ -1,6 +1,7 @@
 //! The thread: its loop, and how it starts and ends.
 
 use super::call;
+use super::events;
 use super::hooks::{Call, Calls};
 use super::log::{self, Level, Log};
 use super::outgoing::Outgoing;
@@ -319,10 +320,7 @@ impl Control {
                     Entry::Hook { message, user, session, reply_to, place, .. } => {
                         self.on_hook(Call::new(&message, session, user).at(place), reply_to);
                     }
-                    Entry::Note { text, count } => {
-                        self.log
-                            .warn("an origin was refused", &[("times", &count), ("last", &text)]);
-                    }
+                    Entry::Event(event) => events::write(&self.log, &self.shared, &event),
                     entry => unreachable!("the control thread is asked for hooks: {entry:?}"),
                 }
             }

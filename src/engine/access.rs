@@ -2,30 +2,19 @@
 //! Who may ask for what: the API's token, the loopback test of a demonstration, origins; and how
 //! whoever is refused, and the operator, hear which key says so.
 
-use super::mailbox::{Class, Entry};
+use super::events::Site;
 use super::route::{Guard, Route};
 use super::shard::Shard;
 use super::web::{NotAdmitted, RequestMeta};
 use crate::http::origin::{self, Page, SameOrigin};
 use crate::http::request::Head;
 use crate::http::response;
-use crate::ids::Slot;
-use crate::limits::NOTE_EVERY;
+use crate::ids::{EndpointIndex, Slot};
 use crate::metrics::Refusal;
 use crate::ring::Ring;
-use std::sync::Arc;
 
 /// Bytes of an Origin that an answer and the log show.
 const ORIGIN_SHOWN: usize = 100;
-
-/// Lines for the log that are alike: one in a while, with how many there were.
-#[derive(Debug, Default)]
-pub(super) struct Notes {
-    /// When the last one was written, in milliseconds.
-    last: Option<u32>,
-    /// Since then.
-    count: u32,
-}
 
 impl<R: Ring> Shard<R> {
     /// Whether a request may go on to its body: path, method and access.
@@ -36,11 +25,11 @@ impl<R: Ring> Shard<R> {
         route: &Route<'_>,
     ) -> Result<(), NotAdmitted> {
         if matches!(route, Route::Nothing) {
-            self.metrics.refuse(Refusal::HttpNotFound);
+            self.refuse(slot, Refusal::HttpNotFound);
             return Err((404, "there is nothing at this path", None));
         }
         if let Some(allow) = route.refuses(head.method) {
-            self.metrics.refuse(Refusal::HttpMethodNotAllowed);
+            self.refuse(slot, Refusal::HttpMethodNotAllowed);
             return Err((405, "this path does not take this method", Some(("Allow", allow))));
         }
         match route.guard() {
@@ -50,7 +39,7 @@ impl<R: Ring> Shard<R> {
             Guard::Api | Guard::Metrics => self.admit_to_api(slot, head),
             Guard::Demo if self.is_of_demo(slot, head, None) => Ok(()),
             Guard::Demo => {
-                self.metrics.refuse(Refusal::ApiDemoOnly);
+                self.refuse(slot, Refusal::ApiDemoOnly);
                 Err((403, "the demonstration answers this machine only", None))
             }
         }
@@ -61,7 +50,7 @@ impl<R: Ring> Shard<R> {
             if self.is_of_demo(slot, head, None) {
                 return Ok(());
             }
-            self.metrics.refuse(Refusal::ApiTokenUnset);
+            self.refuse(slot, Refusal::ApiTokenUnset);
             let text = match self.shared.config.demo.enabled {
                 true => {
                     "without api.token-env the API of a demonstration answers this machine only"
@@ -79,7 +68,7 @@ impl<R: Ring> Shard<R> {
         if given.is_some_and(|given| token.matches(given)) {
             return Ok(());
         }
-        self.metrics.refuse(Refusal::ApiToken);
+        self.refuse(slot, Refusal::ApiToken);
         Err((401, "the API token is missing or wrong", Some(("WWW-Authenticate", "Bearer"))))
     }
 
@@ -136,7 +125,6 @@ impl<R: Ring> Shard<R> {
         head: &Head<'_, '_>,
         at: usize,
     ) {
-        self.metrics.refuse(Refusal::HttpOrigin);
         let origin = origin::origin_of(head).unwrap_or("");
         let shown = &origin[..origin.len().min(ORIGIN_SHOWN)];
         let text = if origin::names_host(origin, head.host) {
@@ -152,7 +140,8 @@ impl<R: Ring> Shard<R> {
                  [[endpoint]] {path}"
             )
         };
-        self.note_refused_origin(&text);
+        let site = Site::Endpoint(EndpointIndex(at as u16));
+        self.refuse_at(slot, site, Refusal::HttpOrigin, Some(&text));
         let body = serde_json::json!({ "code": 403, "msg": text }).to_string();
         let mut headers = vec![("Vary", "Origin")];
         if !origin.is_empty() && response::is_field_value(origin) {
@@ -160,21 +149,5 @@ impl<R: Ring> Shard<R> {
             headers.push(("Access-Control-Allow-Credentials", "true"));
         }
         self.answer(slot, meta, 403, &headers, Some(response::JSON), body.as_bytes());
-    }
-
-    /// One line at a time: a page that tries again and again must not fill the log.
-    fn note_refused_origin(&mut self, text: &str) {
-        let now = self.ms();
-        self.origin_notes.count += 1;
-        let last = self.origin_notes.last;
-        let control = self.control();
-        if last.is_some_and(|last| now.wrapping_sub(last) < NOTE_EVERY.0)
-            || self.mailbox.room(control, Class::Request) == 0
-        {
-            return;
-        }
-        let count = self.origin_notes.count;
-        self.origin_notes = Notes { last: Some(now), count: 0 };
-        self.mailbox.send(control, Entry::Note { text: Arc::from(text), count });
     }
 }

@@ -3,6 +3,7 @@
 
 use super::body::{self, Bad, Headers, Item};
 use super::conn::State;
+use super::events::Site;
 use super::mailbox::Query;
 use super::push::{OK, Push, ResponseFormat, Work};
 use super::refuse::NUL_IN_BODY;
@@ -86,7 +87,11 @@ impl<R: Ring> Shard<R> {
             }
         };
         if let Err(bad) = done {
-            self.metrics.refuse(bad.refusal);
+            let site = match route::route(&shared, head.target.path, self.serves(slot)) {
+                Route::Callback(at) | Route::Demo(at) => Site::Callback(at as u16),
+                _ => Site::None,
+            };
+            self.refuse_at(slot, site, bad.refusal, None);
             self.answer_error(slot, meta, bad.status, &[], &bad.text);
         }
     }

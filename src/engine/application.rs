@@ -41,7 +41,7 @@ impl<R: Ring> Shard<R> {
                 self.publish(home, &destination, frame.body(), content_type, reply_to);
             }
             Answer::Hook(None) => {
-                self.metrics.refuse(Refusal::HookUnset);
+                self.refuse(self.sessions.at(session).slot, Refusal::HookUnset);
                 let text = format!(
                     "set hook in the [[application]] with destination {}",
                     found.destination
@@ -57,14 +57,14 @@ impl<R: Ring> Shard<R> {
         let control = self.control();
         if self.mailbox.room(control, Class::Request) == 0 {
             self.metrics.hooks_refused_total.add(1);
-            self.metrics.refuse(Refusal::HookQueueFull);
+            self.refuse(self.sessions.at(session).slot, Refusal::HookQueueFull);
             self.tell_error(session, 503, "too many hook calls are waiting");
             self.receipt(session, frame, 0, None);
             return;
         }
         let Some(place) = self.take_hook_share(session) else {
             self.metrics.hooks_refused_total.add(1);
-            self.metrics.refuse(Refusal::LimitShareOfHookCalls);
+            self.refuse(self.sessions.at(session).slot, Refusal::LimitShareOfHookCalls);
             self.tell_error(session, 503, SHARE_OF_HOOK_CALLS);
             self.receipt(session, frame, 0, None);
             return;

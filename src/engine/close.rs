@@ -11,6 +11,7 @@
 //! Errors, kicks, shutdown and slow consumers all pass drain; only a reset or a deadline skips it.
 
 use super::conn::{Pause, Peer, Proto, State};
+use super::events::Cause;
 use super::shard::Shard;
 use crate::encoding::Encoding;
 use crate::ids::{ConnId, SessionIndex, Slot};
@@ -260,6 +261,7 @@ impl<R: Ring> Shard<R> {
     /// A client does not take what is due to it.
     pub(super) fn too_slow(&mut self, slot: Slot) {
         self.metrics.slow_consumers_total.add(1);
+        self.note(Cause::SlowConsumer, slot);
         if self.conns.at(slot).has_session() {
             self.drain(slot, &[], SLOW_CONSUMER, "the client reads too slowly");
         } else {

@@ -81,7 +81,7 @@ impl<R: Ring> Shard<R> {
         // The hard bound of the table is never met: there the kernel drops connections silently.
         let is_full = self.conns.len() as u32 + self.reserve() > self.slots;
         if is_full || !self.shared.shares.connect(most) {
-            self.metrics.refuse(Refusal::LimitConnections);
+            self.refuse(slot, Refusal::LimitConnections);
             return false;
         }
         self.conns.at_mut(slot).is_counted = true;
@@ -98,7 +98,7 @@ impl<R: Ring> Shard<R> {
         let is_own = place != Place::REST;
         if bound > 0 && is_own && shares.held(key, Kind::Connections) > bound {
             shares.give_back(place, Kind::Connections);
-            self.metrics.refuse(Refusal::LimitConnectionsPerAddress);
+            self.refuse(slot, Refusal::LimitConnectionsPerAddress);
             return false;
         }
         self.conns.set_place(slot, place);
@@ -184,7 +184,7 @@ impl<R: Ring> Shard<R> {
             if self.shared.shares.count_at(place, Kind::Connections) < held {
                 continue;
             }
-            self.metrics.refuse(Refusal::LimitStrangerTime);
+            self.refuse(conn.slot, Refusal::LimitStrangerTime);
             if self.conns.at(conn.slot).has_session() {
                 self.drain(conn.slot, &[], 1013, "try again later");
                 self.hurry(conn.slot);

@@ -292,7 +292,7 @@ impl<R: Ring> Shard<R> {
             let Some(extents) = self.place(group, 1) else {
                 if self.fanout.encoder.bytes().len() > self.segments.largest() {
                     // Not even the empty pool could take it, and everything behind it would wait.
-                    self.metrics.refuse(Refusal::LimitLargestMessage);
+                    self.refuse_for_nobody(Refusal::LimitLargestMessage);
                     self.index.group_mut(group).pending.remove(0);
                     self.fanout.deliveries[0].groups -= 1;
                     continue;

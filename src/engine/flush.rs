@@ -155,7 +155,7 @@ impl<R: Ring> Shard<R> {
         let Ok(extents) = self.segments.append(Log::Private, bytes) else {
             // Nobody else can be let go in the middle of this: room is made later in the turn.
             self.needs_room = true;
-            self.metrics.refuse(Refusal::LimitSegmentBytes);
+            self.refuse(slot, Refusal::LimitSegmentBytes);
             self.terminate(slot);
             return;
         };

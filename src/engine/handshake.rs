@@ -2,6 +2,7 @@
 //! What stands below an endpoint: the WebSocket upgrade, and SockJS's greeting and `/info`.
 
 use super::conn::{Proto, Raw, State, Stomp};
+use super::events::Site;
 use super::session::Session;
 use super::shard::Shard;
 use super::web::RequestMeta;
@@ -24,6 +25,11 @@ const TOO_MANY_OF_ADDRESS: &str = "this address has too many connections";
 /// A year, in seconds.
 const YEAR: &str = "31536000";
 
+/// An endpoint's place in the log.
+fn endpoint(at: usize) -> Site {
+    Site::Endpoint(EndpointIndex(at as u16))
+}
+
 impl<R: Ring> Shard<R> {
     /// A request at or below an endpoint's path; `rest` is what follows it.
     pub(super) fn at_endpoint(
@@ -39,7 +45,7 @@ impl<R: Ring> Shard<R> {
         let Some(sockjs) = &endpoint.sockjs else {
             return match rest {
                 "" => self.upgrade(slot, meta, head, at, Encoding::PLAIN),
-                _ => self.answer_not_found(slot, meta),
+                _ => self.answer_not_found(slot, meta, at),
             };
         };
         match sockjs::route(rest) {
@@ -50,7 +56,7 @@ impl<R: Ring> Shard<R> {
                 let text = Some("text/plain; charset=UTF-8");
                 self.answer(slot, meta, 200, &[], text, sockjs::GREETING.as_bytes());
             }
-            Route::Greeting => self.answer_not_allowed(slot, meta, "GET"),
+            Route::Greeting => self.answer_not_allowed(slot, meta, at, "GET"),
             Route::Info => self.info(slot, meta, head, at, sockjs),
             Route::RawWebsocket if sockjs.websocket => {
                 self.upgrade(slot, meta, head, at, Encoding::PLAIN);
@@ -59,17 +65,17 @@ impl<R: Ring> Shard<R> {
                 self.upgrade(slot, meta, head, at, Encoding::SockJsWebSocket { deflate: 0 });
             }
             // The other transports are built with the issue on SockJS.
-            _ => self.answer_not_found(slot, meta),
+            _ => self.answer_not_found(slot, meta, at),
         }
     }
 
-    fn answer_not_found(&mut self, slot: Slot, meta: RequestMeta) {
-        self.metrics.refuse(Refusal::HttpNotFound);
+    fn answer_not_found(&mut self, slot: Slot, meta: RequestMeta, at: usize) {
+        self.refuse_at(slot, endpoint(at), Refusal::HttpNotFound, None);
         self.answer_plain(slot, meta, 404, &[]);
     }
 
-    fn answer_not_allowed(&mut self, slot: Slot, meta: RequestMeta, allow: &str) {
-        self.metrics.refuse(Refusal::HttpMethodNotAllowed);
+    fn answer_not_allowed(&mut self, slot: Slot, meta: RequestMeta, at: usize, allow: &str) {
+        self.refuse_at(slot, endpoint(at), Refusal::HttpMethodNotAllowed, None);
         self.answer_plain(slot, meta, 405, &[("Allow", allow)]);
     }
 
@@ -118,7 +124,7 @@ impl<R: Ring> Shard<R> {
                 headers.push(("Access-Control-Allow-Methods", "OPTIONS, GET"));
                 self.answer_plain(slot, meta, 204, &headers);
             }
-            _ => self.answer_not_allowed(slot, meta, "OPTIONS, GET"),
+            _ => self.answer_not_allowed(slot, meta, at, "OPTIONS, GET"),
         }
     }
 
@@ -135,7 +141,7 @@ impl<R: Ring> Shard<R> {
         let accept = match upgrade::check(head) {
             Ok(upgrade) => upgrade.accept,
             Err(refusal) => {
-                self.metrics.refuse(refusal.into());
+                self.refuse_at(slot, endpoint(at), refusal, None);
                 // It asked for an upgrade: nothing sensible follows on this connection.
                 let meta = RequestMeta { close: true, ..meta };
                 return self.answer_error(
@@ -156,7 +162,7 @@ impl<R: Ring> Shard<R> {
             Identity::User(name) => Some(Arc::from(name)),
             Identity::Anonymous | Identity::Deferred => None,
             Identity::Refused(refusal) => {
-                self.metrics.refuse(refusal.into());
+                self.refuse_at(slot, endpoint(at), refusal, None);
                 return self.answer_error(slot, meta, refusal.status(), &[], refusal.word());
             }
         };
@@ -169,7 +175,7 @@ impl<R: Ring> Shard<R> {
         let policy = self.deflate_policy(at);
         let lines = head.header_values("sec-websocket-extensions");
         let Ok(agreement) = ws::negotiate(lines, policy) else {
-            self.metrics.refuse(Refusal::HttpUpgradeExtensions);
+            self.refuse_at(slot, endpoint(at), Refusal::HttpUpgradeExtensions, None);
             let meta = RequestMeta { close: true, ..meta };
             return self.answer_error(slot, meta, 400, &[], "bad Sec-WebSocket-Extensions");
         };

@@ -107,7 +107,7 @@ impl<R: Ring> Shard<R> {
             }
             Entry::Reload(shared) => self.reload(shared),
             Entry::Drain => self.drain_all(),
-            Entry::Hook { .. } | Entry::Note { .. } => {
+            Entry::Hook { .. } | Entry::Event(_) => {
                 unreachable!("hooks are asked at the control thread")
             }
             Entry::Deliver { .. }
@@ -160,7 +160,7 @@ impl<R: Ring> Shard<R> {
     /// Counts a message that some pattern gave up on: its subscribers do not hear it.
     fn note_given_up(&self, audience: Audience) {
         if audience.gave_up {
-            self.metrics.refuse(Refusal::BrokerPatternGaveUp);
+            self.refuse_for_nobody(Refusal::BrokerPatternGaveUp);
         }
     }
 

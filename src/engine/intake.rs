@@ -128,7 +128,7 @@ impl<R: Ring> Shard<R> {
         let (used, event) = match decoder.next(bytes, message_max) {
             Ok(next) => next,
             Err(error) => {
-                self.metrics.refuse(error.into());
+                self.refuse(slot, error);
                 self.drain(slot, &[], error.close_code(), error.reason());
                 return Step::Stop(0);
             }
@@ -209,7 +209,7 @@ impl<R: Ring> Shard<R> {
                 self.chunk(slot, opcode, &mut plain, true);
             }
             Err(error) => {
-                self.metrics.refuse(error.into());
+                self.refuse(slot, error);
                 self.drain(slot, &[], error.close_code(), error.reason());
             }
         }
@@ -366,7 +366,7 @@ impl<R: Ring> Shard<R> {
         let open = |slot: &Slot| self.conns.at(*slot).state == State::Open;
         let held = |slot: &Slot| self.conns.at(*slot).buffered_noted;
         let Some(slot) = self.conns.slots().filter(open).max_by_key(held) else { return };
-        self.metrics.refuse(Refusal::LimitBufferedBytes);
+        self.refuse(slot, Refusal::LimitBufferedBytes);
         if self.conns.at(slot).has_session() {
             self.drain(slot, &[], 1013, "try again later");
         } else if self.conns.at(slot).state == State::Open {

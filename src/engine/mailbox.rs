@@ -25,6 +25,7 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::events::Event;
 use super::shared::Shared;
 use super::sleeping::Sleeping;
 
@@ -93,7 +94,7 @@ pub enum Entry {
         place: Place,
     },
     /// A line for the log, at the control thread: how often it came, and the last one's text.
-    Note { text: Arc<str>, count: u32 },
+    Event(Event),
 
     // Deliveries.
     /// A message for the subscribers of its destination.
@@ -140,7 +141,7 @@ impl Entry {
             | Entry::Reload(_)
             | Entry::Drain
             | Entry::Hook { .. }
-            | Entry::Note { .. } => Class::Request,
+            | Entry::Event(_) => Class::Request,
             Entry::Deliver { .. }
             | Entry::DeliverUser { .. }
             | Entry::Begun { .. }

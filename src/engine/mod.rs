@@ -51,6 +51,7 @@ mod conn;
 mod crowd;
 mod dedupe;
 mod encode;
+pub mod events;
 mod fanout;
 mod flush;
 mod handshake;

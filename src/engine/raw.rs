@@ -52,7 +52,7 @@ impl<R: Ring> Shard<R> {
 
     /// Ends the connection for a message that is not SockJS's.
     pub(super) fn refuse_sockjs(&mut self, slot: Slot, error: sockjs::Error) {
-        self.metrics.refuse(error.into());
+        self.refuse(slot, error);
         self.drain(slot, &[], error.close_code(), "Broken framing.");
     }
 
@@ -114,7 +114,7 @@ impl<R: Ring> Shard<R> {
             OnMessage::Publish(destination) => {
                 let text = if opcode == Opcode::Text { TEXT } else { BYTES };
                 if shared.refuses_body(Some(text), message) {
-                    self.metrics.refuse(NUL_IN_BODY.refusal);
+                    self.refuse(slot, NUL_IN_BODY.refusal);
                     // RFC 6455 §7.4.1: 1007 is for what is no text; this is, and breaks a policy.
                     return self.drain(slot, &[], NUL_IN_BODY.code, NUL_IN_BODY.message);
                 }

@@ -2,14 +2,18 @@
 //! Why a STOMP frame is refused, and how its sender hears of it: ERROR, then the end (STOMP 1.2
 //! §ERROR), after the receipts that homes still owe for the frames before it.
 
+use super::conn::Proto;
+use super::events::{Cause, Key, Site};
+use super::mailbox::{Class, Entry};
 use super::session::Deferred;
 use super::shard::Shard;
 use super::subscribe::SEQUENCE_MASK;
 use crate::broker::home::Full;
-use crate::ids::{SessionIndex, Slot};
+use crate::ids::{SessionIndex, Slot, address_block};
 use crate::metrics::Refusal;
 use crate::ring::Ring;
 use crate::stomp::{self, Decoder, ErrorFrame};
+use crate::time::Millis;
 use crate::ws::Opcode;
 
 /// Why a frame ends its session.
@@ -87,7 +91,74 @@ pub(super) fn no_room(full: Full) -> Problem<'static> {
     Problem { message, body, code: 1008, refusal: full.into() }
 }
 
+/// When events are offered again that found no room with the control thread.
+const EVENTS_AGAIN: Millis = Millis(100);
+
 impl<R: Ring> Shard<R> {
+    /// Counts a refusal and tells the log of it. `slot` is that of the connection which caused it.
+    pub(super) fn refuse(&self, slot: Slot, refusal: impl Into<Refusal>) {
+        self.refuse_at(slot, self.site_of(slot), refusal, None);
+    }
+
+    /// The same at `site`, with what there is to say of it.
+    pub(super) fn refuse_at(
+        &self,
+        slot: Slot,
+        site: Site,
+        refusal: impl Into<Refusal>,
+        text: Option<&str>,
+    ) {
+        let refusal = refusal.into();
+        self.metrics.refuse(refusal);
+        let block = Some(address_block(self.conns.at(slot).address));
+        self.add_event(Key { cause: Cause::Refused(refusal), site, block }, text);
+    }
+
+    /// The same for what no connection of this shard has caused.
+    pub(super) fn refuse_for_nobody(&self, refusal: Refusal) {
+        self.metrics.refuse(refusal);
+        self.add_event(Key { cause: Cause::Refused(refusal), site: Site::None, block: None }, None);
+    }
+
+    /// Tells the log of what a connection has caused, and which is counted elsewhere.
+    pub(super) fn note(&self, cause: Cause, slot: Slot) {
+        let block = Some(address_block(self.conns.at(slot).address));
+        self.add_event(Key { cause, site: self.site_of(slot), block }, None);
+    }
+
+    fn add_event(&self, key: Key, text: Option<&str>) {
+        if !self.events.add(self.now, key, text) {
+            self.metrics.log_events_merged_total.add(1);
+        }
+    }
+
+    /// The endpoint of a WebSocket.
+    fn site_of(&self, slot: Slot) -> Site {
+        match &self.conns.at(slot).proto {
+            Proto::Raw(raw) => Site::Endpoint(raw.endpoint),
+            Proto::Stomp(stomp) => {
+                let session = stomp.session.get().map(|session| self.sessions.at(session));
+                session.map_or(Site::None, |session| Site::Endpoint(session.endpoint))
+            }
+            _ => Site::None,
+        }
+    }
+
+    /// Hands the control thread what is due for the log.
+    pub(super) fn tell_log(&mut self) {
+        // What nobody can add to is told at once: the control thread ends after the shards.
+        let is_last = self.draining.is_some() && self.conns.is_empty();
+        if self.now < self.events.due() && !is_last {
+            return;
+        }
+        let control = self.control();
+        while self.mailbox.room(control, Class::Request) > 0 {
+            let Some(event) = self.events.take(self.now, is_last) else { return };
+            self.mailbox.send(control, Entry::Event(event));
+        }
+        self.events.put_off(self.now + EVENTS_AGAIN);
+    }
+
     /// Answers a frame with ERROR when the receipts of the frames before it have been given: some
     /// home may still owe them, and what has taken effect shall be known.
     pub(super) fn refuse_in_turn(
@@ -135,7 +206,7 @@ impl<R: Ring> Shard<R> {
         problem: Problem<'_>,
         receipt: Option<&[u8]>,
     ) {
-        self.metrics.refuse(problem.refusal);
+        self.refuse(slot, problem.refusal);
         self.metrics.errors_sent_total.add(1);
         let version = self.sessions.at(session).version;
         let frame = ErrorFrame {

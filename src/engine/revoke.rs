@@ -118,7 +118,7 @@ impl<R: Ring> Shard<R> {
             Outcome::Match => {}
             Outcome::NoMatch => return false,
             Outcome::GaveUp => {
-                self.metrics.refuse(Refusal::BrokerPatternGaveUp);
+                self.refuse(self.sessions.at(session).slot, Refusal::BrokerPatternGaveUp);
                 return false;
             }
         }
@@ -150,7 +150,7 @@ impl<R: Ring> Shard<R> {
         let shared = &self.shared;
         let verdict = shared.rules.may_subscribe(&shared.names, destination, user, budget);
         if verdict == Verdict::Unclear {
-            self.metrics.refuse(Refusal::BrokerPatternGaveUp);
+            self.refuse_for_nobody(Refusal::BrokerPatternGaveUp);
         }
         verdict.is_allowed()
     }

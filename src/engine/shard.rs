@@ -4,6 +4,7 @@
 use super::conn::{Conns, Pause, Peer, State};
 use super::dedupe::Dedupe;
 use super::encode::Encoder;
+use super::events::Events;
 use super::fanout::Fanout;
 use super::mailbox::Mailbox;
 use super::session::Sessions;
@@ -90,7 +91,7 @@ pub struct Shard<R: Ring> {
     pub(super) inflated: Vec<u8>,
     pub(super) metrics: Arc<ShardMetrics>,
     pub(super) listeners: Vec<Serves>,
-    pub(super) origin_notes: super::access::Notes,
+    pub(super) events: Events,
     accepting: Vec<Accepting>,
     /// Nothing is accepted before.
     accept_after: Instant,
@@ -205,7 +206,7 @@ impl<R: Ring> Shard<R> {
             gathered: Vec::new(),
             shedding: Shedding::default(),
             scratch: Vec::new(),
-            origin_notes: super::access::Notes::default(),
+            events: Events::default(),
             entropy,
             date: (0, String::new()),
             frames_left: 0,
@@ -276,6 +277,7 @@ impl<R: Ring> Shard<R> {
         self.flush();
         self.feed_starved();
         self.steer_accepts();
+        self.tell_log();
         for peer in self.mailbox.doorbells() {
             self.ring.push(Op::Doorbell { peer });
         }
@@ -296,7 +298,7 @@ impl<R: Ring> Shard<R> {
         if is_busy || !self.mailbox.may_sleep() {
             return Wait::No;
         }
-        let until = self.wait_until();
+        let until = self.wait_until().min(self.events.due());
         Wait::Until(self.fanout.batches.due().map_or(until, |due| due.min(until)))
     }
 
@@ -370,7 +372,7 @@ impl<R: Ring> Shard<R> {
         if end != AcceptEnd::Stopped {
             // Whatever it was is not over in the next turn.
             self.accept_after = self.now + ACCEPT_PAUSE;
-            self.metrics.refuse(Refusal::NetAcceptFailed);
+            self.refuse_for_nobody(Refusal::NetAcceptFailed);
         }
     }
 
@@ -509,7 +511,7 @@ impl<R: Ring> Shard<R> {
     /// its sessions' end needs that home.
     fn is_over(&mut self) -> bool {
         let Some(deadline) = self.draining else { return false };
-        let gone = self.conns.is_empty() && self.sessions.len() == 0;
+        let gone = self.conns.is_empty() && self.sessions.len() == 0 && self.events.is_empty();
         if gone && self.accepting.iter().all(|accepting| *accepting == Accepting::Off) {
             self.mailbox.finish();
         }

@@ -155,6 +155,11 @@ impl<R: Ring> Shard<R> {
             Due::Slow => self.stands_still(slot),
             Due::Request => {
                 self.metrics.timeouts_total.add(1);
+                let refusal = match self.conns.at(slot).proto {
+                    Proto::HttpHead => Refusal::LimitHeadTime,
+                    _ => Refusal::LimitBodyTime,
+                };
+                self.refuse(slot, refusal);
                 self.refuse_request(slot, 408, "the request took too long");
             }
             Due::Answer => self.on_unanswered(slot),
@@ -164,6 +169,7 @@ impl<R: Ring> Shard<R> {
             }
             Due::FirstMessage => {
                 self.metrics.timeouts_total.add(1);
+                self.refuse(slot, Refusal::LimitFirstMessage);
                 self.drain(slot, &[], SLOW_CONSUMER, "no CONNECT in time");
             }
             Due::Beat => {
@@ -191,6 +197,7 @@ impl<R: Ring> Shard<R> {
     fn on_unanswered(&mut self, slot: Slot) {
         self.metrics.timeouts_total.add(1);
         let Proto::Stomp(stomp) = &self.conns.at(slot).proto else {
+            self.refuse(slot, Refusal::LimitAnswerTime);
             return self.refuse_request(slot, 504, "no answer in time");
         };
         let session = stomp.session;

@@ -68,7 +68,7 @@ impl<R: Ring> Shard<R> {
                 return Step::Stop(0);
             }
             Err(refusal) => {
-                self.metrics.refuse(refusal.into());
+                self.refuse(slot, refusal);
                 self.refuse_request(slot, refusal.status(), refusal.text());
                 return Step::Stop(0);
             }
@@ -98,7 +98,7 @@ impl<R: Ring> Shard<R> {
         }
         // Content-Length alone may be too much already.
         if let Err(refusal) = decoder.next(&[], self.limits.http_body) {
-            self.metrics.refuse(refusal.into());
+            self.refuse(slot, refusal);
             self.refuse_request(slot, refusal.status(), refusal.text());
             return Step::Stop(0);
         }
@@ -146,7 +146,7 @@ impl<R: Ring> Shard<R> {
                     }
                 }
                 Err(refusal) => {
-                    self.metrics.refuse(refusal.into());
+                    self.refuse(slot, refusal);
                     self.refuse_request(slot, refusal.status(), refusal.text());
                     return Step::Stop(used);
                 }

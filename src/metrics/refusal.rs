@@ -268,6 +268,8 @@ refusals! {
     // Bounds.
     LimitAnswerTime "limit_answer_time"
         "A home did not answer within answer-time.";
+    LimitBodyTime "limit_body_time"
+        "A request body did not end within body-time.";
     LimitBufferedBytes "limit_buffered_bytes"
         "Connections hold more unfinished input than held-bytes.";
     LimitConnections "limit_connections"
@@ -276,6 +278,10 @@ refusals! {
         "An address has more connections than connections-per-address.";
     LimitDestinations "limit_destinations"
         "There are more destinations with a subscriber than destinations.";
+    LimitFirstMessage "limit_first_message"
+        "A STOMP client sent no CONNECT within first-message.";
+    LimitHeadTime "limit_head_time"
+        "A request head did not end within head-time.";
     LimitLargestMessage "limit_largest_message"
         "A message does not fit the empty pool of segments.";
     LimitMessageBlocks "limit_message_blocks"

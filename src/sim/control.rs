@@ -22,6 +22,8 @@ pub(super) struct Control {
     numbers: u64,
     /// What the shards are to know after a reload, until they are told.
     reloaded: Option<Arc<Shared>>,
+    /// What the log would say has happened, of all causes.
+    told: u64,
 }
 
 impl Control {
@@ -31,7 +33,12 @@ impl Control {
         reloaded: Option<Arc<Shared>>,
     ) -> Control {
         let outgoing = VecDeque::new();
-        Control { mailbox, shared, outgoing, asleep: false, numbers: 0, reloaded }
+        Control { mailbox, shared, outgoing, asleep: false, numbers: 0, reloaded, told: 0 }
+    }
+
+    /// How often the log would say that something has happened.
+    pub(super) fn told(&self) -> u64 {
+        self.told
     }
 
     /// What each address holds.
@@ -122,8 +129,11 @@ impl Control {
                 (message, user, session, reply_to)
             }
             // It has no log.
-            Entry::Note { .. } => return,
-            _ => unreachable!("the control thread gets hooks and notes"),
+            Entry::Event(event) => {
+                self.told += u64::from(event.count);
+                return;
+            }
+            _ => unreachable!("the control thread gets hooks and events"),
         };
         // Its receipt is given when the call is accepted.
         if reply_to != ReplyTo::None {

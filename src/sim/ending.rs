@@ -117,6 +117,7 @@ impl Simulation {
         let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
         if took < Limits::tiny().drain_time.0 {
             self.audit_empty(&audits)?;
+            self.audit_log()?;
         } else if self.jumps_taken() == 0 {
             let text = format!("the shutdown met its deadline: {audits:?}");
             return Err(Violation::new(Oracle::Progress, text));
@@ -127,6 +128,19 @@ impl Simulation {
         self.plan.phase = Phase::Leave;
         self.clients_reset(|client| client.vanished || client.reading == Reading::Never);
         self.go_on("clients notice", |s| s.clients.iter().all(|client| client.over))
+    }
+
+    /// The log has been told of everything that was refused, and how often.
+    fn audit_log(&mut self) -> Result<(), Violation> {
+        self.control.act(&mut self.world.borrow_mut());
+        let refused: u64 = self.metrics.refusals().iter().map(|(_, times)| times).sum();
+        let slow: u64 = self.metrics.shards().map(|one| one.slow_consumers_total.value()).sum();
+        let told = self.control.told();
+        if told == refused + slow {
+            return Ok(());
+        }
+        let text = format!("{refused} refused and {slow} too slow, the log was told of {told}");
+        Err(Violation::new(Oracle::Refusal, text))
     }
 
     pub(super) fn jumps_taken(&self) -> u64 {

@@ -197,8 +197,6 @@ const NOT_EXPECTED: &[Refusal] = &[
     LimitLargestMessage,
     LimitSubscribedBytes,
     LimitSubscriptionBytes,
-    // Where a home is as late as that its small mailbox is full, and sessions wait for room.
-    LimitAnswerTime,
     // Of a client's decoder.
     WsMasked,
 ];

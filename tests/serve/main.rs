@@ -35,6 +35,7 @@ mod greetings;
 mod hook;
 mod hooks;
 mod kicks;
+mod logs;
 mod origins;
 mod pauses;
 mod peer;
