@@ -52,16 +52,40 @@ pub struct Line {
     pub doc: &'static str,
     /// A new value takes effect at a reload; else it waits for a restart.
     pub reload: bool,
-    /// 0 has a meaning of its own.
-    pub zero: bool,
+    /// The smallest and the largest number that is accepted.
+    pub range: (u32, u32),
+    /// Only powers of two are.
+    pub power: bool,
 }
 
-/// Declares the table once: field, key, words, type, default, tiny value (for tests) and its
+impl Line {
+    /// Whether a number is accepted, by itself.
+    pub fn fits(&self, number: u32) -> bool {
+        let (least, most) = self.range;
+        (least..=most).contains(&number) && (!self.power || number.is_power_of_two())
+    }
+}
+
+/// A row's range: from 1 on, from a number on, or from one to another.
+macro_rules! range {
+    () => {
+        (1, u32::MAX)
+    };
+    ($least:literal) => {
+        ($least, u32::MAX)
+    };
+    ($least:literal $most:literal) => {
+        ($least, $most)
+    };
+}
+
+/// Declares the table once: field, key, words, range, type, default, tiny value (for tests) and its
 /// sentence. `reload`: a new value takes effect at a reload, without this word at a restart, as it
-/// has to where a pool or a buffer was made by it. `zero`: 0 is accepted.
+/// has to where a pool or a buffer was made by it. `power`: only powers of two are accepted. A
+/// number without a range is one from 1 on.
 macro_rules! limits {
-    ($($field:ident $key:literal $($word:ident)* : $kind:ty = $default:expr, tiny $tiny:expr;
-        $doc:literal)*) => {
+    ($($field:ident $key:literal $($word:ident)* $(($least:literal..$($most:literal)?))? :
+        $kind:ty = $default:expr, tiny $tiny:expr; $doc:literal)*) => {
         /// All bounds, resolved.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct Limits { $(#[doc = $doc] pub $field: $kind,)* }
@@ -92,7 +116,8 @@ macro_rules! limits {
                         value: self.$field.show(),
                         doc: $doc,
                         reload: words.contains(&"reload"),
-                        zero: words.contains(&"zero"),
+                        range: range!($($least $($most)?)?),
+                        power: words.contains(&"power"),
                     }
                 },)*]
             }
@@ -109,7 +134,7 @@ macro_rules! limits {
 
 limits! {
     // Protocol units.
-    stomp_frame "stomp-frame": u32 = 65_536, tiny 512;
+    stomp_frame "stomp-frame" (128..): u32 = 65_536, tiny 512;
         "bytes of one whole STOMP frame; past it ERROR and close 1009"
     stomp_headers "stomp-headers": u32 = 64, tiny 12;
         "headers of one STOMP frame; past it ERROR and close 1009"
@@ -127,7 +152,8 @@ limits! {
         "bytes of a request target; past it 414 and close"
     http_body "http-body": u32 = 1_048_576, tiny 512;
         "bytes of a request body; past it 413, at once when Content-Length says so"
-    json_depth "json-depth": u32 = 64, tiny 16;
+    // 127 is serde_json's own bound.
+    json_depth "json-depth" (1..127): u32 = 64, tiny 16;
         "nesting of a JSON body; past it 400"
 
     // Waits.
@@ -159,7 +185,7 @@ limits! {
         "bytes waiting for one client; past it the slow-consumer policy"
     send_bytes "send-bytes": u32 = 65_536, tiny 200;
         "bytes of the largest single send; a longer message goes out in several"
-    unsent_bytes "unsent-bytes" zero: u32 = 131_072, tiny 131_072;
+    unsent_bytes "unsent-bytes" (0..): u32 = 131_072, tiny 131_072;
         "bytes that may wait in one client's socket behind what is in flight (TCP_NOTSENT_LOWAT), 0 = as many as the kernel likes; past it they wait in ours"
     subscriptions "subscriptions" reload: u32 = 1_024, tiny 3;
         "subscriptions of one session; past it ERROR and close 1008"
@@ -175,9 +201,9 @@ limits! {
         "subscriptions of one session to patterns; past it ERROR and close 1008"
     receipts "receipts" reload: u32 = 64, tiny 3;
         "receipts of one session that wait for a home; at it the connection is not read"
-    connections "connections" zero: u32 = 0, tiny 40;
+    connections "connections" (0..): u32 = 0, tiny 40;
         "connections of all shards, 0 = what descriptors and memory carry; past it 503 with Retry-After"
-    connections_per_address "connections-per-address" reload zero: u32 = 0, tiny 0;
+    connections_per_address "connections-per-address" reload (0..): u32 = 0, tiny 0;
         "connections of one address (IPv6: of its first 64 bits), of all shards, 0 = no bound; past it 503 with Retry-After"
     stranger_time "stranger-time" reload: Millis = Millis::seconds(5), tiny Millis(100);
         "how long whoever is anonymous and has neither subscribed nor (raw) sent anything is spared where three quarters of the slots are taken, less where fewer are left; past it the oldest leaves for a newcomer: close 1013"
@@ -189,17 +215,20 @@ limits! {
     // Pools of one shard.
     segment_bytes "segment-bytes": u32 = 67_108_864, tiny 16_384;
         "bytes on their way to clients, per shard; under a quarter free nobody is answered twice before it has read; when it runs short whoever holds most and stands still meets the slow-consumer policy"
-    segment_size "segment-size": u32 = 65_536, tiny 512;
+    segment_size "segment-size" (256..): u32 = 65_536, tiny 512;
         "bytes of one segment of that pool"
-    receive_buffers "receive-buffers": u32 = 2_048, tiny 4;
+    // 32,768 is the kernel's bound on a group of buffers, and on a submission queue; 65,536 that on
+    // a completion queue.
+    receive_buffers "receive-buffers" power (1..32_768): u32 = 2_048, tiny 4;
         "receive buffers, per shard; at it sockets wait for a buffer, nothing is lost"
-    receive_bytes "receive-bytes": u32 = 4_096, tiny 64;
+    receive_bytes "receive-bytes" (64..): u32 = 4_096, tiny 64;
         "bytes of one receive buffer"
     held_bytes "held-bytes": u32 = 33_554_432, tiny 16_384;
         "bytes of unfinished frames, heads and bodies that connections hold, per shard; past it 503 or close 1013"
     inflate_histories "inflate-histories": u32 = 16_777_216, tiny 66_000;
         "bytes of the windows of sessions with context takeover, per shard; past it a handshake is answered client_no_context_takeover"
-    mailbox "mailbox": u32 = 4_096, tiny 2;
+    // Two entries are the fewest with which two threads make progress.
+    mailbox "mailbox" (2..): u32 = 4_096, tiny 2;
         "entries of one queue between two threads, fewer with more than 8 threads (MAILBOX_THREADS); at it the producers are not read"
     message_blocks "message-blocks": u32 = 4_096, tiny 6;
         "messages of one shard that are on their way to subscribers; at it the producers are not read"
@@ -211,9 +240,9 @@ limits! {
         "frames handled in one turn of the loop, a SUBSCRIBE as sixteen; at it each connection has a thirty-second of that, and the next turns for the rest"
     send_chunk "send-chunk": u32 = 256, tiny 4;
         "sends of one entry into the kernel"
-    submission_entries "submission-entries": u32 = 1_024, tiny 16;
+    submission_entries "submission-entries" power (1..32_768): u32 = 1_024, tiny 16;
         "entries of the submission queue"
-    completion_entries "completion-entries": u32 = 16_384, tiny 64;
+    completion_entries "completion-entries" power (1..65_536): u32 = 16_384, tiny 64;
         "entries of the completion queue; an overflow loses nothing and is counted"
 
     // Homes.

@@ -248,7 +248,7 @@ mod tests {
         ("hooks.timeout = '0s'", "hooks.timeout", "\"0s\"", "a duration above zero"),
         ("hooks.concurrent = 0", "hooks.concurrent", "0", "a whole number from 1 to 65536"),
         ("presence.topic = '/x'", "presence.topic", "\"/x\"", "a destination below /topic or"),
-        ("limits.mailbox = 1", "limits.mailbox", "1", "at least 2"),
+        ("limits.mailbox = 1", "limits.mailbox", "1", "a whole number from 2"),
         (SHOUT, "limits.mailbox", "2", "at least 4, for the [[application]]"),
     ];
 

@@ -1,6 +1,6 @@
 //! `[limits]`: each bound by its key, then what has to hold between them.
 
-use super::kind::{Kind, number, period, word};
+use super::kind::{Kind, always, number, period, value, word};
 use super::reader::Section;
 use super::rules::SLOW;
 use super::settings::Lines;
@@ -14,21 +14,21 @@ pub(super) const SECTION: &str = "limits";
 pub(super) const DOC: &str =
     "Every bound, with what happens at it. \"per shard\": each of the engine's threads has one.";
 
-/// The kernel's bound on the buffers of one group, and on the entries of a submission queue.
-const RING_MAX: u32 = 32_768;
-/// The kernel's bound on the entries of a completion queue.
-const COMPLETIONS_MAX: u32 = 65_536;
-/// serde_json's own bound on nesting.
-const JSON_DEPTH_MAX: u32 = 127;
-
 /// The one bound that is neither a number nor a span.
 const POLICY: &str = "slow-consumer";
 const POLICY_DOC: &str = "what happens to a client that reads too slowly, where no `[[slow]]` \
                           decides: it is closed (4500), or loses its oldest messages, or those \
                           that a newer one of the same destination replaces";
 
-fn count(line: &Line) -> Kind<u32> {
-    number(u32::from(!line.zero), u32::MAX)
+fn count(line: Line) -> Kind<u32> {
+    let (least, most) = line.range;
+    if !line.power {
+        return number(least, most);
+    }
+    let parse = move |value: &toml::Value, _: &Context<'_>| {
+        u32::try_from(value.as_integer()?).ok().filter(|number| line.fits(*number))
+    };
+    value(always(&format!("a power of two, at most {most}")), parse, u32::to_string)
 }
 
 fn change(line: &Line) -> Change {
@@ -46,7 +46,7 @@ pub(super) fn read(
     for line in limits.lines() {
         let value = match line.value {
             Value::Number(_) => {
-                let found = count(&line).optional(&mut section, line.key, context)?;
+                let found = count(line).optional(&mut section, line.key, context)?;
                 found.map(|number| Value::Number(u64::from(number)))
             }
             Value::Span(_) => period().optional(&mut section, line.key, context)?.map(Value::Span),
@@ -82,7 +82,7 @@ pub(super) fn keys() -> Vec<Key> {
         keys.extend(match line.value {
             Value::Number(number) => {
                 let default = u32::try_from(number).ok();
-                count(&line).keys(line.key, default.as_ref(), change(&line), line.doc)
+                count(line).keys(line.key, default.as_ref(), change(&line), line.doc)
             }
             Value::Span(span) => period().keys(line.key, Some(&span), change(&line), line.doc),
         });
@@ -92,30 +92,21 @@ pub(super) fn keys() -> Vec<Key> {
 
 /// What has to hold between the bounds.
 fn relations(limits: &Limits) -> Result<(), ConfigError> {
-    let power = |n: u32, most: u32| n.is_power_of_two() && n <= most;
     let l = limits;
     // Each line: key, whether it fits, what fits.
-    let table: [(&str, bool, String); 15] = [
-        ("receive-buffers", power(l.receive_buffers, RING_MAX), power_text(RING_MAX)),
-        ("submission-entries", power(l.submission_entries, RING_MAX), power_text(RING_MAX)),
-        ("completion-entries", power(l.completion_entries, COMPLETIONS_MAX), {
-            power_text(COMPLETIONS_MAX)
-        }),
+    let table: [(&str, bool, String); 8] = [
         ("completion-entries", l.completion_entries >= l.submission_entries, {
             format!("at least submission-entries ({})", l.submission_entries)
         }),
         ("send-chunk", l.send_chunk <= l.submission_entries, {
             format!("at most submission-entries ({})", l.submission_entries)
         }),
-        ("receive-bytes", l.receive_bytes >= 64, "at least 64".to_string()),
-        ("segment-size", l.segment_size >= 256, "at least 256".to_string()),
         ("segment-bytes", l.segment_bytes / 4 >= l.segment_size, {
             format!("at least four segments ({})", u64::from(l.segment_size) * 4)
         }),
         ("send-buffer", l.send_buffer >= l.send_bytes, {
             format!("at least send-bytes ({})", l.send_bytes)
         }),
-        ("stomp-frame", l.stomp_frame >= 128, "at least 128".to_string()),
         ("stomp-first-frame", l.stomp_first_frame <= l.stomp_frame, {
             format!("at most stomp-frame ({})", l.stomp_frame)
         }),
@@ -128,22 +119,13 @@ fn relations(limits: &Limits) -> Result<(), ConfigError> {
         ("message-bytes", l.message_bytes >= largest_unit(l), {
             format!("at least the largest head, body, frame and message ({})", largest_unit(l))
         }),
-        ("json-depth", l.json_depth <= JSON_DEPTH_MAX, format!("at most {JSON_DEPTH_MAX}")),
     ];
     for (key, fits, accepted) in table {
         if !fits {
             return Err(refuse(limits, key, &accepted));
         }
     }
-    // Two queue entries are the fewest with which two threads make progress.
-    if limits.mailbox < 2 {
-        return Err(refuse(limits, "mailbox", "at least 2"));
-    }
     Ok(())
-}
-
-fn power_text(most: u32) -> String {
-    format!("a power of two, at most {most}")
 }
 
 fn largest_unit(limits: &Limits) -> u32 {
@@ -173,6 +155,11 @@ mod tests {
     fn both_tables_of_the_engine_fit() {
         assert_eq!(relations(&Limits::default()), Ok(()));
         assert_eq!(relations(&Limits::tiny()), Ok(()));
+        for line in [Limits::default().lines(), Limits::tiny().lines()].concat() {
+            if let Value::Number(number) = line.value {
+                assert!(line.fits(u32::try_from(number).expect("a u32")), "{line:?}");
+            }
+        }
         assert_eq!(parse("").expect("defaults"), (Limits::default(), SlowConsumer::Close));
     }
 
@@ -197,16 +184,16 @@ mod tests {
                 "at least submission-entries (1024)",
             ),
             ("send-chunk = 2048", "send-chunk", "at most submission-entries (1024)"),
-            ("receive-bytes = 63", "receive-bytes", "at least 64"),
-            ("segment-size = 255", "segment-size", "at least 256"),
+            ("receive-bytes = 63", "receive-bytes", "a whole number from 64 to 4294967295"),
+            ("segment-size = 255", "segment-size", "a whole number from 256 to 4294967295"),
             ("segment-bytes = 65536", "segment-bytes", "at least four segments (262144)"),
             ("send-buffer = 1000", "send-buffer", "at least send-bytes (65536)"),
             ("send-bytes = 0", "send-bytes", "a whole number from 1 to 4294967295"),
-            ("stomp-frame = 127", "stomp-frame", "at least 128"),
+            ("stomp-frame = 127", "stomp-frame", "a whole number from 128 to 4294967295"),
             ("stomp-frame = 16383", "stomp-first-frame", "at most stomp-frame (16383)"),
             ("http-target = 20000", "http-target", "at most http-head (16384)"),
-            ("json-depth = 128", "json-depth", "at most 127"),
-            ("mailbox = 1", "mailbox", "at least 2"),
+            ("json-depth = 128", "json-depth", "a whole number from 1 to 127"),
+            ("mailbox = 1", "mailbox", "a whole number from 2 to 4294967295"),
             ("head-time = '0s'", "head-time", "a duration above zero, such as \"10s\""),
             ("connections = -1", "connections", "a whole number from 0 to 4294967295"),
             (

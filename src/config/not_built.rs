@@ -37,6 +37,13 @@ const VALUES: &[(&str, &[&str])] = &[
     ("listen.address", &["systemd"]),
 ];
 
+/// All of it, for the reference.
+pub(super) fn names() -> impl Iterator<Item = String> {
+    let keys = KEYS.iter().map(|(name, _)| name.to_string());
+    let of = |name: &'static str| move |value: &&str| format!("{name} = \"{value}\"");
+    keys.chain(VALUES.iter().flat_map(move |(name, values)| values.iter().map(of(name))))
+}
+
 /// What an error says of a key that is not built yet.
 pub(super) fn key(name: &str) -> Option<String> {
     let name = without_numbers(name);

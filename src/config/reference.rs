@@ -1,7 +1,7 @@
 //! `docs/configuration.md`, made from the tables.
 
-use super::described;
 use super::table::{Change, Key};
+use super::{described, not_built};
 use std::fmt::Write;
 
 const HEAD: &str = "\
@@ -33,6 +33,10 @@ pub fn page() -> String {
         for key in keys {
             row(&mut out, &key);
         }
+    }
+    line(&mut out, format_args!("\n## Not built yet\n\nThese are refused by name:\n"));
+    for name in not_built::names() {
+        line(&mut out, format_args!("- `{name}`"));
     }
     out
 }
@@ -70,7 +74,7 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Sources, not_built};
+    use crate::config::Sources;
 
     #[test]
     fn the_page_is_what_the_tables_give() {

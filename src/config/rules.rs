@@ -46,11 +46,7 @@ table! {
     }
 }
 
-impl Entry for Allow {
-    fn name(&self) -> Option<&str> {
-        None
-    }
-}
+impl Entry for Allow {}
 
 /// What a rule is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,11 +109,7 @@ table! {
     }
 }
 
-impl Entry for Slow {
-    fn name(&self) -> Option<&str> {
-        None
-    }
-}
+impl Entry for Slow {}
 
 /// `slow-consumer`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -159,11 +151,7 @@ table! {
     }
 }
 
-impl Entry for Batch {
-    fn name(&self) -> Option<&str> {
-        None
-    }
-}
+impl Entry for Batch {}
 
 fn collected() -> Kind<String> {
     parsed_in(always(COLLECTED), |text, context| {

@@ -77,7 +77,9 @@ pub(super) trait Entry: Table + Clone {
     /// Only a restart adds or takes away one.
     const STAYS: bool = false;
     /// What an entry is known by; by its number, where this is None.
-    fn name(&self) -> Option<&str>;
+    fn name(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// A section of the document: one table, or all entries of one name.
