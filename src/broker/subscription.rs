@@ -225,6 +225,25 @@ impl Index {
         self.groups.at_mut(group.0)
     }
 
+    /// Asserts what holds between the tables and the groups, and gives the count of all members.
+    /// Slow.
+    pub fn invariants(&self) -> usize {
+        let mut members = 0;
+        for (index, group) in self.groups.iter() {
+            let index = GroupIndex(index);
+            let key = (group.destination, group.id, group.format);
+            assert_eq!(self.keys.get(&key), Some(&index), "a group is found by what it is");
+            let place = self.by_destination[&group.destination].get(group.place as usize);
+            assert_eq!(place, Some(&index), "a group is found by its destination");
+            assert!(!group.members.is_empty(), "an empty group is closed");
+            members += group.members.len();
+        }
+        assert_eq!(self.keys.len(), self.groups.len(), "each group has one key");
+        let listed: usize = self.by_destination.values().map(|groups| groups.len()).sum();
+        assert_eq!(listed, self.groups.len(), "each group is at one destination");
+        members
+    }
+
     /// Count of groups.
     pub fn len(&self) -> usize {
         self.groups.len()

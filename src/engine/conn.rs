@@ -302,6 +302,45 @@ impl Conn {
         self.tail.len() + message
     }
 
+    /// Asserts what holds between its fields whenever a turn is over, in use or not. Slow.
+    fn invariants(&self) {
+        use State::{Closing, Draining, Free, Open, Terminated};
+        self.outbox.invariants();
+        let is_in = |states: &[State]| states.contains(&self.state);
+        assert!(!self.receive_stopping || self.receiving, "only a receive is stopped");
+        assert!(!self.send_stopping || self.outbox.is_sending(), "only a send is stopped");
+        assert!(!self.receiving || !self.starved, "who waits for a buffer does not receive");
+        assert!(self.pending_operations <= 1, "one shutdown at a time");
+        assert!(
+            !self.write_ended || is_in(&[Draining, Terminated, Closing]),
+            "our end is a drain's"
+        );
+        assert!(!self.cut || is_in(&[Terminated, Closing]), "only who is terminated is cut");
+        assert!(self.pause == Pause::No || !is_in(&[Free, Draining]), "who drains is read");
+        assert!(is_in(&[Open]) || self.tail.is_empty(), "only who is open keeps input");
+        assert!(!is_in(&[Free, Closing]) || self.is_joined(), "the kernel holds nothing of it");
+        assert!(!is_in(&[Free, Closing]) || self.outbox.is_empty(), "nothing waits for it");
+        assert!(!is_in(&[Terminated]) || !self.is_joined(), "it goes on when it is joined");
+        if is_in(&[Open, Draining]) {
+            self.is_looked_after();
+        }
+        if let Proto::Stomp(stomp) = &self.proto {
+            let has_session = stomp.session.get().is_some();
+            assert_eq!(has_session, self.state == Open, "who is open has its session");
+        }
+    }
+
+    /// Something goes on with it: what comes from its peer is received, or its end is polled for;
+    /// what waits for it is being sent, or stands in the list of what is to be.
+    fn is_looked_after(&self) {
+        let is_heard = self.receiving || self.starved || self.peer == Peer::Ended;
+        let waits = self.pause != Pause::No && !self.tail.is_empty();
+        let is_watched = waits && (self.watched || self.peer == Peer::HungUp);
+        assert!(is_heard || is_watched, "its peer is listened to");
+        let is_sent = self.outbox.is_empty() || self.outbox.is_sending() || self.dirty;
+        assert!(is_sent, "what waits for it is sent");
+    }
+
     /// How messages of its session travel; None before it has one.
     pub fn encoding(&self) -> Option<Encoding> {
         match &self.proto {
@@ -421,6 +460,24 @@ impl Conns {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.open == 0
+    }
+
+    /// Asserts what holds between the table and its connections, and within each of these, whenever
+    /// a turn is over. Slow.
+    pub fn invariants(&self) {
+        assert_eq!(self.slots().count(), self.len(), "connections in use are counted");
+        assert_eq!(self.places.len(), self.table.len(), "each slot has its place");
+        for (slot, conn) in self.table.iter().enumerate() {
+            conn.invariants();
+            let slot = Slot(slot as u32);
+            if conn.state == State::Free {
+                assert!(matches!(conn.proto, Proto::HttpIdle), "a free slot speaks nothing");
+                assert!(self.place(slot) == Place::NONE, "a free slot is counted for nobody");
+                assert_eq!(self.pongs.bytes_of(slot), 0, "a free slot owes nothing");
+            }
+        }
+        let is_raw = |slot: &Slot| matches!(self.at(*slot).proto, Proto::Raw(_));
+        assert!(self.raw_users.keys().all(is_raw), "only raw sessions have raw users");
     }
 
     /// Slots in use.

@@ -48,6 +48,8 @@ mod batch;
 mod body;
 mod close;
 mod conn;
+#[cfg(test)]
+pub(crate) mod corruption;
 mod crowd;
 mod dedupe;
 mod encode;
@@ -57,6 +59,7 @@ mod flush;
 mod handshake;
 mod homes;
 mod intake;
+mod invariants;
 mod outbox;
 mod page;
 mod parts;

@@ -213,6 +213,16 @@ impl Outbox {
         (keep, keep_first)
     }
 
+    /// Asserts what holds between its fields. Slow.
+    pub fn invariants(&self) {
+        let queued: u32 = self.extents.iter().map(|extent| extent.range.len).sum();
+        assert!(self.extents.iter().all(|extent| extent.range.len > 0), "no extent is empty");
+        assert_eq!(self.waiting + self.sent, queued, "what is queued waits or is taken");
+        let first = self.extents.first().map_or(0, |extent| extent.range.len);
+        assert!(self.sent + self.in_flight <= first, "a send lies in the first extent");
+        assert!(self.sent == 0 || self.sent < first, "what is taken to its end is gone");
+    }
+
     /// Drops everything; nothing may be in flight.
     pub fn clear(&mut self, segments: &mut Segments) {
         assert!(!self.is_sending());

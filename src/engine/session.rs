@@ -276,6 +276,11 @@ impl Sessions {
         self.table.iter().map(|(_, session)| session)
     }
 
+    /// All records with their indices.
+    pub fn indexed(&self) -> impl Iterator<Item = (SessionIndex, &Session)> {
+        self.table.iter().map(|(index, session)| (SessionIndex(index), session))
+    }
+
     /// Puts a session into the list of its user.
     pub fn link_user(&mut self, index: SessionIndex, user: Arc<str>) {
         let hash = self.key.hash(&user);
@@ -404,6 +409,48 @@ impl Sessions {
         self.table.at_mut(index.0).receipts = ReceiptList::EMPTY;
     }
 
+    /// Asserts what holds between the tables and the records. Slow.
+    pub fn invariants(&self) {
+        let mut receipts = 0;
+        for (index, session) in self.indexed() {
+            session.invariants();
+            receipts += session.receipts.count as usize;
+            self.receipts_are_a_list(index, session.receipts);
+        }
+        assert_eq!(receipts, self.receipts.len(), "each receipt is some session's");
+        let is_linked = |s: &&Session| s.user.is_some() && s.phase != Phase::Leaving;
+        let with_user = self.iter().filter(is_linked).count();
+        let listed: usize = self.by_user.iter().map(|head| self.count_user(*head)).sum();
+        assert_eq!(listed, with_user, "who has a user stands in his list");
+    }
+
+    fn receipts_are_a_list(&self, index: SessionIndex, list: ReceiptList) {
+        let (mut last, mut count, mut place) = (NONE, 0, list.first);
+        while place != NONE {
+            (last, count) = (place, count + 1);
+            assert!(count <= list.count, "{index:?}: receipts are counted");
+            place = self.receipts.at(place).next;
+        }
+        assert_eq!((last, count), (list.last, list.count), "{index:?}: receipts are counted");
+    }
+
+    /// Sessions in the list of a user, from its head on.
+    fn count_user(&self, head: SessionIndex) -> usize {
+        let user = name(&self.table, head);
+        assert_eq!(self.first_of(user), Some(head), "a user has one list");
+        let (mut previous, mut next, mut count) = (SessionIndex::NONE, Some(head), 0);
+        while let Some(index) = next {
+            let session = self.at(index);
+            assert_ne!(session.phase, Phase::Leaving, "who leaves leaves the list");
+            assert_eq!(session.same_user.previous, previous, "{index:?}: neighbours agree");
+            assert_eq!(name(&self.table, index), user, "a list is of one user");
+            count += 1;
+            assert!(count <= self.len(), "a list ends");
+            (previous, next) = (index, session.same_user.next());
+        }
+        count
+    }
+
     fn forget_receipts(&mut self, mut place: u32) {
         while place != NONE {
             place = self.receipts.remove(place).next;
@@ -439,6 +486,22 @@ impl Session {
         }
     }
 
+    /// Asserts what holds between its fields. Slow.
+    fn invariants(&self) {
+        let is_live = self.phase == Phase::Live;
+        assert!(is_live || self.receipts.count == 0, "only who is live is owed receipts");
+        assert!(is_live || self.deferred.is_none(), "only who is live waits for a home");
+        assert!(self.phase != Phase::Leaving || self.partial.len() == 0, "who leaves is not read");
+        assert!(!self.joined || self.user.is_some(), "only a user's home is told");
+        assert!(!self.disconnecting || self.phase != Phase::Connecting, "CONNECT comes first");
+        for (at, subscription) in self.subscriptions.iter().enumerate() {
+            assert_eq!(self.by_key(subscription.key), Some(at), "a key is one subscription's");
+            let hears = subscription.group != GroupIndex::NONE;
+            let may_hear = is_live && subscription.state != SubscriptionState::Beginning;
+            assert!(!hears || may_hear && !subscription.of_user, "only who hears is in a group");
+        }
+    }
+
     /// The subscription that a home's answer names.
     pub fn by_key(&self, key: u32) -> Option<usize> {
         self.subscriptions.iter().position(|subscription| subscription.key == key)
@@ -448,5 +511,55 @@ impl Session {
     pub fn by_id(&self, id: Sym) -> Option<usize> {
         let live = |s: &Subscription| s.id == id && s.state != SubscriptionState::Ending;
         self.subscriptions.iter().position(live)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::panic::AssertUnwindSafe;
+    use std::panic::catch_unwind;
+
+    /// What spoils a table, and a word of the assertion that finds it.
+    type Spoil = (fn(&mut Sessions), &'static str);
+
+    /// Three live sessions, two of them of one user; the first is owed two receipts.
+    fn sessions() -> Sessions {
+        let mut sessions = Sessions::new(ShardId(0), HashKey::known(1), 4);
+        for (number, user) in ["ann", "bob", "ann"].into_iter().enumerate() {
+            let mut session = Session::new(Slot(number as u32), EndpointIndex(0));
+            session.phase = Phase::Live;
+            let index = sessions.insert(session);
+            assert_eq!(index, SessionIndex(number as u32));
+            sessions.link_user(index, user.into());
+        }
+        sessions.push_receipt(SessionIndex(0), b"one", 1, 1);
+        sessions.push_receipt(SessionIndex(0), b"two", 2, 1);
+        sessions
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_found() {
+        const FIRST: SessionIndex = SessionIndex(0);
+        let spoil: [Spoil; 8] = [
+            (|all| all.at_mut(FIRST).receipts.count = 1, "receipts are counted"),
+            (|all| all.at_mut(FIRST).receipts.last = 0, "receipts are counted"),
+            (|all| all.at_mut(FIRST).receipts = ReceiptList::EMPTY, "is some session's"),
+            (|all| all.at_mut(FIRST).phase = Phase::Leaving, "is owed receipts"),
+            (|all| all.at_mut(FIRST).same_user = Neighbours::ALONE, "neighbours agree"),
+            (|all| all.at_mut(SessionIndex(2)).same_user = Neighbours::ALONE, "in his list"),
+            (|all| all.at_mut(SessionIndex(1)).user = Some("ann".into()), "one list"),
+            (|all| all.at_mut(SessionIndex(1)).user = None, "only sessions with a user"),
+        ];
+        for (spoil, expected) in spoil {
+            let mut sessions = sessions();
+            sessions.invariants();
+            spoil(&mut sessions);
+            let said = catch_unwind(AssertUnwindSafe(|| sessions.invariants()));
+            let said = said.expect_err(expected);
+            let text = said.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| said.downcast_ref::<&str>().copied());
+            assert!(text.is_some_and(|text| text.contains(expected)), "{text:?}: {expected}");
+        }
     }
 }

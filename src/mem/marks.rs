@@ -70,6 +70,14 @@ impl Marks {
         list.get(first).is_some_and(|(offset, _)| *offset < range.offset + range.len)
     }
 
+    /// Asserts that the marks of a segment lie within its first `used` bytes, in order. Slow.
+    pub fn invariants(&self, segment: u32, used: u32) {
+        let list = &self.lists[segment as usize];
+        assert!(list.is_sorted_by(|(one, _), (next, _)| one < next), "marks are in order");
+        assert!(list.last().is_none_or(|(last, _)| *last < used), "a mark is of a frame");
+        assert!(list.len() <= self.most, "marks have their bound");
+    }
+
     /// The segment is written afresh.
     pub fn clear(&mut self, segment: u32) {
         self.lists[segment as usize].clear();

@@ -323,6 +323,26 @@ impl Segments {
         held.min_by_key(|(_, s)| s.order).map(|(index, _)| index as u32)
     }
 
+    /// Asserts what holds between the pool, its logs and its segments. Slow.
+    pub fn invariants(&self) {
+        let mut is_free = vec![false; self.count()];
+        for &segment in &self.free {
+            let twice = core::mem::replace(&mut is_free[segment as usize], true);
+            assert!(!twice, "segment {segment} is free once");
+        }
+        let [shared, private] = self.open;
+        assert!(shared.is_none() || shared != private, "a log has a segment for itself");
+        for (at, (segment, is_free)) in self.segments.iter().zip(is_free).enumerate() {
+            let is_open = self.open.contains(&Some(at as u32));
+            let is_held = segment.refcount > 0;
+            assert!(segment.used <= self.size, "segment {at} has its size");
+            assert_eq!(is_free, !is_open && !is_held, "segment {at} is free, or somebody's");
+            assert_eq!(is_free, segment.order == 0, "segment {at} is as old as its bytes");
+            assert!(is_held || is_free || segment.used == 0, "segment {at} is written anew");
+            self.marks.invariants(at as u32, if is_free { self.size } else { segment.used });
+        }
+    }
+
     /// All holds of all segments, for the check that nothing leaks.
     pub fn refcounts(&self) -> u64 {
         self.segments.iter().map(|segment| u64::from(segment.refcount)).sum()
@@ -333,6 +353,9 @@ impl Segments {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// What spoils a pool, and a word of the assertion that finds it.
+    type Spoil = (fn(&mut Segments), &'static str);
 
     fn pool() -> Segments {
         Segments::new(Owner::new(64 * 4).expect("memory"), 64, 64 * 4)
@@ -393,6 +416,35 @@ mod tests {
         assert!(pool.has_droppable(place) && !pool.has_droppable(again[0].range));
         pool.release(place.segment);
         assert_eq!(pool.droppable(place.segment, place.offset), None, "its bytes are gone");
+    }
+
+    #[test]
+    fn what_does_not_fit_together_is_found() {
+        let spoil: [Spoil; 7] = [
+            (|pool| pool.free.push(pool.free[0]), "is free once"),
+            (|pool| pool.open[1] = pool.open[0], "a segment for itself"),
+            (|pool| pool.segments[0].used = 65, "has its size"),
+            (|pool| pool.free.truncate(1), "is free, or somebody's"),
+            (|pool| pool.segments[0].order = 0, "as old as its bytes"),
+            (|pool| pool.segments[1].refcount = 0, "is written anew"),
+            (
+                |pool| pool.mark(Range { segment: 0, offset: 20, len: 9 }, Droppable::Oldest),
+                "a mark",
+            ),
+        ];
+        for (spoil, expected) in spoil {
+            let mut pool = pool();
+            assert_eq!(pool.append(Log::Shared, &[1; 20]).expect("room")[0].range.segment, 0);
+            assert_eq!(pool.append(Log::Private, &[2; 20]).expect("room")[0].range.segment, 1);
+            pool.invariants();
+            spoil(&mut pool);
+            let said =
+                std::panic::catch_unwind(core::panic::AssertUnwindSafe(|| pool.invariants()));
+            let said = said.expect_err(expected);
+            let text = said.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| said.downcast_ref::<&str>().copied());
+            assert!(text.is_some_and(|text| text.contains(expected)), "{text:?}: {expected}");
+        }
     }
 
     #[test]

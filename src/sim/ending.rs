@@ -24,6 +24,7 @@ impl Simulation {
         let world = self.world.clone();
         self.clients.iter_mut().for_each(|client| client.wake(&world.borrow()));
         self.go_on("settling", |s| s.is_calm())?;
+        self.shards.iter().for_each(Shard::invariants);
         for client in self.clients.iter().filter(|client| !client.over && !client.vanished) {
             let Role::Browser(browser) = &client.role else { continue };
             if browser.is_live() && client.reading != Reading::Never && client.wire.end.is_none() {
@@ -113,6 +114,7 @@ impl Simulation {
         self.arrivals = 0;
         self.end_stalls();
         self.go_on("shutting down", |s| s.sleeps.iter().all(|sleep| *sleep == Sleep::Over))?;
+        self.shards.iter().for_each(Shard::invariants);
         let took = self.world.borrow().now().millis_since(now);
         let audits: Vec<_> = self.shards.iter_mut().map(Shard::audit).collect();
         if took < Limits::tiny().drain_time.0 {

@@ -22,6 +22,8 @@ mod calm;
 mod client;
 mod completion;
 mod control;
+#[cfg(test)]
+mod corrupted;
 mod counts;
 mod echoer;
 mod ending;

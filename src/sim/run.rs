@@ -117,6 +117,7 @@ pub(super) struct Simulation {
     pub(super) arrivals: u32,
     pub(super) next_arrival: Instant,
     pub(super) steps: u64,
+    turns: u64,
     /// Clients that have neither left nor vanished: the only ones to be looked at.
     pub(super) active: Vec<usize>,
     pub(super) limits: Limits,
@@ -134,7 +135,7 @@ pub(super) struct Simulation {
 }
 
 impl Simulation {
-    fn new(seed: u64, options: Options) -> Simulation {
+    pub(super) fn new(seed: u64, options: Options) -> Simulation {
         let mut world = World::new(seed);
         if options.trace {
             world.start_trace();
@@ -176,6 +177,7 @@ impl Simulation {
             arrivals,
             next_arrival: now,
             steps: 0,
+            turns: 0,
             active: Vec::new(),
             limits,
             reload_at,
@@ -447,6 +449,10 @@ impl Simulation {
             true => Sleep::Awake,
             false => Sleep::Over,
         };
+        self.turns += 1;
+        if self.turns.is_multiple_of(16) {
+            self.shards[at].invariants();
+        }
         if self.sleeps[at] == Sleep::Over {
             // Its last operations still reach the kernel.
             self.world.borrow_mut().submit(at);
@@ -531,7 +537,7 @@ impl Simulation {
     }
 
     /// A client comes.
-    fn arrive(&mut self, is_watcher: bool) {
+    pub(super) fn arrive(&mut self, is_watcher: bool) {
         let number = self.clients.len();
         let Simulation { world, history, plan, clients, shards, .. } = self;
         let mut world = world.borrow_mut();
