@@ -29,6 +29,9 @@ pub(super) struct Problem<'a> {
     pub refusal: Refusal,
 }
 
+/// Characters of a destination that an ERROR repeats.
+const SHOWN_CHARACTERS: usize = 256;
+
 /// Whether a frame was handled, or why its session ends.
 pub(super) type Handled = Result<(), Problem<'static>>;
 
@@ -48,6 +51,22 @@ pub(super) const UNKNOWN_DESTINATION: Problem<'static> = Problem {
     body: "The destination begins with none of the configured prefixes.",
     code: 1002,
     refusal: Refusal::BrokerUnknownDestination,
+};
+
+/// A SEND to an application destination that no rule takes.
+pub(super) const NO_APPLICATION: Problem<'static> = Problem {
+    message: "unknown destination",
+    body: "The destination begins with an application prefix, and no [[application]] has it.",
+    code: 1002,
+    refusal: Refusal::BrokerNoApplication,
+};
+
+/// A SUBSCRIBE that asks for acknowledgements in no known way.
+pub(super) const ACK_MODE: Problem<'static> = Problem {
+    message: "unknown ack mode",
+    body: "The ack header of SUBSCRIBE is auto, client or client-individual.",
+    code: 1002,
+    refusal: Refusal::StompAckMode,
 };
 
 /// What a body with a NUL is refused with.
@@ -196,6 +215,27 @@ impl<R: Ring> Shard<R> {
         state.deferred = Some(Box::new(Deferred::Refuse { problem, body, receipt, sequence }));
         // Nothing behind it is read: it would be answered before it.
         self.pause_for_answer(slot);
+    }
+
+    /// The body of an ERROR with the facts that help to find its cause.
+    pub(super) fn with_facts(
+        &self,
+        session: SessionIndex,
+        body: &str,
+        destination: Option<&[u8]>,
+    ) -> String {
+        let mut text = body.to_owned();
+        if let Some(destination) = destination.and_then(|name| core::str::from_utf8(name).ok()) {
+            // A name that is too long to be one is cut.
+            let shown: String = destination.chars().take(SHOWN_CHARACTERS).collect();
+            let cut = if shown.len() < destination.len() { "…" } else { "" };
+            text.push_str(&format!("\ndestination: {shown}{cut}"));
+        }
+        if let Some(user) = &self.sessions.at(session).user {
+            text.push_str(&format!("\nuser: {user}"));
+        }
+        text.push_str(&format!("\nsession: {}", self.sessions.id(session)));
+        text
     }
 
     /// Answers a frame with ERROR and ends the connection.

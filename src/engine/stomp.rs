@@ -7,7 +7,7 @@
 use super::conn::{Pause, Proto, State};
 use super::mailbox::{Class, Entry, ReplyTo};
 use super::refuse::{
-    Handled, NO_TRANSACTIONS, NUL_IN_BODY, Problem, UNKNOWN_DESTINATION, VERSIONS,
+    Handled, NO_APPLICATION, NO_TRANSACTIONS, NUL_IN_BODY, Problem, UNKNOWN_DESTINATION, VERSIONS,
 };
 use super::revoke::permit;
 use super::session::{Phase, SubscriptionState};
@@ -231,16 +231,22 @@ impl<R: Ring> Shard<R> {
                 self.give_receipts(session);
                 Ok(())
             }
-            (false, Command::Ack | Command::Nack) => {
-                // Nothing is redelivered yet, so a settled message is settled.
-                self.receipt(session, frame, 0, None);
-                Ok(())
-            }
+            (false, Command::Ack | Command::Nack) => self.on_ack(session, frame),
             (false, Command::Begin | Command::Commit | Command::Abort) => Err(NO_TRANSACTIONS),
         };
         if let Err(problem) = handled {
+            let body = self.with_facts(session, problem.body, frame.header(b"destination"));
+            let problem = Problem { body: &body, ..problem };
             self.refuse_in_turn(slot, session, problem, frame.header(b"receipt"));
         }
+    }
+
+    /// Nothing is redelivered yet, so a settled message is settled. It is named by `id` in STOMP
+    /// 1.2 and by `message-id` before; stompjs 2 says `message-id` whatever the version.
+    fn on_ack(&mut self, session: SessionIndex, frame: &Frame<'_, '_>) -> Handled {
+        required(frame, b"id").or_else(|_| required(frame, b"message-id"))?;
+        self.receipt(session, frame, 0, None);
+        Ok(())
     }
 
     fn on_connect(&mut self, slot: Slot, session: SessionIndex, frame: &Frame<'_, '_>) -> Handled {
@@ -329,7 +335,7 @@ impl<R: Ring> Shard<R> {
         }
         let target = shared.names.target(destination);
         if target == Target::Unknown {
-            return self.unknown_destination(session, frame);
+            return self.unknown_destination(session, frame, UNKNOWN_DESTINATION);
         }
         let mut budget = Budget::default();
         let (names, user_name) = (&shared.names, user.as_deref());
@@ -368,7 +374,7 @@ impl<R: Ring> Shard<R> {
             }
             Target::Application(rest) => match self.application_of(rest) {
                 Some(application) => self.ask_application(session, frame, application, rest),
-                None => return self.unknown_destination(session, frame),
+                None => return self.unknown_destination(session, frame, NO_APPLICATION),
             },
             Target::Unknown => {}
         }
@@ -387,9 +393,10 @@ impl<R: Ring> Shard<R> {
         &mut self,
         session: SessionIndex,
         frame: &Frame<'_, '_>,
+        problem: Problem<'static>,
     ) -> Handled {
         match self.shared.config.broker.unknown_destination {
-            UnknownDestination::Error => Err(UNKNOWN_DESTINATION),
+            UnknownDestination::Error => Err(problem),
             UnknownDestination::Ignore => {
                 self.receipt(session, frame, 0, None);
                 Ok(())
@@ -525,7 +532,8 @@ pub(super) fn required<'a>(
     let value = frame.header(name).and_then(|value| core::str::from_utf8(value).ok());
     value.filter(|value| !value.is_empty()).ok_or(Problem {
         message: "missing header",
-        body: "SEND needs destination, SUBSCRIBE destination and id, UNSUBSCRIBE id.",
+        body: "SEND needs destination, SUBSCRIBE destination and id, UNSUBSCRIBE id; ACK and NACK \
+               need id (before STOMP 1.2: message-id).",
         code: 1002,
         refusal: Refusal::StompMissingHeader,
     })

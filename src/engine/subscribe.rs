@@ -2,7 +2,7 @@
 //! Subscriptions of sessions: asked for here, begun and ended where their home says so.
 
 use super::mailbox::Entry;
-use super::refuse::{Handled, Problem, no_room};
+use super::refuse::{ACK_MODE, Handled, Problem, UNKNOWN_DESTINATION, no_room};
 use super::revoke::permit;
 use super::session::{Deferred, Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
@@ -37,10 +37,16 @@ impl<R: Ring> Shard<R> {
             (None, Version::V1_0) => "",
             _ => required(frame, b"id")?,
         };
+        // STOMP 1.2 §SUBSCRIBE, ack header.
+        let acks = match frame.header(b"ack") {
+            None | Some(b"auto") => false,
+            Some(b"client" | b"client-individual") => true,
+            Some(_) => return Err(ACK_MODE),
+        };
         let shared = self.shared.clone();
         let own = shared.names.own(destination);
         if own.is_none() && !shared.names.is_broker(destination) {
-            return self.unknown_destination(session, frame);
+            return self.unknown_destination(session, frame, UNKNOWN_DESTINATION);
         }
         let user = self.sessions.at(session).user.clone();
         let mut budget = Budget::default();
@@ -54,7 +60,6 @@ impl<R: Ring> Shard<R> {
             return Ok(());
         }
         self.fits_session(session, id, destination)?;
-        let acks = matches!(frame.header(b"ack"), Some(b"client" | b"client-individual"));
         let home = self.home_of_subscription(session, destination);
         let state = self.sessions.at_mut(session);
         if let Some(receipt) = frame.header(b"receipt")
@@ -181,6 +186,8 @@ impl<R: Ring> Shard<R> {
                 let mut budget = Budget::default();
                 let verdict = shared.rules.may_subscribe(names, &destination, user, &mut budget);
                 if let Err(problem) = permit(verdict) {
+                    let body = self.with_facts(session, problem.body, Some(destination.as_bytes()));
+                    let problem = Problem { body: &body, ..problem };
                     return self.refuse_frame(slot, session, problem, Some(&receipt));
                 }
                 self.subscribe(session, &id, &destination, Some(&receipt), sequence, acks);
@@ -374,13 +381,18 @@ impl<R: Ring> Shard<R> {
     /// and ends.
     fn on_refused(&mut self, session: SessionIndex, at: usize, key: u32, full: Full) {
         let live = self.sessions.at(session).phase == Phase::Live;
+        let Subscription { destination, .. } = self.sessions.at(session).subscriptions[at];
+        let destination = self.index.text(destination).clone();
         self.forget_subscription(session, at);
         if live {
             let slot = self.sessions.at(session).slot;
             // Its own receipt is never given, so the refusal must not wait for it.
             let receipt = self.sessions.cut_receipts(session, key);
             let receipt = receipt.as_deref();
-            self.refuse_frame_in_turn(slot, session, no_room(full), receipt, key);
+            let problem = no_room(full);
+            let body = self.with_facts(session, problem.body, Some(destination.as_bytes()));
+            let problem = Problem { body: &body, ..problem };
+            self.refuse_frame_in_turn(slot, session, problem, receipt, key);
             self.wake_deferred(session);
         }
     }

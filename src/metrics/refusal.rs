@@ -223,6 +223,8 @@ refusals! {
     StompUnknownCommand "stomp_unknown_command"
         "A STOMP command is unknown.";
     // STOMP frames that cannot be served.
+    StompAckMode "stomp_ack_mode"
+        "A SUBSCRIBE has an ack header that is no mode.";
     StompConnectedTwice "stomp_connected_twice"
         "A STOMP session sends a second CONNECT.";
     StompHeartBeatMissed "stomp_heart_beat_missed"
@@ -240,6 +242,8 @@ refusals! {
         "A subscription is no longer allowed after a reload.";
     BrokerNotPermitted "broker_not_permitted"
         "No rule allows a user to use a destination.";
+    BrokerNoApplication "broker_no_application"
+        "A SEND to an application destination has no [[application]].";
     BrokerNulInBody "broker_nul_in_body"
         "A body has a NUL, which broker.nul-in-body refuses.";
     BrokerPatternGaveUp "broker_pattern_gave_up"

@@ -30,6 +30,7 @@ mod deflates;
 mod demo;
 mod doors;
 mod ends;
+mod errors;
 mod forged;
 mod greetings;
 mod hook;
