@@ -112,8 +112,8 @@ impl From<Failure> for ServeError {
     }
 }
 
-/// What a demonstration is, for whoever starts one.
-const DEMO: &str = "DEMO: whoever is on this machine may be any user and needs no token; \
+/// Warns everyone who starts the demo.
+const DEMO: &str = "DEMO: anyone on this machine may act as any user and needs no token; \
                     for real use: demo.enabled = false";
 
 /// One bound address: a socket for each shard.

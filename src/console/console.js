@@ -1,4 +1,4 @@
-// The agent console: the desk of one agent on the left, a played telephony provider on the right.
+// The agent console: one agent's desk on the left, a simulated telephony provider on the right.
 // Everything that comes from outside is shown as text, never as markup.
 
 import { StompClient } from "/stomp.js";
@@ -11,8 +11,8 @@ const LIST_ROWS = 30;
 const HOUSE_NUMBER = "+86 10 5555 0100";
 
 let client = null; // the desk's connection
-let wanted = ""; // the user it was opened for
-let me = ""; // the user that the server says one is
+let wanted = ""; // the user that the page asked for
+let me = ""; // the user that the server named in CONNECTED
 let mayAnnounce = true; // false once the server has refused a SEND to /topic/all
 
 // ---- small helpers -------------------------------------------------------------------------
@@ -43,16 +43,16 @@ function duration(ms) {
   return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
 }
 
-// Short and unique enough for a demonstration's call.
+// Short, and unique enough for a demo.
 const newCallId = () => `c-${Date.now().toString(36)}-${Math.random().toString(36).slice(2, 6)}`;
 
-// ---- what the server says of itself ----------------------------------------------------------
+// ---- what the server says about itself ----------------------------------------------------------
 
-// Its STOMP endpoint (with the origin where that is not the page's own), how it names users, and
-// whether this is a demonstration.
+// Its STOMP endpoint (with the origin if that differs from the page's), how it names users, and
+// whether this is the demo.
 let setup = null;
 const told = fetch("/console.json").then((answer) => answer.json()).then(showSetup, (error) => {
-  at("status").lastElementChild.textContent = `The server does not say what it is: ${error}`;
+  at("status").lastElementChild.textContent = `Cannot read the server's description: ${error}`;
 });
 
 function showSetup(answer) {
@@ -67,16 +67,16 @@ function showSetup(answer) {
   }
   if (!setup.path) {
     at("connect").disabled = true;
-    at("status").lastElementChild.textContent = "There is no [[endpoint]] with protocol stomp";
+    at("status").lastElementChild.textContent = "No [[endpoint]] has the protocol stomp";
   }
 }
 
 // ---- the connection ------------------------------------------------------------------------
 
 const STATUS = {
-  offline: "Off line",
+  offline: "Offline",
   connecting: "Connecting…",
-  online: "On line",
+  online: "Online",
   waiting: "Connection lost",
 };
 
@@ -114,7 +114,7 @@ function showState(name, detail) {
   if (name === "online") {
     me = detail["user-name"] ?? "";
     text += me ? ` as ${me}` : " without a name";
-    if (wanted !== me && wanted) text += ` (the server does not take ${wanted} for it)`;
+    if (wanted !== me && wanted) text += ` (the server did not accept ${wanted})`;
     status.title = `session ${detail.session || "?"}, STOMP ${detail.version || "?"}`;
     loadPeople();
   }
@@ -141,8 +141,8 @@ function onError(frame) {
 
 // ---- calls -----------------------------------------------------------------------------------
 
-const waiting = []; // calls that ring, oldest first
-let current = null; // the call that was answered here
+const waiting = []; // ringing calls, oldest first
+let current = null; // the call answered in this tab
 const rowOf = new Map(); // callId -> its row in the list of calls
 
 function onMine(frame) {
@@ -173,7 +173,7 @@ function onUserError(frame) {
 }
 
 function ring(data) {
-  // After a reconnect the same call may come once more.
+  // After a reconnect the same call may arrive again.
   if ([current, ...waiting].some((call) => call?.data.callId === data.callId)) return;
   waiting.push({ data, since: performance.now() });
   logCall(data, "in", "ringing");
@@ -244,7 +244,7 @@ function dismiss() {
   showStage();
 }
 
-// Another window of this agent has answered: stop ringing here.
+// Another tab of this agent has answered: stop ringing here.
 function retract(id) {
   const index = waiting.findIndex((call) => call.data.callId === id);
   if (index < 0) return;
@@ -285,7 +285,7 @@ function onPresence(frame) {
   const event = parse(frame.body);
   if (!event?.user) return;
   const known = people.get(String(event.user));
-  // An older epoch is news that was overtaken.
+  // News with an older epoch was overtaken by newer news.
   if (known?.epoch > event.epoch) return;
   note(event);
   showPeople(String(event.user));
@@ -305,7 +305,7 @@ async function loadPeople() {
     people.clear();
     for (const user of users) note(typeof user === "object" ? user : { user });
   } catch {
-    // The list is a courtesy: presence news keeps it right from here on.
+    // The list is only a start: presence messages update it from here on.
   }
   showPeople();
 }
@@ -318,12 +318,12 @@ function showPeople(changed) {
     const { sessions } = people.get(name);
     const row = make("li", name === changed ? "fresh" : "");
     row.append(make("i", "dot"), make("span", "", name));
-    if (sessions > 1) row.append(make("em", "", `${sessions} windows`));
+    if (sessions > 1) row.append(make("em", "", `${sessions} tabs`));
     if (name === me) row.append(make("em", "", "you"));
     return row;
   }));
   at("people").classList.toggle("stale", !live);
-  at("counts").textContent = live ? `${names.length} on line` : "";
+  at("counts").textContent = live ? `${names.length} online` : "";
 }
 
 // ---- requests --------------------------------------------------------------------------------
@@ -352,11 +352,11 @@ function showAnswer(status, good, what, text) {
   at("answer-body").textContent = json === null ? text : JSON.stringify(json, null, 1);
 }
 
-// Whether the push that a button causes is for this very window.
-const forMe = (user) => (client?.connected && user === me ? null : "not for this window");
+// Null if this tab will receive the push that a button causes; otherwise why it will not.
+const forMe = (user) => (client?.connected && user === me ? null : "not for this tab");
 
-let last = null; // the callback sent last, for "the same again"
-let dialled = null; // the call that the agent asked for last
+let last = null; // the callback sent last, for "Same again"
+let dialled = null; // the agent's last outbound call
 
 function callback(kind, body, repeated = false) {
   last = { kind, body };
@@ -391,8 +391,8 @@ function outboundResult(result) {
   return { ...call, from: HOUSE_NUMBER, result, at: new Date().toISOString() };
 }
 
-// The page has no secret, so this signature is wrong whatever it says. It goes where the server
-// would sign in its place, since the callbacks may have another listener than the page.
+// The page has no secret, so any signature it makes is wrong. The request goes to the path where
+// the server would sign for the page, since callbacks may have another listener than the page.
 function forgedCall() {
   const headers = {
     "content-type": "application/json",
@@ -464,7 +464,7 @@ at("clear").addEventListener("click", () => trace.clear());
 setInterval(showTimer, 500);
 window.addEventListener("online", () => client?.wanted && !client.socket && client.open());
 
-// `/#as=8` opens a window that connects as user 8 at once: handy for a second window.
+// `/#as=8` opens the page and connects as user 8 at once: handy for a second tab.
 const as = new URLSearchParams(location.hash.slice(1)).get("as");
 if (as !== null) {
   at("user").value = as;

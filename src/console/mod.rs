@@ -4,7 +4,7 @@
 //! **What it turns into what.** A request path into the bytes and the type of a file.
 //!
 //! **What it does not know.** HTTP, sockets, the broker: the page itself talks to the server as any
-//! other client does (STOMP over a WebSocket, the HTTP API), and holds no secret.
+//! other client does (STOMP over a WebSocket, the HTTP API), and contains no secret.
 //!
 //! **How to drive it.** Ask for a path, without its query:
 //!
@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Send [`CONTENT_SECURITY_POLICY`] along with every asset. The page is plain HTML, CSS and
-//! JavaScript modules written here, without a build step and without anybody else's code.
+//! JavaScript modules written here, without a build step or third-party code.
 //!
 //! **Bounds.** [`TOTAL_BYTES`] for all assets together, checked at compile time.
 //!
@@ -40,12 +40,12 @@ pub fn find(path: &str) -> Option<&'static Asset> {
 }
 
 /// Value of `Content-Security-Policy` for every asset: everything comes from this server, nothing
-/// is inline, and nobody frames the page.
+/// is inline, and no other page may frame it.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self'; img-src 'self'; connect-src 'self' ws: wss:; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 
-/// Most bytes of all assets together.
+/// Upper bound for the bytes of all assets together.
 pub const TOTAL_BYTES: usize = 65_536;
 
 /// Every file of the page.
@@ -109,7 +109,7 @@ mod tests {
         }
     }
 
-    /// Whatever the page's files refer to by an absolute path exists.
+    /// Every absolute path that the page's files refer to exists.
     #[test]
     fn references_resolve() {
         let mut seen = 0;
@@ -128,7 +128,7 @@ mod tests {
         assert!(seen >= 5, "found only {seen} references");
     }
 
-    /// The policy forbids inline code and style, and text from outside is never markup.
+    /// The page has no inline code or style (the policy forbids both) and parses no text as markup.
     #[test]
     fn nothing_inline_and_no_markup_from_text() {
         let page = text("/");

@@ -1,10 +1,11 @@
 // A small STOMP 1.2 client over one WebSocket: frames, heart-beats, receipts, and a reconnect
-// whose waits double and are spread at random, so that a restarted server is not stormed.
+// whose waits double and are randomised, so that clients do not all return to a restarted server
+// at once.
 
 const OFFERED_BEAT = 10_000;
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 20_000;
-// A connection that lived this long is believed: the next loss starts with a short wait again.
+// A connection that lasted this long was good: after it, the next wait is short again.
 const PROVEN_AFTER = 5_000;
 
 const ESCAPES = { "\\": "\\\\", "\n": "\\n", "\r": "\\r", ":": "\\c" };
@@ -31,7 +32,7 @@ export function decode(text) {
   for (const line of lines) {
     const colon = line.indexOf(":");
     const name = plain(line.slice(0, colon));
-    // STOMP 1.2: of repeated headers the first one counts.
+    // STOMP 1.2: if a header is repeated, the first one counts.
     if (!(name in headers)) headers[name] = plain(line.slice(colon + 1));
   }
   const rest = text.slice(end).replace(/^\r?\n\r?\n/, "");
@@ -40,7 +41,7 @@ export function decode(text) {
 }
 
 export class StompClient {
-  // `on` holds: state(name, detail), error(frame), and heard() for any bytes from the server.
+  // `on` has the functions state(name, detail), error(frame), and heard() for any bytes received.
   constructor(url, on) {
     Object.assign(this, { url, on, wanted: false, socket: null, tries: 0, next: 0 });
     this.subscriptions = new Map(); // id -> { destination, headers, callback }
@@ -73,7 +74,7 @@ export class StompClient {
       return;
     }
     this.send("DISCONNECT", {}, "", () => socket.close(1000));
-    // The server closes after the receipt; a server that is gone must not keep the page waiting.
+    // The server closes after the receipt; if it is gone, the page must not wait for it.
     setTimeout(() => socket.close(), 2_000);
   }
 
@@ -88,7 +89,7 @@ export class StompClient {
     return id;
   }
 
-  // Sends a frame; with `done` it asks for a receipt and calls it when the server gives it.
+  // Sends a frame. With `done` it asks for a receipt, and calls `done` when that arrives.
   send(command, headers, body = "", done = null) {
     if (!this.connected) return false;
     const all = { ...headers };

@@ -1,13 +1,13 @@
 // The trace strip: one line per request, with the time of its answer and of the push it caused.
 
 const LINES = 40;
-// A push that has not come after this long does not come: the line says so.
+// A push that has not arrived after this long is reported as missing.
 const PATIENCE = 1_500;
 
 export const clock = (date = new Date()) => date.toTimeString().slice(0, 8);
 export const span = (ms) => (ms < 9.95 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`);
 
-// Makes an element: text goes in as text, never as markup.
+// Makes an element. The text is inserted as text, never as markup.
 export function make(tag, className, text) {
   const node = document.createElement(tag);
   if (className) node.className = className;
@@ -20,8 +20,8 @@ export class Trace {
     Object.assign(this, { body, empty, waiting: new Map(), scale: 20 });
   }
 
-  // Begins a line. `key` names the push that should follow; without one none is expected.
-  // `silence` is what the line says when none came, and `quiet` that this is as it should be.
+  // Begins a line. `key` names the push that should follow; without a key none is expected.
+  // `silence` is the text of the line when no push came; `quiet` says that none is expected to.
   begin(label, { key = null, silence = "none", quiet = false } = {}) {
     const row = make("tr");
     const cells = {};
@@ -53,7 +53,7 @@ export class Trace {
     return ms;
   }
 
-  // A push came in: the line that waits for it gets its time.
+  // A push arrived: its time goes into the line that waits for it.
   arrived(key) {
     const line = this.waiting.get(key);
     if (!line) return;
@@ -78,7 +78,7 @@ export class Trace {
     line.cells.push.dataset.good = line.quiet;
   }
 
-  // Bars share one scale, so that lines can be compared; a slower one rescales all.
+  // All bars share one scale, so that lines can be compared; a slower request rescales all.
   #draw(line, name, ms) {
     line[name] = ms;
     line.row.line = line;

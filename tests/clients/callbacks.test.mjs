@@ -1,4 +1,4 @@
-// A third party calls by HTTP and the right windows hear of it; presence; the end of the server.
+// A third party calls back over HTTP and the right sessions get the message; presence; shutdown.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -17,7 +17,7 @@ test("callbacks", async (t) => {
     await legacy(server, "7"), await legacy(server, "7"), await legacy(server, "8"),
   ];
 
-  await t.test("an inbound call reaches every window of the agent", async () => {
+  await t.test("an inbound call reaches every session of the agent", async () => {
     const answer = await server.callback("inbound", call("c-1"));
     assert.deepEqual([answer.status, answer.json], [200, { code: 0 }]);
     for (const page of [a, b]) {
@@ -25,7 +25,7 @@ test("callbacks", async (t) => {
     }
   });
 
-  await t.test("an outbound result, with the same id: ids count per callback", async () => {
+  await t.test("an outbound result with the same id: each callback has its own ids", async () => {
     const result = call("c-1", { result: "busy" });
     assert.equal((await server.callback("outbound", result)).status, 200);
     for (const page of [a, b]) {
@@ -33,7 +33,7 @@ test("callbacks", async (t) => {
     }
   });
 
-  await t.test("the same again is a success and pushes nothing", async () => {
+  await t.test("a repeated callback succeeds and pushes nothing", async () => {
     const answers = await Promise.all(
       Array.from({ length: 8 }, () => server.callback("inbound", call("c-1"))));
     for (const { status, json } of answers) assert.deepEqual([status, json], [200, { code: 0 }]);
@@ -60,14 +60,14 @@ test("callbacks", async (t) => {
     assert.equal((await server.callback("inbound", { agentId: "7" })).status, 400, "no id");
     assert.equal((await server.callback("inbound", { callId: "c-4" })).status, 400, "no user");
     const demo = await fetch(`${server.url}/demo/callback/inbound`, { method: "POST", body: "{}" });
-    assert.equal(demo.status, 400, "signed by the demonstration, but still without an id");
+    assert.equal(demo.status, 400, "signed by the demo, but still without an id");
   });
 
-  await t.test("an agent who is off line is no error", async () => {
+  await t.test("an agent who is offline is no error", async () => {
     assert.equal((await server.callback("inbound", call("c-5", { agentId: "404" }))).status, 200);
   });
 
-  // A last one fences: nothing that was refused or repeated has reached anybody.
+  // One last callback each: it arrives next, so nothing refused or repeated was pushed before it.
   assert.equal((await server.callback("inbound", call("c-9"))).status, 200);
   assert.equal((await server.callback("inbound", call("c-10", { agentId: "8" }))).status, 200);
   for (const page of [a, b]) {
@@ -81,7 +81,7 @@ test("callbacks", async (t) => {
   }
 });
 
-test("presence: on line with the first window, off line with the last one", async () => {
+test("presence: online with the first session, offline with the last one", async () => {
   const boss = await modern(server, "/portfolio?userId=boss");
   const news = await boss.subscribe("/topic/presence");
   const next = async () => {
@@ -98,7 +98,7 @@ test("presence: on line with the first window, off line with the last one", asyn
     raw.socket.close(1000);
     await within(5_000, "close", raw.closed);
   };
-  // Each `fence` is another user whose coming and going shows that nothing else was said before.
+  // Each `fence` is another user who comes and goes: nothing else was announced before that.
   const fence = async (user) => {
     await close(await open(user));
     assert.equal(await next(), `${user} ON_LINE`);
@@ -114,7 +114,7 @@ test("presence: on line with the first window, off line with the last one", asyn
   assert.match(JSON.stringify(users.json), /"71"/);
   await close(first);
   await fence("73");
-  // The last window goes without a word: the connection is cut.
+  // The last session ends without a DISCONNECT: its connection is cut.
   second.socket.terminate();
   assert.equal(await next(), "71 OFF_LINE");
   await fence("74");

@@ -1,4 +1,4 @@
-// How the server ends connections: on SIGTERM, and of those who do not read.
+// How the server ends connections: on SIGTERM, and for clients that do not read.
 
 import assert from "node:assert/strict";
 import { connect } from "node:net";
@@ -7,7 +7,7 @@ import { application, start, within } from "./lib/server.mjs";
 import { CONNECT, bare } from "./lib/modern.mjs";
 import { legacy } from "./lib/legacy.mjs";
 
-test("SIGTERM: everybody is told 1001, and the exit code is 0", async () => {
+test("SIGTERM: every session is closed with 1001, and the exit code is 0", async () => {
   const server = await start(application());
   const raws = [];
   for (const path of ["/portfolio", "/portfolio/websocket?userId=7", "/chat"]) {
@@ -79,7 +79,7 @@ async function stubborn(server, path) {
   return { socket, all, until, ended };
 }
 
-test("who does not read is closed with 4500 and sees it, and nobody else notices", async (t) => {
+test("a client that does not read is closed with 4500 and sees it, and nobody else notices", async (t) => {
   const server = await start(application());
   t.after(() => server.stop());
   const slow = await stubborn(server, "/portfolio");
@@ -93,7 +93,7 @@ test("who does not read is closed with 4500 and sees it, and nobody else notices
   fast.socket.send("SUBSCRIBE\nid:1\ndestination:/topic/bulk\nreceipt:f\n\n\0");
   assert.match(await fast.inbox.take(), /^RECEIPT\n/);
 
-  // Far more than the kernel's buffers and `send-buffer` hold.
+  // Far more than fits into the kernel's buffers and `send-buffer`.
   const COUNT = 240;
   const text = "x".repeat(60_000);
   for (let n = 0; n < COUNT; n++) {
@@ -109,7 +109,7 @@ test("who does not read is closed with 4500 and sees it, and nobody else notices
   assert.equal(seen.at(-1).payload.readUInt16BE(0), 4500);
   slow.socket.end(Buffer.from([0x88, 0x82, 0, 0, 0, 0, ...seen.at(-1).payload.subarray(0, 2)]));
   await within(10_000, "end of the slow connection", slow.ended);
-  // What came before is whole and in order, and less than what was sent.
+  // The messages before the close are whole and in order, but not all that were sent.
   const numbers = seen.filter(({ payload }) => payload.includes("BULK")).map(({ payload }) => {
     const body = payload.toString();
     return JSON.parse(body.slice(body.indexOf("\n\n") + 2, -1)).data.n;

@@ -1,5 +1,5 @@
-// What one client sends is not taken for the server's word by another: stompjs and webstomp-client
-// trim header names, take the first of several, and end a frame at any NUL.
+// No client can forge what another one takes for the server's own headers or frames: stompjs and
+// webstomp-client trim header names, use the first of several, and end a frame at any NUL.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -23,7 +23,7 @@ const VICTIMS = {
     require("webstomp-client").over(new WebSocket(server.ws + path)),
 };
 
-// All that the two libraries trim, and controls besides.
+// Everything that the two libraries trim, and other control characters.
 const BLANKS = [..."\t\v\f \u00a0\u1680\u2000\u200a\u2028\u2029\u202f\u205f\u3000\ufeff",
   ..."\u0001\u007f\u0085"];
 const ESCAPED = ["\\n", "\\r"];
@@ -62,7 +62,7 @@ for (const [name, make] of Object.entries(VICTIMS)) {
     let sent = 0;
     for (const blank of [...BLANKS, ...ESCAPED]) {
       const forged = NAMES.flatMap((name) => [`${blank}${name}:sub-0`, `${name}${blank}:sub-0`]);
-      // STOMP takes no second content-length that differs, and no transaction.
+      // STOMP allows no second content-length that differs, and no transaction.
       const exact = ["subscription", "message-id", "ack", "destination"].map((n) => `${n}:sub-0`);
       const lines = forged.concat(exact, "x:y").join("\n");
       socket.send(`SEND\ndestination:/topic/all\n${lines}\n\n${body}\0`);
@@ -98,7 +98,7 @@ for (const [name, make] of Object.entries(VICTIMS)) {
       assert.match(error, /broker\.nul-in-body/);
       assert.equal((await within(5_000, "close", closed)).code, 1008);
     }
-    // What comes next is the first that comes.
+    // The next message is the first one to arrive.
     const { socket } = await attacker(server);
     socket.send("SEND\ndestination:/topic/all\n\nlast\0");
     assert.equal((await all.take()).body, "last");

@@ -18,7 +18,7 @@ for (const [name, config] of [["embedded", undefined], ["configured", applicatio
     t.after(() => server.stop());
 
     for (const user of ["7", undefined]) {
-      await t.test(`exactly the calls of the page, ${user ?? "no"} user`, async () => {
+      await t.test(`exactly the page's calls, user: ${user ?? "none"}`, async () => {
         const page = await legacy(server, user, { receipts: false });
         page.trade();
         await page.mine.expect(REPLY);
@@ -26,7 +26,7 @@ for (const [name, config] of [["embedded", undefined], ["configured", applicatio
       });
     }
 
-    await t.test("who hears what", async () => {
+    await t.test("who receives what", async () => {
       const [a, b] = [await legacy(server, "7"), await legacy(server, "7")];
       const [other, nobody] = [await legacy(server, "8"), await legacy(server)];
 
@@ -50,7 +50,7 @@ for (const [name, config] of [["embedded", undefined], ["configured", applicatio
       assert.deepEqual((await server.toAll(body)).json, { code: 0, subscriptions: 4 });
       for (const page of [a, b, other, nobody]) await page.all.expect(body);
 
-      // The last thing that each one gets is the only thing that is left.
+      // Each client's last message is the only one that is left.
       for (const page of [a, b, other, nobody]) page.trade();
       for (const page of [a, b]) {
         await page.mine.expect(REPLY);

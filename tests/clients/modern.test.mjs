@@ -1,4 +1,4 @@
-// @stomp/stompjs 7 over plain WebSocket, and what bad frames get.
+// @stomp/stompjs 7 over a plain WebSocket, and the answers to bad frames.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -27,7 +27,7 @@ for (const path of ["/portfolio/websocket", "/portfolio"]) {
     assert.deepEqual(JSON.parse(reply.body), { code: 0, mess: "服务端返回消息！" });
     assert.equal(reply.headers.destination, "/user/queue/sub");
 
-    // Headers of the sender in the message; `receipt` stays behind.
+    // The sender's headers are in the message, except `receipt`.
     const headers = { "content-type": "text/plain", note: "a:b\\x\nd" };
     await me.receipt((more) => me.client.publish({
       destination: "/topic/modern", body: "ünï ☎", headers: { ...headers, ...more },
@@ -39,7 +39,7 @@ for (const path of ["/portfolio/websocket", "/portfolio"]) {
     assert.equal(message.headers.receipt, undefined);
     assert.ok(message.headers["message-id"]);
 
-    // Receipts and messages come in the order of the frames.
+    // Receipts and messages arrive in the order of the frames.
     const order = [];
     const publish = (n) => me.receipt((more) => me.client.publish({
       destination: "/topic/modern", body: String(n), headers: more,
@@ -91,7 +91,7 @@ test("a silent client that answers pings lives, one that does not is closed", as
   lives.socket.close();
 });
 
-test("a frame in pieces and frames in one message", async () => {
+test("one frame in several messages, and several frames in one message", async () => {
   const raw = await bare(`${server.ws}/portfolio`);
   for (const byte of CONNECT) raw.socket.send(byte);
   assert.match(await raw.inbox.take(), /^CONNECTED\n/);
@@ -135,7 +135,7 @@ for (const [name, text, code, { connect = true } = {}] of BAD) {
   });
 }
 
-test("what is wrong below STOMP", async () => {
+test("errors below STOMP", async () => {
   const cases = [
     ["text that is not UTF-8", (s) => s.send(Buffer.from([0xc3, 0x28]), { binary: false }), 1007],
     ["a frame without a mask", (s) => s.send("x", { mask: false }), 1002],
@@ -148,7 +148,7 @@ test("what is wrong below STOMP", async () => {
   }
 });
 
-test("the raw endpoint, and handshakes that are refused", async () => {
+test("the raw endpoint, and refused handshakes", async () => {
   for (const path of ["/chat", "/chat/websocket"]) {
     const raw = await bare(server.ws + path, { origin: "https://csms.example.com" });
     raw.socket.send("hello");

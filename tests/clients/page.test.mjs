@@ -1,4 +1,4 @@
-// The page at / and the old libraries, in a headless Chromium.
+// The page at /, and the original libraries, in headless Chromium.
 
 import assert from "node:assert/strict";
 import { mkdirSync, readFileSync } from "node:fs";
@@ -25,7 +25,7 @@ after(async () => {
   await server?.stop();
 });
 
-// A new window; whatever the page logs as an error fails the test at its end.
+// Opens a tab. Any error that the page logs fails the test at its end.
 async function open(path, options = {}, url = server.url) {
   const context = await browser.newContext(options);
   context.setDefaultTimeout(10_000);
@@ -33,7 +33,7 @@ async function open(path, options = {}, url = server.url) {
   page.complaints = [];
   page.on("pageerror", (error) => page.complaints.push(error.message));
   page.on("console", (message) => {
-    // Chromium logs every refused request; the forged callback is one on purpose.
+    // Chromium logs every refused request, and the forged callback is meant to be refused.
     const refusal = message.text().includes("401");
     if (message.type() === "error" && !refusal) page.complaints.push(message.text());
   });
@@ -46,11 +46,11 @@ async function close(page) {
   await page.context().close();
 }
 
-const connected = (page, user) => page.getByText(`On line as ${user}`).waitFor();
+const connected = (page, user) => page.getByText(`Online as ${user}`).waitFor();
 const ringing = (page) => page.locator('#stage[data-state="ringing"]').waitFor();
 const rows = (page, text) => page.locator("#trace tr", { hasText: text });
 
-test("a callback pops up in the agent's windows", async () => {
+test("a callback pops up in the agent's tabs", async () => {
   const first = await open("/", { viewport: { width: 1440, height: 1000 } });
   await first.fill("#user", "7");
   await first.click("#connect");
@@ -72,7 +72,7 @@ test("a callback pops up in the agent's windows", async () => {
   const overflow = await second.evaluate(() => document.documentElement.scrollWidth - innerWidth);
   assert.ok(overflow <= 0, `the narrow page is ${overflow} px too wide`);
 
-  // Answering in one window ends the ringing in the other.
+  // Answering in one tab ends the ringing in the other.
   await first.click("#answer");
   await first.locator('#stage[data-state="talking"]').waitFor();
   await second.locator('#stage[data-state="idle"]').waitFor();
@@ -109,7 +109,7 @@ test("the second panel plays the provider", async () => {
   await page.locator("#feed li", { hasText: "<img src=x" }).waitFor();
   assert.equal(await page.locator("#feed img").count(), 0, "text stays text");
 
-  // The stand-in provider takes the call and calls back: the button is green, and nothing is red.
+  // The stand-in for the provider takes the call and calls back: nothing is reported as an error.
   await page.click("#dial button");
   await rows(page, "SEND /ws/call").locator(".push[data-good=true]").waitFor();
   await page.locator("#calls .chip", { hasText: "ringing" }).waitFor();
@@ -118,13 +118,13 @@ test("the second panel plays the provider", async () => {
   await page.screenshot({ path: `${WORK}page-provider.png`, fullPage: true });
 
   await page.click("#disconnect");
-  await page.getByText("Off line", { exact: true }).waitFor();
+  await page.getByText("Offline", { exact: true }).waitFor();
   await close(page);
 });
 
-// Where the example is copied, with a listener of its own for the page; a page on any other port of
-// this machine connects, too.
-test("a copied example, with the page on a listener of its own", async () => {
+// As when the example is copied and given a separate listener for the page. A page from any other
+// port of this machine connects, too.
+test("a copied example, with the page on a separate listener", async () => {
   const example = readFileSync(new URL("../../examples/call-centre.toml", import.meta.url), "utf8");
   const apart = example.replace("[listen]\n", '[listen]\napi-address = "127.0.0.1:0"\n');
   const copied = await start(apart, { RINGPUSH_CALLBACK_SECRET: undefined });
@@ -132,7 +132,7 @@ test("a copied example, with the page on a listener of its own", async () => {
     const api = await copied.says(/listening on (http:\/\/\S+) for the API/);
     const page = await open("/#as=7", {}, api);
     await connected(page, "7");
-    await page.getByText("whoever is on this machine").waitFor();
+    await page.getByText("anyone on this machine").waitFor();
     await page.click("#dial button");
     await page.locator("#calls .chip", { hasText: "answered" }).waitFor();
     await page.click("#forged");
@@ -144,11 +144,11 @@ test("a copied example, with the page on a listener of its own", async () => {
   }
 });
 
-test("the page of a server that is no demonstration says who one is", async () => {
+test("the page of a server that is not the demo shows the user's name", async () => {
   const plain = await start('[[endpoint]]\npath = "/stomp"\nprotocol = "stomp"\n');
   try {
     const page = await open("/#as=7", {}, plain.url);
-    await page.getByText("On line without a name (the server does not take 7 for it)").waitFor();
+    await page.getByText("Online without a name (the server did not accept 7)").waitFor();
     assert.equal(await page.locator("#demo").isVisible(), false);
     assert.equal(await page.locator("#provider").isVisible(), false);
     // The list of users asks for a token that the page does not have.

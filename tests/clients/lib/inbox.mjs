@@ -1,4 +1,4 @@
-// What a client has received, in order, and a way to wait for the next of it.
+// What a client has received, in order, and a way to wait for the next message.
 
 import assert from "node:assert/strict";
 import { within } from "./server.mjs";

@@ -9,7 +9,7 @@ const SockJS = require("sockjs-client");
 const Stomp = require("stompjs");
 
 // Connects as the page did, and subscribes to both destinations of the page. `receipts` adds what
-// the page did not have: it waits until the server has taken the subscriptions.
+// the page did not have: it waits until the server has confirmed the subscriptions.
 export async function legacy(server, user, { receipts = true } = {}) {
   const query = user === undefined ? "" : `?userId=${user}`;
   const name = user === undefined ? "anonymous" : `user ${user}`;

@@ -1,4 +1,4 @@
-// @stomp/stompjs 7 over a plain WebSocket, and the bare WebSocket for what no library sends.
+// @stomp/stompjs 7 over a plain WebSocket, and a bare WebSocket for what no library sends.
 
 import { Client } from "@stomp/stompjs";
 import WebSocket from "ws";
@@ -30,7 +30,7 @@ export async function modern(server, path, options = {}) {
     act({ receipt: id });
     return within(5_000, `receipt ${id}`, done);
   };
-  // Subscribes, and gives the inbox once the server has taken the subscription.
+  // Subscribes, and returns the inbox once the server has confirmed the subscription.
   const subscribe = async (destination, headers = {}) => {
     const inbox = new Inbox(destination);
     await receipt((more) => client.subscribe(destination, (frame) => inbox.put(frame), {

@@ -1,4 +1,4 @@
-// Starts the server binary for a test, and ends it by its process id.
+// Starts the server binary for a test, and stops it by its process id.
 
 import { spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 export const WORK = fileURLToPath(new URL("../../.work/", import.meta.url));
 export const SECRET = "a secret of the tests";
 
-// The call-centre application with what the tests need to be different.
+// The call-centre application with the changes that the tests need.
 export function application({ broker = "", limits = "" } = {}) {
   return `
 [demo]
@@ -75,7 +75,7 @@ ${limits}
 `;
 }
 
-// A promise that fails when it takes longer than `ms`: tests wait for events, never for time.
+// A promise that fails if it takes longer than `ms`. Tests wait for events, never for time.
 export function within(ms, what, promise) {
   let timer;
   const late = new Promise((_, reject) => {
@@ -86,7 +86,7 @@ export function within(ms, what, promise) {
 
 let started = 0;
 
-// Starts the binary: with a configuration, or (without) with its embedded application.
+// Starts the binary with a configuration, or without one as the embedded demo.
 export async function start(config, environment = {}) {
   const binary = process.env.RINGPUSH_BIN;
   if (!binary) throw new Error("RINGPUSH_BIN names the server binary");
@@ -130,7 +130,7 @@ class Server {
     }));
   }
 
-  // What its standard output says, now or soon: the first group of the pattern.
+  // Waits until standard output matches the pattern, and returns the pattern's first group.
   async says(pattern) {
     while (!this.out().match(pattern)) {
       await within(15_000, `${pattern}`, once(this.child.stdout, "data"));
@@ -138,7 +138,7 @@ class Server {
     return this.out().match(pattern)[1];
   }
 
-  // Asks it to end, and gives its exit code.
+  // Asks it to exit, and returns its exit code.
   async stop() {
     this.child.kill("SIGTERM");
     try {
