@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
-"""Judges a report of Autobahn|Testsuite: validate.py INDEX_JSON AGENT all|small
+"""Checks a report of Autobahn|Testsuite: validate.py INDEX_JSON AGENT all|small
 
 A case passes when both its behaviour and its closing behaviour are OK, or INFORMATIONAL for
-the three cases that cannot be anything else. Every expected case must be there: one that is
-missing has failed. The last line is `N passed, N failed`; the exit code is 0 only without a
-failure. `small` leaves out the largest sizes of compression (x.14 to x.18 of groups 12 and 13).
+the three cases that can be nothing else. An expected case that is missing from the report has
+failed. The last line is `N passed, N failed`; the exit code is 0 only if nothing failed. `small` leaves out the largest sizes of compression (x.14 to x.18 of groups 12 and 13).
 """
 import json
 import sys
@@ -28,7 +27,7 @@ def validate(cases, expected):
     passed, failures = 0, []
     for case in sorted(cases, key=case_order):
         if case.split(".")[0] not in expected:
-            failures.append(f"{case}: not asked for")
+            failures.append(f"{case}: not expected")
         elif passes(case, cases[case]):
             passed += 1
         else:
@@ -39,7 +38,7 @@ def validate(cases, expected):
             )
     for group, count in expected.items():
         there = sum(1 for case in cases if case.split(".")[0] == group)
-        # Each case that is missing is a failure of its own.
+        # Each missing case counts as one failure.
         failures += [f"{group}.*: {there} cases instead of {count}"] * abs(count - there)
     return passed, failures
 
