@@ -3,15 +3,15 @@
 use super::decoder::Error;
 use crate::limits::WS_CONTROL_MAX;
 
-/// Whether a Close frame may carry this code: those of the IANA registry that are not reserved for
-/// local use, and the ranges of libraries and applications (RFC 6455 §7.4.1, §7.4.2).
+/// Whether a Close frame may carry this code: codes of the IANA registry that are not reserved for
+/// local use, and the ranges for libraries and applications (RFC 6455 §7.4.1, §7.4.2).
 pub const fn close_code_is_valid(code: u16) -> bool {
     // 1004 has no meaning; 1005, 1006 and 1015 must never be on the wire.
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 /// Writes a Close frame's payload and returns its length. A reason over 123 bytes is cut before
-/// the code point that does not fit.
+/// the first code point that does not fit.
 pub fn close_payload(code: u16, reason: &str, out: &mut [u8; WS_CONTROL_MAX]) -> usize {
     assert!(close_code_is_valid(code), "close code {code} must not be sent");
     let reason = &reason[..reason.floor_char_boundary(WS_CONTROL_MAX - 2)];
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(read(&[3]), Err(Error::CloseLength));
         assert_eq!(read(&1005u16.to_be_bytes()), Err(Error::CloseCode));
         assert_eq!(read(&[0x03, 0xe8, 0xce]), Err(Error::CloseReason));
-        // A wrong code is named before a wrong reason.
+        // If code and reason are both wrong, the error names the code.
         assert_eq!(read(&[0x03, 0xed, 0xff]), Err(Error::CloseCode));
     }
 

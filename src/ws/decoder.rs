@@ -8,9 +8,9 @@ use crate::limits::WS_CONTROL_MAX;
 /// What the peer sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A chunk of a message, as it came.
+    /// A chunk of a message, as received.
     Data {
-        /// Text or Binary: the kind of the message, also for its continuations.
+        /// Text or Binary: the message's type, in its continuation frames too.
         opcode: Opcode,
         /// The unmasked bytes; may be empty.
         payload: &'a [u8],
@@ -25,16 +25,16 @@ pub enum Event<'a> {
     Ping(&'a [u8]),
     /// A Pong.
     Pong(&'a [u8]),
-    /// The peer closes. Nothing after it counts.
+    /// The peer closes. Everything after it is ignored.
     Close {
-        /// Why, by number, if the peer said so.
+        /// The close code, if the peer sent one.
         code: Option<u16>,
-        /// Why, in words.
+        /// The close reason.
         reason: &'a str,
     },
 }
 
-/// What the peer did wrong. The connection is to be failed with [`Error::close_code`].
+/// What the peer did wrong. The caller closes the connection with [`Error::close_code`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// A reserved bit is set without an extension that gives it a meaning.
@@ -115,14 +115,14 @@ impl Error {
     }
 }
 
-/// Where one direction of a connection stands. See the room's head for its states.
+/// The state of one direction of a connection; the head of the room draws its states.
 #[derive(Clone, Copy, Debug)]
 pub struct Decoder {
-    /// Bytes of the data frame's payload that are still to come; 0 between frames.
+    /// Bytes of the data frame's payload not yet received; 0 between frames.
     remaining: u32,
     /// Bytes of the open message that its heads have announced so far.
     message_len: u32,
-    /// The data frame's key, turned so that it meets the next byte. Zero on unmasked frames.
+    /// The data frame's masking key, rotated to start at the next byte. Zero on unmasked frames.
     key: [u8; 4],
     /// The code point at the end of the open text.
     utf8: Utf8,
@@ -173,14 +173,14 @@ impl Decoder {
         }
     }
 
-    /// Decodes what `input` begins with, unmasking it in place. Returns how many bytes are done
-    /// with and the event, if they make one.
+    /// Decodes the start of `input`, unmasking it in place. Returns how many bytes were consumed
+    /// and the event, if they make one.
     ///
     /// `(0, None)`: more bytes are needed. The caller keeps `input` (fewer than 140 bytes: an
-    /// incomplete head or control frame) and calls again when there are more. `(n, None)`: go on
-    /// with the rest. Data is handed out as it comes, never kept back.
+    /// incomplete head or control frame) and calls again when more have arrived. `(n, None)`: call
+    /// again with the rest. Data is returned as it arrives, never buffered.
     ///
-    /// After an error or a Close the caller does not call again.
+    /// After an error or a Close the caller must not call again.
     #[inline]
     pub fn next<'a>(
         &mut self,
@@ -213,12 +213,12 @@ impl Decoder {
         // Both are at most message_max, a u32.
         self.message_len = message_len as u32;
         self.remaining = len as u32;
-        // A frame without payload is an event only where a message begins or ends with it.
+        // An empty frame is an event only if a message begins or ends with it.
         let tells = if len == 0 { self.first || self.fin } else { input.len() > head_end };
         if tells { self.chunk(input, head_end) } else { Ok((head_end, None)) }
     }
 
-    /// Judges the first two bytes of a frame, in their order on the wire.
+    /// Validates the first two bytes of a frame, in their order on the wire.
     #[inline]
     fn validate(&self, first: u8, second: u8) -> Result<Opcode, Error> {
         let opcode = Opcode::from_first_byte(first).ok_or(Error::ReservedOpcode)?;
@@ -259,7 +259,7 @@ impl Decoder {
         Some((*input.get(at..)?.first_chunk()?, at + 4))
     }
 
-    /// A control frame: it may come between the frames of a message and leaves no trace.
+    /// A control frame. It may arrive between the frames of a message, and changes no state.
     fn control<'a>(
         &self,
         opcode: Opcode,
@@ -284,14 +284,14 @@ impl Decoder {
         Ok((end, Some(event)))
     }
 
-    /// Hands out what `input` has of the data frame's payload, from `start` on.
+    /// Returns the bytes of the data frame's payload that `input` has from `start` on.
     #[inline]
     fn chunk<'a>(
         &mut self,
         input: &'a mut [u8],
         start: usize,
     ) -> Result<(usize, Option<Event<'a>>), Error> {
-        let opcode = self.message.expect("a data frame opens its message with its head");
+        let opcode = self.message.expect("the head of a data frame opens its message");
         let end = start + (input.len() - start).min(self.remaining as usize);
         let payload = &mut input[start..end];
         if self.mask != 0 {
@@ -341,7 +341,7 @@ mod tests {
         frames.iter().flat_map(|(first, payload)| frame(*first, payload)).collect()
     }
 
-    /// What came out, the chunks of a message joined.
+    /// The decoded events, with the chunks of a message joined.
     #[derive(Clone, Debug, PartialEq)]
     enum Seen {
         Message(Opcode, bool, Vec<u8>),
@@ -349,8 +349,8 @@ mod tests {
         Close(Option<u16>, String),
     }
 
-    /// Drives a decoder as its doc says; chunks end at `cuts`. Returns what was seen whole, the
-    /// bytes of an unfinished message, and how it ended: an error or the count of bytes kept.
+    /// Drives a decoder as its doc says, with input that ends at each of `cuts`. Returns the whole
+    /// events, the bytes of an unfinished message, and an error or the count of unconsumed bytes.
     fn drive(
         mut decoder: Decoder,
         bytes: &[u8],
@@ -397,7 +397,7 @@ mod tests {
         (seen, open, Ok(kept.len()))
     }
 
-    /// Whole and byte by byte: same events, same end.
+    /// Decodes the bytes whole and one by one: both must give the same events and the same end.
     fn decode(decoder: Decoder, bytes: &[u8]) -> (Vec<Seen>, Result<usize, Error>) {
         let (seen, _, end) = drive(decoder, bytes, &[]);
         let each: Vec<usize> = (1..bytes.len()).collect();
@@ -563,7 +563,7 @@ mod tests {
             let (seen, open, end) = drive(Decoder::server(), &bytes, &cuts);
             let (whole, whole_open, whole_end) = drive(Decoder::server(), &bytes, &[]);
             prop_assert_eq!((&seen, end), (&whole, whole_end));
-            // An error discards the rest of its chunk: how much came before it may differ.
+            // An error discards the rest of its input, so the data before it may differ in length.
             prop_assert!(end.is_err() || open == whole_open);
             prop_assert_eq!(&decode(Decoder::server(), &bytes).0, &seen);
         }

@@ -1,8 +1,8 @@
-//! Messages in permessage-deflate (RFC 7692 §7.2), whole ones: a [`Compressor`] and an [`Inflater`]
-//! per thread serve all its sessions, and an idle session keeps nothing of either.
+//! Compression of whole messages with permessage-deflate (RFC 7692 §7.2). One [`Compressor`] and
+//! one [`Inflater`] per thread serve all its sessions; an idle session needs memory for neither.
 //!
 //! A session with context takeover keeps a [`Window`] for each direction, up to 32 KiB of plain
-//! bytes, and the same compressor and inflater work from it.
+//! bytes; the same compressor and inflater start from it.
 
 use super::decoder::Error;
 use super::extension::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
@@ -15,39 +15,38 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 const LEVEL: u32 = 2;
 /// The smallest window that zlib's deflate has.
 const ZLIB_BITS_MIN: u8 = 9;
-/// Bytes inflated in one go: what a bomb costs past its bound.
+/// Bytes inflated per step: the most that a decompression bomb costs past its bound.
 const STEP: usize = 16_384;
-/// What the sender takes off the end of a message (RFC 7692 §7.2.1).
+/// The sender removes these bytes from the end of a message (RFC 7692 §7.2.1).
 const FLUSH: [u8; 4] = [0, 0, 0xff, 0xff];
-/// What the receiver puts there again (§7.2.2), and an empty final block: it is the stream's end if
-/// and only if the message was whole.
+/// The receiver appends them again (§7.2.2); an empty final block follows, with which the stream
+/// ends if and only if the message was whole.
 const END: [u8; 9] = [0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff];
 
 /// Compresses whole messages, for any session.
 #[derive(Debug, Default)]
 pub struct Compressor {
-    /// By size of window from 2^9 on, made when first needed: about 0.3 MB the largest.
+    /// One per window size from 2^9 on, made when first needed: the largest is about 0.3 MB.
     streams: [Option<Compress>; (WINDOW_BITS_MAX - ZLIB_BITS_MIN) as usize + 1],
 }
 
 impl Compressor {
-    /// Without any memory yet.
+    /// Allocates nothing yet.
     pub fn new() -> Compressor {
         Compressor::default()
     }
 
-    /// Adds the compressed form of a message at the end of `out`, for a peer that keeps a window of
-    /// 2^`window_bits` bytes. `false`: it would not be shorter, nothing was added.
+    /// Appends the compressed form of a message to `out`, for a peer that keeps a window of
+    /// 2^`window_bits` bytes. `false`: it would not be shorter, and nothing was appended.
     ///
-    /// The result is the same for all peers with that window: a broadcast compresses once.
+    /// The result is the same for all peers with that window, so a broadcast is compressed once.
     pub fn compress(&mut self, message: &[u8], window_bits: u8, out: &mut Vec<u8>) -> bool {
         self.compress_chunk(message, window_bits, true, out)
     }
 
-    /// As [`Compressor::compress`] for a chunk of a message that refers to nothing before it, so it
-    /// may stand behind any other chunk; [`store`] makes chunks, too. A chunk that is not the last
-    /// one is whole blocks to its last byte (RFC 1951 §3.2.4: after a flush the next block begins
-    /// with a byte).
+    /// As [`Compressor::compress`], for one chunk of a message. The chunk refers to nothing before
+    /// it, so it may follow any other chunk, also one made by [`store`]. A chunk that is not the
+    /// last one ends with a whole block on a byte boundary (RFC 1951 §3.2.4).
     pub fn compress_chunk(
         &mut self,
         chunk: &[u8],
@@ -55,7 +54,7 @@ impl Compressor {
         is_last: bool,
         out: &mut Vec<u8>,
     ) -> bool {
-        // Nothing refers further back than to the chunk's own beginning.
+        // References never reach back beyond the beginning of the chunk.
         let whole = chunk.len() <= 1 << window_bits;
         let bits = if whole { WINDOW_BITS_MAX } else { window_bits };
         let shorter = deflate(self.stream(bits), chunk, out);
@@ -66,7 +65,7 @@ impl Compressor {
     }
 
     /// As [`Compressor::compress`], for a session with context takeover: the message may refer to
-    /// those before it, and joins them when it was compressed.
+    /// those before it, and is added to the window once it is compressed.
     pub fn compress_after(
         &mut self,
         message: &[u8],
@@ -75,7 +74,7 @@ impl Compressor {
     ) -> bool {
         let stream = self.stream(window.bits);
         if !window.bytes.is_empty() {
-            stream.set_dictionary(&window.bytes).expect("a raw stream at its start takes it");
+            stream.set_dictionary(&window.bytes).expect("a raw stream takes a dictionary");
         }
         let shorter = deflate(stream, message, out);
         if shorter {
@@ -84,11 +83,11 @@ impl Compressor {
         shorter
     }
 
-    /// The stream of a window, at its start.
+    /// The stream for a window size, reset to its start.
     fn stream(&mut self, window_bits: u8) -> &mut Compress {
         assert!((WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(&window_bits));
-        // zlib refers at most 2^bits - 262 bytes back: 250 for its smallest window, which is
-        // within 2^8 as well.
+        // zlib refers back at most 2^bits - 262 bytes: 250 for its smallest window of 2^9, which a
+        // window of 2^8 covers as well.
         let bits = window_bits.max(ZLIB_BITS_MIN);
         let place = &mut self.streams[usize::from(bits - ZLIB_BITS_MIN)];
         if let Some(stream) = place {
@@ -102,20 +101,20 @@ impl Compressor {
 
 /// Bytes of the longest stored block (RFC 1951 §3.2.4).
 const STORED_MAX: usize = 65_535;
-/// Bytes of its head behind another whole block: three bits and their padding, LEN and NLEN.
+/// Bytes of its head after another whole block: three bits and their padding, LEN and NLEN.
 const STORED_HEAD: usize = 5;
 
-/// Bytes that [`store`] adds for so many.
+/// Bytes that [`store`] adds to a chunk of `len` bytes.
 pub fn stored_len(len: usize) -> usize {
     len + STORED_HEAD * len.div_ceil(STORED_MAX)
 }
 
-/// Adds bytes as they are, as stored blocks: a chunk of a message that must not be its last one.
-/// They come in two slices, one behind the other.
+/// Appends a chunk uncompressed, as stored blocks. It must not be the last chunk of its message.
+/// Its bytes are two slices, `first` and then the second.
 pub fn store(bytes: [&[u8]; 2], out: &mut Vec<u8>) {
     let [mut first, mut second] = bytes;
     if first.len() + second.len() <= STORED_MAX {
-        // Almost always, and for each of many subscribers.
+        // The common case, taken once per subscriber.
         let [low, high] = ((first.len() + second.len()) as u16).to_le_bytes();
         out.extend_from_slice(&[0, low, high, !low, !high]);
         out.extend_from_slice(first);
@@ -138,10 +137,10 @@ pub fn store(bytes: [&[u8]; 2], out: &mut Vec<u8>) {
 
 fn deflate(stream: &mut Compress, message: &[u8], out: &mut Vec<u8>) -> bool {
     let start = out.len();
-    // Room for a result as long as the message: if it fills up, it was not worth it.
+    // Room for a result as long as the message: if that is not enough, compressing gains nothing.
     out.reserve(message.len() + 16);
     let status = stream.compress_vec(message, out, FlushCompress::Sync);
-    status.expect("a raw stream does not fail");
+    status.expect("compressing a raw stream cannot fail");
     let full = out.len() == out.capacity();
     // RFC 7692 §7.2.1: the last four bytes are not sent.
     let end = out.len() - FLUSH.len();
@@ -151,7 +150,8 @@ fn deflate(stream: &mut Compress, message: &[u8], out: &mut Vec<u8>) -> bool {
     shorter
 }
 
-/// The last bytes of a direction's compressed messages in their plain form, for context takeover.
+/// The inflate history of one direction: the last plain bytes of its compressed messages, for
+/// context takeover.
 #[derive(Debug)]
 pub struct Window {
     bytes: Vec<u8>,
@@ -159,19 +159,19 @@ pub struct Window {
 }
 
 impl Window {
-    /// At the start of a session; `bits` as agreed for the direction.
+    /// An empty window; `bits` as agreed for the direction.
     pub fn new(bits: u8) -> Window {
         assert!((WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(&bits));
         Window { bytes: Vec::new(), bits }
     }
 
-    /// Bytes that it keeps, at most two to the power of its bits.
+    /// Bytes that it has now, at most two to the power of its bits.
     pub fn held(&self) -> usize {
         self.bytes.len()
     }
 
-    /// A compressed message went by; `message` is its plain form. With the first one the window
-    /// takes its memory, all that it will ever have.
+    /// Adds a compressed message; `message` is its plain form. The first one allocates the window,
+    /// at its full size.
     pub fn push(&mut self, message: &[u8]) {
         let size = 1 << self.bits;
         if self.bytes.is_empty() {
@@ -186,19 +186,19 @@ impl Window {
 
 /// Inflates one message at a time, for any session.
 ///
-/// [`Inflater::begin`], [`Inflater::feed`] with its compressed bytes in any chunks, and
-/// [`Inflater::finish`]. After an error, or for the next message: `begin`. A session whose message
-/// is not complete keeps its *compressed* bytes until it is.
+/// Call [`Inflater::begin`], then [`Inflater::feed`] with the compressed bytes in any chunks, then
+/// [`Inflater::finish`]. After an error, or for the next message, call `begin` again. A session
+/// keeps the *compressed* bytes of an incomplete message until it is complete.
 #[derive(Debug)]
 pub struct Inflater {
     stream: Decompress,
-    /// Where a step's bytes come out.
+    /// Output of one step.
     step: Box<[u8; STEP]>,
-    /// The message is a text: its last code point.
+    /// For a text message, the state at its last code point.
     text: Option<Utf8>,
-    /// Bytes that the message may still have.
+    /// Bytes by which the message may still grow.
     room: usize,
-    /// Nothing was fed since the stream began.
+    /// Nothing was fed since the stream was reset.
     fresh: bool,
 }
 
@@ -220,20 +220,20 @@ impl Inflater {
         Inflater::default()
     }
 
-    /// Begins a message: `message_max` bounds its inflated bytes.
+    /// Begins a message of at most `message_max` inflated bytes.
     pub fn begin(&mut self, opcode: Opcode, message_max: u32) {
         self.restart();
         self.text = (opcode == Opcode::Text).then(Utf8::new);
         self.room = message_max as usize;
     }
 
-    /// As [`Inflater::begin`], for a session with context takeover. When the message is finished,
+    /// As [`Inflater::begin`], for a session with context takeover. Once the message is finished,
     /// the caller pushes it to the window.
     pub fn begin_after(&mut self, opcode: Opcode, message_max: u32, window: &Window) {
         self.begin(opcode, message_max);
         if !window.bytes.is_empty() {
             let taken = self.stream.set_dictionary(&window.bytes);
-            taken.expect("a raw stream takes a dictionary at any time");
+            taken.expect("a raw stream accepts a dictionary at any time");
         }
     }
 
@@ -242,9 +242,9 @@ impl Inflater {
         self.fresh = true;
     }
 
-    /// Inflates a chunk of the message to the end of `out`.
+    /// Inflates a chunk of the message and appends it to `out`.
     pub fn feed(&mut self, mut chunk: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
-        // A full step may have left bytes of the same input behind.
+        // A step that filled its output may have left input unread.
         let mut pending = false;
         while pending || !chunk.is_empty() {
             self.fresh = false;
@@ -254,25 +254,25 @@ impl Inflater {
             // Both are lengths within slices.
             chunk = &chunk[(self.stream.total_in() - from) as usize..];
             let made = (self.stream.total_out() - at) as usize;
-            // What came before a fault counts before it, however the bytes are cut.
+            // Bytes before a fault are validated first, however the input is cut.
             self.take(made, out)?;
             pending = made == STEP;
             match status {
                 Err(_) => return Err(Error::NotDeflate),
-                // RFC 7692 §7.2.3.4: a final block need not be the last one. What follows refers
-                // to nothing before it.
+                // RFC 7692 §7.2.3.4: blocks may follow a final block. They refer to nothing before
+                // it.
                 Ok(Status::StreamEnd) => {
                     self.restart();
                     pending = false;
                 }
-                // With room left in the step, only the input can have run out.
+                // The output has room left, so the input has run out.
                 Ok(Status::Ok | Status::BufError) => assert!(pending || chunk.is_empty()),
             }
         }
         Ok(())
     }
 
-    /// Judges what a step made, in the order of its bytes, and hands it out.
+    /// Validates a step's output in the order of its bytes, and appends it to `out`.
     fn take(&mut self, made: usize, out: &mut Vec<u8>) -> Result<(), Error> {
         let fits = &self.step[..made.min(self.room)];
         if let Some(utf8) = &mut self.text
@@ -288,10 +288,10 @@ impl Inflater {
         Ok(())
     }
 
-    /// The message is complete: the last of it comes out.
+    /// Ends the message and appends the rest of it to `out`.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        // Fresh: it has no bytes at all (RFC 7692 wants one), or ended with a final block. Both
-        // are in use, and nothing is missing.
+        // Fresh: the message has no bytes at all (RFC 7692 wants at least one), or it ended with a
+        // final block. Clients send both, and nothing is missing.
         if !self.fresh {
             self.feed(&END, out)?;
             if !self.fresh {
@@ -310,7 +310,7 @@ mod tests {
 
     const MAX: u32 = 1_000_000;
 
-    /// One message in the given chunks: what came out, and how it ended.
+    /// Inflates one message from the given chunks. Returns its bytes and the result.
     fn chunks(
         inflater: &mut Inflater,
         opcode: Opcode,
@@ -324,7 +324,7 @@ mod tests {
         (out, end)
     }
 
-    /// Whole and byte by byte: the same.
+    /// Inflates the bytes whole and one by one: both must give the same.
     fn inflated(opcode: Opcode, max: u32, bytes: &[u8]) -> Result<Vec<u8>, Error> {
         let mut inflater = Inflater::new();
         let (out, end) = chunks(&mut inflater, opcode, max, &[bytes]);
@@ -343,7 +343,7 @@ mod tests {
         out
     }
 
-    /// Bytes without a pattern.
+    /// Pseudo-random bytes.
     fn noise(len: usize) -> Vec<u8> {
         let mut state = 1u32;
         let next = || {
@@ -356,7 +356,7 @@ mod tests {
     #[test]
     fn the_examples_of_rfc_7692_7_2_3() {
         for bytes in [
-            // One block; sent in two frames it is the same bytes.
+            // One block. In two frames the bytes are the same.
             &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00][..],
             // A block without compression.
             &[0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00],
@@ -386,7 +386,7 @@ mod tests {
             window.push(&out);
         }
         assert_eq!(window.held(), 10);
-        // Another session's message finds nothing of it.
+        // The message of another session cannot refer to it.
         let alone = chunks(&mut inflater, Opcode::Text, 5, &[&[0xf2, 0x00, 0x11, 0x00, 0x00]]);
         assert_eq!(alone.1, Err(Error::NotDeflate));
     }
@@ -403,16 +403,16 @@ mod tests {
     #[test]
     fn what_is_no_message() {
         let error = |bytes: &[u8]| inflated(Opcode::Binary, MAX, bytes).expect_err("a fault");
-        // A reserved type of block; lengths that disagree; a reference to before the beginning.
+        // A reserved block type; lengths that disagree; a reference beyond the beginning.
         assert_eq!(error(&[0x07]), Error::NotDeflate);
         assert_eq!(error(&[0x00, 0x05, 0x00, 0x00, 0x00, 0x48]), Error::NotDeflate);
         assert_eq!(error(&[0xf2, 0x00, 0x11, 0x00, 0x00]), Error::NotDeflate);
-        // Cut anywhere: between blocks it is another message, elsewhere none.
+        // Cut at any byte: between blocks it is a valid, shorter message, elsewhere an error.
         let whole = compressed(&[&noise(300)[..], &[7; 900]].concat(), 15);
         for len in 1..whole.len() {
             assert_eq!(error(&whole[..len]), Error::NotDeflate, "{len}");
         }
-        // The tail left on.
+        // With the tail that a sender has to remove.
         let left_on = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00, 0x00, 0xff, 0xff];
         assert_eq!(error(&left_on), Error::NotDeflate);
         assert_eq!(Error::NotDeflate.close_code(), 1007);
@@ -432,13 +432,13 @@ mod tests {
             let end = inflated(Opcode::Binary, 1_000, &compressed(&vec![5; len.max(50)], 15));
             assert_eq!(end.is_ok(), fits, "{len}");
         }
-        // Exactly one step, and exactly the bound at its end.
+        // A message of exactly one step, whose end is exactly at the bound.
         let step = compressed(&vec![5; STEP], 15);
         assert_eq!(inflated(Opcode::Binary, STEP as u32, &step).map(|out| out.len()), Ok(STEP));
     }
 
     #[test]
-    fn text_is_judged_as_it_comes_out() {
+    fn text_is_validated_as_it_is_inflated() {
         let text = |text: &[u8], max| inflated(Opcode::Text, max, &compressed(text, 15));
         let good = "κόσµε €😀".repeat(40);
         assert_eq!(text(good.as_bytes(), MAX), Ok(good.clone().into_bytes()));
@@ -449,14 +449,14 @@ mod tests {
         assert_eq!((out.len(), end), (0, Err(Error::TextNotUtf8)));
         assert!(inflater.stream.total_out() <= STEP as u64);
         assert_eq!(inflated(Opcode::Binary, u32::MAX, &compressed(&bad, 15)), Ok(bad.clone()));
-        // The first byte at fault names it: the bound before what lies past it, and the reverse.
+        // The first faulty byte decides the error: the bound, or an invalid byte before it.
         assert_eq!(text(&bad, 21), Err(Error::TextNotUtf8));
         assert_eq!(text(&bad, 20), Err(Error::MessageTooBig));
         let cut = &good.as_bytes()[..good.len() - 1];
         assert_eq!(text(cut, MAX), Err(Error::TextNotUtf8));
     }
 
-    /// Windows of Autobahn 13.3 to 13.7 and all others, messages below and above them.
+    /// All window sizes (Autobahn 13.3 to 13.7 among them), with shorter and longer messages.
     #[test]
     fn every_window_and_size_comes_back() {
         let mut compressor = Compressor::new();
@@ -488,7 +488,7 @@ mod tests {
                 assert!(out.is_empty());
             }
         }
-        // The same again, after a stream that was left in the middle of its output.
+        // The same result after a stream that was abandoned in the middle of its output.
         let text = b"destination:/topic/a ".repeat(50);
         assert!(compressor.compress(&text, 15, &mut out));
         assert_eq!(inflated(Opcode::Text, MAX, &out), Ok(text));
@@ -500,7 +500,7 @@ mod tests {
             let mut compressor = Compressor::new();
             let (mut ours, mut theirs) = (Window::new(bits), Window::new(bits));
             let mut inflater = Inflater::new();
-            // Noise of 6 bits shrinks by a quarter, and by more only by what was said before.
+            // Random 6-bit values shrink by a quarter; only earlier messages can make them shorter.
             let quote: Vec<u8> = noise(100 << (bits - 8)).iter().map(|byte| byte & 63).collect();
             let mut sizes = Vec::new();
             for round in 0..6u8 {

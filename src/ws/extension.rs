@@ -1,5 +1,5 @@
 //! Negotiation of permessage-deflate (RFC 7692 §7.1) in Sec-WebSocket-Extensions (RFC 6455 §9.1).
-//! All that a server needs of it; nothing is allocated.
+//! Only the server's side; nothing is allocated.
 
 /// Bytes of the longest answer.
 pub const ANSWER_MAX: usize = 101;
@@ -8,17 +8,17 @@ pub const WINDOW_BITS_MAX: u8 = 15;
 /// The smallest window.
 pub const WINDOW_BITS_MIN: u8 = 8;
 
-/// What an endpoint lets its peers have.
+/// What an endpoint offers to its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Compress at all.
     pub enabled: bool,
-    /// Compress a session's messages with what was said to it before: better compression, for a
-    /// window of memory and a compression of its own for each session. Where it is not set, the
-    /// answer says that it is not done (RFC 7692 §7.1.1.1).
+    /// Compress a session's messages with references to earlier ones. This compresses better, but
+    /// each session needs a window of memory and its own compression. If it is not set, the answer
+    /// says that the server does not do it (RFC 7692 §7.1.1.1).
     pub server_takeover: bool,
-    /// Let the peer do so, for a window of memory: where it is not set, the answer forbids it (no
-    /// peer can insist on it: RFC 7692 §7.1.1.2).
+    /// Allow the client to do so; each session then needs a window of memory. If it is not set,
+    /// the answer forbids it (no client can insist on it: RFC 7692 §7.1.1.2).
     pub client_takeover: bool,
     /// The largest window that a session with takeover may keep, 8 to 15.
     pub window_bits: u8,
@@ -36,7 +36,7 @@ impl Default for Policy {
     }
 }
 
-/// What both sides keep to once the answer is sent.
+/// What both sides have agreed on once the answer is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreement {
     /// The server's messages may refer to those before them.
@@ -60,8 +60,8 @@ pub struct Malformed;
 /// Chooses among the offers of a handshake: `lines` are the values of all its
 /// Sec-WebSocket-Extensions lines. `None`: go on without compression.
 ///
-/// Offers stand in the peer's order of preference (RFC 7692 §5.1): the first one that names
-/// permessage-deflate and nothing unknown, wrong or twice is taken, the others are declined.
+/// Offers are in the peer's order of preference (RFC 7692 §5.1). The first permessage-deflate
+/// offer without an unknown, wrong or repeated parameter is accepted; the others are declined.
 pub fn negotiate<'a>(
     lines: impl Iterator<Item = &'a [u8]>,
     policy: Policy,
@@ -75,7 +75,7 @@ pub fn negotiate<'a>(
                 break;
             }
             let offer = cursor.offer()?;
-            // Every offer is read, so that what is malformed is refused wherever it stands.
+            // Every offer is read, so that a malformed one is refused wherever it is in the list.
             agreement = agreement.or(offer.map(|offer| offer.agree(policy)));
         }
     }
@@ -132,8 +132,8 @@ struct Offer {
 }
 
 impl Offer {
-    /// Takes a parameter; `false` declines the offer (RFC 7692 §7.1): the parameter is unknown,
-    /// has a value it cannot have, or comes twice.
+    /// Adds a parameter. `false` declines the offer (RFC 7692 §7.1): the parameter is unknown, has
+    /// an invalid value, or is repeated.
     fn take(&mut self, name: &[u8], value: Value) -> bool {
         let flag = |place: &mut bool| value == Value::Absent && !core::mem::replace(place, true);
         let bits = |place: &mut Option<u8>, bits: u8| {
@@ -144,19 +144,19 @@ impl Offer {
             (CLIENT_NO_TAKEOVER, _) => flag(&mut self.client_no_takeover),
             (SERVER_BITS, Value::Number(number)) => bits(&mut self.server_bits, number),
             (CLIENT_BITS, Value::Number(number)) => bits(&mut self.client_bits, number),
-            // RFC 7692 §7.1.2.2: without a value it only says that the answer may have one.
+            // RFC 7692 §7.1.2.2: without a value, it only allows the answer to have one.
             (CLIENT_BITS, Value::Absent) => bits(&mut self.client_bits, WINDOW_BITS_MAX),
             _ => false,
         }
     }
 
-    /// What the policy makes of it.
+    /// The agreement that the policy allows for this offer.
     fn agree(self, policy: Policy) -> Agreement {
         let most = policy.window_bits.clamp(WINDOW_BITS_MIN, WINDOW_BITS_MAX);
         let server_takeover = policy.server_takeover && !self.server_no_takeover;
         let server_bits = self.server_bits.unwrap_or(WINDOW_BITS_MAX);
-        // RFC 7692 §7.1.2.2: a client that did not offer client_max_window_bits must not be told.
-        // If its window is larger than may be kept, it is told to keep none (§7.1.1.2).
+        // RFC 7692 §7.1.2.2: the answer may name client_max_window_bits only if the client offered
+        // it. If its window is larger than allowed, its takeover is forbidden (§7.1.1.2).
         let bounded = self.client_bits.is_some() || most == WINDOW_BITS_MAX;
         let client_takeover = policy.client_takeover && !self.client_no_takeover && bounded;
         let client_bits = self.client_bits.filter(|_| client_takeover);
@@ -165,14 +165,14 @@ impl Offer {
             client_takeover,
             server_window_bits: if server_takeover { server_bits.min(most) } else { server_bits },
             client_window_bits: client_bits.map_or(WINDOW_BITS_MAX, |bits| bits.min(most)),
-            // RFC 7692 §7.1.2.1: whoever accepts the parameter repeats it.
+            // RFC 7692 §7.1.2.1: a server that accepts the parameter repeats it in its answer.
             names_server_bits: self.server_bits.is_some(),
             names_client_bits: client_bits.is_some(),
         }
     }
 }
 
-/// The value of a parameter, as far as any parameter of ours cares.
+/// The value of a parameter, as far as the known parameters need it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Value {
     Absent,
@@ -192,7 +192,7 @@ impl Value {
     }
 }
 
-/// What is left of a line.
+/// The unread rest of a line.
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
@@ -205,7 +205,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Takes `symbol` if it is next, blanks before it included.
+    /// Consumes `symbol` if it is next, with the blanks before it.
     fn eat(&mut self, symbol: u8) -> bool {
         self.skip(b"");
         let rest = self.0.strip_prefix(&[symbol]);
@@ -221,7 +221,7 @@ impl<'a> Cursor<'a> {
         if token.is_empty() { Err(Malformed) } else { Ok(token) }
     }
 
-    /// One extension up to its end. `None`: it is not for us, or to be declined.
+    /// Reads one extension to its end. `None`: it is another extension, or its offer is declined.
     fn offer(&mut self) -> Result<Option<Offer>, Malformed> {
         let mut offer = Offer::default();
         let mut acceptable = self.token()? == NAME;
@@ -255,7 +255,7 @@ impl<'a> Cursor<'a> {
                 }
                 [] => return Err(Malformed),
             };
-            // RFC 6455 §9.1: unquoted, it must be a token all the same.
+            // RFC 6455 §9.1: a quoted value must be a token once it is unquoted.
             if !is_token(byte) {
                 return Err(Malformed);
             }
@@ -309,8 +309,8 @@ mod tests {
         }
     }
 
-    /// Autobahn 13.1 to 13.7: the offers of its fuzzing client (it says that a server may forbid
-    /// the client takeover and bound its window, and asks for the same of the server or not).
+    /// Autobahn 13.1 to 13.7: the offers of its fuzzing client. All of them let the server forbid
+    /// the client's takeover and bound its window; some ask the server for the same.
     #[test]
     fn offers_of_autobahn_13() {
         let start = "permessage-deflate; client_no_context_takeover; client_max_window_bits";
@@ -376,7 +376,7 @@ mod tests {
         assert_eq!(answer(&[], Policy::default()), Ok(None));
     }
 
-    /// RFC 6455 §9.1, wherever in the list it stands.
+    /// RFC 6455 §9.1: a malformed entry is refused wherever it is in the list.
     #[test]
     fn what_is_no_list_of_extensions_is_malformed() {
         for wrong in [
@@ -439,7 +439,7 @@ mod tests {
             "; client_max_window_bits=12"
         );
         assert_eq!(given("permessage-deflate"), "; client_no_context_takeover");
-        // Without takeover a window costs nothing: the peer's own wish holds, as it is.
+        // Without takeover a window costs nothing, so the peer's own choice is accepted.
         assert_eq!(
             given("permessage-deflate; server_max_window_bits=15; client_no_context_takeover"),
             "; client_no_context_takeover; server_max_window_bits=15"
@@ -471,7 +471,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is offered: no panic, and an answer is valid (RFC 7692 §7.1) for the offers.
+        /// For any offers: no panic, and every answer is valid for them (RFC 7692 §7.1).
         #[test]
         fn answers_are_valid(
             line in prop_oneof![

@@ -1,4 +1,4 @@
-//! Frame heads (RFC 6455 §5.2): written, measured, and their length field read.
+//! Frame heads (RFC 6455 §5.2): writes and measures them, and reads their length field.
 
 use super::decoder::Error;
 use crate::limits::{WS_CLIENT_HEAD_MAX, WS_CONTROL_MAX, WS_HEAD_MAX};
@@ -16,7 +16,7 @@ const LEN_16: u8 = 126;
 /// Length field: eight bytes follow.
 const LEN_64: u8 = 127;
 
-/// What a frame is.
+/// The type of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Opcode {
@@ -30,7 +30,7 @@ pub enum Opcode {
     Close = 8,
     /// Asks for a Pong with the same payload.
     Ping = 9,
-    /// Answers a Ping, or comes unasked as a heart-beat.
+    /// Answers a Ping, or is sent unrequested as a heart-beat.
     Pong = 10,
 }
 
@@ -65,7 +65,7 @@ pub const fn head_len(len: u64) -> usize {
 
 /// Writes an unmasked head (what a server sends) in its shortest form and returns its length.
 pub fn head(opcode: Opcode, fin: bool, len: u64, out: &mut [u8; WS_HEAD_MAX]) -> usize {
-    // RFC 6455 §5.5: a control frame that we would not take from a peer is a bug of ours.
+    // RFC 6455 §5.5: we must not send a control frame that we would refuse from a peer.
     assert!(!opcode.is_control() || (fin && len <= WS_CONTROL_MAX as u64));
     assert!(len >> 63 == 0, "RFC 6455 §5.2: the highest bit of a length is 0");
     out[0] = opcode as u8 | if fin { FIN } else { 0 };
@@ -83,8 +83,8 @@ pub fn head(opcode: Opcode, fin: bool, len: u64, out: &mut [u8; WS_HEAD_MAX]) ->
     head_len(len)
 }
 
-/// As [`head`], for the first frame of a message that was compressed (RFC 7692 §6: RSV1 stands on
-/// no other frame).
+/// As [`head`], for the first frame of a compressed message (RFC 7692 §6: only the first frame has
+/// RSV1).
 pub fn compressed_head(opcode: Opcode, fin: bool, len: u64, out: &mut [u8; WS_HEAD_MAX]) -> usize {
     assert!(matches!(opcode, Opcode::Text | Opcode::Binary));
     let at = head(opcode, fin, len, out);
@@ -109,7 +109,7 @@ pub fn client_head(
 }
 
 /// The whole length, head and payload, of the frame that begins with `head`, masked or not. `None`:
-/// the length field is not complete yet. Judges nothing.
+/// the length field is not complete yet. Does not validate the frame.
 pub fn frame_len(head: &[u8]) -> Option<u64> {
     let (payload, at) = length(head)?;
     let key = if head[1] & MASK == 0 { 0 } else { 4 };
@@ -117,7 +117,7 @@ pub fn frame_len(head: &[u8]) -> Option<u64> {
     Some(payload.saturating_add(at as u64 + key))
 }
 
-/// The payload length and where the length field ends, as the wire says it.
+/// The payload length and where the length field ends, not validated.
 #[inline]
 pub(super) fn length(input: &[u8]) -> Option<(u64, usize)> {
     match *input {
@@ -132,7 +132,7 @@ pub(super) fn length(input: &[u8]) -> Option<(u64, usize)> {
     }
 }
 
-/// Judges a length field that ended at `at`.
+/// Validates a length field that ended at `at`.
 #[inline]
 pub(super) const fn validate_length(len: u64, at: usize) -> Result<(), Error> {
     // RFC 6455 §5.2: "the most significant bit MUST be 0".

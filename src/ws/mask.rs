@@ -1,22 +1,23 @@
-//! Masking (RFC 6455 §5.3): every byte XOR the key byte of its place in the frame's payload.
+//! Masking (RFC 6455 §5.3): each payload byte is XORed with the key byte at its position mod 4.
 //!
-//! Speed: a core stores one vector of 32 bytes a cycle, which bounds memcpy and memset of a
-//! payload in the cache as well. With AVX2 this takes as long as memset at every size from 1 KiB
-//! on, so in place there is nothing more to gain: 1.0 × memcpy's speed at 1 KiB, 1.15 × at 4 KiB,
-//! 1.1 to 1.6 × at 16 KiB (memcpy's two buffers may just fit the cache), 2.0 × from 64 KiB on,
-//! where half the memory counts. AVX-512 gave no more (a store of it takes two cycles), and the
-//! 16-byte vectors of the baseline half. In decode the choice at run time earns 1.4 × at 1 KiB and
-//! 1.9 × from 4 KiB on; payloads below [`LONG`] do not meet it. `cargo bench --bench frame -- ws/`
+//! Speed: a core stores one 32-byte vector per cycle, which also bounds memcpy and memset of a
+//! payload in the cache. With AVX2, unmasking takes as long as memset at every size from 1 KiB on,
+//! so nothing in place can be faster. Compared with memcpy: 1.0 × its speed at 1 KiB, 1.15 × at
+//! 4 KiB, 1.1 to 1.6 × at 16 KiB (memcpy's two buffers may just fit the cache), 2.0 × from 64 KiB
+//! on, since unmasking touches half the memory. AVX-512 gave no more (a store takes two cycles),
+//! and the baseline's 16-byte vectors half. In decode, choosing AVX2 at run time gains 1.4 × at
+//! 1 KiB and 1.9 × from 4 KiB on; payloads below [`LONG`] skip it. The command:
+//! `cargo bench --bench frame -- ws/`
 
 #[cfg(target_arch = "x86_64")]
 use fearless_simd::{Level, Simd};
 
-/// Masks or unmasks `payload` in place. `phase` is how many bytes of the frame's payload came
-/// before it, so that a payload may be unmasked in chunks.
+/// Masks or unmasks `payload` in place. `phase` is how many bytes of the frame's payload precede
+/// it, so that a payload may be unmasked in chunks.
 #[inline]
 pub fn apply(payload: &mut [u8], key: [u8; 4], phase: usize) {
     let key = rotated(key, phase);
-    // Most messages are short, and none of those pays for the choice of vectors.
+    // Most messages are short; they should not pay for the choice of vectors.
     if payload.len() < LONG { short(payload, key) } else { dispatch(payload, key) }
 }
 
@@ -32,16 +33,16 @@ fn dispatch(payload: &mut [u8], key: [u8; 4]) {
     long(payload, key);
 }
 
-/// With vectors as wide as the caller's target has them.
+/// Uses vectors as wide as the caller's target has.
 #[inline(always)]
 fn long(payload: &mut [u8], key: [u8; 4]) {
-    // A payload begins at any address. A vector that crosses a cache line costs two stores, so the
-    // bytes up to an address that every vector fits go first.
+    // A payload may begin at any address. A vector that crosses a cache line costs two stores, so
+    // the bytes up to an aligned address are done first.
     let until_aligned = payload.as_ptr().addr().wrapping_neg() % VECTOR;
     let (head, bulk) = payload.split_at_mut(until_aligned);
     short(head, key);
     let key = rotated(key, until_aligned);
-    // Eight bytes are two keys, so every word meets the same pattern: LLVM makes vectors of it.
+    // Eight bytes are two keys, so every word has the same mask, and LLVM makes vectors of it.
     let (words, rest) = bulk.as_chunks_mut::<8>();
     let pattern = twice(key);
     for word in words {
@@ -50,12 +51,12 @@ fn long(payload: &mut [u8], key: [u8; 4]) {
     short(rest, key);
 }
 
-/// From so many bytes on, the way into the vectors is worth it.
+/// Bytes from which on vectors are worth their set-up.
 const LONG: usize = 256;
-/// Bytes of the widest vector in use.
+/// Bytes of the widest vector used.
 const VECTOR: usize = 32;
 
-/// Without vectors: no set-up, and few branches for the lengths of most frames.
+/// Uses no vectors: no set-up, and few branches for the lengths of most frames.
 #[inline]
 fn short(payload: &mut [u8], key: [u8; 4]) {
     let pattern = u128::from(twice(key));
@@ -79,7 +80,7 @@ fn twice(key: [u8; 4]) -> u64 {
     key << 32 | key
 }
 
-/// The key as it meets a payload that goes on after `phase` bytes.
+/// The key rotated to a payload that continues after `phase` bytes.
 pub(super) const fn rotated(key: [u8; 4], phase: usize) -> [u8; 4] {
     let bits = (phase & 3) as u32 * 8;
     u32::from_le_bytes(key).rotate_right(bits).to_le_bytes()
@@ -105,10 +106,10 @@ mod tests {
                 let mut fast = bytes.clone();
                 apply(&mut fast[from..from + len], key, phase);
                 assert_eq!(fast[from..from + len], naive(&bytes[from..from + len], key, phase));
-                // And nothing beside it.
+                // Bytes outside the payload are unchanged.
                 assert_eq!(fast[..from], bytes[..from]);
                 if len >= VECTOR {
-                    // A machine without AVX2.
+                    // As on a machine without AVX2.
                     long(&mut fast[from..from + len], rotated(key, phase));
                     assert_eq!(fast, bytes);
                     long(&mut fast[from..from + len], rotated(key, phase));

@@ -6,10 +6,10 @@
 //! messages into their compressed form and back.
 //!
 //! **What it does not know.** The upgrade (room `http`), what messages mean, sockets, time. It
-//! answers nothing: whoever drives it sends the Pong and the Close.
+//! answers nothing: the caller sends the Pong and the Close.
 //!
-//! **How to drive it.** One [`Decoder`] per direction. Call [`Decoder::next`] with all bytes that
-//! are not done with, until it is done with none; keep the rest and call again when more have come.
+//! **How to drive it.** One [`Decoder`] per direction. Call [`Decoder::next`] with all unconsumed
+//! bytes until it consumes none; keep the rest and call again when more have arrived.
 //!
 //! ```
 //! use ringpush::ws::{Decoder, Event};
@@ -30,15 +30,15 @@
 //! ```
 //!
 //! (The borrow of an event ends before the next call: take what you need from it first.)
-//! `examples/frame_parser.rs` is a whole program around it, and needs no other room.
+//! `examples/frame_parser.rs` is a complete program that uses no other room.
 //!
 //! *Compression.* [`negotiate`] with the handshake's Sec-WebSocket-Extensions; where it gives an
-//! [`Agreement`], [`Agreement::write`] is the answer's, and the decoder is made
-//! [`Decoder::with_compression`]. A chunk that is `compressed` is kept until the `last` one of its
-//! message, then all of them go through an [`Inflater`]. To send: [`Compressor::compress`], and
-//! [`compressed_head`]; if it answers `false`, [`head`]. It is worth it from some 512 bytes on:
-//! below, a frame saves nothing that a segment of TCP would notice. One compressor and one inflater
-//! serve all sessions of a thread.
+//! [`Agreement`], [`Agreement::write`] writes the answer's header, and the decoder is made
+//! [`Decoder::with_compression`]. Keep the `compressed` chunks of a message until the `last` one,
+//! then pass all of them to an [`Inflater`]. To send: [`Compressor::compress`] and
+//! [`compressed_head`]; if it returns `false`, send the plain message with [`head`]. Compression
+//! is worth it from about 512 bytes on: below that, it does not save a TCP segment. One compressor
+//! and one inflater serve all sessions of a thread.
 //!
 //! ```
 //! use ringpush::ws::{self, Compressor, Inflater, Opcode, Policy};
@@ -60,16 +60,15 @@
 //! assert_eq!(received, message.as_bytes());
 //! ```
 //!
-//! **Bounds.** `message` (the caller passes it in): a head that takes its message past it is
-//! [`Error::MessageTooBig`] at once, before its payload is read; so is the first byte past it that
-//! comes out of a compressed message, whatever the rest would have been. `WS_CONTROL_MAX`: a longer
-//! control frame is an error. What the caller keeps between calls is less than one control frame
-//! with its head, 131 bytes, and the compressed chunks of an unfinished message, within `message`;
-//! other data is never kept back.
+//! **Bounds.** `message` (the caller passes it in): a head that takes its message past the bound is
+//! [`Error::MessageTooBig`] at once, before its payload is read. So is the first inflated byte of a
+//! compressed message past the bound. `WS_CONTROL_MAX`: a longer control frame is an error. Between
+//! calls the caller keeps less than one control frame with its head, 131 bytes, and the compressed
+//! chunks of an unfinished message, within `message`. Other data is never buffered.
 //!
-//! **State.** A [`Decoder`] is at most 32 bytes and holds no payload. A session with context
-//! takeover (off by default: [`Policy`]) has a [`Window`] for each direction that has it:
-//! [`Inflater::begin_after`] instead of `begin`, and [`Window::push`] when the message is finished.
+//! **State.** A [`Decoder`] is at most 32 bytes and has no payload. A session with context takeover
+//! (off by default: [`Policy`]) has a [`Window`] for each direction that uses it. It calls
+//! [`Inflater::begin_after`] instead of `begin`, and [`Window::push`] once a message is finished.
 //!
 //! ```text
 //!              head, nothing to hand out: (n, None)
@@ -81,7 +80,7 @@
 //! ```
 //!
 //! A message is open from its first head to the chunk with `last`. Text is validated byte by byte
-//! as it comes: the first invalid byte is an error, wherever the chunks are cut.
+//! as it arrives: the first invalid byte is an error, wherever the chunks are cut.
 
 mod close;
 mod decoder;

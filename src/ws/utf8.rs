@@ -1,11 +1,11 @@
-//! UTF-8 of a text message that comes in chunks (RFC 6455 §8.1), validated as early as can be: the
-//! first byte that no valid text could have there is an error, even when its code point is not
-//! complete yet.
+//! Validates the UTF-8 of a text message that arrives in chunks (RFC 6455 §8.1), as early as
+//! possible: the first byte that no valid text could have there is an error, even while its code
+//! point is incomplete.
 
 /// What is known about the code point at the boundary of two chunks. Three bytes of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Utf8 {
-    /// Bytes that the open code point still needs, 0 when none is open.
+    /// Bytes that the open code point still needs; 0 if none is open.
     missing: u8,
     /// The lowest byte that may come next within the open code point.
     low: u8,
@@ -24,7 +24,7 @@ impl Utf8 {
         self.missing == 0
     }
 
-    /// Takes the next chunk. `false`: the text so far can be no prefix of valid UTF-8.
+    /// Validates the next chunk. `false`: the text so far is no prefix of valid UTF-8.
     #[must_use]
     pub(super) fn push(&mut self, chunk: &[u8]) -> bool {
         if self.missing == 0 && chunk.is_ascii() {
@@ -41,8 +41,8 @@ impl Utf8 {
             }
             chunk = rest;
         }
-        // The bulk goes to simdutf8 in one run; only the code point that the chunk's end cuts
-        // through is left to the bytewise validate.
+        // simdutf8 validates the bulk at once; only the code point that the end of the chunk cuts
+        // is validated byte by byte.
         let (bulk, tail) = chunk.split_at(chunk.len() - open_tail(chunk));
         simdutf8::basic::from_utf8(bulk).is_ok() && tail.iter().all(|&byte| self.step(byte))
     }
@@ -70,7 +70,7 @@ impl Utf8 {
     }
 }
 
-/// How many bytes at the end belong to a code point that goes on after it: 0 to 3.
+/// How many bytes at the end belong to a code point that continues in the next chunk: 0 to 3.
 fn open_tail(chunk: &[u8]) -> usize {
     for (back, &byte) in chunk.iter().rev().take(3).enumerate() {
         let len = match byte {
@@ -92,8 +92,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The standard library's word on it: `None` when no valid text begins so, otherwise whether
-    /// the text is complete.
+    /// The same by the standard library: `None` if no valid text begins like this, otherwise
+    /// whether the text is complete.
     fn naive(bytes: &[u8]) -> Option<bool> {
         match std::str::from_utf8(bytes) {
             Ok(_) => Some(true),
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn every_border_byte_at_four_places() {
-        // Both sides of every boundary in the table; other bytes behave like one of these.
+        // Both sides of every boundary in the table; every other byte behaves like one of these.
         let boundaries = [
             0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1,
             0xec, 0xed, 0xee, 0xef, 0xf0, 0xf1, 0xf3, 0xf4, 0xf5, 0xff,
@@ -123,7 +123,7 @@ mod tests {
             let (a, b) = bytes.split_at(index % 3 + 1);
             assert_eq!(validated(&[a, b]), expected, "{bytes:02x?} cut at {}", a.len());
             if naive(a).is_none() {
-                assert_eq!(validated(&[a]), None, "{a:02x?} is validated at once");
+                assert_eq!(validated(&[a]), None, "{a:02x?} is refused at once");
             }
         }
     }
@@ -139,8 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn autobahn_6_4_is_judged_at_the_first_impossible_byte() {
-        // U+110000 begins like valid text with f4; its second byte gives it away.
+    fn autobahn_6_4_fails_at_the_first_invalid_byte() {
+        // U+110000 begins with f4, like valid text; only its second byte shows that it is invalid.
         let mut utf8 = Utf8::new();
         assert!(utf8.push("κόσµε".as_bytes()));
         assert!(utf8.push(&[0xf4]));
