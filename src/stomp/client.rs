@@ -1,5 +1,5 @@
-//! The other side: frames of a client → bytes, and bytes of a server → frames. For tests, the
-//! simulator and the load generator; the server itself never uses it.
+//! The client's side: writes a client's frames and reads a server's. For tests, the simulator and
+//! the load generator; the server itself never uses it.
 
 use memchr::memchr;
 
@@ -11,7 +11,7 @@ use super::frame::Command;
 /// A frame that a client sends. CONNECT and STOMP are written unescaped.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientFrame<'a> {
-    /// What the client wants.
+    /// The command.
     pub command: Command,
     /// Raw headers; `content-length` is added when there is a body.
     pub headers: &'a [(&'a str, &'a str)],
@@ -35,7 +35,7 @@ impl ClientFrame<'_> {
     }
 
     fn put(&self, sink: &mut impl Sink, version: Version) {
-        // Nothing is escaped before a version is agreed on: that is how 1.0 writes.
+        // Before a version is agreed on nothing is escaped, as in 1.0.
         let version = if self.command.opens() { Version::V1_0 } else { version };
         sink.put_all(&[self.command.text().as_bytes(), b"\n"]);
         for (name, value) in self.headers {
@@ -49,7 +49,7 @@ impl ClientFrame<'_> {
     }
 }
 
-/// A frame of a server, read leniently: nothing is unescaped.
+/// A frame of a server, parsed leniently: nothing is unescaped.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerFrame<'a> {
     command: &'a [u8],
@@ -64,12 +64,12 @@ impl<'a> ServerFrame<'a> {
         self.command
     }
 
-    /// The first header of that name, as it stands in the frame.
+    /// The value of the first header of that name, still escaped.
     pub fn header(&self, name: &[u8]) -> Option<&'a [u8]> {
         self.headers().find(|header| header.0 == name).map(|header| header.1)
     }
 
-    /// All headers in order, as they stand in the frame.
+    /// All headers in order, still escaped.
     pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         self.lines.split(|&byte| byte == b'\n').filter_map(|line| {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -83,13 +83,13 @@ impl<'a> ServerFrame<'a> {
         self.body
     }
 
-    /// Bytes of the input up to and with the frame's NUL.
+    /// Bytes of the input up to and including the frame's NUL.
     pub fn consumed(&self) -> usize {
         self.consumed
     }
 }
 
-/// Reads the frame at the start of `input` (EOLs in front are skipped); `None` if none is whole.
+/// Reads the frame at the start of `input`, skipping EOLs before it; `None` if it is incomplete.
 pub fn parse_server_frame(input: &[u8]) -> Option<ServerFrame<'_>> {
     let start = input.iter().position(|byte| !matches!(byte, b'\n' | b'\r'))?;
     let mut at = start + memchr(b'\n', &input[start..])? + 1;

@@ -1,4 +1,4 @@
-//! Bytes of a client → frames.
+//! Decodes the bytes of a client into frames.
 
 use memchr::{memchr, memchr2, memchr2_iter};
 
@@ -7,30 +7,30 @@ use super::forge;
 use super::frame::{Command, Frame, Header, Span, Step};
 use super::{Error, Version};
 
-/// How far the frame at the start of the input has been looked at. One per session, 12 bytes.
+/// How far the frame at the start of the input has been searched. One per session, 12 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Decoder {
-    /// No head ends in front of this; once the head has ended, no body does.
+    /// The end of the head is not before this; once the head has ended, the end of the body is not.
     searched: u32,
     /// Where the body starts; 0 while the head has not ended.
     body: u32,
-    /// Length of the whole frame if `content-length` tells it; 0 if a NUL must.
+    /// Length of the whole frame if it has `content-length`; 0 if its first NUL ends it.
     end: u32,
 }
 
 const _: () = assert!(size_of::<Decoder>() <= 32);
 
-/// What the lines of a head say.
+/// What the header lines of a head have decided.
 struct Head {
     command: Command,
-    /// There are escapes, and they are to be undone.
+    /// The head has escapes that must be undone.
     escapes: bool,
     headers: usize,
     content_length: Option<u32>,
 }
 
 impl Decoder {
-    /// At a frame boundary.
+    /// A decoder at a frame boundary.
     pub fn new() -> Decoder {
         Decoder::default()
     }
@@ -38,9 +38,9 @@ impl Decoder {
     /// Looks for one frame, or EOLs, at the start of `input`.
     ///
     /// On [`Step::NeedMore`] the caller keeps all of `input` and calls again with the same bytes
-    /// and more behind them. Nothing in `input` is changed before its frame is whole; then the
-    /// headers are unescaped where they lie: not at all before CONNECT (`version` is `None`), in
-    /// CONNECT and STOMP, and in 1.0, whose values are trimmed instead.
+    /// and more after them. Nothing in `input` is changed before its frame is whole; then the
+    /// headers are unescaped in place. Nothing is unescaped before CONNECT (`version` is `None`),
+    /// in CONNECT and STOMP, or in 1.0, whose values are trimmed instead.
     pub fn next<'a, 'h>(
         &mut self,
         input: &'a mut [u8],
@@ -48,7 +48,7 @@ impl Decoder {
         version: Option<Version>,
         frame_max: u32,
     ) -> Result<Step<'a, 'h>, Error> {
-        assert!(input.len() >= self.searched as usize, "a caller keeps what is not consumed");
+        assert!(input.len() >= self.searched as usize, "the caller keeps all unconsumed bytes");
         if self.searched == 0 && input.first().is_none_or(|&byte| byte <= b'\r') {
             match between_frames(input)? {
                 Some(0) => {}
@@ -71,7 +71,7 @@ impl Decoder {
         frame_max: u32,
     ) -> Result<Step<'a, 'h>, Error> {
         let arrived = input.len();
-        // Bytes past the bound cannot belong to a frame that is allowed: they are not looked at.
+        // Bytes past the bound cannot belong to an allowed frame, so they are not searched.
         let window = arrived.min(frame_max as usize);
         let unfinished =
             if arrived >= frame_max as usize { Err(Error::TooLarge) } else { Ok(Step::NeedMore) };
@@ -84,7 +84,7 @@ impl Decoder {
         }
         let body = self.body as usize;
         let Some(end) = self.frame_end(&input[..window])? else { return unfinished };
-        // A head that came earlier left its spans in nobody's hands: read its lines again.
+        // If the head was complete in an earlier call, its spans were not kept: parse it again.
         let head = match head {
             Some(head) => head,
             None => read_head(&input[..body], headers, version)?,
@@ -101,7 +101,7 @@ impl Decoder {
         Ok(Step::Frame { consumed: end, frame })
     }
 
-    /// Finds the byte behind the blank line that ends the head.
+    /// Finds the byte after the blank line that ends the head.
     fn head_end(&mut self, window: &[u8]) -> Result<Option<usize>, Error> {
         let from = self.searched as usize;
         for at in memchr2_iter(b'\n', 0, &window[from..]).map(|at| from + at) {
@@ -116,7 +116,7 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Enters the body.
+    /// Switches from the head to the body.
     fn expect_body(&mut self, head: &Head, body: usize, frame_max: u32) -> Result<(), Error> {
         let body = body as u32;
         if let Some(length) = head.content_length {
@@ -133,10 +133,10 @@ impl Decoder {
         Ok(())
     }
 
-    /// Finds the byte behind the NUL that ends the frame.
+    /// Finds the byte after the NUL that ends the frame.
     fn frame_end(&mut self, window: &[u8]) -> Result<Option<usize>, Error> {
         if self.end > 0 {
-            // STOMP 1.2 "Body": content-length bytes, whatever they are, then a NUL.
+            // STOMP 1.2 "Body": content-length bytes of any value, then a NUL.
             let end = self.end as usize;
             return match window.get(end - 1) {
                 None => Ok(None),
@@ -150,9 +150,9 @@ impl Decoder {
         Ok(nul.map(|at| from + at + 1))
     }
 
-    /// The value of a `receipt` header in the text of a frame that was refused, as it stands there,
-    /// for the ERROR's `receipt-id`. As good as can be had: only whole lines count, and `None` when
-    /// the value is escaped or no text, since naming the wrong receipt is worse than naming none.
+    /// The raw value of a `receipt` header in a refused frame, for the ERROR's `receipt-id`. Best
+    /// effort: only whole lines count, and an escaped value, or one that is not UTF-8, gives
+    /// `None`, since a wrong receipt is worse than none.
     pub fn faulty_receipt(input: &[u8]) -> Option<&[u8]> {
         let start = input.iter().position(|byte| !matches!(byte, b'\n' | b'\r' | 0))?;
         let mut rest = &input[start..];
@@ -172,7 +172,7 @@ impl Decoder {
     }
 }
 
-/// Length of the run of EOLs and stray NULs at the start; `None` if it cannot be told yet.
+/// Length of the EOLs and stray NULs at the start; `None` if more bytes must decide it.
 fn between_frames(input: &[u8]) -> Result<Option<usize>, Error> {
     let mut at = 0;
     loop {
@@ -186,11 +186,11 @@ fn between_frames(input: &[u8]) -> Result<Option<usize>, Error> {
     }
 }
 
-/// Reads the lines of a whole head: all that can be wrong with them is found here.
+/// Parses the lines of a whole head, and finds every error that they can have.
 fn read_head(head: &[u8], headers: &mut [Header], version: Option<Version>) -> Result<Head, Error> {
     // STOMP 1.1 and 1.2 "Augmented BNF": command and headers are UTF-8.
     simdutf8::basic::from_utf8(head).map_err(|_| Error::NotUtf8)?;
-    // Most heads hold neither: then no line is searched for them.
+    // Most heads have neither: then no line is searched for them.
     let smooth = memchr2(b'\r', b'\\', head).is_none();
     let mut lines = Lines { head, at: 0, smooth };
     let line = lines.next().expect("a head ends with a blank line")?;
@@ -215,7 +215,7 @@ fn read_head(head: &[u8], headers: &mut [Header], version: Option<Version>) -> R
         }
         let slot = headers.get_mut(read.headers).ok_or(Error::TooManyHeaders)?;
         read.headers += 1;
-        // Further colons stay in the value: clients older than 1.2 do not escape them.
+        // Further colons belong to the value: clients older than 1.2 do not escape them.
         let name_end = line.start as usize + colon;
         slot.name = Span::new(line.start as usize, name_end);
         slot.value = Span::new(name_end + 1, line.end as usize);
@@ -237,7 +237,7 @@ fn read_head(head: &[u8], headers: &mut [Header], version: Option<Version>) -> R
 struct Lines<'a> {
     head: &'a [u8],
     at: usize,
-    /// There is no CR.
+    /// The head has no CR.
     smooth: bool,
 }
 
@@ -255,12 +255,12 @@ impl Iterator for Lines<'_> {
         let text = rest[..length].strip_suffix(b"\r").unwrap_or(&rest[..length]);
         let line = Span::new(self.at, self.at + text.len());
         self.at += length + 1;
-        // STOMP 1.2 "Augmented BNF": a CR stands only in front of the LF that ends its line.
+        // STOMP 1.2 "Augmented BNF": a CR is allowed only before the LF that ends its line.
         Some(if text.contains(&b'\r') { Err(Error::BareCarriageReturn) } else { Ok(line) })
     }
 }
 
-/// Without the blanks around it: peers of 1.0 pad their values.
+/// Trims blanks: peers of 1.0 pad their values.
 fn trimmed(head: &[u8], value: Span) -> Span {
     let text = value.of(head);
     let blank = |byte: &&u8| matches!(byte, b' ' | b'\t');
@@ -273,12 +273,12 @@ fn content_length(digits: &[u8]) -> Result<u32, Error> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(Error::BadContentLength);
     }
-    // Past u32 all lengths are alike: too large for any frame.
+    // Every length past u32 is too large for any frame, so it need not be exact.
     let push = |n: u32, digit: &u8| n.saturating_mul(10).saturating_add(u32::from(digit - b'0'));
     Ok(digits.iter().fold(0, push))
 }
 
-/// Unescapes names and values where they lie.
+/// Unescapes names and values in place.
 fn settle(input: &mut [u8], headers: &mut [Header]) -> Result<(), Error> {
     for span in headers.iter_mut().flat_map(|header| [&mut header.name, &mut header.value]) {
         let length = escape::unescape(span.of_mut(input), Version::V1_2)?;
@@ -417,7 +417,7 @@ mod tests {
         let huge = b"SEND\ncontent-length:99999999999999999999999\n\n";
         assert_eq!(events(huge, V1_2, u32::MAX), [Event::Refused(Error::TooLarge)]);
         assert_eq!(events(b"SENDSENDSEND", V1_2, 12), [Event::Refused(Error::TooLarge)]);
-        // The EOLs in front are not the frame's.
+        // The EOLs before a frame do not count towards its length.
         assert_eq!(events(b"\n\n\n\n\n\n\n\nSEND\n\n\0", V1_2, 7).len(), 2);
         let many = "SEND\n".to_string() + &"a:b\n".repeat(oracle::HEADERS_MAX + 1) + "\n\0";
         assert_eq!(refused(many.as_bytes(), V1_2), Error::TooManyHeaders);

@@ -1,4 +1,4 @@
-//! What a server says → bytes. Every form has an exact `len`, and both come from one path.
+//! Encodes a server's frames. `len` is exact, since one code path counts and writes.
 
 use super::Version;
 use super::escape::{Count, Fill, Half, Sink, escape, is_special, transcode};
@@ -26,28 +26,28 @@ macro_rules! len_and_write {
 /// A message to a subscriber.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// The sender's header lines, each `name:value\n`, in 1.2's escaped form: what
-    /// [`write_header_line`] makes.
+    /// The sender's header lines, each `name:value\n`, in 1.2's escaped form, as
+    /// [`write_header_line`] writes them.
     pub headers: &'a [u8],
-    /// There is no escape in `headers`: they are the same in all versions.
+    /// `headers` has no escapes, so it is the same in all versions.
     pub plain: bool,
-    /// The subscription's id, raw. In 1.0 there may be none.
+    /// The subscription's id, raw. It may be missing in 1.0.
     pub subscription: Option<&'a [u8]>,
     /// Unique name of the message.
     pub message_id: &'a [u8],
-    /// What an ACK of 1.2 names; only for subscriptions that acknowledge.
+    /// The id for an ACK of 1.2; only for subscriptions that acknowledge.
     pub ack: Option<&'a [u8]>,
-    /// The body, whatever it is.
+    /// The body, any bytes.
     pub body: &'a [u8],
 }
 
-/// A part of a MESSAGE that names a subscription. Of one message the frames for different ids
-/// differ in the middle alone.
+/// A part of a MESSAGE frame. The frames of one message for different subscription ids differ only
+/// in the middle part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// From the command to the colon behind `subscription`.
+    /// From the command to the colon after `subscription`.
     Front,
-    /// The subscription's id; with `ack` all that is before the end of its line.
+    /// The subscription's id; with `ack`, everything up to the end of the `ack` line.
     Middle,
     /// From the end of that line on.
     Back,
@@ -64,7 +64,7 @@ impl Message<'_> {
     }
 
     /// Writes one part and returns its length. Panics if `out` is shorter than `part_len`. The
-    /// three behind each other are the frame.
+    /// frame is the three parts in order.
     pub fn write_part(&self, part: Part, version: Version, out: &mut [u8]) -> usize {
         let mut fill = Fill::new(out);
         self.put_part(&mut fill, part, version);
@@ -92,7 +92,7 @@ impl Message<'_> {
                 sink.put(SUBSCRIPTION);
             }
             (Part::Middle, ack) => {
-                let id = self.subscription.expect("only such frames are written in parts");
+                let id = self.subscription.expect("a frame written in parts has an id");
                 escape(sink, id, version, Half::Value);
                 if let Some(ack) = ack {
                     sink.put(b"\n");
@@ -124,10 +124,10 @@ impl Message<'_> {
 
 const SUBSCRIPTION: &[u8] = b"subscription:";
 const MESSAGE_ID: &[u8] = b"message-id:";
-/// Behind the line before it.
+/// Begins with the end of the line before it.
 const ACK: &[u8] = b"\nack:";
 
-/// A line of our own without its end: its name is known to hold nothing to escape.
+/// Writes one of the server's own lines, without its end. The name needs no escaping.
 fn put_value(sink: &mut impl Sink, name: &[u8], value: &[u8], version: Version) {
     sink.put(name);
     escape(sink, value, version, Half::Value);
@@ -138,13 +138,13 @@ fn put_value(sink: &mut impl Sink, name: &[u8], value: &[u8], version: Version) 
 pub struct Connected<'a> {
     /// The version of the session.
     pub version: Version,
-    /// What the server offers: it can send, it wants to receive, in milliseconds.
+    /// The server's heart-beat offer in milliseconds: what it can send, what it wants to receive.
     pub heart_beat: (u32, u32),
     /// Name of the session.
     pub session: &'a [u8],
     /// Name of the server.
     pub server: &'a [u8],
-    /// Who the server thinks the client is.
+    /// The session's user, as the server has determined it.
     pub user_name: Option<&'a [u8]>,
 }
 
@@ -156,7 +156,7 @@ impl Connected<'_> {
         count.0
     }
 
-    /// Never: there are always its command and its version.
+    /// Always false: a frame has at least its command.
     pub fn is_empty(&self) -> bool {
         false
     }
@@ -182,8 +182,8 @@ impl Connected<'_> {
         ] {
             if let Some(value) = value {
                 sink.put(name);
-                // STOMP 1.2 "Value Encoding": CONNECTED escapes nothing. What would end its line
-                // or the frame is left out.
+                // STOMP 1.2 "Value Encoding": CONNECTED escapes nothing. Bytes that would end the
+                // line or the frame are left out.
                 for part in value.split(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
                     sink.put(part);
                 }
@@ -213,13 +213,13 @@ impl Receipt<'_> {
 /// The last frame of a session that went wrong.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorFrame<'a> {
-    /// What is wrong, short.
+    /// A short text: what is wrong.
     pub message: &'a str,
     /// The faulty frame's `receipt`, raw.
     pub receipt_id: Option<&'a [u8]>,
-    /// Name the versions this server knows: no common one was offered.
+    /// List the versions that this server knows: the client offered none of them.
     pub version_list: bool,
-    /// What is wrong, at length.
+    /// A detailed text.
     pub body: &'a str,
 }
 
@@ -236,13 +236,13 @@ impl ErrorFrame<'_> {
             // STOMP 1.2 "Protocol Negotiation": the versions the server supports.
             sink.put(b"version:1.0,1.1,1.2\n");
         }
-        // No blank in the value: an Android client reads none.
+        // No blank in the value: an Android client does not understand one.
         sink.put(b"content-type:text/plain\n");
         put_body(sink, self.body.as_bytes());
     }
 }
 
-/// Whether a header's line is the same in all versions: it holds nothing to escape.
+/// Whether a header's line needs no escaping, and is therefore the same in all versions.
 pub fn header_is_plain(name: &[u8], value: &[u8]) -> bool {
     !name.iter().chain(value).any(|&byte| is_special(byte))
 }
@@ -262,8 +262,8 @@ pub fn write_header_line(name: &[u8], value: &[u8], out: &mut [u8]) -> usize {
     fill.len
 }
 
-/// Length of a sender's forwarded headers as lines, and whether they are plain: what
-/// [`Message::headers`] and [`Message::plain`] want to know.
+/// Length of a sender's forwarded headers as lines, and whether they are plain, for
+/// [`Message::headers`] and [`Message::plain`].
 pub fn canonical_headers<'a>(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> (usize, bool) {
     headers.filter(|(name, _)| is_forwarded(name)).fold((0, true), |(len, plain), (name, value)| {
         (len + header_line_len(name, value), plain && header_is_plain(name, value))
@@ -330,7 +330,7 @@ mod tests {
     const VERSIONS: [Version; 3] = [Version::V1_0, Version::V1_1, Version::V1_2];
 
     fn written(len: usize, write: impl FnOnce(&mut [u8]) -> usize) -> Vec<u8> {
-        // One byte more than promised: an exact length leaves it alone.
+        // One byte more than `len`: an exact `write` leaves it unchanged.
         let mut out = vec![b'#'; len + 1];
         assert_eq!(write(&mut out), len);
         assert_eq!(out.pop(), Some(b'#'));

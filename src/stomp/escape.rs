@@ -6,12 +6,12 @@
 //! | 1.1 | `\\` `\n` `\c`, and `\r` as other servers do | `\\` `\n` `\c`; CR is dropped |
 //! | 1.2 | `\\` `\n` `\c` `\r` | the same |
 //!
-//! NUL ends a frame wherever it stands and no version has an escape for it: it is dropped. What a
-//! *name* cannot say becomes `_` instead, so that a name never becomes empty or another header.
+//! A NUL anywhere ends a frame, and no version has an escape for it: it is dropped. In a *name*,
+//! such bytes become `_` instead, so that a name never becomes empty or another header.
 
 use super::{Error, Version};
 
-/// Where a text goes, or just how long it is. Both are one code path, so lengths are exact.
+/// Writes a text or counts its bytes. One code path serves both, so lengths are exact.
 pub(super) trait Sink {
     fn put(&mut self, bytes: &[u8]);
 
@@ -45,13 +45,13 @@ impl<'a> Fill<'a> {
 
 impl Sink for Fill<'_> {
     fn put(&mut self, bytes: &[u8]) {
-        // The caller asked `len` and gave room: a short slice is our own bug and panics here.
+        // The caller has asked for `len`, so a slice that is too short is its bug and panics here.
         self.out[self.len..self.len + bytes.len()].copy_from_slice(bytes);
         self.len += bytes.len();
     }
 }
 
-/// Which half of a header line is written.
+/// Which half of a header line is being written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Half {
     Name,
@@ -63,7 +63,7 @@ pub(super) fn is_special(byte: u8) -> bool {
     SPECIAL[usize::from(byte)]
 }
 
-/// [`is_special`] as a table: names and values are short, and each byte of them is looked at.
+/// [`is_special`] as a table, since every byte of every name and value is checked.
 const SPECIAL: [bool; 256] = {
     let (mut table, mut byte) = ([false; 256], 0);
     while byte < 256 {
@@ -73,12 +73,13 @@ const SPECIAL: [bool; 256] = {
     table
 };
 
-/// What stands for a special byte in a header of `version`.
+/// The replacement of a special byte in a header of `version`.
 fn replacement(byte: u8, version: Version, half: Half) -> &'static [u8] {
     let unsayable: &[u8] = if half == Half::Name { b"_" } else { b"" };
     match (byte, version) {
         (b'\\', Version::V1_0) => b"\\",
-        // STOMP 1.0 splits at the first colon: harmless in a value, a forged header in a name.
+        // STOMP 1.0 splits at the first colon. In a value a colon is harmless; in a name it would
+        // forge a header.
         (b':', Version::V1_0) if half == Half::Value => b":",
         (0, _) | (_, Version::V1_0) | (b'\r', Version::V1_1) => unsayable,
         (b'\\', _) => b"\\\\",
@@ -113,7 +114,7 @@ pub(super) fn transcode(sink: &mut impl Sink, escaped: &[u8], version: Version, 
     sink.put(rest);
 }
 
-/// The byte that an escape's entry stands for.
+/// The byte that an escape stands for.
 fn meaning(entry: u8) -> Option<u8> {
     match entry {
         b'\\' => Some(b'\\'),

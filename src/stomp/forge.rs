@@ -1,11 +1,11 @@
-//! What a sender says that other clients could take for the server's word.
+//! Finds what a sender could use to forge a server's header or frame for other clients.
 //!
-//! Old clients (stompjs 2.3.3, webstomp-client) trim the names of headers, take the first of
-//! several with one name, and end a frame at any NUL of its body. Case counts in STOMP, and these
-//! clients keep it: `Subscription` is a name like any other.
+//! Old clients (stompjs 2.3.3, webstomp-client) trim header names, use the first of several headers
+//! with one name, and end a frame at any NUL in its body. Header names are case-sensitive in STOMP
+//! and in these clients: `Subscription` is not `subscription`.
 
-/// Whether some client trims this character off a name: JavaScript's `\s`, that of its older
-/// engines (U+180E, U+200B), and controls, C1 included, which other languages trim.
+/// Whether some client trims this character from a name: JavaScript's `\s`, that of its older
+/// engines (U+180E, U+200B), and control characters, C1 included, which other languages trim.
 ///
 /// ECMA-262 §22.2.2.9 `\s`: white space and line terminators, U+FEFF among them.
 fn is_blank(character: char) -> bool {
@@ -13,22 +13,22 @@ fn is_blank(character: char) -> bool {
     others || character.is_whitespace() || character.is_control()
 }
 
-/// A raw name without what is trimmed somewhere.
+/// A raw name without the characters that some client trims.
 fn trimmed(name: &[u8]) -> &[u8] {
     let is_graphic = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_graphic);
     if is_graphic(name.first()) && is_graphic(name.last()) {
         return name;
     }
-    // Both doors take UTF-8 only; nothing else would be trimmed.
+    // STOMP and the API accept only UTF-8; other bytes are never trimmed.
     core::str::from_utf8(name).map_or(name, |name| name.trim_matches(is_blank).as_bytes())
 }
 
-/// Whether a raw name is empty, or nothing but what is trimmed somewhere.
+/// Whether a raw name is empty, or some client trims all of it.
 pub fn is_blank_name(name: &[u8]) -> bool {
     trimmed(name).is_empty()
 }
 
-/// The same of a name as it stands in its line; `escapes`: those of STOMP 1.2 are to be undone.
+/// The same for a name as its line has it. `escapes`: it has the escapes of STOMP 1.2.
 pub(super) fn is_blank_in_line(name: &[u8], escapes: bool) -> bool {
     if name.first().is_some_and(|&byte| byte.is_ascii_graphic() && byte != b'\\') {
         return false;
@@ -47,8 +47,8 @@ pub(super) fn is_blank_in_line(name: &[u8], escapes: bool) -> bool {
     true
 }
 
-/// Whether a sender's header, by its raw name, goes on to the subscribers. The others speak to the
-/// server, or the server says them itself, or some client takes them for those.
+/// Whether a sender's header, by its raw name, is forwarded to subscribers. The others are meant
+/// for the server, or are written by the server, or some client could mistake them for those.
 pub fn is_forwarded(name: &[u8]) -> bool {
     !matches!(
         trimmed(name),
@@ -67,10 +67,10 @@ pub fn is_forwarded(name: &[u8]) -> bool {
     )
 }
 
-/// Whether old clients would find two frames where this body is sent, and it may not be sent: it
-/// has a NUL, and is text by its type (JSON and XML, too), or UTF-8 without a type; or what stands
-/// behind a NUL begins like a frame of a server, whatever the type says. Its sender chooses the
-/// type, and they do not look at it.
+/// Whether old clients could find a second frame in this body, so that it must not be sent. Either
+/// it has a NUL and is text, by its type (JSON and XML too) or because it is UTF-8 without a type.
+/// Or the bytes after a NUL begin like a server's frame, whatever the type: the sender chooses the
+/// type, and these clients ignore it.
 pub fn splits(content_type: Option<&[u8]>, body: &[u8]) -> bool {
     let Some(first) = memchr::memchr(0, body) else { return false };
     let is_text = match content_type.map(media_type).filter(|kind| !kind.is_empty()) {
@@ -113,8 +113,8 @@ fn is_text_type(kind: &[u8]) -> bool {
             && TEXTS.iter().any(|text| kind[b"application/".len()..].eq_ignore_ascii_case(text))
 }
 
-/// Whether a chunk between NULs begins with the command of a server's frame: a word of its own on
-/// a line, after ends of lines.
+/// Whether the bytes between two NULs begin, after EOLs, with a line that is the command of a
+/// server's frame.
 fn begins_a_frame(chunk: &[u8]) -> bool {
     let chunk = chunk.trim_ascii_start();
     [&b"CONNECTED"[..], b"MESSAGE", b"RECEIPT", b"ERROR"].iter().any(|command| {
@@ -210,8 +210,8 @@ mod tests {
         }
     }
 
-    /// As stompjs 2.3.3 reads it: split at NULs with the LFs behind them, the command is the first
-    /// line where there is a blank line.
+    /// As stompjs 2.3.3 reads it: it splits at NULs and the LFs after them; in each part that has a
+    /// blank line, the first line is the command.
     fn naive_commands(body: &str) -> Vec<&str> {
         let chunks = body.split('\0').skip(1).map(|chunk| chunk.trim_start_matches('\n'));
         chunks.filter(|chunk| chunk.contains("\n\n")).filter_map(|p| p.split('\n').next()).collect()

@@ -1,6 +1,6 @@
-//! A frame of a client as the decoder hands it out: borrowed, nothing copied.
+//! A frame of a client as the decoder returns it: borrowed, nothing copied.
 
-/// What a client wants.
+/// The command of a client's frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Command {
     /// Opens the session.
@@ -13,22 +13,22 @@ pub enum Command {
     Subscribe,
     /// Ends a subscription.
     Unsubscribe,
-    /// A message is consumed.
+    /// Acknowledges a message.
     Ack,
-    /// A message is refused.
+    /// Rejects a message.
     Nack,
     /// Begins a transaction.
     Begin,
-    /// Publishes a transaction.
+    /// Commits a transaction.
     Commit,
-    /// Throws a transaction away.
+    /// Discards a transaction.
     Abort,
     /// Ends the session.
     Disconnect,
 }
 
 impl Command {
-    /// All of them.
+    /// All commands.
     pub const ALL: [Command; 11] = [
         Command::Connect,
         Command::Stomp,
@@ -43,7 +43,7 @@ impl Command {
         Command::Disconnect,
     ];
 
-    /// As it stands in the frame's first line.
+    /// The text of the frame's first line.
     pub fn text(self) -> &'static str {
         match self {
             Command::Connect => "CONNECT",
@@ -60,7 +60,7 @@ impl Command {
         }
     }
 
-    /// The command of a first line. Case counts in every version.
+    /// The command of a first line. All versions are case-sensitive.
     pub fn parse(line: &[u8]) -> Option<Command> {
         Some(match line {
             b"SEND" => Command::Send,
@@ -78,7 +78,7 @@ impl Command {
         })
     }
 
-    /// CONNECT and STOMP: before them nothing is negotiated, so nothing in them is escaped.
+    /// CONNECT or STOMP: nothing is negotiated before them, so nothing in them is escaped.
     pub fn opens(self) -> bool {
         matches!(self, Command::Connect | Command::Stomp)
     }
@@ -111,7 +111,7 @@ impl Span {
     }
 }
 
-/// Room for one header: where its name and its value lie in the input. 16 bytes.
+/// One header: the ranges of its name and value in the input. 16 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     pub(super) name: Span,
@@ -121,7 +121,7 @@ pub struct Header {
 const _: () = assert!(size_of::<Header>() == 16);
 
 impl Header {
-    /// What an array of headers is filled with before the first frame.
+    /// Fills an array of headers before the first frame.
     pub const EMPTY: Header =
         Header { name: Span { start: 0, end: 0 }, value: Span { start: 0, end: 0 } };
 }
@@ -135,7 +135,7 @@ impl Default for Header {
 /// What [`Decoder::next`](super::Decoder::next) found at the start of its input.
 #[derive(Clone, Copy, Debug)]
 pub enum Step<'a, 'h> {
-    /// Nothing whole yet: keep all of the input, append, call again.
+    /// No whole frame yet: keep all of the input, append to it, and call again.
     NeedMore,
     /// One or more EOLs (or stray NULs) between frames: the peer is alive.
     Eol {
@@ -161,7 +161,7 @@ pub struct Frame<'a, 'h> {
 }
 
 impl<'a, 'h> Frame<'a, 'h> {
-    /// What the client wants.
+    /// The command.
     pub fn command(&self) -> Command {
         self.command
     }

@@ -5,16 +5,16 @@ use super::Error;
 /// Longer intervals are cut to this: one day.
 pub const INTERVAL_MAX: u32 = 86_400_000;
 
-/// What both sides keep to. 0: no heart-beats in that direction.
+/// The agreed intervals in milliseconds. 0: no heart-beats in that direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Agreed {
-    /// At least every so often the server sends something.
+    /// The server sends something at least this often.
     pub send: u32,
-    /// At least every so often the client sends something.
+    /// The client sends something at least this often.
     pub receive: u32,
 }
 
-/// Reads a `heart-beat` header: what the sender can do, what it wants.
+/// Parses a `heart-beat` header: the interval its sender can keep, and the one it wants.
 pub fn parse(value: &[u8]) -> Result<(u32, u32), Error> {
     let comma = value.iter().position(|&byte| byte == b',').ok_or(Error::BadHeartBeat)?;
     Ok((interval(&value[..comma])?, interval(&value[comma + 1..])?))
@@ -29,7 +29,7 @@ fn interval(digits: &[u8]) -> Result<u32, Error> {
         if !byte.is_ascii_digit() {
             return Err(Error::BadHeartBeat);
         }
-        // The bound is applied at every digit, so the product never leaves u32.
+        // The bound is applied at every digit, so the product fits u32.
         interval = (interval * 10 + u32::from(byte - b'0')).min(INTERVAL_MAX);
     }
     Ok(interval)
@@ -37,8 +37,8 @@ fn interval(digits: &[u8]) -> Result<u32, Error> {
 
 const _: () = assert!(INTERVAL_MAX as u64 * 10 + 9 <= u32::MAX as u64);
 
-/// The agreement of a client's pair and the server's: a direction beats if its sender can and its
-/// receiver wants to, at the slower of the two intervals.
+/// Combines a client's pair with the server's: a direction has heart-beats if its sender can send
+/// them and its receiver wants them, at the slower of the two intervals.
 pub fn negotiate(client: (u32, u32), server: (u32, u32)) -> Agreed {
     let slower = |can: u32, wants: u32| if can == 0 || wants == 0 { 0 } else { can.max(wants) };
     Agreed { send: slower(server.0, client.1), receive: slower(client.0, server.1) }

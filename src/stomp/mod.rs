@@ -1,15 +1,15 @@
 #![forbid(unsafe_code)]
-//! STOMP 1.0, 1.1 and 1.2: bytes from a client become [`Frame`]s, and what the engine wants to say
-//! (CONNECTED, MESSAGE, RECEIPT, ERROR) becomes bytes.
+//! STOMP 1.0, 1.1 and 1.2: bytes from a client become [`Frame`]s, and the server's frames
+//! (CONNECTED, MESSAGE, RECEIPT, ERROR) become bytes.
 //!
 //! It does not know WebSocket, sockets, sessions, destinations or time. It allocates nothing and
-//! keeps no byte: input and output are the caller's slices.
+//! buffers nothing: input and output are the caller's slices.
 //!
 //! # How to drive it
 //!
 //! One [`Decoder`] per session. Feed it the bytes that are not yet consumed, always from the same
-//! start, until it says `NeedMore`; cut off `consumed` after every step. After an error the session
-//! is over: send an [`ErrorFrame`] and close with [`Error::close_code`].
+//! start, until it returns `NeedMore`; drop `consumed` bytes after every step. After an error the
+//! session is over: send an [`ErrorFrame`] and close with [`Error::close_code`].
 //!
 //! ```
 //! use ringpush::stomp::{Command, Decoder, Header, Step, Version};
@@ -38,18 +38,18 @@
 //! # Bounds
 //!
 //! `limits.stomp_frame` (before login `limits.stomp_first_frame`) is passed as `frame_max` and
-//! `limits.stomp_headers` is the length of the header slice. Past either: [`Error::TooLarge`],
-//! [`Error::TooManyHeaders`], close code 1009; a `content-length` beyond it is refused at once.
+//! `limits.stomp_headers` is the length of the header slice. Past them: [`Error::TooLarge`] and
+//! [`Error::TooManyHeaders`], close code 1009. A larger `content-length` is refused at once.
 //!
 //! # State
 //!
 //! ```text
-//! BORDER ──byte──▶ HEAD ──blank line──▶ BODY ──NUL──▶ BORDER
+//! BOUNDARY ──byte──▶ HEAD ──blank line──▶ BODY ──NUL──▶ BOUNDARY
 //!   ▲  │ EOL, stray NUL                 (n bytes, or up to the first NUL)
 //!   └──┘
 //! ```
 //! 12 bytes: how far the head was searched, where the body starts, where the frame must end. The
-//! head's lines are read when it is whole, and once more when the body is (unless both come
+//! head's lines are parsed when the head is whole, and again when the body is (unless both arrive
 //! together), so a frame that arrives byte by byte still costs time linear in its length.
 
 mod client;
@@ -83,7 +83,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// As it stands in `version` and `accept-version`.
+    /// Its text in `version` and `accept-version`.
     pub fn text(self) -> &'static str {
         match self {
             Version::V1_0 => "1.0",
@@ -93,7 +93,7 @@ impl Version {
     }
 }
 
-/// The version of a session: the highest that both sides know; `None` if there is none.
+/// The version of a session: the highest that both sides know; `None` if they share none.
 ///
 /// STOMP 1.1 "Protocol Negotiation": a CONNECT without `accept-version` means 1.0.
 pub fn negotiate(accept_version: Option<&[u8]>) -> Option<Version> {
@@ -110,7 +110,7 @@ pub fn negotiate(accept_version: Option<&[u8]>) -> Option<Version> {
 /// What a peer did wrong. The session ends with any of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Error {
-    /// The first line names no command of a client.
+    /// The first line is not a client's command.
     UnknownCommand,
     /// A CR in the head that no LF follows.
     BareCarriageReturn,
@@ -120,7 +120,7 @@ pub enum Error {
     NotUtf8,
     /// A header line without a colon.
     NoColon,
-    /// A header line whose name is empty, or nothing but what clients trim.
+    /// A header line whose name is empty, or that some client trims to nothing.
     EmptyName,
     /// A backslash that starts no escape of the session's version.
     BadEscape,

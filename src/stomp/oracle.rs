@@ -4,10 +4,10 @@ use super::frame::{Command, Header, Step};
 use super::{Decoder, Error, Version};
 use proptest::prelude::*;
 
-/// Headers of the slice that [`feed`] lends.
+/// Length of the header slice that [`feed`] passes in.
 pub(super) const HEADERS_MAX: usize = 4;
 
-/// What a decoder said, owned. Runs of EOLs are one.
+/// What a decoder returned, owned. Several EOLs in a row are one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     Eol,
@@ -60,7 +60,7 @@ pub(super) fn feed(chunks: &[&[u8]], version: Option<Version>, frame_max: u32) -
     events
 }
 
-/// Reads everything by splitting strings; slow and plain.
+/// Parses everything by splitting strings; slow and simple.
 pub(super) fn naive(input: &[u8], version: Option<Version>, frame_max: u32) -> Vec<Event> {
     let (mut events, mut rest) = (Vec::new(), input);
     loop {
@@ -184,7 +184,7 @@ fn naive_unescape(text: &str, version: Option<Version>) -> Result<String, Error>
     Ok(out)
 }
 
-/// A chunk of text that frames are made of, whole or not.
+/// A text that frames are made of, whole or in part.
 pub(super) fn part() -> impl Strategy<Value = Vec<u8>> {
     const PARTS: [&[u8]; 28] = [
         b"SEND\n",
