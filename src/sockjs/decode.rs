@@ -1,9 +1,9 @@
-//! Messages of a client → the strings in them.
+//! Decodes a client's message into the strings that it carries.
 
 use super::alloc::string::String;
 use super::alloc::vec::Vec;
 
-/// What a client did wrong. The session ends with it.
+/// What a client did wrong. It ends the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Error {
     /// Not a JSON array of strings, nor one JSON string.
@@ -11,14 +11,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// The protocol's sentence.
+    /// The protocol's wording.
     pub fn text(self) -> &'static str {
         match self {
             Error::BrokenJson => "Broken JSON encoding.",
         }
     }
 
-    /// The WebSocket close code: what the reference server sends.
+    /// The WebSocket close code, the same as the reference server's.
     pub fn close_code(self) -> u16 {
         match self {
             Error::BrokenJson => 3000,
@@ -26,23 +26,23 @@ impl Error {
     }
 }
 
-/// The strings of one message of a client. Kept by the caller: its room is used again, so that
-/// nothing is allocated once it has met the largest message.
+/// The strings of one message of a client. The caller reuses it, so that nothing is allocated once
+/// it has had the largest message.
 #[derive(Clone, Debug, Default)]
 pub struct Messages {
-    /// All strings in a row.
+    /// All strings, concatenated.
     text: String,
-    /// Where each of them ends.
+    /// The end of each string.
     ends: Vec<usize>,
 }
 
 impl Messages {
-    /// How many there are.
+    /// Count of strings.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no strings.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -57,7 +57,7 @@ impl Messages {
         })
     }
 
-    /// Forgets the strings, keeps their room.
+    /// Removes the strings and keeps the capacity.
     pub fn clear(&mut self) {
         self.text.clear();
         self.ends.clear();
@@ -65,11 +65,11 @@ impl Messages {
 }
 
 /// Reads a text message of the WebSocket transport into `out`, which is cleared first: a JSON array
-/// of strings, or one bare JSON string. An empty message is no string at all. On an error `out` is
+/// of strings, or one bare JSON string. An empty message has no strings. On an error `out` is
 /// empty.
 ///
-/// A surrogate without its partner, which JSON can say and UTF-8 cannot, becomes U+FFFD: a browser
-/// sends what its user typed, and refusing it would cost him the session.
+/// An unpaired surrogate, which JSON allows and UTF-8 does not, becomes U+FFFD: a browser sends
+/// what its user typed, and refusing it would cost the user the session.
 pub fn decode(text: &str, out: &mut Messages) -> Result<(), Error> {
     out.clear();
     let result = message(text, out);
@@ -125,7 +125,7 @@ impl Json<'_> {
         if self.take(entry) { Ok(()) } else { Err(Error::BrokenJson) }
     }
 
-    /// One string, unescaped, behind those of `out`.
+    /// Unescapes one string and appends it to `out`.
     fn string(&mut self, out: &mut Messages) -> Result<(), Error> {
         self.expect('"')?;
         loop {
@@ -147,7 +147,7 @@ impl Json<'_> {
         }
     }
 
-    /// What the escape behind a backslash stands for.
+    /// The character of the escape after a backslash.
     fn escape(&mut self) -> Result<char, Error> {
         let entry = *self.rest.as_bytes().first().ok_or(Error::BrokenJson)?;
         let meaning = match entry {
@@ -167,7 +167,7 @@ impl Json<'_> {
         Ok(meaning)
     }
 
-    /// The character of one `uXXXX`, or of two that make a pair; the `u` is behind us.
+    /// The character of one `uXXXX`, or of a surrogate pair. The `u` has been read.
     fn unicode(&mut self) -> Result<char, Error> {
         let unit = self.unit()?;
         if (0xd800..0xdc00).contains(&unit) {
@@ -317,7 +317,7 @@ mod tests {
             let bare = || serde_json::from_str::<String>(&text).ok().map(|text| vec![text]);
             match array.or_else(bare) {
                 Some(expected) => prop_assert_eq!(decoded(&text), Ok(expected)),
-                // serde_json refuses lonely surrogates; nothing else may differ.
+                // serde_json refuses unpaired surrogates; nothing else may differ.
                 None if text.is_empty() || text.contains("\\ud") || text.contains("\\ude") => {}
                 None => prop_assert_eq!(decoded(&text), Err(Error::BrokenJson)),
             }

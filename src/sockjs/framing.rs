@@ -1,11 +1,11 @@
-//! Messages and close reasons → frames: JSON, quoted so that every browser reads it back.
+//! Writes messages and close reasons as frames: JSON, quoted so that every browser can read it.
 
 /// The first frame of a session.
 pub const OPEN: &str = "o";
-/// A frame that only says that the server is there.
+/// A heart-beat frame.
 pub const HEARTBEAT: &str = "h";
 
-/// Where bytes go, or just how many there are. Both are one code path, so lengths are exact.
+/// Counts bytes or writes them. One code path serves both, so lengths are exact.
 pub(super) trait Sink {
     fn put(&mut self, bytes: &[u8]);
 }
@@ -33,7 +33,7 @@ impl<'a> Fill<'a> {
 
 impl Sink for Fill<'_> {
     fn put(&mut self, bytes: &[u8]) {
-        // The caller asked for the length and gave room: a short slice is our own bug.
+        // The caller has asked for the length, so a slice that is too short is its bug.
         self.out[self.len..self.len + bytes.len()].copy_from_slice(bytes);
         self.len += bytes.len();
     }
@@ -50,19 +50,19 @@ pub fn write_message(text: &str, out: &mut [u8]) -> usize {
     write_messages([text], out)
 }
 
-/// What stands before the quoted text of the frame `a["text"]`.
+/// The bytes before the quoted text of the frame `a["text"]`.
 pub const MESSAGE_OPENING: &str = "a[\"";
-/// What stands behind it.
+/// The bytes after it.
 pub const MESSAGE_END: &str = "\"]";
 
-/// Bytes of a text, or of a part of one, as it stands between the quotes of a frame.
+/// Bytes of a text, or of a part of one, between the quotes of a frame.
 pub fn quoted_len(text: &str) -> usize {
     let mut count = Count(0);
     put_text(&mut count, text);
     count.0
 }
 
-/// Writes a text, or a part of one, as it stands between the quotes of a frame, and returns its
+/// Writes a text, or a part of one, in its form between the quotes of a frame. Returns its
 /// length. Panics if `out` is shorter than [`quoted_len`].
 pub fn write_quoted(text: &str, out: &mut [u8]) -> usize {
     let mut fill = Fill::new(out);
@@ -139,7 +139,7 @@ pub(super) fn put_quoted(sink: &mut impl Sink, text: &str) {
     sink.put(b"\"");
 }
 
-/// Writes what stands between the quotes. Each character by itself: a text may be written in parts.
+/// Writes the text between the quotes. Characters are independent, so it may come in parts.
 fn put_text(sink: &mut impl Sink, text: &str) {
     let bytes = text.as_bytes();
     let (mut copied, mut at) = (0, 0);
@@ -155,10 +155,10 @@ fn put_text(sink: &mut impl Sink, text: &str) {
     sink.put(&bytes[copied..]);
 }
 
-/// Bytes that start a character which may be escaped: the rest is copied unseen. 0xE2 starts
-/// U+2000–2FFF, 0xEF U+F000–FFFF, and what is above starts everything past U+FFFF.
+/// Whether a byte starts a character that may be escaped; all others are copied as they are. 0xE2
+/// starts U+2000–2FFF, 0xEF U+F000–FFFF, and larger bytes start everything past U+FFFF.
 const fn is_candidate(byte: u8) -> bool {
-    // No `||`: a jump would keep the compiler from comparing many bytes at once.
+    // No `||`: its branch would keep the compiler from comparing many bytes at once.
     (byte < b' ') | (byte == b'"') | (byte == b'\\') | (byte == 0xE2) | (byte >= 0xEF)
 }
 
@@ -172,11 +172,11 @@ const CANDIDATES: [bool; 256] = {
     table
 };
 
-/// The first candidate at or behind `from`.
+/// The first candidate at or after `from`.
 fn next_candidate(bytes: &[u8], from: usize) -> Option<usize> {
     const BLOCK: usize = 32;
     let scan = |range: &[u8]| range.iter().position(|&byte| CANDIDATES[usize::from(byte)]);
-    // JSON has its quotes close together: blocks pay only where the next one is far.
+    // JSON has its quotes close together: blocks are worth it only if the next one is far.
     let mut at = bytes.len().min(from + BLOCK);
     if let Some(offset) = scan(&bytes[from..at]) {
         return Some(from + offset);
@@ -190,7 +190,8 @@ fn next_candidate(bytes: &[u8], from: usize) -> Option<usize> {
     scan(&bytes[at..]).map(|offset| at + offset)
 }
 
-/// The protocol's set: what JSON demands, and what some browser's JSON or script engine broke on.
+/// The protocol's set: characters that JSON requires to be escaped, and those that broke the JSON
+/// or script engine of some browser.
 fn is_escaped(entry: char) -> bool {
     matches!(entry,
         '\0'..='\x1f' | '"' | '\\'
@@ -208,7 +209,7 @@ fn put_escaped(sink: &mut impl Sink, entry: char) {
         '\x08' => sink.put(b"\\b"),
         '\x0c' => sink.put(b"\\f"),
         entry => {
-            // Past U+FFFF: a surrogate pair, as the reference server writes it.
+            // Past U+FFFF: a surrogate pair, as the reference server does.
             for &unit in &*entry.encode_utf16(&mut [0; 2]) {
                 let digit = |shift: u16| b"0123456789abcdef"[usize::from(unit >> shift & 0xf)];
                 sink.put(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
@@ -231,7 +232,7 @@ mod tests {
         frame.strip_prefix("a[\"").unwrap().strip_suffix("\"]").unwrap().to_string()
     }
 
-    /// One character at a time, by the words of the protocol.
+    /// One character at a time, as the protocol describes it.
     fn naive(text: &str) -> String {
         let mut out = String::new();
         for entry in text.chars() {
@@ -297,7 +298,7 @@ mod tests {
             prop_assert_eq!(&frame, &naive(&text));
             let back: String = serde_json::from_str(&format!("\"{frame}\"")).unwrap();
             prop_assert_eq!(back, text.clone());
-            // In two parts, wherever it is cut.
+            // In two parts, cut anywhere.
             let middle = (0..=text.len() / 2).rev().find(|at| text.is_char_boundary(*at));
             let (first, second) = text.split_at(middle.unwrap_or(0));
             let mut out = vec![0; quoted_len(first) + quoted_len(second)];

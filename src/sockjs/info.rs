@@ -2,16 +2,16 @@
 
 use super::framing::{Count, Fill, Sink, put_number, put_quoted};
 
-/// What an endpoint can do. The answer's type is `application/json; charset=UTF-8`.
+/// An endpoint's capabilities. The answer's type is `application/json; charset=UTF-8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Info<'a> {
-    /// The WebSocket transports are open.
+    /// The WebSocket transports are enabled.
     pub websocket: bool,
     /// A load balancer needs cookies.
     pub cookie_needed: bool,
-    /// Fresh randomness of every answer, for clients without a good source.
+    /// A new random number in every answer, for clients without a good source.
     pub entropy: u32,
-    /// Where the transports are, if not where `/info` was.
+    /// Base URL of the transports, if it differs from that of `/info`.
     pub base_url: Option<&'a str>,
 }
 
@@ -23,7 +23,7 @@ impl Info<'_> {
         count.0
     }
 
-    /// Never: it is a JSON object.
+    /// Always false: the body is a JSON object.
     pub fn is_empty(&self) -> bool {
         false
     }
@@ -41,7 +41,7 @@ impl Info<'_> {
         sink.put(word(self.websocket));
         sink.put(b",\"cookie_needed\":");
         sink.put(word(self.cookie_needed));
-        // The client reads `origins` no more; the protocol still has it.
+        // The client no longer reads `origins`, but the protocol still has it.
         sink.put(b",\"origins\":[\"*:*\"],\"entropy\":");
         put_number(sink, self.entropy);
         if let Some(base_url) = self.base_url {

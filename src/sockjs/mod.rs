@@ -1,26 +1,26 @@
 #![forbid(unsafe_code)]
 //! SockJS: paths below an endpoint become [`Route`]s, and messages become frames and back.
 //!
-//! Here so far: the greeting, `/info`, and both WebSocket transports. The HTTP transports (xhr,
-//! xhr_streaming, eventsource, htmlfile, jsonp), whose sessions outlive a connection, are known to
-//! [`route`] as [`Route::Transport`] and move in beside this file; the iframe page too.
+//! Implemented: the greeting, `/info`, and both WebSocket transports. Not yet: the HTTP transports
+//! (xhr, xhr_streaming, eventsource, htmlfile, jsonp), whose sessions outlive a connection, and the
+//! iframe page. [`route`] recognises them already, as [`Route::Transport`] and [`Route::Iframe`].
 //!
 //! It does not know sockets, HTTP, WebSocket frames, STOMP or time.
 //!
 //! # How to drive it
 //!
-//! Cut the endpoint's path and the query off the request's path and ask [`route`].
-//! [`Route::RawWebsocket`] is a WebSocket without any of this. On [`Route::Websocket`] every text
-//! message to the client is a frame: first [`OPEN`], then `a[…]` from [`write_message`] or
-//! [`write_messages`], now and then [`HEARTBEAT`], at the end [`write_close`]; every text message
-//! from the client goes through [`decode`].
+//! Remove the endpoint's path and the query from the request's path and call [`route`].
+//! [`Route::RawWebsocket`] is a plain WebSocket without SockJS frames. On [`Route::Websocket`]
+//! every text message to the client is a frame: first [`OPEN`], then `a[…]` from [`write_message`]
+//! or [`write_messages`], regularly [`HEARTBEAT`], and at the end [`write_close`]. Every text
+//! message from the client goes through [`decode`].
 //!
 //! ```
 //! use ringpush::sockjs::{Messages, Route, decode, message_len, route, write_message};
 //!
 //! assert_eq!(route("/000/k3j2/websocket"), Route::Websocket { server: "000", session: "k3j2" });
 //!
-//! let mut messages = Messages::default(); // kept: its room is used again
+//! let mut messages = Messages::default(); // kept and reused
 //! decode(r#"["CONNECT\n\n\u0000","\n"]"#, &mut messages).expect("an array of strings");
 //! assert!(messages.iter().eq(["CONNECT\n\n\0", "\n"]));
 //!
@@ -32,7 +32,7 @@
 //!
 //! # Bounds
 //!
-//! None of its own. `limits.message` bounds what the caller hands to [`decode`]; [`Messages`] holds
+//! None of its own. `limits.message` bounds what the caller passes to [`decode`]; [`Messages`] has
 //! at most as many bytes as the text had, and one `usize` for every three of them. A frame to the
 //! client is at most six times as long as its text, plus five bytes.
 //!

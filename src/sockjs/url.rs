@@ -1,4 +1,4 @@
-//! Paths below an endpoint → what is asked for.
+//! Maps paths below an endpoint to what they request.
 
 /// What a path below an endpoint means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,8 +11,8 @@ pub enum Route<'a> {
     Iframe,
     /// A WebSocket without SockJS frames.
     RawWebsocket,
-    /// A WebSocket with SockJS frames. The session's name means nothing here: the same URL may be
-    /// open twice.
+    /// A WebSocket with SockJS frames. The session's name has no meaning: the same URL may be open
+    /// twice.
     Websocket {
         /// Balances load; to be ignored.
         server: &'a str,
@@ -25,7 +25,7 @@ pub enum Route<'a> {
         server: &'a str,
         /// The session, not percent-decoded.
         session: &'a str,
-        /// Which one.
+        /// The transport.
         transport: Transport,
     },
     /// Nothing: 404.
@@ -51,9 +51,9 @@ pub enum Transport {
     JsonpSend,
 }
 
-/// What `rest`, the request's path behind the endpoint's and without the query, asks for.
+/// The route of `rest`, the request's path after the endpoint's path and without the query.
 ///
-/// Case counts, one slash at the end does not, and nothing is percent-decoded.
+/// Case is significant, one slash at the end is not, and nothing is percent-decoded.
 pub fn route(rest: &str) -> Route<'_> {
     if matches!(rest, "" | "/") {
         return Route::Greeting;
@@ -82,7 +82,7 @@ pub fn route(rest: &str) -> Route<'_> {
     }
 }
 
-/// `iframe[0-9a-z._-]*.html`: the client puts its version there, so that caches keep pages apart.
+/// `iframe[0-9a-z._-]*.html`: the client adds its version, so that caches keep versions apart.
 fn is_iframe(page: &str) -> bool {
     let version = page.strip_prefix("iframe").and_then(|rest| rest.strip_suffix(".html"));
     let allowed = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'.' | b'_' | b'-');
