@@ -3,7 +3,8 @@
 
 A case passes when both its behaviour and its closing behaviour are OK, or INFORMATIONAL for
 the three cases that can be nothing else. An expected case that is missing from the report has
-failed. The last line is `N passed, N failed`; the exit code is 0 only if nothing failed. `small` leaves out the largest sizes of compression (x.14 to x.18 of groups 12 and 13).
+failed. The last line is `N passed, N failed`; the exit code is 0 only if nothing failed.
+`small` leaves out the largest sizes of compression (x.14 to x.18 of groups 12 and 13).
 """
 import json
 import sys

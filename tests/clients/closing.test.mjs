@@ -79,7 +79,7 @@ async function stubborn(server, path) {
   return { socket, all, until, ended };
 }
 
-test("a client that does not read is closed with 4500 and sees it, and nobody else notices", async (t) => {
+test("a client that does not read sees a close with 4500, and nobody else notices", async (t) => {
   const server = await start(application());
   t.after(() => server.stop());
   const slow = await stubborn(server, "/portfolio");
