@@ -1,4 +1,4 @@
-//! The bytes of a request body, out of a stream that was cut anywhere.
+//! Reads a request body from a stream that may be cut anywhere.
 
 use super::head::{BodyKind, is_token};
 use super::refusal::Refusal;
@@ -11,7 +11,7 @@ pub const TRAILERS_MAX: u16 = 4_096;
 /// Hexadecimal digits of a chunk size: 64 bits.
 const SIZE_DIGITS_MAX: u8 = 16;
 
-/// Where a body stands.
+/// The state of a body.
 ///
 /// ```text
 /// Length ─────────────────────────────────────────────────────────▶ Done
@@ -23,7 +23,7 @@ const SIZE_DIGITS_MAX: u8 = 16;
 enum State {
     /// `left` bytes of a body with Content-Length.
     Length,
-    /// In a chunk size of so many digits; `left` is its value so far.
+    /// In a chunk size, after this many digits; `left` is its value so far.
     Size(u8),
     /// Blanks after a chunk size, which only an extension may follow.
     SizeBlank,
@@ -47,18 +47,18 @@ enum State {
     TrailerEnd,
     /// LF of the last line.
     BodyEnd,
-    /// All has been read.
+    /// The whole body has been read.
     Done,
 }
 
 /// Reads one request body. 24 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Body {
-    /// Bytes of the current chunk or of the body that are to come.
+    /// Bytes of the current chunk or of the body that have not arrived yet.
     left: u64,
     /// Bytes of the chunks begun so far; at most `http-body` by `size_known`.
     total: u32,
-    /// Bytes of chunk extensions so far, and from the last chunk on of trailers.
+    /// Bytes of chunk extensions so far; from the last chunk on, bytes of trailers.
     overhead: u16,
     state: State,
 }
@@ -77,11 +77,11 @@ impl Body {
         Body { left, total: 0, overhead: 0, state }
     }
 
-    /// Takes bytes from the start of `input`, at most to the end of one chunk of the body:
-    /// (consumed, chunk, done). A chunk is never empty and lies at the end of what was consumed.
-    /// The caller goes on with the rest until `done`, or until nothing is left of its input; with
-    /// `done` the rest belongs to the next request. The first call may come with no bytes at all:
-    /// it refuses a Content-Length past `body_max` (413) before the peer has sent any of it.
+    /// Consumes bytes from the start of `input`, at most to the end of one chunk of the body.
+    /// Returns (consumed, chunk, done). A chunk is never empty; it ends the consumed bytes.
+    /// The caller continues with the rest until `done`, or until its input is used up; after `done`
+    /// the rest belongs to the next request. The first call may have an empty input: it refuses a
+    /// Content-Length past `body_max` (413) before the peer has sent any of the body.
     pub fn next<'a>(
         &mut self,
         input: &'a [u8],
@@ -120,17 +120,17 @@ impl Body {
         &input[..len]
     }
 
-    /// One byte of what is around the chunks (RFC 9112 §7.1).
+    /// Reads one byte of the framing around the chunks (RFC 9112 §7.1).
     fn framing(&mut self, byte: u8, body_max: u32) -> Result<(), Refusal> {
         self.state = match (self.state, byte) {
             (State::Size(1..), b'\r') => self.size_known(State::SizeEnd, body_max)?,
             (State::Size(1..), b';') => self.size_known(State::Extension, body_max)?,
-            // Blanks are not part of the grammar there but must be understood before `;`.
+            // The grammar has no blanks here, but they must be understood before `;`.
             (State::Size(1..), b' ' | b'\t') => self.size_known(State::SizeBlank, body_max)?,
             (State::Size(digits), byte) => self.size_digit(digits, byte)?,
             (State::SizeBlank, b' ' | b'\t') => self.extension(State::SizeBlank)?,
             (State::SizeBlank, b';') => State::Extension,
-            // No quoted CR or LF: whoever sees a line end there sees another body.
+            // No quoted CR or LF: a reader that takes it for a line end would see another body.
             (State::Extension, b'\r') => State::SizeEnd,
             (State::Extension, byte) if is_text(byte) => self.extension(State::Extension)?,
             (State::SizeEnd, b'\n') if self.left > 0 => State::Data,
@@ -163,7 +163,7 @@ impl Body {
         Ok(State::Size(digits + 1))
     }
 
-    /// The size is complete: the sum must stay within the bound, before any of it has come.
+    /// The size is complete. The sum is checked against the bound before the chunk arrives.
     fn size_known(&mut self, next: State, body_max: u32) -> Result<State, Refusal> {
         let size = u32::try_from(self.left).map_err(|_| Refusal::BodyTooLarge)?;
         let total = self.total.checked_add(size).filter(|total| *total <= body_max);
@@ -188,7 +188,7 @@ impl Body {
     }
 }
 
-/// What a field value may hold (RFC 9110 §5.5).
+/// Whether a field value may have this byte (RFC 9110 §5.5).
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
@@ -198,7 +198,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Whole body, bytes after it, or the refusal; fed in chunks of the given sizes.
+    /// Feeds the input in parts of the given sizes. Returns the body and the bytes after it, or the
+    /// refusal.
     fn read(kind: BodyKind, input: &[u8], chunks: &[usize], max: u32) -> Result<Read, Refusal> {
         let mut body = Body::new(kind);
         let mut out = Vec::new();
@@ -310,7 +311,7 @@ mod tests {
         assert_eq!(full(BodyKind::Length(0), 0), read(b"", Some(0)));
         assert_eq!(full(BodyKind::Length(6), 5), Err(Refusal::BodyTooLarge));
         assert_eq!(full(BodyKind::Length(u64::MAX), 5), Err(Refusal::BodyTooLarge));
-        // Before a single byte of the body has come.
+        // Before a single byte of the body has arrived.
         let early = Body::new(BodyKind::Length(6)).next(b"", 5);
         assert_eq!(early, Err(Refusal::BodyTooLarge));
     }

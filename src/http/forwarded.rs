@@ -1,13 +1,13 @@
 #![forbid(unsafe_code)]
-//! Who is behind the proxies that are trusted: `X-Forwarded-For`, to whose end each proxy adds the
-//! address that it was called from.
+//! Finds the client behind trusted proxies by `X-Forwarded-For`, to whose end each proxy appends
+//! the address that it was called from.
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::str;
 
-/// The address from which the outermost trusted proxy was called, out of all elements of the header
-/// in their order. Whatever stands in front of it, its sender may have made up. None: the last
-/// elements say nothing that is understood, or all of them are trusted proxies.
+/// The address from which the outermost trusted proxy was called. `elements` are all elements of
+/// the header in order; those before that address may be forged by the client. None: an element of
+/// a trusted proxy cannot be parsed, or all elements are trusted proxies.
 pub fn client_of<'a>(
     elements: impl Iterator<Item = &'a [u8]>,
     trusts: impl Fn(IpAddr) -> bool,
@@ -18,7 +18,7 @@ pub fn client_of<'a>(
     })
 }
 
-/// An element: an address, perhaps with its port, an IPv6 one perhaps in brackets and quotes.
+/// Parses an element: an address, optionally with a port; IPv6 optionally in brackets and quotes.
 fn address(element: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(element).ok()?.trim().trim_matches('"');
     let bare = || text.parse::<IpAddr>().ok();
@@ -46,7 +46,7 @@ mod tests {
     fn it_is_the_last_one_that_is_no_proxy_of_ours() {
         for (value, expected) in [
             ("203.0.113.7", Some("203.0.113.7")),
-            // What its client said before is not believed.
+            // Elements that the client itself sent are not believed.
             ("1.1.1.1, 203.0.113.7", Some("203.0.113.7")),
             ("1.1.1.1, 203.0.113.7, 10.0.0.2,10.0.0.1", Some("203.0.113.7")),
             ("10.0.0.2, 203.0.113.7, 10.0.0.1", Some("203.0.113.7")),
@@ -56,7 +56,7 @@ mod tests {
             ("\"[2001:db8::7]:443\"", Some("2001:db8::7")),
             ("::ffff:203.0.113.7", Some("203.0.113.7")),
             ("1.1.1.1, ::ffff:10.0.0.1, fd00::1", Some("1.1.1.1")),
-            // What a proxy of ours did not understand is nobody.
+            // An element of a trusted proxy that cannot be parsed names nobody.
             ("1.1.1.1, unknown", None),
             ("1.1.1.1, unknown, 10.0.0.1", None),
             ("1.1.1.1, ", None),

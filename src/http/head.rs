@@ -1,4 +1,4 @@
-//! What a request head says, once it has passed every check of `request`.
+//! A request head that has passed every check of `request`.
 
 use httparse::Header;
 
@@ -36,7 +36,7 @@ impl<'b> Method<'b> {
     }
 }
 
-/// What is asked for, without scheme and authority.
+/// The request target, without scheme and authority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target<'b> {
     /// The path, still percent-encoded; begins with `/`.
@@ -50,7 +50,7 @@ pub struct Target<'b> {
 pub enum BodyKind {
     /// There is none (no length, or the length 0).
     None,
-    /// So many bytes, at least one.
+    /// This many bytes, at least one.
     Length(u64),
     /// Chunks.
     Chunked,
@@ -59,22 +59,22 @@ pub enum BodyKind {
 /// A request head that has passed every check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'b, 'h> {
-    /// Bytes of the input that it took, empty lines before it and the blank line included.
+    /// Bytes of the input that it used, with empty lines before it and the blank line after it.
     pub len: usize,
     /// The method.
     pub method: Method<'b>,
     /// The target.
     pub target: Target<'b>,
-    /// 0 or 1.
+    /// Minor version of HTTP/1: 0 or 1.
     pub minor_version: u8,
-    /// Host with port as asked for: the target's where it names one (RFC 9112 §3.2.2), else the
-    /// Host header's; empty only in HTTP/1.0.
+    /// The requested host with port: the target's if it has one (RFC 9112 §3.2.2), else the Host
+    /// header's; empty only in HTTP/1.0.
     pub host: &'b str,
-    /// The header lines in their order, values without surrounding blanks.
+    /// The header lines in order, values without surrounding blanks.
     pub headers: &'h [Header<'b>],
-    /// How the body ends.
+    /// How the end of the body is found.
     pub body: BodyKind,
-    /// The peer wants a further request on this connection.
+    /// The peer may send another request on this connection.
     pub keep_alive: bool,
     /// The peer waits for `100 Continue` before it sends the body.
     pub expect_continue: bool,
@@ -109,7 +109,7 @@ pub(super) fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     parts.filter(|element| !element.is_empty())
 }
 
-/// Cuts optional white space (RFC 9110 §5.6.3) at both ends.
+/// Trims optional white space (RFC 9110 §5.6.3) at both ends.
 fn trim_blanks(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
         text = rest;

@@ -1,16 +1,18 @@
 #![forbid(unsafe_code)]
-//! HTTP/1.1 and HTTP/1.0 of a server, as far as a push engine needs it.
+//! The server side of HTTP/1.1 and HTTP/1.0, as far as a push engine needs it.
 //!
 //! **What it turns into what.** Received bytes into a request head and the chunks of its body;
 //! status, headers and body into bytes of an answer; a handshake into `101` (RFC 6455 §4.2).
 //!
-//! **What it does not know.** Sockets, time, routes, users, and what a body means. Whether an
-//! origin or a peer may call is answered here ([`allowed`], [`loopback_test`]) and asked elsewhere.
+//! **What it does not know.** Sockets, time, routes, users, and what a body means. It can decide
+//! whether an origin or a peer may call ([`allowed`], [`loopback_test`]); when to ask is up to the
+//! caller.
 //!
-//! **How to drive it.** [`parse`] on everything received so far, again when more has come, until
-//! it gives a [`Head`]; with a body: [`Body::next`] until it is done; then [`Response::write`], and
-//! the next request begins right after. An upgrade: [`check`], and [`write_101`]. A [`Refusal`] is
-//! answered with its status and closes: nobody can say where the next request would begin.
+//! **How to drive it.** [`parse`] everything received so far, again when more has arrived, until it
+//! returns a [`Head`]. If it has a body, call [`Body::next`] until it is done. Then
+//! [`Response::write`]; the next request begins right after. For an upgrade: [`check`] and
+//! [`write_101`]. A [`Refusal`] is answered with its status, and the connection is closed: where
+//! the next request would begin is unknown.
 //!
 //! ```
 //! use ringpush::http::{self, Body, Bounds, Method, Response};
@@ -33,9 +35,10 @@
 //! ```
 //!
 //! **Bounds.** `http-head` and `http-headers` (431), `http-target` (414), `http-body` (413),
-//! [`METHOD_MAX`] (501), [`EXTENSIONS_MAX`] (400), [`TRAILERS_MAX`] (431); each of them closes.
+//! [`METHOD_MAX`] (501), [`EXTENSIONS_MAX`] (400), [`TRAILERS_MAX`] (431); each of them closes the
+//! connection.
 //!
-//! **State.** None for heads: an unfinished one is parsed again from its start, at the price of one
+//! **State.** None for heads: an incomplete one is parsed again from its start, which costs one
 //! `memchr` pass. A [`Body`] is 24 bytes; its diagram is in `body.rs`.
 
 pub mod body;

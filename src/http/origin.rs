@@ -1,4 +1,4 @@
-//! Who may call: allowed origins (RFC 6454), same origin, and the loopback test of the API.
+//! Who may call: allowed origins (RFC 6454), same origin, and the loopback test of the demo.
 //!
 //! Compiled patterns allocate, once, when the configuration is read; matching does not.
 
@@ -27,18 +27,18 @@ pub struct Pattern {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Ports {
-    /// Whatever the text says, which is matched against the whole origin.
+    /// The text is matched against the whole origin, with its port.
     AsWritten,
-    /// `:[*]`: the text is matched without port.
+    /// `:[*]`: the text is matched without the port.
     Any,
-    /// `:[8080,8081]`: likewise, and the port is one of these.
+    /// `:[8080,8081]`: likewise, and the port must be one of these.
     List(Box<[u16]>),
 }
 
-/// Why an entry of `allowed-origins` is not understood.
+/// Why an entry of `allowed-origins` is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatternError {
-    /// `null` stands for sandboxed pages, files and redirects of anybody.
+    /// `null` is the origin of any sandboxed page, file or redirect.
     Null,
     /// Something follows the host and the port.
     Path,
@@ -88,7 +88,7 @@ impl Pattern {
         Ok(Pattern { text: text.into(), ports })
     }
 
-    /// Whether it is `*`, which also takes `null` and what is no origin at all.
+    /// Whether it is `*`, which also matches `null` and values that are no origin.
     pub fn is_any(&self) -> bool {
         &*self.text == "*" && self.ports == Ports::AsWritten
     }
@@ -105,45 +105,45 @@ impl Pattern {
     }
 }
 
-/// How the outside reaches this server.
+/// This server's origin, as a client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SameOrigin<'a> {
-    /// The listener's scheme, or what a trusted proxy says.
+    /// The listener's scheme, or the one that a trusted proxy names.
     pub scheme: &'a str,
-    /// Host with its port, as in the Host header, or what a trusted proxy says. Empty where it
-    /// proves nothing: see [`is_own_name`].
+    /// Host with its port, from the Host header or from a trusted proxy. Empty if the Host proves
+    /// nothing: see [`is_own_name`].
     pub host: &'a str,
-    /// `external-url`, which is the same origin on every listener; empty without one.
+    /// `external-url`, which is the same origin on every listener; empty if it is not set.
     pub external: &'a str,
 }
 
-/// Where a request comes from, as far as its Origin says.
+/// The relation of a request's Origin to this server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Page {
     /// No Origin, or this server's own.
     Own,
-    /// Another one, which the endpoint allows.
+    /// Another origin that the endpoint allows.
     Allowed,
-    /// Any other.
+    /// Any other origin.
     Foreign,
 }
 
-/// Whether a handshake or a cross-origin request may go on: without an Origin it is not a
-/// browser's cross-origin request; the same origin always may; others by the patterns.
+/// Whether a handshake or a cross-origin request is allowed. Without an Origin it is not a
+/// browser's cross-origin request; the same origin is always allowed; patterns decide on others.
 pub fn allowed(origin: Option<&str>, patterns: &[Pattern], same: SameOrigin<'_>) -> bool {
     let Some(text) = origin else { return true };
     let Some(origin) = Origin::parse(text) else { return patterns.iter().any(Pattern::is_any) };
     origin.is_same(same) || patterns.iter().any(|pattern| pattern.matches(&origin))
 }
 
-/// Whether there is an Origin and it is not the server's own.
+/// Whether the request has an Origin that is not the server's own.
 pub fn is_foreign(origin: Option<&str>, same: SameOrigin<'_>) -> bool {
     origin.is_some_and(|text| !Origin::parse(text).is_some_and(|origin| origin.is_same(same)))
 }
 
-/// Whether a Host may stand for this server on a listener that is bound to loopback: a name of
-/// loopback, or that of `external-url`. Any other name that resolves to 127.0.0.1 would make a
-/// foreign page's request same-origin (DNS rebinding).
+/// Whether a Host is this server's own on a listener that is bound to loopback: a loopback name, or
+/// the host of `external-url`. Any other name that resolves to 127.0.0.1 would make a foreign
+/// page's request same-origin (DNS rebinding).
 pub fn is_own_name(host: &str, external: &str) -> bool {
     let own = authority_of(external).and_then(Authority::parse);
     Authority::parse(host).is_some_and(|host| {
@@ -151,20 +151,20 @@ pub fn is_own_name(host: &str, external: &str) -> bool {
     })
 }
 
-/// Whether an Origin's host is that of a Host header, whatever scheme and port they have.
+/// Whether an Origin and a Host header name the same host; scheme and port are ignored.
 pub fn names_host(origin: &str, host: &str) -> bool {
     let origin = Origin::parse(origin).map(|origin| origin.host);
     let host = Authority::parse(host).map(|host| host.host);
     origin.zip(host).is_some_and(|(origin, host)| origin.eq_ignore_ascii_case(host))
 }
 
-/// What stands between the scheme and the path of a URL.
+/// The part of a URL between the scheme and the path.
 fn authority_of(url: &str) -> Option<&str> {
     url.split_once("://").and_then(|(_, rest)| rest.split('/').next())
 }
 
-/// The Origin of a request. One that is repeated or not ASCII comes back as an empty text, which
-/// is foreign, and which only `*` allows.
+/// The Origin of a request. One that is repeated or not ASCII gives an empty text, which is foreign
+/// and allowed only by `*`.
 pub fn origin_of<'b>(head: &Head<'b, '_>) -> Option<&'b str> {
     let mut values = head.header_values("origin");
     let first = values.next()?;
@@ -172,8 +172,8 @@ pub fn origin_of<'b>(head: &Head<'b, '_>) -> Option<&'b str> {
     Some(if only { str::from_utf8(first).unwrap_or("") } else { "" })
 }
 
-/// Whether a request comes from this machine and from no foreign page or proxy in between: what a
-/// demonstration demands. A listed Origin outweighs what the browser says of sites.
+/// Whether a request comes from this machine, and not through a foreign page or a proxy. The demo
+/// requires this. A listed Origin is accepted even if Sec-Fetch-Site says that it is another site.
 pub fn loopback_test(peer: IpAddr, head: &Head<'_, '_>, page: Page) -> bool {
     let other_site = |word| head.has_token("sec-fetch-site", word);
     // The Host must be a loopback name too: a foreign name that resolves to 127.0.0.1 makes a
@@ -188,8 +188,8 @@ pub fn loopback_test(peer: IpAddr, head: &Head<'_, '_>, page: Page) -> bool {
         && Authority::parse(head.host).is_some_and(|host| host.is_loopback())
 }
 
-/// Whether only proxies write this header. Some write `_` for `-`, which other servers then take
-/// for the same name.
+/// Whether only proxies write this header. Some write `_` for `-`, and some servers treat the two
+/// names as equal.
 fn is_of_proxy(name: &str) -> bool {
     const EXACT: [&str; 5] = ["forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip"];
     const PREFIXES: [&str; 2] = ["x-forwarded", "cf-"];
@@ -208,9 +208,9 @@ fn is_of_proxy(name: &str) -> bool {
 struct Origin<'o> {
     scheme: &'o str,
     host: &'o str,
-    /// The named port, else the scheme's own.
+    /// The port, or the scheme's default if none is named.
     port: Option<u16>,
-    /// Without a trailing slash and without the scheme's own port.
+    /// Without a trailing slash and without the scheme's default port.
     text: &'o str,
     without_port: &'o str,
 }
@@ -262,8 +262,8 @@ fn without_default_port(text: &str) -> &str {
     text.strip_suffix(port).unwrap_or(text)
 }
 
-/// Whether a lower-case pattern matches the text in any case; `*` matches any bytes, also none.
-/// On a mismatch only the last `*` takes one byte more: an earlier one never needs to.
+/// Whether a lower-case pattern matches the text in any case; `*` matches any bytes, or none. On a
+/// mismatch only the last `*` is extended by one byte: an earlier one never needs to be.
 fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
@@ -457,7 +457,7 @@ mod tests {
         for line in ["Sec-Fetch-Site: same-origin", "Sec-Fetch-Site: none", "Vial: 1", "CF: 1"] {
             assert!(local("127.0.0.1", "localhost", &format!("{line}\r\n")), "{line}");
         }
-        // A page that the endpoint lists may be of another site, but nothing else changes.
+        // A page that the endpoint lists may be of another site; every other check still applies.
         let listed = |lines: &str| {
             let text = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n");
             with_head(&text, |head| loopback_test([127, 0, 0, 1].into(), head, Page::Allowed))

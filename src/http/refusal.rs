@@ -1,11 +1,11 @@
-//! Why a request is refused: status and text of each reason.
+//! The reasons for which a request is refused, each with its status and text.
 
-/// A request that is not served. All of them close the connection: after a head or a body that
-/// is not understood nobody can say where the next request begins.
+/// A request that is not served. Every refusal closes the connection: after an invalid head or body
+/// it is unknown where the next request begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A line that ends with LF alone (RFC 9112 §2.2 allows to take it; two readers of one stream
-    /// that disagree about it can be played against each other).
+    /// A line that ends with LF alone. RFC 9112 §2.2 allows a server to accept it, but if a proxy
+    /// and the server disagree about it, requests can be smuggled.
     BareLineFeed,
     /// A body longer than `http-body`.
     BodyTooLarge,
@@ -59,7 +59,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Every reason, for tables and tests.
+    /// All reasons, for tables and tests.
     pub const ALL: [Refusal; 25] = [
         Refusal::BareLineFeed,
         Refusal::BodyTooLarge,

@@ -21,7 +21,7 @@ pub struct Bounds {
     pub target: u32,
 }
 
-/// Most header lines of one head, whatever `http-headers` says.
+/// The most header lines of one head, even if `http-headers` is larger.
 pub const HEADERS_MAX: usize = 128;
 
 /// Bytes of the longest method; past it 501 (RFC 9112 §3).
@@ -30,10 +30,10 @@ pub const METHOD_MAX: usize = 24;
 /// Parses a request head at the start of `input`. Empty lines before it are skipped (RFC 9112
 /// §2.2). `Ok(None)`: more bytes are needed, and no bound is exceeded yet.
 ///
-/// Every prefix of an input gives `Ok(None)` or what the whole input gives: each check looks only
-/// at bytes up to the place where it fails, and they run in the order of those places. So it does
-/// not matter how a head was cut into receives. A call on an unfinished head costs one `memchr`
-/// pass; whoever wants to avoid even that asks [`may_end_head`] first.
+/// Every prefix of an input gives `Ok(None)` or the same result as the whole input: each check
+/// reads only bytes up to the place where it fails, and the checks run in the order of those
+/// places. So the result does not depend on how a head was cut into receives. A call on an
+/// incomplete head costs one `memchr` pass; a caller can avoid even that with [`may_end_head`].
 pub fn parse<'b, 'h>(
     input: &'b [u8],
     storage: &'h mut [Header<'b>; HEADERS_MAX],
@@ -58,7 +58,7 @@ pub fn parse<'b, 'h>(
     let fields = &window[fields_at..fields_at + fields_len];
     let headers = match httparse::parse_headers(fields, &mut storage[..]) {
         Ok(Status::Complete((len, headers))) => {
-            assert_eq!(len, fields.len(), "both find the blank line at the same place");
+            assert_eq!(len, fields.len(), "both parsers find the same blank line");
             headers
         }
         Ok(Status::Partial) => unreachable!("the lines end with a blank line"),
@@ -83,16 +83,16 @@ pub fn parse<'b, 'h>(
     }))
 }
 
-/// Whether the bytes from `seen` on can have ended a head, or filled a bound. While this is
-/// `false`, [`parse`] on the longer input answers as it did on `input[..seen]`, unless the request
-/// line has become malformed: a head that arrives in tiny chunks costs no more than its bytes.
+/// Whether the bytes from `seen` on can have ended a head or reached a bound. While this is
+/// `false`, [`parse`] returns the same for `input` as for `input[..seen]`, unless the request line
+/// has become malformed. So a head that arrives in tiny parts costs time linear in its length.
 pub fn may_end_head(input: &[u8], seen: usize, bounds: &Bounds) -> bool {
     input.len() >= bounds.head as usize || memchr(b'\n', &input[seen..]).is_some()
 }
 
 /// The request line in its three parts.
 struct RequestLine<'b> {
-    /// Bytes with CR LF.
+    /// Length of the line with its CR LF.
     len: usize,
     method: &'b str,
     target: &'b [u8],
@@ -139,7 +139,7 @@ fn request_line<'b>(window: &'b [u8], bounds: &Bounds) -> Result<Option<RequestL
 /// Reduces origin-form and absolute-form (RFC 9112 §3.2.1, §3.2.2) to path and query; the second
 /// value is the authority of an absolute-form.
 fn parse_target(target: &[u8]) -> Result<(Target<'_>, Option<&str>), Refusal> {
-    // A fragment never travels (RFC 9110 §7.1); raw bytes past ASCII are not part of a URI.
+    // A fragment is never sent (RFC 9110 §7.1), and a URI has no bytes past ASCII.
     if !target.iter().all(|b| b.is_ascii_graphic() && *b != b'#') {
         return Err(Refusal::Target);
     }
@@ -163,7 +163,7 @@ fn strip_http_scheme(text: &str) -> Option<&str> {
     known.then_some(rest)
 }
 
-/// Bytes of the header lines up to and with the blank line. `None`: it is not there yet.
+/// Length of the header lines up to and including the blank line. `None`: it has not arrived yet.
 fn fields_len(window: &[u8], bounds: &Bounds) -> Result<Option<usize>, Refusal> {
     let headers_max = (bounds.headers as usize).min(HEADERS_MAX);
     let mut line_at = 0;
@@ -186,7 +186,7 @@ fn is_blank(byte: Option<&u8>) -> bool {
     matches!(byte, Some(b' ' | b'\t'))
 }
 
-/// What the header lines say about the message itself, gathered in one pass.
+/// The headers that concern the message itself, collected in one pass.
 #[derive(Default)]
 struct Facts<'b> {
     host: Option<&'b [u8]>,
@@ -203,7 +203,7 @@ impl<'b> Facts<'b> {
     fn collect(headers: &[Header<'b>]) -> Result<Facts<'b>, Refusal> {
         let mut facts = Facts::default();
         for header in headers {
-            // The length settles most names without a look at their entries.
+            // Comparing lengths first rules out most names.
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             match header.name.len() {
                 4 if is("host") => once(&mut facts.host, header.value, Refusal::HostRepeated)?,
@@ -257,7 +257,7 @@ impl<'b> Facts<'b> {
     }
 
     fn host(&self, old: bool, authority: Option<&'b str>) -> Result<&'b str, Refusal> {
-        // RFC 9112 §3.2: it must be there and well-formed even when the target overrides it.
+        // RFC 9112 §3.2: Host is required, and must be valid even if the target overrides it.
         let host = match self.host {
             Some(value) => {
                 let text = str::from_utf8(value).map_err(|_| Refusal::Host)?;
@@ -271,7 +271,7 @@ impl<'b> Facts<'b> {
     }
 }
 
-/// Sets what may be said once only.
+/// Sets a value that a head may have only once.
 fn once<T>(slot: &mut Option<T>, value: T, repeated: Refusal) -> Result<(), Refusal> {
     if slot.replace(value).is_some() { Err(repeated) } else { Ok(()) }
 }
@@ -298,7 +298,7 @@ pub(super) mod tests {
 
     const BOUNDS: Bounds = Bounds { head: 300, headers: 6, target: 40 };
 
-    /// Shows a whole, valid head to a closure.
+    /// Parses a whole, valid head and passes it to a closure.
     pub(crate) fn with_head<R>(text: &str, show: impl Fn(&Head<'_, '_>) -> R) -> R {
         let bounds = Bounds { head: 16_384, headers: 100, target: 8_192 };
         let mut storage = [httparse::EMPTY_HEADER; HEADERS_MAX];
@@ -306,13 +306,13 @@ pub(super) mod tests {
         show(&head.expect("whole"))
     }
 
-    /// What a head comes to, in a form that outlives its input.
+    /// The result of a head, in a form that outlives its input.
     fn outcome(input: &[u8], bounds: &Bounds) -> Result<Option<String>, Refusal> {
         let mut storage = [httparse::EMPTY_HEADER; HEADERS_MAX];
         Ok(parse(input, &mut storage, bounds)?.map(|head| format!("{head:?}")))
     }
 
-    /// Every prefix answers "not yet" until one answers what the whole input does.
+    /// Every prefix gives "not yet", until one gives the same result as the whole input.
     fn check_prefixes(input: &[u8], bounds: &Bounds) -> Result<Option<String>, Refusal> {
         let whole = outcome(input, bounds);
         let mut decided = false;
@@ -322,7 +322,7 @@ pub(super) mod tests {
             let early = outcome(&input[..len], bounds);
             decided |= early != Ok(None);
             assert_eq!(early, if decided { whole.clone() } else { Ok(None) }, "{len}");
-            // Asking only when a head may have ended comes to the same.
+            // Asking only when a head may have ended gives the same result.
             if lazy == Ok(None) && may_end_head(&input[..len], seen, bounds) {
                 lazy = early;
             }
@@ -511,7 +511,7 @@ pub(super) mod tests {
         with_head(chunked, |head| assert_eq!(head.body, BodyKind::Chunked));
         let old = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert_eq!(refusal(old), Some(Refusal::TransferEncodingInOld));
-        // A continuation nobody would read: no body, or HTTP/1.0.
+        // No `100 Continue` for these: there is no body, or the request is HTTP/1.0.
         for lines in ["1.1\r\nHost: a\r\nExpect: 100-continue", "1.0\r\nExpect: x"] {
             let text = format!("GET / HTTP/{lines}\r\n\r\n");
             with_head(&text, |head| assert!(!head.expect_continue));
@@ -550,7 +550,7 @@ pub(super) mod tests {
         let endless = [&b"GET / HTTP/1.1\r\nA: "[..], &[b'a'; 300]].concat();
         assert_eq!(check_prefixes(&endless, &BOUNDS), Err(Refusal::HeadTooLong));
         assert_eq!(check_prefixes(&b"\r\n".repeat(200), &BOUNDS), Err(Refusal::HeadTooLong));
-        // More lines than the table holds, whatever the configuration says.
+        // More lines than the table can store, even if the configuration allows more.
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(HEADERS_MAX + 1));
         let wide = Bounds { head: 10_000, headers: 10_000, target: 10 };
         assert_eq!(check_prefixes(many.as_bytes(), &wide), Err(Refusal::TooManyHeaders));

@@ -1,6 +1,6 @@
-//! Answers: status line, headers and body into the caller's bytes.
+//! Writes answers: status line, headers and body into the caller's buffer.
 
-/// One answer whose body is known whole.
+/// An answer whose whole body is known.
 ///
 /// ```
 /// use ringpush::http::Response;
@@ -15,23 +15,23 @@
 pub struct Response<'a> {
     /// Status code, 100 to 599.
     pub status: u16,
-    /// Header lines besides those that this writer makes: Content-Type, Content-Length and
-    /// Connection.
+    /// Further header lines; Content-Type, Content-Length and Connection are written without being
+    /// listed here.
     pub headers: &'a [(&'a str, &'a str)],
-    /// Content-Type, where there is one.
+    /// Content-Type; empty if the answer has none.
     pub content_type: Option<&'a str>,
-    /// The body; not sent to HEAD, nor with a status that has none.
+    /// The body; not sent for HEAD, or with a status that has no body.
     pub body: &'a [u8],
     /// The connection closes after this answer.
     pub close: bool,
     /// The request was HEAD: Content-Length as for GET, and no body.
     pub head_only: bool,
-    /// Minor version of the request: HTTP/1.0 must be told when the connection stays.
+    /// Minor version of the request: HTTP/1.0 needs a header if the connection stays open.
     pub minor_version: u8,
 }
 
 impl<'a> Response<'a> {
-    /// An answer without headers and body on an HTTP/1.1 connection that stays.
+    /// An answer without headers and body on an HTTP/1.1 connection that stays open.
     pub const fn new(status: u16) -> Response<'a> {
         Response {
             status,
@@ -52,12 +52,12 @@ impl<'a> Response<'a> {
         len
     }
 
-    /// Writes the answer at the start of `out`, which holds at least [`len`](Response::len).
+    /// Writes the answer at the start of `out`, which has at least [`len`](Response::len) bytes.
     ///
     /// # Panics
     ///
-    /// When `out` is too short, or a header has a control character in it (see [`is_field_value`]):
-    /// both are this process's own mistakes.
+    /// If `out` is too short, or a header contains a control character (see [`is_field_value`]).
+    /// Both are bugs of the caller.
     pub fn write(&self, out: &mut [u8]) -> usize {
         let mut at = 0;
         self.parts(|part| put(out, &mut at, part));
@@ -86,14 +86,14 @@ impl<'a> Response<'a> {
     }
 }
 
-/// Head of an answer whose end is not known: chunks follow in HTTP/1.1; in HTTP/1.0, which has no
-/// chunks, the end of the connection ends it.
+/// Head of an answer of unknown length. In HTTP/1.1 chunks follow; HTTP/1.0 has none, so the answer
+/// ends with the connection.
 #[derive(Clone, Copy, Debug)]
 pub struct StreamHead<'a> {
     /// Status code.
     pub status: u16,
-    /// Header lines besides those that this writer makes: Content-Type, Transfer-Encoding and
-    /// Connection.
+    /// Further header lines; Content-Type, Transfer-Encoding and Connection are written without
+    /// being listed here.
     pub headers: &'a [(&'a str, &'a str)],
     /// Content-Type.
     pub content_type: &'a str,
@@ -138,7 +138,7 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Content-Type of [`json_error`].
 pub const JSON: &str = "application/json";
 
-/// Bytes that hold the body of any [`json_error`] whose text is at most 200 bytes.
+/// Bytes enough for the body of any [`json_error`] whose text has at most 200 bytes.
 pub const JSON_ERROR_MAX: usize = 256;
 
 /// Writes `{"code":…,"msg":"…"}` into `out` and returns it. A text that does not fit is cut.
@@ -148,7 +148,7 @@ pub fn json_error<'o>(code: u16, text: &str, out: &'o mut [u8]) -> &'o [u8] {
     put(out, &mut at, b"{\"code\":");
     put(out, &mut at, Decimal::new(usize::from(code)).digits());
     put(out, &mut at, b",\"msg\":\"");
-    let text_end = out.len().checked_sub(END.len()).expect("room for more than the frame");
+    let text_end = out.len().checked_sub(END.len()).expect("a buffer longer than the empty object");
     for character in text.chars() {
         let mut bytes = [0; 6];
         let escaped = escape(character, &mut bytes);
@@ -176,8 +176,8 @@ fn escape(character: char, bytes: &mut [u8; 6]) -> &[u8] {
     }
 }
 
-/// Whether a text may stand in a header line: no control character but the tab. Ask before a text
-/// from outside is put into an answer.
+/// Whether a text is allowed in a header line: it has no control character except tab. Check this
+/// before a text from outside is put into an answer.
 pub fn is_field_value(text: &str) -> bool {
     text.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
 }
@@ -234,7 +234,7 @@ pub(super) fn status_line(status: u16, part: &mut impl FnMut(&[u8])) {
 }
 
 pub(super) fn header_line(name: &str, value: &str, part: &mut impl FnMut(&[u8])) {
-    // A line end in a header would let its author write the rest of the answer.
+    // With a line end in a header, its author could forge the rest of the answer.
     assert!(is_field_value(name), "header name {name:?}");
     assert!(is_field_value(value), "value of header {name}: {value:?}");
     part(name.as_bytes());
@@ -262,7 +262,7 @@ pub(super) fn put(out: &mut [u8], at: &mut usize, part: &[u8]) {
     *at += part.len();
 }
 
-/// A number in digits, without `core::fmt`.
+/// Formats a number in decimal, without `core::fmt`.
 struct Decimal {
     bytes: [u8; 20],
     start: usize,

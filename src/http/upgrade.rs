@@ -44,8 +44,8 @@ impl UpgradeRefusal {
     pub const fn headers(self) -> &'static [(&'static str, &'static str)] {
         match self {
             UpgradeRefusal::Method => &[("Allow", "GET")],
-            // RFC 6455 §4.4; RFC 9110 §15.5.22 and §7.8: 426 names the protocol in Upgrade, and
-            // whoever sends Upgrade names it in Connection.
+            // RFC 6455 §4.4; RFC 9110 §15.5.22 and §7.8: 426 names the protocol in Upgrade, and an
+            // answer with Upgrade lists it in Connection.
             UpgradeRefusal::Version => &[
                 ("Sec-WebSocket-Version", "13"),
                 ("Upgrade", "websocket"),
@@ -76,12 +76,12 @@ pub struct Upgrade {
     pub accept: [u8; 28],
 }
 
-/// Whether the request asks for WebSocket at all; [`check`] says whether it does so properly.
+/// Whether the request is meant as a WebSocket handshake; [`check`] decides whether it is valid.
 pub fn is_upgrade(head: &Head<'_, '_>) -> bool {
     head.has_token("upgrade", "websocket")
 }
 
-/// Checks a handshake (RFC 6455 §4.2.1). Who may connect, and from which origin, is the caller's.
+/// Checks a handshake (RFC 6455 §4.2.1). The caller checks the user and the origin.
 pub fn check(head: &Head<'_, '_>) -> Result<Upgrade, UpgradeRefusal> {
     if head.method != Method::Get {
         return Err(UpgradeRefusal::Method);
@@ -108,14 +108,14 @@ pub fn check(head: &Head<'_, '_>) -> Result<Upgrade, UpgradeRefusal> {
     Ok(Upgrade { accept: accept(key) })
 }
 
-/// The value of a header that stands in exactly one line.
+/// The value of a header that has exactly one line.
 fn only<'b>(head: &Head<'b, '_>, name: &str) -> Option<&'b [u8]> {
     let mut values = head.header_values(name);
     let value = values.next()?;
     values.next().is_none().then_some(value)
 }
 
-/// RFC 6455 §4.1: 16 bytes in base64. Bits past the 16th byte are nobody's business.
+/// RFC 6455 §4.1: 16 bytes in base64. Bits past the 16th byte are ignored.
 fn is_nonce(key: &[u8]) -> bool {
     const CONFIG: GeneralPurposeConfig =
         GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true);
@@ -140,7 +140,7 @@ fn accept(key: &[u8]) -> [u8; 28] {
 pub enum Offer {
     /// No Sec-WebSocket-Protocol.
     Absent,
-    /// Offers, but no STOMP among them.
+    /// Offers without STOMP.
     Unknown,
     /// `v10.stomp` is the highest.
     V10,
@@ -151,7 +151,7 @@ pub enum Offer {
 }
 
 impl Offer {
-    /// What the answer names; `None`: the answer has no Sec-WebSocket-Protocol (RFC 6455 §4.2.2).
+    /// The subprotocol of the answer; `None`: it has no Sec-WebSocket-Protocol (RFC 6455 §4.2.2).
     pub const fn name(self) -> Option<&'static str> {
         match self {
             Offer::Absent | Offer::Unknown => None,
@@ -162,7 +162,7 @@ impl Offer {
     }
 }
 
-/// The highest STOMP version among the offered subprotocols, whatever their order and case.
+/// The highest STOMP version among the offered subprotocols, in any order and case.
 pub fn stomp_subprotocol(head: &Head<'_, '_>) -> Offer {
     let mut offered = head.tokens("sec-websocket-protocol").peekable();
     if offered.peek().is_none() {
@@ -176,10 +176,10 @@ pub fn stomp_subprotocol(head: &Head<'_, '_>) -> Offer {
     highest.unwrap_or(Offer::Unknown)
 }
 
-/// Bytes that hold a 101 whose subprotocol and extensions are at most 128 bytes together.
+/// Bytes enough for a 101 whose subprotocol and extensions have at most 128 bytes together.
 pub const UPGRADE_MAX: usize = 320;
 
-/// Writes the 101 (RFC 6455 §4.2.2) at the start of `out`; panics when it does not fit.
+/// Writes the 101 (RFC 6455 §4.2.2) at the start of `out`. Panics if it does not fit.
 pub fn write_101(
     accept: &[u8; 28],
     subprotocol: Option<&str>,

@@ -36,8 +36,8 @@ pub fn decode_form<'o>(text: &str, out: &'o mut [u8]) -> Result<&'o str, UrlErro
     decode_into(Bytes { rest: text.as_bytes(), plus: true }, out)
 }
 
-/// The first value of the parameter `name` (given decoded), decoded into `out`. `None`: there is
-/// no such parameter; one without `=` has an empty value.
+/// The first value of the parameter `name` (given decoded), decoded into `out`. `None`: there is no
+/// such parameter. A parameter without `=` has an empty value.
 pub fn query_value<'o>(
     query: &str,
     name: &str,
@@ -79,7 +79,7 @@ fn decode_into<'o>(bytes: Bytes<'_>, out: &'o mut [u8]) -> Result<&'o str, UrlEr
     str::from_utf8(&out[..len]).map_err(|_| UrlError::Utf8)
 }
 
-/// Decoded bytes of a percent-encoded text.
+/// Iterates over the decoded bytes of a percent-encoded text.
 struct Bytes<'b> {
     rest: &'b [u8],
     plus: bool,
@@ -110,12 +110,12 @@ pub(super) fn hex(digit: &u8) -> Option<u8> {
     char::from(*digit).to_digit(16).map(|value| value as u8)
 }
 
-/// Host and port as they stand in Host, in an Origin or in an http URI, without user information.
+/// Host and port as in Host, in an Origin or in an http URI, without user information.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Authority<'b> {
     /// Name or address, an IPv6 address in its brackets.
     pub host: &'b str,
-    /// The port, where one is named.
+    /// The port, if one is named.
     pub port: Option<u16>,
 }
 
@@ -138,7 +138,7 @@ impl<'b> Authority<'b> {
             None if tail.is_empty() => None,
             None => return None,
             Some("") => None,
-            // The number's own parser would take a sign.
+            // `parse` alone would accept a sign.
             Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
                 Some(digits.parse().ok()?)
             }
@@ -147,7 +147,7 @@ impl<'b> Authority<'b> {
         Some(Authority { host, port })
     }
 
-    /// The named port, or the one that belongs to the scheme.
+    /// The named port, or the scheme's default.
     pub fn port_or_default(&self, scheme: &str) -> Option<u16> {
         self.port.or(default_port(scheme))
     }
@@ -169,7 +169,7 @@ impl<'b> Authority<'b> {
     }
 }
 
-/// The port that belongs to a scheme.
+/// The default port of a scheme.
 pub fn default_port(scheme: &str) -> Option<u16> {
     if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("ws") {
         Some(80)
