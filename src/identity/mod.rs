@@ -1,13 +1,13 @@
 #![forbid(unsafe_code)]
-//! Turns what a handshake brings (headers, query, peer) into the name of its user.
+//! Maps a handshake (headers, query, peer) to the name of its user.
 //!
 //! It does not know sockets, endpoints, the broker or the clock: the caller passes the time, and
-//! says whether the peer is a trusted proxy and whether the request stands the loopback test of a
-//! demonstration.
+//! says whether the peer is a trusted proxy and whether the request passes the demo's loopback
+//! test.
 //!
-//! Drive it: at the handshake, [`user_of_handshake`]. `User` and `Anonymous` hold for the whole
+//! Drive it: at the handshake, [`user_of_handshake`]. `User` and `Anonymous` apply to the whole
 //! session; `Refused` is a 401; `Deferred` (STOMP endpoints only) means that CONNECT may carry the
-//! token: ask [`user_of_connect`] then, whose answer is never `Deferred`.
+//! token: then call [`user_of_connect`], which never returns `Deferred`.
 //!
 //! ```
 //! use ringpush::config::{Method, Sources};
@@ -21,8 +21,8 @@
 //! assert_eq!(user_of_handshake(&config.auth, &handshake), Identity::Anonymous);
 //! ```
 //!
-//! Bounds: a name has at most [`NAME_MAX`] bytes, longer ones are refused; tokens are as long as
-//! `http-head` and `stomp-first-frame` let them be.
+//! Bounds: a name has at most [`NAME_MAX`] bytes, longer ones are refused; `http-head` and
+//! `stomp-first-frame` bound the length of tokens.
 
 mod query;
 mod token;
@@ -36,18 +36,18 @@ pub const NAME_MAX: usize = 128;
 /// A header line: name and value, the name in any case.
 pub type HeaderLine<'a> = (&'a str, &'a [u8]);
 
-/// What a handshake brings.
+/// The parts of a handshake that may name a user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Handshake<'a> {
     /// The header lines of the request.
     pub headers: &'a [HeaderLine<'a>],
-    /// What stands behind the question mark of the target, as it came.
+    /// The part of the target after the question mark, not decoded.
     pub query: &'a [u8],
     /// Whether the peer is one of `listen.trusted-proxies`.
     pub trusted_proxy: bool,
-    /// Whether there is a demonstration and the request stands the loopback test of `[api]`.
+    /// Whether the demo is enabled and the request passes its loopback test.
     pub loopback: bool,
-    /// Whether a STOMP session begins, whose CONNECT may carry a token.
+    /// Whether this is a STOMP session, whose CONNECT may carry a token.
     pub stomp: bool,
     /// Wall time, in seconds since 1970.
     pub now: u64,
@@ -56,11 +56,11 @@ pub struct Handshake<'a> {
 /// Who the user is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// This one.
+    /// The user of this name.
     User(String),
-    /// Nobody said, and that is allowed.
+    /// No method names a user, and anonymous sessions are allowed.
     Anonymous,
-    /// CONNECT may say: ask [`user_of_connect`].
+    /// CONNECT may name the user: call [`user_of_connect`].
     Deferred,
     /// The handshake is refused.
     Refused(Refusal),
@@ -69,27 +69,27 @@ pub enum Identity {
 /// Why a handshake is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// No method answered, and anonymous sessions are not allowed.
+    /// No method names a user, and anonymous sessions are not allowed.
     Nobody,
     /// The name is empty, too long, not UTF-8 or has control characters.
     Name,
-    /// The user header stands there twice.
+    /// The user header is repeated.
     Ambiguous,
     /// Not a token: three parts, JSON in base64url.
     Malformed,
     /// Its algorithm is not among the accepted ones.
     Algorithm,
-    /// Its signature is not ours.
+    /// Its signature is wrong.
     Signature,
     /// It has expired.
     Expired,
     /// It is not valid yet.
     Early,
-    /// Its issuer is another one.
+    /// Its issuer is not the configured one.
     Issuer,
     /// It is meant for another audience.
     Audience,
-    /// It has no user claim, or one that is no text or number.
+    /// It has no user claim, or one that is not a string or number.
     Claim,
 }
 
@@ -99,12 +99,12 @@ impl Refusal {
         401
     }
 
-    /// The close code after an ERROR, where CONNECT brought it (RFC 6455 §7.4.1: policy).
+    /// The close code after an ERROR if CONNECT had the token (RFC 6455 §7.4.1: policy).
     pub fn close_code(self) -> u16 {
         1008
     }
 
-    /// The word in the answer.
+    /// The reason's name in the answer.
     pub fn word(self) -> &'static str {
         match self {
             Refusal::Nobody => "not-authenticated",
@@ -122,10 +122,10 @@ impl Refusal {
     }
 }
 
-/// A method's answer: none, a name, or a refusal.
+/// A method's result: none, a name, or a refusal.
 type Found = Result<Option<String>, Refusal>;
 
-/// Asks the methods in their order; the first that answers wins.
+/// Tries the methods in order; the first that names or refuses a user decides.
 pub fn user_of_handshake(auth: &Auth, handshake: &Handshake<'_>) -> Identity {
     for method in &auth.methods {
         let found = match method {
@@ -148,7 +148,7 @@ pub fn user_of_handshake(auth: &Auth, handshake: &Handshake<'_>) -> Identity {
     nobody(auth)
 }
 
-/// Asks CONNECT's passcode and `Authorization` header, after a handshake that was `Deferred`.
+/// Tries CONNECT's passcode and `Authorization` header, after a handshake that was `Deferred`.
 pub fn user_of_connect(
     auth: &Auth,
     passcode: Option<&[u8]>,
@@ -156,8 +156,8 @@ pub fn user_of_connect(
     now: u64,
 ) -> Identity {
     let Some(rule) = stomp_token(auth) else { return nobody(auth) };
-    // Old pages send some passcode for the broker behind ("guest"): only what has the form of a
-    // token is one. A bearer token in the header is meant for us, good or bad.
+    // Old pages send a passcode that was meant for another broker ("guest"), so a passcode counts
+    // only if it has the form of a token. A bearer token in the header always counts.
     let passcode = passcode.filter(|text| text.iter().filter(|byte| **byte == b'.').count() == 2);
     match authorization.and_then(bearer).or(passcode) {
         None => nobody(auth),
@@ -169,7 +169,7 @@ pub fn user_of_connect(
 }
 
 /// Whether a text can name a user: not empty, at most [`NAME_MAX`] bytes, no control characters.
-/// A slash is percent-encoded where the name stands in a destination.
+/// In a destination, a slash of the name is percent-encoded.
 pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= NAME_MAX && !text.chars().any(char::is_control)
 }
@@ -206,13 +206,13 @@ fn by_token(rule: &Token, handshake: &Handshake<'_>) -> Found {
 }
 
 fn by_header(name: &str, handshake: &Handshake<'_>) -> Found {
-    // Whoever is not the proxy could claim to be anyone.
+    // Any other peer could claim to be any user.
     if !handshake.trusted_proxy {
         return Ok(None);
     }
     let mut values = values(handshake.headers, name);
     let Some(value) = values.next() else { return Ok(None) };
-    // A proxy that adds instead of replacing leaves the client's own line in front.
+    // A proxy that appends a line, and replaces none, leaves the client's own line first.
     if values.next().is_some() {
         return Err(Refusal::Ambiguous);
     }
@@ -242,7 +242,7 @@ fn values<'a>(headers: &[HeaderLine<'a>], name: &str) -> impl Iterator<Item = &'
     named.map(|(_, value)| *value)
 }
 
-/// The token of `Bearer …`, whose scheme has no case (RFC 9110 §11.1).
+/// The token of `Bearer …`; the scheme is case-insensitive (RFC 9110 §11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.trim_ascii().split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(ask("", &[("Cookie", cookie.as_bytes())], b""), user("7"));
         assert_eq!(ask("", &[("cookie", quoted.as_bytes())], b""), user("7"));
         assert_eq!(ask("", &[], query.as_bytes()), user("7"));
-        // What is no bearer token is not meant for us; what is one and bad is refused.
+        // Another scheme is ignored; a bearer token that is bad is refused.
         assert_eq!(ask("", &[line("Authorization", "Basic YTpi")], b""), Identity::Anonymous);
         let refused = Identity::Refused(Refusal::Malformed);
         assert_eq!(ask("", &[line("Authorization", "Bearer YTpi")], b""), refused);

@@ -1,4 +1,4 @@
-//! A parameter of a query string, percent-decoded.
+//! Finds and decodes a parameter of a query string.
 
 /// The value of the first parameter of that name. A parameter without `=` has the empty value.
 pub(super) fn parameter(query: &[u8], name: &str) -> Option<Vec<u8>> {
@@ -10,8 +10,8 @@ pub(super) fn parameter(query: &[u8], name: &str) -> Option<Vec<u8>> {
     })
 }
 
-/// The bytes of `application/x-www-form-urlencoded` text, as browsers write it: a plus is a
-/// blank, and a percent sign that begins no byte stands for itself.
+/// Decodes `application/x-www-form-urlencoded` text as browsers do: a plus is a blank, and a
+/// percent sign without two digits stays as it is.
 fn decoded(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;

@@ -6,7 +6,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
 use serde_json::{Map, Value};
 
-/// The user that a token names, if everything about it is as the rule wants it.
+/// The user that a token names, if the token satisfies the rule.
 pub(super) fn user(rule: &Token, token: &[u8], now: u64) -> Result<String, Refusal> {
     let claims = verified(rule, token)?;
     let leeway = f64::from(rule.leeway.0) / 1000.0;
@@ -43,12 +43,12 @@ fn verified(rule: &Token, token: &[u8]) -> Result<Map<String, Value>, Refusal> {
     });
     let mut validation = Validation::new(Algorithm::HS256);
     validation.algorithms = algorithms.collect();
-    // The library would read the clock; the claims are checked here.
+    // The library would read the clock, so the claims are checked here.
     validation.required_spec_claims.clear();
     validation.validate_exp = false;
     validation.validate_nbf = false;
     validation.validate_aud = false;
-    // Once for the process: nobody else installs one.
+    // Once per process; nothing else installs a provider.
     let _ = super::verifier::PROVIDER.install_default();
     let key = DecodingKey::from_secret(rule.secret.expose());
     let decoded = decode::<Map<String, Value>>(token, &key, &validation);
@@ -59,7 +59,7 @@ fn verified(rule: &Token, token: &[u8]) -> Result<Map<String, Value>, Refusal> {
     })
 }
 
-/// A NumericDate (RFC 7519 §2). One that is no number must not count as absent.
+/// A NumericDate (RFC 7519 §2). A value that is not a number must not count as absent.
 fn date(claims: &Map<String, Value>, claim: &str) -> Result<Option<f64>, Refusal> {
     match claims.get(claim) {
         None => Ok(None),
@@ -85,7 +85,7 @@ pub(super) mod tests {
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use hmac::{Hmac, KeyInit, Mac};
 
-    /// Signed by hand, so that the library is not checked against itself.
+    /// Signed without the library, so that it is not checked against itself.
     pub(in crate::identity) fn signed(claims: &str) -> String {
         sign(r#"{"alg":"HS256","typ":"JWT"}"#, claims, b"a secret of the tests")
     }
@@ -178,7 +178,7 @@ pub(super) mod tests {
         for bad in ["", ".", "..", "a.b", "a.b.c", "a.b.c.d", "\u{fffd}.x.y"] {
             assert!(user(&rule(), bad.as_bytes(), NOW).is_err(), "{bad}");
         }
-        // Every single byte that is changed breaks it.
+        // A change of any single byte is detected.
         for at in 0..good.len() {
             let mut bytes = good.clone().into_bytes();
             bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };

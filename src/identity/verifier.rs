@@ -1,5 +1,5 @@
-//! HMAC for the token library, from the crates that callbacks use already. A backend of its own
-//! would bring RSA and elliptic curves, for keys that no setting can name.
+//! HMAC for the token library, from the crates that callbacks already use. The library's own
+//! backends would bring RSA and elliptic curves, which the configuration cannot use.
 
 use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::crypto::{CryptoProvider, JwkUtils, JwtSigner, JwtVerifier};
@@ -8,7 +8,7 @@ use jsonwebtoken::signature::{Error, Verifier};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use sha2::{Sha256, Sha384, Sha512};
 
-/// To be installed before a token is looked at.
+/// Must be installed before a token is verified.
 pub(super) static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: no_signer,
     verifier_factory: verifier,
@@ -20,7 +20,7 @@ struct Keyed<M>(M, Algorithm);
 
 impl<M: Mac + Clone> Verifier<Vec<u8>> for Keyed<M> {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> core::result::Result<(), Error> {
-        // Constant time: how much of a guess is right must not be measurable.
+        // Constant time: an attacker must not be able to measure how much of a guess is right.
         self.0.clone().chain_update(message).verify_slice(signature).map_err(|_| Error::new())
     }
 }
@@ -50,7 +50,7 @@ where
     Ok(Box::new(Keyed(mac, algorithm)))
 }
 
-/// Nothing here makes tokens.
+/// This server does not sign tokens.
 fn no_signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     Err(ErrorKind::InvalidAlgorithm.into())
 }
