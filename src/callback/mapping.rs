@@ -1,4 +1,4 @@
-//! From the posted JSON to a push.
+//! Maps the posted JSON to a push.
 
 use super::pointer::{find, nesting, string};
 use crate::config::{Callback, Pointer};
@@ -6,40 +6,40 @@ use crate::identity::is_name;
 use serde::de::IgnoredAny;
 use std::fmt;
 
-/// Bytes of the longest id: each is remembered for the whole dedupe window.
+/// Bytes of the longest id: each is stored for the whole dedupe window.
 pub const ID_MAX: usize = 256;
 
-/// What a callback asks for. The payload is in the buffer that [`map`] was given.
+/// A mapped callback. Its payload is in the buffer that [`map`] was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapped<'a> {
-    /// The key by which a duplicate is recognised, if the rule has one.
+    /// The id by which a duplicate is recognised, if the rule has one.
     pub id: Option<String>,
-    /// Who gets it. None with [`Target::User`]: the JSON names nobody, and the rule's `offline`
-    /// decides.
+    /// The user who gets it. None with [`Target::User`]: the JSON names no user, and the rule's
+    /// `offline` decides.
     pub user: Option<String>,
-    /// Where it goes.
+    /// Its destination.
     pub target: Target<'a>,
 }
 
-/// Where a push goes.
+/// The destination of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target<'a> {
-    /// To this destination of the user.
+    /// This destination of the user.
     User(&'a str),
-    /// To this broker destination.
+    /// This broker destination.
     Broker(&'a str),
 }
 
-/// Why the body is no push: 400 each.
+/// Why the body cannot be mapped. Each is a 400.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem<'a> {
     /// Not UTF-8, or not JSON.
     NotJson,
     /// Deeper than `json-depth`.
     TooDeep,
-    /// Nothing stands where this pointer of the rule shows.
+    /// The body has no value at this pointer of the rule.
     Missing(&'a Pointer),
-    /// What stands there is no text or number, or is too long or empty.
+    /// The value there is not a string or number, or is empty or too long.
     Unfit(&'a Pointer),
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for Problem<'_> {
     }
 }
 
-/// Finds id and user, and writes the payload behind what `out` holds.
+/// Finds id and user, and appends the payload to `out`.
 pub fn map<'a>(
     rule: &'a Callback,
     json_depth: u32,
@@ -100,8 +100,8 @@ pub fn map<'a>(
     Ok(Mapped { id, user, target })
 }
 
-/// The text of a string or number. Null and the empty text are None: somebody was meant, nobody is
-/// named.
+/// The text of a string or number. Null and the empty string are None: the field is there, but it
+/// names nobody.
 fn scalar<'a>(json: &str, pointer: &'a Pointer) -> Result<Option<String>, Problem<'a>> {
     let value = find(json, pointer.tokens()).ok_or(Problem::Missing(pointer))?;
     match value.as_bytes().first() {
@@ -109,7 +109,7 @@ fn scalar<'a>(json: &str, pointer: &'a Pointer) -> Result<Option<String>, Proble
             let text = string(value).ok_or(Problem::Unfit(pointer))?;
             Ok(Some(text).filter(|text| !text.is_empty()))
         }
-        // The digits as they were posted: a 64-bit id must not pass through a float.
+        // The digits as posted: a 64-bit id must not pass through a float.
         Some(b'-' | b'0'..=b'9') => Ok(Some(value.to_string())),
         Some(b'n') => Ok(None),
         _ => Err(Problem::Unfit(pointer)),
@@ -122,7 +122,7 @@ fn payload(rule: &Callback, body: &[u8], out: &mut Vec<u8>) {
         None => out.extend_from_slice(data),
         Some(business_type) => {
             out.extend_from_slice(br#"{"businessType":"#);
-            serde_json::to_writer(&mut *out, business_type).expect("a Vec takes any text");
+            serde_json::to_writer(&mut *out, business_type).expect("writing to a Vec cannot fail");
             out.extend_from_slice(br#","data":"#);
             out.extend_from_slice(data);
             out.push(b'}');
@@ -136,7 +136,7 @@ pub(super) mod tests {
     use crate::config::Sources;
     use proptest::prelude::*;
 
-    /// A rule with id and user, and these keys.
+    /// A rule with id and user, and these further keys.
     pub(in crate::callback) fn rule(keys: &str) -> Callback {
         let both = "id = '/callId'\nuser = '/agent/id'\ndestination = '/queue/sub'";
         bare(&format!("{both}\n{keys}"))
@@ -153,7 +153,7 @@ pub(super) mod tests {
         let mut out = Vec::new();
         let mapped = map(rule, 4, body.as_bytes(), &mut out);
         if mapped.is_err() {
-            assert!(out.is_empty(), "nothing is written for a body that is refused");
+            assert!(out.is_empty(), "nothing is written for a refused body");
         }
         Ok((mapped?, String::from_utf8(out).expect("text in, text out")))
     }

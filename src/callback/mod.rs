@@ -1,14 +1,14 @@
 #![forbid(unsafe_code)]
-//! Turns a third party's HTTP request (headers, body) into a push: checks who signed it, and finds
-//! in its JSON who shall get it and by which key a duplicate is recognised.
+//! Turns a third party's HTTP request (headers, body) into a push: verifies its signature, and
+//! finds in its JSON the user who gets it and the id by which a duplicate is recognised.
 //!
-//! It does not know the broker, the connection, the clock or which keys it has seen: wall time is
-//! an input. A rule whose form has a timestamp refuses what was signed too long ago; what is sent
-//! again before that is recognised by its id, if the rule has one (the configuration sees to it
-//! that `dedupe-window` is long enough), and for as long as `dedupe-keys` lets it be remembered.
+//! It does not know the broker, the connection, the clock or earlier ids: wall time is an input. A
+//! rule whose signature has a timestamp refuses a callback that was signed too long ago. A callback
+//! that is sent again before that is recognised by its id, if the rule has one. The configuration
+//! ensures that `dedupe-window` is long enough; `dedupe-keys` bounds how many ids are remembered.
 //!
 //! Drive it: [`verify`] on the whole body, then [`map`], then [`success`] as the answer once the
-//! push is in flight (or the key was seen before).
+//! push is in flight (or the id was a duplicate).
 //!
 //! ```
 //! use ringpush::callback::{map, sign, success, verify};
@@ -28,8 +28,8 @@
 //! ```
 //!
 //! Bounds: `json-depth` (past it 400); ids have at most [`ID_MAX`] bytes, user names
-//! [`crate::identity::NAME_MAX`] (past them 400); the body is as long as `http-body` lets it be.
-//! A body is read a fixed number of times, whatever is in it; nothing recurses.
+//! [`crate::identity::NAME_MAX`] (past them 400); `http-body` bounds the body. Every body is read a
+//! fixed number of times, and nothing recurses.
 
 mod mapping;
 mod pointer;

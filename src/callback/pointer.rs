@@ -1,8 +1,8 @@
-//! Finds the value that a JSON pointer means in the text itself, so that a number keeps its digits.
+//! Finds the value of a JSON pointer in the text itself, so that a number keeps its digits.
 //!
-//! The text must be JSON: [`nesting`] and the parser have looked at it before.
+//! The text must be valid JSON: [`nesting`] and the parser have checked it before.
 
-/// How deep lists and objects stand in each other. Of text that is not JSON, some number.
+/// How deep lists and objects are nested. For text that is not JSON, some number.
 pub(super) fn nesting(text: &[u8]) -> u32 {
     let (mut depth, mut deepest, mut at) = (0_u32, 0, 0);
     while let Some(byte) = text.get(at) {
@@ -12,7 +12,7 @@ pub(super) fn nesting(text: &[u8]) -> u32 {
                 depth += 1;
                 deepest = deepest.max(depth);
             }
-            // More closed than opened is not JSON; the parser says so.
+            // More closed than opened is not JSON; the parser will refuse it.
             b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
@@ -21,7 +21,7 @@ pub(super) fn nesting(text: &[u8]) -> u32 {
     deepest
 }
 
-/// The text of the value at the end of the way, None if there is none.
+/// The text of the value at the end of the path; None if there is none.
 pub(super) fn find<'a>(json: &'a str, way: &[String]) -> Option<&'a str> {
     let mut value = json.trim_matches([' ', '\t', '\n', '\r']);
     for token in way {
@@ -34,7 +34,7 @@ pub(super) fn find<'a>(json: &'a str, way: &[String]) -> Option<&'a str> {
     Some(value)
 }
 
-/// The value of the last member of that name: the one that JSON parsers of browsers take.
+/// The value of the last member of that name, which is the one that browsers' parsers use.
 fn member<'a>(object: &'a str, name: &str) -> Option<&'a str> {
     let text = object.as_bytes();
     let mut found = None;
@@ -77,7 +77,7 @@ fn is_name(quoted: &str, name: &str) -> bool {
     if plain.contains('\\') { string(quoted).as_deref() == Some(name) } else { plain == name }
 }
 
-/// The text that a JSON string means. None for a lone surrogate, which no text has.
+/// The unescaped text of a JSON string. None if it has an unpaired surrogate.
 pub(super) fn string(quoted: &str) -> Option<String> {
     serde_json::from_str(quoted).ok()
 }
@@ -94,7 +94,7 @@ fn after_comma(text: &[u8], at: usize) -> usize {
     if text.get(at) == Some(&b',') { after_blanks(text, at + 1) } else { at }
 }
 
-/// Behind the string that begins here; the end of the text if it does not end.
+/// The text after the string that begins here; empty if the string does not end.
 fn after_string(text: &[u8], start: usize) -> usize {
     let mut at = start + 1;
     while let Some(byte) = text.get(at) {
@@ -107,7 +107,7 @@ fn after_string(text: &[u8], start: usize) -> usize {
     text.len()
 }
 
-/// Behind the value that begins here.
+/// The text after the value that begins here.
 fn after_value(text: &[u8], start: usize) -> usize {
     let (mut at, mut depth) = (start, 0_u32);
     while let Some(byte) = text.get(at) {
@@ -120,7 +120,7 @@ fn after_value(text: &[u8], start: usize) -> usize {
                 continue;
             }
             b'{' | b'[' => depth += 1,
-            // The end of what surrounds a bare number, true, false or null.
+            // The end of the list or object around a bare number, true, false or null.
             b'}' | b']' if depth == 0 => return at,
             b'}' | b']' => {
                 depth -= 1;
@@ -224,7 +224,7 @@ mod tests {
     }
 
     proptest! {
-        /// The parsed tree is the oracle.
+        /// Compares with the parsed tree.
         #[test]
         fn every_value_is_found_at_its_place(value in json(), pretty: bool) {
             let text = if pretty {
@@ -241,7 +241,7 @@ mod tests {
             }
         }
 
-        /// Text that is not JSON must not be walked, but it harms nobody.
+        /// Callers must not pass text that is not JSON, but it does not panic.
         #[test]
         fn any_text_is_survived(text in "[\\[\\]{}\",:\\\\a1 é]{0,24}") {
             nesting(text.as_bytes());

@@ -1,8 +1,8 @@
-//! What each profile wants to hear.
+//! The answer that each profile expects.
 
 use crate::config::{Callback, Profile};
 
-/// The body (JSON, status 200) that tells the third party that its callback was taken.
+/// The body (JSON, status 200) that tells the third party that its callback was accepted.
 pub fn success(rule: &Callback) -> &'static [u8] {
     match rule.profile {
         Profile::Generic => br#"{"code":0}"#,

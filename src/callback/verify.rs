@@ -1,4 +1,4 @@
-//! Signatures over the body.
+//! Verifies signatures of the body.
 
 use super::HeaderLine;
 use crate::config::{Callback, Encoding, FormPart, Secret, SignatureForm};
@@ -13,18 +13,18 @@ use smallvec::SmallVec;
 /// Bytes of an HMAC-SHA256.
 const SIGNATURE_BYTES: usize = 32;
 
-/// Why a callback is not believed.
+/// Why a callback is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
     /// The signature header is missing.
     Missing,
-    /// The signature header, or the timestamp in it, stands there twice.
+    /// The signature header, or the timestamp in it, is repeated.
     Ambiguous,
-    /// The header has not the form that the rule says.
+    /// The header does not have the rule's form.
     Garbled,
-    /// The signature is not that of this body with our secret.
+    /// The signature does not match this body and the rule's secrets.
     Wrong,
-    /// It is signed, but too long ago, or for later: somebody may send again what he has heard.
+    /// The signature is valid, but its time is too far in the past or future: a possible replay.
     Stale,
 }
 
@@ -41,8 +41,8 @@ impl Denial {
     }
 }
 
-/// Checks who signed the body, and where the form has a timestamp, when: `now` is the wall time in
-/// milliseconds since 1970.
+/// Verifies the signature of the body and, if the form has a timestamp, its time. `now` is the wall
+/// time in milliseconds since 1970.
 pub fn verify(
     rule: &Callback,
     headers: &[HeaderLine<'_>],
@@ -56,7 +56,7 @@ pub fn verify(
         return Err(Denial::Ambiguous);
     }
     let found = find(&rule.signature_form, value.trim_ascii())?;
-    // Constant time: how much of a guess is right must not be measurable.
+    // Constant time: an attacker must not be able to measure how much of a guess is right.
     let is_ours = |secret: &Secret| {
         let mac = mac(secret, found.timestamp, body);
         found.signatures.iter().any(|signature| mac.clone().verify_slice(signature).is_ok())
@@ -73,7 +73,7 @@ pub fn verify(
     }
 }
 
-/// The header's value for a body of ours at `now`, wall time in milliseconds; None without a
+/// Signs a body at `now`, wall time in milliseconds. Returns the header's value; None without a
 /// secret.
 pub fn sign(rule: &Callback, body: &[u8], now: u64) -> Option<String> {
     let form = &rule.signature_form;
@@ -99,7 +99,7 @@ fn mac(secret: &Secret, timestamp: Option<&[u8]>, body: &[u8]) -> Hmac<Sha256> {
     mac
 }
 
-/// Whether a time in seconds lies less than `tolerance` from `now`, on either side.
+/// Whether a time in seconds is less than `tolerance` before or after `now`.
 fn is_near(digits: &[u8], now: u64, tolerance: Millis) -> bool {
     let digits = core::str::from_utf8(digits).ok();
     let seconds = digits.and_then(|digits| digits.parse::<u64>().ok());
@@ -107,16 +107,16 @@ fn is_near(digits: &[u8], now: u64, tolerance: Millis) -> bool {
     millis.is_some_and(|millis| millis.abs_diff(now) < u64::from(tolerance.0))
 }
 
-/// What a header holds.
+/// The elements of a signature header.
 #[derive(Default)]
 struct Found<'a> {
-    /// One, or in a list several.
+    /// One signature, or several if the header is a list.
     signatures: SmallVec<[[u8; SIGNATURE_BYTES]; 2]>,
-    /// The digits of the timestamp, where the form has one.
+    /// The digits of the timestamp, if the form has one.
     timestamp: Option<&'a [u8]>,
 }
 
-/// Reads a header: the form's elements in any order, and in a list others beside them.
+/// Parses a header: the form's elements in any order; a list may have others as well.
 fn find<'a>(form: &SignatureForm, value: &'a [u8]) -> Result<Found<'a>, Denial> {
     let is_list = form.has_timestamp();
     let elements: SmallVec<[&[u8]; 4]> = match is_list {
@@ -146,7 +146,7 @@ fn find<'a>(form: &SignatureForm, value: &'a [u8]) -> Result<Found<'a>, Denial> 
     Ok(found)
 }
 
-/// What one element of a header holds, if it has the form of these parts.
+/// The variable part of one element of a header, if the element has the form of these parts.
 type Element<'a> = (Option<[u8; SIGNATURE_BYTES]>, Option<&'a [u8]>);
 
 fn read<'a>(parts: &[FormPart], element: &'a [u8]) -> Option<Element<'a>> {
@@ -169,7 +169,7 @@ fn read<'a>(parts: &[FormPart], element: &'a [u8]) -> Option<Element<'a>> {
     rest.is_empty().then_some((signature, timestamp))
 }
 
-/// Bytes of a signature as it is written.
+/// Length of a signature in its written form.
 fn encoded_len(encoding: Encoding) -> usize {
     match encoding {
         Encoding::Hex => 2 * SIGNATURE_BYTES,
@@ -266,7 +266,7 @@ mod tests {
         }
         let signs = good.replace("sha256=5b", "sha256=+b");
         assert_eq!(check(&rule, &signs), Err(Denial::Garbled));
-        // Every digit counts.
+        // A change of any digit is detected.
         for at in "sha256=".len()..good.len() {
             let mut bytes = good.clone().into_bytes();
             bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
@@ -276,7 +276,7 @@ mod tests {
 
     const SIGNED: &str = "t=1700000000,v1=";
 
-    /// A rule as for Stripe.
+    /// A rule for signatures like Stripe's.
     fn stripe() -> Callback {
         jefe("t={timestamp},v1={hex}")
     }
@@ -293,7 +293,7 @@ mod tests {
         let value = format!("{SIGNED}{good}");
         assert_eq!(sign(&rule, BODY, NOW + 999), Some(value.clone()));
         assert_eq!(check(&rule, &value), Ok(()));
-        // A signature of the body alone, another time, another body.
+        // A signature of only the body, another time, another body.
         assert_eq!(check(&rule, &format!("{SIGNED}{HEX}")), Err(Denial::Wrong));
         assert_eq!(check(&rule, &format!("t=1700000001,v1={good}")), Err(Denial::Wrong));
         let line = [("x-signature", value.as_bytes())];
@@ -353,7 +353,7 @@ mod tests {
         assert_eq!(Denial::Stale.status(), 401);
         rule.timestamp_tolerance = Some(Millis(1));
         assert_eq!((at(&rule, NOW), at(&rule, NOW + 1)), (Ok(()), Err(Denial::Stale)));
-        // However it is written, it is no time.
+        // None of these spellings is a valid time.
         let far = "9".repeat(40);
         let signed = hex_of("Jefe", &[far.as_bytes(), b".", BODY].concat());
         assert_eq!(check(&rule, &format!("t={far},v1={signed}")), Err(Denial::Stale));
