@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
-//! Strings that repeat (destinations, subscription ids), kept once and named by a small number.
-//! Each name is counted; the last release frees it.
+//! Stores repeated strings (destinations, subscription ids) once, and names each by a small number.
+//! Uses are counted; releasing the last one frees the string.
 
 use hashbrown::HashTable;
 use std::sync::Arc;
@@ -19,14 +19,14 @@ struct Entry {
     count: u32,
 }
 
-/// What a string costs at most beside its bytes: its entry and its place in the table, which may
-/// just have grown to twice as many; the counts of its `Arc`, and what the allocator adds.
+/// The most memory that a string needs beside its bytes: its entry; its slot in the table, which
+/// may just have doubled; the counters of its `Arc`; and the allocator's overhead.
 const ENTRY: usize = 2 * (size_of::<Entry>() + size_of::<u32>())
     + 2 * (size_of::<u32>() + 1) * 8 / 7
     + 2 * size_of::<usize>()
     + 16;
 
-/// The interner. Its hash is keyed by the caller, so that no client can aim at a bucket.
+/// The interner. Its hash has a secret key, so that no client can aim at a bucket.
 #[derive(Debug)]
 pub struct Interner {
     entries: Slab<Entry>,
@@ -46,7 +46,7 @@ impl Interner {
         self.bytes
     }
 
-    /// The name of a string that is interned already; not counted.
+    /// The name of a string that is already interned; not counted as a use.
     pub fn find(&self, text: &str) -> Option<Sym> {
         let hash = self.key.hash(text);
         let entries = &self.entries;
@@ -67,7 +67,7 @@ impl Interner {
         Sym(key.index)
     }
 
-    /// Gives back one use.
+    /// Releases one use.
     pub fn release(&mut self, sym: Sym) {
         let entry = self.entries.at_mut(sym.0);
         entry.count -= 1;
@@ -92,7 +92,7 @@ impl Interner {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no strings.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

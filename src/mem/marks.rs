@@ -1,28 +1,28 @@
 #![forbid(unsafe_code)]
 //! Which frames of the segment log may be dropped before they are sent.
 //!
-//! A mark stands beside a segment, not in a run of it: runs of marked and unmarked frames merge as
-//! any others do, and a mark lives exactly as long as the bytes it is about. Where nothing may be
-//! dropped there are no marks, and nothing is ever done.
+//! A mark belongs to a segment, not to an extent: extents of marked and unmarked frames merge like
+//! any others, and a mark lives exactly as long as its bytes. If nothing may be dropped there are
+//! no marks and no cost.
 //!
-//! Bound: one mark for each `FRAME_MIN` bytes of a segment; a frame that finds no place for its
-//! mark may not be dropped.
+//! Bound: one mark per `FRAME_MIN` bytes of a segment. If the list is full, the frame may not be
+//! dropped.
 
 use crate::ids::Range;
 
 /// When a frame may be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Droppable {
-    /// When it is the oldest of those that wait.
+    /// When it is the oldest waiting frame.
     Oldest,
-    /// When another one with this key waits behind it.
+    /// When another frame with this key waits after it.
     Superseded(u64),
 }
 
-/// Bytes of the shortest MESSAGE, about: so many marks has a segment at most.
+/// Approximate bytes of the shortest MESSAGE; bounds the marks of a segment.
 const FRAME_MIN: u32 = 64;
 
-/// Where a frame begins, and its key; [`OLDEST`] stands for none. 16 bytes.
+/// Where a frame begins, and its key; [`OLDEST`] means that it has none. 16 bytes.
 type Mark = (u32, u64);
 
 const OLDEST: u64 = 0;
@@ -35,15 +35,15 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// None yet, for so many segments of this size.
+    /// No marks, for `count` segments of this size.
     pub fn new(segments: usize, size: u32) -> Marks {
         Marks { lists: vec![Vec::new(); segments], most: (size / FRAME_MIN) as usize }
     }
 
-    /// A frame begins at `offset`, behind all that are marked there.
+    /// Marks the frame that begins at `offset`, after all frames already marked there.
     pub fn add(&mut self, segment: u32, offset: u32, droppable: Droppable) {
         let list = &mut self.lists[segment as usize];
-        assert!(list.last().is_none_or(|(last, _)| *last < offset), "a log is written forwards");
+        assert!(list.last().is_none_or(|(last, _)| *last < offset), "a log is written in order");
         if list.len() < self.most {
             let key = match droppable {
                 Droppable::Oldest => OLDEST,
@@ -53,7 +53,7 @@ impl Marks {
         }
     }
 
-    /// The mark of the frame that begins there.
+    /// The mark of the frame that begins at `offset`.
     pub fn at(&self, segment: u32, offset: u32) -> Option<Droppable> {
         let list = &self.lists[segment as usize];
         let place = list.binary_search_by_key(&offset, |(offset, _)| *offset).ok()?;
@@ -70,15 +70,15 @@ impl Marks {
         list.get(first).is_some_and(|(offset, _)| *offset < range.offset + range.len)
     }
 
-    /// Asserts that the marks of a segment lie within its first `used` bytes, in order. Slow.
+    /// Asserts that the marks of a segment are in order and within its first `used` bytes. Slow.
     pub fn invariants(&self, segment: u32, used: u32) {
         let list = &self.lists[segment as usize];
         assert!(list.is_sorted_by(|(one, _), (next, _)| one < next), "marks are in order");
-        assert!(list.last().is_none_or(|(last, _)| *last < used), "a mark is of a frame");
-        assert!(list.len() <= self.most, "marks have their bound");
+        assert!(list.last().is_none_or(|(last, _)| *last < used), "a mark is within the written bytes");
+        assert!(list.len() <= self.most, "the list of marks is bounded");
     }
 
-    /// The segment is written afresh.
+    /// Removes the marks of a segment that is about to be written again.
     pub fn clear(&mut self, segment: u32) {
         self.lists[segment as usize].clear();
     }
@@ -101,7 +101,7 @@ mod tests {
         marks.add(1, 110, Droppable::Oldest);
         marks.add(1, 120, Droppable::Oldest);
         marks.add(1, 130, Droppable::Oldest);
-        assert_eq!(marks.at(1, 130), None, "the list has its bound");
+        assert_eq!(marks.at(1, 130), None, "the list is bounded");
         marks.clear(1);
         assert!(!marks.any(range(0, 256)));
     }

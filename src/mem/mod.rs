@@ -1,17 +1,15 @@
 //! The engine's data structures and its two memory pools.
 //!
-//! **What it turns into what.** Bounds into places to keep things: a slab whose keys carry a
-//! generation, a timer wheel, an interner, the keys of hash tables, the log of segments that holds
-//! every byte on its way to a client, the pool of receive buffers, and the counts of what each
-//! address holds.
+//! **What it turns into what.** Bounds into storage: a slab whose keys have a generation, a timer
+//! wheel, an interner, the keys of hash tables, the log of segments with every byte in flight to a
+//! client, the pool of receive buffers, and the counts of what each address uses.
 //!
-//! **What it does not know.** Protocols, sockets, what is kept.
+//! **What it does not know.** Protocols, sockets, the meaning of what it stores.
 //!
-//! **How to drive it.** Each structure stands alone; its file says the order of calls.
+//! **How to drive it.** Each structure is independent; its file gives the order of calls.
 //!
 //! **Bounds.** `segment-bytes`, `segment-size`, `receive-buffers`, `receive-bytes`,
-//! `share-addresses`. Nothing here
-//! allocates once warm.
+//! `share-addresses`. Nothing here allocates once warm.
 
 pub mod intern;
 pub mod marks;

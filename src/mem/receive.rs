@@ -1,10 +1,10 @@
-//! The receive buffers of a shard: one pool that all its sockets share.
+//! The receive buffers of a shard: one pool shared by all its sockets.
 //!
 //! A buffer is in one of two states, and each change is asserted:
 //!
 //! ```text
 //!            on_received (Done::Received)
-//!   lent  ─────────────────────────────────▶  held
+//!   lent  ─────────────────────────────────▶  owned
 //!   (the kernel may write it)                 (the engine may read and change it)
 //!         ◀─────────────────────────────────
 //!            give_back (Op::GiveBack)
@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// The most buffers that the kernel takes in one group.
 pub const RECEIVE_BUFFERS_MAX: u32 = 32_768;
 
-/// Receive buffers, lent to the kernel or held by the engine.
+/// Receive buffers, each lent to the kernel or owned by the engine.
 ///
 /// ```
 /// use ringpush::{ids::BufferId, mem::receive::ReceivePool};
@@ -38,23 +38,23 @@ pub struct ReceivePool {
     owner: Owner,
     /// Bytes of one buffer.
     size: u32,
-    /// Per buffer: whether the engine holds it.
-    is_paused: Box<[bool]>,
-    /// Count of `true` in `is_paused`.
-    held: u32,
+    /// Per buffer: whether the engine owns it.
+    is_owned: Box<[bool]>,
+    /// Count of `true` in `is_owned`.
+    owned: u32,
 }
 
 impl ReceivePool {
     /// Maps `count` buffers (1 to [`RECEIVE_BUFFERS_MAX`]) of `size` bytes, all lent.
     pub fn new(count: u32, size: u32) -> io::Result<ReceivePool> {
         assert!((1..=RECEIVE_BUFFERS_MAX).contains(&count), "{count} receive buffers");
-        assert!(size > 0, "a receive buffer has room");
+        assert!(size > 0, "a receive buffer has at least one byte");
         let len = count as usize * size as usize;
         let mut owner = Owner::new(len)?;
-        // The kernel goes round all of them anyway: their pages are made now, not under load.
+        // The kernel will use all buffers in turn, so their pages are made now, not under load.
         owner.bytes_mut(0, len).fill(0);
-        let is_paused = vec![false; count as usize].into_boxed_slice();
-        Ok(ReceivePool { owner, size, is_paused, held: 0 })
+        let is_owned = vec![false; count as usize].into_boxed_slice();
+        Ok(ReceivePool { owner, size, is_owned, owned: 0 })
     }
 
     /// The memory for a ring.
@@ -64,7 +64,7 @@ impl ReceivePool {
 
     /// Count of buffers.
     pub fn count(&self) -> u32 {
-        self.is_paused.len() as u32
+        self.is_owned.len() as u32
     }
 
     /// Bytes of one buffer.
@@ -72,43 +72,43 @@ impl ReceivePool {
         self.size
     }
 
-    /// Count of buffers that the engine holds.
+    /// Count of buffers that the engine owns.
     pub fn held(&self) -> u32 {
-        self.held
+        self.owned
     }
 
     /// Takes over a buffer that `Done::Received` named.
     pub fn on_received(&mut self, buffer: BufferId) {
-        let is_paused = &mut self.is_paused[usize::from(buffer.0)];
-        assert!(!*is_paused, "the kernel fills only buffers that are lent to it");
-        *is_paused = true;
-        self.held += 1;
+        let is_owned = &mut self.is_owned[usize::from(buffer.0)];
+        assert!(!*is_owned, "the kernel fills only buffers that are lent to it");
+        *is_owned = true;
+        self.owned += 1;
     }
 
-    /// The first `len` bytes of a held buffer.
+    /// The first `len` bytes of an owned buffer.
     pub fn bytes(&self, buffer: BufferId, len: u32) -> &[u8] {
-        let offset = self.offset_of_held(buffer, len);
+        let offset = self.offset_of_owned(buffer, len);
         self.owner.bytes(offset, len as usize)
     }
 
-    /// The first `len` bytes of a held buffer, to change in place.
+    /// The first `len` bytes of an owned buffer, to change in place.
     pub fn bytes_mut(&mut self, buffer: BufferId, len: u32) -> &mut [u8] {
-        let offset = self.offset_of_held(buffer, len);
+        let offset = self.offset_of_owned(buffer, len);
         self.owner.bytes_mut(offset, len as usize)
     }
 
     /// Lends a buffer to the kernel again: the caller pushes `Op::GiveBack` for it.
     pub fn give_back(&mut self, buffer: BufferId) {
-        let is_paused = &mut self.is_paused[usize::from(buffer.0)];
-        assert!(*is_paused, "only a held buffer is given back");
-        assert!(self.held > 0, "a held buffer is counted");
-        *is_paused = false;
-        self.held -= 1;
+        let is_owned = &mut self.is_owned[usize::from(buffer.0)];
+        assert!(*is_owned, "only an owned buffer is given back");
+        assert!(self.owned > 0, "an owned buffer is counted");
+        *is_owned = false;
+        self.owned -= 1;
     }
 
-    fn offset_of_held(&self, buffer: BufferId, len: u32) -> usize {
+    fn offset_of_owned(&self, buffer: BufferId, len: u32) -> usize {
         let index = usize::from(buffer.0);
-        assert!(self.is_paused[index], "bytes of a lent buffer belong to the kernel");
+        assert!(self.is_owned[index], "bytes of a lent buffer belong to the kernel");
         assert!(len <= self.size, "{len} bytes of a receive buffer of {}", self.size);
         index * self.size as usize
     }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "only a held buffer")]
+    #[should_panic(expected = "only an owned buffer")]
     fn a_buffer_cannot_be_given_back_twice() {
         let mut pool = pool();
         pool.on_received(BufferId(1));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a naive model: buffers keep their own bytes, and the count is right.
+        /// Compares with a naive model: buffers keep their bytes, and the count is right.
         #[test]
         fn buffers_do_not_overlap(
             steps in prop::collection::vec((0u16..4, 0u32..=64, any::<u8>()), 1..60),
@@ -177,8 +177,8 @@ mod tests {
                         pool.give_back(buffer);
                     }
                 }
-                let held = model.iter().flatten().count();
-                prop_assert_eq!(pool.held() as usize, held);
+                let owned = model.iter().flatten().count();
+                prop_assert_eq!(pool.held() as usize, owned);
             }
         }
     }

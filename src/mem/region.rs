@@ -1,22 +1,22 @@
 //! Memory that the program and the kernel share: anonymous, zeroed, touched lazily.
 //!
-//! A pool of `mem` holds the [`Owner`] and hands out slices of it; a ring holds the [`Region`],
-//! which it got from [`Owner::lend`], and lets the kernel read and write it.
+//! A pool of `mem` has the [`Owner`] and hands out slices of it. A ring has the [`Region`] from
+//! [`Owner::lend`], and lets the kernel read and write it.
 //!
-//! **Who may touch what, and when.** Every byte belongs to one side at a time. The pool knows
+//! **Who may access what, and when.** Every byte belongs to one side at a time. The pool knows
 //! which: it neither makes a slice over bytes that it has lent to the kernel, nor lends bytes
 //! over which a slice is alive. A ring touches only bytes that an operation has lent to it (a
 //! receive buffer before `Done::Received`, a range of `Op::Send` before its `Done::Sent`). Both
 //! sides are checked where they meet: `ReceivePool` asserts the state of each buffer, `Uring` that
 //! ranges and buffers lie within the pool and that none is returned twice.
 //!
-//! What could break that rule is the crate's own (slices of any bytes, and the accesses of its own
-//! rings), or `unsafe` for rings that others write: safe code of others cannot make two views of
-//! one byte.
+//! Only the crate itself can break that rule (it may make slices of any bytes, and has rings of its
+//! own), or `unsafe` code of rings outside the crate. Safe code outside the crate cannot make two
+//! views of one byte.
 //!
 //! ```compile_fail,E0133
 //! let owner = ringpush::mem::region::Owner::new(16).unwrap();
-//! owner.lend().kernel_write(0, b"a"); // somebody may hold a slice of it
+//! owner.lend().kernel_write(0, b"a"); // a slice of it may be alive
 //! ```
 //!
 //! ```compile_fail,E0624
@@ -30,7 +30,7 @@ use core::slice;
 use std::io;
 use std::sync::Arc;
 
-/// A mapping of bytes, alive as long as its owner or a ring holds it.
+/// A mapping of bytes, alive as long as its owner or a ring uses it.
 #[derive(Debug)]
 pub struct Region {
     /// Start of the mapping; valid for `len` bytes until `drop`, never null, page-aligned.
@@ -43,13 +43,13 @@ pub struct Region {
 // goes through `Owner` (borrow-checked) or through a ring under the rule in the head of this file.
 unsafe impl Send for Region {}
 // SAFETY: as for `Send`: a shared `Region` offers only copies through raw pointers, whose ranges
-// the rule in the head of this file keeps apart from everybody else's.
+// the rule in the head of this file keeps apart from all others.
 unsafe impl Sync for Region {}
 
 impl Region {
     fn map(len: usize) -> io::Result<Region> {
         assert!(len > 0 && isize::try_from(len).is_ok(), "a region has 1 to isize::MAX bytes");
-        // NORESERVE: pools are sized for the worst case; only what is touched costs memory.
+        // NORESERVE: pools are sized for the worst case; only pages that are used cost memory.
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing
@@ -76,7 +76,7 @@ impl Region {
         unsafe { self.base.as_ptr().add(offset) }
     }
 
-    /// Appends `len` bytes from `offset` to `into`: what a kernel does that sends them.
+    /// Appends `len` bytes from `offset` to `into`, as a kernel does that sends them.
     ///
     /// # Safety
     /// For implementors of `Ring`: an operation has lent these bytes to the ring, which has not
@@ -85,7 +85,7 @@ impl Region {
         self.read_lent(offset, len, into);
     }
 
-    /// Writes `bytes` at `offset`: what a kernel does that receives them.
+    /// Writes `bytes` at `offset`, as a kernel does that receives them.
     ///
     /// # Safety
     /// For implementors of `Ring`: an operation has lent these bytes to the ring for writing,
@@ -124,15 +124,15 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: `base` and `len` are the mapping that `map` made. The last holder is gone: no
-        // slice is alive (they borrow an `Owner`, which holds the region), and no ring lets the
-        // kernel use it (a ring holds the region until the kernel has let go, see `Uring::drop`).
+        // SAFETY: `base` and `len` are the mapping that `map` made. The last reference is gone: no
+        // slice is alive (they borrow an `Owner`, which keeps the region), and no ring lets the
+        // kernel use it (a ring keeps the region until the kernel is done, see `Uring::drop`).
         let result = unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
         debug_assert_eq!(result, 0, "unmapping what was mapped succeeds");
     }
 }
 
-/// The one who may make slices of a region: a pool of `mem`.
+/// The owner of a region, the only one that may make slices of it: a pool of `mem`.
 #[derive(Debug)]
 pub struct Owner {
     region: Arc<Region>,
@@ -163,7 +163,7 @@ impl Owner {
     pub(crate) fn bytes_mut(&mut self, offset: usize, len: usize) -> &mut [u8] {
         let start = self.region.address(offset, len);
         // SAFETY: as in `bytes`; `&mut self` excludes every other slice, and the kernel neither
-        // reads nor writes these bytes while the pool holds them (file head).
+        // reads nor writes these bytes while the pool owns them (file head).
         unsafe { slice::from_raw_parts_mut(start, len) }
     }
 

@@ -1,9 +1,9 @@
 #![forbid(unsafe_code)]
-//! Secrets of the process: keys of hash tables, and the generator that they are drawn from.
+//! Secrets of the process: keys of hash tables, and the generator that makes them.
 //!
-//! Names come from clients. Who knew the key of a table could make names that all fall into one
-//! bucket, and a look-up would walk them all. So each table has a key of its own of 128 bits, and a
-//! hash that tells nothing about its key: SipHash-1-3, a pseudo-random function.
+//! Names come from clients. A client that knew a table's key could make names that all fall into
+//! one bucket, and a look-up would walk them all. So each table has its own key of 128 bits, and a
+//! hash that reveals nothing about its key: SipHash-1-3, a pseudo-random function.
 
 use core::hash::BuildHasher;
 use hmac::{Hmac, KeyInit, Mac};
@@ -16,7 +16,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 pub struct HashKey(u64, u64);
 
 impl HashKey {
-    /// The key of a number: for tests.
+    /// A key made from a number, for tests.
     pub fn known(number: u64) -> HashKey {
         Random::known(number).key()
     }
@@ -26,7 +26,7 @@ impl HashKey {
         SipHasher13::new_with_keys(self.0, self.1).hash(text.as_bytes())
     }
 
-    /// A hash so wide that no two texts meet in it by chance.
+    /// A hash wide enough that two texts never collide by chance.
     pub fn fingerprint(&self, parts: (&str, &str)) -> u128 {
         use core::hash::Hash;
         let mut hasher = SipHasher24::new_with_keys(self.0, self.1);
@@ -49,21 +49,21 @@ impl core::fmt::Debug for HashKey {
     }
 }
 
-/// A generator of secrets from one secret: HMAC-SHA256 of a counter. What it has given tells
-/// nothing about what it gives next, nor about its seed. About a microsecond for each number.
+/// Generates secrets from one secret: HMAC-SHA256 of a counter. Its output reveals nothing about
+/// later output or about the seed. A number takes about a microsecond.
 pub struct Random {
     seeded: Hmac<Sha256>,
     drawn: u64,
 }
 
 impl Random {
-    /// The numbers of a seed, which must come from the operating system.
+    /// A generator with this seed, which must come from the operating system.
     pub fn new(seed: &[u8; 32]) -> Random {
         let seeded = Hmac::new_from_slice(seed).expect("HMAC takes keys of any length");
         Random { seeded, drawn: 0 }
     }
 
-    /// The numbers of a number: where nobody is to be kept from knowing them (simulator, tests).
+    /// A generator seeded by a number, where nothing has to be secret (simulator, tests).
     pub fn known(number: u64) -> Random {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&number.to_le_bytes());
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(format!("{a:?} {random:?}"), "HashKey(…) Random(…)");
     }
 
-    /// RFC 4231 §4.2 is the hash's own test; this is the counter's: HMAC-SHA256(0^32, 1).
+    /// The hash has its own tests (RFC 4231 §4.2); this tests the counter: HMAC-SHA256(0^32, 1).
     #[test]
     fn a_number_is_the_start_of_an_hmac_of_the_counter() {
         let mac = Hmac::<Sha256>::new_from_slice(&[0; 32]).expect("any length");
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(Random::new(&[0; 32]).number().to_le_bytes(), first[..8]);
     }
 
-    /// What made collisions of the former hash: the same names under another key spread out.
+    /// Names that collide under one key spread out under another, which the former hash failed.
     #[test]
     fn names_that_meet_under_one_key_do_not_under_another() {
         let (known, secret) = (Random::known(1).key(), Random::known(2).key());
@@ -131,7 +131,7 @@ mod tests {
         let meet: Vec<String> = names.filter(|name| bucket(&known, name) == 0).take(512).collect();
         let mut counts = [0; 256];
         meet.iter().for_each(|name| counts[bucket(&secret, name) as usize] += 1);
-        // Two of each are expected; sixteen come once in 10^7 keys.
+        // Two in each are expected; sixteen happen once in 10^7 keys.
         assert!(counts.iter().all(|&count| count < 16), "{counts:?}");
     }
 }

@@ -1,34 +1,34 @@
 #![forbid(unsafe_code)]
-//! The log of segments: every byte on its way to a client lies here, counted by those who send it.
+//! The log of segments: every byte in flight to a client is here, with a refcount per segment.
 //!
-//! A fixed pool of equal segments. Two logs write into it, one for what many share and one for what
-//! is private, so that consecutive turns of one group of subscribers lie next to each other and
-//! their ranges merge. A segment is free again when nobody holds a range of it and no log writes
-//! into it.
+//! A fixed pool of equal segments. Two logs write into it, one for shared bytes and one for private
+//! bytes, so that the messages of one group of subscribers in consecutive turns are adjacent, and
+//! their extents merge. A segment is free again when no extent of it is referenced and no log
+//! writes into it.
 //!
-//! Order of calls: `append` gives extents, each with one reference; `retain` for each further
-//! holder, `release` when its bytes are sent or dropped.
+//! Order of calls: `append` returns extents, each with one reference; `retain` for each further
+//! reference, `release` when the bytes are sent or dropped.
 //!
-//! Bounds: `segment-bytes`, `segment-size`. `append` refuses when the pool has no room; the caller
-//! then makes room by parting with those who hold most (`refcount_of` tells whose end frees what).
-//! How much is left shows in `is_low`, `is_short`, `may_answer` and `is_scarce`.
+//! Bounds: `segment-bytes`, `segment-size`. `append` refuses if the pool has no room; the caller
+//! then makes room by ending connections that pin the most (`refcount_of` shows what an end frees).
+//! `is_low`, `is_short`, `may_answer` and `is_scarce` say how much is left.
 
 use super::marks::{Droppable, Marks};
 use super::region::Owner;
 use crate::ids::Range;
 use smallvec::SmallVec;
 
-/// A run of bytes of the log, as an outbox holds it.
+/// An extent: a range of bytes of the log in an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Where it lies.
+    /// Its range.
     pub range: Range,
-    /// It goes on with a frame that began in the extent before; otherwise it starts with a frame.
+    /// It continues a frame that began in the extent before; otherwise it starts with a frame.
     pub continued: bool,
 }
 
 impl Extent {
-    /// Whether another one lies right behind it and may become one with it.
+    /// Whether `next` directly follows it, so that the two may merge.
     #[inline]
     pub fn is_before(&self, next: &Extent) -> bool {
         !next.continued
@@ -38,7 +38,7 @@ impl Extent {
     }
 }
 
-/// The extents of one append: one, unless it is larger than a segment.
+/// The extents of one append: one, unless the append is larger than a segment.
 pub type Extents = SmallVec<[Extent; 2]>;
 
 /// Which of the two logs to write.
@@ -56,7 +56,7 @@ pub struct Full;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Segment {
-    /// Ranges that somebody holds.
+    /// Count of references to its extents.
     refcount: u32,
     used: u32,
     /// When its oldest bytes were written: smaller is older. Zero while free.
@@ -73,7 +73,7 @@ pub struct Segments {
     open: [Option<u32>; 2],
     marks: Marks,
     orders: u64,
-    /// Free segments below which nothing that asks for an answer is read.
+    /// With fewer free segments, nothing is read that needs an answer.
     answer_least: usize,
 }
 
@@ -94,28 +94,28 @@ impl Segments {
         }
     }
 
-    /// Says how many bytes one answer may have.
+    /// Sets how many bytes one answer may have.
     pub fn expect_answers(&mut self, bytes: usize) {
         let least = self.scarce() + bytes.div_ceil(self.size as usize);
-        // There are that many at least when nobody holds anything.
+        // An unused pool must have at least that many.
         self.answer_least = least.min(self.largest() / self.size as usize);
     }
 
-    /// Whether free segments are few: under a quarter. Whoever has not taken its last answer is
-    /// given no further one then.
+    /// Whether less than a quarter of the segments is free. Then a client that has not read its
+    /// last answer gets no further one.
     #[inline]
     pub fn is_low(&self) -> bool {
         self.free.len() < self.segments.len() / 4
     }
 
-    /// Whether one more answer may be asked for: it has room beside what is kept for those who did
-    /// not ask.
+    /// Whether one more request may be read: its answer has room beside the reserve for messages
+    /// that are not answers.
     #[inline]
     pub fn may_answer(&self) -> bool {
         self.free.len() >= self.answer_least
     }
 
-    /// Whether the last of the pool is left: a sixteenth, for bytes that nobody can wait with.
+    /// Whether less than a sixteenth is free, the reserve for bytes that cannot wait.
     pub fn is_scarce(&self) -> bool {
         self.free.len() < self.scarce()
     }
@@ -144,13 +144,13 @@ impl Segments {
         self.size
     }
 
-    /// Segments that only the private log may take: whoever is answered alone must not suffer from
-    /// what others are late in taking.
+    /// Segments that only the private log may take: answers must not suffer because others read
+    /// shared bytes late.
     fn reserve(&self) -> usize {
         self.segments.len() / 8
     }
 
-    /// Whether even private bytes will soon find no room.
+    /// Whether even private bytes will soon have no room.
     pub fn is_short(&self) -> bool {
         self.free.len() < self.reserve()
     }
@@ -170,20 +170,19 @@ impl Segments {
         self.free.len().saturating_sub(self.reserve())
     }
 
-    /// Bytes of the largest append that finds room when nobody holds anything: two segments are
-    /// the logs' own.
+    /// Bytes of the largest append that fits an unused pool: two segments belong to the logs.
     pub fn largest(&self) -> usize {
         (self.segments.len() - self.reserve() - 2) * self.size as usize
     }
 
-    /// Segments that appends of together `bytes` surely fit, however those are divided. A run that
-    /// does not fit the rest of a segment begins the next one, so two neighbours together hold more
-    /// than one of them could.
+    /// Segments that are always enough for appends of `bytes` in total, however these are divided.
+    /// An append that does not fit the rest of a segment begins the next one, so two neighbouring
+    /// segments together have more bytes than one segment can have.
     pub fn of_runs(bytes: usize, size: usize) -> usize {
         (2 * bytes).div_ceil(size) + 1
     }
 
-    /// Whether an append of `len` bytes would find room.
+    /// Whether an append of `len` bytes has room.
     pub fn has_room(&self, log: Log, len: usize) -> bool {
         let free = match log {
             Log::Shared => self.free_to_share(),
@@ -195,8 +194,8 @@ impl Segments {
         len <= left || len.div_ceil(size) <= free
     }
 
-    /// Writes whole frames into a log. The extents come with one reference each. Frames that fit
-    /// one segment lie in one extent.
+    /// Writes whole frames into a log. The extents have one reference each. Frames that fit one
+    /// segment are in one extent.
     pub fn append(&mut self, log: Log, bytes: &[u8]) -> Result<Extents, Full> {
         assert!(!bytes.is_empty());
         if !self.has_room(log, bytes.len()) {
@@ -208,7 +207,7 @@ impl Segments {
             let segment = self.writable(log, rest.len());
             let state = &mut self.segments[segment as usize];
             if state.refcount == 0 {
-                // Taken long ago perhaps, but it holds nothing older than this.
+                // The segment may have been opened long ago, but all its bytes are new.
                 self.orders += 1;
                 state.order = self.orders;
             }
@@ -236,14 +235,14 @@ impl Segments {
                 self.free(segment);
             }
         }
-        let segment = self.free.pop().expect("has_room was asked first");
+        let segment = self.free.pop().expect("the caller has asked has_room");
         self.segments[segment as usize] = Segment::default();
         self.marks.clear(segment);
         self.open[log as usize] = Some(segment);
         segment
     }
 
-    /// Private bytes go to another segment than this one from now on: somebody wants it free.
+    /// Moves the private log to another segment than this one, so that this one can become free.
     pub fn write_elsewhere(&mut self, segment: u32) {
         let open = &mut self.open[Log::Private as usize];
         if *open == Some(segment) && self.segments[segment as usize].refcount > 0 {
@@ -251,30 +250,30 @@ impl Segments {
         }
     }
 
-    /// One more holder of this segment.
+    /// Adds one reference to this segment.
     pub fn retain(&mut self, segment: u32) {
         let state = &mut self.segments[segment as usize];
-        assert!(state.order > 0, "a free segment cannot be held");
+        assert!(state.order > 0, "a free segment has no references");
         state.refcount += 1;
     }
 
-    /// One holder fewer.
+    /// Removes one reference.
     #[inline]
     pub fn release(&mut self, segment: u32) {
         let state = &mut self.segments[segment as usize];
-        assert!(state.refcount > 0, "a hold is released once");
+        assert!(state.refcount > 0, "a reference is released once");
         state.refcount -= 1;
         if state.refcount == 0 {
             self.free(segment);
         }
     }
 
-    /// Nobody holds it: once a segment and turn, while holds are released for each connection.
+    /// Frees a segment without references. Rare, while references are released for each connection.
     #[cold]
     fn free(&mut self, segment: u32) {
         let state = &mut self.segments[segment as usize];
         if self.open.contains(&Some(segment)) {
-            // Nobody can see its bytes any more: write it again from the start.
+            // Nothing refers to its bytes any more: write it again from the start.
             state.used = 0;
             self.marks.clear(segment);
             return;
@@ -289,7 +288,7 @@ impl Segments {
         self.memory.bytes(place, range.len as usize)
     }
 
-    /// Says of the frame that begins there, behind all that are marked, when it may be dropped.
+    /// Marks when the frame that begins there may be dropped. Frames are marked in order.
     pub fn mark(&mut self, frame: Range, droppable: Droppable) {
         self.marks.add(frame.segment, frame.offset, droppable);
     }
@@ -304,7 +303,7 @@ impl Segments {
         self.marks.any(range)
     }
 
-    /// Adds the extents of one append to a run. Neighbours become one extent, with one reference.
+    /// Adds the extents of one append to a list. Adjacent ones merge, and have one reference.
     pub fn join(&mut self, run: &mut Extents, extents: &Extents) {
         for extent in extents {
             match run.last_mut() {
@@ -317,13 +316,13 @@ impl Segments {
         }
     }
 
-    /// The held segment whose bytes are oldest.
+    /// The referenced segment whose bytes are oldest.
     pub fn oldest(&self) -> Option<u32> {
-        let held = self.segments.iter().enumerate().filter(|(_, s)| s.order > 0 && s.refcount > 0);
-        held.min_by_key(|(_, s)| s.order).map(|(index, _)| index as u32)
+        let used = self.segments.iter().enumerate().filter(|(_, s)| s.order > 0 && s.refcount > 0);
+        used.min_by_key(|(_, s)| s.order).map(|(index, _)| index as u32)
     }
 
-    /// Asserts what holds between the pool, its logs and its segments. Slow.
+    /// Asserts that the pool, its logs and its segments agree with each other. Slow.
     pub fn invariants(&self) {
         let mut is_free = vec![false; self.count()];
         for &segment in &self.free {
@@ -331,19 +330,19 @@ impl Segments {
             assert!(!twice, "segment {segment} is free once");
         }
         let [shared, private] = self.open;
-        assert!(shared.is_none() || shared != private, "a log has a segment for itself");
+        assert!(shared.is_none() || shared != private, "the two logs write different segments");
         for (at, (segment, is_free)) in self.segments.iter().zip(is_free).enumerate() {
             let is_open = self.open.contains(&Some(at as u32));
-            let is_held = segment.refcount > 0;
-            assert!(segment.used <= self.size, "segment {at} has its size");
-            assert_eq!(is_free, !is_open && !is_held, "segment {at} is free, or somebody's");
-            assert_eq!(is_free, segment.order == 0, "segment {at} is as old as its bytes");
-            assert!(is_held || is_free || segment.used == 0, "segment {at} is written anew");
+            let is_used = segment.refcount > 0;
+            assert!(segment.used <= self.size, "segment {at} is written within its size");
+            assert_eq!(is_free, !is_open && !is_used, "segment {at} is free, open or referenced");
+            assert_eq!(is_free, segment.order == 0, "segment {at} has an order unless it is free");
+            assert!(is_used || is_free || segment.used == 0, "segment {at} is written anew");
             self.marks.invariants(at as u32, if is_free { self.size } else { segment.used });
         }
     }
 
-    /// All holds of all segments, for the check that nothing leaks.
+    /// The sum of all refcounts, to check that nothing leaks.
     pub fn refcounts(&self) -> u64 {
         self.segments.iter().map(|segment| u64::from(segment.refcount)).sum()
     }
@@ -467,7 +466,7 @@ mod tests {
             let bytes: usize = runs.iter().sum();
             let count = Segments::of_runs(bytes, 64).max(4);
             let memory = Owner::new(64 * count * 2).expect("memory");
-            // An eighth is kept from the shared log; here only the count matters.
+            // The shared log may not use an eighth; here only the count matters.
             let mut pool = Segments::new(memory, 64, (64 * count * 2) as u32);
             let before = pool.free_count();
             for run in &runs {

@@ -1,19 +1,20 @@
 #![forbid(unsafe_code)]
-//! What each address holds of what all share, in one table of atomics for the whole process.
+//! Counts how much of the shared resources each address uses, in one table of atomics for the whole
+//! process.
 //!
-//! An address is an IPv4 address, or the first 64 bits of an IPv6 one. It may hold a quarter of
-//! what the others have left free, and always `share-least`: [`may_hold`]. A place in the table is
-//! found by a keyed hash, so that no client can aim at another's; it is taken with the first thing
-//! that its address holds, and free again with the last.
+//! An address is an IPv4 address, or the first 64 bits of an IPv6 one. It may use a quarter of what
+//! the others leave free, and always `share-least`: [`may_hold`]. Its place in the table is found
+//! by a keyed hash, so that no client can aim at another's. The place is taken by the first
+//! resource that the address uses, and is free again after the last.
 //!
-//! Order of calls: [`Shares::key`], then [`Shares::take`] or [`Shares::take_share`] for each thing,
-//! and [`Shares::give_back`] with the place that came of it, on any thread.
+//! Order of calls: [`Shares::key`], then [`Shares::take`] or [`Shares::take_share`] for each
+//! resource, and [`Shares::give_back`] with the returned place, on any thread.
 //!
-//! Bound: `share-addresses`. An address that finds its bucket full counts together with all others
-//! that do ([`Place::REST`]): they hold one share between them, and nobody is refused for it.
+//! Bound: `share-addresses`. Addresses whose bucket is full are counted together
+//! ([`Place::REST`]): they have one share between them, and nobody is refused for it.
 //!
-//! Two threads that take for a new address at once may give it two places. That changes nothing:
-//! whoever asks what it holds adds them up.
+//! Two threads that take for a new address at the same time may give it two places. This does no
+//! harm: what an address uses is always the sum.
 
 use super::secret::HashKey;
 use crate::ids::address_block;
@@ -26,17 +27,17 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub enum Kind {
     /// Connections.
     Connections,
-    /// Destinations and patterns that an address has brought to their home.
+    /// Destinations and patterns that an address has created at their home.
     Destinations,
-    /// Hook calls that wait or run.
+    /// Hook calls that wait or are running.
     HookCalls,
 }
 
 /// Count of kinds.
 const KINDS: usize = 3;
-/// Places that an address may have.
+/// The places where an address may be counted.
 const WAYS: usize = 16;
-/// The places of one address lie next to each other: 16 words are two lines of the cache.
+/// The places of one address are adjacent: 16 words are two cache lines.
 const TAG_SHIFT: u32 = 32;
 
 /// An address as the table knows it.
@@ -46,30 +47,30 @@ pub struct Key {
     tag: u32,
 }
 
-/// Where something is counted.
+/// Where a resource is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place(u32);
 
 impl Place {
-    /// It is not counted: it is a trusted proxy's own.
+    /// Not counted: it belongs to a trusted proxy itself.
     pub const NONE: Place = Place(u32::MAX);
-    /// The addresses that found no place of their own.
+    /// All addresses without a place of their own.
     pub const REST: Place = Place(u32::MAX - 1);
 }
 
-/// How much of a table there is, and how much of it everybody may have.
+/// The size of a resource, and how much of it each address may always use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {
-    /// All of it.
+    /// Its size.
     pub capacity: u32,
-    /// What an address may have, whatever the others hold (limit `share-least`).
+    /// What an address may always use (limit `share-least`).
     pub least: u32,
 }
 
-/// Whether an address that holds `held` of a table may have one more, when all together hold
-/// `used`: a quarter of what the others leave free, at least [`Bound::least`].
+/// Whether an address that uses `held` of a resource may have one more, if all together use `used`:
+/// a quarter of what the others leave free, at least [`Bound::least`].
 ///
-/// Of what is left each newcomer finds a quarter, so one address never has more than a quarter, and
+/// Each newcomer may use a quarter of the rest, so one address never has more than a quarter, and
 /// four of them never more than 69 %.
 pub fn may_hold(held: u32, used: u32, bound: Bound) -> bool {
     let others = used.saturating_sub(held);
@@ -80,18 +81,18 @@ pub fn may_hold(held: u32, used: u32, bound: Bound) -> bool {
 #[derive(Debug)]
 pub struct Shares {
     secret: HashKey,
-    /// A tag and the count of things held; zero for a free place.
+    /// A tag and the count of resources in use; zero for a free place.
     words: Box<[AtomicU64]>,
-    /// What is held, behind them the rest's.
+    /// The counts of each place; the last entry is that of the rest.
     held: Box<[[AtomicU32; KINDS]]>,
-    /// What all addresses hold.
+    /// What all addresses use together.
     totals: [AtomicU32; KINDS],
     /// Connections, those of trusted proxies among them.
     connections: AtomicU32,
 }
 
 impl Shares {
-    /// A table for so many addresses, with the key of its hash.
+    /// A table for this many addresses, with the key of its hash.
     pub fn new(addresses: u32, secret: HashKey) -> Shares {
         let buckets = (addresses as usize).div_ceil(WAYS).max(1);
         let places = buckets * WAYS;
@@ -116,7 +117,7 @@ impl Shares {
         Key { bucket: bucket as u32, tag: (hash >> 32) as u32 }
     }
 
-    /// Counts one thing more for an address.
+    /// Counts one more for an address.
     pub fn take(&self, key: Key, kind: Kind) -> Place {
         let place = self.hold(key);
         self.held_at(place)[kind as usize].fetch_add(1, Ordering::Relaxed);
@@ -124,8 +125,8 @@ impl Shares {
         place
     }
 
-    /// The same if it is within the address's share of a table of which `used` is used; without it,
-    /// of what is counted here.
+    /// The same, if it is within the address's share. `used` is how much of the resource is in use;
+    /// None: what is counted here.
     pub fn take_share(
         &self,
         key: Key,
@@ -133,7 +134,7 @@ impl Shares {
         used: Option<u32>,
         bound: Bound,
     ) -> Option<Place> {
-        // Counted before it is looked at: of several threads at once none goes past the share.
+        // Counted before the check, so that several threads at once cannot exceed the share.
         let place = self.take(key, kind);
         let used = used.unwrap_or_else(|| self.total(kind).saturating_sub(1));
         if may_hold(self.held(key, kind).saturating_sub(1), used, bound) {
@@ -143,27 +144,27 @@ impl Shares {
         None
     }
 
-    /// A thing that was counted there is gone.
+    /// Counts one less at a place.
     pub fn give_back(&self, place: Place, kind: Kind) {
         if place == Place::NONE {
             return;
         }
         let before = self.held_at(place)[kind as usize].fetch_sub(1, Ordering::Relaxed);
-        assert!(before > 0, "what was taken is given back once");
+        assert!(before > 0, "it is given back once");
         self.totals[kind as usize].fetch_sub(1, Ordering::Relaxed);
         if let Some(word) = self.words.get(place.0 as usize) {
             let one_less = |word: u64| Some(if word as u32 == 1 { 0 } else { word - 1 });
-            // The counts above are seen as given back by whoever finds the place free.
+            // A thread that finds the place free also sees the counts above as given back.
             let less = word.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_less);
-            less.expect("it always has a next value");
+            less.expect("the update always returns a value");
         }
     }
 
-    /// A hold of a place for this address: one of its own, a free one, or that of the rest.
+    /// Takes a place for this address: its own, a free one, or that of the rest.
     fn hold(&self, key: Key) -> Place {
         let first = key.bucket as usize * WAYS;
         let bucket = &self.words[first..first + WAYS];
-        // Each round that fails is one that another thread has won.
+        // If a round fails, another thread has made progress.
         loop {
             let mut free = None;
             let mut own = None;
@@ -199,7 +200,7 @@ impl Shares {
         }
     }
 
-    /// What an address holds.
+    /// What an address uses.
     pub fn held(&self, key: Key, kind: Kind) -> u32 {
         if self.is_with_the_rest(key) {
             return self.count_at(Place::REST, kind);
@@ -214,13 +215,13 @@ impl Shares {
         (first..first + WAYS as u32).map(Place)
     }
 
-    /// Whether an address would find no place of its own, and has none.
+    /// Whether an address has no place of its own, and would find none.
     fn is_with_the_rest(&self, key: Key) -> bool {
         let is_others = |place| self.word(place) != 0 && !self.is_of(place, key);
         self.places_of(key).all(is_others)
     }
 
-    /// What stands at a place of the table; a free one's for those that are in none.
+    /// The value at a place of the table; that of a free place for the places outside the table.
     fn word(&self, place: Place) -> u64 {
         self.words.get(place.0 as usize).map_or(0, |word| word.load(Ordering::Acquire))
     }
@@ -234,12 +235,12 @@ impl Shares {
         word != 0 && place.0 / WAYS as u32 == key.bucket && (word >> TAG_SHIFT) as u32 == key.tag
     }
 
-    /// What all addresses hold.
+    /// What all addresses use together.
     pub fn total(&self, kind: Kind) -> u32 {
         self.totals[kind as usize].load(Ordering::Relaxed)
     }
 
-    /// One connection more, whoever's it is, while there are fewer than `most`.
+    /// Counts one more connection of any address, if there are fewer than `most`.
     pub fn connect(&self, most: u32) -> bool {
         let has_room = self.connections.fetch_add(1, Ordering::Relaxed) < most;
         if !has_room {
@@ -248,7 +249,7 @@ impl Shares {
         has_room
     }
 
-    /// A connection that was counted is gone.
+    /// Counts one connection less.
     pub fn disconnect(&self) {
         let before = self.connections.fetch_sub(1, Ordering::Relaxed);
         assert!(before > 0, "a connection ends once");
@@ -259,7 +260,7 @@ impl Shares {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Whether nobody holds anything.
+    /// Whether nothing is in use.
     pub fn is_empty(&self) -> bool {
         let nothing = |count: &AtomicU32| count.load(Ordering::Relaxed) == 0;
         self.words.iter().all(|word| word.load(Ordering::Relaxed) == 0)
@@ -269,7 +270,7 @@ impl Shares {
     }
 }
 
-/// Bytes of one place, for the reckoning of memory.
+/// Bytes of one place, for the memory estimate.
 pub const PLACE_BYTES: usize = size_of::<AtomicU64>() + size_of::<[AtomicU32; KINDS]>();
 
 #[cfg(test)]
@@ -318,7 +319,7 @@ mod tests {
             (0..9).map_while(|_| shares.take_share(key, KIND, None, bound)).collect();
         assert_eq!((taken.len(), shares.held(key, KIND), shares.total(KIND)), (4, 4, 4));
         let other = shares.key(address("10.0.0.2"));
-        // A table may be used by others than those who are counted.
+        // A resource may have more users than those counted here.
         let none = Bound { capacity: 16, least: 0 };
         assert!(shares.take_share(other, KIND, Some(13), none).is_none());
         let third = shares.take_share(other, KIND, Some(9), bound).expect("one of seven");
@@ -346,7 +347,7 @@ mod tests {
         own.into_iter().chain(rest).for_each(|place| shares.give_back(place, KIND));
         assert!(shares.is_empty());
         assert_eq!(shares.held(key(16), KIND), 0);
-        assert!(!shares.is_of(Place::REST, key(16)), "there is room for its own");
+        assert!(!shares.is_of(Place::REST, key(16)), "it has a place of its own");
     }
 
     #[test]
@@ -357,8 +358,8 @@ mod tests {
         assert!(shares.connect(2) && shares.connections() == 2);
     }
 
-    /// Threads that take and give back for the same few addresses: none sees another's count, and
-    /// nothing is left.
+    /// Threads take and give back for the same few addresses: none sees a wrong count, and nothing
+    /// is left at the end.
     #[test]
     fn threads_agree_on_what_is_held() {
         let shares = Shares::new(16, HashKey::known(1));
@@ -367,7 +368,7 @@ mod tests {
                 let shares = &shares;
                 scope.spawn(move || {
                     for round in 0..2_000u32 {
-                        // One that all threads use, and one of its own, in one bucket.
+                        // One address that all threads use, and one per thread, in one bucket.
                         let all = shares.key(IpAddr::from([10, 0, 0, 0]));
                         let own = shares.key(IpAddr::from([10, 0, 1, thread]));
                         let places = [shares.take(all, KIND), shares.take(own, KIND)];
@@ -385,7 +386,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a map: what an address holds is what it took and did not give back.
+        /// Compares with a map: an address uses what it took and did not give back.
         #[test]
         fn counts_are_those_of_a_map(
             steps in prop::collection::vec((0u8..12, any::<bool>()), 0..200),

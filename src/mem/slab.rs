@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! A slab whose keys carry a generation, so that a key to a removed entry finds nothing.
+//! A slab whose keys have a generation, so that the key of a removed entry finds nothing.
 
 /// Index and generation of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -10,7 +10,7 @@ pub struct Key {
     pub generation: u32,
 }
 
-/// `slab::Slab` with a generation for each index. Generations live on when entries are removed.
+/// `slab::Slab` with a generation for each index. Generations survive the removal of entries.
 #[derive(Debug)]
 pub struct Slab<T> {
     entries: slab::Slab<T>,
@@ -24,8 +24,8 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
-    /// An empty slab that does not move before it has so many entries. Memory that no entry has
-    /// touched yet costs nothing but addresses.
+    /// An empty slab that does not reallocate before it has `capacity` entries. Until entries use
+    /// it, the memory costs only address space.
     pub fn with_capacity(entries: usize) -> Slab<T> {
         Slab {
             entries: slab::Slab::with_capacity(entries),
@@ -39,7 +39,7 @@ impl<T> Slab<T> {
         Key { index: index as u32, generation: self.generations.get(index).copied().unwrap_or(0) }
     }
 
-    /// Puts an entry in.
+    /// Inserts an entry.
     pub fn insert(&mut self, entry: T) -> Key {
         let key = self.next_key();
         let index = self.entries.insert(entry);
@@ -91,7 +91,7 @@ impl<T> Slab<T> {
         self.entries.contains(index as usize)
     }
 
-    /// Takes an entry out; its key finds nothing from now on.
+    /// Removes an entry; its key finds nothing from now on.
     pub fn remove(&mut self, index: u32) -> T {
         let generation = &mut self.generations[index as usize];
         *generation = generation.wrapping_add(1);
@@ -103,7 +103,7 @@ impl<T> Slab<T> {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

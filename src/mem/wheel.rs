@@ -1,15 +1,15 @@
 #![forbid(unsafe_code)]
-//! A hashed timer wheel over small indexes: one entry an index, O(1) to set, move and cancel.
+//! A hashed timer wheel over small indexes: one entry per index, O(1) to set, move and cancel.
 //!
-//! Ticks are 128 ms and the horizon is 65 s; an entry farther away is visited at the horizon and
-//! set again by its owner, as is an entry whose deadline has moved on meanwhile (lazy
-//! re-insertion). Order of calls: `set`, `cancel` at any time; `advance` once per turn, then `pop`
-//! until `None`.
+//! Ticks are 128 ms and the horizon is 65 s. An entry farther away is visited at the horizon and
+//! set again by its owner; so is an entry whose deadline has moved later (lazy re-insertion).
+//!
+//! Order of calls: `set`, `cancel` at any time; `advance` once per turn, then `pop` until `None`.
 
 use crate::limits::{TICK_SHIFT, WHEEL_SLOTS};
 
 const NONE: u32 = u32::MAX;
-/// In the place of an entry's previous one: it is not in the wheel.
+/// Value of an entry's `previous` if it is not in the wheel.
 const UNLINKED: u32 = u32::MAX - 1;
 
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +34,7 @@ impl Node {
 
 const _: () = assert!(size_of::<Node>() == 12);
 
-/// The wheel. 12 bytes an index.
+/// The wheel. 12 bytes per index.
 #[derive(Debug)]
 pub struct Wheel {
     nodes: Vec<Node>,
@@ -46,8 +46,8 @@ pub struct Wheel {
 }
 
 impl Wheel {
-    /// An empty wheel whose clock stands at `now_millis`.
-    /// It holds entries of up to `indexes` without moving.
+    /// An empty wheel whose clock is at `now_millis`, for indexes below `indexes` without
+    /// reallocation.
     pub fn new(now_millis: u64, indexes: usize) -> Wheel {
         let now = now_millis >> TICK_SHIFT;
         Wheel {
@@ -59,8 +59,8 @@ impl Wheel {
         }
     }
 
-    /// Sees to it that `index` is visited at `deadline_millis` or up to one tick later. An entry
-    /// that is due earlier stays where it is: its owner looks at its deadline when it is visited.
+    /// Ensures that `index` is visited at `deadline_millis` or up to one tick later. An entry that
+    /// is due earlier stays where it is: its owner checks the deadline when it is visited.
     pub fn set(&mut self, index: u32, deadline_millis: u64) {
         if index as usize >= self.nodes.len() {
             self.nodes.resize(index as usize + 1, Node::EMPTY);
@@ -79,14 +79,14 @@ impl Wheel {
         self.link(index, tick);
     }
 
-    /// Forgets an entry.
+    /// Removes an entry.
     pub fn cancel(&mut self, index: u32) {
         if self.nodes.get(index as usize).is_some_and(Node::is_linked) {
             self.unlink(index);
         }
     }
 
-    /// Moves the clock; what is due comes out of `pop`.
+    /// Moves the clock; `pop` then returns the due entries.
     pub fn advance(&mut self, now_millis: u64) {
         self.target = self.target.max(now_millis >> TICK_SHIFT);
     }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     proptest! {
-        /// Oracle: a list of (index, deadline), where the earliest of several settings holds.
+        /// Compares with a list of (index, deadline); the earliest of several settings counts.
         #[test]
         fn like_a_plain_list(
             steps in prop::collection::vec((0u32..20, 0u64..80_000, 0u64..3_000, 0u8..4), 1..200),
@@ -205,7 +205,7 @@ mod tests {
                 for index in due(&mut wheel, now) {
                     let deadline = list.remove(&index).expect("only what was set is due");
                     if deadline > now {
-                        // It lay beyond the horizon: its owner sets it again.
+                        // It was beyond the horizon: its owner sets it again.
                         prop_assert!(deadline + 128 > now, "visited early: {deadline} at {now}");
                         list.insert(index, deadline);
                         wheel.set(index, deadline);
