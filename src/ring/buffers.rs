@@ -1,6 +1,6 @@
 //! The ring of receive buffers that the kernel takes from (a provided-buffer ring).
 //!
-//! Its entries are written by us only, and taken by the kernel up to the tail that we publish.
+//! Only this process writes its entries; the kernel takes them up to the published tail.
 //! `give_back` writes an entry; `publish` makes all of them visible at once, before each entry into
 //! the kernel.
 #![allow(unsafe_code)]
@@ -31,7 +31,7 @@ pub(super) struct Buffers {
     mask: u16,
     /// Where the next entry is written; published by `publish`.
     tail: u16,
-    /// What was published last.
+    /// The tail published last.
     published: u16,
     /// Count of buffers that the kernel has.
     lent: u32,
@@ -41,8 +41,8 @@ impl Buffers {
     /// `count` buffers of `size` bytes in `region`, all given to the kernel with `publish`.
     pub(super) fn new(region: Arc<Region>, count: u32, size: u32) -> io::Result<Buffers> {
         assert!((1..=RECEIVE_BUFFERS_MAX).contains(&count), "{count} receive buffers");
-        assert!(size > 0, "a receive buffer has room");
-        assert!(count as usize * size as usize <= region.len(), "the buffers lie in the region");
+        assert!(size > 0, "a receive buffer has at least one byte");
+        assert!(count as usize * size as usize <= region.len(), "the buffers fit the region");
         let entry_count = count.next_power_of_two();
         let memory = Owner::new(entry_count as usize * size_of::<BufRingEntry>())?;
         let mask = u16::try_from(entry_count - 1).expect("at most 32768 entries");
@@ -68,9 +68,9 @@ impl Buffers {
 
     /// The kernel has taken a buffer and written `len` bytes into it.
     pub(super) fn on_received(&mut self, buffer: BufferId, len: u32) {
-        assert!(u32::from(buffer.0) < self.count, "the kernel takes buffers that exist");
-        assert!(len <= self.size, "the kernel writes no more than a buffer holds");
-        assert!(self.lent > 0, "the kernel takes only what it has");
+        assert!(u32::from(buffer.0) < self.count, "the kernel takes only existing buffers");
+        assert!(len <= self.size, "the kernel writes no more than fits a buffer");
+        assert!(self.lent > 0, "the kernel takes only buffers that it has");
         self.lent -= 1;
     }
 
@@ -108,7 +108,7 @@ impl Buffers {
         tail.store(self.published, Ordering::Release);
     }
 
-    /// Keeps the memory mapped for ever: the kernel has not let go of it.
+    /// Keeps the memory mapped for ever, since the kernel may still use it.
     pub(super) fn leak(&self) {
         core::mem::forget(Arc::clone(&self.entries));
         core::mem::forget(Arc::clone(&self.region));

@@ -39,7 +39,7 @@ fn nanos(clock: libc::clockid_t) -> u64 {
     // SAFETY: `time` is a valid place for one timespec, which is all that the call writes.
     let result = unsafe { libc::clock_gettime(clock, &mut time) };
     assert_eq!(result, 0, "clocks 0 and 1 exist on every Linux");
-    let seconds = u64::try_from(time.tv_sec).expect("the clock stands after its origin");
+    let seconds = u64::try_from(time.tv_sec).expect("the clock is after its origin");
     seconds * 1_000_000_000 + time.tv_nsec as u64
 }
 

@@ -1,4 +1,4 @@
-//! What a completion becomes: the answer that the engine gets, or a step that it never sees.
+//! Turns a completion into a [`Done`] for the engine, or into a step that the engine never sees.
 
 use super::slots::{NAMING, POLLING, RECEIVING, SENDING, SHUT, SHUTTING};
 use super::token::{Kind, Token};
@@ -9,7 +9,7 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use io_uring::cqueue;
 
 impl Uring {
-    /// Keeps the books of what is in flight. Unpacks the mark.
+    /// Unpacks the token, and records that the operation is no longer in flight.
     pub(super) fn settle(&mut self, completion: &cqueue::Entry) -> Token {
         let token = Token::unpack(completion.user_data()).expect("all entries of a ring are ours");
         let flag = match token.kind {
@@ -35,7 +35,7 @@ impl Uring {
             Kind::Accept => self.accepted(completion, result, ListenerId(token.number as u8)),
             Kind::PeerName => self.named(token, result),
             Kind::Recv => self.received(completion, token, result),
-            // A send that was cancelled before it began has taken nothing.
+            // A send that was cancelled before it began has sent nothing.
             Kind::Send if result == Err(libc::ECANCELED) => {
                 Some(Done::Sent { conn, result: Ok(0) })
             }
@@ -166,7 +166,7 @@ impl Uring {
 }
 
 impl Uring {
-    /// What the mask of a poll says.
+    /// The end that a poll's mask reports.
     fn polled(&self, slot: Slot, result: Result<u32, i32>) -> PollEnd {
         let has = |mask: u32, flags: i16| mask & flags as u32 != 0;
         match result {
@@ -180,7 +180,8 @@ impl Uring {
     }
 }
 
-/// The result of a completion, or its positive errno. Panics at what only our own bugs provoke.
+/// The result of a completion, or its positive errno. Panics at errors that only a bug of this
+/// crate can cause.
 fn result(completion: &cqueue::Entry, token: Token) -> Result<u32, i32> {
     let result = u32::try_from(completion.result()).map_err(|_| -completion.result());
     if matches!(token.kind, Kind::Recv | Kind::Send | Kind::Shutdown | Kind::Close | Kind::Poll) {

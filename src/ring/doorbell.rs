@@ -1,9 +1,9 @@
 //! Doorbells: how one thread wakes another out of its wait.
 //!
-//! One doorbell per mailbox peer: an eventfd from the start, and the peer's ring once that has
-//! started. A ring rings another ring by MSG_RING and everybody else by the eventfd, from inside
-//! its next entry into the kernel; a thread without a ring writes the eventfd. A ring that has not
-//! started finds its eventfd written when it does, so that no ring of a doorbell is lost.
+//! One doorbell per mailbox peer: an eventfd from the start, and the peer's io_uring once that has
+//! started. A thread with an io_uring wakes another such thread by MSG_RING and all others by their
+//! eventfd, in its next entry into the kernel; a thread without one writes the eventfd. A peer that
+//! has not started finds its eventfd written when it does, so that no wake-up is lost.
 #![allow(unsafe_code)]
 
 use crate::ids::PeerId;
@@ -25,7 +25,7 @@ pub struct Doorbells {
 struct Doorbell {
     /// The peer's ring, or [`NO_RING`].
     ring: AtomicI32,
-    /// Counts rings by others than rings; non-blocking.
+    /// Written by threads without an io_uring; non-blocking.
     event: OwnedFd,
 }
 
@@ -53,7 +53,7 @@ impl Doorbells {
         let one = 1u64.to_ne_bytes();
         // SAFETY: `one` is valid for its 8 bytes, and `event` is open as long as `self`.
         let written = unsafe { libc::write(event.as_raw_fd(), one.as_ptr().cast(), one.len()) };
-        // The only refusal is a counter that stands at its end, and then the peer is awake anyway.
+        // The only error is a counter at its maximum, and then the peer is awake anyway.
         debug_assert!(written == 8 || io::Error::last_os_error().kind() == WOULD_BLOCK);
     }
 
@@ -63,7 +63,7 @@ impl Doorbells {
     }
 
     /// For a peer without a ring, after its wait: makes its eventfd unreadable until the next ring.
-    /// Tells whether somebody had rung. Look into the mailboxes afterwards, not before.
+    /// Returns whether the doorbell was rung. Check the mailboxes afterwards, not before.
     pub fn silence(&self, peer: PeerId) -> bool {
         let mut count = [0u8; 8];
         let event = self.doorbells[peer.index()].event.as_raw_fd();
@@ -78,8 +78,8 @@ impl Doorbells {
         assert_eq!(before, NO_RING, "a peer has one ring");
     }
 
-    /// The peer's ring ends. A doorbell that another thread is just ringing finds a closed
-    /// descriptor, which the kernel refuses; rings end when the process does.
+    /// The peer's io_uring ends. If another thread is just ringing, the kernel refuses the closed
+    /// descriptor; rings end when the process does.
     pub(super) fn retire(&self, peer: PeerId) {
         self.doorbells[peer.index()].ring.store(NO_RING, Ordering::Release);
     }
@@ -116,7 +116,7 @@ mod tests {
         assert!(!doorbells.silence(PeerId(1)));
         doorbells.ring_from_outside(PeerId(1));
         doorbells.clone().ring_from_outside(PeerId(1));
-        assert!(!doorbells.silence(PeerId(0)), "the neighbour hears nothing");
+        assert!(!doorbells.silence(PeerId(0)), "the neighbour is not woken");
         assert!(doorbells.silence(PeerId(1)));
         assert!(!doorbells.silence(PeerId(1)));
     }

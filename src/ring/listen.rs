@@ -9,27 +9,28 @@ use std::os::fd::OwnedFd;
 
 /// Connections that wait to be accepted; the kernel may cap it (net.core.somaxconn).
 const BACKLOG: i32 = 4096;
-/// Silence after which the kernel asks a peer whether it is still there, how often, and how many
-/// times without an answer.
+/// TCP keep-alive: the silence before the first probe, the time between probes, and how many remain
+/// unanswered before the connection fails.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
 
-/// How much of what a client does not read may hide in its socket. Accepted sockets inherit it.
+/// How much may be buffered in the socket of a client that does not read. Accepted sockets inherit
+/// it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SendBound {
-    /// As the kernel sees fit: up to net.ipv4.tcp_wmem, some megabytes per slow client.
+    /// The kernel's own bound, net.ipv4.tcp_wmem: some megabytes per slow client.
     #[default]
     Kernel,
     /// SO_SNDBUF: bytes in flight and waiting; the kernel doubles the number for its own use.
     Buffer(u32),
-    /// TCP_NOTSENT_LOWAT: bytes that wait behind what is in flight.
+    /// TCP_NOTSENT_LOWAT: bytes that are not yet in flight.
     NotSent(u32),
 }
 
 /// Listens on `address` with one socket per shard. Port 0 is any free port, the same for all.
-/// An IPv6 wildcard takes IPv4 connections, too. Refuses an address on which somebody listens
-/// already, even if they would share it. Returns the actual address.
+/// An IPv6 wildcard accepts IPv4 connections, too. Refuses an address on which another process
+/// listens already, even with SO_REUSEPORT. Returns the actual address.
 pub fn bind(
     address: SocketAddr,
     shards: usize,
@@ -37,7 +38,7 @@ pub fn bind(
 ) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
     assert!(shards > 0, "somebody listens");
     // The first socket is bound without SO_REUSEPORT, so that it conflicts with other processes'
-    // sockets; it takes the option afterwards, so that ours may join.
+    // sockets; the option is set afterwards, so that the other shards' sockets may join.
     let first = socket(address, bound)?;
     first.bind(&SockAddr::from(address))?;
     first.set_reuse_port(true)?;
@@ -60,12 +61,12 @@ fn socket(address: SocketAddr, bound: SendBound) -> io::Result<Socket> {
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    // A restarted server binds although old connections linger in TIME-WAIT.
+    // A restarted server can bind while old connections are in TIME-WAIT.
     socket.set_reuse_address(true)?;
-    // Whole messages leave in one send: waiting for more (Nagle) would only delay them.
+    // Whole messages are sent at once: waiting for more (Nagle) would only delay them.
     socket.set_tcp_nodelay(true)?;
-    // A peer that has vanished is noticed in two to three minutes (`spread_keepalive`), also where
-    // no protocol has heart-beats; accepted sockets inherit it.
+    // A peer that has vanished is noticed in two to three minutes (`spread_keepalive`), even if the
+    // protocol has no heart-beats. Accepted sockets inherit it.
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_TIME)
         .with_interval(KEEPALIVE_INTERVAL)

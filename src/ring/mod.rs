@@ -4,11 +4,11 @@
 //!
 //! **What it does not know.** Protocols, sessions, what the bytes mean.
 //!
-//! **How to drive it.** Once per turn: `push` what should happen, `enter` (submits, and waits when
-//! asked), `pop` until `None`. Everything that a push asks for is answered by the `Done` named at
-//! it; errors are values of that `Done`, never a return value of `push`. A stop or a cancellation
-//! of what has ended already is no error and has no answer. The kernel goes on with what is on its
-//! way, parked sends included, only while the ring is entered.
+//! **How to drive it.** Once per turn: `push` operations, `enter` (submits, and waits if asked),
+//! `pop` until `None`. Each operation is answered by the `Done` named in its documentation; errors
+//! are values of that `Done`, never a return value of `push`. Stopping or cancelling an operation
+//! that has already ended is no error and has no answer. The kernel continues what is in flight,
+//! parked sends included, only while the ring is entered.
 //!
 //! ```
 //! use ringpush::ids::{ConnId, ListenerId, PeerId};
@@ -67,10 +67,10 @@
 //!
 //! **Bounds.** `submission-entries`: a full queue enters the kernel. `completion-entries`: an
 //! overflow is counted, loses nothing, and ends multishot operations. `receive-buffers`:
-//! `RecvEnd::Starved`. `send-chunk`: so many sends enter the kernel. Descriptor slots (the least of
-//! RLIMIT_NOFILE and the configured number): `AcceptEnd::TableFull`.
+//! `RecvEnd::Starved`. `send-chunk`: the ring enters the kernel after this many sends. Descriptor
+//! slots (the least of RLIMIT_NOFILE and the configured number): `AcceptEnd::TableFull`.
 //!
-//! **State.** One byte of flags per slot; the kernel holds the rest.
+//! **State.** One byte of flags per slot; the kernel keeps the rest.
 
 mod buffers;
 mod clock;
@@ -96,43 +96,43 @@ use crate::ids::{BufferId, ConnId, ListenerId, PeerId, Slot};
 use crate::time::Instant;
 use core::net::SocketAddr;
 
-/// What the engine asks of the kernel.
+/// An operation that the engine requests from the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Take connections from a listener until told otherwise. Answers: `Accepted`, `AcceptEnded`.
+    /// Accept connections from a listener until stopped. Answers: `Accepted`, `AcceptEnded`.
     Accept {
         /// The listener.
         listener: ListenerId,
     },
-    /// Stop taking connections. Answer: `AcceptEnded`.
+    /// Stop accepting connections. Answer: `AcceptEnded`.
     AcceptStop {
         /// The listener.
         listener: ListenerId,
     },
-    /// Receive on a connection until told otherwise. Answers: `Received`, `RecvEnded`.
+    /// Receive on a connection until stopped. Answers: `Received`, `RecvEnded`.
     Recv {
         /// The connection.
         conn: ConnId,
     },
-    /// Stop receiving. Answer: `RecvEnded`, after whatever was in flight.
+    /// Stop receiving. Answer: `RecvEnded`, after everything that was in flight.
     RecvStop {
         /// The connection.
         conn: ConnId,
     },
     /// The engine is done with a receive buffer. No answer.
     GiveBack {
-        /// The buffer, which the engine held until now.
+        /// The buffer, which the engine owned until now.
         buffer: BufferId,
     },
-    /// Send a run of bytes whole (MSG_WAITALL, MSG_NOSIGNAL). At most one per connection is on its
-    /// way. Answer: `Sent`.
+    /// Send a whole range of bytes (MSG_WAITALL, MSG_NOSIGNAL). At most one per connection is in
+    /// flight. Answer: `Sent`.
     Send {
         /// The connection.
         conn: ConnId,
         /// The bytes, which belong to the kernel until `Sent`.
         range: Range,
     },
-    /// Stop the send that is in flight; its `Sent` tells how much the kernel took.
+    /// Stop the send that is in flight; its `Sent` says how much the kernel took.
     SendCancel {
         /// The connection.
         conn: ConnId,
@@ -147,8 +147,8 @@ pub enum Op {
         /// The connection.
         conn: ConnId,
     },
-    /// Ask once for the end of the peer's direction (POLLRDHUP), whether or not bytes before it
-    /// are unread: for a connection that is not received on. Answer: `PollEnded`.
+    /// Report the end of the peer's direction once (POLLRDHUP), even if bytes before it are unread.
+    /// For a connection without a receive. Answer: `PollEnded`.
     Poll {
         /// The connection.
         conn: ConnId,
@@ -165,7 +165,7 @@ pub enum Op {
     },
     /// Wake another thread out of its wait. No answer here; `Rung` there.
     Doorbell {
-        /// Whom to wake; not the ring's own peer.
+        /// The peer to wake; not the ring's own.
         peer: PeerId,
     },
 }
@@ -207,10 +207,10 @@ pub enum AcceptEnd {
     Failed(i32),
 }
 
-/// What the kernel tells the engine.
+/// What the kernel reports to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// A new connection lies in descriptor slot `slot`. It may be reset already. IPv4 peers of an
+    /// A new connection is in descriptor slot `slot`. It may be reset already. IPv4 peers of an
     /// IPv6 listener are unwrapped.
     Accepted {
         /// The listener.
@@ -220,23 +220,23 @@ pub enum Done {
         /// Address of the other end.
         peer: SocketAddr,
     },
-    /// The listener takes no more connections until `Accept` is pushed again.
+    /// The listener accepts no more connections until `Accept` is pushed again.
     AcceptEnded {
         /// The listener.
         listener: ListenerId,
         /// Why.
         end: AcceptEnd,
     },
-    /// `len` bytes lie at the start of `buffer`. Without `more` the receive has ended (as
+    /// `len` bytes are at the start of `buffer`. Without `more` the receive has ended (as
     /// `Stopped`), and no `RecvEnded` follows.
     Received {
         /// The connection.
         conn: ConnId,
-        /// The buffer, which the engine holds until `Op::GiveBack`.
+        /// The buffer, which the engine owns until `Op::GiveBack`.
         buffer: BufferId,
         /// Count of bytes, at least one.
         len: u32,
-        /// Whether the receive goes on.
+        /// Whether the receive continues.
         more: bool,
     },
     /// No more bytes will come until `Recv` is pushed again (never after `Eof` and `Failed`).
@@ -278,7 +278,7 @@ pub enum Done {
 /// How long `enter` may wait for the first completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// Not at all: submit, collect what is there.
+    /// Not at all: submit, and collect the completions that are there.
     No,
     /// Until a completion is there or the clock reaches this instant.
     Until(Instant),

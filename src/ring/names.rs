@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! Places where the kernel writes the addresses of peers that have just been accepted.
 //!
-//! A place is in use only while its question is in flight, so a few do for all connections.
-//! Bounds: [`PLACES`]; a connection that finds none waits until one is free again.
+//! A place is in use only while its request is in flight, so a few are enough for all connections.
+//! Bounds: [`PLACES`]; a connection that finds no free place waits for one.
 
 use crate::ids::{ListenerId, Slot};
 use crate::mem::region::Owner;
@@ -11,10 +11,10 @@ use std::io;
 
 /// Bytes of the longest socket address, rounded up.
 pub(super) const NAME_SIZE: usize = 32;
-/// Questions in flight at most.
+/// The most requests in flight.
 const PLACES: u8 = 128;
 
-/// The places, and who waits for one.
+/// The places, and the slots that wait for one.
 #[derive(Debug)]
 pub(super) struct Names {
     pub(super) memory: Owner,
@@ -28,7 +28,7 @@ impl Names {
         Ok(Names { memory, free: (0..PLACES).collect(), waiting: VecDeque::new() })
     }
 
-    /// A place for the address of a slot; without one the slot waits for `next`.
+    /// A free place for the address of a slot; if there is none, the slot waits for `next`.
     pub(super) fn take(&mut self, listener: ListenerId, slot: Slot) -> Option<u8> {
         let place = self.free.pop();
         if place.is_none() {
@@ -37,19 +37,19 @@ impl Names {
         place
     }
 
-    /// Where a place begins in the memory.
+    /// Offset of a place in the memory.
     pub(super) fn offset(place: u8) -> usize {
         usize::from(place) * NAME_SIZE
     }
 
-    /// What the kernel has written there; the place is free.
+    /// The bytes that the kernel has written there; frees the place.
     pub(super) fn give_back(&mut self, place: u8) -> [u8; NAME_SIZE] {
         self.free.push(place);
         let bytes = self.memory.bytes(Names::offset(place), NAME_SIZE);
         bytes.try_into().expect("a place has this size")
     }
 
-    /// Who has waited longest, if somebody does.
+    /// The slot that has waited longest, if any.
     pub(super) fn next(&mut self) -> Option<(ListenerId, Slot)> {
         self.waiting.pop_front()
     }

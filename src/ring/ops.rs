@@ -1,8 +1,9 @@
-//! What an operation becomes: one entry of the submission queue each.
+//! Turns each operation into one entry of the submission queue.
 //!
-//! Entries name memory by address. Its keepers: receive buffers `buffers.rs` and `ReceivePool`,
-//! bytes of sends the `SENDING` flag of the slot (and the engine, which keeps the range until
-//! `Sent`), addresses the `NAMING` flag and `names.rs`; options lie in a static.
+//! Entries name memory by address. What keeps that memory valid: for receive buffers, `buffers.rs`
+//! and `ReceivePool`; for bytes of sends, the `SENDING` flag of the slot (and the engine, which
+//! keeps the range until `Sent`); for addresses, the `NAMING` flag and `names.rs`. Options are in a
+//! static.
 
 use super::buffers::GROUP;
 use super::doorbell::Way;
@@ -15,7 +16,7 @@ use crate::ids::{ConnId, ListenerId, PeerId, Slot};
 use io_uring::{opcode, squeue, types};
 use std::os::fd::AsRawFd;
 
-/// Seconds of silence after which the kernel asks a peer whether it is still there: 60 to 120.
+/// Seconds of silence before the kernel sends a keep-alive probe: 60 to 120.
 static KEEPALIVE_SECONDS: [i32; 61] = {
     let mut seconds = [60; 61];
     let mut at = 0;
@@ -26,7 +27,7 @@ static KEEPALIVE_SECONDS: [i32; 61] = {
     seconds
 };
 
-/// What is written into an eventfd.
+/// The value written into an eventfd.
 static ONE: u64 = 1;
 
 impl Uring {
@@ -68,7 +69,7 @@ impl Uring {
         let Some(place) = self.names.take(id, slot) else { return };
         self.slots.begin(slot, NAMING);
         let name_len = self.listeners[usize::from(id.0)].name_len;
-        assert!(name_len as usize <= NAME_SIZE, "an address fits its place");
+        assert!(name_len as usize <= NAME_SIZE, "an address fits into its place");
         let region = self.names.memory.lend();
         let bytes = region.address(Names::offset(place), name_len as usize);
         let mark = u32::from_le_bytes([id.0, place, 0, 0]);
@@ -78,9 +79,9 @@ impl Uring {
         self.queue(&marked(entry.build(), Token::new(Kind::PeerName, slot.0, mark)));
     }
 
-    /// Gives a connection its own time of silence. Those that came at the same moment would ask
-    /// their peers at the same moment, too, and of thousands of such questions the kernel's queues
-    /// drop some, again and again, until it takes living peers for dead.
+    /// Gives a connection its own keep-alive time. Otherwise connections that arrived at the same
+    /// moment would probe their peers at the same moment, too. Of thousands of probes the kernel's
+    /// queues drop some, again and again, until it takes live peers for dead.
     pub(super) fn spread_keepalive(&mut self, slot: Slot) {
         let seconds = &KEEPALIVE_SECONDS[slot.index() % KEEPALIVE_SECONDS.len()];
         let (level, name) = (libc::IPPROTO_TCP as u32, libc::TCP_KEEPIDLE as u32);
@@ -98,7 +99,7 @@ impl Uring {
     }
 
     fn send(&mut self, conn: ConnId, range: Range) {
-        assert!(range.len > 0, "an empty send asks for nothing");
+        assert!(range.len > 0, "a send has at least one byte");
         let end = range.offset.checked_add(range.len).expect("a range ends within 32 bits");
         assert!(end <= self.segment_size, "{range:?} of a segment of {}", self.segment_size);
         self.slots.begin(conn.slot, SENDING);
@@ -123,14 +124,14 @@ impl Uring {
         self.queue(&marked(entry, Token::of(Kind::Poll, conn)));
     }
 
-    /// Releases a descriptor, for the engine (`Close`) or before it heard of it (`Refuse`).
+    /// Releases a descriptor, for the engine (`Close`) or before the engine knows of it (`Refuse`).
     pub(super) fn close(&mut self, token: Token) {
         self.slots.begin_close(token.slot());
         let entry = opcode::Close::new(types::Fixed(token.slot().0)).build();
         self.queue(&marked(entry, token));
     }
 
-    /// Cancels an operation. Its own completion tells what has become of it, so ours is not wanted.
+    /// Cancels an operation. Its own completion has the result; the cancellation's is not needed.
     fn cancel(&mut self, what: Token) {
         let entry = opcode::AsyncCancel2::new(types::CancelBuilder::user_data(what.pack()));
         let entry = entry.build().flags(squeue::Flags::SKIP_SUCCESS);
@@ -138,7 +139,7 @@ impl Uring {
     }
 
     fn ring_doorbell(&mut self, peer: PeerId) {
-        assert_ne!(peer, self.peer, "who is awake needs no doorbell");
+        assert_ne!(peer, self.peer, "a thread does not ring its own doorbell");
         let entry = match self.doorbells.way(peer) {
             Way::Ring(fd) => {
                 let message = Token::new(Kind::Rung, 0, 0).pack();
@@ -153,8 +154,8 @@ impl Uring {
         self.queue(&marked(entry, Token::new(Kind::Doorbell, u32::from(peer.0), 0)));
     }
 
-    /// Watches the eventfd of this ring's own doorbell. Nobody reads it: each write counts as an
-    /// event of its own for a multishot poll.
+    /// Watches the eventfd of this ring's own doorbell. Nothing reads it: each write is an event
+    /// for a multishot poll.
     pub(super) fn watch_doorbell(&mut self) {
         let fd = types::Fd(self.doorbells.event(self.peer).as_raw_fd());
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();

@@ -1,4 +1,4 @@
-//! Start-up: makes a ring of the best kind that the kernel grants, and says clearly why not.
+//! Start-up: makes a ring of the best kind that the kernel supports, or says clearly why it cannot.
 #![allow(unsafe_code)]
 
 use core::fmt;
@@ -7,7 +7,7 @@ use socket2::{Domain, Socket, Type};
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Fewest entries of the queues before start-up gives up for want of locked memory.
+/// The smallest queues to try before start-up gives up because locked memory is short.
 const SUBMISSION_FLOOR: u32 = 64;
 const COMPLETION_FLOOR: u32 = 512;
 
@@ -130,8 +130,8 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// A ring of the wanted or else the best kind, and its kind. Halves the queues while the kernel
-/// does not grant the memory.
+/// A ring of the requested kind, or else of the best, and its kind. Halves the queues while the
+/// kernel refuses the memory.
 pub(super) fn ring(
     wanted: Option<Flavor>,
     submission: u32,
@@ -208,7 +208,7 @@ fn check(mut ring: IoUring) -> Result<IoUring, StartError> {
     Ok(ring)
 }
 
-/// Tries to read a socket option by the ring: peers' addresses are read so, and no probe tells.
+/// Tries to read a socket option by the ring, as peers' addresses are read: no probe reports it.
 fn check_socket_option(ring: &mut IoUring) -> Result<(), StartError> {
     let at = |e: io::Error| StartError::at("try a socket", &e);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(at)?;
@@ -298,7 +298,7 @@ mod tests {
         assert!(error.to_string().contains("no io_uring"), "{error}");
         let error = refused(libc::EMFILE);
         assert!(error.to_string().contains("RLIMIT_NOFILE is "), "{error}");
-        // A kernel that knows none of the kinds.
+        // A kernel that supports none of the kinds.
         let error = refused(libc::EINVAL);
         assert_eq!(error, StartError::TooOld("IORING_SETUP_SINGLE_ISSUER", "6.0"));
     }
@@ -311,12 +311,12 @@ mod tests {
         assert!(error.to_string().contains("RLIMIT_MEMLOCK allows"), "{error}");
     }
 
-    /// Root has as much locked memory as it likes, so the thread becomes nobody; another user needs
-    /// no privilege for this test.
+    /// Root has no limit on locked memory, so the thread becomes the user nobody; another user
+    /// needs no privilege for this test.
     #[test]
     fn queues_shrink_to_the_memory_there_is() {
         if limit(libc::RLIMIT_MEMLOCK) > 64 << 20 {
-            return; // Nothing is short on this machine.
+            return; // Memory is not limited on this machine.
         }
         let thread = std::thread::spawn(|| {
             // SAFETY: takes no memory; as a plain system call it changes this thread alone.

@@ -1,4 +1,4 @@
-//! What the kernel grants the process as a whole: its cores and its file descriptors.
+//! The process's cores and file descriptors.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -29,8 +29,8 @@ pub fn pin(core: usize) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Raises the soft limit of open files to the hard one, as every server of many connections does,
-/// and tells what it is then.
+/// Raises the soft limit of open files to the hard one, as servers of many connections do, and
+/// returns it.
 pub fn raise_descriptors() -> u32 {
     let mut value = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `value` is a valid place for one rlimit, which is all that the call writes.
@@ -53,7 +53,7 @@ mod tests {
         let all = cores().expect("the set can be read");
         let last = *all.last().expect("this thread runs somewhere");
         let pinned = std::thread::spawn(move || {
-            pin(last).expect("a usable core can be had");
+            pin(last).expect("a thread can be pinned to a usable core");
             cores().expect("the set can be read")
         });
         assert_eq!(pinned.join().expect("no panic"), [last]);

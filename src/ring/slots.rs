@@ -1,8 +1,8 @@
 //! What is in flight per descriptor slot: one byte of flags each.
 //!
-//! It is the ring's half of two promises that the engine makes: at most one send and one receive of
-//! a connection are in flight, and nothing is when its slot is closed. And it counts what the
-//! kernel may still read or write in our memory, which `Uring::drop` waits for.
+//! It checks two promises of the engine: at most one send and one receive of a connection are in
+//! flight, and none when its slot is closed. It also counts the operations that may still read or
+//! write this process's memory; `Uring::drop` waits for them.
 
 use crate::ids::Slot;
 
@@ -14,7 +14,7 @@ pub(super) const RECEIVING: u8 = 1 << 1;
 pub(super) const SENDING: u8 = 1 << 2;
 /// A shutdown is in flight.
 pub(super) const SHUTTING: u8 = 1 << 3;
-/// Both directions were shut down by us: the end of a receive is our doing, not the peer's.
+/// This process has shut down both directions, so the end of a receive is not the peer's doing.
 pub(super) const SHUT: u8 = 1 << 4;
 /// A close is in flight.
 pub(super) const CLOSING: u8 = 1 << 5;
@@ -76,7 +76,7 @@ impl Slots {
         *flags = CLOSING;
     }
 
-    /// Marks the end of a close: the slot is as new.
+    /// Marks the end of a close: the slot is free.
     pub(super) fn end_close(&mut self, slot: Slot) {
         let flags = &mut self.flags[slot.index()];
         assert!(*flags == CLOSING, "slot {slot}: closed, but the flags are {:#x}", *flags);
@@ -110,7 +110,7 @@ mod tests {
         slots.end(Slot(1), SHUTTING);
         slots.begin_close(Slot(1));
         slots.end_close(Slot(1));
-        assert!(!slots.any(Slot(1), SHUT), "the next user of the slot starts afresh");
+        assert!(!slots.any(Slot(1), SHUT), "the next use of the slot starts clean");
         assert_eq!((slots.lent(), slots.count()), (0, 2));
     }
 

@@ -30,7 +30,7 @@ pub struct Setup {
     pub submission_entries: u32,
     /// Entries of the completion queue (`completion-entries`).
     pub completion_entries: u32,
-    /// Descriptor slots wanted; at most RLIMIT_NOFILE are had, see [`Uring::slots`].
+    /// Descriptor slots requested; RLIMIT_NOFILE bounds them, see [`Uring::slots`].
     pub slots: u32,
     /// Memory of the receive buffers.
     pub receive: Arc<Region>,
@@ -44,11 +44,11 @@ pub struct Setup {
     pub segment_size: u32,
     /// Listening sockets; the index is the `ListenerId`.
     pub listeners: Vec<OwnedFd>,
-    /// Sends after which a push enters the kernel by itself (`send-chunk`).
+    /// Sends after which `push` enters the kernel (`send-chunk`).
     pub send_chunk: u32,
     /// The doorbells of all peers.
     pub doorbells: Doorbells,
-    /// Whose ring this is.
+    /// The peer that this ring belongs to.
     pub peer: PeerId,
     /// The kind of ring; `None` is the best that the kernel grants.
     pub flavor: Option<Flavor>,
@@ -112,8 +112,8 @@ fn register(ring: &IoUring, slots: u32, buffers: &Buffers) -> Result<(), StartEr
         .register_iowq_max_workers(&mut [WORKERS_MAX; 2])
         .map_err(|e| StartError::at("bound the ring's workers", &e))?;
     let (address, count) = (buffers.address(), buffers.entry_count());
-    // SAFETY: `address` is that of `count` entries in memory that `buffers` holds (`Buffers::new`),
-    // which lives as long as the ring (`Uring`), or longer if the kernel does not let go.
+    // SAFETY: `address` is that of `count` entries in memory that `buffers` owns (`Buffers::new`),
+    // which lives as long as the ring (`Uring`), or longer if the kernel still uses it.
     unsafe { submitter.register_buf_ring_with_flags(address, count, GROUP, 0) }.map_err(|e| match e
         .raw_os_error()
     {
@@ -164,7 +164,7 @@ fn register_ring_fd(ring: &IoUring) -> Option<i32> {
     (count == 1).then_some(update.offset as i32)
 }
 
-/// Takes the registration back: it holds the ring open until its thread ends.
+/// Undoes the registration, which would keep the ring open until its thread ends.
 pub(super) fn unregister_ring_fd(ring: &IoUring, index: i32) {
     let mut update = Update { offset: index as u32, reserved: 0, data: 0 };
     let count = update_ring_fd(ring, UNREGISTER_RING_FDS, &mut update);

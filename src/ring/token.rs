@@ -1,6 +1,6 @@
-//! What a completion is about: kind, slot and generation, packed into the 64 bits that the kernel
-//! hands back (`user_data`). A late completion of a reused slot keeps its old generation, so that
-//! the engine recognises it.
+//! Identifies the operation of a completion: kind, slot and generation, packed into the 64 bits
+//! that the kernel returns (`user_data`). A late completion of a reused slot has the old
+//! generation, so that the engine recognises it.
 //!
 //! ```text
 //!  63      56 55                    32 31                                0
@@ -11,7 +11,7 @@
 
 use crate::ids::{ConnId, SLOT_MAX, Slot};
 
-/// Which operation a completion answers. Zero is not used, so that forgotten marks are noticed.
+/// The operation that a completion answers. Zero is not used, so that a missing token is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {
@@ -19,7 +19,7 @@ pub(super) enum Kind {
     Accept = 1,
     /// Peer address of an accepted descriptor; the generation is the listener.
     PeerName,
-    /// Close of a descriptor that the engine never heard of.
+    /// Close of a descriptor that the engine never knew.
     Refuse,
     /// Multishot receive.
     Recv,
@@ -29,15 +29,15 @@ pub(super) enum Kind {
     Shutdown,
     /// Close of a descriptor.
     Close,
-    /// Cancellation of any of these: its own result says nothing that the cancelled one does not.
+    /// Cancellation of any of these; only the cancelled operation's result matters.
     Cancel,
-    /// A socket option that would not take; without it the listener's holds.
+    /// A socket option that could not be set; the listener's value stays in effect.
     Option,
-    /// Our ringing of another thread has failed.
+    /// Ringing another thread's doorbell has failed.
     Doorbell,
-    /// Another ring rang.
+    /// Another ring rang this doorbell.
     Rung,
-    /// A thread without a ring rang: poll of our eventfd.
+    /// A thread without a ring rang this doorbell: poll of its eventfd.
     EventFd,
     /// Poll for the end of a peer.
     Poll,
@@ -65,35 +65,35 @@ impl Kind {
     }
 }
 
-/// One such mark, unpacked.
+/// An unpacked token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token {
     /// The operation.
     pub(super) kind: Kind,
-    /// What it works on: a slot, a listener or a peer.
+    /// Its object: a slot, a listener or a peer.
     pub(super) number: u32,
-    /// Which use of the slot.
+    /// The generation of the slot.
     pub(super) generation: u32,
 }
 
 impl Token {
-    /// A mark that is not about a connection.
+    /// A token that belongs to no connection.
     pub(super) fn new(kind: Kind, number: u32, generation: u32) -> Token {
         assert!(number <= SLOT_MAX, "a slot has 24 bits");
         Token { kind, number, generation }
     }
 
-    /// A mark about a connection.
+    /// A token of a connection.
     pub(super) fn of(kind: Kind, conn: ConnId) -> Token {
         Token::new(kind, conn.slot.0, conn.generation)
     }
 
-    /// The slot it is about, if it is about one.
+    /// Its slot, if it has one.
     pub(super) fn slot(self) -> Slot {
         Slot(self.number)
     }
 
-    /// The connection it is about.
+    /// Its connection.
     pub(super) fn conn(self) -> ConnId {
         ConnId { slot: self.slot(), generation: self.generation }
     }

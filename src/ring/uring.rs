@@ -1,5 +1,5 @@
-//! The ring on io_uring: entry into the kernel, and the end. Its start stands in `start.rs`, what
-//! an [`Op`] becomes in `ops.rs`, what a completion becomes in `completion.rs`.
+//! The ring on io_uring: entry into the kernel, and its end. `start.rs` starts it, `ops.rs` turns
+//! each [`Op`] into an entry, `completion.rs` turns completions into `Done`s.
 //!
 //! ```text
 //!  push(Op) ─▶ submission queue ─▶ enter ─▶ kernel ─▶ completion queue ─▶ pop() ─▶ Done
@@ -7,8 +7,8 @@
 //!                    └────────▶ enter without waiting     └────────▶ spill (memory) ─▶ pop()
 //! ```
 //!
-//! Peers' addresses: a multishot accept does not tell them, so each accepted descriptor is asked
-//! for its own before `Done::Accepted`.
+//! Peers' addresses: a multishot accept does not return them, so each accepted descriptor is asked
+//! for its peer's address before `Done::Accepted`.
 #![allow(unsafe_code)]
 
 use super::buffers::Buffers;
@@ -29,9 +29,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// How often the kernel may refuse a submission for want of memory before we give up.
+/// How often the kernel may refuse a submission because memory is short before the ring panics.
 const REFUSALS_MAX: u32 = 10_000;
-/// How long the end of a ring waits for the kernel to let go of our memory, per turn and in turns.
+/// How long the end of a ring waits for the kernel to stop using its memory, per turn and in turns.
 const LET_GO_NANOS: u64 = 20_000_000;
 const LET_GO_TURNS: u32 = 100;
 
@@ -42,11 +42,11 @@ pub struct RingStats {
     pub enters: u64,
     /// Operations submitted.
     pub submitted: u64,
-    /// Completions taken.
+    /// Completions read.
     pub completed: u64,
-    /// Entries that found the completion queue overflown (nothing is lost by it).
+    /// Entries at which the completion queue had overflowed (this loses nothing).
     pub overflows: u64,
-    /// Completions that had to be moved out of the queue's way.
+    /// Completions that had to be moved out of the queue.
     pub spilled: u64,
     /// Receives that found no free buffer.
     pub starved: u64,
@@ -54,7 +54,7 @@ pub struct RingStats {
     pub nameless: u64,
     /// Multishot operations that the kernel ended without being asked and without an error.
     pub ended_multishots: u64,
-    /// Doorbells that could not be rung (their ring has ended).
+    /// Doorbells that could not be rung because their ring had ended.
     pub unheard: u64,
 }
 
@@ -99,7 +99,7 @@ pub struct Uring {
     pub(super) send_chunk: u32,
     /// Sends pushed since the last entry.
     pub(super) sends_queued: u32,
-    /// Completions that were moved out of the queue's way; older than those in the queue.
+    /// Completions that were moved out of the queue; older than those in it.
     pub(super) spill: VecDeque<cqueue::Entry>,
     /// A second answer of the completion that was popped last.
     pub(super) after: Option<Done>,
@@ -132,14 +132,14 @@ impl Uring {
 
     /// Queues an entry; enters the kernel first if the queue is full.
     ///
-    /// The memory that `entry` names must be lent to the ring until the completion: all callers
-    /// stand in `ops.rs`, where each names the keeper of that memory.
+    /// The memory that `entry` names must be lent to the ring until the completion. All callers are
+    /// in `ops.rs`, where each says what keeps that memory valid.
     pub(super) fn queue(&mut self, entry: &squeue::Entry) {
         if self.ring.submission().is_full() {
             self.submit(None);
         }
-        // SAFETY: by the contract of this function; the keepers hold the memory until the
-        // completion, or until the end of the ring, which waits for it (`drop`).
+        // SAFETY: by the contract of this function; the memory stays valid until the completion,
+        // or until the end of the ring, which waits for it (`drop`).
         let pushed = unsafe { self.ring.submission().push(entry) };
         pushed.expect("a queue that was submitted has room");
     }
@@ -153,7 +153,7 @@ impl Uring {
         }
     }
 
-    /// Submits everything, and waits for a completion at most as long as told.
+    /// Submits everything, and waits for a completion for at most the given time.
     fn submit(&mut self, wait_nanos: Option<u64>) {
         self.sends_queued = 0;
         self.buffers.publish();
@@ -163,7 +163,7 @@ impl Uring {
             let queued = submission.len() as u32;
             let is_kernel_busy = submission.taskrun() || submission.cq_overflow();
             drop(submission);
-            // Completions do not show while the kernel has deferred work: it wants an entry.
+            // While the kernel has deferred work, completions appear only after an entry.
             if queued == 0 && wait_nanos.is_none() && !is_kernel_busy {
                 return;
             }
@@ -177,10 +177,10 @@ impl Uring {
                     }
                 }
                 Err(libc::ETIME) => break,
-                // A signal: the wait is over, but what is queued must go.
+                // A signal: the wait is over, but the queue must still be submitted.
                 Err(libc::EINTR) if queued == 0 => break,
                 Err(libc::EINTR) => {}
-                // The kernel has no memory, or (before 5.19) wants its completions taken first.
+                // The kernel has no memory, or (before 5.19) its completions must be read first.
                 Err(libc::EAGAIN | libc::EBUSY | libc::ENOMEM) => {
                     refusals += 1;
                     assert!(refusals < REFUSALS_MAX, "the kernel has no memory for operations");
@@ -253,8 +253,8 @@ impl Uring {
         self.ring.completion().next()
     }
 
-    /// Cancels everything and waits until the kernel touches our memory no more. False if it
-    /// does not let go in time.
+    /// Cancels everything and waits until the kernel no longer uses this process's memory. False if
+    /// that takes too long.
     fn let_go(&mut self) -> bool {
         let everything = types::CancelBuilder::any().all();
         let entry = opcode::AsyncCancel2::new(everything).build();
@@ -369,7 +369,7 @@ mod tests {
     #[test]
     fn a_connection_without_a_name_is_closed() {
         let (mut ring, address) = ring(1);
-        // The kernel refuses a length that is not its family's: the name cannot be had.
+        // The kernel refuses a length that is wrong for the family, so the address stays unknown.
         let name_len = core::mem::replace(&mut ring.listeners[0].name_len, 30);
         ring.push(Op::Accept { listener: ListenerId(0) });
         ring.enter(Wait::No);
@@ -378,7 +378,7 @@ mod tests {
         while ring.stats().nameless == 0 || ring.slots.any(Slot(0), u8::MAX) {
             assert!(ring.now() < deadline, "{:?}", ring.stats());
             ring.enter(Wait::Until(deadline));
-            assert_eq!(ring.pop(), None, "the engine hears nothing of it");
+            assert_eq!(ring.pop(), None, "the engine is not told");
         }
         // The only slot is free again.
         ring.listeners[0].name_len = name_len;
