@@ -74,7 +74,7 @@ impl Marks {
     pub fn invariants(&self, segment: u32, used: u32) {
         let list = &self.lists[segment as usize];
         assert!(list.is_sorted_by(|(one, _), (next, _)| one < next), "marks are in order");
-        assert!(list.last().is_none_or(|(last, _)| *last < used), "a mark is within the written bytes");
+        assert!(list.last().is_none_or(|(last, _)| *last < used), "a mark is of a frame");
         assert!(list.len() <= self.most, "the list of marks is bounded");
     }
 

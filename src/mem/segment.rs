@@ -421,10 +421,10 @@ mod tests {
     fn what_does_not_fit_together_is_found() {
         let spoil: [Spoil; 7] = [
             (|pool| pool.free.push(pool.free[0]), "is free once"),
-            (|pool| pool.open[1] = pool.open[0], "a segment for itself"),
-            (|pool| pool.segments[0].used = 65, "has its size"),
-            (|pool| pool.free.truncate(1), "is free, or somebody's"),
-            (|pool| pool.segments[0].order = 0, "as old as its bytes"),
+            (|pool| pool.open[1] = pool.open[0], "write different segments"),
+            (|pool| pool.segments[0].used = 65, "within its size"),
+            (|pool| pool.free.truncate(1), "is free, open or referenced"),
+            (|pool| pool.segments[0].order = 0, "has an order unless it is free"),
             (|pool| pool.segments[1].refcount = 0, "is written anew"),
             (
                 |pool| pool.mark(Range { segment: 0, offset: 20, len: 9 }, Droppable::Oldest),
