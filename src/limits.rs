@@ -345,6 +345,12 @@ pub const HOMES_MAX: usize = 64;
 pub const MAILBOX_THREADS: u32 = 8;
 /// But not fewer than this, unless `mailbox` is.
 pub const MAILBOX_LEAST: u32 = 256;
+/// A queue of callbacks has so many times fewer entries than one of another class; past it the
+/// request waits.
+pub const MAILBOX_CALLBACKS: u32 = 4;
+/// Refused hook calls are told so while fewer than this times `mailbox` events wait at the control
+/// thread for the sender's shard; past it only their receipts are given. All are counted.
+pub const REFUSALS_WAITING: usize = 2;
 /// The most shards of one process.
 pub const SHARDS_MAX: usize = HOMES_MAX - 1;
 /// Connections of one shard where `connections` sets no bound: tables are made for so many.

@@ -195,6 +195,8 @@ fn every_mutation_is_found_by_its_oracle() {
             Mutation::Isolation => Oracle::Isolation,
             Mutation::Callback => Oracle::Twice,
             Mutation::Policy | Mutation::Uncounted => Oracle::Lost,
+            Mutation::Effect => Oracle::Progress,
+            Mutation::Overtaken => Oracle::Order,
         };
         let options = Options { mutation: Some(mutation), ..Options::default() };
         let found = (0..MUTATION_SEEDS).find(|&seed| {

@@ -2,6 +2,7 @@
 //! Application destinations: what answers a SEND to `/ws/trade`, and where the answer goes.
 
 use super::pattern::{self, Budget, Outcome};
+use std::borrow::Cow;
 
 /// What answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +73,10 @@ impl Applications {
     }
 
     /// `template` with the variables that `destination` gives filled in.
-    pub fn fill(&self, index: usize, destination: &str, template: &str) -> String {
+    pub fn fill<'a>(&self, index: usize, destination: &str, template: &'a str) -> Cow<'a, str> {
+        if !template.contains('{') {
+            return Cow::Borrowed(template);
+        }
         let mut filled = template.to_owned();
         let pattern = &self.list[index].destination;
         if let Some(variables) = pattern::captures(pattern, destination, self.separator) {
@@ -80,7 +84,7 @@ impl Applications {
                 filled = filled.replace(&format!("{{{name}}}"), value);
             }
         }
-        filled
+        Cow::Owned(filled)
     }
 }
 

@@ -12,6 +12,7 @@
 //! nothing to announce, so every ON_LINE is followed by exactly one OFF_LINE and the reverse.
 
 use super::home::Audience;
+use super::message::Message;
 use super::pattern::{Budget, Outcome};
 use crate::ids::SessionId;
 use crate::mem::secret::HashKey;
@@ -32,6 +33,22 @@ pub struct Announcement {
     pub sessions: u32,
     /// Rises with every announcement of this home.
     pub epoch: u64,
+}
+
+impl Announcement {
+    /// Writes it as a message to the topic of presence.
+    pub fn write(&self, topic: &str, message: &mut Message) {
+        let status = if self.online { "ON_LINE" } else { "OFF_LINE" };
+        let user = serde_json::Value::from(&*self.user);
+        let (sessions, epoch) = (self.sessions, self.epoch);
+        let body = format!(
+            r#"{{"user":{user},"status":"{status}","sessions":{sessions},"epoch":{epoch}}}"#
+        );
+        message.begin(None, topic);
+        message.header(b"destination", topic.as_bytes());
+        message.header(b"content-type", b"application/json");
+        message.finish(body.as_bytes());
+    }
 }
 
 #[derive(Debug)]

@@ -27,7 +27,7 @@ pub struct RecordBytes {
     pub destination: usize,
     /// A callback id that is remembered.
     pub dedupe_key: usize,
-    /// One entry of a mailbox.
+    /// Half of one place in the queues of all classes from one thread to another.
     pub entry: usize,
     /// An address whose things are counted.
     pub address: usize,
@@ -72,8 +72,9 @@ pub fn connections(config: &Config, machine: Machine) -> u32 {
 /// The memory of one shard when every pool is full, addend by addend.
 pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec<Addend> {
     let limits = &config.limits;
-    // Two queues to each thread, the control thread and the shard itself among them; and its share
-    // of the queues that come from the control thread.
+    // Queues to each thread, the control thread and the shard itself among them; and its share of
+    // the queues that come from the control thread. Two of them each, which have the bytes of all
+    // classes.
     let threads = shards(config, machine) + 1;
     let queues = 2 * (u64::from(threads) + 2);
     let connections = u64::from(connections(config, machine));

@@ -1,13 +1,12 @@
-//! From the outcome of a hook call to entries. Pure.
+//! From the outcome of a hook call to what is sent. Pure.
 
 use super::hooks::Call;
 use crate::broker::application::Answer;
-use crate::broker::destination::Target;
+use crate::broker::command::{Event, ReplyTo};
+use crate::broker::core::Effect;
 use crate::broker::message::Message;
-use crate::broker::pattern::Budget;
-use crate::engine::mailbox::{Entry, ReplyTo};
+use crate::broker::reply::{application_of, publications};
 use crate::engine::shared::Shared;
-use crate::ids::{PeerId, SessionId, ShardId};
 use crate::metrics::Refusal;
 use std::sync::Arc;
 
@@ -123,18 +122,12 @@ pub(super) fn place<'a>(shared: &'a Shared, destination: &str) -> &'a str {
 /// The application of a destination, and the destination below the prefix. It is looked up here
 /// instead of being numbered by the shard: a reload may have come between.
 fn application<'a>(shared: &Shared, destination: &'a str) -> Option<(usize, &'a str)> {
-    let Target::Application(rest) = shared.names.target(destination) else { return None };
-    Some((shared.applications.find(rest, &mut Budget::default())?, rest))
+    application_of(&shared.names, &shared.applications, destination)
 }
 
-/// The entry that gives a receipt.
-pub(super) fn receipt(reply_to: ReplyTo) -> Option<(PeerId, Entry)> {
-    let shard = match reply_to {
-        ReplyTo::None => return None,
-        ReplyTo::Frame(session, _) => session.shard(),
-        ReplyTo::Request(shard, _) => shard,
-    };
-    Some((shard.into(), Entry::Sequenced { reply_to, heard: 0 }))
+/// What gives a receipt.
+pub(super) fn receipt(reply_to: ReplyTo) -> Option<Effect> {
+    Some(Effect::Event(reply_to.shard()?, Event::Sequenced { reply_to, heard: 0 }))
 }
 
 /// An answer that may be sent to clients.
@@ -146,81 +139,46 @@ pub(super) fn sendable(shared: &Shared, answer: Answered) -> Result<Answered, (F
 }
 
 /// What an answer becomes. `number` is the number of the message that goes to one session directly.
-pub(super) fn entries(
-    shared: &Shared,
-    call: &Call,
-    answer: &Answered,
-    number: u64,
-) -> Vec<(PeerId, Entry)> {
-    let mut entries = Vec::new();
+pub(super) fn effects(shared: &Shared, call: &Call, answer: &Answered, number: u64) -> Vec<Effect> {
+    let Some((index, rest)) = application(shared, &call.destination) else { return Vec::new() };
     if answer.body.is_empty() {
-        return entries;
+        return Vec::new();
     }
-    let Some((index, rest)) = application(shared, &call.destination) else {
-        return entries;
-    };
-    let application = shared.applications.at(index);
-    if let Some(template) = &application.to_user {
-        let destination = shared.applications.fill(index, rest, template);
-        let shown = format!("{}{destination}", shared.names.user);
-        let user = call.user.as_deref();
-        let message = message(user, &destination, &shown, answer);
-        entries.push(match user {
-            // Also to one window only: its home keeps the order of what a user gets.
-            Some(user) => {
-                let only = (!application.broadcast).then_some(call.session);
-                let entry = Entry::PublishUser { message, only, reply_to: ReplyTo::None };
-                (shared.home_of_name(user).into(), entry)
-            }
-            None => to_session(call.session, message, number),
-        });
-    }
-    for template in &application.to {
-        let destination = shared.applications.fill(index, rest, template);
-        let message = message(None, &destination, &destination, answer);
-        let home: ShardId = shared.home_of_destination(&destination);
-        entries.push((home.into(), Entry::Publish { message, reply_to: ReplyTo::None }));
-    }
-    entries
+    let user = call.user.as_deref();
+    let list = publications(&shared.applications, index, rest, call.session, user);
+    list.map(|one| {
+        let mut message = Message::default();
+        one.write(&shared.names, answer.content_type.as_deref(), &answer.body, &mut message);
+        one.effect(&shared.homes, Arc::new(message), ReplyTo::None, number)
+    })
+    .collect()
 }
 
 /// Tells the asking session what went wrong.
-pub(super) fn error(shared: &Shared, call: &Call, fault: Fault, number: u64) -> (PeerId, Entry) {
+pub(super) fn error(shared: &Shared, call: &Call, fault: Fault, number: u64) -> Effect {
     let body = serde_json::json!({
         "code": fault.code(),
         "msg": fault.text(),
         "destination": call.destination,
     });
-    let answer = Answered {
-        content_type: Some(b"application/json".to_vec()),
-        body: body.to_string().into_bytes(),
-    };
     let shown = format!("{}{ERRORS}", shared.names.user);
-    let message = message(call.user.as_deref(), ERRORS, &shown, &answer);
-    to_session(call.session, message, number)
-}
-
-fn to_session(session: SessionId, message: Arc<Message>, number: u64) -> (PeerId, Entry) {
-    (session.shard().into(), Entry::DeliverSession { message, session, number })
-}
-
-fn message(user: Option<&str>, destination: &str, shown: &str, answer: &Answered) -> Arc<Message> {
     let mut message = Message::default();
-    message.begin(user, destination);
+    message.begin(call.user.as_deref(), ERRORS);
     message.header(b"destination", shown.as_bytes());
-    if let Some(content_type) = &answer.content_type {
-        message.header(b"content-type", content_type);
-    }
-    message.finish(&answer.body);
-    Arc::new(message)
+    message.header(b"content-type", b"application/json");
+    message.finish(body.to_string().as_bytes());
+    let (message, session) = (Arc::new(message), call.session);
+    Effect::Event(session.shard(), Event::DeliverSession { message, session, number })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::command::Command;
     use crate::config::Sources;
     use crate::engine::shared::Keys;
     use crate::ids::SessionIndex;
+    use crate::ids::{SessionId, ShardId};
     use crate::metrics::Metrics;
 
     const SETTINGS: &str = "
@@ -275,23 +233,33 @@ mod tests {
     #[test]
     fn a_reply_goes_to_all_sessions_or_to_one_or_to_an_anonymous_session() {
         let shared = shared();
-        let named = entries(&shared, &call("/ws/call", Some("7")), &ok("{}"), 63);
-        let [(peer, Entry::PublishUser { message, only: None, reply_to: ReplyTo::None })] =
-            &named[..]
+        let named = effects(&shared, &call("/ws/call", Some("7")), &ok("{}"), 63);
+        let [
+            Effect::Command(
+                home,
+                Command::PublishUser { message, only: None, reply_to: ReplyTo::None },
+            ),
+        ] = &named[..]
         else {
             panic!("{named:?}");
         };
-        assert_eq!(*peer, PeerId::from(shared.home_of_name("7")));
+        assert_eq!(*home, shared.homes.of_user("7"));
         assert_eq!((message.user(), message.destination()), ("7", "/queue/sub"));
         let headers = b"destination:/user/queue/sub\ncontent-type:application/json\n";
         assert_eq!((message.headers(), message.body()), (&headers[..], &b"{}"[..]));
-        let one = entries(&shared, &call("/ws/one", Some("7")), &ok("{}"), 63);
-        let [(_, Entry::PublishUser { only, .. })] = &one[..] else { panic!("{one:?}") };
+        let one = effects(&shared, &call("/ws/one", Some("7")), &ok("{}"), 63);
+        let [Effect::Command(_, Command::PublishUser { only, .. })] = &one[..] else {
+            panic!("{one:?}")
+        };
         let session = SessionId::new(ShardId(2), SessionIndex(5), 1);
         assert_eq!(*only, Some(session));
-        let anonymous = entries(&shared, &call("/ws/call", None), &ok("{}"), 63);
-        let [(PeerId(2), Entry::DeliverSession { session: asking, number: 63, message })] =
-            &anonymous[..]
+        let anonymous = effects(&shared, &call("/ws/call", None), &ok("{}"), 63);
+        let [
+            Effect::Event(
+                ShardId(2),
+                Event::DeliverSession { session: asking, number: 63, message },
+            ),
+        ] = &anonymous[..]
         else {
             panic!("{anonymous:?}");
         };
@@ -301,12 +269,14 @@ mod tests {
     #[test]
     fn a_reply_to_destinations_has_the_variables_filled_in() {
         let shared = shared();
-        let entries = entries(&shared, &call("/ws/room/4", Some("7")), &ok("x"), 63);
-        let destinations: Vec<&str> = entries
+        let effects = effects(&shared, &call("/ws/room/4", Some("7")), &ok("x"), 63);
+        let destinations: Vec<&str> = effects
             .iter()
-            .map(|(_, entry)| match entry {
-                Entry::Publish { message, reply_to: ReplyTo::None } => message.destination(),
-                entry => panic!("{entry:?}"),
+            .map(|effect| match effect {
+                Effect::Command(_, Command::Publish { message, reply_to: ReplyTo::None }) => {
+                    message.destination()
+                }
+                effect => panic!("{effect:?}"),
             })
             .collect();
         assert_eq!(destinations, ["/topic/room/4", "/queue/log"]);
@@ -314,14 +284,16 @@ mod tests {
 
     #[test]
     fn an_empty_answer_is_no_reply() {
-        assert!(entries(&shared(), &call("/ws/call", Some("7")), &ok(""), 63).is_empty());
+        assert!(effects(&shared(), &call("/ws/call", Some("7")), &ok(""), 63).is_empty());
     }
 
     #[test]
     fn a_fault_is_told_to_the_asking_session_as_json() {
-        let (peer, entry) = error(&shared(), &call("/ws/call", Some("7")), Fault::Status(500), 63);
-        let Entry::DeliverSession { message, .. } = entry else { panic!("{entry:?}") };
-        assert_eq!((peer, message.destination()), (PeerId(2), "/queue/errors"));
+        let effect = error(&shared(), &call("/ws/call", Some("7")), Fault::Status(500), 63);
+        let Effect::Event(shard, Event::DeliverSession { message, .. }) = effect else {
+            panic!("{effect:?}")
+        };
+        assert_eq!((shard, message.destination()), (ShardId(2), "/queue/errors"));
         let body: serde_json::Value = serde_json::from_slice(message.body()).expect("JSON");
         let expected = serde_json::json!({
             "code": 502, "msg": "the hook answered with status 500", "destination": "/ws/call"

@@ -9,11 +9,12 @@ use super::provider::Provider;
 use super::reload::merge;
 use super::reply::{self, Answered, Backend, Fault};
 use super::signals::{Signal, Signals};
+use crate::broker::command::ReplyTo;
 use crate::config::Sources;
-use crate::engine::mailbox::{Class, Entry, Mailbox, ReplyTo};
+use crate::engine::mailbox::{Mailbox, ToControl, ToShard};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, ShardId};
-use crate::limits::HOMES_MAX;
+use crate::limits::{HOMES_MAX, REFUSALS_WAITING};
 use crate::mem::shares::Kind;
 use crate::ring::{Doorbells, Flavor, StartError};
 use hashbrown::HashMap;
@@ -258,8 +259,7 @@ impl Control {
                     return Ok(End::Drained);
                 }
             }
-            // With a full mailbox nothing is taken, and what came is left until the next try.
-            if !self.mailbox.may_sleep() && !self.is_blocked() {
+            if !self.mailbox.may_sleep() {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -304,28 +304,24 @@ impl Control {
         }
     }
 
-    /// Whether so many entries wait that no more may be made.
+    /// Whether so many entries wait that no call begins: what it answers would have to wait, too.
     fn is_blocked(&self) -> bool {
         self.outgoing.len() >= self.shared.limits.mailbox as usize
     }
 
+    /// Takes all that the shards ask for, whatever waits: what is past a bound is refused, and no
+    /// shard waits for this thread.
     fn take_entries(&mut self) {
         for shard in (0..self.shared.shards).map(PeerId) {
-            for _ in 0..self.shared.limits.turn_entries {
-                if self.is_blocked() {
-                    return;
-                }
-                let Some(entry) = self.mailbox.take(shard, Class::Request) else { break };
+            for _ in 0..self.shared.limits.mailbox {
+                let Some(entry) = self.mailbox.take(shard) else { break };
                 match entry {
-                    Entry::Hook { message, user, session, reply_to, place, .. } => {
+                    ToControl::Hook { message, user, session, reply_to, place } => {
                         self.on_hook(Call::new(&message, session, user).at(place), reply_to);
                     }
-                    Entry::Event(event) => events::write(&self.log, &self.shared, &event),
-                    entry => unreachable!("the control thread is asked for hooks: {entry:?}"),
+                    ToControl::Log(event) => events::write(&self.log, &self.shared, &event),
                 }
             }
-            let answer = self.mailbox.take(shard, Class::Delivery);
-            assert!(answer.is_none(), "the control thread asks for no answer: {answer:?}");
         }
     }
 
@@ -334,12 +330,19 @@ impl Control {
         if self.calls.has_room(call.session, hooks.queue, hooks.concurrent) {
             self.calls.take(call);
         } else {
-            self.shared.metrics.control().hooks_refused_total.add(1);
-            self.tell(&call, Fault::Full);
+            let counters = self.shared.metrics.control();
+            counters.hooks_refused_total.add(1);
+            // Who sends and does not take the refusals is owed receipts only, which are bounded by
+            // its own waiting for them (`receipts`).
+            let most = REFUSALS_WAITING * self.shared.limits.mailbox as usize;
+            match self.outgoing.events_of(call.session.shard()) < most {
+                true => self.tell(&call, Fault::Full),
+                false => counters.refuse(Fault::Full.into()),
+            }
             self.give_back(&call);
         }
-        if let Some((to, entry)) = reply::receipt(reply_to) {
-            self.outgoing.push(to, entry);
+        if let Some(effect) = reply::receipt(reply_to) {
+            self.outgoing.push(effect);
         }
     }
 
@@ -384,8 +387,8 @@ impl Control {
         match outcome.and_then(|answer| reply::sendable(&self.shared, answer)) {
             Ok(answer) => {
                 let number = self.number();
-                for (to, entry) in reply::entries(&self.shared, call, &answer, number) {
-                    self.outgoing.push(to, entry);
+                for effect in reply::effects(&self.shared, call, &answer, number) {
+                    self.outgoing.push(effect);
                 }
             }
             Err((fault, error)) => {
@@ -414,8 +417,7 @@ impl Control {
     fn tell(&mut self, call: &Call, fault: Fault) {
         self.shared.metrics.control().refuse(fault.into());
         let number = self.number();
-        let (to, entry) = reply::error(&self.shared, call, fault, number);
-        self.outgoing.push(to, entry);
+        self.outgoing.push(reply::error(&self.shared, call, fault, number));
     }
 
     /// Numbers as a home gives them, `counter * HOMES_MAX + home`; the last home is this thread.
@@ -454,7 +456,7 @@ impl Control {
         let changed = differences.iter().filter(|difference| difference.reloadable).count();
         if changed > 0 {
             self.shared = Arc::new(self.shared.reloaded(config));
-            self.send_all(&Entry::Reload(self.shared.clone()));
+            self.send_all(&ToShard::Reload(self.shared.clone()));
         }
         self.log.info("reloaded", &[("changed", &changed)]);
     }
@@ -462,13 +464,13 @@ impl Control {
     fn drain(&mut self) {
         let span = Duration::from_millis(u64::from(self.shared.limits.drain_time.0));
         self.deadline = Some(Instant::now() + span + DRAIN_MARGIN);
-        self.send_all(&Entry::Drain);
+        self.send_all(&ToShard::Drain);
         self.log.info("ending", &[("hook-calls", &self.calls.len())]);
     }
 
-    fn send_all(&mut self, entry: &Entry) {
-        for shard in (0..self.shared.shards).map(PeerId) {
-            self.outgoing.push(shard, entry.clone());
+    fn send_all(&mut self, entry: &ToShard) {
+        for shard in (0..self.shared.shards).map(ShardId) {
+            self.outgoing.tell(shard, entry.clone());
         }
     }
 
@@ -480,7 +482,7 @@ impl Control {
             }
             Report::Ended { shard, .. } => {
                 self.alive -= 1;
-                self.outgoing.end(shard.into());
+                self.outgoing.end(shard);
                 Ok(())
             }
             Report::Ready { .. } | Report::Refused { .. } => {

@@ -2,12 +2,14 @@
 //! are real HTTP servers.
 
 use super::*;
+use crate::broker::command::{Event, ReplyTo};
+use crate::broker::core::Class;
 use crate::broker::message::Message;
 use crate::config::Sources;
-use crate::engine::mailbox::{Class, Entry, Mailbox, ReplyTo, connect};
+use crate::engine::mailbox::{Mailbox, ToControl, ToHome, ToShard, connect};
 use crate::engine::shared::{Keys, Shared};
 use crate::ids::{PeerId, SessionId, SessionIndex, ShardId};
-use crate::limits::Limits;
+use crate::limits::{Limits, REFUSALS_WAITING};
 use crate::mem::shares::Place;
 use crate::metrics::{Metrics, Refusal};
 use crate::ring::Doorbells;
@@ -64,14 +66,16 @@ fn start(settings: &str) -> StandIn {
 }
 
 impl StandIn {
-    /// The next entry of the control thread.
-    fn next(&mut self) -> Entry {
+    /// What the control thread says next, in a home's stead.
+    fn next(&mut self) -> Event {
         loop {
-            for class in [Class::Delivery, Class::Request] {
-                if let Some(entry) = self.mailbox.take(CONTROL, class) {
-                    return entry;
-                }
+            match self.mailbox.take(CONTROL) {
+                Some(ToShard::Event(event)) => return event,
+                Some(entry) => panic!("{entry:?}"),
+                None => {}
             }
+            let command: Option<ToHome> = self.mailbox.take(CONTROL);
+            assert!(command.is_none(), "{command:?}");
             if self.mailbox.may_sleep() {
                 let doorbell = &self.doorbell;
                 let rung = self
@@ -85,8 +89,8 @@ impl StandIn {
     }
 
     /// Sends an entry if there is room.
-    fn send(&mut self, entry: Entry) -> Result<(), Entry> {
-        if self.mailbox.room(CONTROL, entry.class()) == 0 {
+    fn send(&mut self, entry: ToControl) -> Result<(), ToControl> {
+        if self.mailbox.room(CONTROL, Class::Outside) == 0 {
             return Err(entry);
         }
         self.mailbox.send(CONTROL, entry);
@@ -107,20 +111,13 @@ fn session(index: u32) -> SessionId {
     SessionId::new(ShardId(0), SessionIndex(index), 1)
 }
 
-fn hook(destination: &str, index: u32, user: Option<&str>, number: u32) -> Entry {
+fn hook(destination: &str, index: u32, user: Option<&str>, number: u32) -> ToControl {
     let mut message = Message::default();
     message.begin(None, destination);
     message.finish(number.to_string().as_bytes());
     let (session, user) = (session(index), user.map(Arc::from));
     let reply_to = ReplyTo::Frame(session, number);
-    Entry::Hook {
-        message: Arc::new(message),
-        application: 0,
-        user,
-        session,
-        reply_to,
-        place: Place::NONE,
-    }
+    ToControl::Hook { message: Arc::new(message), user, session, reply_to, place: Place::NONE }
 }
 
 /// A server that answers every request with its own body, one connection after the other.
@@ -165,7 +162,7 @@ fn every_call_gets_its_receipt_and_its_reply_in_order() {
          [[application]]\ndestination = '/call'\nhook = '{url}'\nto-user = '/queue/sub'"
     );
     let mut shard = start(&settings);
-    let mut wanted: Vec<Entry> =
+    let mut wanted: Vec<ToControl> =
         (1..=60).rev().map(|number| hook("/ws/call", number % 5, None, number)).collect();
     let mut receipts = Vec::new();
     let mut replies: HashMap<SessionId, Vec<u32>> = HashMap::new();
@@ -178,10 +175,10 @@ fn every_call_gets_its_receipt_and_its_reply_in_order() {
             }
         }
         match shard.next() {
-            Entry::Sequenced { reply_to: ReplyTo::Frame(_, number), heard: 0 } => {
+            Event::Sequenced { reply_to: ReplyTo::Frame(_, number), heard: 0 } => {
                 receipts.push(number)
             }
-            Entry::DeliverSession { message, session, number } => {
+            Event::DeliverSession { message, session, number } => {
                 assert_eq!(message.destination(), "/queue/sub");
                 let body = core::str::from_utf8(message.body()).expect("digits");
                 replies.entry(session).or_default().push(body.parse().expect("digits"));
@@ -214,19 +211,55 @@ fn a_call_past_the_queue_is_refused_before_its_receipt_and_counted() {
     for number in 1..=2 {
         shard.send(hook("/ws/call", number, Some("7"), number)).expect("room");
         let entry = shard.next();
-        assert!(matches!(entry, Entry::Sequenced { heard: 0, .. }), "{entry:?}");
+        assert!(matches!(entry, Event::Sequenced { heard: 0, .. }), "{entry:?}");
     }
     shard.send(hook("/ws/call", 3, Some("7"), 3)).expect("room");
-    let Entry::DeliverSession { message, session: asking, .. } = shard.next() else {
+    let Event::DeliverSession { message, session: asking, .. } = shard.next() else {
         panic!("the sender hears so");
     };
     assert_eq!((asking, message.destination()), (session(3), "/queue/errors"));
     let body = String::from_utf8_lossy(message.body());
     assert!(body.contains("\"code\":503") && body.contains("hooks.queue"), "{body}");
     let entry = shard.next();
-    assert!(matches!(entry, Entry::Sequenced { reply_to: ReplyTo::Frame(_, 3), .. }), "{entry:?}");
+    assert!(matches!(entry, Event::Sequenced { reply_to: ReplyTo::Frame(_, 3), .. }), "{entry:?}");
     assert_eq!(shard.metrics.control().hooks_refused_total.value(), 1);
     assert_eq!(shard.metrics.refusals(), [(Refusal::HookQueueFull, 1)]);
+    drop(shard.end());
+}
+
+/// A shard that takes nothing gets rid of its calls all the same. What waits for it is bounded:
+/// past that a refusal is a receipt only.
+#[test]
+fn calls_are_always_taken_and_what_waits_for_a_shard_is_bounded() {
+    const CALLS: u32 = 200;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("bound"));
+    let settings = format!(
+        "hooks = {{ concurrent = 1, queue = 1, timeout = '60s' }}\n\
+         [[application]]\ndestination = '/call'\nhook = '{url}'\nto-user = '/queue/sub'"
+    );
+    let mut shard = start(&settings);
+    let begun = std::time::Instant::now();
+    for number in 1..=CALLS {
+        while shard.send(hook("/ws/call", number, None, number)).is_err() {
+            assert!(begun.elapsed() < LONG, "call {number} is not taken");
+            std::thread::yield_now();
+        }
+    }
+    let (mut receipts, mut refusals) = (0, 0);
+    while receipts < CALLS {
+        match shard.next() {
+            Event::Sequenced { .. } => receipts += 1,
+            Event::DeliverSession { .. } => refusals += 1,
+            event => panic!("{event:?}"),
+        }
+    }
+    let mailbox = Limits::tiny().mailbox;
+    let most = (REFUSALS_WAITING as u32 + 1) * mailbox;
+    assert!((1..=most).contains(&refusals), "{refusals} refusals, at most {most}");
+    let refused = u64::from(CALLS) - 2;
+    assert_eq!(shard.metrics.control().hooks_refused_total.value(), refused);
+    assert_eq!(shard.metrics.refusals(), [(Refusal::HookQueueFull, refused)]);
     drop(shard.end());
 }
 
@@ -235,8 +268,8 @@ fn a_destination_without_a_hook_is_told_so() {
     let mut shard = start("[[application]]\ndestination = '/call'\nreply = 'x'");
     shard.send(hook("/ws/call", 1, None, 1)).expect("room");
     let entry = shard.next();
-    assert!(matches!(entry, Entry::Sequenced { .. }), "{entry:?}");
-    let Entry::DeliverSession { message, .. } = shard.next() else {
+    assert!(matches!(entry, Event::Sequenced { .. }), "{entry:?}");
+    let Event::DeliverSession { message, .. } = shard.next() else {
         panic!("the sender hears so");
     };
     assert!(String::from_utf8_lossy(message.body()).contains("\"code\":501"));

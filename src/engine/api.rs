@@ -263,7 +263,7 @@ impl<R: Ring> Shard<R> {
         };
         match query {
             Query::Users => {
-                for (user, sessions) in self.users.iter() {
+                for (user, sessions) in self.core.users().iter() {
                     let item = serde_json::json!({
                         "user": &**user, "status": "ON_LINE", "sessions": sessions,
                     });

@@ -2,14 +2,19 @@
 //! Application destinations: a SEND gets its answer from the configuration, or from a hook at the
 //! control thread.
 
-use super::mailbox::{Class, Entry, ReplyTo};
+use super::mailbox::ToControl;
 use super::shard::Shard;
 use crate::broker::application::Answer;
+use crate::broker::command::{Command, ReplyTo};
+use crate::broker::core::Class;
+use crate::broker::message::Message;
+use crate::broker::reply::{Publication, To, publications};
 use crate::ids::{SessionIndex, ShardId};
 use crate::mem::shares::{Kind, Place};
 use crate::metrics::Refusal;
 use crate::ring::Ring;
 use crate::stomp::Frame;
+use smallvec::SmallVec;
 
 /// Where the engine tells a sender what went wrong behind an application destination.
 const ERRORS: &str = "/queue/errors";
@@ -36,7 +41,7 @@ impl<R: Ring> Shard<R> {
             Answer::Forward(template) => {
                 let destination = shared.applications.fill(application, rest, template);
                 let content_type = frame.header(b"content-type").unwrap_or(b"");
-                let home = shared.home_of_destination(&destination);
+                let home = shared.homes.of_destination(&destination);
                 let reply_to = self.receipt(session, frame, 1, Some(home));
                 self.publish(home, &destination, frame.body(), content_type, reply_to);
             }
@@ -49,13 +54,13 @@ impl<R: Ring> Shard<R> {
                 self.tell_error(session, 501, &text);
                 self.receipt(session, frame, 0, None);
             }
-            Answer::Hook(Some(_)) | Answer::Provider => self.ask_hook(session, frame, application),
+            Answer::Hook(Some(_)) | Answer::Provider => self.ask_hook(session, frame),
         }
     }
 
-    fn ask_hook(&mut self, session: SessionIndex, frame: &Frame<'_, '_>, application: usize) {
+    fn ask_hook(&mut self, session: SessionIndex, frame: &Frame<'_, '_>) {
         let control = self.control();
-        if self.mailbox.room(control, Class::Request) == 0 {
+        if self.mailbox.room(control, Class::Outside) == 0 {
             self.metrics.hooks_refused_total.add(1);
             self.refuse(self.sessions.at(session).slot, Refusal::HookQueueFull);
             self.tell_error(session, 503, "too many hook calls are waiting");
@@ -83,9 +88,7 @@ impl<R: Ring> Shard<R> {
         let reply_to = self.receipt(session, frame, 1, Some(ShardId(control.0)));
         let user = self.sessions.at(session).user.clone();
         let session = self.sessions.id(session);
-        let application = application as u16;
-        let entry = Entry::Hook { message, application, user, session, reply_to, place };
-        self.mailbox.send(control, entry);
+        self.mailbox.send(control, ToControl::Hook { message, user, session, reply_to, place });
     }
 
     /// Counts one hook call more for the address of a session, if it has room in its share.
@@ -99,8 +102,7 @@ impl<R: Ring> Shard<R> {
         self.shared.shares.take_share(key, Kind::HookCalls, None, bound)
     }
 
-    /// A reply goes where the application says: to the sender's sessions, or to broker
-    /// destinations.
+    /// A fixed reply goes where the application says.
     fn give_answer(
         &mut self,
         session: SessionIndex,
@@ -111,42 +113,33 @@ impl<R: Ring> Shard<R> {
         content_type: &[u8],
     ) {
         let shared = self.shared.clone();
-        let found = shared.applications.at(application);
         let user = self.sessions.at(session).user.clone();
-        let sessions = user.filter(|_| found.broadcast && found.to_user.is_some());
-        let answers = found.to.len() as u32 + u32::from(sessions.is_some());
-        let last_home = match (&sessions, found.to.last()) {
-            (_, Some(destination)) => Some(shared.home_of_destination(destination)),
-            (Some(user), None) => Some(shared.home_of_name(user)),
-            (None, None) => None,
-        };
+        let id = self.sessions.id(session);
+        let list = publications(&shared.applications, application, rest, id, user.as_deref());
+        let list: SmallVec<[Publication<'_>; 2]> = list.collect();
+        let homes = list.iter().filter_map(|one| one.home(&shared.homes));
+        let (answers, last_home) =
+            homes.fold((0, None), |(count, _), home| (count + 1, Some(home)));
         let reply_to = self.receipt(session, frame, answers, last_home);
-        if let Some(to_user) = &found.to_user {
-            let shown = shared.names.shown(to_user);
-            let name = sessions.as_deref().or(Some(""));
-            let message = self.blocks.make(|message| {
-                message.begin(name, to_user);
-                message.header(b"destination", &shown);
-                message.header(b"content-type", content_type);
-                message.finish(body);
-            });
-            let message = message.expect("there is room for a frame");
-            match &sessions {
-                Some(user) => {
-                    let home = shared.home_of_name(user);
-                    self.mailbox
-                        .send(home.into(), Entry::PublishUser { message, only: None, reply_to });
+        for one in list {
+            let write = |message: &mut Message| {
+                one.write(&shared.names, Some(content_type), body, message);
+            };
+            let message = self.blocks.make(write).expect("there is room for a frame");
+            match one.to {
+                To::User(user, only) => {
+                    let command = Command::PublishUser { message, only, reply_to };
+                    self.command(shared.homes.of_user(user), command);
                 }
-                None => {
-                    let number = self.next_number();
+                To::Session(_) => {
+                    let number = self.core.next_number();
                     self.deliver_to_session(session, &message, number);
                 }
+                To::Everybody => {
+                    let home = shared.homes.of_destination(&one.destination);
+                    self.command(home, Command::Publish { message, reply_to });
+                }
             }
-        }
-        for template in &found.to {
-            let destination = shared.applications.fill(application, rest, template);
-            let home = shared.home_of_destination(&destination);
-            self.publish(home, &destination, body, content_type, reply_to);
         }
     }
 
@@ -167,7 +160,7 @@ impl<R: Ring> Shard<R> {
             message.finish(body);
         });
         let message = message.expect("there is room for a frame");
-        self.mailbox.send(home.into(), Entry::Publish { message, reply_to });
+        self.command(home, Command::Publish { message, reply_to });
     }
 
     /// Tells one session on its error queue what went wrong.
@@ -181,7 +174,7 @@ impl<R: Ring> Shard<R> {
             message.finish(body.as_bytes());
         });
         let message = message.expect("there is room for a frame");
-        let number = self.next_number();
+        let number = self.core.next_number();
         self.deliver_to_session(session, &message, number);
     }
 }

@@ -40,7 +40,7 @@ pub struct Audit {
     pub groups: usize,
     /// Interned names.
     pub names: usize,
-    /// Things that wait for room: connections, entries, sessions that leave, pushes, messages to be
+    /// Things that wait for room: connections, entries, sessions that leave, messages to be
     /// fanned out, changes of presence.
     pub waiting: usize,
     /// Bytes that wait for the client with the most.
@@ -79,18 +79,17 @@ impl<R: Ring> Shard<R> {
             buffers_held: self.receive.as_ref().map_or(0, |pool| pool.held()),
             blocks: self.blocks.on_their_way(),
             blocks_free: self.limits.message_blocks as usize - self.blocks.on_their_way(),
-            destinations: self.home.len(),
-            users: self.users.online(),
+            destinations: self.core.destinations(),
+            users: self.core.users().online(),
             groups: self.index.len(),
             names,
             waiting: self.waiting.len()
                 + self.answered.len()
-                + self.pending_callbacks.len()
                 + self.stash.len()
                 + self.leaving.len()
                 + usize::from(!self.fanout.is_empty())
                 + usize::from(!self.fanout.batches.is_empty())
-                + usize::from(self.users.has_changes()),
+                + usize::from(self.core.has_announcements()),
             outbox_most: outboxes.max().unwrap_or(0),
             answers_most: answers.max().unwrap_or(0),
             receipts_most: sessions().map(|session| session.receipts.count()).max().unwrap_or(0),

@@ -1,217 +1,161 @@
 #![forbid(unsafe_code)]
-//! Entries of other shards and of this one: what a home does with requests, and a shard with
-//! deliveries.
+//! Entries of other shards and of this one: commands for the homes here, and what homes say to this
+//! shard. `broker::core` says why no two shards can wait for each other.
 
-use super::mailbox::{Class, Entry, ReplyTo};
+use super::mailbox::{Entry, ToHome, ToShard};
 use super::session::{Phase, Subscription};
 use super::shard::Shard;
-use crate::broker::home::{Audience, Claim};
-use crate::broker::message::Message;
+use crate::broker::command::{Callback, Command, Event, ReplyTo};
+use crate::broker::core::{Class, Effect};
 use crate::broker::pattern::Budget;
 use crate::broker::subscription::FrameFormat;
-use crate::ids::{PeerId, SessionId, ShardId};
+use crate::ids::{PeerId, ShardId};
 use crate::limits::PATTERN_STEPS_A_FRAME;
 use crate::metrics::Refusal;
 use crate::ring::Ring;
 use std::sync::Arc;
 
-/// A request produces at most so many deliveries towards one peer: the message and the answer.
-const DELIVERIES_OF_A_REQUEST: usize = 2;
-
-/// A shard sends entries to itself: what one round produces is taken by the next, so that a message
+/// A shard sends entries to itself: a round takes the classes in their order, so that a message
 /// that stays on its shard is delivered in the turn it came in. More rounds than this wait a turn.
 const ROUNDS: usize = 4;
 
 impl<R: Ring> Shard<R> {
-    /// Takes what lies in the mailboxes: all deliveries, and requests while there is room for what
-    /// they produce. True if there were any.
+    /// Takes what lies in the mailboxes, of a class while there is room for what its entries
+    /// produce. True if there were any.
     pub(super) fn take_entries(&mut self) -> bool {
         for round in 0..ROUNDS {
-            let delivered = self.take_class(Class::Delivery);
-            let requested = self.take_class(Class::Request);
+            let mut found = self.take_class(Shard::on_callback);
+            found |= self.take_class(Shard::on_command);
+            found |= self.take_class(Shard::on_entry);
             self.run_answered();
-            if !delivered && !requested {
+            if !found {
                 return round > 0;
             }
         }
         true
     }
 
-    fn take_class(&mut self, class: Class) -> bool {
-        let mut progress = false;
+    fn take_class<E: Entry>(&mut self, handle: fn(&mut Self, E)) -> bool {
+        let mut found = false;
         for peer in 0..self.mailbox.peers() {
             let mut left = self.limits.turn_entries;
             while left > 0 {
-                if class == Class::Request && !self.has_delivery_room() {
-                    return progress;
+                if !self.has_room_for(E::CLASS) {
+                    return found;
                 }
-                let Some(entry) = self.mailbox.take(PeerId(peer as u8), class) else { break };
-                progress = true;
+                let Some(entry) = self.mailbox.take(PeerId(peer as u8)) else { break };
+                found = true;
                 self.steps = 0;
-                match class {
-                    Class::Request => self.on_request(entry),
-                    Class::Delivery => self.on_delivery(entry),
-                }
+                handle(self, entry);
                 left = left.saturating_sub(1 + self.steps / PATTERN_STEPS_A_FRAME);
             }
         }
-        progress
+        found
     }
 
-    fn has_delivery_room(&self) -> bool {
-        let shards = self.shared.shards as usize;
-        self.mailbox.room_everywhere(shards, Class::Delivery) >= DELIVERIES_OF_A_REQUEST
+    /// Whether there is room for all that handling an entry of a class may produce.
+    fn has_room_for(&self, class: Class) -> bool {
+        let has = |needed: usize, class: Class| {
+            needed == 0 || self.mailbox.room_everywhere(class) >= needed
+        };
+        let needs = class.needs();
+        has(needs.home, Class::Home) && has(needs.event, Class::Event)
     }
 
-    /// Whether one more request to a home finds room.
-    pub(super) fn has_request_room(&self, home: ShardId) -> bool {
-        self.mailbox.room(home.into(), Class::Request) > 0
+    /// Whether one more command to a home finds room.
+    pub(super) fn has_home_room(&self, home: ShardId) -> bool {
+        self.mailbox.room(home.into(), Class::Home) > 0
     }
 
-    fn on_request(&mut self, entry: Entry) {
+    /// Sends a command to a home. The caller has asked for room.
+    pub(super) fn command(&mut self, home: ShardId, command: Command) {
+        self.mailbox.send(home.into(), ToHome::Command(command));
+    }
+
+    fn on_callback(&mut self, callback: Callback) {
+        self.core.on_callback(callback, self.ring.wall_millis(), &self.shared.homes);
+        self.send_effects();
+    }
+
+    fn on_command(&mut self, entry: ToHome) {
         match entry {
-            Entry::Publish { message, reply_to } => self.sequence(message, reply_to),
-            Entry::PublishUser { message, only, reply_to } => {
-                self.sequence_user(message, only, reply_to);
+            ToHome::Command(command) => {
+                let work = self.core.on(command, self.shared.context());
+                self.metrics.published_total.add(work.published.into());
+                self.steps += work.steps;
+                for _ in 0..work.gave_up {
+                    self.refuse_for_nobody(Refusal::BrokerPatternGaveUp);
+                }
+                self.send_effects();
             }
-            Entry::Subscribe { destination, session, key, owner } => {
-                let claim =
-                    Claim { shares: &self.shared.shares, owner, least: self.limits.share_least };
-                let refused = self.home.subscribe(&destination, session.shard(), claim).err();
-                self.mailbox.send(session.shard().into(), Entry::Begun { session, key, refused });
+            ToHome::Query { query, shard, conn } => {
+                let (items, count, cut) = self.answer_query(&query);
+                self.mailbox.send(shard.into(), ToShard::Answer { conn, items, count, cut });
             }
-            Entry::Unsubscribe { destination, session, key } => {
-                self.home.unsubscribe(&destination, session.shard(), &self.shared.shares);
-                if let Some(key) = key {
-                    self.mailbox.send(session.shard().into(), Entry::Ended { session, key });
+        }
+    }
+
+    fn send_effects(&mut self) {
+        while let Some(effect) = self.core.next_effect() {
+            match effect {
+                Effect::Command(home, command) => self.command(home, command),
+                Effect::Event(shard, event) => {
+                    self.mailbox.send(shard.into(), ToShard::Event(event));
                 }
             }
-            Entry::SubscribeUser { user, destination, session, key } => {
-                self.users.subscribe(&user, session, &destination);
-                let begun = Entry::Begun { session, key, refused: None };
-                self.mailbox.send(session.shard().into(), begun);
-            }
-            Entry::UnsubscribeUser { user, destination, session, key } => {
-                self.users.unsubscribe(&user, session, &destination);
-                self.mailbox.send(session.shard().into(), Entry::Ended { session, key });
-            }
-            Entry::Join { user, session } => self.users.join(&user, session),
-            Entry::Leave { user, session } => self.users.leave(&user, session),
-            Entry::Dedupe { key, until_millis, message, shard, conn } => {
-                let fresh = self.dedupe.is_fresh(key, self.ring.wall_millis(), until_millis);
-                self.mailbox.send(shard.into(), Entry::Deduped { conn, fresh, message });
-            }
-            Entry::Query { query, shard, conn } => {
-                let (items, count, cut) = self.answer_query(&query);
-                self.mailbox.send(shard.into(), Entry::Answer { conn, items, count, cut });
-            }
-            Entry::Reload(shared) => self.reload(shared),
-            Entry::Drain => self.drain_all(),
-            Entry::Hook { .. } | Entry::Event(_) => {
-                unreachable!("hooks are asked at the control thread")
-            }
-            Entry::Deliver { .. }
-            | Entry::DeliverUser { .. }
-            | Entry::Begun { .. }
-            | Entry::Ended { .. }
-            | Entry::Sequenced { .. }
-            | Entry::Deduped { .. }
-            | Entry::Answer { .. }
-            | Entry::DeliverSession { .. } => unreachable!("deliveries have their own class"),
         }
     }
 
-    /// Numbers a message and sends it to every shard with a subscriber.
-    fn sequence(&mut self, message: Arc<Message>, reply_to: ReplyTo) {
-        let number = self.next_number();
-        self.metrics.published_total.add(1);
-        let mut budget = Budget::default();
-        let audience = self.home.audience(message.destination(), &mut budget);
-        self.steps += budget.spent();
-        self.note_given_up(audience);
-        for shard in audience.shards() {
-            let message = message.clone();
-            self.mailbox.send(shard.into(), Entry::Deliver { message, number });
-        }
-        self.answer_reply_to(reply_to, audience.subscriptions);
-    }
-
-    fn sequence_user(&mut self, message: Arc<Message>, only: Option<SessionId>, reply_to: ReplyTo) {
-        let number = self.next_number();
-        self.metrics.published_total.add(1);
-        let (user, destination) = (message.user(), message.destination());
-        // What rules keep from a user none of his sessions hears, and none is counted.
-        let mut budget = Budget::default();
-        let is_kept = self.shared.rules_restrict_patterns
-            && !self.may_user_hear_own(Some(user), destination, &mut budget);
-        let audience = match is_kept {
-            true => Audience::default(),
-            false => self.users.audience(user, destination, only, &mut budget),
-        };
-        self.steps += budget.spent();
-        self.note_given_up(audience);
-        for shard in audience.shards() {
-            let message = message.clone();
-            self.mailbox.send(shard.into(), Entry::DeliverUser { message, number, only });
-        }
-        self.answer_reply_to(reply_to, audience.subscriptions);
-    }
-
-    /// Counts a message that some pattern gave up on: its subscribers do not hear it.
-    fn note_given_up(&self, audience: Audience) {
-        if audience.gave_up {
-            self.refuse_for_nobody(Refusal::BrokerPatternGaveUp);
+    fn on_entry(&mut self, entry: ToShard) {
+        match entry {
+            ToShard::Event(event) => self.on_event(event),
+            ToShard::Answer { conn, items, count, cut } => {
+                self.on_query_answer(conn, &items, count, cut);
+            }
+            ToShard::Reload(shared) => self.reload(shared),
+            ToShard::Drain => self.drain_all(),
         }
     }
 
-    fn answer_reply_to(&mut self, reply_to: ReplyTo, heard: u32) {
-        let shard = match reply_to {
-            ReplyTo::None => return,
-            ReplyTo::Frame(session, _) => session.shard(),
-            ReplyTo::Request(shard, _) => shard,
-        };
-        self.mailbox.send(shard.into(), Entry::Sequenced { reply_to, heard });
-    }
-
-    /// A delivery. Changes of subscriptions come after what was delivered before them: when the
-    /// pool has no room to encode that, they and what follows them wait, in order.
-    fn on_delivery(&mut self, entry: Entry) {
-        let changes = matches!(entry, Entry::Begun { .. } | Entry::Ended { .. });
-        let ordered = changes || matches!(entry, Entry::Deliver { .. });
-        if ordered && (!self.stash.is_empty() || changes && !self.fan_out_before(&entry)) {
-            return self.stash.push_back(entry);
+    /// What a home says. Changes of subscriptions come after what was delivered before them: when
+    /// the pool has no room to encode that, they and what follows them wait, in order.
+    fn on_event(&mut self, event: Event) {
+        let changes = matches!(event, Event::Begun { .. } | Event::Ended { .. });
+        let ordered = changes || matches!(event, Event::Deliver { .. });
+        if ordered && (!self.stash.is_empty() || changes && !self.fan_out_before(&event)) {
+            return self.stash.push_back(event);
         }
-        self.handle_delivery(entry);
+        self.handle_event(event);
     }
 
     /// What waited for the pool goes on.
     pub(super) fn run_stash(&mut self) {
-        while let Some(entry) = self.stash.front() {
-            let changes = matches!(entry, Entry::Begun { .. } | Entry::Ended { .. });
+        while let Some(event) = self.stash.front() {
+            let changes = matches!(event, Event::Begun { .. } | Event::Ended { .. });
             if changes {
                 // In hand while it is looked at; it goes back where it was.
-                let Some(entry) = self.stash.pop_front() else { return };
-                if !self.fan_out_before(&entry) {
-                    return self.stash.push_front(entry);
+                let Some(event) = self.stash.pop_front() else { return };
+                if !self.fan_out_before(&event) {
+                    return self.stash.push_front(event);
                 }
-                self.handle_delivery(entry);
-            } else if let Some(entry) = self.stash.pop_front() {
-                self.handle_delivery(entry);
+                self.handle_event(event);
+            } else if let Some(event) = self.stash.pop_front() {
+                self.handle_event(event);
             }
         }
     }
 
     /// Gives what is pending before a subscription changes. Batches end, too, if something waits in
     /// one for the very group that is about to have one member more or fewer.
-    fn fan_out_before(&mut self, change: &Entry) -> bool {
+    fn fan_out_before(&mut self, change: &Event) -> bool {
         if !self.fanout.batches.is_empty() && self.changes_waiting_group(change) {
             self.fanout.end_batches(&mut self.index, None);
         }
         self.fan_out()
     }
 
-    fn changes_waiting_group(&self, change: &Entry) -> bool {
-        let (Entry::Begun { session, key, .. } | Entry::Ended { session, key }) = change else {
+    fn changes_waiting_group(&self, change: &Event) -> bool {
+        let (Event::Begun { session, key, .. } | Event::Ended { session, key }) = change else {
             return false;
         };
         let Some(session) = self.sessions.find(*session) else { return false };
@@ -233,15 +177,15 @@ impl<R: Ring> Shard<R> {
         self.index.find(destination, id, format).is_some_and(|group| group.batched > 0)
     }
 
-    fn handle_delivery(&mut self, entry: Entry) {
-        match entry {
-            Entry::Deliver { message, number } => {
+    fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Deliver { message, number } => {
                 let mut budget = Budget::default();
                 let Shard { fanout, index, shared, now, .. } = self;
                 fanout.deliver(index, shared, (message, number), *now, &mut budget);
                 self.steps += budget.spent();
             }
-            Entry::DeliverUser { message, number, only } => {
+            Event::DeliverUser { message, number, only } => {
                 let mut next = self.sessions.first_of(message.user());
                 while let Some(session) = next {
                     // Delivering may end the session.
@@ -251,14 +195,14 @@ impl<R: Ring> Shard<R> {
                     }
                 }
             }
-            Entry::DeliverSession { message, session, number } => {
+            Event::DeliverSession { message, session, number } => {
                 if let Some(session) = self.sessions.find(session) {
                     self.deliver_to_session(session, &message, number);
                 }
             }
-            Entry::Begun { session, key, refused } => self.on_begun(session, key, refused),
-            Entry::Ended { session, key } => self.on_ended(session, key),
-            Entry::Sequenced { reply_to, heard } => match reply_to {
+            Event::Begun { session, key, refused } => self.on_begun(session, key, refused),
+            Event::Ended { session, key } => self.on_ended(session, key),
+            Event::Sequenced { reply_to, heard } => match reply_to {
                 ReplyTo::None => {}
                 ReplyTo::Frame(id, sequence) => {
                     if let Some(session) = self.sessions.find(id) {
@@ -268,11 +212,7 @@ impl<R: Ring> Shard<R> {
                 }
                 ReplyTo::Request(_, conn) => self.on_pushed(conn, heard),
             },
-            Entry::Deduped { conn, fresh, message } => self.on_deduped(conn, fresh, message),
-            Entry::Answer { conn, items, count, cut } => {
-                self.on_query_answer(conn, &items, count, cut)
-            }
-            _ => unreachable!("requests have their own class"),
+            Event::Duplicate { reply_to } => self.on_duplicate(reply_to),
         }
     }
 
@@ -286,34 +226,22 @@ impl<R: Ring> Shard<R> {
 
     /// Makes changes of presence known, as far as there is room.
     pub(super) fn announce_presence(&mut self) {
-        self.run_unfinished();
-        while self.users.has_changes() {
+        while self.core.has_announcements() {
             let shared = self.shared.clone();
             let Some(topic) = &shared.config.presence.topic else {
-                self.users.announce();
+                self.core.announce();
                 continue;
             };
-            let home = shared.home_of_destination(topic);
-            if !self.has_request_room(home) || !self.blocks.has_room() {
+            let home = shared.homes.of_destination(topic);
+            if !self.has_home_room(home) || !self.blocks.has_room() {
                 return;
             }
-            let Some(change) = self.users.announce() else { return };
-            let status = if change.online { "ON_LINE" } else { "OFF_LINE" };
-            let user = serde_json::Value::from(&*change.user);
-            let (sessions, epoch) = (change.sessions, change.epoch);
-            let body = format!(
-                r#"{{"user":{user},"status":"{status}","sessions":{sessions},"epoch":{epoch}}}"#
-            );
-            let message = self.blocks.make(|message| {
-                message.begin(None, topic);
-                message.header(b"destination", topic.as_bytes());
-                message.header(b"content-type", b"application/json");
-                message.finish(body.as_bytes());
-            });
+            let Some(change) = self.core.announce() else { return };
+            let message = self.blocks.make(|message| change.write(topic, message));
             let message = message.expect("there is a free block");
-            self.mailbox.send(home.into(), Entry::Publish { message, reply_to: ReplyTo::None });
+            self.command(home, Command::Publish { message, reply_to: ReplyTo::None });
         }
-        self.metrics.users.set(self.users.online() as u64);
+        self.metrics.users.set(self.core.users().online() as u64);
     }
 
     /// A new configuration. What belongs to a running session stays as it is.

@@ -1,44 +1,32 @@
 #![forbid(unsafe_code)]
-//! Entries between threads: bounded lock-free queues, one pair of queues for each pair of peers.
+//! Entries between threads: bounded lock-free queues, one of each class for each pair of peers.
 //!
-//! **Classes.** A *request* goes to a home; handling one may produce deliveries. A *delivery* comes
-//! from a home; handling one produces bytes for own sockets only. Deliveries are always taken;
-//! requests only while there is room for the deliveries that they produce. So two shards that are
-//! full towards each other cannot wait for each other: deliveries flow whatever the requests do.
-//! What has no room is never put in a list: a session that begins or ends and a user whose presence
-//! changes keep a mark in their own record, and the mark is turned into an entry when there is
-//! room.
+//! **Classes.** There are four, in an order; `broker::core` says which, what handling an entry of
+//! each may produce, and why nobody can wait in a circle. Each class has its own type and its own
+//! queues, so an entry cannot lie in a queue of another class: [`Callback`] in `Dedupe`, [`ToHome`]
+//! in `Home`, [`ToControl`] in `Outside`, [`ToShard`] in `Event`.
 //!
 //! **Waking.** A peer that is about to wait sets its flag and looks at its queues once more;
 //! whoever writes to it afterwards sees the flag and rings, once.
 //!
-//! **Order of calls.** Per turn: `take` from both queues, `room` before `send`, `doorbells` at the
+//! **Order of calls.** Per turn: `take` from the queues, `room` before `send`, `doorbells` at the
 //! end, `may_sleep` before waiting and `awake` after it.
 //!
-//! **Bounds.** `mailbox` entries a class.
+//! **Bounds.** `mailbox` entries a queue; of callbacks one for each [`MAILBOX_CALLBACKS`] of them.
 
-use crate::broker::home::Full;
+use crate::broker::command::{Callback, Command, Event, ReplyTo};
+use crate::broker::core::Class;
 use crate::broker::message::Message;
 use crate::ids::{ConnId, PeerId, SessionId, ShardId};
-use crate::mem::shares::{self, Place};
+use crate::limits::{HOMES_MAX, MAILBOX_CALLBACKS};
+use crate::mem::shares::Place;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::events::Event;
+use super::events;
 use super::shared::Shared;
 use super::sleeping::Sleeping;
-
-/// Who waits for an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplyTo {
-    /// Nobody.
-    None,
-    /// A STOMP frame with a receipt: session and number of the frame.
-    Frame(SessionId, u32),
-    /// A parked HTTP request.
-    Request(ShardId, ConnId),
-}
 
 /// What an API query wants to know, or to happen; every shard answers for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,104 +41,126 @@ pub enum Query {
     KickSession(SessionId),
 }
 
-/// One entry of a mailbox.
+/// To the homes of a shard, and to the shard as the one that knows its sessions. Class `Home`.
+#[derive(Clone, Debug)]
+pub enum ToHome {
+    /// For its homes.
+    Command(Command),
+    /// An API query, at every shard.
+    Query {
+        /// What is asked.
+        query: Query,
+        /// Who asks.
+        shard: ShardId,
+        /// Its parked request.
+        conn: ConnId,
+    },
+}
+
+/// To the control thread. Class `Outside`.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the sentence of a variant says what its fields are")]
-pub enum Entry {
-    // Requests.
-    /// Publish to a broker destination, at the broker home.
-    Publish { message: Arc<Message>, reply_to: ReplyTo },
-    /// A session wants to hear a broker destination, at the broker home. Its address, if that is
-    /// counted.
-    Subscribe { destination: Arc<str>, session: SessionId, key: u32, owner: Option<shares::Key> },
-    /// A session wants to hear it no longer. Without a `key` the session is gone.
-    Unsubscribe { destination: Arc<str>, session: SessionId, key: Option<u32> },
-    /// Publish to a user, at the user's home.
-    PublishUser { message: Arc<Message>, only: Option<SessionId>, reply_to: ReplyTo },
-    /// A session wants to hear a destination of its user, at the user's home.
-    SubscribeUser { user: Arc<str>, destination: Arc<str>, session: SessionId, key: u32 },
-    /// A session wants to hear it no longer.
-    UnsubscribeUser { user: Arc<str>, destination: Arc<str>, session: SessionId, key: u32 },
-    /// A session of a user has begun, at the user's home.
-    Join { user: Arc<str>, session: SessionId },
-    /// A session of a user has ended, with all its user subscriptions.
-    Leave { user: Arc<str>, session: SessionId },
-    /// Was this callback seen before? At the key's home.
-    Dedupe { key: u128, until_millis: u64, message: Arc<Message>, shard: ShardId, conn: ConnId },
-    /// An API query, at every shard.
-    Query { query: Query, shard: ShardId, conn: ConnId },
-    /// A new configuration.
-    Reload(Arc<Shared>),
-    /// End all sessions, then the shard.
-    Drain,
-    /// Ask an application's hook, at the control thread, which gives the place back when the call
-    /// is over.
+pub enum ToControl {
+    /// Ask an application's hook. The control thread gives the place back when the call is over.
     Hook {
         message: Arc<Message>,
-        application: u16,
         user: Option<Arc<str>>,
         session: SessionId,
         reply_to: ReplyTo,
         place: Place,
     },
-    /// A line for the log, at the control thread: how often it came, and the last one's text.
+    /// Something for the log.
+    Log(events::Event),
+}
+
+/// To a shard, which takes it whatever else is full. Class `Event`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the sentence of a variant says what its fields are")]
+pub enum ToShard {
+    /// What a home says, or the control thread in its stead.
     Event(Event),
-
-    // Deliveries.
-    /// A message for the subscribers of its destination.
-    Deliver { message: Arc<Message>, number: u64 },
-    /// A message for the sessions of its user.
-    DeliverUser { message: Arc<Message>, number: u64, only: Option<SessionId> },
-    /// A subscription holds from here on; or the home had no room for it, and why.
-    Begun { session: SessionId, key: u32, refused: Option<Full> },
-    /// A subscription has ended.
-    Ended { session: SessionId, key: u32 },
-    /// A publish is sequenced, and so many subscriptions will hear it.
-    Sequenced { reply_to: ReplyTo, heard: u32 },
-    /// Answer to `Dedupe`, with the message to be pushed if the callback is fresh.
-    Deduped { conn: ConnId, fresh: bool, message: Arc<Message> },
-    /// Answer to `Query`: JSON items, their count, and whether some are left out.
+    /// Answer to a query: JSON items, their count, and whether some are left out.
     Answer { conn: ConnId, items: Arc<str>, count: u32, cut: bool },
-    /// A message for one session, wherever it comes from.
-    DeliverSession { message: Arc<Message>, session: SessionId, number: u64 },
+    /// A new configuration.
+    Reload(Arc<Shared>),
+    /// End all sessions, then the shard.
+    Drain,
 }
 
-/// The two queues of a pair of peers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// Towards a home or the control thread.
-    Request,
-    /// From a home.
-    Delivery,
+/// Half of what one place in all queues from one shard to another takes.
+pub const ENTRY_BYTES: usize = (size_of::<ToHome>()
+    + size_of::<ToShard>()
+    + size_of::<Callback>() / MAILBOX_CALLBACKS as usize)
+    .div_ceil(2);
+
+const _: () = assert!(ENTRY_BYTES <= 52 && size_of::<ToControl>() <= 64);
+
+/// The writers' ends of the queues from one peer to another.
+#[derive(Debug)]
+pub struct Writers {
+    dedupe: Producer<Callback>,
+    home: Producer<ToHome>,
+    outside: Producer<ToControl>,
+    event: Producer<ToShard>,
 }
 
-impl Entry {
-    /// The class of this entry.
-    pub fn class(&self) -> Class {
-        match self {
-            Entry::Publish { .. }
-            | Entry::Subscribe { .. }
-            | Entry::Unsubscribe { .. }
-            | Entry::PublishUser { .. }
-            | Entry::SubscribeUser { .. }
-            | Entry::UnsubscribeUser { .. }
-            | Entry::Join { .. }
-            | Entry::Leave { .. }
-            | Entry::Dedupe { .. }
-            | Entry::Query { .. }
-            | Entry::Reload(_)
-            | Entry::Drain
-            | Entry::Hook { .. }
-            | Entry::Event(_) => Class::Request,
-            Entry::Deliver { .. }
-            | Entry::DeliverUser { .. }
-            | Entry::Begun { .. }
-            | Entry::Ended { .. }
-            | Entry::Sequenced { .. }
-            | Entry::Deduped { .. }
-            | Entry::Answer { .. }
-            | Entry::DeliverSession { .. } => Class::Delivery,
+/// The readers' ends of the queues from one peer to another.
+#[derive(Debug)]
+pub struct Readers {
+    dedupe: Consumer<Callback>,
+    home: Consumer<ToHome>,
+    outside: Consumer<ToControl>,
+    event: Consumer<ToShard>,
+}
+
+/// An entry: the type of one class.
+pub trait Entry: Sized {
+    /// Its class.
+    const CLASS: Class;
+    /// The queue of its class.
+    fn writer(writers: &mut Writers) -> &mut Producer<Self>;
+    /// The queue of its class.
+    fn reader(readers: &mut Readers) -> &mut Consumer<Self>;
+}
+
+macro_rules! entries {
+    ($($entry:ty: $class:ident $queue:ident;)*) => {$(
+        impl Entry for $entry {
+            const CLASS: Class = Class::$class;
+            fn writer(writers: &mut Writers) -> &mut Producer<Self> {
+                &mut writers.$queue
+            }
+            fn reader(readers: &mut Readers) -> &mut Consumer<Self> {
+                &mut readers.$queue
+            }
         }
+    )*};
+}
+
+entries! {
+    Callback: Dedupe dedupe;
+    ToHome: Home home;
+    ToControl: Outside outside;
+    ToShard: Event event;
+}
+
+impl Writers {
+    fn room(&self, class: Class) -> usize {
+        match class {
+            Class::Dedupe => self.dedupe.slots(),
+            Class::Home => self.home.slots(),
+            Class::Outside => self.outside.slots(),
+            Class::Event => self.event.slots(),
+        }
+    }
+}
+
+impl Readers {
+    fn is_empty(&self) -> bool {
+        self.dedupe.is_empty()
+            && self.home.is_empty()
+            && self.outside.is_empty()
+            && self.event.is_empty()
     }
 }
 
@@ -158,15 +168,20 @@ impl Entry {
 #[derive(Debug)]
 pub struct Mailbox {
     me: PeerId,
-    outgoing: Vec<[Producer<Entry>; 2]>,
-    incoming: Vec<[Consumer<Entry>; 2]>,
+    outgoing: Vec<Writers>,
+    incoming: Vec<Readers>,
     sleeping: Arc<[Sleeping]>,
     finished: Arc<[AtomicBool]>,
-    written: u128,
+    /// Peers that were written to since they were rung last.
+    written: u64,
+    /// Entries that were sent to others.
+    sent: u64,
 }
 
-/// The ends of `peers` peers, each connected to each, itself included.
+/// The ends of `peers` peers, each connected to each, itself included. The last one is the control
+/// thread: it has no homes, and nobody else is asked for what is outside.
 pub fn connect(peers: usize, entries: u32) -> Vec<Mailbox> {
+    assert!((2..=HOMES_MAX).contains(&peers), "a shard at least, and the control thread");
     let sleeping: Arc<[Sleeping]> = (0..peers).map(|_| Sleeping::default()).collect();
     let finished: Arc<[AtomicBool]> = (0..peers).map(|_| AtomicBool::new(false)).collect();
     let mut mailboxes: Vec<Mailbox> = (0..peers)
@@ -177,48 +192,64 @@ pub fn connect(peers: usize, entries: u32) -> Vec<Mailbox> {
             sleeping: sleeping.clone(),
             finished: finished.clone(),
             written: 0,
+            sent: 0,
         })
         .collect();
+    let control = peers - 1;
     for from in 0..peers {
         for to in 0..peers {
-            let (request_in, request_out) = RingBuffer::new(entries as usize);
-            let (delivery_in, delivery_out) = RingBuffer::new(entries as usize);
-            mailboxes[from].outgoing.push([request_in, delivery_in]);
-            mailboxes[to].incoming.push([request_out, delivery_out]);
+            let (writers, readers) = queues(entries as usize, from != control, to != control);
+            mailboxes[from].outgoing.push(writers);
+            mailboxes[to].incoming.push(readers);
         }
     }
     mailboxes
 }
 
+/// The queues between two peers, of which each is a shard or the control thread. Those that nothing
+/// is sent through have no room.
+fn queues(entries: usize, from_shard: bool, to_shard: bool) -> (Writers, Readers) {
+    let of = |exists: bool, entries: usize| if exists { entries } else { 0 };
+    let callbacks = entries.div_ceil(MAILBOX_CALLBACKS as usize).max(entries.min(2));
+    let (dedupe, dedupe_out) = RingBuffer::new(of(from_shard && to_shard, callbacks));
+    let (home, home_out) = RingBuffer::new(of(to_shard, entries));
+    let (outside, outside_out) = RingBuffer::new(of(from_shard && !to_shard, entries));
+    let (event, event_out) = RingBuffer::new(of(to_shard, entries));
+    let readers =
+        Readers { dedupe: dedupe_out, home: home_out, outside: outside_out, event: event_out };
+    (Writers { dedupe, home, outside, event }, readers)
+}
+
 impl Mailbox {
     /// Free entries of a class towards a peer.
     pub fn room(&self, to: PeerId, class: Class) -> usize {
-        self.outgoing[to.index()][class as usize].slots()
+        self.outgoing[to.index()].room(class)
     }
 
-    /// The smallest room of a class towards the first `count` peers.
-    pub fn room_everywhere(&self, count: usize, class: Class) -> usize {
-        let rooms = self.outgoing[..count].iter().map(|queues| queues[class as usize].slots());
-        rooms.min().unwrap_or(0)
+    /// The smallest room of a class towards a shard.
+    pub fn room_everywhere(&self, class: Class) -> usize {
+        let shards = &self.outgoing[..self.outgoing.len() - 1];
+        shards.iter().map(|writers| writers.room(class)).min().unwrap_or(0)
     }
 
     /// Writes an entry. The caller has asked for room.
-    pub fn send(&mut self, to: PeerId, entry: Entry) {
-        let class = &mut self.outgoing[to.index()][entry.class() as usize];
-        assert!(class.push(entry).is_ok(), "the caller asked for room first");
+    pub fn send<E: Entry>(&mut self, to: PeerId, entry: E) {
+        let queue = E::writer(&mut self.outgoing[to.index()]);
+        assert!(queue.push(entry).is_ok(), "the caller asked for room first");
         if to != self.me {
             self.written |= 1 << to.index();
+            self.sent += 1;
         }
     }
 
     /// The next entry of a class from a peer.
-    pub fn take(&mut self, from: PeerId, class: Class) -> Option<Entry> {
-        self.incoming[from.index()][class as usize].pop().ok()
+    pub fn take<E: Entry>(&mut self, from: PeerId) -> Option<E> {
+        E::reader(&mut self.incoming[from.index()]).pop().ok()
     }
 
-    /// Whether a class from a peer holds an entry.
-    pub fn holds(&self, from: PeerId, class: Class) -> bool {
-        !self.incoming[from.index()][class as usize].is_empty()
+    /// Entries that were sent to other peers so far.
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Count of peers, this one included.
@@ -254,7 +285,7 @@ impl Mailbox {
 
     /// Sets the flag and looks once more: true if there is nothing to do and waiting is safe.
     pub fn may_sleep(&mut self) -> bool {
-        let empty = || self.incoming.iter().flatten().all(|class| class.is_empty());
+        let empty = || self.incoming.iter().all(Readers::is_empty);
         self.sleeping[self.me.index()].may_sleep(empty)
     }
 
@@ -269,30 +300,39 @@ mod tests {
     use super::*;
     use crate::ids::SessionIndex;
 
-    #[test]
-    fn queues_are_bounded_and_independent_and_a_sleeper_is_rung_once() {
-        let mut mailboxes = connect(3, 2);
-        let begun =
-            |key| Entry::Ended { session: SessionId::new(ShardId(0), SessionIndex(0), 0), key };
-        assert!(mailboxes[2].may_sleep());
-        mailboxes[0].send(PeerId(2), begun(1));
-        mailboxes[0].send(PeerId(2), begun(2));
-        assert_eq!(mailboxes[0].room(PeerId(2), Class::Delivery), 0);
-        assert_eq!(mailboxes[0].room(PeerId(2), Class::Request), 2);
-        assert_eq!(mailboxes[0].room_everywhere(3, Class::Delivery), 0);
-        assert_eq!(mailboxes[0].doorbells().collect::<Vec<_>>(), vec![PeerId(2)]);
-        mailboxes[1].send(PeerId(2), begun(3));
-        assert_eq!(mailboxes[1].doorbells().count(), 0, "it was rung already");
-        assert!(!mailboxes[2].may_sleep());
-        assert!(matches!(
-            mailboxes[2].take(PeerId(0), Class::Delivery),
-            Some(Entry::Ended { key: 1, .. })
-        ));
-        assert!(mailboxes[2].take(PeerId(0), Class::Request).is_none());
+    fn ended(key: u32) -> ToShard {
+        let session = SessionId::new(ShardId(0), SessionIndex(0), 0);
+        ToShard::Event(Event::Ended { session, key })
     }
 
     #[test]
-    fn an_entry_is_small() {
-        assert!(core::mem::size_of::<Entry>() <= 64, "{}", core::mem::size_of::<Entry>());
+    fn queues_are_bounded_and_independent_and_a_sleeper_is_rung_once() {
+        let mut mailboxes = connect(4, 2);
+        assert!(mailboxes[2].may_sleep());
+        mailboxes[0].send(PeerId(2), ended(1));
+        mailboxes[0].send(PeerId(2), ended(2));
+        assert_eq!(mailboxes[0].room(PeerId(2), Class::Event), 0);
+        assert_eq!(mailboxes[0].room(PeerId(2), Class::Home), 2);
+        assert_eq!(mailboxes[0].room_everywhere(Class::Event), 0);
+        assert_eq!(mailboxes[0].doorbells().collect::<Vec<_>>(), vec![PeerId(2)]);
+        mailboxes[1].send(PeerId(2), ended(3));
+        assert_eq!(mailboxes[1].doorbells().count(), 0, "it was rung already");
+        assert!(!mailboxes[2].may_sleep());
+        assert!(matches!(
+            mailboxes[2].take::<ToShard>(PeerId(0)),
+            Some(ToShard::Event(Event::Ended { key: 1, .. }))
+        ));
+        assert!(mailboxes[2].take::<ToHome>(PeerId(0)).is_none());
+    }
+
+    #[test]
+    fn the_control_thread_is_asked_and_says_and_is_no_home() {
+        let mailboxes = connect(3, 8);
+        let rooms =
+            |from: usize, to: u8| Class::ALL.map(|class| mailboxes[from].room(PeerId(to), class));
+        assert_eq!(rooms(0, 1), [2, 8, 0, 8]);
+        assert_eq!(rooms(0, 2), [0, 0, 8, 0]);
+        assert_eq!(rooms(2, 1), [0, 8, 0, 8]);
+        assert_eq!(rooms(2, 2), [0; 4]);
     }
 }

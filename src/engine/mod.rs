@@ -34,7 +34,7 @@ pub const RECORDS: RecordBytes = RecordBytes {
     destination: 2 * (size_of::<Arc<str>>() + 3 * size_of::<u64>()),
     // In a hash table and in the order of their ages.
     dedupe_key: 4 * size_of::<(u128, u64)>(),
-    entry: size_of::<mailbox::Entry>(),
+    entry: mailbox::ENTRY_BYTES,
     address: crate::mem::shares::PLACE_BYTES,
 };
 
@@ -51,7 +51,6 @@ mod conn;
 #[cfg(test)]
 pub(crate) mod corruption;
 mod crowd;
-mod dedupe;
 mod encode;
 pub mod events;
 mod fanout;

@@ -3,9 +3,11 @@
 //! its home; and questions that every shard answers.
 
 use super::conn::Proto;
-use super::mailbox::{Entry, Query, ReplyTo};
+use super::mailbox::{Query, ToHome};
 use super::shard::Shard;
 use super::web::RequestMeta;
+use crate::broker::command::{Callback, Command, ReplyTo};
+use crate::broker::core::Class;
 use crate::broker::message::Message;
 use crate::ids::{ConnId, SessionId, ShardId, Slot};
 use crate::ring::Ring;
@@ -38,7 +40,7 @@ pub(super) enum Work {
     Callback {
         rule: usize,
         /// Fingerprint of its id, and until when it is remembered.
-        key: Option<(u128, u64)>,
+        key: Option<Key>,
         /// The push, until it is in flight.
         message: Option<Arc<Message>>,
         done: bool,
@@ -54,6 +56,9 @@ pub(super) enum Work {
         format: ResponseFormat,
     },
 }
+
+/// The fingerprint of a callback's id, and until when it is remembered, in wall milliseconds.
+pub(super) type Key = ([u64; 2], u64);
 
 /// How the items of a question are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +109,7 @@ impl<R: Ring> Shard<R> {
             Work::Callback { key, message, done, .. } => {
                 if let Some(message_now) = message.take() {
                     // It has its block already, and waits for nobody else's.
-                    if !self.has_request_room(self.home_of_callback(*key, &message_now)) {
+                    if !self.has_room_for_callback(*key, &message_now) {
                         *message = Some(message_now);
                         return self.keep_work(slot, work, true);
                     }
@@ -115,11 +120,11 @@ impl<R: Ring> Shard<R> {
             Work::Question { query, next, left, .. } => {
                 while *next < self.shared.shards {
                     let shard = ShardId(*next);
-                    if !self.has_request_room(shard) {
+                    if !self.has_home_room(shard) {
                         return self.keep_work(slot, work, true);
                     }
                     let conn = self.conns.id(slot);
-                    let entry = Entry::Query { query: query.clone(), shard: self.me, conn };
+                    let entry = ToHome::Query { query: query.clone(), shard: self.me, conn };
                     self.mailbox.send(shard.into(), entry);
                     *next += 1;
                 }
@@ -190,8 +195,8 @@ impl<R: Ring> Shard<R> {
 
     fn home_of_push(&self, push: &Push) -> ShardId {
         match &push.user {
-            Some(user) => self.shared.home_of_name(user),
-            None => self.shared.home_of_destination(&push.destination),
+            Some(user) => self.shared.homes.of_user(user),
+            None => self.shared.homes.of_destination(&push.destination),
         }
     }
 
@@ -218,29 +223,18 @@ impl<R: Ring> Shard<R> {
 
     /// Sends a message to its home. The caller has seen to room.
     fn send_message(&mut self, message: Arc<Message>, only: Option<SessionId>, reply_to: ReplyTo) {
-        if message.user().is_empty() {
-            let home = self.shared.home_of_destination(message.destination());
-            self.mailbox.send(home.into(), Entry::Publish { message, reply_to });
-        } else {
-            let home = self.shared.home_of_name(message.user());
-            self.mailbox.send(home.into(), Entry::PublishUser { message, only, reply_to });
-        }
+        let home = self.shared.homes.of_message(&message);
+        self.command(home, Command::publish(message, only, reply_to));
     }
 
-    /// Where a callback goes first: to the home of its id, or of its push.
-    fn home_of_callback(&self, key: Option<(u128, u64)>, message: &Message) -> ShardId {
-        match key {
-            Some((key, _)) => self.shared.home_of_fingerprint(key),
-            None => self.home_of_message(message),
-        }
-    }
-
-    fn home_of_message(&self, message: &Message) -> ShardId {
-        if message.user().is_empty() {
-            self.shared.home_of_destination(message.destination())
-        } else {
-            self.shared.home_of_name(message.user())
-        }
+    /// Whether there is room where a callback goes first: at the home of its id, or of its push.
+    fn has_room_for_callback(&self, key: Option<Key>, message: &Message) -> bool {
+        let homes = &self.shared.homes;
+        let (home, class) = match key {
+            Some((key, _)) => (homes.of_fingerprint(key), Class::Dedupe),
+            None => (homes.of_message(message), Class::Home),
+        };
+        self.mailbox.room(home.into(), class) > 0
     }
 
     /// Whether a parked request waits with a message of its own, for room in one queue alone.
@@ -251,37 +245,22 @@ impl<R: Ring> Shard<R> {
             })
     }
 
-    fn send_callback(&mut self, slot: Slot, key: Option<(u128, u64)>, message: Arc<Message>) {
-        let conn = self.conns.id(slot);
+    /// The caller has seen to room. With an id it goes on from the id's home to that of its push,
+    /// which answers.
+    fn send_callback(&mut self, slot: Slot, key: Option<Key>, message: Arc<Message>) {
+        let reply_to = ReplyTo::Request(self.me, self.conns.id(slot));
         let Some((key, until_millis)) = key else {
-            return self.send_message(message, None, ReplyTo::Request(self.me, conn));
+            return self.send_message(message, None, reply_to);
         };
-        let home = self.shared.home_of_fingerprint(key);
-        let entry = Entry::Dedupe { key, until_millis, message, shard: self.me, conn };
-        self.mailbox.send(home.into(), entry);
+        let home = self.shared.homes.of_fingerprint(key);
+        self.mailbox.send(home.into(), Callback { key, until_millis, message, reply_to });
     }
 
-    /// The home of a callback's id has answered. A fresh one is pushed whether or not the caller is
-    /// still there: its id is remembered, so a retry would push nothing.
-    pub(super) fn on_deduped(&mut self, conn: ConnId, fresh: bool, message: Arc<Message>) {
-        if fresh {
-            self.pending_callbacks.push_back((message, conn));
-            self.run_unfinished();
-            return;
-        }
+    /// The home of a callback's id has seen it before.
+    pub(super) fn on_duplicate(&mut self, reply_to: ReplyTo) {
         self.metrics.callback_duplicates_total.add(1);
-        self.on_pushed(conn, 0);
-    }
-
-    /// Pushes that no connection has to wait for room for.
-    pub(super) fn run_unfinished(&mut self) {
-        while let Some((message, _)) = self.pending_callbacks.front() {
-            if !self.has_request_room(self.home_of_message(message)) {
-                return;
-            }
-            if let Some((message, conn)) = self.pending_callbacks.pop_front() {
-                self.send_message(message, None, ReplyTo::Request(self.me, conn));
-            }
+        if let ReplyTo::Request(_, conn) = reply_to {
+            self.on_pushed(conn, 0);
         }
     }
 

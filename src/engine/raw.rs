@@ -2,9 +2,9 @@
 //! Raw WebSocket endpoints: each message is echoed, answered with a text, or published.
 
 use super::conn::{Pause, Proto, State};
-use super::mailbox::{Entry, ReplyTo};
 use super::refuse::NUL_IN_BODY;
 use super::shard::Shard;
+use crate::broker::command::{Command, ReplyTo};
 use crate::config::OnMessage;
 use crate::ids::Slot;
 use crate::ring::Ring;
@@ -125,8 +125,8 @@ impl<R: Ring> Shard<R> {
                     block.finish(message);
                 });
                 let message = block.expect("room was asked for before the message was read");
-                let home = shared.home_of_destination(destination);
-                self.mailbox.send(home.into(), Entry::Publish { message, reply_to: ReplyTo::None });
+                let home = shared.homes.of_destination(destination);
+                self.command(home, Command::Publish { message, reply_to: ReplyTo::None });
             }
         }
     }

@@ -4,10 +4,11 @@
 
 use super::conn::Proto;
 use super::events::{Cause, Key, Site};
-use super::mailbox::{Class, Entry};
+use super::mailbox::ToControl;
 use super::session::Deferred;
 use super::shard::Shard;
 use super::subscribe::SEQUENCE_MASK;
+use crate::broker::core::Class;
 use crate::broker::home::Full;
 use crate::ids::{SessionIndex, Slot, address_block};
 use crate::metrics::Refusal;
@@ -171,9 +172,9 @@ impl<R: Ring> Shard<R> {
             return;
         }
         let control = self.control();
-        while self.mailbox.room(control, Class::Request) > 0 {
+        while self.mailbox.room(control, Class::Outside) > 0 {
             let Some(event) = self.events.take(self.now, is_last) else { return };
-            self.mailbox.send(control, Entry::Event(event));
+            self.mailbox.send(control, ToControl::Log(event));
         }
         self.events.put_off(self.now + EVENTS_AGAIN);
     }

@@ -2,7 +2,6 @@
 //! One shard: its loop, and everything it owns.
 
 use super::conn::{Conns, Pause, Peer, State};
-use super::dedupe::Dedupe;
 use super::encode::Encoder;
 use super::events::Events;
 use super::fanout::Fanout;
@@ -10,10 +9,10 @@ use super::mailbox::Mailbox;
 use super::session::Sessions;
 use super::shared::Shared;
 use super::shed::Shedding;
-use crate::broker::home::Home;
+use crate::broker::command::Event;
+use crate::broker::core::Core;
 use crate::broker::message;
 use crate::broker::subscription::Index;
-use crate::broker::user::Users;
 use crate::ids::{BufferId, ConnId, ListenerId, PeerId, SessionIndex, ShardId, Slot};
 use crate::limits::{Limits, WS_HEAD_MAX};
 use crate::mem::receive::ReceivePool;
@@ -79,11 +78,9 @@ pub struct Shard<R: Ring> {
     pub(super) receive: Option<ReceivePool>,
     pub(super) index: Index,
     pub(super) fanout: Fanout,
-    pub(super) home: Home,
-    pub(super) users: Users,
-    pub(super) dedupe: Dedupe,
+    /// The homes that are here.
+    pub(super) core: Core,
     pub(super) blocks: message::Pool,
-    pub(super) numbers: u64,
     pub(super) wheel: Wheel,
     pub(super) encoder: Encoder,
     pub(super) sockjs_messages: crate::sockjs::Messages,
@@ -104,10 +101,8 @@ pub struct Shard<R: Ring> {
     pub(super) waiting: VecDeque<ConnId>,
     /// Connections paused whose answer has come.
     pub(super) answered: VecDeque<ConnId>,
-    /// Callbacks that are remembered as seen and not yet pushed, and who asked.
-    pub(super) pending_callbacks: VecDeque<(Arc<message::Message>, ConnId)>,
-    /// Deliveries that wait for segments, in order.
-    pub(super) stash: VecDeque<super::mailbox::Entry>,
+    /// Deliveries and changes of subscriptions that wait for segments, in order.
+    pub(super) stash: VecDeque<Event>,
     /// Sessions whose end is not known everywhere.
     pub(super) leaving: VecDeque<SessionIndex>,
     starved: Vec<ConnId>,
@@ -148,9 +143,6 @@ enum Accepting {
     Stopping,
 }
 
-/// Messages of one home are numbered `counter * HOMES_MAX + shard`.
-const NUMBER_STEP: u64 = crate::limits::HOMES_MAX as u64;
-
 /// After an accept that failed.
 const ACCEPT_PAUSE: Millis = Millis(100);
 /// What a shard that has drained waits at most before it looks whether the others have, too.
@@ -181,11 +173,8 @@ impl<R: Ring> Shard<R> {
             receive: Some(receive),
             index: Index::new(separator, &mut keys),
             fanout: Fanout::default(),
-            home: Home::new(separator, limits.destinations, limits.patterns_alike, &mut keys),
-            users: Users::new(separator, keys.key(), slots),
-            dedupe: Dedupe::new(limits.dedupe_keys),
+            core: Core::new(me, separator, &limits, slots, &mut keys),
             blocks: message::Pool::new(limits.message_blocks, limits.message_bytes),
-            numbers: 0,
             wheel: Wheel::new(now.millis(), slots as usize),
             encoder: Encoder::default(),
             sockjs_messages: crate::sockjs::Messages::default(),
@@ -199,7 +188,6 @@ impl<R: Ring> Shard<R> {
             dirty: VecDeque::new(),
             waiting: VecDeque::new(),
             answered: VecDeque::new(),
-            pending_callbacks: VecDeque::new(),
             stash: VecDeque::new(),
             leaving: VecDeque::new(),
             starved: Vec::new(),
@@ -315,8 +303,7 @@ impl<R: Ring> Shard<R> {
             || !self.leaving.is_empty()
             || !self.fanout.is_empty()
             || !self.stash.is_empty()
-            || !self.pending_callbacks.is_empty()
-            || self.users.has_changes();
+            || self.core.has_announcements();
         if blocked {
             return self.now + Millis(1);
         }
@@ -483,12 +470,6 @@ impl<R: Ring> Shard<R> {
     /// What the listener of a connection serves.
     pub(super) fn serves(&self, slot: Slot) -> Serves {
         self.listeners[self.conns.at(slot).listener.0 as usize]
-    }
-
-    /// The next number of a message that this shard sequences.
-    pub(super) fn next_number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers * NUMBER_STEP + u64::from(self.me.0)
     }
 
     /// The control thread's place in the mailboxes.

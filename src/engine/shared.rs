@@ -4,12 +4,13 @@
 //! A reload makes a new one and sends it to every shard.
 
 use crate::broker::application::{Answer, Application, Applications};
+use crate::broker::core::Context;
 use crate::broker::destination::Names;
+use crate::broker::homes::Homes;
 use crate::broker::rule::{Action, Rule, Rules, Who};
 use crate::broker::setting::PerDestination;
 use crate::config::{self, Config, NulInBody, SlowConsumer};
 use crate::http::origin::Pattern;
-use crate::ids::ShardId;
 use crate::limits::Limits;
 use crate::mem::marks::Droppable;
 use crate::mem::secret::{HashKey, Random};
@@ -87,6 +88,8 @@ pub struct Shared {
     pub entries_of_a_frame: usize,
     /// Count of shards.
     pub shards: u8,
+    /// Which shard is the home of what.
+    pub homes: Homes,
     /// What all shards hash alike.
     pub keys: Keys,
     /// Token of this boot, the first part of every message-id.
@@ -101,7 +104,6 @@ impl Shared {
     /// Makes a configuration ready. `keys` and `boot` stay the same over reloads, and so do the
     /// shares: [`Shared::reloaded`].
     pub fn new(config: Config, shards: u8, keys: Keys, boot: &str, metrics: Metrics) -> Shared {
-        assert!(shards > 0, "somebody has to do it");
         let separator = char::from(config.broker.separator);
         let names = Names {
             broker: config.broker.prefixes.clone(),
@@ -134,6 +136,7 @@ impl Shared {
             batch_windows,
             applications: Applications::new(list, separator),
             shards,
+            homes: Homes::new(keys.homes, shards),
             keys,
             boot: boot.to_owned(),
             metrics,
@@ -161,22 +164,23 @@ impl Shared {
             && crate::stomp::splits(content_type, body)
     }
 
-    /// The home of a broker destination. One shard sequences all of them, which is what keeps a
-    /// sender's order across destinations.
-    pub fn home_of_destination(&self, _destination: &str) -> ShardId {
-        ShardId(0)
-    }
-
-    /// The home of a user, and of anything else that is found by its name.
-    pub fn home_of_name(&self, name: &str) -> ShardId {
-        let hash = self.keys.homes.hash(name);
-        ShardId(((u128::from(hash) * u128::from(self.shards)) >> 64) as u8)
+    /// What homes read.
+    pub fn context(&self) -> Context<'_> {
+        Context {
+            homes: &self.homes,
+            names: &self.names,
+            rules: &self.rules,
+            rules_restrict_patterns: self.rules_restrict_patterns,
+            shares: &self.shares,
+            share_least: self.limits.share_least,
+        }
     }
 
     /// A keyed fingerprint of a callback's id, by the callback's path, which it keeps over a
     /// reload: equal ids have equal ones, and no client can make two different ids meet.
-    pub fn fingerprint(&self, path: &str, id: &str) -> u128 {
-        self.keys.callbacks.fingerprint((path, id))
+    pub fn fingerprint(&self, path: &str, id: &str) -> [u64; 2] {
+        let fingerprint = self.keys.callbacks.fingerprint((path, id));
+        [(fingerprint >> 64) as u64, fingerprint as u64]
     }
 
     /// When a frame of a subscription may be dropped, if ever. `destination` is as its subscriber
@@ -201,11 +205,6 @@ impl Shared {
     /// The callback that a demonstration's stand-in provider makes.
     pub fn stand_in(&self) -> Option<&config::Callback> {
         stand_in(&self.config)
-    }
-
-    /// The home of a fingerprint.
-    pub fn home_of_fingerprint(&self, key: u128) -> ShardId {
-        ShardId(((key >> 64) as u64 % u64::from(self.shards)) as u8)
     }
 }
 

@@ -5,7 +5,6 @@
 //! connection is paused. Receipts are given in frame order, when the home has answered.
 
 use super::conn::{Pause, Proto, State};
-use super::mailbox::{Class, Entry, ReplyTo};
 use super::refuse::{
     Handled, NO_APPLICATION, NO_TRANSACTIONS, NUL_IN_BODY, Problem, UNKNOWN_DESTINATION, VERSIONS,
 };
@@ -13,6 +12,8 @@ use super::revoke::permit;
 use super::session::{Phase, SubscriptionState};
 use super::shard::Shard;
 use super::subscribe::SEQUENCE_MASK;
+use crate::broker::command::{self, ReplyTo};
+use crate::broker::core::Class;
 use crate::broker::destination::{Target, decode_user};
 use crate::broker::message::Message;
 use crate::broker::pattern::Budget;
@@ -121,8 +122,7 @@ impl<R: Ring> Shard<R> {
     /// Whether every class and pool has room for what any one frame or request step may produce.
     pub(super) fn has_room_for_frame(&mut self) -> bool {
         let most = self.shared.entries_of_a_frame;
-        self.mailbox.room_everywhere(self.shared.shards as usize, Class::Request) >= most
-            && self.blocks.has_room_for(most)
+        self.mailbox.room_everywhere(Class::Home) >= most && self.blocks.has_room_for(most)
     }
 
     /// Decodes and handles frames until the input ends or the connection is paused. Says how many
@@ -286,9 +286,9 @@ impl<R: Ring> Shard<R> {
         self.metrics.sessions.set(self.metrics.sessions.value() + 1);
         // Before the answer: where that finds no room the session ends, and leaves again.
         if let Some(user) = user.clone() {
-            let home = self.shared.home_of_name(&user);
+            let home = self.shared.homes.of_user(&user);
             self.sessions.at_mut(session).joined = true;
-            self.mailbox.send(home.into(), Entry::Join { user, session: id });
+            self.command(home, command::Command::Join { user, session: id });
         }
         let name = id.to_string();
         let connected = stomp::Connected {
@@ -350,9 +350,9 @@ impl<R: Ring> Shard<R> {
                 let message =
                     self.blocks.make(|m| fill(m, None, destination, destination.as_bytes(), frame));
                 let message = message.expect("there is room for a frame");
-                let home = shared.home_of_destination(destination);
+                let home = shared.homes.of_destination(destination);
                 let reply_to = self.receipt(session, frame, 1, Some(home));
-                self.mailbox.send(home.into(), Entry::Publish { message, reply_to });
+                self.command(home, command::Command::Publish { message, reply_to });
             }
             Target::User { user: whose, destination } => {
                 let whose = decode_user(whose);
@@ -362,14 +362,16 @@ impl<R: Ring> Shard<R> {
                 let message = self.blocks.make(fill).expect("there is room for a frame");
                 if own {
                     // Spring's rule: what a user sends to himself comes back to that session only.
-                    let number = self.next_number();
+                    let number = self.core.next_number();
                     self.deliver_to_session(session, &message, number);
                     self.receipt(session, frame, 0, None);
                 } else {
-                    let home = shared.home_of_name(&whose);
+                    let home = shared.homes.of_user(&whose);
                     let reply_to = self.receipt(session, frame, 1, Some(home));
-                    self.mailbox
-                        .send(home.into(), Entry::PublishUser { message, only: None, reply_to });
+                    self.command(
+                        home,
+                        command::Command::PublishUser { message, only: None, reply_to },
+                    );
                 }
             }
             Target::Application(rest) => match self.application_of(rest) {

@@ -1,12 +1,12 @@
 #![forbid(unsafe_code)]
 //! Subscriptions of sessions: asked for here, begun and ended where their home says so.
 
-use super::mailbox::Entry;
 use super::refuse::{ACK_MODE, Handled, Problem, UNKNOWN_DESTINATION, no_room};
 use super::revoke::permit;
 use super::session::{Deferred, Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
 use super::stomp::required;
+use crate::broker::command::Command;
 use crate::broker::home::Full;
 use crate::broker::pattern::{self, Budget};
 use crate::broker::subscription::{FrameFormat, GROUP};
@@ -205,10 +205,10 @@ impl<R: Ring> Shard<R> {
     /// The home that a subscription belongs to; None if the session's shard alone knows of it.
     fn home_of_subscription(&self, session: SessionIndex, destination: &str) -> Option<ShardId> {
         if self.shared.names.own(destination).is_none() {
-            return Some(self.shared.home_of_destination(destination));
+            return Some(self.shared.homes.of_destination(destination));
         }
         let user = self.sessions.at(session).user.as_ref()?;
-        Some(self.shared.home_of_name(user))
+        Some(self.shared.homes.of_user(user))
     }
 
     fn subscribe(
@@ -254,16 +254,16 @@ impl<R: Ring> Shard<R> {
         let destination = self.index.text(name).clone();
         let session_id = self.sessions.id(session);
         let user = self.sessions.at(session).user.clone();
-        let entry = match user {
+        let command = match user {
             Some(user) if of_user => {
-                Entry::SubscribeUser { user, destination, session: session_id, key }
+                Command::SubscribeUser { user, destination, session: session_id, key }
             }
             _ => {
                 let owner = self.share_key(self.sessions.at(session).slot);
-                Entry::Subscribe { destination, session: session_id, key, owner }
+                Command::Subscribe { destination, session: session_id, key, owner }
             }
         };
-        self.mailbox.send(home.into(), entry);
+        self.command(home, command);
     }
 
     pub(super) fn on_unsubscribe(
@@ -313,7 +313,7 @@ impl<R: Ring> Shard<R> {
         let id = self.sessions.id(session);
         let destination = self.index.text(subscription.destination).clone();
         let user = self.sessions.at(session).user.clone();
-        let (home, entry) = match user {
+        let (home, command) = match user {
             None if subscription.of_user => {
                 self.forget_subscription(session, at);
                 if let Some(receipt) = receipt {
@@ -322,19 +322,19 @@ impl<R: Ring> Shard<R> {
                 return;
             }
             Some(user) if subscription.of_user => (
-                self.shared.home_of_name(&user),
-                Entry::UnsubscribeUser { user, destination, session: id, key },
+                self.shared.homes.of_user(&user),
+                Command::UnsubscribeUser { user, destination, session: id, key },
             ),
             _ => (
-                self.shared.home_of_destination(&destination),
-                Entry::Unsubscribe { destination, session: id, key: Some(key) },
+                self.shared.homes.of_destination(&destination),
+                Command::Unsubscribe { destination, session: id, key: Some(key) },
             ),
         };
         self.sessions.at_mut(session).subscriptions[at].state = SubscriptionState::Ending;
         if let Some(receipt) = receipt {
             self.receipt_of(session, receipt, key | END, 1, Some(home));
         }
-        self.mailbox.send(home.into(), entry);
+        self.command(home, command);
     }
 
     /// A home says that a subscription holds from here on. What was sequenced before is encoded
@@ -492,13 +492,13 @@ impl<R: Ring> Shard<R> {
                     continue;
                 }
                 let destination = self.index.text(subscription.destination).clone();
-                let home = self.shared.home_of_destination(&destination);
-                if *most == 0 || !self.has_request_room(home) {
+                let home = self.shared.homes.of_destination(&destination);
+                if *most == 0 || !self.has_home_room(home) {
                     return false;
                 }
                 *most -= 1;
-                let entry = Entry::Unsubscribe { destination, session: id, key: None };
-                self.mailbox.send(home.into(), entry);
+                let command = Command::Unsubscribe { destination, session: id, key: None };
+                self.command(home, command);
             }
             self.forget_subscription(session, at);
         }
@@ -507,11 +507,11 @@ impl<R: Ring> Shard<R> {
         }
         if self.sessions.at(session).joined {
             let user = self.sessions.at(session).user.clone().expect("it joined by its name");
-            let home = self.shared.home_of_name(&user);
-            if !self.has_request_room(home) {
+            let home = self.shared.homes.of_user(&user);
+            if !self.has_home_room(home) {
                 return false;
             }
-            self.mailbox.send(home.into(), Entry::Leave { user, session: id });
+            self.command(home, Command::Leave { user, session: id });
         }
         self.sessions.remove(session);
         true

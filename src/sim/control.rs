@@ -1,15 +1,48 @@
 //! A stand-in for the control thread: it takes hook entries, answers them later, and ends the run.
 
 use super::world::World;
+use crate::broker::command::{Event, ReplyTo};
+use crate::broker::core::{Class, Effect};
 use crate::broker::message::Message;
-use crate::engine::mailbox::{Class, Entry, Mailbox, ReplyTo};
+use crate::broker::reply::{application_of, publications};
+use crate::engine::mailbox::{Mailbox, ToControl, ToHome, ToShard};
 use crate::engine::shared::Shared;
-use crate::ids::{PeerId, ShardId};
+use crate::ids::{PeerId, SessionId};
 use crate::limits::HOMES_MAX;
 use crate::mem::shares::{Kind, Shares};
 use crate::time::Instant;
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// An entry that is to be sent.
+#[derive(Debug)]
+enum Outgoing {
+    Home(PeerId, ToHome),
+    Event(PeerId, ToShard),
+}
+
+impl Outgoing {
+    fn of(effect: Effect) -> Outgoing {
+        match effect {
+            Effect::Command(home, command) => Outgoing::Home(home.into(), ToHome::Command(command)),
+            Effect::Event(shard, event) => Outgoing::Event(shard.into(), ToShard::Event(event)),
+        }
+    }
+
+    fn has_room(&self, mailbox: &Mailbox) -> bool {
+        match self {
+            Outgoing::Home(to, _) => mailbox.room(*to, Class::Home) > 0,
+            Outgoing::Event(to, _) => mailbox.room(*to, Class::Event) > 0,
+        }
+    }
+
+    fn send(self, mailbox: &mut Mailbox) {
+        match self {
+            Outgoing::Home(to, entry) => mailbox.send(to, entry),
+            Outgoing::Event(to, entry) => mailbox.send(to, entry),
+        }
+    }
+}
 
 /// The thread.
 #[derive(Debug)]
@@ -17,7 +50,7 @@ pub(super) struct Control {
     mailbox: Mailbox,
     shared: Arc<Shared>,
     /// Entries to be sent, each at its time.
-    outgoing: VecDeque<(Instant, PeerId, Entry)>,
+    outgoing: VecDeque<(Instant, Outgoing)>,
     asleep: bool,
     numbers: u64,
     /// What the shards are to know after a reload, until they are told.
@@ -73,7 +106,7 @@ impl Control {
     /// Tells all shards to end.
     pub(super) fn drain(&mut self, now: Instant) {
         for shard in 0..self.shards() {
-            self.outgoing.push_front((now, PeerId(shard), Entry::Drain));
+            self.outgoing.push_front((now, Outgoing::Event(PeerId(shard), ToShard::Drain)));
         }
     }
 
@@ -81,16 +114,16 @@ impl Control {
     pub(super) fn reload(&mut self, now: Instant) {
         let Some(shared) = self.reloaded.take() else { return };
         for shard in 0..self.shards() {
-            let entry = Entry::Reload(shared.clone());
-            self.outgoing.push_front((now, PeerId(shard), entry));
+            let entry = ToShard::Reload(shared.clone());
+            self.outgoing.push_front((now, Outgoing::Event(PeerId(shard), entry)));
         }
     }
 
     /// Whether every shard has taken the new configuration: nothing lies in its mailbox.
     pub(super) fn has_reloaded(&self) -> bool {
-        let waits = |entry: &Entry| matches!(entry, Entry::Reload(_));
+        let waits = |entry: &Outgoing| matches!(entry, Outgoing::Event(_, ToShard::Reload(_)));
         let entries = self.shared.limits.mailbox as usize;
-        let is_taken = |shard| self.mailbox.room(PeerId(shard), Class::Request) == entries;
+        let is_taken = |shard| self.mailbox.room(PeerId(shard), Class::Event) == entries;
         !self.outgoing.iter().any(|(.., entry)| waits(entry)) && (0..self.shards()).all(is_taken)
     }
 
@@ -98,23 +131,23 @@ impl Control {
     pub(super) fn act(&mut self, world: &mut World) {
         self.mailbox.awake();
         for shard in 0..self.shards() {
-            while let Some(entry) = self.mailbox.take(PeerId(shard), Class::Request) {
+            while let Some(entry) = self.mailbox.take(PeerId(shard)) {
                 self.on_entry(entry, world);
             }
         }
         let now = world.now();
-        while let Some((due, to, entry)) = self.outgoing.front() {
+        while let Some((due, entry)) = self.outgoing.front() {
             if *due > now {
                 break;
             }
-            if self.mailbox.room(*to, entry.class()) == 0 {
+            if !entry.has_room(&self.mailbox) {
                 // Try again in a moment.
                 let later = Instant(now.0 + 1_000_000);
                 self.outgoing[0].0 = later;
                 break;
             }
-            let (_, to, entry) = self.outgoing.pop_front().expect("it was just seen");
-            self.mailbox.send(to, entry);
+            let (_, entry) = self.outgoing.pop_front().expect("it was just seen");
+            entry.send(&mut self.mailbox);
         }
         for peer in self.mailbox.doorbells() {
             world.ring_from_outside(peer);
@@ -122,50 +155,44 @@ impl Control {
         self.asleep = self.mailbox.may_sleep();
     }
 
-    fn on_entry(&mut self, entry: Entry, world: &mut World) {
+    fn on_entry(&mut self, entry: ToControl, world: &mut World) {
         let (message, user, session, reply_to) = match entry {
-            Entry::Hook { message, user, session, reply_to, place, .. } => {
+            ToControl::Hook { message, user, session, reply_to, place } => {
                 self.shared.shares.give_back(place, Kind::HookCalls);
                 (message, user, session, reply_to)
             }
             // It has no log.
-            Entry::Event(event) => {
+            ToControl::Log(event) => {
                 self.told += u64::from(event.count);
                 return;
             }
-            _ => unreachable!("the control thread gets hooks and events"),
         };
         // Its receipt is given when the call is accepted.
-        if reply_to != ReplyTo::None {
-            let answer = Entry::Sequenced { reply_to, heard: 0 };
-            self.outgoing.push_back((world.now(), session.shard().into(), answer));
+        if let Some(shard) = reply_to.shard() {
+            let answer = Effect::Event(shard, Event::Sequenced { reply_to, heard: 0 });
+            self.outgoing.push_back((world.now(), Outgoing::of(answer)));
         }
         // One queue keeps the order of a session's calls; each takes its time.
         let last = self.outgoing.back().map_or(world.now(), |(due, ..)| *due);
         let due = Instant(last.max(world.now()).0 + world.random.below(3_000_000));
-        let reply = self.reply(user.as_deref(), &message);
-        match user {
-            Some(user) => {
-                let home: ShardId = self.shared.home_of_name(&user);
-                let entry =
-                    Entry::PublishUser { message: reply, only: None, reply_to: ReplyTo::None };
-                self.outgoing.push_back((due, home.into(), entry));
-            }
-            None => {
-                self.numbers += 1;
-                let number = self.numbers * HOMES_MAX as u64 + (HOMES_MAX as u64 - 1);
-                let entry = Entry::DeliverSession { message: reply, session, number };
-                self.outgoing.push_back((due, session.shard().into(), entry));
-            }
+        for effect in self.reply(&message, session, user.as_deref()) {
+            self.outgoing.push_back((due, Outgoing::of(effect)));
         }
     }
 
-    fn reply(&self, user: Option<&str>, asked: &Message) -> Arc<Message> {
-        let mut message = Message::default();
-        message.begin(user.or(Some("")), "/queue/sub");
-        message.header(b"destination", b"/user/queue/sub");
-        message.header(b"content-type", b"application/json");
-        message.finish(asked.body());
-        Arc::new(message)
+    /// Its hook answers what it was asked.
+    fn reply(&mut self, asked: &Message, session: SessionId, user: Option<&str>) -> Vec<Effect> {
+        self.numbers += 1;
+        let number = self.numbers * HOMES_MAX as u64 + (HOMES_MAX as u64 - 1);
+        let Shared { names, applications, homes, .. } = &*self.shared;
+        let found = application_of(names, applications, asked.destination());
+        let (application, rest) = found.expect("only applications are asked");
+        let list = publications(applications, application, rest, session, user);
+        list.map(|one| {
+            let mut message = Message::default();
+            one.write(names, Some(b"application/json"), asked.body(), &mut message);
+            one.effect(homes, Arc::new(message), ReplyTo::None, number)
+        })
+        .collect()
     }
 }

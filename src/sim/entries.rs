@@ -5,62 +5,120 @@ use super::history::PRESENCE;
 use super::mutation::Mutation;
 use super::random::Random;
 use super::ring::SimRing;
+use crate::broker::command::{Callback, Command, Event};
 use crate::broker::message::Message;
-use crate::engine::mailbox::{Class, Entry};
+use crate::engine::mailbox::{Entry, ToHome, ToShard};
 use crate::engine::shard::Shard;
 use crate::ids::PeerId;
 use std::sync::Arc;
 
-/// An entry that is kept back to be overtaken: from, to, itself.
-pub(super) type Kept = (usize, usize, Entry);
+/// What is kept back to be overtaken.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    delivery: Option<KeptEntry<ToShard>>,
+    command: Option<KeptEntry<ToHome>>,
+}
+
+/// From, to, itself.
+type KeptEntry<E> = (usize, usize, E);
+
+/// The shards, and between which of them a bug is put in.
+pub(super) struct Mail<'a> {
+    pub(super) shards: &'a mut [Shard<SimRing>],
+    pub(super) from: usize,
+    pub(super) to: usize,
+}
+
+impl Mail<'_> {
+    /// Lets all entries of a class be changed. They have as much room as is said.
+    fn of_class<E: Entry>(&mut self, change: impl FnOnce(&mut Vec<E>, usize) -> bool) -> bool {
+        let (sender, receiver) = (PeerId(self.from as u8), PeerId(self.to as u8));
+        let mailbox = self.shards[self.to].mailbox();
+        let mut entries: Vec<E> = core::iter::from_fn(|| mailbox.take(sender)).collect();
+        let room = self.shards[self.from].mailbox().room(receiver, E::CLASS);
+        let done = change(&mut entries, room);
+        for entry in entries {
+            self.shards[self.from].mailbox().send(receiver, entry);
+        }
+        done
+    }
+}
 
 /// Puts the bug into the entries from one shard to another, if any is fit for it. True if it did.
 pub(super) fn mutate(
     mutation: Mutation,
-    shards: &mut [Shard<SimRing>],
-    from: usize,
-    to: usize,
-    kept: &mut Option<Kept>,
+    mut mail: Mail<'_>,
+    kept: &mut Kept,
     random: &mut Random,
 ) -> bool {
-    let class = match mutation {
-        Mutation::Lost | Mutation::Twice | Mutation::Order => Class::Delivery,
-        Mutation::Isolation | Mutation::Callback | Mutation::Uncounted => Class::Delivery,
-        Mutation::Presence => Class::Request,
-        Mutation::Leak | Mutation::Limit | Mutation::Wake | Mutation::Policy => return false,
-    };
-    let (sender, receiver) = (PeerId(from as u8), PeerId(to as u8));
-    let mut entries = Vec::new();
-    while let Some(entry) = shards[to].mailbox().take(sender, class) {
-        entries.push(entry);
+    let pair = (mail.from, mail.to);
+    match mutation {
+        Mutation::Lost | Mutation::Uncounted => {
+            mail.of_class(|entries, _| drop_one(entries, is_delivery))
+        }
+        Mutation::Effect => mail.of_class(|entries, _| drop_one(entries, is_answer)),
+        Mutation::Twice => mail.of_class(|entries, room| repeat(entries, room, is_delivery)),
+        Mutation::Presence => mail.of_class(|entries, room| repeat(entries, room, is_presence)),
+        Mutation::Order => mail.of_class(|entries, room| {
+            overtake(entries, room, pair, &mut kept.delivery, is_delivery)
+        }),
+        Mutation::Overtaken => {
+            mail.of_class(|entries, room| overtake(entries, room, pair, &mut kept.command, is_send))
+        }
+        Mutation::Isolation => mail.of_class(|entries, _| misdirect(entries, random)),
+        Mutation::Callback => mail.of_class(|entries: &mut Vec<Callback>, _| {
+            entries.iter_mut().for_each(|callback| callback.key[1] ^= random.next());
+            !entries.is_empty()
+        }),
+        Mutation::Leak | Mutation::Limit | Mutation::Wake | Mutation::Policy => false,
     }
-    let room = shards[from].mailbox().room(receiver, class);
-    let done = match mutation {
-        Mutation::Order => overtake(&mut entries, room, from, to, kept),
-        _ => change(mutation, &mut entries, room, random),
-    };
-    for entry in entries {
-        shards[from].mailbox().send(receiver, entry);
-    }
-    done
 }
 
-fn is_delivery(entry: &Entry) -> bool {
-    matches!(entry, Entry::Deliver { message, .. } if message.destination() != PRESENCE)
+fn is_delivery(entry: &ToShard) -> bool {
+    let ToShard::Event(Event::Deliver { message, .. }) = entry else { return false };
+    message.destination() != PRESENCE
 }
 
-/// Keeps a delivery back until the next one of its class has gone before it.
-fn overtake(
-    entries: &mut Vec<Entry>,
+fn is_presence(entry: &ToHome) -> bool {
+    let ToHome::Command(Command::Publish { message, .. }) = entry else { return false };
+    message.destination() == PRESENCE
+}
+
+/// What sessions send to broker destinations.
+fn is_send(entry: &ToHome) -> bool {
+    matches!(entry, ToHome::Command(Command::Publish { .. })) && !is_presence(entry)
+}
+
+/// What a session waits for.
+fn is_answer(entry: &ToShard) -> bool {
+    matches!(entry, ToShard::Event(Event::Begun { .. } | Event::Ended { .. }))
+}
+
+fn drop_one<E>(entries: &mut Vec<E>, fits: fn(&E) -> bool) -> bool {
+    let at = entries.iter().position(fits);
+    at.map(|at| entries.remove(at)).is_some()
+}
+
+fn repeat<E: Clone>(entries: &mut Vec<E>, room: usize, fits: fn(&E) -> bool) -> bool {
+    let Some(at) = entries.iter().position(fits).filter(|_| entries.len() < room) else {
+        return false;
+    };
+    entries.insert(at, entries[at].clone());
+    true
+}
+
+/// Keeps an entry back until the next such one of its class has gone before it.
+fn overtake<E>(
+    entries: &mut Vec<E>,
     room: usize,
-    from: usize,
-    to: usize,
-    kept: &mut Option<Kept>,
+    pair: (usize, usize),
+    kept: &mut Option<KeptEntry<E>>,
+    fits: fn(&E) -> bool,
 ) -> bool {
-    let Some(at) = entries.iter().position(is_delivery) else { return false };
+    let Some(at) = entries.iter().position(fits) else { return false };
     match kept.take() {
-        None => *kept = Some((from, to, entries.remove(at))),
-        Some((f, t, entry)) if (f, t) == (from, to) && entries.len() < room => {
+        None => *kept = Some((pair.0, pair.1, entries.remove(at))),
+        Some((from, to, entry)) if (from, to) == pair && entries.len() < room => {
             entries.insert(at + 1, entry);
             return true;
         }
@@ -69,32 +127,14 @@ fn overtake(
     false
 }
 
-fn change(mutation: Mutation, entries: &mut Vec<Entry>, room: usize, random: &mut Random) -> bool {
-    let fits = |entry: &Entry| match (mutation, entry) {
-        (Mutation::Presence, Entry::Publish { message, .. }) => message.destination() == PRESENCE,
-        (Mutation::Isolation, Entry::DeliverUser { .. }) => true,
-        (Mutation::Callback, Entry::Deduped { fresh, .. }) => !fresh,
-        (Mutation::Lost | Mutation::Twice | Mutation::Uncounted, entry) => is_delivery(entry),
-        _ => false,
-    };
-    let Some(at) = entries.iter().position(fits) else { return false };
-    match mutation {
-        Mutation::Lost | Mutation::Uncounted => drop(entries.remove(at)),
-        Mutation::Twice | Mutation::Presence if entries.len() < room => {
-            entries.insert(at, entries[at].clone());
-        }
-        Mutation::Isolation => {
-            let Entry::DeliverUser { message, number, .. } = &entries[at] else { return false };
-            let (message, number) = (to_another(message, random), *number);
-            entries[at] = Entry::DeliverUser { message, number, only: None };
-        }
-        Mutation::Callback => {
-            if let Entry::Deduped { fresh, .. } = &mut entries[at] {
-                *fresh = true;
-            }
-        }
-        _ => return false,
-    }
+/// A message for one user becomes one for another.
+fn misdirect(entries: &mut [ToShard], random: &mut Random) -> bool {
+    let for_user =
+        |entry: &&mut ToShard| matches!(entry, ToShard::Event(Event::DeliverUser { .. }));
+    let Some(entry) = entries.iter_mut().find(for_user) else { return false };
+    let ToShard::Event(Event::DeliverUser { message, number, .. }) = entry else { return false };
+    let (message, number) = (to_another(message, random), *number);
+    *entry = ToShard::Event(Event::DeliverUser { message, number, only: None });
     true
 }
 

@@ -25,11 +25,15 @@ pub enum Mutation {
     Policy,
     /// A delivery is dropped, of a destination whose messages slow readers may miss.
     Uncounted,
+    /// An effect of a home is dropped: what says that a subscription has begun or ended.
+    Effect,
+    /// A command overtakes the one before it in its class.
+    Overtaken,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 11] = [
+    pub const ALL: [Mutation; 13] = [
         Mutation::Lost,
         Mutation::Twice,
         Mutation::Order,
@@ -41,6 +45,8 @@ impl Mutation {
         Mutation::Callback,
         Mutation::Policy,
         Mutation::Uncounted,
+        Mutation::Effect,
+        Mutation::Overtaken,
     ];
 
     /// Whether it sits in the fake kernel or in the configuration, not in the mail.
@@ -50,6 +56,6 @@ impl Mutation {
 
     /// Whether it happens once in a run; the others happen whenever they can.
     pub(super) fn is_once(self) -> bool {
-        !matches!(self, Mutation::Isolation | Mutation::Callback)
+        !matches!(self, Mutation::Isolation | Mutation::Callback | Mutation::Overtaken)
     }
 }

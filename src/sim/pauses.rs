@@ -44,7 +44,7 @@ fn paused(reason: Reason) -> (Stage, usize) {
             _ => {}
         }
     });
-    assert_eq!(stage.shared.home_of_destination("/topic/t0").index(), HOME);
+    assert_eq!(stage.shared.homes.of_destination("/topic/t0").index(), HOME);
     let client = match reason {
         Reason::Outbox => {
             let client = stage.connects(FRONT, &handshake("/echo", ""));

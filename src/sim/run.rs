@@ -16,7 +16,7 @@ use super::ring::SimRing;
 use super::setting::Setting;
 use super::wire::Wire;
 use super::world::World;
-use crate::engine::mailbox::Class;
+use crate::broker::core::Class;
 use crate::engine::shard::Shard;
 use crate::ids::PeerId;
 use crate::limits::Limits;
@@ -111,8 +111,8 @@ pub(super) struct Simulation {
     pub(super) plan: Plan,
     pub(super) metrics: Metrics,
     pub(super) mutation: Option<Mutation>,
-    /// An entry that a mutation keeps back, and its class.
-    kept: Option<entries::Kept>,
+    /// Entries that a mutation keeps back.
+    kept: entries::Kept,
     /// Clients that are still to come, and when the next one does.
     pub(super) arrivals: u32,
     pub(super) next_arrival: Instant,
@@ -173,7 +173,7 @@ impl Simulation {
             control: Control::new(control, shared, reloaded),
             metrics,
             mutation: options.mutation.filter(|mutation| !mutation.is_of_kernel()),
-            kept: None,
+            kept: entries::Kept::default(),
             arrivals,
             next_arrival: now,
             steps: 0,
@@ -495,7 +495,7 @@ impl Simulation {
             world.counts.note(Event::BlocksFull);
         }
         let peers = self.shards.len();
-        for class in [Class::Request, Class::Delivery] {
+        for class in [Class::Dedupe, Class::Home, Class::Event] {
             let mailbox = self.shards[at].mailbox();
             let full = (0..peers).any(|to| mailbox.room(PeerId(to as u8), class) == 0);
             if full {
@@ -513,8 +513,8 @@ impl Simulation {
             return;
         }
         let from = world.random.index(self.shards.len());
-        let (shards, kept) = (&mut self.shards, &mut self.kept);
-        let done = entries::mutate(mutation, shards, from, to, kept, &mut world.random);
+        let mail = entries::Mail { shards: &mut self.shards, from, to };
+        let done = entries::mutate(mutation, mail, &mut self.kept, &mut world.random);
         if done && mutation.is_once() {
             self.mutation = None;
         }

@@ -183,7 +183,7 @@ fn named<'a>(heard: &'a [String], header: &str) -> Vec<(&'a str, &'a str)> {
 #[test]
 fn what_is_due_before_an_error_comes_also_above_send_buffer() {
     let mut stage = Stage::new(2, Stage::roomy);
-    let home = stage.shared.home_of_destination("/topic/t0").index();
+    let home = stage.shared.homes.of_destination("/topic/t0").index();
     let aside = 1 - home;
     let (reader, sender) = (stage.session(aside, "u1"), stage.session(home, "u2"));
     stage.says(reader, &["SUBSCRIBE\nid:s\ndestination:/topic/t0\nreceipt:r1\n\n"]);
@@ -215,7 +215,7 @@ fn what_is_due_before_an_error_comes_also_above_send_buffer() {
 #[test]
 fn what_was_sequenced_before_a_user_unsubscribes_is_heard() {
     let mut stage = Stage::new(2, Stage::roomy);
-    let home = stage.shared.home_of_name("u1").index();
+    let home = stage.shared.homes.of_user("u1").index();
     let aside = 1 - home;
     let (reader, sender) = (stage.session(aside, "u1"), stage.session(home, "u2"));
     stage.says(reader, &["SUBSCRIBE\nid:s\ndestination:/user/queue/other\nreceipt:r1\n\n"]);

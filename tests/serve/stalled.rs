@@ -3,10 +3,12 @@
 //! then whoever waits for it waits.
 
 use crate::server::PATIENCE;
+use ringpush::broker::command::Event;
+use ringpush::broker::core::Class;
 use ringpush::broker::message::Message;
 use ringpush::config::{Config, Sources};
 use ringpush::engine::audit::Audit;
-use ringpush::engine::mailbox::{self, Class, Entry, Mailbox};
+use ringpush::engine::mailbox::{self, Mailbox, ToShard};
 use ringpush::engine::shard::{self, Serves, Shard};
 use ringpush::engine::shared::{Keys, Shared};
 use ringpush::ids::{SessionId, SessionIndex, ShardId};
@@ -78,11 +80,11 @@ impl House {
             sources.parse(&format!("{CONFIG}{rules}"), false).expect("it is right");
         config.limits = self.shared.limits.clone();
         let reloaded = Arc::new(self.shared.reloaded(config));
-        self.control.send(ShardId(1).into(), Entry::Reload(reloaded));
+        self.control.send(ShardId(1).into(), ToShard::Reload(reloaded));
         // The turn that takes the entry looks at all sessions.
         let entries = self.shared.limits.mailbox as usize;
         self.until("a reload", |house| {
-            house.control.room(ShardId(1).into(), Class::Request) == entries
+            house.control.room(ShardId(1).into(), Class::Event) == entries
         });
     }
 
@@ -93,11 +95,11 @@ impl House {
         message.header(b"destination", b"/user/queue");
         message.finish(b"{}");
         let session = SessionId::new(ShardId(1), SessionIndex(0), 0);
-        let entry = Entry::DeliverSession { message: Arc::new(message), session, number: 7 };
-        self.control.send(ShardId(1).into(), entry);
+        let event = Event::DeliverSession { message: Arc::new(message), session, number: 7 };
+        self.control.send(ShardId(1).into(), ToShard::Event(event));
         let entries = self.shared.limits.mailbox as usize;
         self.until("an answer", |house| {
-            house.control.room(ShardId(1).into(), Class::Delivery) == entries
+            house.control.room(ShardId(1).into(), Class::Event) == entries
         });
     }
 

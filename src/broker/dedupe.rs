@@ -5,7 +5,7 @@
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 
-/// The fingerprints whose home this shard is.
+/// The fingerprints whose home a shard is.
 #[derive(Debug)]
 pub struct Dedupe {
     until: HashMap<u128, u64, foldhash::fast::FixedState>,
@@ -38,6 +38,16 @@ impl Dedupe {
         self.until.insert(key, until);
         self.order.push_back((key, until));
         true
+    }
+
+    /// Entries of the list of ages; the table has as many or fewer.
+    pub fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Whether nothing is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
     }
 }
 
