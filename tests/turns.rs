@@ -1,8 +1,12 @@
 //! A turn of the loop ends whatever comes in: many that bring much at the same moment are handled
-//! in several turns, and whoever brings little is answered in the first.
+//! in several turns, and whoever brings little is answered in the first. And a message takes no
+//! more entries from thread to thread than its way has legs.
 
+use hmac::{Hmac, KeyInit, Mac};
+use ringpush::ids::ShardId;
 use ringpush::limits::{Limits, PATTERN_STEPS_A_FRAME, PATTERN_STEPS_FREE, PATTERN_STEPS_SHARED};
 use ringpush::stomp::Command;
+use sha2::Sha256;
 
 #[allow(dead_code, reason = "the engine's bench does more with it")]
 #[path = "../benches/engine/house.rs"]
@@ -11,7 +15,7 @@ mod house;
 #[path = "../benches/engine/quiet.rs"]
 mod quiet;
 
-use house::{House, frame, users};
+use house::{House, SECRET, frame, users};
 
 const FLOODERS: usize = 60;
 /// SUBSCRIBEs of each: as many as one receive buffer has room for.
@@ -84,4 +88,65 @@ fn patterns_of_ones_own_that_are_hard_to_compare_take_ones_own_time() {
     assert!((1..=most).contains(&first) && most < OWN_FRAMES, "{first} handled, at most {most}");
     let all = (0..1_000).map(|_| handled()).find(|&count| count == OWN_FRAMES);
     assert!(all.is_some(), "nothing of it is lost");
+}
+
+/// Sender to home, home to the subscriber's shard, home to sender.
+#[test]
+fn a_send_with_a_receipt_takes_three_entries() {
+    let mut house = House::new(3, 2);
+    let home = house.shared.homes.of_destination("/topic/a").index();
+    let [sender_at, subscriber_at] = [(home + 1) % 3, (home + 2) % 3];
+    let names = users(2);
+    house.open(subscriber_at, &names[..1], &["/topic/a"]);
+    let sender = house.open(sender_at, &names[1..], &[])[0];
+    house.watch(sender);
+    let (entries, sends) = (house.entries(), house.sent().0);
+    let headers = [("destination", "/topic/a"), ("receipt", "r")];
+    house.say(sender, &frame(Command::Send, &headers, "x"));
+    house.settle();
+    let seen = String::from_utf8_lossy(&house.kernel(sender_at).seen).into_owned();
+    assert!(seen.contains("RECEIPT"), "{seen}");
+    assert_eq!((house.entries() - entries, house.sent().0 - sends), (3, 2));
+}
+
+/// From the provider's shard to the home of the id, from there to the user's home, which says it to
+/// the shard of his session and answers the provider's. One that came before is answered at once.
+#[test]
+fn a_callback_takes_four_entries_and_a_repeated_one_two() {
+    let mut house = House::new(3, 2);
+    let homes = house.shared.homes;
+    let (provider_at, id_at, user_at) = (0, 1, 2);
+    let mut names = (0..).map(|n| format!("agent{n}"));
+    let user = names.find(|name| homes.of_user(name) == ShardId(user_at)).expect("some");
+    let fingerprint = |id: &String| house.shared.fingerprint("/callback", id);
+    let mut ids = (0..).map(|n| format!("c-{n}"));
+    let is_there = |id: &String| homes.of_fingerprint(fingerprint(id)) == ShardId(id_at);
+    let id = ids.find(is_there).expect("some");
+    house.open(id_at.into(), core::slice::from_ref(&user), &["/user/queue/sub"]);
+    let provider = house.connect(provider_at);
+    house.watch(provider);
+    for (expected_entries, expected_sends) in [(4, 2), (2, 1)] {
+        let (entries, sends) = (house.entries(), house.sent().0);
+        house.kernel(provider_at).seen.clear();
+        house.say(provider, &callback(&id, &user));
+        house.settle();
+        let seen = String::from_utf8_lossy(&house.kernel(provider_at).seen).into_owned();
+        assert!(seen.starts_with("HTTP/1.1 200"), "{seen}");
+        let found = (house.entries() - entries, house.sent().0 - sends);
+        assert_eq!(found, (expected_entries, expected_sends));
+    }
+}
+
+/// A provider's request.
+fn callback(id: &str, agent: &str) -> Vec<u8> {
+    let body = format!(r#"{{"callId":"{id}","agentId":"{agent}"}}"#);
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("any key will do");
+    mac.update(body.as_bytes());
+    let hex: String = mac.finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect();
+    let len = body.len();
+    format!(
+        "POST /callback HTTP/1.1\r\nHost: localhost\r\nX-Signature: sha256={hex}\r\n\
+         Content-Length: {len}\r\n\r\n{body}"
+    )
+    .into_bytes()
 }

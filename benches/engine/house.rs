@@ -74,6 +74,9 @@ pub struct Session {
 /// The shards, and the control thread's end of the mailboxes.
 pub struct House {
     shards: Vec<Shard<Quiet>>,
+    /// What all shards know alike.
+    #[allow(dead_code, reason = "the tests of a turn ask where homes are")]
+    pub shared: Arc<Shared>,
     _control: Mailbox,
     /// Connections of each shard so far.
     used: Vec<u32>,
@@ -102,12 +105,18 @@ impl House {
                 shard(&shared, ShardId(number), mailbox, sessions + 64, secrets)
             })
             .collect();
-        House { used: vec![0; shards.len()], shards, _control: control }
+        House { used: vec![0; shards.len()], shards, shared, _control: control }
     }
 
     /// A kernel.
     pub fn kernel(&mut self, shard: usize) -> &mut Quiet {
         self.shards[shard].ring()
+    }
+
+    /// Entries that shards have sent to other threads so far.
+    #[allow(dead_code, reason = "the tests of a turn count them")]
+    pub fn entries(&mut self) -> u64 {
+        self.shards.iter_mut().map(|shard| shard.mailbox().sent()).sum()
     }
 
     /// One turn of every shard. True if none of them had anything to do.
