@@ -79,6 +79,7 @@ pub mod doorbell;
 pub mod listen;
 mod names;
 mod ops;
+mod own_fd;
 mod probe;
 pub mod process;
 mod slots;

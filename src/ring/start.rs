@@ -5,6 +5,7 @@ use super::Doorbells;
 use super::buffers::{Buffers, GROUP};
 use super::clock::Clock;
 use super::names::Names;
+use super::own_fd::register_ring_fd;
 use super::probe::{self, Flavor, StartError, limit};
 use super::slots::Slots;
 use super::uring::{Listener, RingStats, Uring};
@@ -19,9 +20,6 @@ use std::sync::Arc;
 
 /// Worker threads that the kernel may start for a ring; only shutdowns need one.
 const WORKERS_MAX: u32 = 4;
-/// Opcodes of io_uring_register that register the ring's own descriptor with its thread, and back.
-const REGISTER_RING_FDS: libc::c_uint = 20;
-const UNREGISTER_RING_FDS: libc::c_uint = 21;
 
 /// What a ring needs to start.
 #[derive(Debug)]
@@ -147,32 +145,4 @@ fn listener(fd: OwnedFd) -> Result<Listener, StartError> {
         false => size_of::<libc::sockaddr_in6>(),
     } as u32;
     Ok(Listener { fd, name_len, armed: false, naming: 0, ended: None })
-}
-
-/// struct io_uring_rsrc_update.
-#[repr(C)]
-struct Update {
-    offset: u32,
-    reserved: u32,
-    data: u64,
-}
-
-/// Registers the ring's own descriptor, which spares the kernel a look-up per entry. Its index.
-fn register_ring_fd(ring: &IoUring) -> Option<i32> {
-    let mut update = Update { offset: u32::MAX, reserved: 0, data: ring.as_raw_fd() as u64 };
-    let count = update_ring_fd(ring, REGISTER_RING_FDS, &mut update);
-    (count == 1).then_some(update.offset as i32)
-}
-
-/// Undoes the registration, which would keep the ring open until its thread ends.
-pub(super) fn unregister_ring_fd(ring: &IoUring, index: i32) {
-    let mut update = Update { offset: index as u32, reserved: 0, data: 0 };
-    let count = update_ring_fd(ring, UNREGISTER_RING_FDS, &mut update);
-    debug_assert_eq!(count, 1, "what was registered can be unregistered");
-}
-
-fn update_ring_fd(ring: &IoUring, what: libc::c_uint, update: &mut Update) -> i64 {
-    let place = core::ptr::from_mut(update);
-    // SAFETY: the ring is open; `place` is one valid update, read and written in the call only.
-    unsafe { libc::syscall(libc::SYS_io_uring_register, ring.as_raw_fd(), what, place, 1) }
 }

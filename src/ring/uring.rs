@@ -14,9 +14,9 @@
 use super::buffers::Buffers;
 use super::clock::{Clock, monotonic};
 use super::names::Names;
+use super::own_fd::unregister_ring_fd;
 use super::probe::Flavor;
 use super::slots::Slots;
-use super::start::unregister_ring_fd;
 use super::token::{Kind, Token};
 use super::{AcceptEnd, Done, Doorbells, Op, Ring, Wait};
 use crate::ids::PeerId;

@@ -1,6 +1,6 @@
 //! The payload of a Close frame (RFC 6455 §5.5.1, §7.4).
 
-use super::decoder::Error;
+use super::error::Error;
 use crate::limits::WS_CONTROL_MAX;
 
 /// Whether a Close frame may carry this code: codes of the IANA registry that are not reserved for

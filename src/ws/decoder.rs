@@ -1,5 +1,6 @@
 //! The decoder of one direction of a connection (RFC 6455 §5).
 
+use super::error::Error;
 use super::frame::{self, FIN, MASK, Opcode, RSV, RSV1};
 use super::utf8::Utf8;
 use super::{close, mask};
@@ -34,88 +35,7 @@ pub enum Event<'a> {
     },
 }
 
-/// What the peer did wrong. The caller closes the connection with [`Error::close_code`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Error {
-    /// A reserved bit is set without an extension that gives it a meaning.
-    ReservedBits,
-    /// An opcode that RFC 6455 does not define.
-    ReservedOpcode,
-    /// A client's frame is not masked.
-    NotMasked,
-    /// A server's frame is masked.
-    Masked,
-    /// A control frame without FIN.
-    ControlFragmented,
-    /// A control frame of more than 125 bytes.
-    ControlTooLong,
-    /// A continuation, but no message is open.
-    ContinuationUnexpected,
-    /// A new message within an open one.
-    ContinuationExpected,
-    /// A length that is not in its shortest form.
-    LengthNotMinimal,
-    /// A length with its highest bit set.
-    LengthHighBit,
-    /// A message longer than allowed.
-    MessageTooBig,
-    /// A text message that is not UTF-8.
-    TextNotUtf8,
-    /// A compressed message that is no DEFLATE stream.
-    NotDeflate,
-    /// A Close payload of one byte.
-    CloseLength,
-    /// A close code that must not be on the wire.
-    CloseCode,
-    /// A close reason that is not UTF-8.
-    CloseReason,
-}
-
-impl Error {
-    /// The code of the Close frame that answers it (RFC 6455 §7.4.1).
-    pub const fn close_code(self) -> u16 {
-        match self {
-            Error::ReservedBits
-            | Error::ReservedOpcode
-            | Error::NotMasked
-            | Error::Masked
-            | Error::ControlFragmented
-            | Error::ControlTooLong
-            | Error::ContinuationUnexpected
-            | Error::ContinuationExpected
-            | Error::LengthNotMinimal
-            | Error::LengthHighBit
-            | Error::CloseLength
-            | Error::CloseCode => 1002,
-            Error::TextNotUtf8 | Error::NotDeflate | Error::CloseReason => 1007,
-            Error::MessageTooBig => 1009,
-        }
-    }
-
-    /// The reason in that Close frame.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Error::ReservedBits => "reserved-bits",
-            Error::ReservedOpcode => "reserved-opcode",
-            Error::NotMasked => "not-masked",
-            Error::Masked => "masked",
-            Error::ControlFragmented => "control-fragmented",
-            Error::ControlTooLong => "control-too-long",
-            Error::ContinuationUnexpected => "continuation-unexpected",
-            Error::ContinuationExpected => "continuation-expected",
-            Error::LengthNotMinimal => "length-not-minimal",
-            Error::LengthHighBit => "length-high-bit",
-            Error::MessageTooBig => "message-too-big",
-            Error::TextNotUtf8 => "text-not-utf8",
-            Error::NotDeflate => "not-deflate",
-            Error::CloseLength => "close-length",
-            Error::CloseCode => "close-code",
-            Error::CloseReason => "close-reason",
-        }
-    }
-}
-
-/// The state of one direction of a connection; the head of the room draws its states.
+/// Where one direction of a connection stands. See the room's head for its states.
 #[derive(Clone, Copy, Debug)]
 pub struct Decoder {
     /// Bytes of the data frame's payload not yet received; 0 between frames.

@@ -4,7 +4,7 @@
 //! A session with context takeover keeps a [`Window`] for each direction, up to 32 KiB of plain
 //! bytes; the same compressor and inflater start from it.
 
-use super::decoder::Error;
+use super::error::Error;
 use super::extension::{WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use super::frame::Opcode;
 use super::utf8::Utf8;

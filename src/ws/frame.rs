@@ -1,6 +1,6 @@
 //! Frame heads (RFC 6455 §5.2): writes and measures them, and reads their length field.
 
-use super::decoder::Error;
+use super::error::Error;
 use crate::limits::{WS_CLIENT_HEAD_MAX, WS_CONTROL_MAX, WS_HEAD_MAX};
 
 /// FIN: the frame ends its message.

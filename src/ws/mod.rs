@@ -85,14 +85,16 @@
 mod close;
 mod decoder;
 mod deflate;
+mod error;
 mod extension;
 mod frame;
 pub mod mask;
 mod utf8;
 
 pub use close::{close_code_is_valid, close_payload};
-pub use decoder::{Decoder, Error, Event};
+pub use decoder::{Decoder, Event};
 pub use deflate::{Compressor, Inflater, Window, store, stored_len};
+pub use error::Error;
 pub use extension::{
     ANSWER_MAX, Agreement, Malformed, Policy, WINDOW_BITS_MAX, WINDOW_BITS_MIN, negotiate,
 };
