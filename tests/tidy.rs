@@ -4,6 +4,8 @@
 //! Every rule has its table here, with the reason; an exception is a line in a table. Each rule is
 //! tried against a planted mistake at the bottom of this file.
 
+#[path = "tidy/circles.rs"]
+mod circles;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -146,6 +148,7 @@ fn complaints(files: &[Source]) -> Vec<String> {
             found.push(format!("{}: names the host of a registry", file.path));
         }
     }
+    circles::circles(files, &mut found);
     exceptions(files, &mut found);
     found
 }

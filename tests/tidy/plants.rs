@@ -54,6 +54,25 @@ fn floors() {
 }
 
 #[test]
+fn circles() {
+    let about = |files: &[(&str, &str)]| {
+        let list: Vec<Source> = files.iter().map(|(path, text)| Source::new(path, text)).collect();
+        complaints(&list)
+    };
+    let there = ("src/ws/a.rs", "use super::b::B;\nuse super::{d, e::E};");
+    let back = ("src/ws/b.rs", "fn f() { crate::ws::c::g() }");
+    let round = ("src/ws/c.rs", "use super::{x, a::A};");
+    let found = about(&[there, back, round]);
+    assert_eq!(found, ["src/ws: a circle of 3 files, 0 allowed: [\"a\", \"b\", \"c\"]"]);
+    let none: [&str; 0] = [];
+    assert_eq!(about(&[there, back, ("src/ws/c.rs", "use super::super::ids;")]), none);
+    let in_tests = "#[cfg(test)]\nmod tests {\n    use super::a::A;\n}\n";
+    assert_eq!(about(&[there, back, ("src/ws/c.rs", in_tests)]), none);
+    // Files of other rooms with the same names, and the room's own head.
+    assert_eq!(about(&[there, back, ("src/stomp/c.rs", "use super::a::A;")]), none);
+}
+
+#[test]
 fn pure_rooms() {
     for text in
         ["let a: Vec<u8>;", "use std::fmt;", "format!(\"\")", "a.to_string()", "Box::new(1)"]
