@@ -35,7 +35,7 @@ pub enum Event<'a> {
     },
 }
 
-/// Where one direction of a connection stands. See the room's head for its states.
+/// The state of one direction of a connection; the head of the room draws its states.
 #[derive(Clone, Copy, Debug)]
 pub struct Decoder {
     /// Bytes of the data frame's payload not yet received; 0 between frames.
