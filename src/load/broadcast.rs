@@ -1,4 +1,4 @@
-//! A publisher at its pace: sends what is due, follows it to all receivers, and measures.
+//! Publishes messages at a given pace, follows them to all receivers, and measures.
 
 use super::clock::{SECOND, nanos};
 use super::course::Course;
@@ -11,25 +11,25 @@ use super::stamp::Stamp;
 use core::ops::Range;
 use std::collections::BTreeMap;
 
-/// How long messages may be in flight after the last one was sent, or a closed loop may stand.
+/// How long messages may be in flight after the last one was sent, or a closed loop may stall.
 const STALL: u64 = 10 * SECOND;
 /// Longest sleep, so that the progress bar moves.
 const NAP: u64 = SECOND / 10;
 /// The client that publishes.
 const PUBLISHER: usize = 0;
 
-/// A run of numbered messages.
+/// A sequence of numbered messages.
 #[derive(Debug)]
 pub struct Broadcast {
     /// The clients.
     pub fleet: Fleet,
-    /// Who has received what.
+    /// Which messages each receiver has.
     pub course: Course,
     /// Receivers that ended while the load ran.
     pub ended: u64,
-    /// How sessions that are no receivers ended.
+    /// How sessions that are not receivers ended.
     pub endings: BTreeMap<String, u64>,
-    /// Messages that others than receivers heard.
+    /// Messages that reached sessions that are not receivers.
     pub heard_by_others: u64,
     /// Sessions that come and go, and how often they have come.
     churners: Range<usize>,
@@ -38,7 +38,7 @@ pub struct Broadcast {
     pace: PaceArguments,
     events: Vec<Event>,
     out: Vec<u8>,
-    /// When something was delivered last.
+    /// Time of the last delivery.
     last: u64,
 }
 
@@ -69,8 +69,8 @@ impl Broadcast {
         self.drain(watch)
     }
 
-    /// Runs the load and tells what it was like. Whatever was sent before has arrived: what the
-    /// server uses from here on belongs to what is sent from here on.
+    /// Runs the load and reports it. Everything sent before has arrived, so what the server uses
+    /// from here on is for what is sent from here on.
     pub fn measure(&mut self, watch: &mut Watch, report: &mut Report) -> Result<(), Failure> {
         let length = nanos(self.pace.duration);
         watch.phase("measuring", length / SECOND);
@@ -114,7 +114,7 @@ impl Broadcast {
         Ok(())
     }
 
-    /// From here on these sessions, which are open, go and come again and again.
+    /// From here on these open sessions leave and come back, again and again.
     pub fn churn(&mut self, churners: Range<usize>) -> Result<(), Failure> {
         self.churners = churners.clone();
         for peer in churners {
@@ -124,12 +124,12 @@ impl Broadcast {
         Ok(())
     }
 
-    /// A client that was paused reads on.
+    /// Lets a paused client read again.
     pub fn resume(&mut self, peer: usize) {
         self.fleet.resume(peer, &mut self.events);
     }
 
-    /// Hears what comes for a time, or until nothing has come for `silence`, and sends nothing.
+    /// Receives for a time, or until nothing has arrived for `silence`, and sends nothing.
     pub fn listen(&mut self, length: u64, silence: u64) -> Result<(), Failure> {
         let end = self.fleet.clock.now() + length;
         self.last = self.fleet.clock.now();
@@ -193,7 +193,7 @@ impl Broadcast {
         message(self.fleet.plan.protocol, &self.destination, &body, &mut self.out);
     }
 
-    /// All that is due goes out in one chunk.
+    /// Sends everything that is due in one write.
     fn send(&mut self) {
         if !self.out.is_empty() {
             self.fleet.send(PUBLISHER, &self.out, &mut self.events);
@@ -201,7 +201,7 @@ impl Broadcast {
         }
     }
 
-    /// Waits until something happens or it is time, and hears what was delivered.
+    /// Waits until something happens or the time has come, and records deliveries.
     fn turn(&mut self, until: u64) -> Result<(), Failure> {
         let spins = self.pace.wait == WaitKind::Spin && self.course.outstanding() > 0;
         let now = self.fleet.clock.now();

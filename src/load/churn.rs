@@ -1,4 +1,4 @@
-//! `load churn`: sessions that come, say one word to themselves, and go, again and again.
+//! `load churn`: sessions that open, send themselves one message, and close, again and again.
 
 use super::clock::{SECOND, nanos};
 use super::fleet::{Fleet, Wait};
@@ -10,7 +10,7 @@ use super::stamp::Stamp;
 
 /// Longest sleep, so that the progress bar moves.
 const NAP: u64 = SECOND / 10;
-/// Bytes of the one word.
+/// Bytes of that message.
 const WORD: usize = 64;
 
 /// Runs loops for a time.

@@ -12,7 +12,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that stands at zero.
+    /// A clock at zero.
     pub fn started() -> Clock {
         Clock { origin: Instant::now() }
     }

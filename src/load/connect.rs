@@ -1,4 +1,4 @@
-//! `load connect`: opens sessions, holds them, and counts what each costs the server.
+//! `load connect`: opens sessions, keeps them open, and measures what each costs the server.
 
 use super::clock::{SECOND, nanos};
 use super::fleet::{Fleet, Wait};
@@ -7,7 +7,7 @@ use super::plan::{Connect, Plan};
 use super::report::Report;
 use super::run::{Failure, Watch, ended, open_all};
 
-/// Opens and holds.
+/// Opens the sessions and keeps them open.
 pub fn run(options: &Connect) -> Result<Report, Failure> {
     let target = &options.target;
     let mut watch = Watch::new(target)?;

@@ -1,5 +1,5 @@
-//! The way of numbered messages to many receivers: which are in flight, how long each took, and
-//! what came wrong.
+//! Follows numbered messages to many receivers: which are in flight, how long each took, and which
+//! faults occurred.
 
 use super::report;
 use super::sequence::{Faults, Sequence};
@@ -57,7 +57,7 @@ impl Course {
         self.present += 1;
     }
 
-    /// A receiver is gone; what was on its way to it does not count as lost. Whether it was one.
+    /// A client is gone; messages in flight to it do not count as lost. Whether it was a receiver.
     pub fn leave(&mut self, receiver: usize) -> bool {
         let Some(sequence) = self.receivers.get_mut(receiver).and_then(Option::take) else {
             return false;
@@ -137,7 +137,7 @@ impl Course {
         self.delivered
     }
 
-    /// What is wrong if nothing more comes.
+    /// The faults, if nothing more arrives.
     pub fn faults(&self) -> Faults {
         let present = self.receivers.iter().flatten();
         present.fold(self.faults, |sum, sequence| sum.plus(sequence.faults(self.published)))

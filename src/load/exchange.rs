@@ -1,29 +1,29 @@
 //! `load unicast`, `load echo`, `load callback`: messages that each go to one session.
 //!
-//! What differs is how a message is posted: by the HTTP API, by the session itself, or as a signed
+//! They differ in how a message is posted: by the HTTP API, by the session itself, or as a signed
 //! callback of a third party.
 
 use super::clock::{SECOND, nanos};
 use super::fleet::{Fleet, Wait};
-use super::letters::Letters;
 use super::peer::{Event, message};
 use super::plan::{CallbackArguments, Echo, Pace, PaceArguments, Plan, Target, Unicast, WaitKind};
 use super::report::{self, Report};
 use super::run::{Failure, Watch, ended, open_all};
+use super::streams::Streams;
 use super::wire::request;
 use hdrhistogram::Histogram;
 use hmac::{Hmac, KeyInit, Mac};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
-/// Where sessions hear what is for their user.
+/// The destination on which sessions receive messages for their user.
 const USER_QUEUE: &str = "/queue/sub";
 const STALL: u64 = 10 * SECOND;
 const NAP: u64 = SECOND / 10;
-/// Neighbouring messages go to sessions this far apart: not to those that were opened together.
+/// Consecutive messages go to sessions this far apart, not to those that were opened together.
 const STRIDE: usize = 7919;
 
-/// How a message gets in flight.
+/// How a message is posted.
 #[derive(Clone, Debug)]
 enum Way {
     /// `POST /api/users/{user}/messages`.
@@ -78,7 +78,7 @@ fn run(
     }
     let mut exchange = Exchange {
         fleet,
-        letters: Letters::new(target.sessions),
+        streams: Streams::new(target.sessions),
         way,
         pace: pace.clone(),
         sessions: target.sessions,
@@ -103,7 +103,7 @@ fn run(
 
 struct Exchange {
     fleet: Fleet,
-    letters: Letters,
+    streams: Streams,
     way: Way,
     pace: PaceArguments,
     sessions: usize,
@@ -116,7 +116,7 @@ struct Exchange {
     /// Answers other than 200.
     refused: u64,
     ended: u64,
-    /// When something arrived last.
+    /// Time of the last arrival.
     last: u64,
     /// Echo: sessions whose message has come back.
     free: VecDeque<usize>,
@@ -137,7 +137,7 @@ impl Exchange {
 
     fn measure(&mut self, watch: &mut Watch, report: &mut Report) -> Result<(), Failure> {
         let start = self.fleet.clock.now();
-        self.letters.measure(start);
+        self.streams.measure(start);
         self.answers.reset();
         let idle = self.fleet.counters.idle_nanos;
         watch.measure(start);
@@ -145,9 +145,9 @@ impl Exchange {
         self.drain(watch)?;
         let last = watch.read();
         let wall = (self.fleet.clock.now() - start) as f64;
-        let delivered = self.letters.delivered();
+        let delivered = self.streams.delivered();
         let used = watch.tell(report, &last, delivered, "delivery");
-        report.figure("sent", self.letters.sent() as f64);
+        report.figure("sent", self.streams.sent() as f64);
         report.figure("delivered", delivered as f64);
         report.figure("deliveries_per_s", delivered as f64 * 1e9 / wall);
         if watch.is_measuring() {
@@ -159,8 +159,8 @@ impl Exchange {
             }
         }
         report.busy(1.0 - (self.fleet.counters.idle_nanos - idle) as f64 / wall);
-        report.latency(&self.letters.latency);
-        report.faults = self.letters.faults();
+        report.latency(&self.streams.latency);
+        report.faults = self.streams.faults();
         for (count, what) in
             [(self.refused, "requests were not answered with 200"), (self.ended, "sessions ended")]
         {
@@ -189,29 +189,29 @@ impl Exchange {
                     }
                 }
                 Pace::Window(window) => {
-                    while self.letters.outstanding() < window && self.post(now) {}
+                    while self.streams.outstanding() < window && self.post(now) {}
                     due = now + NAP;
                 }
             }
             self.turn(due.min(end))?;
-            watch.on(now, (now - start) / SECOND, || self.letters.delivered());
+            watch.on(now, (now - start) / SECOND, || self.streams.delivered());
         }
     }
 
     fn drain(&mut self, watch: &mut Watch) -> Result<(), Failure> {
         self.last = self.fleet.clock.now();
-        while self.letters.outstanding() > 0 {
+        while self.streams.outstanding() > 0 {
             let now = self.fleet.clock.now();
             if now > self.last + STALL {
                 break;
             }
             self.turn(now + NAP)?;
-            watch.on(now, 0, || self.letters.delivered());
+            watch.on(now, 0, || self.streams.delivered());
         }
         Ok(())
     }
 
-    /// Sends the next message; `false` if nobody may send now.
+    /// Sends the next message; `false` if no session may send now.
     fn post(&mut self, due: u64) -> bool {
         let turn = self.turn;
         self.turn += 1;
@@ -223,7 +223,7 @@ impl Exchange {
             },
             false => turn.wrapping_mul(STRIDE) % self.sessions,
         };
-        let stamp = self.letters.send(to, due);
+        let stamp = self.streams.send(to, due);
         let plan = &self.fleet.plan;
         let (host, user) = (&plan.host, plan.user(to));
         let (from, bytes) = match &self.way {
@@ -254,7 +254,7 @@ impl Exchange {
     }
 
     fn turn(&mut self, until: u64) -> Result<(), Failure> {
-        let spins = self.pace.wait == WaitKind::Spin && self.letters.outstanding() > 0;
+        let spins = self.pace.wait == WaitKind::Spin && self.streams.outstanding() > 0;
         let now = self.fleet.clock.now();
         let wait = if spins { Wait::Look } else { Wait::Until(until.min(now + NAP)) };
         self.fleet.turn(wait, &mut self.events)?;
@@ -262,7 +262,7 @@ impl Exchange {
             match event {
                 Event::Message { peer, stamp, at } => {
                     self.last = at;
-                    if self.letters.on_delivery(peer, stamp, at) && matches!(self.way, Way::Own) {
+                    if self.streams.on_delivery(peer, stamp, at) && matches!(self.way, Way::Own) {
                         self.free.push_back(peer);
                     }
                 }

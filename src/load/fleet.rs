@@ -1,4 +1,4 @@
-//! All clients of a run, on one thread: opens them, reads them, and says what they heard.
+//! All clients of a run, on one thread: opens them, reads from them, and reports what arrived.
 
 use super::clock::{Clock, SECOND};
 use super::peer::{Ears, Ending, Event, Peer, Stage};
@@ -13,13 +13,13 @@ use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
 
-/// Bytes that are read at once, from whichever client has some.
+/// Bytes of one read.
 const READ_BYTES: usize = 256 * 1024;
 /// Wake-ups taken from the kernel at once.
 const WAKES: usize = 1024;
-/// The kernel's clock for sleeps is coarse: the last part of a wait is spent looking.
+/// The kernel's clock for sleeps is coarse, so the last part of a wait polls.
 const COARSE: u64 = 2_000_000;
-/// SO_RCVBUF of a client that reads on.
+/// SO_RCVBUF of a client that reads again.
 const RESUME_BUFFER: usize = 1 << 20;
 /// How often heart-beats are sent, each time to a part of the clients.
 const BEAT_EVERY: u64 = SECOND / 20;
@@ -27,18 +27,18 @@ const BEAT_EVERY: u64 = SECOND / 20;
 /// How a turn waits for something to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wait {
-    /// It looks once.
+    /// It polls once.
     Look,
-    /// It sleeps until this time of the clock at most, and looks for the last part of it.
+    /// It sleeps until this time of the clock at most, and polls for the last part.
     Until(u64),
 }
 
-/// What a fleet has done, from its start.
+/// Counters of a fleet, from its start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
     /// Bytes received.
     pub received_bytes: u64,
-    /// Reads that brought something.
+    /// Reads that returned bytes.
     pub reads: u64,
     /// Nanoseconds in which there was nothing to do.
     pub idle_nanos: u64,
@@ -47,11 +47,11 @@ pub struct Counters {
 /// The clients.
 #[derive(Debug)]
 pub struct Fleet {
-    /// What they have in common.
+    /// The plan of all clients.
     pub plan: Plan,
     /// The clock of the run.
     pub clock: Clock,
-    /// What was done so far.
+    /// The counters so far.
     pub counters: Counters,
     /// The first ERROR frame that a server sent.
     pub complaint: Option<String>,
@@ -83,7 +83,7 @@ impl Fleet {
         })
     }
 
-    /// Where a client stands.
+    /// The stage of a client.
     pub fn stage(&self, peer: usize) -> Stage {
         self.peers[peer].stage
     }
@@ -142,18 +142,18 @@ impl Fleet {
         }
     }
 
-    /// Ends a client's session without a word; no event tells of it.
+    /// Ends a client's connection without a Close frame; no event reports it.
     pub fn close(&mut self, peer: usize) {
         let peer = &mut self.peers[peer];
         peer.stream = None;
         peer.stage = Stage::Closed;
     }
 
-    /// Ends a client's session with the word that ends a WebSocket; no event tells of it.
+    /// Ends a client's session with a Close frame; no event reports it.
     pub fn farewell(&mut self, peer: usize) {
         let mut out = Vec::new();
         put_frame(Opcode::Close, &1000u16.to_be_bytes(), &mut out);
-        // Whoever is gone needs no farewell.
+        // A connection that is gone needs no Close frame.
         let _ = self.peers[peer].send(&out);
         self.close(peer);
     }
@@ -163,11 +163,11 @@ impl Fleet {
         self.peers[peer].is_paused = true;
     }
 
-    /// The client reads on, with all the room that it needs.
+    /// The client reads again, with a large receive buffer.
     pub fn resume(&mut self, peer: usize, events: &mut Vec<Event>) {
         self.peers[peer].is_paused = false;
         if let Some(stream) = &self.peers[peer].stream {
-            // Without it a small receive buffer would keep the rest waiting.
+            // A small receive buffer would keep the rest waiting.
             let _ = SockRef::from(stream).set_recv_buffer_size(RESUME_BUFFER);
         }
         if let Err(ending) = self.read(peer, true, events) {
@@ -175,7 +175,7 @@ impl Fleet {
         }
     }
 
-    /// Waits as told, reads whoever has something, and appends what was heard.
+    /// Waits as given, reads from every client that has bytes, and appends the events.
     pub fn turn(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
         let before = self.clock.now();
         self.heart_beat(before, events);
@@ -225,7 +225,7 @@ impl Fleet {
         self.read(index, wake.is_read_closed(), events)
     }
 
-    /// Reads what is there; `to_end`: until a read says that there is nothing, or the stream's end.
+    /// Reads what is there. `to_end`: until nothing is left or the stream has ended.
     fn read(&mut self, index: usize, to_end: bool, events: &mut Vec<Event>) -> Result<(), Ending> {
         let peer = &mut self.peers[index];
         loop {
@@ -256,8 +256,8 @@ impl Fleet {
             let done = peer.take(index, input, &mut self.unpacked, &mut ears)?;
             peer.tail.clear();
             peer.tail.extend_from_slice(&self.buffer[done..filled]);
-            // A read that leaves room has emptied the socket, and what comes later wakes us again;
-            // but the end of the stream may have come with the bytes, in the same wake-up.
+            // A read that leaves room has emptied the socket, and later bytes wake the fleet again.
+            // But the end of the stream may have arrived with the bytes, in the same wake-up.
             if filled < self.buffer.len() && !to_end {
                 return Ok(());
             }

@@ -1,9 +1,9 @@
-//! What a process costs, read from /proc: CPU time of each of its threads, and memory.
+//! Measures a process by /proc: CPU time of each of its threads, and memory.
 
 use std::fs;
 use std::path::PathBuf;
 
-/// Bytes of a page, the unit of /proc/PID/statm. All machines that io_uring's users run have it.
+/// Bytes of a page, the unit of /proc/PID/statm. The usual size on machines with io_uring.
 const PAGE: u64 = 4096;
 
 /// A process to be measured.
@@ -38,7 +38,7 @@ impl Meter {
         Reading { cpu_nanos, threads, rss_bytes }
     }
 
-    /// CPU time, and memory as the kernel counts it along: cheap enough for a look now and then.
+    /// CPU time, and memory as the kernel counts it anyway: cheap enough to sample regularly.
     pub fn glance(&self) -> (u64, u64) {
         let cpu_nanos = self.threads().iter().map(|thread| thread.2).sum();
         (cpu_nanos, self.rough_rss())
@@ -52,7 +52,7 @@ impl Meter {
             let name = fs::read_to_string(task.path().join("comm")).ok()?;
             Some((number, name.trim_end().to_owned(), first_number(&time)?))
         };
-        // A thread may end while it is looked at.
+        // A thread may end while it is being read.
         tasks.flatten().filter_map(read).collect()
     }
 
@@ -97,7 +97,7 @@ mod tests {
         let first = meter.read();
         assert!(first.rss_bytes > 100_000 && !first.threads.is_empty());
         let mut sum = 0u64;
-        // Time is booked at the latest at the next tick of the scheduler.
+        // CPU time is accounted by the next tick of the scheduler.
         while meter.glance().0 == first.cpu_nanos {
             sum = core::hint::black_box(sum.wrapping_add(1));
         }

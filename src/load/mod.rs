@@ -8,8 +8,8 @@
 //! WebSocket or STOMP server, and reads what a process uses from /proc.
 //!
 //! **How to drive it.** [`run`] with the parsed arguments; it prints and writes what they ask for.
-//! A scenario opens its clients in a [`fleet::Fleet`], lets it turn, and follows the messages with
-//! a [`course::Course`]:
+//! A scenario opens its clients in a [`fleet::Fleet`], runs its turns, and follows the messages
+//! with a [`course::Course`]:
 //!
 //! ```
 //! use ringpush::load::course::Course;
@@ -19,17 +19,17 @@
 //! let stamp = Stamp { sequence: course.publish(), due: 1_000 };
 //! course.on_delivery(0, stamp, 21_000);
 //! assert_eq!((course.outstanding(), course.delivered()), (0, 1));
-//! // A histogram knows a value to three digits.
+//! // A histogram stores three digits of a value.
 //! assert!(course.latency.max().abs_diff(20_000) < 100);
 //! ```
 //!
-//! **Honesty.** Latency counts from when a message was *due*, so that a server that makes the
-//! client wait does not flatter itself. Every message has a number: lost, repeated and reordered
-//! ones are counted. A client that was busy all the time says so. What the server used is read when
-//! nothing is in flight, so that it belongs to the messages that are counted.
+//! **Honesty.** Latency counts from when a message was *due*, so that a server does not look faster
+//! by making the client wait. Every message has a number: lost, repeated and reordered ones are
+//! counted. The report warns if the client was busy all the time. What the server used is read when
+//! nothing is in flight, so that it belongs to the counted messages.
 //!
 //! **Bounds.** The descriptors of the process bound the sessions of one run; several runs at the
-//! same time carry more. Source addresses 127.0.0.1, .2, … carry 20 000 sessions each.
+//! same time can open more. Source addresses 127.0.0.1, .2, … have up to 20 000 sessions each.
 //!
 //! **State.** Some 150 bytes per client beside the kernel's, and 56 per receiver.
 
@@ -41,7 +41,6 @@ pub mod course;
 mod exchange;
 mod fanout;
 pub mod fleet;
-pub mod letters;
 pub mod meter;
 mod mixed;
 pub mod peer;
@@ -52,6 +51,7 @@ pub mod run;
 pub mod sequence;
 mod slow;
 pub mod stamp;
+pub mod streams;
 mod unpack;
 pub mod wire;
 

@@ -1,4 +1,4 @@
-//! One client: its socket, where its session stands, and what it has heard.
+//! One client: its socket, the stage of its session, and what it has received.
 //!
 //! ```text
 //!  Connecting ─▶ Upgrading ─▶ Greeting ─▶ LoggingIn ─▶ Subscribing ─▶ Ready ─▶ Closed
@@ -16,27 +16,27 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 use std::io::{ErrorKind, Write};
 
-/// Longest message that a run takes.
+/// The longest message that a run accepts.
 const MESSAGE_MAX: u32 = 16 << 20;
-/// `("content-type", …)` of a message; text, so that servers send it on as text.
+/// `("content-type", …)` of a message; text, so that servers forward it as text.
 const CONTENT_TYPE: (&str, &str) = ("content-type", "text/plain");
 
-/// Where a session stands.
+/// The stage of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// TCP is not established yet.
     Connecting,
-    /// The answer to the opening handshake has to come.
+    /// The answer to the opening handshake has not arrived.
     Upgrading,
-    /// SockJS's `o` has to come.
+    /// SockJS's `o` has not arrived.
     Greeting,
-    /// CONNECTED has to come.
+    /// CONNECTED has not arrived.
     LoggingIn,
-    /// The RECEIPT of the SUBSCRIBE has to come.
+    /// The RECEIPT of the SUBSCRIBE has not arrived.
     Subscribing,
-    /// Messages come.
+    /// Receives messages.
     Ready,
-    /// HTTP: answers come.
+    /// HTTP: receives answers.
     Calling,
     /// Over.
     Closed,
@@ -47,7 +47,7 @@ pub enum Stage {
 pub enum Ending {
     /// The server sent a Close frame with this code (1005: without one).
     Code(u16),
-    /// The server ended the connection without a word.
+    /// The server ended the connection without a Close frame.
     Eof,
     /// The connection failed, with its errno.
     Failed(i32),
@@ -55,27 +55,27 @@ pub enum Ending {
     Refused(u16),
     /// The handshake was answered without the permessage-deflate that it offered.
     Declined,
-    /// The server sent what it must not.
+    /// The server broke the protocol.
     Nonsense,
 }
 
 /// What happened to a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Its session stands and its subscription holds.
+    /// Its session is open and its subscription has taken effect.
     Ready {
         /// The client.
         peer: usize,
         /// When.
         at: u64,
     },
-    /// A message of the run came.
+    /// A message of the run arrived.
     Message {
         /// The client.
         peer: usize,
         /// Number and time of the message.
         stamp: Stamp,
-        /// When it came.
+        /// When it arrived.
         at: u64,
     },
     /// An HTTP request was answered.
@@ -101,13 +101,13 @@ pub enum Event {
 pub struct Peer {
     /// Its socket; `None` before it connects and after it has closed.
     pub(super) stream: Option<TcpStream>,
-    /// Where it stands.
+    /// Its stage.
     pub(super) stage: Stage,
-    /// Where it stands once TCP is established.
+    /// Its stage once TCP is established.
     pub(super) then: Stage,
-    /// The beginning of a frame whose end has not come.
+    /// The beginning of a frame whose end has not arrived.
     pub(super) tail: Vec<u8>,
-    /// What the kernel has not taken yet.
+    /// Bytes that the kernel has not taken yet.
     out: Vec<u8>,
     /// It does not read.
     pub(super) is_paused: bool,
@@ -131,14 +131,13 @@ impl Peer {
         Peer { stream: None, stage, then, tail, out, is_paused: false }
     }
 
-    /// TCP is established, or will be; `first` is what the client says then, and `then` where it
-    /// stands.
+    /// TCP is established, or will be; the client then sends `first`, and its stage is `then`.
     pub(super) fn connect(&mut self, stream: TcpStream, first: Vec<u8>, then: Stage) {
         let (stream, stage) = (Some(stream), Stage::Connecting);
         *self = Peer { stream, stage, then, out: first, ..Peer::new() };
     }
 
-    /// Sends, or keeps what the kernel does not take.
+    /// Sends, and keeps the bytes that the kernel does not take.
     pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Ending> {
         if self.out.is_empty() && self.stage != Stage::Connecting {
             let taken = self.write(bytes)?;
@@ -174,7 +173,7 @@ impl Peer {
         Ok(taken)
     }
 
-    /// Takes what has come; returns how much of it is done with.
+    /// Handles received bytes; returns how many were consumed.
     pub(super) fn take(
         &mut self,
         index: usize,
@@ -195,8 +194,8 @@ impl Peer {
             let Some(len) = ws::frame_len(rest) else { return Ok(done) };
             let len = usize::try_from(len).map_err(|_| Ending::Nonsense)?;
             let Some(frame) = rest.get_mut(..len) else { return Ok(done) };
-            // The frame is whole, and no server here sends messages in fragments: a decoder of its
-            // own for each is enough, and a fragment is heard as nonsense.
+            // The frame is whole, and no server here sends messages in fragments: a new decoder for
+            // each is enough, and a fragment is an error.
             let decoder = Decoder::client();
             let mut decoder = if ears.plan.deflate { decoder.with_compression() } else { decoder };
             let event = decoder.next(frame, MESSAGE_MAX);
@@ -260,10 +259,11 @@ impl Peer {
     fn ready(&mut self, index: usize, ears: &mut Ears<'_>) {
         self.stage = Stage::Ready;
         if let Some(stream) = &self.stream {
-            // A socket that has asked and been answered several times, as STOMP does, delays its
-            // acknowledgements, and the kernel then makes them on the server's core; one that has
-            // only been upgraded makes them when it reads. From here on all do as the latter: only
-            // the servers shall differ. Where it cannot be had the figures say a little less.
+            // After several requests and answers, as in STOMP, a socket delays its
+            // acknowledgements, and the kernel then sends them on the server's core. After only an
+            // upgrade, it sends them when the client reads. From here on all sockets do the latter,
+            // so that only the servers differ. If the option cannot be set, the figures are a
+            // little less exact.
             let _ = SockRef::from(stream).set_tcp_quickack(true);
         }
         ears.events.push(Event::Ready { peer: index, at: ears.at });
@@ -324,7 +324,7 @@ impl Peer {
         self.send(&out)
     }
 
-    /// Answers to HTTP requests, which may carry a stamp of their own (none is looked for).
+    /// Handles answers to HTTP requests; stamps in them are ignored.
     fn answers(
         &mut self,
         index: usize,

@@ -1,4 +1,4 @@
-//! What to do: the arguments of `ringpush load`, and what they mean for each session.
+//! The arguments of `ringpush load`, and what they mean for each session.
 
 use super::clock::nanos;
 use super::stamp::{Filling, Stamp};
@@ -16,39 +16,39 @@ const ID: &str = "sub-";
 /// Arguments of `ringpush load`.
 #[derive(Args, Debug)]
 pub struct Options {
-    /// What to do.
+    /// The scenario.
     #[command(subcommand)]
     pub scenario: Scenario,
 }
 
-/// What kind of load.
+/// The scenario of a run.
 #[derive(Subcommand, Debug)]
 pub enum Scenario {
-    /// Open sessions, hold them, and count what each costs.
+    /// Open sessions, keep them open, and measure what each costs.
     Connect(Connect),
     /// One publisher, many subscribers of one destination.
     Fanout(Fanout),
     /// Messages by the HTTP API, each to one of many users.
     Unicast(Unicast),
-    /// Each session sends to itself, and again when it has heard it.
+    /// Each session sends to itself, and again when the message has arrived.
     Echo(Echo),
     /// Signed callbacks of a third party, each to one of many users.
     Callback(CallbackArguments),
-    /// Sessions that come, say one word to themselves, and go.
+    /// Sessions that open, send themselves one message, and close.
     Churn(Churn),
     /// A fan-out while some subscribers do not read.
     Slow(Slow),
-    /// A fan-out while other sessions come and go.
+    /// A fan-out while other sessions open and close.
     Mixed(Mixed),
 }
 
-/// Whom to load, how sessions talk, and where the result goes.
+/// The target, the protocol, and where the result goes.
 #[derive(Args, Clone, Debug)]
 pub struct Target {
     /// Address of the server.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
     pub to: SocketAddr,
-    /// How sessions talk.
+    /// The protocol of the sessions.
     #[arg(long, value_enum, default_value = "stomp")]
     pub protocol: Protocol,
     /// Path of the endpoint.
@@ -69,10 +69,10 @@ pub struct Target {
     /// Subscription ids in use; sessions take them in turn.
     #[arg(long, default_value_t = 1, value_parser = whole(1, 1_000_000))]
     pub ids: usize,
-    /// STOMP heart-beats both ways, in milliseconds; 0 is none.
+    /// STOMP heart-beats in both directions, in milliseconds; 0 is none.
     #[arg(long, default_value_t = 0, value_name = "MS")]
     pub heart_beat: u32,
-    /// Do not ask for a RECEIPT of SUBSCRIBE (for servers that give none).
+    /// Do not request a RECEIPT for SUBSCRIBE (for servers that send none).
     #[arg(long)]
     pub no_receipts: bool,
     /// Offer permessage-deflate; a server that declines it ends the run.
@@ -99,13 +99,13 @@ pub struct Target {
 #[derive(Args, Debug)]
 #[command(args_override_self = true)]
 pub struct Connect {
-    /// Whom and how.
+    /// Target.
     #[command(flatten)]
     pub target: Target,
     /// Where each session subscribes; `none` for nothing.
     #[arg(long, default_value = "/user/queue/sub", value_name = "DESTINATION")]
     pub subscribe: String,
-    /// How long all sessions are held.
+    /// How long all sessions stay open.
     #[arg(long, default_value = "3s", value_parser = span, value_name = "TIME")]
     pub hold: Duration,
 }
@@ -114,10 +114,10 @@ pub struct Connect {
 #[derive(Args, Debug)]
 #[command(args_override_self = true)]
 pub struct Fanout {
-    /// Whom and how.
+    /// Target.
     #[command(flatten)]
     pub target: Target,
-    /// Destination; raw sessions have none, there the server sends to all.
+    /// Destination; not used by raw sessions, where the server sends to all.
     #[arg(long, default_value = "/topic/load")]
     pub destination: String,
     /// How messages are paced.
@@ -129,13 +129,13 @@ pub struct Fanout {
 #[derive(Args, Debug)]
 #[command(args_override_self = true)]
 pub struct Unicast {
-    /// Whom and how.
+    /// Target.
     #[command(flatten)]
     pub target: Target,
-    /// HTTP connections that post; between messages of different ones no order is kept.
+    /// HTTP connections that post; there is no order between messages of different ones.
     #[arg(long, default_value_t = 1, value_parser = whole(1, 256))]
     pub callers: usize,
-    /// Environment variable that holds the API token.
+    /// Environment variable with the API token.
     #[arg(long, value_name = "NAME")]
     pub token_env: Option<String>,
     /// How messages are paced.
@@ -147,7 +147,7 @@ pub struct Unicast {
 #[derive(Args, Debug)]
 #[command(args_override_self = true)]
 pub struct Echo {
-    /// Whom and how.
+    /// Target.
     #[command(flatten)]
     pub target: Target,
     /// How messages are paced; in the closed loop each session has one in flight.
@@ -159,16 +159,16 @@ pub struct Echo {
 #[derive(Args, Debug)]
 #[command(args_override_self = true)]
 pub struct CallbackArguments {
-    /// Whom and how.
+    /// Target.
     #[command(flatten)]
     pub target: Target,
     /// Path of the callback, of the `generic` profile.
     #[arg(long, default_value = "/callback/inbound", value_name = "PATH")]
     pub callback: String,
-    /// Environment variable that holds its secret.
+    /// Environment variable with its secret.
     #[arg(long, default_value = "RINGPUSH_CALLBACK_SECRET", value_name = "NAME")]
     pub secret_env: String,
-    /// HTTP connections that post; between messages of different ones no order is kept.
+    /// HTTP connections that post; there is no order between messages of different ones.
     #[arg(long, default_value_t = 1, value_parser = whole(1, 256))]
     pub callers: usize,
     /// How messages are paced.
@@ -180,13 +180,13 @@ pub struct CallbackArguments {
 #[derive(Args, Debug)]
 #[command(args_override_self = true)]
 pub struct Churn {
-    /// Whom and how; the sessions are those that are there at the same time.
+    /// Target; its sessions are those open at the same time.
     #[command(flatten)]
     pub target: Target,
-    /// Say nothing: go as soon as the session stands.
+    /// Send nothing: close as soon as the session is open.
     #[arg(long)]
     pub silent: bool,
-    /// For how long.
+    /// How long.
     #[arg(long, default_value = "5s", value_parser = span, value_name = "TIME")]
     pub duration: Duration,
 }
@@ -195,16 +195,16 @@ pub struct Churn {
 #[derive(Args, Debug)]
 #[command(args_override_self = true)]
 pub struct Slow {
-    /// Whom and how; the sessions include the slow ones.
+    /// Target; its sessions include the slow ones.
     #[command(flatten)]
     pub target: Target,
     /// Destination.
     #[arg(long, default_value = "/topic/load")]
     pub destination: String,
-    /// Subscribers that stop reading while it is measured, and read on afterwards.
+    /// Subscribers that stop reading during the measurement, and read again afterwards.
     #[arg(long, default_value_t = 5)]
     pub slow: usize,
-    /// Their SO_RCVBUF. Below loopback's segment size (64 KiB) a window hardly ever opens again.
+    /// Their SO_RCVBUF. Below loopback's segment size (64 KiB) TCP's window hardly ever reopens.
     #[arg(long, default_value_t = 131_072, value_name = "BYTES")]
     pub receive_buffer: usize,
     /// How messages are paced.
@@ -216,13 +216,13 @@ pub struct Slow {
 #[derive(Args, Debug)]
 #[command(args_override_self = true)]
 pub struct Mixed {
-    /// Whom and how; the sessions are those that stay.
+    /// Target; its sessions are those that stay.
     #[command(flatten)]
     pub target: Target,
     /// Destination.
     #[arg(long, default_value = "/topic/load")]
     pub destination: String,
-    /// Sessions that come, subscribe and go, again and again.
+    /// Sessions that open, subscribe and close, again and again.
     #[arg(long, default_value_t = 16, value_parser = whole(1, 4096))]
     pub churners: usize,
     /// How messages are paced.
@@ -230,16 +230,16 @@ pub struct Mixed {
     pub pace: PaceArguments,
 }
 
-/// When messages are sent, how large they are, for how long.
+/// The pace and size of messages, and the duration.
 #[derive(Args, Clone, Debug)]
 pub struct PaceArguments {
     /// Bytes of a message's body.
     #[arg(long, default_value_t = 128, value_parser = whole(32, 1 << 20))]
     pub size: usize,
-    /// What that body is made of.
+    /// The content of that body.
     #[arg(long, value_enum, default_value = "letters")]
     pub filling: Filling,
-    /// Open loop: messages a second, sent when due, whether or not earlier ones have arrived.
+    /// Open loop: messages per second, sent when due even if earlier ones have not arrived.
     #[arg(long, conflicts_with = "window", value_name = "PER SECOND")]
     pub rate: Option<f64>,
     /// Closed loop: messages in flight at the same time; 1 is one message per turn.
@@ -251,7 +251,7 @@ pub struct PaceArguments {
     /// How long it is measured.
     #[arg(long, default_value = "5s", value_parser = span, value_name = "TIME")]
     pub duration: Duration,
-    /// What the client does while it waits for messages.
+    /// How the client waits for messages.
     #[arg(long, value_enum, default_value = "spin")]
     pub wait: WaitKind,
 }
@@ -259,8 +259,8 @@ pub struct PaceArguments {
 /// How the client waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum WaitKind {
-    /// It looks again and again while messages are in flight: a server on the same machine is
-    /// not billed for waking it.
+    /// It polls while messages are in flight, so that waking it costs a server on the same machine
+    /// nothing.
     Spin,
     /// It sleeps in the kernel.
     Sleep,
@@ -269,9 +269,9 @@ pub enum WaitKind {
 /// When messages are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// So many nanoseconds apart.
+    /// One message each this many nanoseconds.
     Every(u64),
-    /// So many in flight.
+    /// This many messages in flight.
     Window(usize),
 }
 
@@ -295,7 +295,7 @@ impl PaceArguments {
 pub struct Plan {
     /// Address of the server.
     pub to: SocketAddr,
-    /// How sessions talk.
+    /// The protocol of the sessions.
     pub protocol: Protocol,
     /// Path of the endpoint.
     pub path: String,
@@ -356,8 +356,8 @@ impl Plan {
         format!("{ID}{}", session % self.ids)
     }
 
-    /// Where a session connects from: one loopback address carries fewer sessions than a run may
-    /// have. `None` leaves it to the kernel.
+    /// The source address of a session: one loopback address has ports for fewer sessions than a
+    /// run may have. `None` leaves it to the kernel.
     pub fn source(&self, session: usize) -> Option<SocketAddr> {
         let turn = (self.first + session) / SESSIONS_PER_SOURCE;
         if turn == 0 || !self.to.ip().is_loopback() || self.to.is_ipv6() {

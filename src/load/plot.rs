@@ -23,7 +23,7 @@ pub struct Plot {
     pub svg: String,
 }
 
-/// What is drawn.
+/// The content of a plot.
 struct Curve<'a> {
     name: &'static str,
     title: &'a str,
@@ -73,7 +73,7 @@ pub fn plots(report: &Report) -> Result<Vec<Plot>, Failure> {
     Ok(plots)
 }
 
-/// What is counted, one of it.
+/// The singular of what is counted.
 fn one_of(counted: &str) -> String {
     match counted.strip_suffix("ies") {
         Some(stem) => format!("{stem}y"),
@@ -81,7 +81,7 @@ fn one_of(counted: &str) -> String {
     }
 }
 
-/// What memory has grown by since the first sample, for each session.
+/// The growth of memory since the first sample, per session.
 fn per_session(samples: &[Sample]) -> Vec<(f64, f64)> {
     let first = samples.first().map_or(0, |sample| sample.server_rss_bytes);
     let grown = samples.iter().filter(|sample| sample.count > 0 && sample.server_rss_bytes > first);
@@ -103,7 +103,7 @@ fn changes(samples: &[Sample], value: impl Fn(&Sample, &Sample) -> Option<f64>) 
     pairs.filter_map(|pair| Some((pair[1].seconds, value(&pair[0], &pair[1])?))).collect()
 }
 
-/// Latency over the share of messages that are faster; each step across is one more nine.
+/// Latency over the share of messages that are faster; each step to the right is one more nine.
 fn latency(quantiles: &[(f64, f64)]) -> Result<Plot, Failure> {
     let below_one = quantiles.iter().filter(|step| step.0 < 1.0);
     let points = below_one.map(|&(quantile, micros)| (-(1.0 - quantile).log10(), micros / 1e3));
@@ -163,7 +163,7 @@ fn picture(
     Ok(())
 }
 
-/// The page: it needs nothing but itself.
+/// The self-contained page.
 pub fn page(report: &Report) -> Result<String, Failure> {
     let mut out = String::new();
     let title = format!("ringpush load {}", report.scenario);

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 /// From this share of its time on, the client is the bottleneck.
 const BUSY_MAX: f64 = 0.9;
-/// Longest latency that is told apart, in nanoseconds.
+/// The longest latency that is measured, in nanoseconds.
 const LATENCY_MAX: u64 = 120 * SECOND;
 /// Decimal digits that latencies keep.
 const DIGITS: u8 = 3;
@@ -17,7 +17,7 @@ const DIGITS: u8 = 3;
 const QUANTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
 
-/// Names and values in the order in which they were told.
+/// Names and values in the order in which they were reported.
 #[derive(Clone, Debug)]
 pub struct Figures<V>(pub Vec<(String, V)>);
 
@@ -37,7 +37,7 @@ impl<V> Default for Figures<V> {
     }
 }
 
-/// Where the run stood at a moment.
+/// The state of the run at a moment.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct Sample {
     /// Seconds since the measuring began.
@@ -53,9 +53,9 @@ pub struct Sample {
 /// The result of a run.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Report {
-    /// What was done.
+    /// The scenario.
     pub scenario: &'static str,
-    /// With which arguments.
+    /// Its arguments.
     pub settings: Figures<String>,
     /// What was measured; the unit is the end of the name.
     pub figures: Figures<f64>,
@@ -63,7 +63,7 @@ pub struct Report {
     pub latency_us: Figures<f64>,
     /// The whole distribution: quantile and microseconds.
     pub quantiles: Vec<(f64, f64)>,
-    /// What did not arrive as it should.
+    /// Messages that were lost, repeated or out of order.
     pub faults: Faults,
     /// Nanoseconds of each thread of the server while it was measured.
     pub server_threads_ns: Figures<u64>,
@@ -101,17 +101,17 @@ impl Report {
         report
     }
 
-    /// Tells an argument.
+    /// Reports an argument.
     pub fn setting(&mut self, name: &str, value: impl ToString) {
         self.settings.0.push((name.to_owned(), value.to_string()));
     }
 
-    /// Tells a figure.
+    /// Reports a figure.
     pub fn figure(&mut self, name: &str, value: f64) {
         self.figures.0.push((name.to_owned(), value));
     }
 
-    /// Tells latencies.
+    /// Reports latencies.
     pub fn latency(&mut self, histogram: &Histogram<u64>) {
         if histogram.is_empty() {
             return;
@@ -127,7 +127,7 @@ impl Report {
             .collect();
     }
 
-    /// Tells how busy the client was, and warns when it was the bottleneck.
+    /// Reports how busy the client was, and warns if it was the bottleneck.
     pub fn busy(&mut self, share: f64) {
         self.figure("client_busy_share", share);
         if share >= BUSY_MAX {

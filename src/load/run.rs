@@ -1,4 +1,4 @@
-//! What all scenarios share: opening the sessions, watching the server, telling how far it is.
+//! Shared by all scenarios: opens the sessions, watches the server, shows the progress.
 
 use super::clock::SECOND;
 use super::fleet::{Fleet, Wait};
@@ -12,7 +12,7 @@ use std::io;
 
 /// How long nothing may happen before a run gives up.
 const PATIENCE: u64 = 15 * SECOND;
-/// How often the server is looked at, and the progress bar is drawn.
+/// How often the server is sampled and the progress bar is drawn.
 const SAMPLE_EVERY: u64 = SECOND / 4;
 
 /// Why there is no result.
@@ -50,7 +50,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Looks for the process that is to be measured.
+    /// Finds the process that is to be measured.
     pub fn new(target: &Target) -> Result<Watch, Failure> {
         let meter = match target.pid {
             None => None,
@@ -92,7 +92,7 @@ impl Watch {
         self.samples.clear();
     }
 
-    /// Now and then: draws, and takes a sample.
+    /// Draws and takes a sample, if it is time.
     #[inline]
     pub fn on(&mut self, now: u64, position: u64, count: impl FnOnce() -> u64) {
         if now >= self.next {
@@ -106,7 +106,7 @@ impl Watch {
         }
     }
 
-    /// Tells the report what the server has used since `measure`, in all and for each of `count`.
+    /// Reports what the server has used since `measure`, in total and for each of `count`.
     pub fn tell(&mut self, report: &mut Report, last: &Reading, count: u64, what: &str) -> u64 {
         report.samples = core::mem::take(&mut self.samples);
         self.bar.finish_and_clear();
@@ -165,7 +165,7 @@ pub fn open_all(
     Ok(())
 }
 
-/// Why a session that should have stood did not.
+/// Why a session could not be opened.
 pub fn ended(fleet: &Fleet, peer: usize, ending: Ending) -> Failure {
     let why = match ending {
         Ending::Code(code) => format!("was closed with {code}"),

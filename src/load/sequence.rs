@@ -1,21 +1,21 @@
-//! Numbers that arrive at one receiver: are they all there, once each, in order?
+//! Checks that the numbers arriving at one receiver are complete, unique and in order.
 
-/// Gaps that are remembered; of more than that the oldest count as lost for good.
+/// The most gaps that are kept; beyond that the oldest count as lost.
 const GAPS_MAX: usize = 1024;
 
-/// What came wrong.
+/// Counts of faults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Faults {
-    /// Never came.
+    /// Never arrived.
     pub lost: u64,
-    /// Came again.
+    /// Arrived again.
     pub duplicated: u64,
-    /// Came after a later one.
+    /// Arrived after a later one.
     pub reordered: u64,
 }
 
 impl Faults {
-    /// Both together.
+    /// Adds the counts of another.
     pub fn plus(self, other: Faults) -> Faults {
         Faults {
             lost: self.lost + other.lost,
@@ -24,7 +24,7 @@ impl Faults {
         }
     }
 
-    /// Whether everything came as it should.
+    /// Whether there are no faults.
     pub fn is_none(self) -> bool {
         self == Faults::default()
     }
@@ -33,20 +33,20 @@ impl Faults {
 /// The numbers of one stream as one receiver sees them.
 #[derive(Clone, Debug, Default)]
 pub struct Sequence {
-    /// The number that should come now.
+    /// The expected number.
     next: u64,
-    /// Numbers below `next` that have not come: start and end of each run, in order.
+    /// Numbers below `next` that have not arrived: start and end of each gap, in order.
     gaps: Vec<(u64, u64)>,
     faults: Faults,
 }
 
 impl Sequence {
-    /// A receiver that joins when `next` is the next number to come.
+    /// A receiver that joins when `next` is the next number.
     pub fn from(next: u64) -> Sequence {
         Sequence { next, ..Sequence::default() }
     }
 
-    /// A number has come. Whether it came for the first time.
+    /// A number has arrived. Whether it arrived for the first time.
     #[inline]
     pub fn on(&mut self, number: u64) -> bool {
         if number == self.next {
@@ -81,12 +81,12 @@ impl Sequence {
         true
     }
 
-    /// The number that should come now.
+    /// The expected number.
     pub fn next(&self) -> u64 {
         self.next
     }
 
-    /// What is wrong, if the numbers below `end` were sent.
+    /// The faults, if the numbers below `end` were sent.
     pub fn faults(&self, end: u64) -> Faults {
         let in_gaps: u64 = self.gaps.iter().map(|gap| gap.1 - gap.0).sum();
         let at_end = end.saturating_sub(self.next);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a naive count over the whole list.
+        /// Compares with a naive count over the whole list.
         #[test]
         fn any_arrivals_are_judged_as_by_hand(
             arrivals in proptest::collection::vec(0u64..12, 0..30),

@@ -1,4 +1,4 @@
-//! `load slow`: some subscribers stop reading. What becomes of them, and do the others notice?
+//! `load slow`: some subscribers stop reading. What happens to them, and do the others notice?
 
 use super::broadcast::Broadcast;
 use super::clock::SECOND;
@@ -8,11 +8,11 @@ use super::plan::{Plan, Slow};
 use super::report::Report;
 use super::run::{Failure, Watch, open_all};
 
-/// How long slow ones are listened to once they read again, and how long they may be silent.
+/// How long slow subscribers are read once they read again, and how long they may be silent.
 const AFTERMATH: u64 = 15 * SECOND;
 const SILENCE: u64 = 2 * SECOND;
 
-/// Opens, stops the last ones from reading, measures the others, and lets the slow ones read on.
+/// Opens, pauses the last ones, measures the others, and lets the slow ones read again.
 pub fn run(options: &Slow) -> Result<Report, Failure> {
     let target = &options.target;
     if options.slow >= target.sessions {

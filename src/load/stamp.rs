@@ -1,5 +1,5 @@
-//! What every message of a run carries: its number and when it was due, in 32 bytes of text that
-//! every transport leaves as they are (no byte of it is ever escaped).
+//! The stamp of every message of a run: its number and when it was due, in 32 bytes of text that
+//! every transport leaves unchanged (no byte of it is ever escaped).
 //!
 //! ```text
 //!  #rp:00000000002a:00000000075bcd15
@@ -16,12 +16,12 @@ const MARKER: &[u8; 4] = b"#rp:";
 const SEQUENCE_END: usize = 4 + 12;
 const DUE_START: usize = SEQUENCE_END + 1;
 
-/// What a message is made of, beside its stamp.
+/// The content of a message besides its stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Filling {
-    /// One letter again and again: nothing to think about, and nothing for a compressor either.
+    /// One letter, repeated; not meaningful for compression.
     Letters,
-    /// JSON as a telephony cloud sends it, other numbers in each message.
+    /// JSON like that of a telephony cloud, with different numbers in each message.
     Json,
 }
 
@@ -30,7 +30,7 @@ pub enum Filling {
 pub struct Stamp {
     /// Counts the messages of one stream from zero.
     pub sequence: u64,
-    /// When it was to be sent.
+    /// When it was due.
     pub due: u64,
 }
 
@@ -74,12 +74,12 @@ impl Stamp {
         body
     }
 
-    /// A JSON object of `size` bytes with the stamp: calls, and blanks for what is left.
+    /// A JSON object of `size` bytes with the stamp: calls, then blanks.
     fn json(self, size: usize) -> Vec<u8> {
         const END: &str = "]}";
         let text = String::from_utf8(self.body(STAMP_LEN)).expect("a stamp is text");
         let mut body = format!("{{\"stamp\":\"{text}\",\"calls\":[");
-        // Numbers that no two messages have in common: splitmix64's steps.
+        // Different numbers in every message: steps of splitmix64.
         let mut state = self.sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         for call in 0.. {
             state = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ state >> 27;
@@ -104,7 +104,7 @@ impl Stamp {
 }
 
 impl Filling {
-    /// A body of `size` bytes that carries the stamp; JSON has at least room for that.
+    /// A body of `size` bytes with the stamp; a JSON body is larger if the stamp needs it.
     pub fn body(self, stamp: Stamp, size: usize) -> Vec<u8> {
         match self {
             Filling::Letters => stamp.body(size),

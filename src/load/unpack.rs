@@ -1,11 +1,11 @@
-//! What came compressed (RFC 7692), in its plain form.
+//! Inflates compressed messages (RFC 7692).
 //!
-//! A broadcast brings the same bytes to every client of a run: they are inflated once, so that the
-//! client, which is all of them, is not what is measured.
+//! A broadcast sends the same bytes to every client of a run. They are inflated only once, so that
+//! the load generator is not what is measured.
 
 use crate::ws::{Error, Inflater, Opcode};
 
-/// The inflater of all clients, and what it made last.
+/// The inflater of all clients, and its last output.
 #[derive(Debug, Default)]
 pub struct Unpacked {
     inflater: Inflater,
@@ -14,12 +14,12 @@ pub struct Unpacked {
 }
 
 impl Unpacked {
-    /// The plain form of a whole message, which is not to be longer than `message_max`.
+    /// The plain form of a whole message of at most `message_max` bytes.
     pub fn plain(&mut self, packed: &[u8], message_max: u32) -> Result<&[u8], Error> {
         if self.packed != packed {
             self.packed.clear();
             self.plain.clear();
-            // What it is, text or not, is the server's affair.
+            // Text or binary does not matter here.
             self.inflater.begin(Opcode::Binary, message_max);
             self.inflater.feed(packed, &mut self.plain)?;
             self.inflater.finish(&mut self.plain)?;
@@ -48,7 +48,7 @@ mod tests {
         }
         assert_eq!(unpacked.plain(&packed[0], 899), Err(Error::MessageTooBig));
         assert_eq!(unpacked.plain(&[0xff], 900), Err(Error::NotDeflate));
-        // After a fault as before it.
+        // It still works after a fault.
         assert!(unpacked.plain(&packed[1], 900).is_ok());
     }
 }

@@ -1,15 +1,15 @@
-//! What a client says: the opening handshake, masked frames, STOMP frames in the form of the
-//! transport, HTTP requests.
+//! Writes what a client sends: the opening handshake, masked frames, STOMP frames in the form of
+//! the transport, HTTP requests.
 
 use crate::limits::WS_CLIENT_HEAD_MAX;
 use crate::stomp::{ClientFrame, Version};
 use crate::ws::{self, Opcode, mask};
 
-/// How a session talks.
+/// The protocol of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// WebSocket messages without anything in them that is known.
+    /// WebSocket messages with any content.
     Raw,
     /// STOMP over WebSocket.
     Stomp,
@@ -17,21 +17,21 @@ pub enum Protocol {
     Sockjs,
 }
 
-/// The nonce of every handshake; a server cannot tell that it is always the same.
+/// The nonce of every handshake; no server notices that it is always the same.
 const KEY: &str = "cmluZ3B1c2ggbG9hZCBnbw==";
-/// A session keeps no window, of either direction (RFC 7692 §7.1.1).
+/// No context takeover in either direction (RFC 7692 §7.1.1), so sessions keep no window.
 const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \
                      client_no_context_takeover\r\n";
 /// The key of every frame: a server has to unmask with any that is not zero.
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0x8e];
 
 impl Protocol {
-    /// Whether STOMP is spoken.
+    /// Whether the protocol is STOMP.
     pub fn is_stomp(self) -> bool {
         self != Protocol::Raw
     }
 
-    /// The opening handshake for `path`, which has its query already where `query` is not empty.
+    /// The opening handshake for `path`; `query` is appended unless it is empty.
     pub fn upgrade(
         self,
         host: &str,
@@ -62,7 +62,7 @@ impl Protocol {
     pub fn put_text(self, text: &[u8], out: &mut Vec<u8>) {
         match self {
             Protocol::Sockjs => {
-                // What a run sends is UTF-8: it made it itself.
+                // A run sends only UTF-8.
                 let quoted = serde_json::Value::from(String::from_utf8_lossy(text));
                 put_frame(Opcode::Text, format!("[{quoted}]").as_bytes(), out);
             }
@@ -108,7 +108,7 @@ pub fn answer(input: &[u8]) -> Option<(u16, usize, usize)> {
     let head = match response.parse(input) {
         Ok(httparse::Status::Complete(head)) => head,
         Ok(httparse::Status::Partial) => return None,
-        // No answer that we understand: the caller ends the session.
+        // Not a valid answer: the caller ends the session.
         Err(_) => return Some((0, input.len(), 0)),
     };
     let is_length =

@@ -7,8 +7,8 @@ use hdrhistogram::Histogram;
 
 /// What was sent to whom, and what arrived.
 #[derive(Debug)]
-pub struct Letters {
-    /// Per receiver: how many were sent to it, and what it has heard.
+pub struct Streams {
+    /// Per receiver: how many were sent to it, and what it has received.
     streams: Vec<(u64, Sequence)>,
     outstanding: usize,
     /// Messages due from this time on are measured.
@@ -19,10 +19,10 @@ pub struct Letters {
     pub latency: Histogram<u64>,
 }
 
-impl Letters {
+impl Streams {
     /// Nothing was sent.
-    pub fn new(receivers: usize) -> Letters {
-        Letters {
+    pub fn new(receivers: usize) -> Streams {
+        Streams {
             streams: vec![(0, Sequence::default()); receivers],
             outstanding: 0,
             measured_from: 0,
@@ -79,7 +79,7 @@ impl Letters {
         self.delivered
     }
 
-    /// What is wrong if nothing more comes.
+    /// The faults, if nothing more arrives.
     pub fn faults(&self) -> Faults {
         let none = Faults::default();
         self.streams.iter().fold(none, |sum, (sent, heard)| sum.plus(heard.faults(*sent)))
@@ -92,15 +92,15 @@ mod tests {
 
     #[test]
     fn streams_are_numbered_apart() {
-        let mut letters = Letters::new(2);
-        let stamps = [letters.send(0, 5), letters.send(1, 5), letters.send(1, 6)];
+        let mut streams = Streams::new(2);
+        let stamps = [streams.send(0, 5), streams.send(1, 5), streams.send(1, 6)];
         assert_eq!(stamps.map(|stamp| stamp.sequence), [0, 0, 1]);
-        letters.measure(6);
-        assert!(letters.on_delivery(1, stamps[1], 7));
-        assert!(letters.on_delivery(1, stamps[2], 8));
-        assert!(!letters.on_delivery(1, stamps[2], 9));
-        assert!(!letters.on_delivery(9, stamps[0], 9));
-        assert_eq!((letters.outstanding(), letters.delivered()), (1, 1));
-        assert_eq!(letters.faults(), Faults { lost: 1, duplicated: 1, reordered: 0 });
+        streams.measure(6);
+        assert!(streams.on_delivery(1, stamps[1], 7));
+        assert!(streams.on_delivery(1, stamps[2], 8));
+        assert!(!streams.on_delivery(1, stamps[2], 9));
+        assert!(!streams.on_delivery(9, stamps[0], 9));
+        assert_eq!((streams.outstanding(), streams.delivered()), (1, 1));
+        assert_eq!(streams.faults(), Faults { lost: 1, duplicated: 1, reordered: 0 });
     }
 }
