@@ -68,7 +68,7 @@ pub fn run(options: &Churn) -> Result<Report, Failure> {
     Ok(report)
 }
 
-/// The session sends itself a word.
+/// Sends the message of a session to itself.
 fn say(fleet: &mut Fleet, peer: usize, due: u64, events: &mut Vec<Event>) {
     let body = Stamp { sequence: 0, due }.body(WORD);
     let mut out = Vec::new();

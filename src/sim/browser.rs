@@ -10,52 +10,52 @@ use crate::time::{Instant, Micros};
 use crate::ws::Opcode;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Broker destinations that are published to.
+/// Broker destinations to which clients publish.
 pub(super) const TOPICS: [&str; 6] =
     ["/topic/t0", "/topic/t1", "/topic/a/b", "/topic/a/c", "/queue/q0", SECRET];
 /// Where the forwarding application publishes.
 pub(super) const FORWARDED: &str = "/topic/a/forward";
-/// Patterns that are subscribed to.
+/// Patterns to which clients subscribe.
 pub(super) const PATTERNS: [&str; 5] =
     ["/topic/*", "/topic/a/*", "/topic/**", "/queue/*", "/topic/*/*"];
 /// Destinations of users.
 pub(super) const OWN: [&str; 2] = ["/queue/sub", "/queue/other"];
 /// Milliseconds of a heart-beat, on both sides.
 pub(super) const BEAT: u64 = 1_500;
-/// Subscriptions of a session (`Limits::tiny`).
+/// The most subscriptions of a session (`Limits::tiny`).
 pub(super) const SUBSCRIPTIONS: usize = 3;
 /// Those of them to one destination, and to patterns (`Limits::tiny`).
 pub(super) const ALIKE: usize = 2;
 const PATTERNS_MAX: usize = 2;
 
-/// Where a session is.
+/// The state of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// The answer to the handshake has not come.
+    /// The answer to the handshake has not arrived.
     Upgrading,
     /// SockJS has not opened.
     Opening,
-    /// CONNECTED has not come.
+    /// CONNECTED has not arrived.
     LoggingIn,
     Live,
-    /// The goodbye is in flight.
+    /// The DISCONNECT or Close is in flight.
     Leaving,
 }
 
-/// What a RECEIPT effect.
+/// What a RECEIPT confirms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnReceipt {
-    /// A subscription holds.
+    /// A subscription has begun.
     Begun(usize),
     /// A subscription has ended.
     Left(usize),
     /// A publication took effect.
     Sent(usize),
-    /// A trade is answered.
+    /// A trade has been answered.
     Traded(usize),
     /// Everything before DISCONNECT took effect.
     Goodbye,
-    /// The frame is answered, whatever it did.
+    /// Only that the frame was answered.
     Nothing,
 }
 
@@ -70,7 +70,7 @@ pub(super) struct Own {
 /// The session.
 #[derive(Debug)]
 pub(super) struct Browser {
-    /// The client that it is.
+    /// The number of its client.
     pub(super) number: usize,
     pub(super) user: Option<usize>,
     pub(super) sockjs: bool,
@@ -78,27 +78,27 @@ pub(super) struct Browser {
     pub(super) beats: bool,
     pub(super) stage: Stage,
     pub(super) subscriptions: Vec<Own>,
-    /// Ended ones: what was sequenced before may still come.
+    /// Ended ones: messages sequenced before may still arrive.
     pub(super) former: Vec<Own>,
     pub(super) receipts: VecDeque<(u64, OnReceipt)>,
     ids: u64,
     /// Subscriptions so far.
     named: u32,
     sequence: u32,
-    /// What it will ask too much of.
+    /// The limit that it will exceed on purpose.
     greed: Option<Greed>,
-    /// The ERROR that it has provoked.
+    /// The ERROR that it has provoked, if any.
     pub(super) provoked: Option<Provoked>,
     /// When its handshake was answered.
     pub(super) open_at: u64,
-    /// Number of the last broker message that came, for each window.
+    /// Number of the last broker message received, for each batch window.
     pub(super) last_numbers: BTreeMap<Micros, u64>,
     actions: u32,
     pub(super) next_action: Instant,
     pub(super) next_beat: Instant,
-    /// Close code that the server gave.
+    /// The server's close code.
     pub(super) closed: Option<u16>,
-    /// An ERROR came.
+    /// An ERROR has arrived.
     pub(super) error: Option<String>,
     /// It watches presence only, until the server ends it.
     pub(super) watches: bool,
@@ -151,13 +151,13 @@ impl Browser {
         }
     }
 
-    /// One that only watches who comes and leaves.
+    /// A session that only watches presence.
     pub(super) fn watcher(number: usize, scene: &mut Scene<'_>, wire: &mut Wire) -> Browser {
         let plain = Browser::new(number, None, scene, wire);
         Browser { watches: true, beats: false, greed: None, ..plain }
     }
 
-    /// The watcher's subscription, once it holds.
+    /// The watcher's subscription, once it has begun.
     pub(super) fn watched(&self, scene: &Scene<'_>) -> Option<usize> {
         let subscription = self.subscriptions.first()?.history;
         scene.history.subscriptions[subscription].begun_at.map(|_| subscription)
@@ -168,13 +168,13 @@ impl Browser {
         self.subscriptions.iter().map(|own| own.history)
     }
 
-    /// Whether the session is in order: logged in, and nobody has said goodbye.
+    /// Whether the session is in order: logged in, and neither side has begun to end it.
     pub(super) fn is_live(&self) -> bool {
         self.stage == Stage::Live && self.closed.is_none() && self.error.is_none()
     }
 
     pub(super) fn is_owed(&self) -> bool {
-        // A goodbye is answered, a handshake and a frame with a receipt too.
+        // A DISCONNECT or Close, a handshake, and a frame with a receipt are answered.
         self.stage != Stage::Live || !self.receipts.is_empty() || self.closed.is_some()
     }
 
@@ -182,7 +182,7 @@ impl Browser {
     pub(super) fn step(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Decision {
         let now = scene.world.now();
         if self.closed.is_some() {
-            // Both have said goodbye: the server ends TCP.
+            // Both sides have sent a Close frame: the server ends TCP.
             return Decision::Wait(NEVER);
         }
         if self.stage != Stage::Live {
@@ -238,7 +238,7 @@ impl Browser {
         self.transmit(&frames, wire, scene);
     }
 
-    /// One frame of chance.
+    /// Sends a random frame.
     fn frame(&mut self, scene: &mut Scene<'_>) -> Option<Vec<u8>> {
         if scene.plan.crowd && self.named == 0 && scene.random().chance(700) {
             return Some(self.subscribe_to("/topic/**", false, scene));
@@ -267,7 +267,7 @@ impl Browser {
         (publication, body(publication, pad as usize))
     }
 
-    /// A frame, with a receipt if that is to tell something.
+    /// Writes a frame, with a receipt if it has something to confirm.
     pub(super) fn frame_of(
         &mut self,
         command: Command,
@@ -304,7 +304,7 @@ impl Browser {
             headers.insert(0, *scene.random().pick(&forged::HEADERS));
         }
         if scene.random().chance(15) {
-            // As many as a frame may have: content-length is one, and so is a receipt.
+            // As many headers as a frame may have, content-length and receipt included.
             let room = greed::HEADERS - headers.len() - 1 - usize::from(receipt.is_some());
             headers.extend(&greed::NOTES[..room]);
         } else if scene.random().chance(15) && receipt.is_none() {
@@ -358,7 +358,7 @@ impl Browser {
         if !self.subscriptions.is_empty() && scene.random().chance(60) {
             return Some(self.subscribe_again(scene));
         }
-        // What a reload takes away, many have.
+        // The destination that a reload forbids has many subscribers.
         let tempted = scene.plan.reloads && scene.history.secret == Secret::Open;
         let random = scene.random();
         let (pattern, of_user) = match random.below(10) {
@@ -376,8 +376,8 @@ impl Browser {
         Some(self.subscribe_to(pattern, of_user, scene))
     }
 
-    /// Whether one more subscription keeps it within its limits. An ended one counts until the
-    /// server has said so.
+    /// Whether one more subscription is within its limits. An ended one counts until the server has
+    /// confirmed its end.
     fn has_room_for(&self, pattern: &str, of_user: bool, scene: &Scene<'_>) -> bool {
         let known = |at: usize| {
             let known = &scene.history.subscriptions[at];
@@ -395,7 +395,7 @@ impl Browser {
         all.len() < SUBSCRIPTIONS && alike < ALIKE && !(is_pattern && patterns >= PATTERNS_MAX)
     }
 
-    /// SUBSCRIBE with an id that it uses already: the first one stays.
+    /// SUBSCRIBE with an id that is already in use: the first subscription stays.
     fn subscribe_again(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
         let at = scene.random().index(self.subscriptions.len());
         let id = self.subscriptions[at].id.clone();
@@ -410,7 +410,7 @@ impl Browser {
         of_user: bool,
         scene: &mut Scene<'_>,
     ) -> Vec<u8> {
-        // Most pages name their subscriptions alike, which puts them into one group.
+        // Most pages use the same subscription ids, which puts them into one group.
         self.named += 1;
         let mine = if scene.plan.crowd { 500 } else { 100 };
         let mut id = match scene.random().chance(mine) {
@@ -420,7 +420,7 @@ impl Browser {
         let mut is_used = false;
         match scene.random().below(20) {
             0 if !self.former.is_empty() => {
-                // An id may be used again as soon as its subscription is asked to end.
+                // An id may be used again as soon as its UNSUBSCRIBE is sent.
                 let at = scene.random().index(self.former.len());
                 let former = self.former[at].id.clone();
                 is_used = self.subscriptions.iter().all(|own| own.id != former);
@@ -429,7 +429,7 @@ impl Browser {
             1 => id = greed::full_name(&format!("{id}-")),
             _ => {}
         }
-        // Its RECEIPT effect which of the two a MESSAGE is for.
+        // Its RECEIPT decides which of the two subscriptions a MESSAGE is for.
         let wants_receipt = self.watches || is_used || scene.random().chance(800);
         let (me, user) = (self.number, self.user);
         let history = scene.history.subscribe(me, user, pattern, of_user, wants_receipt);
@@ -467,7 +467,7 @@ impl Browser {
         self.transmit(&[frame], wire, scene);
     }
 
-    /// Says goodbye in one way or another.
+    /// Begins the end of the session, in one of several ways.
     fn leave(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Decision {
         self.stage = Stage::Leaving;
         let vanishing = scene.plan.phase == Phase::Main;

@@ -1,4 +1,4 @@
-//! Whether a run has come to rest, and what keeps it from it.
+//! Whether a run is calm, and what keeps it from being calm.
 
 use super::client::Client;
 use super::oracle::{Oracle, Violation};
@@ -8,28 +8,28 @@ use crate::time::Instant;
 
 /// Virtual time in which a phase has to end.
 const PATIENCE: u64 = 30_000_000_000;
-/// Virtual time in which something has to happen that anybody can see: no deadline of
-/// `Limits::tiny` and no pause of a client is as long.
+/// Virtual time in which something visible has to happen: every deadline of `Limits::tiny` and
+/// every pause of a client is shorter.
 const STALL: u64 = 10_000_000_000;
 /// Steps in which something has to happen.
 const STALL_STEPS: u64 = 100_000;
 
-/// What still happens, or who is still owed something.
+/// Why a run is not calm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unrest {
-    /// A client waits for something.
+    /// A client waits for the server.
     Owed(usize),
     /// The control thread has something to do.
     Control,
-    /// A shard has.
+    /// A shard has something to do.
     Shard(usize),
-    /// A client has.
+    /// A client has something to do.
     Client(usize),
     /// Something waits in a shard.
     Waits(usize),
 }
 
-/// What anybody can see of a run: acknowledged frames and messages, connections that have ended.
+/// The visible progress of a run: acknowledged frames and messages, and ended connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Sight {
     tick: u64,
@@ -38,7 +38,7 @@ struct Sight {
 }
 
 impl Simulation {
-    /// Plays on until `done`. A run that stands still ends at once.
+    /// Continues until `done`. A run without progress ends at once.
     pub(super) fn go_on(
         &mut self,
         what: &str,
@@ -75,7 +75,7 @@ impl Simulation {
         Sight { tick: self.history.now(), active: self.active.len(), open }
     }
 
-    /// Whom the server still owes something, and what else is not calm.
+    /// The client that the server still owes something, or what else is not calm.
     pub(super) fn owed(&mut self) -> String {
         let unrest = self.unrest();
         let open = self.world.borrow().open_sockets();
@@ -89,7 +89,7 @@ impl Simulation {
         )
     }
 
-    /// Nothing happens any more, and nobody is owed anything.
+    /// Whether nothing happens any more, and the server owes nothing.
     pub(super) fn is_calm(&mut self) -> bool {
         self.unrest().is_none()
     }
@@ -114,7 +114,7 @@ impl Simulation {
                 return Some(Unrest::Shard(ring));
             }
         }
-        // The kernels have just moved bytes: look at the clients behind them.
+        // The kernels may just have moved bytes, so the clients are checked after them.
         let is_ready = |client: &&Client| client.is_ready(&world);
         if let Some(client) = self.active.iter().map(|&at| &self.clients[at]).find(is_ready) {
             return Some(Unrest::Client(client.number));

@@ -1,4 +1,4 @@
-//! A scripted client: a wire, a manner of reading, and one of the parts that it plays.
+//! A scripted client: its wire, how it reads, and its role.
 
 use super::browser::Browser;
 use super::counts::Event;
@@ -16,12 +16,12 @@ use crate::time::Instant;
 /// A point of time that never comes.
 pub(super) const NEVER: Instant = Instant(u64::MAX);
 
-/// Where a run is.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
-    /// Clients come, do things and leave.
+    /// Clients connect, act and leave.
     Main,
-    /// Nobody begins anything; what was begun ends.
+    /// Clients begin nothing new and finish what they have begun.
     Settle,
     /// Everybody leaves.
     Leave,
@@ -32,11 +32,11 @@ pub(super) enum Phase {
 pub(super) enum Reading {
     /// At once.
     Prompt,
-    /// A few bytes at a time, with pauses of so many milliseconds.
+    /// A few bytes at a time, with pauses of this many milliseconds.
     Slow(u64),
     /// At once, but now and then not at all for some seconds.
     Moody,
-    /// Not any more.
+    /// No longer.
     Never,
 }
 
@@ -44,11 +44,11 @@ pub(super) enum Reading {
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) phase: Phase,
-    /// Actions that are still to be taken in this run.
+    /// Actions left in this run.
     pub(super) budget: u32,
-    /// The rule that callbacks are signed by.
+    /// The rule by which callbacks are signed.
     pub(super) callback: Callback,
-    /// Which publication a call's id stands for.
+    /// The publication of each call id.
     pub(super) calls: Vec<Option<usize>>,
     /// Sessions that are known by their ids: the id, the client, its user.
     pub(super) sessions: Vec<(String, usize, Option<usize>)>,
@@ -70,7 +70,7 @@ impl Scene<'_> {
         &mut self.world.random
     }
 
-    /// A point of time between so many microseconds from now.
+    /// A random time from now, between these numbers of microseconds.
     pub(super) fn soon(&mut self, low_micros: u64, high_micros: u64) -> Instant {
         let micros = self.world.random.between(low_micros, high_micros);
         Instant(self.world.now().0 + micros * 1000)
@@ -87,7 +87,7 @@ impl Scene<'_> {
     }
 }
 
-/// The part that a client plays.
+/// The role of a client.
 #[derive(Debug)]
 pub(super) enum Role {
     /// A STOMP session.
@@ -96,7 +96,7 @@ pub(super) enum Role {
     Echoer(Echoer),
     /// A back end that pushes by HTTP, and a provider that calls back.
     HttpClient(HttpClient),
-    /// Somebody who does it wrong.
+    /// A misbehaving client.
     Misbehaving(Misbehaving),
 }
 
@@ -120,13 +120,13 @@ pub(super) struct Client {
     wake_at: Instant,
     /// It has released its descriptor.
     pub(super) over: bool,
-    /// It has disappeared without a word.
+    /// It has disappeared without an end of the connection.
     pub(super) vanished: bool,
     /// It has ended the connection itself.
     pub(super) left: bool,
 }
 
-/// What a part decides.
+/// What a role wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     /// Do something again at this time.
@@ -180,7 +180,7 @@ impl Client {
         read_at.min(self.wake_at)
     }
 
-    /// Does what it would do now.
+    /// Does what it wants to do now.
     pub(super) fn act(&mut self, scene: &mut Scene<'_>) -> Result<(), Violation> {
         self.wire.flush(scene.world);
         if self.may_read(scene.world) && self.wire.end.is_none() {
@@ -271,13 +271,13 @@ impl Client {
         Ok(())
     }
 
-    /// Somebody pulls it out of whatever it waits for.
+    /// Ends every wait of the client.
     pub(super) fn wake(&mut self, world: &World) {
         self.wake_at = world.now();
         self.read_at = world.now();
     }
 
-    /// Whether it waits for something that the server owes it.
+    /// Whether the server owes it something.
     pub(super) fn is_owed(&self) -> bool {
         if self.over || self.vanished || self.reading == Reading::Never {
             return false;

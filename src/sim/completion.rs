@@ -1,5 +1,5 @@
-//! When completions are told: each one late by chance, in any order between different sockets,
-//! never out of order where the kernel keeps one.
+//! Decides when completions are reported: each is late at random, in any order between different
+//! sockets, but in order where the kernel keeps an order.
 
 use super::counts::{Counts, Event};
 use super::random::Random;

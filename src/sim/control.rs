@@ -1,4 +1,4 @@
-//! A stand-in for the control thread: it takes hook entries, answers them later, and ends the run.
+//! A stand-in for the control thread: it accepts hook calls, answers them later, and ends the run.
 
 use super::world::World;
 use crate::broker::command::{Event, ReplyTo};
@@ -49,11 +49,11 @@ impl Outgoing {
 pub(super) struct Control {
     mailbox: Mailbox,
     shared: Arc<Shared>,
-    /// Entries to be sent, each at its time.
+    /// Entries to send, each at its time.
     outgoing: VecDeque<(Instant, Outgoing)>,
     asleep: bool,
     numbers: u64,
-    /// What the shards are to know after a reload, until they are told.
+    /// The configuration that shards get after a reload, until it is sent.
     reloaded: Option<Arc<Shared>>,
     /// What the log would say has happened, of all causes.
     told: u64,
@@ -74,7 +74,7 @@ impl Control {
         self.told
     }
 
-    /// What each address holds.
+    /// What each address uses.
     pub(super) fn shares(&self) -> &Shares {
         &self.shared.shares
     }
@@ -83,7 +83,7 @@ impl Control {
         self.shared.shards
     }
 
-    /// Whether it would do something now.
+    /// Whether it has something to do now.
     pub(super) fn is_ready(&self, now: Instant) -> bool {
         !self.asleep || self.outgoing.front().is_some_and(|(due, ..)| *due <= now)
     }
@@ -93,12 +93,12 @@ impl Control {
         self.outgoing.front().map_or(Instant(u64::MAX), |(due, ..)| *due)
     }
 
-    /// Somebody rang.
+    /// Its doorbell was rung.
     pub(super) fn ring(&mut self) {
         self.asleep = false;
     }
 
-    /// Whether it has nothing to do and nothing to come.
+    /// Whether it has nothing to do, now or later.
     pub(super) fn is_idle(&self) -> bool {
         self.asleep && self.outgoing.is_empty()
     }
@@ -110,7 +110,7 @@ impl Control {
         }
     }
 
-    /// The configuration is loaded anew.
+    /// Reloads the configuration.
     pub(super) fn reload(&mut self, now: Instant) {
         let Some(shared) = self.reloaded.take() else { return };
         for shard in 0..self.shards() {
@@ -119,7 +119,7 @@ impl Control {
         }
     }
 
-    /// Whether every shard has taken the new configuration: nothing lies in its mailbox.
+    /// Whether every shard has the new configuration: its mailbox is empty.
     pub(super) fn has_reloaded(&self) -> bool {
         let waits = |entry: &Outgoing| matches!(entry, Outgoing::Event(_, ToShard::Reload(_)));
         let entries = self.shared.limits.mailbox as usize;

@@ -1,5 +1,5 @@
-//! How often each fault happened: the faults of the fake kernel, the rows of the table of
-//! failure modes (uring.md §8), and the bounds that were met.
+//! Counts how often each fault happened: faults of the fake kernel, failure modes of io_uring, and
+//! bounds that were reached.
 
 use crate::metrics::{Metrics, Refusal};
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// Declares the events and their names once.
 macro_rules! events {
     ($($event:ident $name:literal)*) => {
-        /// Something that has to happen often enough in a campaign.
+        /// An event that has to happen often enough in a campaign.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Event { $(#[doc = $name] $event,)* }
 
@@ -89,12 +89,12 @@ impl Default for Counts {
 }
 
 impl Counts {
-    /// It has happened.
+    /// Counts an event.
     pub fn note(&mut self, event: Event) {
         self.add(event, 1);
     }
 
-    /// It has happened so many times.
+    /// Counts several events.
     pub fn add(&mut self, event: Event, times: u64) {
         self.events[event as usize] += times;
     }

@@ -1,4 +1,4 @@
-//! A raw WebSocket: what it says comes back, in order.
+//! A client on a raw WebSocket: its messages come back, in order.
 
 use super::browser::handshake;
 use super::client::{Decision, NEVER, Phase, Scene};
@@ -20,9 +20,9 @@ pub(super) struct Echoer {
     count: u32,
     pub(super) closed: Option<u16>,
     leaving: bool,
-    /// It asks and asks, and does not read.
+    /// It sends without end, and does not read.
     pub(super) pesters: bool,
-    /// It has said more than a message may be.
+    /// It has sent a message that is too long.
     greedy: bool,
 }
 
@@ -86,7 +86,7 @@ impl Echoer {
         Decision::Wait(scene.soon(10, 30_000))
     }
 
-    /// Pings and texts without end, whose answers it does not read.
+    /// Sends pings and texts without end, and does not read the answers.
     fn pester(&mut self, wire: &mut Wire, scene: &mut Scene<'_>) -> Decision {
         if self.actions == 0 || scene.plan.phase != Phase::Main {
             self.leaving = true;
@@ -103,7 +103,7 @@ impl Echoer {
         Decision::Wait(scene.soon(10, 3_000))
     }
 
-    /// A text of so many bytes.
+    /// A text of this many bytes.
     fn say_much(&mut self, len: usize, wire: &mut Wire, scene: &mut Scene<'_>) {
         let text = vec![b'm'; len];
         self.said.push_back(text.clone());
@@ -124,7 +124,7 @@ impl Echoer {
             let array = serde_json::json!([text]).to_string();
             return wire.put_frame(Opcode::Text, true, array.as_bytes(), random);
         }
-        // Fragments may part a character.
+        // A character may be split between fragments.
         let (first, second) = bytes.split_at(random.index(bytes.len() + 1));
         let opcode = if random.chance(500) { Opcode::Text } else { Opcode::Binary };
         if random.chance(300) {

@@ -1,4 +1,4 @@
-//! The end of a run: everybody leaves, the shards drain, and nothing may be left behind.
+//! The end of a run: all clients leave, the shards drain, and nothing may be left.
 
 use super::client::{Client, Phase, Reading, Role, Scene};
 use super::counts::Event;
@@ -9,7 +9,7 @@ use crate::limits::Limits;
 use crate::mem::shares::Kind;
 
 impl Simulation {
-    /// Whoever stands still goes on; what it missed is still no fault of its.
+    /// Clients that do not read read again; the messages that they missed still count as allowed.
     fn end_stalls(&mut self) {
         let now = self.world.borrow().now();
         for until in &mut self.stalled {
@@ -17,7 +17,8 @@ impl Simulation {
         }
     }
 
-    /// Nobody begins anything; what was begun ends, and whoever is in order has read everything.
+    /// Clients begin nothing new and finish what they have begun; sessions in order have then read
+    /// everything.
     pub(super) fn settle(&mut self) -> Result<(), Violation> {
         self.plan.phase = Phase::Settle;
         self.end_stalls();
@@ -63,7 +64,7 @@ impl Simulation {
             && self.world.borrow().open_connections() <= watchers
     }
 
-    /// Those who would not end by themselves are reset.
+    /// Resets clients that would not end by themselves.
     pub(super) fn clients_reset(&mut self, which: impl Fn(&Client) -> bool) {
         let Simulation { world, history, plan, clients, .. } = self;
         let mut world = world.borrow_mut();

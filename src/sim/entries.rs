@@ -1,4 +1,4 @@
-//! Deliberate bugs in the mail between shards: what lies in a class is taken out, changed, and put
+//! Deliberate bugs in the mail between shards: entries of a class are taken out, changed, and put
 //! back.
 
 use super::history::PRESENCE;
@@ -12,17 +12,17 @@ use crate::engine::shard::Shard;
 use crate::ids::PeerId;
 use std::sync::Arc;
 
-/// What is kept back to be overtaken.
+/// Entries that are delayed so that they are overtaken.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     delivery: Option<KeptEntry<ToShard>>,
     command: Option<KeptEntry<ToHome>>,
 }
 
-/// From, to, itself.
+/// From, to, the entry.
 type KeptEntry<E> = (usize, usize, E);
 
-/// The shards, and between which of them a bug is put in.
+/// The shards, and the two between which a bug is added.
 pub(super) struct Mail<'a> {
     pub(super) shards: &'a mut [Shard<SimRing>],
     pub(super) from: usize,
@@ -30,7 +30,7 @@ pub(super) struct Mail<'a> {
 }
 
 impl Mail<'_> {
-    /// Lets all entries of a class be changed. They have as much room as is said.
+    /// Changes the entries of a class. The closure also gets the room that they have.
     fn of_class<E: Entry>(&mut self, change: impl FnOnce(&mut Vec<E>, usize) -> bool) -> bool {
         let (sender, receiver) = (PeerId(self.from as u8), PeerId(self.to as u8));
         let mailbox = self.shards[self.to].mailbox();
@@ -44,7 +44,7 @@ impl Mail<'_> {
     }
 }
 
-/// Puts the bug into the entries from one shard to another, if any is fit for it. True if it did.
+/// Applies the bug to the entries from one shard to another, if one is suitable. True if it did.
 pub(super) fn mutate(
     mutation: Mutation,
     mut mail: Mail<'_>,
@@ -84,12 +84,12 @@ fn is_presence(entry: &ToHome) -> bool {
     message.destination() == PRESENCE
 }
 
-/// What sessions send to broker destinations.
+/// Whether it is a session's publication to a broker destination.
 fn is_send(entry: &ToHome) -> bool {
     matches!(entry, ToHome::Command(Command::Publish { .. })) && !is_presence(entry)
 }
 
-/// What a session waits for.
+/// Whether it is an answer that a session waits for.
 fn is_answer(entry: &ToShard) -> bool {
     matches!(entry, ToShard::Event(Event::Begun { .. } | Event::Ended { .. }))
 }
@@ -107,7 +107,7 @@ fn repeat<E: Clone>(entries: &mut Vec<E>, room: usize, fits: fn(&E) -> bool) -> 
     true
 }
 
-/// Keeps an entry back until the next such one of its class has gone before it.
+/// Delays an entry until the next such one of its class has overtaken it.
 fn overtake<E>(
     entries: &mut Vec<E>,
     room: usize,
@@ -138,7 +138,7 @@ fn misdirect(entries: &mut [ToShard], random: &mut Random) -> bool {
     true
 }
 
-/// The same message for somebody else.
+/// The same message for another user.
 fn to_another(message: &Message, random: &mut Random) -> Arc<Message> {
     let users: Vec<String> = super::setting::Setting::users().collect();
     let mut other = Message::default();

@@ -1,19 +1,19 @@
-//! How bad the luck of one run is: each fault's chance in a thousand, drawn from the seed.
+//! The fault rates of a run: each fault's chance in a thousand, drawn from the seed.
 
 use super::random::Random;
 
 /// Chances of the fake kernel's faults.
 #[derive(Clone, Debug, Default)]
 pub struct FaultRates {
-    /// A completion is handed out later.
+    /// A completion is reported late.
     pub late: u32,
-    /// The kernel does not look at a socket yet.
+    /// The kernel does not check a socket yet.
     pub idle: u32,
     /// A receive takes less than there is.
     pub short_receive: u32,
     /// A multishot receive ends with data.
     pub receive_ends: u32,
-    /// Bytes come in behind a `RecvStop`.
+    /// Bytes arrive after a `RecvStop`.
     pub after_stop: u32,
     /// A send takes less than there is room for.
     pub short_take: u32,
@@ -25,12 +25,12 @@ pub struct FaultRates {
     pub accept_fails: u32,
     /// A connection is gone before its peer's address is known.
     pub nameless: u32,
-    /// A shutdown takes its time.
+    /// A shutdown is late.
     pub late_shutdown: u32,
 }
 
 impl FaultRates {
-    /// The fault rates of a seed: for each fault fine, changeable or foul.
+    /// The fault rates of a seed: each fault is absent, occasional or frequent.
     pub fn draw(random: &mut Random) -> FaultRates {
         let mut one = |fair: u32, foul: u32| match random.below(3) {
             0 => 0,

@@ -1,9 +1,9 @@
-//! Headers that a sender makes up so that an old client takes them for the server's word: it trims
-//! names, and takes the first of several.
+//! Headers that a sender forges so that an old client takes them for the server's: it trims names,
+//! and uses the first of several.
 
 use crate::stomp::ServerFrame;
 
-/// What senders make up.
+/// The forged headers.
 pub(super) const HEADERS: [(&str, &str); 12] = [
     ("subscription", "sub-1"),
     (" subscription", "sub-1"),
@@ -19,8 +19,7 @@ pub(super) const HEADERS: [(&str, &str); 12] = [
     ("recovered ", "true"),
 ];
 
-/// Names that only the server gives to a header of MESSAGE (1-product §5), and those that are about
-/// the sending alone.
+/// Header names of MESSAGE that only the server may use, and those that belong to SEND alone.
 const KEPT: [&str; 12] = [
     "subscription",
     "message-id",
@@ -35,16 +34,16 @@ const KEPT: [&str; 12] = [
     "receipt",
     "transaction",
 ];
-/// Those that a MESSAGE without acknowledgement has, once each.
+/// The server's headers in a MESSAGE without acknowledgement, once each.
 const ITS_OWN: [&str; 4] = ["subscription", "message-id", "destination", "content-length"];
 
-/// The header of a MESSAGE that is not the server's word and could be taken for it.
+/// A header of a MESSAGE that is not the server's but could be taken for it.
 pub(super) fn forged(frame: &ServerFrame<'_>) -> Option<String> {
     let mut seen = [false; ITS_OWN.len()];
     for (name, value) in frame.headers() {
         let name = String::from_utf8_lossy(name);
         let plain = unescaped(&name);
-        // What JavaScript's \\s trims, and controls.
+        // Characters that JavaScript's \\s trims, and control characters.
         let is_blank = |c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}';
         let trimmed = plain.trim_matches(is_blank);
         if !KEPT.contains(&trimmed) {

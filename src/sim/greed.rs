@@ -1,6 +1,6 @@
-//! A session that asks for one more than a limit allows, or for what is refused by name, and the
-//! ERROR that it is due for it. Every other session stays within all limits, to the last byte: an
-//! ERROR that nobody has provoked breaks a rule like one that does not come.
+//! A session that exceeds a limit by one, or asks for something that is refused by name, and the
+//! ERROR that it must get. Every other session stays within all limits, to the last byte: an ERROR
+//! that nobody has provoked breaks a rule, as does one that is missing.
 
 use super::browser::{ALIKE, Browser, OnReceipt, PATTERNS, SUBSCRIPTIONS, TOPICS};
 use super::client::Scene;
@@ -14,7 +14,7 @@ pub(super) const FRAME: usize = 512;
 pub(super) const HEADERS: usize = 12;
 const NAME: usize = 80;
 
-/// What a session does, at its end, that the server has to refuse.
+/// The last thing that a session does, which the server has to refuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Greed {
     Subscriptions,
@@ -56,18 +56,18 @@ const ALL: [Greed; 17] = [
     Greed::Nul,
 ];
 
-/// The ERROR that a session is due.
+/// The ERROR that a session must get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Provoked {
     pub(super) message: &'static str,
-    /// The receipt that its frame has asked for.
+    /// The receipt that its frame has requested.
     pub(super) receipt: Option<String>,
-    /// The code of the Close behind it.
+    /// The code of the Close after it.
     pub(super) code: u16,
 }
 
-/// What a server may say to a session that stays within its limits, and the close code: it is not
-/// for the session to know whether a home has room, or whether the rules have changed.
+/// The ERRORs that a session within its limits may get, with their close codes: a session cannot
+/// know whether a home has room, or whether the rules have changed.
 pub(super) fn unprovoked(message: &str, secret: Secret) -> Option<u16> {
     let is_kept = matches!(secret, Secret::Closing | Secret::Closed(_));
     match message {
@@ -83,12 +83,12 @@ pub(super) fn unprovoked(message: &str, secret: Secret) -> Option<u16> {
 }
 
 impl Greed {
-    /// What a session will be greedy for, if it is at all.
+    /// The limit that a session will exceed, if any.
     pub(super) fn draw(random: &mut Random) -> Option<Greed> {
         random.chance(250).then(|| *random.pick(&ALL))
     }
 
-    /// Whether the session has to have no other subscriptions.
+    /// Whether the session must have no other subscriptions.
     pub(super) fn is_of_subscriptions(self) -> bool {
         matches!(self, Greed::Subscriptions | Greed::Alike | Greed::Patterns)
     }
@@ -120,10 +120,10 @@ fn long(start: &str, len: usize) -> String {
 }
 
 impl Browser {
-    /// The frames of its greed; the last of them is refused.
+    /// The frames that exceed the limit; the last of them is refused.
     pub(super) fn provoke(&mut self, greed: Greed, scene: &mut Scene<'_>) -> Vec<Vec<u8>> {
         let may = match greed {
-            // Those that have ended count until the server has said so.
+            // Ended subscriptions count until the server has confirmed their end.
             _ if greed.is_of_subscriptions() => self.subscriptions.is_empty() && !self.is_ending(),
             Greed::Forbidden => self.user.is_none(),
             Greed::Secret => scene.history.secret == Secret::Kept && self.user != Some(0),
@@ -173,7 +173,7 @@ impl Browser {
                 send(TOPICS[0])
             }
             Greed::Headers => {
-                // And content-length.
+                // content-length is one of them.
                 body = b"x";
                 [&send(TOPICS[0])[..], &NOTES].concat()
             }
@@ -197,7 +197,7 @@ impl Browser {
             command = Command::Subscribe;
         }
         let mut headers = headers;
-        // What cannot be read as a frame is refused without the receipt that it asks for.
+        // The ERROR for bytes that cannot be parsed as a frame names no receipt.
         let is_frame = !matches!(greed, Greed::Bytes | Greed::Headers | Greed::Blank);
         let wants_receipt = is_frame && scene.random().chance(700);
         let receipt = match greed {
@@ -212,21 +212,21 @@ impl Browser {
         frame
     }
 
-    /// Whether a subscription has been ended that the server has not said so of.
+    /// Whether the server has not yet confirmed the end of a subscription.
     fn is_ending(&self) -> bool {
         self.receipts.iter().any(|(_, effect)| matches!(effect, OnReceipt::Left(_)))
     }
 }
 
-/// Fills a body so that its whole frame is as long as a frame may be. `frame` writes it with so
-/// many bytes of padding.
+/// Fills a body so that its whole frame is as long as a frame may be. `frame` writes it with the
+/// given bytes of padding.
 pub(super) fn fill_frame(mut frame: impl FnMut(usize) -> usize) -> Option<usize> {
-    // The length of the content-length itself may change: the last place is found by trying.
+    // The number of digits of content-length may change, so the exact padding is found by trying.
     let spare = FRAME.checked_sub(frame(0))?;
     (spare.saturating_sub(4)..=spare).rev().find(|&pad| frame(pad) == FRAME)
 }
 
-/// Headers that mean nothing.
+/// Headers without a meaning.
 pub(super) const NOTES: [(&str, &str); HEADERS - 1] = [
     ("h1", "v"),
     ("h2", "v"),
@@ -241,7 +241,7 @@ pub(super) const NOTES: [(&str, &str); HEADERS - 1] = [
     ("h11", "v"),
 ];
 
-/// A name as long as a name may be.
+/// A name of the greatest allowed length.
 pub(super) fn full_name(start: &str) -> String {
     long(start, NAME)
 }

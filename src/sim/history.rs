@@ -1,7 +1,7 @@
-//! What clients asked for and what they saw: the only thing that the oracles validate by.
+//! What clients requested and what they received: the only thing that the oracles check.
 //!
-//! Everything is stamped with a tick that rises with every entry, so that "acknowledged before it
-//! was sent" means that the same or another client knew of the one before it did the other.
+//! Each entry has a tick, which rises with every entry. So "acknowledged before the other was sent"
+//! means that some client knew of the first before a client did the second.
 
 use super::oracle::{Oracle, Violation};
 use super::rules::Rules;
@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 pub(super) const USERS: usize = 6;
 /// Where presence is announced.
 pub(super) const PRESENCE: &str = "/topic/presence";
-/// Only the first user may hear it, in runs with that rule.
+/// Only the first user may receive it, in runs with that rule.
 pub(super) const SECRET: &str = "/topic/secret";
 
-/// Where a publication goes.
+/// The target of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     /// To a broker destination.
@@ -25,33 +25,33 @@ pub(super) enum Target {
     Session(usize, usize, &'static str),
     /// From a session to itself.
     Own(usize, &'static str),
-    /// From a session (and its user) to a hook, which sends it to all sessions of the user, or
-    /// back.
+    /// From a session (and its user) to a hook, which sends it to all sessions of the user, or back
+    /// to the session.
     Hook(usize, Option<usize>),
-    /// Nobody may ever see it.
+    /// To nobody: no client may ever receive it.
     Nobody,
 }
 
-/// Something that was published, by its sender's account.
+/// A publication, as its sender knows it.
 #[derive(Clone, Debug)]
 pub(super) struct Publication {
-    /// The client that sent it, and the how manieth it was of that client.
+    /// The client that sent it, and its number among that client's publications.
     pub(super) sender: Option<(usize, u32)>,
     pub(super) target: Target,
     pub(super) sent_at: u64,
-    /// When its sender was told that it took effect.
+    /// When its sender learned that it took effect.
     pub(super) acked_at: Option<u64>,
-    /// Its sender asked for a RECEIPT, and a reload has ended the session before that came.
+    /// Its sender requested a RECEIPT, and a reload has ended the session before that arrived.
     pub(super) overtaken: bool,
-    /// The number of its message-id, once somebody saw it.
+    /// The number of its message-id, once a client has received it.
     pub(super) number: Option<u64>,
-    /// It was posted by several senders at once: no order of senders holds for it.
+    /// Several senders have posted it, so no sender's order applies to it.
     pub(super) shared: bool,
-    /// It tells who came or left: user, on line.
+    /// A presence message: user, online.
     pub(super) presence: Option<(usize, bool)>,
 }
 
-/// A subscription, by its client's account.
+/// A subscription, as its client knows it.
 #[derive(Clone, Debug)]
 pub(super) struct Subscription {
     pub(super) client: usize,
@@ -60,12 +60,12 @@ pub(super) struct Subscription {
     pub(super) pattern: String,
     pub(super) of_user: bool,
     pub(super) asked_at: u64,
-    /// A RECEIPT was asked for.
+    /// A RECEIPT was requested.
     pub(super) has_receipt: bool,
     pub(super) begun_at: Option<u64>,
     pub(super) leave_at: Option<u64>,
     pub(super) left_at: Option<u64>,
-    /// Publications in the order in which they came.
+    /// Publications in the order of arrival.
     pub(super) received: Vec<usize>,
     /// Fixed answers of the trading application.
     pub(super) answers: u32,
@@ -88,17 +88,17 @@ pub(super) struct Kick {
     pub(super) user: Option<usize>,
     pub(super) client: Option<usize>,
     pub(super) asked_at: u64,
-    /// When the operator was told that they are ended.
+    /// When the operator learned that they are ended.
     pub(super) done: bool,
 }
 
-/// Who may hear [`SECRET`].
+/// Who may receive [`SECRET`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Secret {
     /// Everybody.
     #[default]
     Open,
-    /// A reload is about to keep it from all but the first user: what is in flight may still come.
+    /// A reload is about to forbid it to all but the first user; messages in flight may arrive.
     Closing,
     /// All shards have the new rule since this tick.
     Closed(u64),
@@ -113,20 +113,19 @@ pub(super) struct History {
     pub(super) publications: Vec<Publication>,
     pub(super) subscriptions: Vec<Subscription>,
     pub(super) trades: Vec<Trade>,
-    /// Which publication has which number, per home of users and for the broker alike: numbers are
-    /// unique.
+    /// The publication of each number. Numbers are unique among the broker and all homes of users.
     by_number: BTreeMap<u64, usize>,
     boot: Option<String>,
-    /// Actions that clients have taken.
+    /// Count of actions that clients have taken.
     pub(super) actions: u64,
-    /// What the rules say of [`SECRET`].
+    /// Who may receive [`SECRET`] now.
     pub(super) secret: Secret,
     pub(super) kicks: Vec<Kick>,
-    /// What may be missed, and what is collected.
+    /// Which messages may be missed, and which are collected in batches.
     pub(super) rules: Rules,
 }
 
-/// What a MESSAGE carries.
+/// The content of a MESSAGE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// A publication of a client.
@@ -135,7 +134,7 @@ pub(super) enum Content {
     Presence(usize, bool),
     /// A fixed answer of the trading application.
     Answer,
-    /// Something went wrong behind an application destination.
+    /// An error of an application destination.
     Error,
 }
 
@@ -156,7 +155,7 @@ impl History {
         self.tick
     }
 
-    /// A client is about to publish; the result stands in the body.
+    /// A client is about to publish; the result goes into the body.
     pub(super) fn publish(&mut self, sender: Option<(usize, u32)>, target: Target) -> usize {
         let sent_at = self.tick();
         self.publications.push(Publication {
@@ -172,7 +171,7 @@ impl History {
         self.publications.len() - 1
     }
 
-    /// Its sender was told that it took effect.
+    /// Its sender has learned that it took effect.
     pub(super) fn acknowledge(&mut self, publication: usize) {
         let now = self.tick();
         self.publications[publication].acked_at.get_or_insert(now);
@@ -205,7 +204,7 @@ impl History {
         self.subscriptions.len() - 1
     }
 
-    /// A MESSAGE has come for a subscription. Says which publication it is.
+    /// A MESSAGE has arrived for a subscription. Returns which publication it is.
     pub(super) fn receive(
         &mut self,
         subscription: usize,
@@ -232,7 +231,7 @@ impl History {
                     let target = Target::Broker(PRESENCE);
                     let made = self.publish(None, target);
                     self.publications[made].presence = Some((user, online));
-                    // It was sequenced at some time before; nobody knows when.
+                    // It was sequenced at some earlier, unknown time.
                     self.publications[made].sent_at = 0;
                     made
                 }
@@ -275,7 +274,7 @@ impl History {
         Ok(())
     }
 
-    /// Whether a subscription may hear a publication at all.
+    /// Whether a subscription may receive a publication at all.
     fn check_receiver(&self, subscription: usize, publication: usize) -> Result<(), Violation> {
         let state = &self.subscriptions[subscription];
         let Publication { target, sent_at, .. } = self.publications[publication];
@@ -295,19 +294,19 @@ impl History {
     }
 }
 
-/// Whether the rule about the secret keeps a target from a user.
+/// Whether the rule about the secret forbids a target to a user.
 fn is_kept_from(user: Option<usize>, target: Target) -> bool {
     target == Target::Broker(SECRET) && user != Some(0)
 }
 
-/// Whether a subscription is promised what goes to a target. What a reload keeps from it at some
-/// time is not promised at any.
+/// Whether a subscription must receive what goes to a target. What a reload forbids at some time is
+/// not promised at any time.
 pub(super) fn hears(history: &History, subscription: &Subscription, target: Target) -> bool {
     let is_kept = history.secret != Secret::Open && is_kept_from(subscription.user, target);
     !is_kept && is_for(subscription, target)
 }
 
-/// Whether a target is for a subscription, if no rule keeps it.
+/// Whether a target is for a subscription, if no rule forbids it.
 fn is_for(subscription: &Subscription, target: Target) -> bool {
     let Subscription { client, user, ref pattern, of_user, .. } = *subscription;
     match target {
@@ -326,7 +325,7 @@ fn is_for(subscription: &Subscription, target: Target) -> bool {
     }
 }
 
-/// Ant patterns, naively: `*` is one segment, `**` at the end any number of them.
+/// A naive matcher of Ant patterns: `*` is one segment, `**` at the end any number of them.
 pub(super) fn matches(pattern: &str, destination: &str) -> bool {
     let (mut pattern, mut destination) = (pattern.split('/'), destination.split('/'));
     loop {

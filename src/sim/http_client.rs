@@ -1,4 +1,4 @@
-//! A back end that pushes by HTTP, and a telephony provider that calls back, often twice.
+//! An HTTP client: a back end that pushes, and a telephony provider that calls back, often twice.
 
 use super::browser::{OWN, TOPICS};
 use super::client::{Decision, NEVER, Phase, Scene};
@@ -17,7 +17,7 @@ pub(super) const CALLS: usize = 12;
 struct Asked {
     publications: Vec<usize>,
     status: u16,
-    /// The kick that it is, by its number in the history.
+    /// If it is a kick, its number in the history.
     kick: Option<usize>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct HttpClient {
 }
 
 impl HttpClient {
-    /// A foreign one is not on this machine, so the API is closed to it.
+    /// It is not on this machine, so the API is closed to it.
     pub(super) fn new(number: usize, foreign: bool, scene: &mut Scene<'_>) -> HttpClient {
         let actions = scene.random().between(1, 15) as u32;
         HttpClient { number, actions, sequence: 0, asked: VecDeque::new(), leaving: false, foreign }
@@ -73,7 +73,7 @@ impl HttpClient {
         let request = self.request(scene);
         wire.put(&request);
         Decision::Wait(match scene.random().below(4) {
-            // The next one is sent before the answer comes.
+            // The next request is sent before the answer arrives.
             0 => scene.world.now(),
             _ => scene.soon(100, 60_000),
         })
@@ -129,7 +129,7 @@ impl HttpClient {
         format!("DELETE {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
     }
 
-    /// A header that clients would take for the server's word.
+    /// A header that clients would take for the server's own.
     fn forge(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
         let (name, value) = *scene.random().pick(&forged::HEADERS);
         let p = self.publish(Target::Nobody, scene);
@@ -223,7 +223,7 @@ impl HttpClient {
             let at = scene.random().index(known);
             let (id, client, owner) = scene.plan.sessions[at].clone();
             let user = owner.unwrap_or(0);
-            // A session of somebody else, or of nobody, is not a session of this user.
+            // A session of another user, or of none, is not a session of this user.
             let target = match owner {
                 Some(user) => Target::Session(client, user, queue),
                 None => Target::Nobody,
@@ -270,7 +270,7 @@ impl HttpClient {
         request
     }
 
-    /// A callback whose signature is none, or which says nothing that can be pushed.
+    /// A callback with a bad signature, or with a body that cannot be pushed.
     fn odd_callback(&mut self, scene: &mut Scene<'_>) -> Vec<u8> {
         let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
         let bodies = ["{", &deep, "{\"agentId\":\"u1\"}", "{\"callId\":{},\"agentId\":\"u1\"}"];
@@ -308,7 +308,7 @@ impl HttpClient {
             let wrong = |what: String| {
                 Violation::new(Oracle::Protocol, format!("HTTP client {}: {what}", self.number))
             };
-            // What came for the server's own reasons may stand before the first answer.
+            // Before the first answer there may be one that the server sends for its own reasons.
             let expected = self.asked.pop_front();
             let status = expected.as_ref().map_or(0, |asked| asked.status);
             let is_gone =

@@ -1,10 +1,9 @@
-//! The fake kernel behind one ring: its table of descriptors, and what each operation asks for.
+//! The fake kernel of one ring: its table of descriptors, and how operations begin.
 //!
-//! Besides doing what a kernel does it checks what the seam promises (the same promises that
-//! `ring::Uring` checks): one receive, one send and one shutdown in flight per connection,
-//! nothing in flight at a close, buffers given back once, generations that change between two
-//! users of a slot. What happens over time stands in `progress.rs`, what is told when in
-//! `completion.rs`.
+//! Besides doing what a kernel does it checks the promises of the seam (the same that `ring::Uring`
+//! checks): one receive, one send and one shutdown in flight per connection, nothing in flight at a
+//! close, buffers given back once, generations that change between two uses of a slot.
+//! `progress.rs` has what happens over time, `completion.rs` when completions are reported.
 
 use super::completion::{Completions, Key};
 use super::counts::{Counts, Event};
@@ -25,7 +24,7 @@ pub(super) const BROKEN_PIPE: i32 = 32;
 /// ECONNRESET.
 pub(super) const RESET: i32 = 104;
 
-/// What a ring of the fake kernel is made of.
+/// The setup of a ring of the fake kernel.
 #[derive(Debug)]
 pub struct Setup {
     /// Memory of the receive buffers.
@@ -50,7 +49,7 @@ pub struct Setup {
     pub send_chunk: u32,
 }
 
-/// What is around a kernel while it works.
+/// The world around a kernel while it works.
 pub(super) struct Outside<'a> {
     pub(super) random: &'a mut Random,
     pub(super) counts: &'a mut Counts,
@@ -66,9 +65,9 @@ pub(super) struct Outside<'a> {
 pub(super) struct Sending {
     pub(super) range: Range,
     pub(super) taken: u32,
-    /// It stood on a full socket, which is counted once.
+    /// It has waited for a full socket, which is counted once.
     pub(super) parked: bool,
-    /// How often the kernel has looked at it.
+    /// How often the kernel has tried it.
     pub(super) looks: u32,
 }
 
@@ -76,11 +75,11 @@ pub(super) struct Sending {
 #[derive(Debug, Default)]
 pub(super) struct SlotState {
     pub(super) socket: Option<SocketId>,
-    /// How the engine calls the connection; known from its first operation on.
+    /// The engine's id of the connection; known from its first operation on.
     pub(super) conn: Option<ConnId>,
     last_generation: Option<u32>,
     pub(super) receiving: bool,
-    /// The end of the stream or its failure was told.
+    /// The end of the stream, or its failure, was reported.
     pub(super) receive_over: bool,
     pub(super) sending: Option<Sending>,
     /// A poll for the end of the peer is armed.
@@ -94,7 +93,7 @@ pub(super) struct SlotState {
 }
 
 impl SlotState {
-    /// The generation of its user before the present one, if it had one.
+    /// The generation of its previous use, if there was one.
     pub(super) fn former(&self) -> Option<u32> {
         self.last_generation
     }
@@ -121,7 +120,7 @@ pub(super) struct Kernel {
     queued: Vec<Op>,
     sends_queued: u32,
     pub(super) completions: Completions,
-    /// Something has changed since the last look.
+    /// Something has changed since the last check.
     pub(super) poked: bool,
     /// Entries so far.
     pub(super) enters: u64,
@@ -186,7 +185,7 @@ impl Kernel {
             Op::Recv { conn } => {
                 let slot = self.named(conn);
                 assert!(!slot.receiving, "{conn:?}: one receive at a time");
-                assert!(!slot.receive_over, "{conn:?}: nothing comes behind the end");
+                assert!(!slot.receive_over, "{conn:?}: nothing is received after the end");
                 slot.receiving = true;
             }
             Op::RecvStop { conn } => self.stop_receive(conn, outside),
@@ -209,18 +208,18 @@ impl Kernel {
             Op::ShutdownWrite { conn } => self.start_shutdown(conn, false),
             Op::Close { conn } => self.close(conn, outside),
             Op::Doorbell { peer } => {
-                assert_ne!(peer, self.me, "who is awake needs no doorbell");
+                assert_ne!(peer, self.me, "a thread does not ring its own doorbell");
                 outside.rung.push(peer);
             }
         }
     }
 
-    /// The slot of a connection; checks that the engine calls it by one name for all its life.
+    /// The slot of a connection; checks that the engine uses one id for all its life.
     fn named(&mut self, conn: ConnId) -> &mut SlotState {
         let slot = &mut self.slots[conn.slot.index()];
         assert!(slot.socket.is_some(), "{conn:?}: the slot is empty");
         match slot.conn {
-            Some(known) => assert_eq!(known, conn, "an operation of an earlier user of the slot"),
+            Some(known) => assert_eq!(known, conn, "an operation of an earlier use of the slot"),
             None => {
                 let last = slot.last_generation;
                 assert_ne!(last, Some(conn.generation), "{conn:?}: the generation goes up");
@@ -259,7 +258,7 @@ impl Kernel {
     }
 
     fn start_send(&mut self, conn: ConnId, range: Range, outside: &mut Outside<'_>) {
-        assert!(range.len > 0, "an empty send asks for nothing");
+        assert!(range.len > 0, "a send has at least one byte");
         assert!(range.offset + range.len <= self.setup.segment_size, "{range:?} lies in a segment");
         let enters = self.enters;
         let slot = self.named(conn);
@@ -277,7 +276,7 @@ impl Kernel {
     fn cancel_send(&mut self, conn: ConnId, outside: &mut Outside<'_>) {
         let Some(sending) = self.named(conn).sending.take() else { return };
         let result = match sending.taken {
-            // `Uring` says nothing was taken; the seam allows the errno, too.
+            // `Uring` reports that nothing was taken; the seam allows the errno, too.
             0 if outside.random.chance(500) => Err(CANCELED),
             taken => Ok(taken),
         };
@@ -297,7 +296,7 @@ impl Kernel {
 
     fn close(&mut self, conn: ConnId, outside: &mut Outside<'_>) {
         let slot = self.named(conn);
-        // uring.md §8: with an armed receive the slot would be free, but the peer would see no FIN.
+        // With an armed receive the slot would become free, but the peer would see no FIN.
         assert!(!slot.receiving, "{conn:?}: close under an armed receive");
         assert!(slot.sending.is_none(), "{conn:?}: close under a send");
         assert!(slot.shutting.is_none(), "{conn:?}: close under a shutdown");
@@ -308,7 +307,7 @@ impl Kernel {
         self.completions.push(Key::Life, Done::Closed { conn });
     }
 
-    /// Somebody rang.
+    /// Its doorbell was rung.
     pub(super) fn ring(&mut self, counts: &mut Counts) {
         if self.is_overflown() {
             counts.note(Event::DoorbellIntoFullQueue);
@@ -321,8 +320,8 @@ impl Kernel {
         self.completions.count() >= self.setup.completion_entries as usize
     }
 
-    /// Whether nothing of the engine's memory (receive buffers excepted) and of its sockets is in
-    /// the kernel's hands any more.
+    /// Whether the kernel no longer uses the engine's memory (except receive buffers) or has any of
+    /// its sockets.
     pub(super) fn is_idle(&self) -> bool {
         let free = |slot: &SlotState| slot.socket.is_none();
         self.queued.is_empty() && self.completions.are_doorbells() && self.slots.iter().all(free)

@@ -1,5 +1,5 @@
-//! Somebody who does it wrong: half requests, malformed ones, broken frames, silence. The server
-//! has to let go of him in bounded time, whatever he does.
+//! A misbehaving client: incomplete and malformed requests, broken frames, silence. The server has
+//! to end it in bounded time, in every case.
 
 use super::browser::handshake;
 use super::client::{Decision, Phase, Scene};
@@ -10,22 +10,22 @@ use super::wrong::{self, Wrong};
 use crate::time::Instant;
 use crate::ws::Opcode;
 
-/// Nanoseconds in which the server has to let go.
+/// Nanoseconds in which the server has to end the connection.
 const PATIENCE: u64 = 20_000_000_000;
 
-/// What he does.
+/// What the client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Silence,
     HalfHead,
     HalfBody,
-    /// Something that is refused at once.
+    /// A request that is refused at once.
     Wrong(Wrong),
     Noise,
     /// A handshake on the STOMP endpoint, and then nothing.
     NoConnect,
     WrongSockJs,
-    /// A page of somebody else's server, at this door.
+    /// A handshake from a page of another server, at this path.
     Foreign(&'static str),
 }
 
@@ -44,7 +44,7 @@ const DOORS: [&str; 6] = [
 pub(super) struct Misbehaving {
     kind: Kind,
     begun: Option<Instant>,
-    /// It was answered, and so refused.
+    /// It was answered, that is, refused.
     pub(super) answered: bool,
 }
 
@@ -102,7 +102,7 @@ impl Misbehaving {
     ) -> Result<Decision, Violation> {
         let now = scene.world.now();
         let begun = *self.begun.get_or_insert(now);
-        // He need not have noticed: some do not read.
+        // The client may not have noticed: some do not read.
         if self.answered || scene.plan.phase == Phase::Leave || scene.world.is_closed(wire.socket) {
             return Ok(Decision::Leave(true));
         }
@@ -125,7 +125,7 @@ impl Misbehaving {
                 }
             };
         }
-        // Whatever he is told, he does not understand.
+        // It ignores everything that it receives.
         wire.forget();
         Ok(false)
     }

@@ -1,21 +1,21 @@
 #![forbid(unsafe_code)]
-//! The simulator: a seed into a whole life of several shards, their clients and a kernel that has
-//! bad days, and into a verdict.
+//! The simulator: turns a seed into a run of several shards, their clients and a kernel with
+//! faults, and into a verdict.
 //!
 //! **What it does not know.** The kernel, a clock, a thread: everything happens on one thread, in
 //! virtual time, and follows from the seed alone.
 //!
 //! **How to drive it.** [`run`] with a seed and [`Options`]; the [`Report`] says what happened, how
 //! often each fault fired, and which [`Oracle`] was violated, if one was. The same seed does the
-//! same again. A [`Mutation`] spoils one thing on purpose, to show that its oracle would notice.
+//! same again. A [`Mutation`] adds a bug on purpose, to show that its oracle finds it.
 //!
 //! **Bounds.** `Limits::tiny()`: mailboxes of two entries, four receive buffers, 32 small segments,
-//! so that every bound is met; in some runs less still, and clients that ask for one more than
-//! each.
+//! so that every bound is reached. Some runs have even less, and clients that exceed each limit by
+//! one.
 //!
-//! **Parts.** [`World`] holds the sockets and the clock; [`SimRing`] is the other implementor of
-//! the ring's trait; `client`, `browser`, `http_client`, `misbehaving` are who connects; `history`
-//! and `oracle` are what was promised and what was seen.
+//! **Parts.** [`World`] has the sockets and the clock; [`SimRing`] is the second implementor of the
+//! ring's trait; `client`, `browser`, `echoer`, `http_client` and `misbehaving` are the clients;
+//! `history` records what was promised and what was received, and `oracle` checks it.
 
 mod browser;
 mod calm;

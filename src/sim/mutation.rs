@@ -1,11 +1,11 @@
-//! Bugs put in on purpose, outside the product's code: each has to be found by its oracle.
+//! Bugs added on purpose, outside the product's code: each has to be found by its oracle.
 
 /// One deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {
     /// A delivery between two shards is dropped.
     Lost,
-    /// A delivery between two shards comes twice.
+    /// A delivery between two shards is doubled.
     Twice,
     /// Two deliveries between two shards change places.
     Order,
@@ -13,13 +13,13 @@ pub enum Mutation {
     Presence,
     /// A receive buffer that was given back is not lent again.
     Leak,
-    /// Clients may hold twice as much as the limit says.
+    /// Twice as much as the limit may be buffered for clients.
     Limit,
-    /// A doorbell is not heard.
+    /// A doorbell wakes nobody.
     Wake,
     /// A message for one user is delivered to another one.
     Isolation,
-    /// A callback that was seen before is taken for a fresh one.
+    /// A repeated callback is taken for a new one.
     Callback,
     /// Messages are dropped for slow readers that may not be.
     Policy,
@@ -32,7 +32,7 @@ pub enum Mutation {
 }
 
 impl Mutation {
-    /// All of them.
+    /// All mutations.
     pub const ALL: [Mutation; 13] = [
         Mutation::Lost,
         Mutation::Twice,
@@ -49,12 +49,12 @@ impl Mutation {
         Mutation::Overtaken,
     ];
 
-    /// Whether it sits in the fake kernel or in the configuration, not in the mail.
+    /// Whether it is in the fake kernel or in the configuration, not in the mail between shards.
     pub(super) fn is_of_kernel(self) -> bool {
         matches!(self, Mutation::Leak | Mutation::Limit | Mutation::Wake | Mutation::Policy)
     }
 
-    /// Whether it happens once in a run; the others happen whenever they can.
+    /// Whether it happens only once in a run; the others happen whenever they can.
     pub(super) fn is_once(self) -> bool {
         !matches!(self, Mutation::Isolation | Mutation::Callback | Mutation::Overtaken)
     }

@@ -1,9 +1,9 @@
-//! What must hold of everything that clients saw. Each rule is a naive statement about the whole
-//! history; none looks into the engine.
+//! The rules for everything that clients received. Each rule is a naive statement about the whole
+//! history; none uses the engine's state.
 //!
-//! The model of the broker behind them: one list of messages per home, in the order of their
-//! numbers; a subscription is an interval of that list, and its client hears those of the interval
-//! that its pattern matches. What was acknowledged when says where it may begin and end.
+//! Their model of the broker: one list of messages per home, in the order of their numbers. A
+//! subscription is an interval of that list, and its client receives the messages of the interval
+//! that its pattern matches. Acknowledgements limit where the interval may begin and end.
 
 use super::history::{History, Kick, Publication, Secret, Subscription, Target, hears};
 use super::overtaken;
@@ -12,41 +12,41 @@ use crate::time::Micros;
 use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Which rule was broken.
+/// The rule that was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Oracle {
-    /// A message did not come.
+    /// A message is missing.
     Lost,
-    /// A message came more than once.
+    /// A message arrived more than once.
     Twice,
     /// Two receivers, or a sender and a receiver, differ about an order.
     Order,
-    /// ON_LINE and OFF_LINE do not take turns.
+    /// ON_LINE and OFF_LINE do not alternate.
     Presence,
-    /// Something is left when everybody is gone.
+    /// Something is left when all clients are gone.
     Leak,
-    /// A bound was passed.
+    /// A bound was exceeded.
     Limit,
     /// Something takes for ever.
     Progress,
-    /// A message came to somebody whom it was not for.
+    /// A client received a message that was not for it.
     Isolation,
-    /// A session that the operator has ended goes on.
+    /// A session that the operator has ended is still open.
     Kick,
-    /// A refusal that nobody has provoked, or one that did not come.
+    /// A refusal that nobody has provoked, or a missing one.
     Refusal,
     /// Bytes that no correct server sends.
     Protocol,
-    /// The engine's own assertion, or the fake kernel's about the engine.
+    /// A failed assertion of the engine, or of the fake kernel about the engine.
     Panic,
 }
 
 /// A broken rule.
 #[derive(Clone, Debug)]
 pub struct Violation {
-    /// Which one.
+    /// The rule.
     pub oracle: Oracle,
-    /// What was seen.
+    /// What was observed.
     pub text: String,
 }
 
@@ -62,9 +62,9 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Judges a history that is over.
+/// Checks a finished history.
 ///
-/// Gives the count of messages that clients missed and were allowed to miss.
+/// Returns the count of messages that clients missed and were allowed to miss.
 pub(super) fn validate(history: &History) -> Result<u64, Violation> {
     let mut missed = 0;
     let mut lists: BTreeMap<_, Vec<usize>> = BTreeMap::new();
@@ -74,7 +74,7 @@ pub(super) fn validate(history: &History) -> Result<u64, Violation> {
         if subscription.of_user && subscription.user.is_none() {
             continue;
         }
-        // Those with the same key hear the same, but for what is for one session of a user.
+        // Subscriptions with one key receive the same, except messages for one session of a user.
         let secret = history.secret != Secret::Open && subscription.user != Some(0);
         let whose = subscription.of_user.then_some((subscription.user, subscription.client));
         let key = (subscription.pattern.as_str(), whose, secret);
@@ -94,7 +94,7 @@ pub(super) fn validate(history: &History) -> Result<u64, Violation> {
     Ok(missed)
 }
 
-/// Whatever was missed has to have been dropped on purpose, and counted.
+/// Every missed message must have been dropped on purpose, and counted.
 pub(super) fn validate_missed(missed: u64, dropped: u64) -> Result<(), Violation> {
     if missed <= dropped {
         return Ok(());
@@ -108,7 +108,7 @@ fn is_by_home(target: Target) -> bool {
     matches!(target, Target::Broker(_) | Target::User(..) | Target::Session(..))
 }
 
-/// The window of a publication's destination.
+/// The batch window of a publication's destination.
 fn window_of(history: &History, publication: usize) -> Micros {
     history.rules.window(history.publications[publication].target)
 }
@@ -118,7 +118,7 @@ fn may_miss(history: &History, publication: usize) -> bool {
     history.rules.policy(history.publications[publication].target) != SlowConsumer::Close
 }
 
-/// What reaches a subscription by way of a home: known publications in the order of their numbers.
+/// What reaches a subscription through a home: known publications in the order of their numbers.
 fn list_of(history: &History, subscription: &Subscription) -> Vec<usize> {
     let of_home = |p: &Publication| {
         is_by_home(p.target) && p.number.is_some() && hears(history, subscription, p.target)
@@ -138,8 +138,8 @@ fn tell(oracle: Oracle, at: usize, s: &Subscription, what: &str) -> Violation {
     Violation::new(oracle, text)
 }
 
-/// Of each window, a subscription hears one interval of its list, without a gap but for what a slow
-/// reader may miss, and at least what it was promised. Gives the count of what it missed.
+/// For each batch window, a subscription receives one interval of its list, with no gap except what
+/// a slow reader may miss, and at least what it was promised. Returns the count of missed messages.
 fn validate_interval(
     history: &History,
     at: usize,
@@ -150,7 +150,7 @@ fn validate_interval(
     let number = |p: &usize| history.publications[*p].number;
     let by_home = |p: &&usize| {
         let target = history.publications[**p].target;
-        // What a reload keeps from it later is not on the list, but may have come before.
+        // Messages that a reload forbids later are not on the list, but may have arrived before.
         is_by_home(target)
             && hears(history, subscription, target)
             && window_of(history, **p) == window
@@ -166,7 +166,7 @@ fn validate_interval(
         }
     }
     let place = |p: &usize| {
-        list.binary_search_by_key(&number(p), number).expect("what was heard is on the list")
+        list.binary_search_by_key(&number(p), number).expect("a received message is on the list")
     };
     let places: BTreeSet<usize> = heard.iter().map(place).collect();
     let start = places.first().copied().unwrap_or(0);
@@ -192,8 +192,8 @@ fn validate_interval(
     Ok(missed)
 }
 
-/// When a publication is known to have been sequenced after which moment, and before which: the
-/// client's own frames go to the home in their order; of others' only what was acknowledged counts.
+/// The interval in which a publication must have been sequenced. A client's own frames go to the
+/// home in order; of other clients' frames only acknowledged ones are known.
 fn known(subscription: &Subscription, publication: &Publication) -> (Option<u64>, Option<u64>) {
     let same_client = publication.sender.is_some_and(|(c, _)| c == subscription.client);
     if same_client {
@@ -203,8 +203,8 @@ fn known(subscription: &Subscription, publication: &Publication) -> (Option<u64>
     }
 }
 
-/// Whether a subscription was promised a publication that stands at `place` of its list, of which
-/// it heard something up to `end`.
+/// Whether a subscription must receive the publication at `place` of its list, of which it has
+/// received something up to `end`.
 fn is_promised(s: &Subscription, publication: &Publication, place: usize, end: usize) -> bool {
     let whole = s.complete || s.left_at.is_some();
     let (since, known_at) = known(s, publication);
@@ -212,13 +212,13 @@ fn is_promised(s: &Subscription, publication: &Publication, place: usize, end: u
     let heard_later = place < end;
     let before_leave = match s.leave_at {
         Some(leave_at) => known_at.is_some_and(|known| known < leave_at),
-        // What it heard later it was open for.
+        // It received something later, so it was open then.
         None => s.complete || heard_later,
     };
     after && before_leave && (whole || heard_later)
 }
 
-/// What was acknowledged and seen by nobody.
+/// Publications that were acknowledged and received by nobody.
 fn validate_unseen(history: &History, at: usize, s: &Subscription) -> Result<u64, Violation> {
     let mut missed = 0;
     for (p, publication) in history.publications.iter().enumerate() {
@@ -243,9 +243,9 @@ fn validate_unseen(history: &History, at: usize, s: &Subscription) -> Result<u64
     Ok(missed)
 }
 
-/// Whatever a slow reader missed, the newest came when it read on: of each destination where newer
-/// ones stand for older ones; of all its destinations where the oldest go first, those included
-/// that it has left meanwhile: what waited for them was newer than what was dropped.
+/// A slow reader may miss messages, but never the newest: with `conflate`, the newest of each
+/// destination; with `drop-oldest`, the newest of all its destinations. These include destinations
+/// that it has left since: the messages that waited for them were newer than the dropped ones.
 fn validate_newest(history: &History) -> Result<(), Violation> {
     // For each client: the newest of all, and whether it came.
     let mut newest: BTreeMap<usize, (u64, usize, bool)> = BTreeMap::new();
@@ -275,7 +275,7 @@ fn validate_newest(history: &History) -> Result<(), Violation> {
                 }
                 SlowConsumer::DropOldest => {
                     let number = publication.number.unwrap_or_default();
-                    // What was not promised need not have come.
+                    // A message that was not promised may be missing.
                     let came = !after || s.received.contains(&p);
                     note_newest(&mut newest, s.client, (number, at, came));
                 }
@@ -296,8 +296,8 @@ fn validate_newest(history: &History) -> Result<(), Violation> {
     }
 }
 
-/// One message more that a client might hear: its number, of which subscription, and whether it
-/// came there.
+/// A message that a client might receive: its number, the subscription, and whether it arrived
+/// there.
 fn note_newest(
     newest: &mut BTreeMap<usize, (u64, usize, bool)>,
     client: usize,
@@ -310,8 +310,8 @@ fn note_newest(
     }
 }
 
-/// What a session sends to itself or asks a hook for comes at most once, and at least once when it
-/// was acknowledged.
+/// What a session sends to itself, or requests from a hook, arrives at most once, and at least once
+/// if it was acknowledged.
 fn validate_local(history: &History, at: usize, s: &Subscription) -> Result<u64, Violation> {
     let mut missed = 0;
     let mut count: BTreeMap<usize, u32> = BTreeMap::new();
@@ -339,8 +339,8 @@ fn validate_local(history: &History, at: usize, s: &Subscription) -> Result<u64,
     Ok(missed)
 }
 
-/// Answers of the trading application: as many as were asked for, at most; as many as were
-/// acknowledged, at least.
+/// Answers of the trading application: at most as many as were requested, at least as many as were
+/// acknowledged.
 fn validate_answers(history: &History, at: usize, s: &Subscription) -> Result<(), Violation> {
     if !s.of_user || !super::history::matches(&s.pattern, "/queue/sub") {
         return match s.answers {
@@ -368,8 +368,8 @@ fn validate_answers(history: &History, at: usize, s: &Subscription) -> Result<()
     Ok(())
 }
 
-/// A sender's messages are numbered in the order sent: all broker destinations together, each user
-/// by himself.
+/// A sender's messages are numbered in the order sent: all broker destinations together, and each
+/// user separately.
 fn validate_senders(history: &History) -> Result<(), Violation> {
     let mut last: BTreeMap<(usize, Option<usize>), (u32, u64, usize)> = BTreeMap::new();
     for (p, publication) in history.publications.iter().enumerate() {
@@ -398,7 +398,7 @@ fn validate_senders(history: &History) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Whoever watches presence without a gap sees each user come and leave by turns.
+/// A client that watches presence without a gap sees each user come and leave alternately.
 fn validate_presence(history: &History) -> Result<(), Violation> {
     for (at, s) in history.subscriptions.iter().enumerate() {
         let mut known: BTreeMap<usize, bool> = BTreeMap::new();
@@ -413,8 +413,8 @@ fn validate_presence(history: &History) -> Result<(), Violation> {
     Ok(())
 }
 
-/// A session that is in order at the end was not among those that the operator has ended: he was
-/// told so after its handshake, `open_at`, was answered.
+/// A session that is in order at the end must not be one that the operator has ended, if that was
+/// confirmed after its handshake, `open_at`, was answered.
 pub(super) fn validate_kicks(
     history: &History,
     client: usize,
@@ -433,7 +433,7 @@ pub(super) fn validate_kicks(
     }
 }
 
-/// What the watcher that saw everything must have seen: each user comes first and has left at last.
+/// The watcher that received everything must have seen that each user first came and finally left.
 pub(super) fn validate_watcher(history: &History, subscription: usize) -> Result<(), Violation> {
     let s = &history.subscriptions[subscription];
     let mut known: BTreeMap<usize, bool> = BTreeMap::new();
@@ -482,7 +482,7 @@ mod tests {
         missed(SlowConsumer::Close, begun, complete, list).err()
     }
 
-    /// What is said of four messages of which these came.
+    /// The verdict on four messages of which these arrived.
     fn missed(
         policy: SlowConsumer,
         begun: bool,
@@ -523,8 +523,8 @@ mod tests {
 
     #[test]
     fn what_waited_for_a_subscription_that_has_ended_is_newer_too() {
-        // The newest of those that it still has was dropped, as the oldest that waited; what stood
-        // behind it was for a subscription that has ended by now (seed 7035597).
+        // The newest of those that it still has was dropped as the oldest waiting message; the
+        // messages after it were for a subscription that has ended since (seed 7035597).
         let mut history = History::new(Secret::Open, Rules::with(SlowConsumer::DropOldest));
         let stays = history.subscribe(1, None, "/topic/a", false, true);
         let left = history.subscribe(1, None, "/topic/b", false, true);

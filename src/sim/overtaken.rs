@@ -1,11 +1,11 @@
-//! A session that a reload ends hears the RECEIPTs that it is owed before it hears why. Which of
-//! its frames the server had read by then is not for a client to know; but what somebody has heard
-//! has been read.
+//! A session that a reload ends gets its outstanding RECEIPTs before the ERROR. A client cannot
+//! know which of its frames the server had read by then; but if any client has received a message,
+//! the server has read it.
 
 use super::history::History;
 use super::oracle::{Oracle, Violation};
 
-/// What somebody has heard took effect before its sender's ERROR: the RECEIPT was owed before it.
+/// A message that was received took effect before its sender's ERROR, so its RECEIPT came first.
 pub(super) fn validate(history: &History) -> Result<(), Violation> {
     let mut all = history.publications.iter();
     match all.find(|publication| publication.overtaken && publication.number.is_some()) {

@@ -1,5 +1,5 @@
-//! Peers that end while their connection is paused, for each reason of one, to the millisecond: a
-//! reset ends it at once, a FIN one second later, whatever it waits for.
+//! Peers that end while their connection is paused, for each reason of a pause, to the millisecond:
+//! a reset ends the connection at once, a FIN one second later, in every case.
 
 use super::browser::handshake;
 use super::script::Stage;
@@ -32,7 +32,7 @@ const REQUEST: &[u8] =
 const HOME: usize = 0;
 const FRONT: usize = 1;
 
-/// A client of the shard that is no home. From now on that alone is turned.
+/// A client of the shard that is no home. From now on only that shard runs.
 fn paused(reason: Reason) -> (Stage, usize) {
     let mut stage = Stage::new(2, |config| {
         Stage::roomy(config);
@@ -84,7 +84,7 @@ fn paused(reason: Reason) -> (Stage, usize) {
     (stage, client)
 }
 
-/// Turns of the front alone.
+/// Runs turns of the front only.
 fn turns(stage: &mut Stage) {
     for _ in 0..8 {
         stage.world.borrow_mut().submit(FRONT);
@@ -92,14 +92,14 @@ fn turns(stage: &mut Stage) {
     }
 }
 
-/// Time passes for the front; how many connections it has then.
+/// Lets time pass for the front; returns how many connections it has then.
 fn after(stage: &mut Stage, millis: u64) -> usize {
     stage.world.borrow_mut().advance(millis * 1_000_000);
     turns(stage);
     stage.shards[FRONT].audit().connections
 }
 
-/// Home and front have nothing left of anybody, once the home is turned again.
+/// Home and front have nothing left, once the home runs again.
 fn nothing_is_left(mut stage: Stage, reason: Reason) {
     for _ in 0..4 {
         after(&mut stage, 2);

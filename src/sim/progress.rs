@@ -1,5 +1,5 @@
-//! What happens in the fake kernel over time: shutdowns take effect, connections come in, sockets
-//! take and give bytes.
+//! What happens in the fake kernel over time: shutdowns take effect, connections arrive, sockets
+//! send and receive bytes.
 
 use super::completion::Key;
 use super::counts::Event;
@@ -12,7 +12,7 @@ use crate::ring::{AcceptEnd, Done, PollEnd, RecvEnd};
 const ABORTED: i32 = 103;
 
 impl Kernel {
-    /// Looks at everything once, if anything has changed.
+    /// Checks everything once, if anything has changed.
     pub(super) fn progress(&mut self, outside: &mut Outside<'_>) {
         if !core::mem::take(&mut self.poked) {
             return;
@@ -20,7 +20,7 @@ impl Kernel {
         for listener in 0..self.listeners.len() {
             self.accept(ListenerId(listener as u8), outside);
         }
-        // Whoever comes first finds the buffers.
+        // In random order, so that no slot always gets the buffers first.
         let count = self.slots.len();
         let first = outside.random.index(count);
         for at in 0..count {
@@ -51,7 +51,7 @@ impl Kernel {
             self.listeners[usize::from(id.0)].backlog.pop_front();
             let free = self.slots.iter().position(|slot| slot.socket.is_none());
             let Some(free) = free else {
-                // uring.md §8: the kernel has taken the connection, and drops it.
+                // The kernel has accepted the connection, and drops it.
                 outside.counts.note(Event::TableFull);
                 outside.sockets[socket.0].refuse();
                 return self.end_accept(id, AcceptEnd::TableFull);
@@ -75,7 +75,7 @@ impl Kernel {
         if let Some(generation) = state.former() {
             outside.counts.note(Event::SlotReused);
             if outside.random.chance(100) {
-                // The engine knows by the generation that it is not about the new user.
+                // By the generation the engine knows that it is not for the new use of the slot.
                 outside.counts.note(Event::StaleCompletion);
                 let conn = ConnId { slot, generation };
                 let done = Done::PollEnded { conn, end: PollEnd::Reset };
@@ -93,7 +93,7 @@ impl Kernel {
         self.completions.push(Key::Life, Done::AcceptEnded { listener, end });
     }
 
-    /// A socket gives what it has to its armed receive.
+    /// Delivers a socket's bytes to its armed receive.
     pub(super) fn receive(&mut self, slot: Slot, outside: &mut Outside<'_>) {
         while self.slots[slot.index()].receiving {
             let state = &self.slots[slot.index()];
@@ -120,7 +120,7 @@ impl Kernel {
         }
     }
 
-    /// A socket tells its armed poll of the end of its peer, bytes before it or not.
+    /// Completes a socket's armed poll at the end of its peer, even if bytes before it are unread.
     fn poll(&mut self, slot: Slot, outside: &mut Outside<'_>) {
         let state = &mut self.slots[slot.index()];
         if !state.polling {
@@ -180,7 +180,7 @@ impl Kernel {
         self.completions.push(Key::Receive(conn.slot), Done::RecvEnded { conn, end });
     }
 
-    /// A socket takes what it has room for from the send in flight.
+    /// Moves bytes of the send in flight into its socket, as far as there is room.
     pub(super) fn send(&mut self, slot: Slot, outside: &mut Outside<'_>) {
         let Some(mut sending) = self.slots[slot.index()].sending else { return };
         let id = self.slots[slot.index()].socket.expect("only sockets send");
@@ -228,7 +228,7 @@ impl Kernel {
     }
 
     fn break_send(&mut self, slot: Slot, sending: Sending, errno: i32, outside: &mut Outside<'_>) {
-        // uring.md §8: a send that was partly taken tells its count, not an error.
+        // A send that was partly taken reports its count, not an error.
         if sending.taken > 0 {
             outside.counts.note(Event::PeerVanishesParked);
             self.end_send(slot, Ok(sending.taken));
@@ -245,7 +245,7 @@ impl Kernel {
         self.completions.push(Key::Send(slot), Done::Sent { conn, result });
     }
 
-    /// A shutdown takes effect; workers of the kernel do it in their own time.
+    /// A shutdown takes effect; the kernel's workers do it asynchronously.
     fn shut(&mut self, slot: Slot, outside: &mut Outside<'_>) {
         let Some(both) = self.slots[slot.index()].shutting else { return };
         if outside.random.chance(outside.fault_rates.late_shutdown) {
@@ -272,7 +272,7 @@ impl Kernel {
             }
             if self.slots[slot.index()].receiving {
                 outside.counts.note(Event::ShutdownEndsReceive);
-                // The receive, which comes next, finds the end.
+                // The receive, which is checked next, finds the end.
             }
         }
         self.completions.push(Key::Shutdown(slot), Done::ShutDown { conn });

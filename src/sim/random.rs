@@ -1,4 +1,4 @@
-//! The only source of chance in a simulated run: everything follows from its seed.
+//! The only source of randomness in a simulated run: everything follows from its seed.
 
 /// xoshiro256**, seeded by SplitMix64: small, fast, the same on every machine.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ impl Random {
         ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
 
-    /// An index of something with `len` items.
+    /// An index into `len` items.
     pub fn index(&mut self, len: usize) -> usize {
         self.below(len as u64) as usize
     }
@@ -52,7 +52,7 @@ impl Random {
         low + self.below(high - low + 1)
     }
 
-    /// True so many times out of a thousand.
+    /// True with this probability, in thousandths.
     pub fn chance(&mut self, per_mille: u32) -> bool {
         self.below(1000) < u64::from(per_mille)
     }

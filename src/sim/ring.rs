@@ -6,8 +6,8 @@ use crate::time::Instant;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// One ring of a [`World`]. An entry never waits: whoever drives the simulation enters a ring only
-/// when its wait would be over ([`World::is_ready`]).
+/// One ring of a [`World`]. `enter` never waits: the simulation enters a ring only when its wait
+/// would be over ([`World::is_ready`]).
 #[derive(Debug)]
 pub struct SimRing {
     world: Rc<RefCell<World>>,

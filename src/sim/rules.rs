@@ -1,5 +1,4 @@
-//! What a run's configuration says of slow consumers and of batches, for the server and
-//! for the oracles alike.
+//! A run's settings for slow consumers and batches, for the server and the oracles alike.
 
 use super::history::{PRESENCE, Target, matches};
 use super::random::Random;
@@ -21,7 +20,7 @@ impl Rules {
     pub(super) fn draw(random: &mut Random) -> Rules {
         let mut rules = Rules::default();
         if random.chance(350) {
-            // Presence is watched without a gap.
+            // The watcher must see presence without a gap.
             rules.slow.push((PRESENCE, SlowConsumer::Close));
             match random.below(3) {
                 0 => rules.otherwise = SlowConsumer::DropOldest,
@@ -85,7 +84,7 @@ impl Rules {
         self.otherwise != SlowConsumer::Close
     }
 
-    /// Whether messages wait for the end of a window.
+    /// Whether messages are collected in batches.
     pub(super) fn collect(&self) -> bool {
         self.batch > Micros(0) || !self.batches.is_empty()
     }
@@ -110,7 +109,7 @@ impl Rules {
         }
     }
 
-    /// How long a message is collected: among those with the same window there is an order.
+    /// The batch window of a message; there is an order only among messages with the same window.
     pub(super) fn window(&self, target: Target) -> Micros {
         let Target::Broker(destination) = target else { return Micros(0) };
         let rule = self.batches.iter().find(|(rule, _)| matches(rule, destination));

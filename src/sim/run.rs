@@ -1,5 +1,5 @@
-//! One run: shards, clients and the control thread take turns by chance, on one thread, until
-//! everything has ended; then the oracles validate.
+//! One run: shards, clients and the control thread take turns at random, on one thread, until
+//! everything has ended; then the oracles check the history.
 
 use super::browser::Browser;
 use super::client::{Client, NEVER, Phase, Plan, Reading, Role, Scene};
@@ -28,16 +28,16 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
-/// How a run differs from what its seed says.
+/// Options of a run besides its seed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// A bug to put in.
+    /// A bug to add.
     pub mutation: Option<Mutation>,
-    /// Write down what happens.
+    /// Record what happens.
     pub trace: bool,
 }
 
-/// What a run has shown.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Its seed.
@@ -46,36 +46,36 @@ pub struct Report {
     pub violation: Option<Violation>,
     /// How often each fault happened.
     pub counts: Counts,
-    /// Operations that the rings asked for.
+    /// Operations that the rings requested.
     pub operations: u64,
     /// Actions that clients took.
     pub actions: u64,
     /// Messages that clients received.
     pub received: u64,
-    /// Subscriptions that heard everything to the end.
+    /// Subscriptions that received everything to the end.
     pub complete: u64,
     /// Presence was watched from the beginning to the end.
     pub watched: bool,
-    /// Sums up everything that happened: equal for equal runs.
+    /// A checksum of everything that happened: equal for equal runs.
     pub digest: u64,
-    /// What happened, line by line, if it was written down.
+    /// What happened, line by line, if it was recorded.
     pub trace: Vec<String>,
 }
 
 /// Virtual time in which the main part has to be over.
 const PLAY_MAX: u64 = 600_000_000_000;
-/// Virtual time after the last arrival in which clients do what they want to do.
+/// Virtual time after the last arrival in which clients act.
 const LAST_ACTIONS: u64 = 20_000_000_000;
-/// Virtual time that passes at once, at most, while the end of a phase is waited for.
+/// The most virtual time that passes in one step while the end of a phase is waited for.
 const LEAP: u64 = 1_000_000_000;
-/// Virtual time in which a shard has to let go of a client that is gone, whatever it waits for.
+/// Virtual time in which a shard has to end the connection of a client that is gone.
 const GONE: u64 = 1_500_000_000;
-/// Operations that a run takes at least.
+/// The least number of operations of a run.
 pub const OPERATIONS_MIN: u64 = 2_000;
-/// Addresses of this machine that clients come from.
+/// Client addresses on this machine.
 const HOSTS: u64 = 6;
 
-/// When a shard goes on.
+/// When a shard continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sleep {
     /// It has ended a turn, and is about to wait.
@@ -86,7 +86,7 @@ pub(super) enum Sleep {
     Over,
 }
 
-/// Plays the run of a seed.
+/// Runs a seed.
 pub fn run(seed: u64, options: Options) -> Report {
     let mut simulation = Simulation::new(seed, options);
     let played = catch_unwind(AssertUnwindSafe(|| simulation.play()));
@@ -111,26 +111,26 @@ pub(super) struct Simulation {
     pub(super) plan: Plan,
     pub(super) metrics: Metrics,
     pub(super) mutation: Option<Mutation>,
-    /// Entries that a mutation keeps back.
+    /// Entries that a mutation delays.
     kept: entries::Kept,
     /// Clients that are still to come, and when the next one does.
     pub(super) arrivals: u32,
     pub(super) next_arrival: Instant,
     pub(super) steps: u64,
     turns: u64,
-    /// Clients that have neither left nor vanished: the only ones to be looked at.
+    /// Clients that have neither left nor vanished: only these are checked.
     pub(super) active: Vec<usize>,
     pub(super) limits: Limits,
-    /// When the rules are loaded anew, and whether they were.
+    /// When the rules are reloaded, and whether they were.
     reload_at: Option<u64>,
     /// The watcher has seen everything.
     pub(super) watched_all: bool,
     pub(super) jumps: u32,
     pub(super) next_jump: Instant,
-    /// Shards that are still to stand still, and until when each does or did last.
+    /// How many stalls of shards are left, and until when each shard is or was last stalled.
     stalls: u32,
     pub(super) stalled: Vec<Instant>,
-    /// The run is ended in the middle, after so many operations.
+    /// The run is ended in the middle, after this many operations.
     pub(super) power_cut: Option<u64>,
 }
 
@@ -210,7 +210,7 @@ impl Simulation {
         oracle::validate_missed(missed, oldest + conflated)
     }
 
-    /// Messages that shards say they have dropped.
+    /// Messages that shards have counted as dropped.
     fn dropped(&self) -> (u64, u64) {
         let shards = self.metrics.shards();
         shards.fold((0, 0), |(oldest, conflated), shard| {
@@ -246,7 +246,7 @@ impl Simulation {
         }
     }
 
-    /// The watcher's subscription, once it holds.
+    /// The watcher's subscription, once it has begun.
     pub(super) fn watched(&mut self) -> Option<usize> {
         let Simulation { world, history, plan, clients, .. } = self;
         let mut world = world.borrow_mut();
@@ -257,8 +257,8 @@ impl Simulation {
         }
     }
 
-    /// The main part is over when its actions are taken or its clients have gone; not before a run
-    /// has been worth its while.
+    /// The main part is over when its actions are taken or its clients have gone, but not before
+    /// the least number of operations.
     pub(super) fn has_played(&mut self) -> bool {
         let world = self.world.borrow();
         let operations = world.operations();
@@ -277,7 +277,7 @@ impl Simulation {
         played
     }
 
-    /// Somebody does something, or time passes.
+    /// One step: something happens, or time passes.
     pub(super) fn step(&mut self) -> Result<(), Violation> {
         self.steps += 1;
         let count = self.shards.len();
@@ -313,8 +313,8 @@ impl Simulation {
         }
     }
 
-    /// Who is the next to do something, from `first` on: a shard, an active client, or the control
-    /// thread, which is the last of `all`.
+    /// The next one with something to do, from `first` on: a shard, an active client, or the
+    /// control thread, which is the last of `all`.
     fn next_actor(&mut self, first: usize, all: usize) -> Option<usize> {
         let count = self.shards.len();
         let mut world = self.world.borrow_mut();
@@ -344,7 +344,7 @@ impl Simulation {
         None
     }
 
-    /// Whether one more client is to come: not before the watcher sees who comes.
+    /// Whether one more client is to connect; none does before the watcher is subscribed.
     fn may_arrive(&mut self) -> bool {
         let is_time = self.plan.phase == Phase::Main && self.arrivals > 0;
         is_time && (self.clients[0].over || self.watched().is_some())
@@ -357,7 +357,7 @@ impl Simulation {
             self.arrive(false);
         }
         if self.stalls > 0 && self.plan.phase == Phase::Main && self.steps.is_multiple_of(1_000) {
-            // Its thread gets no time, and whoever waits for its answer has to wait.
+            // Its thread gets no time, and everything that waits for its answer has to wait.
             self.stalls -= 1;
             self.stand_still(500, 4_000);
         }
@@ -373,7 +373,7 @@ impl Simulation {
                 self.control.reload(now);
                 self.history.secret = Secret::Closing;
                 if self.world.borrow_mut().random.chance(500) {
-                    // Whoever loses a subscription by it may be owed RECEIPTs.
+                    // Sessions that lose a subscription by it may have outstanding RECEIPTs.
                     self.stand_still(100, 1_500);
                 }
             }
@@ -388,7 +388,7 @@ impl Simulation {
         }
     }
 
-    /// A shard stands still from now on, for so many milliseconds.
+    /// A shard stalls from now on, for this many milliseconds.
     fn stand_still(&mut self, least: u64, most: u64) {
         let mut world = self.world.borrow_mut();
         world.counts.note(Event::ShardStalls);
@@ -397,7 +397,7 @@ impl Simulation {
         self.stalled[shard] = world.now() + Millis(millis as u32);
     }
 
-    /// Nothing is to be done now: time goes on to where something is.
+    /// Nothing is to be done now: moves time on to the next event.
     fn pass_time(&mut self) {
         let may_arrive = self.may_arrive();
         let mut world = self.world.borrow_mut();
@@ -425,8 +425,8 @@ impl Simulation {
         let now = world.now();
         let all_is_over = self.plan.phase != Phase::Main;
         if next == NEVER || all_is_over {
-            // Whether it is calm now is asked between two steps: an idle shard wakes up in a minute
-            // only, and that is more than the patience of whoever asks.
+            // Calm is checked between steps: an idle shard wakes up only after a minute, which is
+            // longer than the phases wait.
             next = next.min(Instant(now.0 + LEAP));
         }
         world.advance(next.0.saturating_sub(now.0));
@@ -460,7 +460,7 @@ impl Simulation {
         self.look_at(at)
     }
 
-    /// Bounds hold after each turn. Looked at by samples: it walks the tables.
+    /// Checks the bounds after a turn. Only for a sample of turns, since it walks the tables.
     fn look_at(&mut self, at: usize) -> Result<(), Violation> {
         if !self.steps.is_multiple_of(8) {
             return Ok(());
@@ -530,13 +530,13 @@ impl Simulation {
         acted
     }
 
-    /// Some have come back, or have been ended from outside.
+    /// Handles clients that have come back or were ended from outside.
     pub(super) fn find_active(&mut self) {
         let active = self.clients.iter().filter(|client| !client.over && !client.vanished);
         self.active = active.map(|client| client.number).collect();
     }
 
-    /// A client comes.
+    /// A client connects.
     pub(super) fn arrive(&mut self, is_watcher: bool) {
         let number = self.clients.len();
         let Simulation { world, history, plan, clients, shards, .. } = self;
@@ -580,10 +580,10 @@ impl Simulation {
         }
     }
 
-    /// Bytes that may wait for one client when a turn has ended: the bound is looked at when an
-    /// outbox is flushed, and until then what a turn brings is queued. That is as many messages as
-    /// one class may bring, in all seeds that were looked at, and those of batches that end; each
-    /// of them for every subscription that matches it (seed 987337227343).
+    /// Bytes that may wait for one client at the end of a turn. The bound is checked when an outbox
+    /// is flushed, and until then a turn's messages are queued: as many as one class may have (in
+    /// all seeds tried so far), and those of batches that end, each of them for every subscription
+    /// that matches it (seed 987337227343).
     fn outbox_max(&self, limits: &Limits) -> usize {
         let batched = if self.history.rules.collect() { limits.batch_messages } else { 0 };
         let frames = (limits.turn_entries + batched) * limits.subscriptions;
@@ -591,8 +591,8 @@ impl Simulation {
     }
 }
 
-/// Bytes that may wait for a client that is only answered: when more than `send-bytes` do it is
-/// not read on, and one more message was answered before. Quoting may make it twice as long.
+/// Bytes that may wait for a client that gets answers only. With more than `send-bytes` it is no
+/// longer read, but one more message may have been answered before. Quoting may double the length.
 fn answers_max(limits: &Limits) -> usize {
     (limits.send_bytes + 2 * limits.message) as usize
 }

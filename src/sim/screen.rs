@@ -1,4 +1,4 @@
-//! What a browser's session hears: the handshake's answer, SockJS frames, STOMP frames.
+//! What a browser's session receives: the handshake's answer, SockJS frames, STOMP frames.
 
 use super::browser::{Browser, OnReceipt, Stage};
 use super::client::Scene;
@@ -16,7 +16,7 @@ fn wrong(browser: &Browser, what: &str) -> Violation {
 }
 
 impl Browser {
-    /// Understands what has come. True if it wants to do something now.
+    /// Handles received bytes. True if the session wants to do something now.
     pub(super) fn hear(
         &mut self,
         _: usize,
@@ -135,8 +135,8 @@ impl Browser {
         }
     }
 
-    /// An ERROR is one that the session has provoked, or one that may come to anybody; and it comes
-    /// behind the RECEIPTs of the frames before the one that it answers.
+    /// An ERROR must be one that the session has provoked, or one that any session may get; and it
+    /// must come after the RECEIPTs of the frames before the one that it answers.
     fn on_error(
         &mut self,
         frame: &ServerFrame<'_>,
@@ -149,7 +149,7 @@ impl Browser {
         let is_kept = matches!(scene.history.secret, Secret::Closing | Secret::Closed(_));
         let may_be_reload = is_kept && message == "not permitted" && receipt.is_none();
         let is_early = match (provoked, &receipt) {
-            // Which frames the server has read before is for the history to tell.
+            // The history knows which frames the server must have read before.
             _ if may_be_reload => {
                 self.note_overtaken(scene);
                 false
@@ -158,7 +158,7 @@ impl Browser {
                 owed.is_some()
             }
             (_, Some(id)) => owed.as_deref() != Some(id),
-            // Whatever it answers has no receipt.
+            // The frame that it answers has no receipt.
             (_, None) => false,
         };
         if is_early {
@@ -172,8 +172,8 @@ impl Browser {
         Ok(())
     }
 
-    /// A reload has ended the session: what it has sent may not have taken effect where the RECEIPT
-    /// has not come.
+    /// A reload has ended the session: frames whose RECEIPT has not arrived may not have taken
+    /// effect.
     fn note_overtaken(&self, scene: &mut Scene<'_>) {
         for (_, effect) in &self.receipts {
             if let OnReceipt::Sent(publication) = effect {
@@ -182,7 +182,7 @@ impl Browser {
         }
     }
 
-    /// The Close behind an ERROR has its code.
+    /// The Close after an ERROR must have its code.
     fn check_close(&self, code: u16, scene: &Scene<'_>) -> Result<(), Violation> {
         let Some(error) = &self.error else { return Ok(()) };
         let provoked = self.provoked.as_ref().filter(|provoked| provoked.message == error);
@@ -268,8 +268,8 @@ impl Browser {
 }
 
 impl Browser {
-    /// The subscription of an id. Where the id was used again that is the former one until the
-    /// RECEIPT of the new one has come.
+    /// The subscription of an id. If the id was used again, that is the former one until the
+    /// RECEIPT of the new one has arrived.
     fn subscription_of(&self, id: &str, scene: &Scene<'_>) -> Option<usize> {
         let all = self.subscriptions.iter().chain(self.former.iter().rev());
         let mut named = all.filter(|own| own.id == id).map(|own| own.history);
@@ -282,7 +282,7 @@ impl Browser {
     }
 }
 
-/// What a MESSAGE carries.
+/// The content of a MESSAGE.
 fn content(frame: &ServerFrame<'_>, destination: &str) -> Option<Content> {
     let body = core::str::from_utf8(frame.body()).ok()?;
     if destination == PRESENCE {

@@ -1,6 +1,6 @@
-//! Scripts on a quiet kernel: clients that say exactly this, shards that take their turns in
-//! exactly this order, and a server whose every answer is known. What a campaign met by chance once
-//! is kept here for good.
+//! Scripts on a kernel without faults: clients that send exactly this, shards that take their turns
+//! in exactly this order, and a server whose every answer is known. Failures that a campaign found
+//! at random are kept here as tests.
 
 use super::browser::handshake;
 use super::faults::FaultRates;
@@ -47,7 +47,7 @@ impl Stage {
         Stage { metrics, world, shards, shared, clients: Vec::new(), _control: control }
     }
 
-    /// Queues and pools with room for whatever a script does in one turn.
+    /// Queues and pools with room for everything that a script does in one turn.
     pub(super) fn roomy(config: &mut Config) {
         let limits = &mut config.limits;
         (limits.mailbox, limits.turn_entries, limits.turn_frames) = (64, 64, 64);
@@ -55,7 +55,7 @@ impl Stage {
         (limits.receive_buffers, limits.receive_bytes) = (16, 4_096);
     }
 
-    /// A client connects and asks for this.
+    /// A client connects and sends this request.
     pub(super) fn connects(&mut self, shard: usize, request: &[u8]) -> usize {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1_000 + self.clients.len() as u16));
         let mut world = self.world.borrow_mut();
@@ -84,7 +84,7 @@ impl Stage {
         client
     }
 
-    /// Asks for something by HTTP on a connection of its own: status and body of the answer.
+    /// Sends an HTTP request on a new connection; returns status and body of the answer.
     fn asks(&mut self, shard: usize, method: &str, path: &str, body: &str) -> (u16, String) {
         let len = body.len();
         let request = format!(
@@ -107,7 +107,7 @@ impl Stage {
         }
     }
 
-    /// Says STOMP frames, whose NUL is left out here, each in a message, all in one write.
+    /// Sends STOMP frames, given without their NUL: each in a message, all in one write.
     pub(super) fn says(&mut self, client: usize, frames: &[&str]) {
         let mut world = self.world.borrow_mut();
         for frame in frames {
@@ -119,7 +119,7 @@ impl Stage {
         self.writes(client, b"");
     }
 
-    /// Everything that has come for a client: messages, and "close" with the code.
+    /// Everything that a client has received: messages, and "close" with the code.
     pub(super) fn hears(&mut self, client: usize) -> Vec<String> {
         let mut heard = Vec::new();
         loop {
@@ -143,10 +143,10 @@ impl Stage {
 
     /// One turn of one shard.
     pub(super) fn turn(&mut self, shard: usize) {
-        assert!(self.shards[shard].turn(), "nobody ends it");
+        assert!(self.shards[shard].turn(), "the shard has not ended");
     }
 
-    /// Turns of all shards until none of them has anything to do. False if none had.
+    /// Runs turns of all shards until none has anything to do. False if none had.
     pub(super) fn settle(&mut self) -> bool {
         let mut any = false;
         loop {
@@ -167,7 +167,7 @@ impl Stage {
     }
 }
 
-/// The first line and the header of this name, of each.
+/// The first line, and the header of this name, of each frame.
 fn named<'a>(heard: &'a [String], header: &str) -> Vec<(&'a str, &'a str)> {
     let value = |text: &'a str| {
         let lines = text.lines().take_while(|line| !line.is_empty());
@@ -177,9 +177,9 @@ fn named<'a>(heard: &'a [String], header: &str) -> Vec<(&'a str, &'a str)> {
     heard.iter().map(|text| (text.lines().next().unwrap_or(""), value(text))).collect()
 }
 
-/// Seed 7141128: a session that reads well has more than `send-buffer` waiting within a turn, and
-/// in that very turn a home answers what its wrong frame waits for. Nothing that was due to it may
-/// be missing before the ERROR.
+/// Seed 7141128: for a session that reads well, more than `send-buffer` waits within a turn, and in
+/// the same turn a home answers the request for which its wrong frame waits. Nothing that the
+/// session was due may be missing before the ERROR.
 #[test]
 fn what_is_due_before_an_error_comes_also_above_send_buffer() {
     let mut stage = Stage::new(2, Stage::roomy);
@@ -190,7 +190,7 @@ fn what_is_due_before_an_error_comes_also_above_send_buffer() {
     stage.settle();
     assert_eq!(named(&stage.hears(reader), "receipt-id"), [("RECEIPT", "r1")]);
 
-    // Ten messages lie in the mailbox of the reader's shard.
+    // Ten messages are in the mailbox of the reader's shard.
     let send = format!("SEND\ndestination:/topic/t0\n\n{}", "x".repeat(300));
     stage.says(sender, &[send.as_str(); 10]);
     stage.turn(home);
@@ -210,8 +210,8 @@ fn what_is_due_before_an_error_comes_also_above_send_buffer() {
     assert_eq!(commands, expected);
 }
 
-/// Seed 613758302498: a shard stands still while a message to a user of it is sequenced and
-/// acknowledged. The client unsubscribes only then; its shard reads that first.
+/// Seed 613758302498: a shard stalls while a message to one of its users is sequenced and
+/// acknowledged. Only then does the client unsubscribe; its shard reads that first.
 #[test]
 fn what_was_sequenced_before_a_user_unsubscribes_is_heard() {
     let mut stage = Stage::new(2, Stage::roomy);
@@ -265,7 +265,7 @@ fn the_last_subscription_that_fits_holds_and_one_more_ends_the_session() {
     assert!(heard[3].contains("message:too many subscriptions\n"), "{heard:?}");
 }
 
-/// Windows of one user on two shards, each with its queue subscribed, and their session ids.
+/// Sessions of one user on two shards, each subscribed to its queue, and their session ids.
 fn windows(stage: &mut Stage) -> Vec<(usize, String)> {
     let subscribe = "SUBSCRIBE\nid:s\ndestination:/user/queue/sub\nreceipt:r\n\n";
     let mut windows = Vec::new();
@@ -300,7 +300,7 @@ fn a_message_for_one_session_comes_to_that_session_alone() {
             assert_eq!(heard.len(), usize::from(other == number), "{other} of {number}: {heard:?}");
         }
     }
-    // A session of somebody else is none of this user's.
+    // The session of another user is not one of this user's.
     let stranger = stage.session(0, "u2");
     let theirs =
         format!(r#"{{"destination":"/queue/sub","session":"{}","body":"x"}}"#, windows[0].1);

@@ -1,4 +1,4 @@
-//! What a run is played in: the configuration and its shards.
+//! The setting of a run: its configuration and its shards.
 
 use super::history::{Secret, USERS};
 use super::kernel::Setup as Kernel;
@@ -96,20 +96,20 @@ destination = "/topic/secret"
 users = ["u0"]
 "#;
 
-/// How many of a thousand runs are of the poorest kind.
+/// How many of a thousand runs have the smallest bounds.
 const POOR: u32 = 300;
-/// Destinations, and patterns that begin alike, of the poorest runs.
+/// Bounds of destinations, and of patterns that begin alike, in those runs.
 const FEW: (u32, u32) = (6, 2);
 
 thread_local! {
-    /// Both configurations, read once a thread.
+    /// Both configurations, read once per thread.
     static CONFIGS: [Config; 2] = [read(CONFIG), read(&format!("{CONFIG}{SECRET}"))];
 }
 
 fn read(text: &str) -> Config {
     let secret = ("RINGPUSH_CALLBACK_SECRET".to_owned(), "a secret of the simulator".to_owned());
     let sources = Sources { environment: vec![secret], ..Sources::default() };
-    let mut config = sources.parse(text, false).expect("the simulator's configuration is right");
+    let mut config = sources.parse(text, false).expect("the simulator's configuration is valid");
     config.limits = Limits::tiny();
     config
 }
@@ -125,28 +125,28 @@ pub(super) struct Setting {
     pub(super) limits: Limits,
     pub(super) secret: Secret,
     pub(super) rules: Rules,
-    /// What the shards know after a reload in the middle of the run, if there is one.
+    /// The shards' settings after a reload in the middle of the run, if there is one.
     pub(super) reloaded: Option<Arc<Shared>>,
 }
 
-/// What a run is configured as.
+/// The configuration of a run.
 pub(super) struct Configured {
     pub(super) config: Config,
     pub(super) shards: u8,
     pub(super) secret: Secret,
     pub(super) rules: Rules,
-    /// The configuration is loaded anew, with the rule about the secret.
+    /// The configuration is reloaded, with the rule about the secret.
     pub(super) reloads: bool,
 }
 
 impl Setting {
-    /// Builds everything from the world's chance.
+    /// Builds everything with the world's randomness.
     pub(super) fn new(mut world: World) -> Setting {
         let shards = world.random.between(2, 4) as u8;
         let secret = if world.random.chance(300) { Secret::Kept } else { Secret::Open };
         let reloads = secret == Secret::Open && world.random.chance(300);
         let mut config = CONFIGS.with(|both| both[usize::from(secret == Secret::Kept)].clone());
-        // Some runs are poorer still.
+        // Some runs have even smaller bounds.
         if world.random.chance(400) {
             config.limits.segment_bytes =
                 config.limits.segment_size * world.random.between(8, 20) as u32;
@@ -156,7 +156,7 @@ impl Setting {
             (config.limits.destinations, config.limits.patterns_alike) = FEW;
             config.limits.share_least = *world.random.pick(&[1, 2, FEW.0]);
         }
-        // What the oracles validate by, whatever a mutation makes of it.
+        // The oracles use these limits, even if a mutation changes the server's.
         let limits = config.limits.clone();
         if world.mutation.take_if(|m| *m == Mutation::Limit).is_some() {
             config.limits.send_buffer *= 4;
@@ -171,7 +171,7 @@ impl Setting {
         Setting { limits, ..Setting::of(world, configured) }
     }
 
-    /// The same with everything said.
+    /// The same with everything given.
     pub(super) fn of(mut world: World, configured: Configured) -> Setting {
         let Configured { config, shards, secret, rules, reloads } = configured;
         let metrics = Metrics::new(usize::from(shards));

@@ -4,8 +4,8 @@
 //!   client ──write──▶ inbound  ──receive──▶ server      inbound_ended: the client's FIN
 //!   client ◀──read─── outbound ◀───send──── server      outbound_ended: the server's FIN
 //! ```
-//! Both queues are small, so that sends park and writers wait. `broken` is what an RST leaves
-//! behind, for each side on its own.
+//! Both queues are small, so that sends park and writers wait. `broken` is the state after an RST,
+//! separately for each side.
 
 use super::counts::{Counts, Event};
 use super::random::Random;
@@ -18,12 +18,12 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SocketId(pub(super) usize);
 
-/// What a client finds when it reads.
+/// The result of a client's read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Read {
-    /// So many bytes.
+    /// This many bytes.
     Some(usize),
-    /// None now.
+    /// No bytes now.
     Nothing,
     /// The server has ended its direction, and everything is read.
     Eof,
@@ -48,7 +48,7 @@ pub(super) struct Socket {
     pub(super) outbound_ended: bool,
     /// The server's side has seen an RST.
     pub(super) broken: bool,
-    /// The client has released its descriptor: whatever is sent to it provokes an RST.
+    /// The client has released its descriptor: bytes sent to it provoke an RST.
     pub(super) gone: bool,
     /// When it did.
     pub(super) gone_at: Option<Instant>,
@@ -78,14 +78,14 @@ impl Socket {
         }
     }
 
-    /// The client writes; says how many bytes had room, `None` if the connection is broken.
+    /// The client writes; returns how many bytes had room, `None` if the connection is broken.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Option<usize> {
         assert!(!self.gone && !self.inbound_ended, "a client writes before it ends");
         if self.client_broken {
             return None;
         }
         if self.closed {
-            // Nobody is there any more: the server's host answers with an RST.
+            // The server's side is gone: its host answers with an RST.
             self.client_broken = true;
             return None;
         }
@@ -129,12 +129,12 @@ impl Socket {
 
     /// The server's kernel takes bytes of a send. False if the connection is broken.
     pub(super) fn take(&mut self, bytes: &[u8]) -> bool {
-        assert!(!self.outbound_ended, "nothing is sent behind a FIN");
+        assert!(!self.outbound_ended, "nothing is sent after a FIN");
         if self.broken {
             return false;
         }
         if self.gone {
-            // They leave, nobody is there, and the RST comes back.
+            // The bytes are sent, the client is gone, and an RST comes back.
             self.broken = true;
             return true;
         }
@@ -157,8 +157,8 @@ impl Socket {
         self.closed = true;
         self.outbound_ended = true;
         if !self.inbound.is_empty() && !self.broken {
-            // RFC 1122 §4.2.2.13: unread bytes turn the close into a reset, and what had not
-            // reached the client by then never does.
+            // RFC 1122 §4.2.2.13: unread bytes turn the close into a reset, and bytes that have not
+            // reached the client by then never do.
             counts.note(Event::CloseUnread);
             self.client_broken = true;
             let arrived = random.index(self.outbound.len() + 1);
@@ -174,7 +174,7 @@ impl Socket {
         self.inbound = VecDeque::new();
     }
 
-    /// What the two sides know of it.
+    /// A summary of both sides' state.
     pub(super) fn tell(&self) -> String {
         let Socket { ring, slot, inbound, outbound, .. } = self;
         format!(

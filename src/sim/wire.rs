@@ -1,5 +1,5 @@
-//! A client's end of a connection: bytes out as the socket has room, bytes in as the client cares
-//! to read, and the WebSocket frames and HTTP answers in them.
+//! A client's end of a connection: writes as the socket has room, reads as the client wants to, and
+//! parses WebSocket frames and HTTP answers.
 
 use super::oracle::{Oracle, Violation};
 use super::random::Random;
@@ -8,7 +8,7 @@ use super::world::World;
 use crate::limits::WS_CLIENT_HEAD_MAX;
 use crate::ws::{self, Opcode};
 
-/// What a WebSocket client hears.
+/// What a WebSocket client receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     /// A whole message.
@@ -17,7 +17,7 @@ pub(super) enum Heard {
     Ping(Vec<u8>),
     /// A pong.
     Pong,
-    /// The server's goodbye.
+    /// The server's Close frame.
     Close(u16),
 }
 
@@ -26,14 +26,14 @@ pub(super) enum Heard {
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
-    /// The server ends the connection behind it.
+    /// The server ends the connection after it.
     pub(super) close: bool,
 }
 
 /// How the connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The server ended its direction in order.
+    /// The server ended its direction with a FIN.
     Eof,
     /// It was reset.
     Broken,
@@ -70,7 +70,7 @@ impl Wire {
         !self.out.is_empty() && !self.write_ended && self.end.is_none()
     }
 
-    /// Whether everything that came was understood.
+    /// Whether everything received was parsed.
     pub(super) fn is_read_out(&self) -> bool {
         self.input.is_empty() && self.message.is_empty()
     }
@@ -90,7 +90,7 @@ impl Wire {
         self.out.extend(masked);
     }
 
-    /// Writes what has room, in chunks of chance.
+    /// Writes what has room, in parts of random size.
     pub(super) fn flush(&mut self, world: &mut World) {
         if !self.has_output() {
             return;
@@ -115,12 +115,12 @@ impl Wire {
         }
     }
 
-    /// Throws away what came.
+    /// Discards what was received.
     pub(super) fn forget(&mut self) {
         self.input.clear();
     }
 
-    /// The next thing in a WebSocket stream.
+    /// The next message of a WebSocket stream.
     pub(super) fn hear(&mut self) -> Result<Option<Heard>, Violation> {
         loop {
             if self.input.is_empty() {

@@ -1,7 +1,7 @@
 //! The simulated machine: its clock, its connections, and the kernels of its rings.
 //!
-//! Time stands still unless somebody calls `advance`. A client reaches the listener of the ring
-//! that it names, as SO_REUSEPORT would have chosen it.
+//! Time moves only when `advance` is called. A client reaches the listener of the ring that it
+//! names, as if SO_REUSEPORT had chosen it.
 
 use super::counts::{Counts, Event};
 use super::faults::FaultRates;
@@ -17,7 +17,7 @@ use core::net::SocketAddr;
 /// Wall time at the beginning of every run: 2025-01-01 UTC.
 const WALL_START_MILLIS: u64 = 1_735_689_600_000;
 
-/// What a ring's clock showed when it was last read.
+/// A ring's clock when it was last read.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Clock {
     pub(super) now: Instant,
@@ -27,24 +27,24 @@ pub(super) struct Clock {
 /// The machine.
 #[derive(Debug)]
 pub struct World {
-    /// The run's chance.
+    /// The run's randomness.
     pub random: Random,
-    /// What has happened.
+    /// Counts of what has happened.
     pub counts: Counts,
-    /// The bug that was put in, until it has happened.
+    /// The added bug, until it has happened.
     pub mutation: Option<Mutation>,
     fault_rates: FaultRates,
     kernels: Vec<Kernel>,
     sockets: Vec<Socket>,
     now: Instant,
     wall_millis: u64,
-    /// The clock has just jumped: nobody may be late with what was there before.
+    /// The clock has just jumped: no ring may be late with what was there before.
     jumped: bool,
     rung: Vec<PeerId>,
     outsiders_rung: Vec<PeerId>,
     operations: u64,
     digest: u64,
-    /// What happened, line by line, if somebody wants to read it.
+    /// What happened, line by line, if it is recorded.
     trace: Option<Vec<String>>,
 }
 
@@ -71,17 +71,17 @@ impl World {
         }
     }
 
-    /// Writes down what happens from now on.
+    /// Records what happens from now on.
     pub fn start_trace(&mut self) {
         self.trace = Some(Vec::new());
     }
 
-    /// What was written down.
+    /// The record.
     pub fn take_trace(&mut self) -> Vec<String> {
         self.trace.take().unwrap_or_default()
     }
 
-    /// Writes a line down.
+    /// Records a line.
     pub(super) fn tell(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(format!("{:>12} {}", self.now.0 / 1000, line()));
@@ -111,19 +111,19 @@ impl World {
         self.wall_millis = WALL_START_MILLIS + self.now.millis();
     }
 
-    /// The monotonic clock leaps, as after a suspended machine.
+    /// The monotonic clock jumps, as after the machine was suspended.
     pub fn jump(&mut self, millis: u64) {
         self.counts.note(Event::ClockJump);
         self.advance(millis * 1_000_000);
         self.jumped = true;
     }
 
-    /// Operations that rings have asked for.
+    /// Operations that rings have requested.
     pub fn operations(&self) -> u64 {
         self.operations
     }
 
-    /// A number that sums up all operations and completions: equal for equal runs.
+    /// A checksum of all operations and completions: equal for equal runs.
     pub fn digest(&self) -> u64 {
         self.digest
     }
@@ -187,7 +187,7 @@ impl World {
         });
         let mut wall_millis = self.wall_millis;
         if self.random.chance(1) {
-            // Somebody sets the clock, and sets it right again.
+            // The wall clock is set wrong, and then right again.
             self.counts.note(Event::WallJump);
             wall_millis = wall_millis + self.random.below(20_000) - 10_000;
         }
@@ -207,8 +207,8 @@ impl World {
         Some(done)
     }
 
-    /// Takes what a ring has queued into its kernel, as the entry does that its shard is about to
-    /// wait in.
+    /// Passes what a ring has queued to its kernel, as the `enter` does in which its shard is about
+    /// to wait.
     pub fn submit(&mut self, ring: usize) {
         self.with(ring, |kernel, outside| kernel.submit(outside));
     }
@@ -227,7 +227,7 @@ impl World {
         kernel.poked || kernel.completions.count() > 0
     }
 
-    /// All rings have looked at what was there before the clock jumped.
+    /// All rings have handled what was there before the clock jumped.
     pub fn end_jump(&mut self) {
         self.jumped = false;
     }
@@ -237,7 +237,7 @@ impl World {
         self.jumped
     }
 
-    /// Whether a ring's kernel holds nothing of its engine any more.
+    /// Whether a ring's kernel has nothing of its engine any more.
     pub fn is_idle(&self, ring: usize) -> bool {
         self.kernels[ring].is_idle()
     }
@@ -278,7 +278,7 @@ impl World {
         id
     }
 
-    /// Gives a connection other queues than chance did: bytes in, bytes out.
+    /// Replaces a connection's random queue sizes: bytes in, bytes out.
     #[cfg(test)]
     pub(super) fn size_socket(&mut self, id: SocketId, inbound: usize, outbound: usize) {
         let socket = &mut self.sockets[id.0];
@@ -300,13 +300,13 @@ impl World {
         read
     }
 
-    /// Whether a read would find something.
+    /// Whether a read would return something.
     pub fn can_read(&self, id: SocketId) -> bool {
         let socket = &self.sockets[id.0];
         !socket.outbound.is_empty() || socket.outbound_ended || socket.client_broken
     }
 
-    /// Whether a write would find room, or that the connection is broken.
+    /// Whether a write would have room, or find the connection broken.
     pub fn can_write(&self, id: SocketId) -> bool {
         let socket = &self.sockets[id.0];
         socket.closed || socket.client_broken || socket.inbound.len() < socket.inbound_max
@@ -335,8 +335,8 @@ impl World {
         self.sockets[id.0].closed
     }
 
-    /// A connection that a ring still has although its client has been gone for so long, and
-    /// although its shard has had time since then.
+    /// A connection that a ring still has although its client has been gone for this long, and its
+    /// shard has had time since then.
     pub(super) fn overdue(&self, ring: usize, since: Instant, nanos: u64) -> Option<String> {
         let late = |id: &SocketId| {
             let gone_at = self.sockets[id.0].gone_at;
@@ -351,7 +351,7 @@ impl World {
         self.sockets.iter().filter(|socket| !socket.is_over()).count()
     }
 
-    /// Those connections, and what the two sides know of each.
+    /// Those connections, with the state of both sides.
     pub(super) fn open_sockets(&self) -> Vec<String> {
         let open = self.sockets.iter().enumerate().filter(|(_, socket)| !socket.is_over());
         open.map(|(id, socket)| format!("{id}: {}", socket.tell())).collect()

@@ -1,12 +1,12 @@
-//! What no server may guess at, and the reason as which each is counted: HTTP requests, handshakes,
-//! WebSocket frames, STOMP frames.
+//! Invalid input, and the reason under which each is counted: HTTP requests, handshakes, WebSocket
+//! frames, STOMP frames.
 
 use super::browser::handshake;
 use super::wire::Wire;
 use crate::metrics::Refusal;
 use crate::metrics::Refusal::*;
 
-/// What comes before the wrong bytes.
+/// What precedes the wrong bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Before {
     /// Nothing.
@@ -15,22 +15,22 @@ pub(super) enum Before {
     Head(&'static str),
     /// A raw WebSocket.
     Raw,
-    /// One of STOMP, before CONNECT; the bytes are a frame.
+    /// A WebSocket of a STOMP endpoint, before CONNECT; the bytes are a frame.
     Socket,
     /// A STOMP session; the bytes are a frame.
     Session,
 }
 
-/// Something wrong.
+/// An invalid input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wrong {
     before: Before,
     bytes: &'static [u8],
-    /// What it is counted as.
+    /// The reason under which it is counted.
     pub(super) refusal: Refusal,
 }
 
-/// Stand for many bytes.
+/// Placeholders for many bytes.
 const LONG: &str = "{long}";
 const LINES: &str = "{lines}";
 
@@ -40,7 +40,7 @@ const fn wrong(before: Before, bytes: &'static [u8], refusal: Refusal) -> Wrong 
 
 use Before::{Head, Nothing, Raw, Session, Socket};
 
-/// All of it.
+/// All invalid inputs.
 pub(super) const ALL: [Wrong; 67] = [
     wrong(Nothing, b"GET / HTTP/1.1\nHost: localhost\r\n\r\n", HttpBareLineFeed),
     wrong(Nothing, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: a\n\r\n", HttpBareLineFeed),
@@ -157,7 +157,7 @@ pub(super) const ALL: [Wrong; 67] = [
     wrong(Session, b"BEGIN\ntransaction:t\n\n\0", StompTransactions),
 ];
 
-/// Reasons that a campaign need not meet: tests of their own hold them.
+/// Reasons that a campaign need not reach: other tests cover them.
 const NOT_EXPECTED: &[Refusal] = &[
     // No endpoint of a run has tokens or compression, no client names a user in a header.
     AuthMissing,
@@ -176,7 +176,7 @@ const NOT_EXPECTED: &[Refusal] = &[
     ApiDemoOnly,
     ApiToken,
     CallbackSignatureStale,
-    // The control thread's; here a stand-in answers for it, and all applications have hooks.
+    // Those of the control thread; here a stand-in answers for it, and all applications have hooks.
     HookBodySize,
     HookBroken,
     HookNulInBody,
@@ -185,29 +185,29 @@ const NOT_EXPECTED: &[Refusal] = &[
     HookUnreachable,
     HookUnset,
     HookUserMissing,
-    // Seldom: a small mailbox, pool or table is met behind others.
+    // Rare: another small mailbox, pool or table is usually full first.
     HookQueueFull,
     LimitMessageBlocks,
     LimitSegmentBytes,
     LimitShareOfHookCalls,
-    // Bounds behind others that are met first, or that are not set.
+    // Bounds that are not set, or behind others that are reached first.
     BrokerPatternGaveUp,
     LimitBufferedBytes,
     LimitConnectionsPerAddress,
     LimitLargestMessage,
     LimitSubscribedBytes,
     LimitSubscriptionBytes,
-    // Of a client's decoder.
+    // Those of a client's decoder.
     WsMasked,
 ];
 
-/// What a campaign has to have refused: everything else.
+/// What a campaign must have refused: all other reasons.
 pub fn refusals() -> impl Iterator<Item = Refusal> {
     Refusal::ALL.iter().copied().filter(|refusal| !NOT_EXPECTED.contains(refusal))
 }
 
 impl Wrong {
-    /// Says it.
+    /// Writes the bytes.
     pub(super) fn put(self, wire: &mut Wire) {
         match self.before {
             Nothing => {}
