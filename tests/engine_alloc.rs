@@ -1,9 +1,9 @@
 //! The whole engine allocates nothing once it is warm: two shards on quiet kernels, browsers that
 //! send to topics, to application destinations and with receipts, and heart-beats in between.
 //!
-//! What may allocate, and is not in the count: a session that begins or ends, a subscription that
-//! begins or ends, a name (user, destination, subscription id) that is new; HTTP other than the
-//! upgrade; frames that come in pieces; a queue that becomes longer than it ever was.
+//! Not counted, since it may allocate: a session or subscription that begins or ends; a new name
+//! (user, destination, subscription id); HTTP other than the upgrade; frames that arrive in parts;
+//! a queue that becomes longer than ever before.
 
 use ringpush::stomp::Command;
 use ringpush::time::Millis;
@@ -19,7 +19,7 @@ use house::{DEFLATE, House, Session, frame, users};
 
 const SUBSCRIBERS: usize = 200;
 
-/// What a sender says, one after another, and how many connections hear of it at once.
+/// The frames of a sender, in order, and how many connections receive something at once.
 fn script() -> Vec<(Vec<u8>, u64)> {
     let body = "x".repeat(128);
     let send = |headers: &[(&str, &str)]| frame(Command::Send, headers, &body);
@@ -34,7 +34,7 @@ fn script() -> Vec<(Vec<u8>, u64)> {
     ]
 }
 
-/// Both senders say everything so many times; every message has to arrive.
+/// Both senders send everything `rounds` times; every message has to arrive.
 fn talk(house: &mut House, senders: &[Session], script: &[(Vec<u8>, u64)], rounds: usize) {
     for _ in 0..rounds {
         for (bytes, expected) in script {
@@ -71,7 +71,7 @@ fn ten_thousand_messages_without_an_allocation() {
     });
     assert_eq!(count, 0, "allocations of {} messages", rounds * script.len() * senders.len());
 
-    // What was sent all the time is what a browser waits for.
+    // The bytes are those that a browser waits for.
     house.watch(senders[1]);
     let before = house.sent().1;
     house.say(senders[0], &script[0].0);
@@ -82,14 +82,14 @@ fn ten_thousand_messages_without_an_allocation() {
     assert!(seen[4..].starts_with(b"MESSAGE\n") && seen.ends_with(b"xxx\0"));
 }
 
-/// Sessions that compress, each with ids of its own, to a topic and at one user: what their frames
-/// have in common is kept for a message, in memory that stays.
+/// Compressed sessions, each with its own ids, subscribed to a topic and of one user: the common
+/// parts of their frames are kept per message, in memory that is reused.
 #[test]
 fn compressed_messages_for_ids_of_ones_own_without_an_allocation() {
     let mut house = House::new(2, SUBSCRIBERS as u32 + 1);
     let names = users(SUBSCRIBERS);
-    // One frame a turn to the topic: several might lie across a boundary of segments, and the queue
-    // of that session become longer than it ever was.
+    // One frame per turn to the topic: several might cross a boundary of segments and make the
+    // queue of that session longer than ever before.
     let subscribe = ["/topic/all", "/user/queue/sub", "/user/queue/*"];
     let mut senders = Vec::new();
     for shard in 0..2 {
@@ -108,7 +108,7 @@ fn compressed_messages_for_ids_of_ones_own_without_an_allocation() {
     assert!(house.sent().1 - before < 2 * all * 512, "compressed");
 }
 
-/// Whoever does wrong again and again makes the engine allocate as little as whoever does right.
+/// Repeated bad input makes the engine allocate no more than good input does.
 #[test]
 fn ten_thousand_refusals_without_an_allocation() {
     let mut house = House::new(1, 4);
@@ -119,7 +119,7 @@ fn ten_thousand_refusals_without_an_allocation() {
             house.settle();
             if time % 100 == 0 {
                 house.kernel(0).seen.clear();
-                // A line of the log is due again.
+                // The next line of the log is due.
                 house.advance(Millis(1_024));
             }
         }
@@ -130,7 +130,7 @@ fn ten_thousand_refusals_without_an_allocation() {
     assert_eq!((house.sent().0 - before, count), (10_000, 0));
 }
 
-/// What three requests of `/info` are told.
+/// The answers to three requests of `/info`.
 fn entropy(secrets: [u64; 3]) -> Vec<String> {
     let mut house = House::seeded(1, 4, secrets);
     let asking = house.connect(0);
@@ -147,11 +147,11 @@ fn entropy(secrets: [u64; 3]) -> Vec<String> {
         .collect()
 }
 
-/// Three answers once gave the number that all tables were keyed by.
+/// From three answers one could once compute the key of all tables.
 #[test]
 fn what_info_tells_does_not_follow_from_the_keys_of_tables() {
     let told = entropy([1, 2, 3]);
     assert!(told[0] != told[1] && told[1] != told[2], "{told:?}");
-    assert_eq!(told, entropy([4, 5, 3]), "it follows from a seed of its own alone");
+    assert_eq!(told, entropy([4, 5, 3]), "it depends on its own seed only");
     assert_ne!(told, entropy([1, 2, 4]));
 }

@@ -1,5 +1,6 @@
-//! The fuzzing oracles on the stable compiler: over the corpus, and over pseudo-random changes of
-//! it from fixed seeds. And canaries: decoders broken on purpose, which the oracles must catch.
+//! Runs the fuzzers' oracles on the stable compiler: over the corpus, and over pseudo-random
+//! changes of it from fixed seeds. Canaries are decoders broken on purpose, which the oracles must
+//! catch.
 
 #[path = "../fuzz/src/lib.rs"]
 mod oracles;
@@ -36,7 +37,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).expect("a readable file")).collect()
 }
 
-/// One to four changes: a byte, a bit, a run removed, a run doubled, another input spliced in.
+/// One to four changes: a byte, a bit, a part removed or doubled, another input inserted.
 fn mutated(random: &mut Random, inputs: &[Vec<u8>]) -> Vec<u8> {
     let mut data = inputs[random.below(inputs.len())].clone();
     for _ in 0..=random.below(4) {
@@ -98,7 +99,7 @@ fn stomp_frame() {
     smoke("stomp_frame", 4_000, oracles::stomp_frame);
 }
 
-/// Forgets where it stands when a head comes without payload.
+/// Loses its state when a head has no payload.
 struct Forgetful(Decoder);
 
 impl Framer for Forgetful {
@@ -115,7 +116,7 @@ impl Framer for Forgetful {
     }
 }
 
-/// The same wrong thing however the stream is cut: only the naive reader can tell.
+/// Wrong in the same way however the stream is cut: only the naive reader finds it.
 struct Confused(Decoder);
 
 impl Framer for Confused {
@@ -140,7 +141,7 @@ fn canaries_of_ws_frame_are_caught() {
     assert!(caught("ws_frame", |data| ws_frame_of(data, Confused)));
 }
 
-/// Takes a message for whole when its bytes have run out.
+/// Accepts a message as whole when its bytes have run out.
 struct Credulous(Inflater);
 
 impl Unpack for Credulous {
@@ -150,7 +151,7 @@ impl Unpack for Credulous {
     }
 }
 
-/// Does not hear of the bound.
+/// Ignores the bound.
 struct Boundless(Inflater);
 
 impl Unpack for Boundless {

@@ -129,7 +129,7 @@ fn who_does_not_read_is_told_apart_from_the_others() {
     let report = server.load("slow", &all);
     assert_flawless(&report);
     assert_eq!(figure(&report, "slow_still_there"), 2.0);
-    // What was kept back arrives once they read on.
+    // The messages that waited arrive once the slow clients read again.
     assert!(figure(&report, "slow_received") >= 2.0 * figure(&report, "published"));
 }
 

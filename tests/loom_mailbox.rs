@@ -1,16 +1,16 @@
 //! A model of queues, sleeping flag and doorbell: every interleaving, and every value that the
 //! memory model lets a load see, of an owner that sleeps and two peers that write to it.
 //!
-//! The flag is the engine's own file, compiled over the model's atomics. The queue has the loads
+//! The flag is the engine's own file, compiled with the model's atomics. The queue has the loads
 //! and stores of `rtrb`: slots, a tail that the writer stores with Release and the reader loads
-//! with Acquire. The doorbell is a place where the owner waits; it may not wait there when nobody
-//! is left to ring. Flags with a part missing have to be found by it.
+//! with Acquire. The owner waits at the doorbell; it must not wait there when nobody is left to
+//! ring. The model has to find flags with a part missing.
 
 use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use loom::sync::{Arc, Condvar, Mutex};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// What the flag's file takes its atomics from.
+/// The atomics that the flag's file uses.
 mod sync {
     pub use loom::sync::atomic::{AtomicBool, Ordering, fence};
 }
@@ -21,7 +21,7 @@ use sleeping::Sleeping;
 
 /// Peers that write.
 const WRITERS: usize = 2;
-/// Entries of each: its queue holds them all.
+/// Entries of each peer: its queue has room for all of them.
 const LETTERS: usize = 2;
 
 /// A flag as the mailbox uses it.
@@ -45,14 +45,14 @@ impl Flag for Sleeping {
     }
 }
 
-/// What a flag can lack.
+/// The parts that a flag can lack.
 const NOTHING: u8 = 0;
 const FENCE_OF_OWNER: u8 = 1;
 const FENCE_OF_WRITER: u8 = 2;
 const SECOND_LOOK: u8 = 3;
 const SWAP: u8 = 4;
 
-/// The flag written once more, without one of its parts.
+/// A copy of the flag without one of its parts.
 #[derive(Default)]
 struct Without<const PART: u8>(AtomicBool);
 
@@ -127,7 +127,7 @@ struct Mailbox<F> {
     flag: F,
     doorbell: Doorbell,
     queues: [Class; WRITERS],
-    // No atomics of the model: they only count.
+    // Not the model's atomics: these only count.
     raised: AtomicUsize,
     rings: AtomicUsize,
 }
@@ -153,7 +153,7 @@ fn read<F: Flag>(mailbox: &Mailbox<F>) {
     let held = |class: &Class| class.tail.load(Ordering::Acquire) as usize;
     while taken.iter().sum::<usize>() < WRITERS * LETTERS {
         let empty = || (0..WRITERS).all(|writer| held(&mailbox.queues[writer]) == taken[writer]);
-        // The flag is up for a moment also when the second look finds an entry.
+        // The flag is raised for a moment even if the second check finds an entry.
         mailbox.raised.fetch_add(1, Relaxed);
         if mailbox.flag.may_sleep(empty) {
             mailbox.doorbell.wait();
@@ -171,8 +171,8 @@ fn read<F: Flag>(mailbox: &Mailbox<F>) {
     assert!(rings <= raised, "{rings} doorbells, the flag was raised {raised} times");
 }
 
-/// All runs of the model, as far as `preemptions` forced switches from a thread to another go.
-/// Gives their count.
+/// All executions of the model with at most `preemptions` forced switches between threads. Returns
+/// their count.
 fn model<F: Flag>(preemptions: usize) -> usize {
     let runs = std::sync::Arc::new(AtomicUsize::new(0));
     let count = runs.clone();
@@ -193,7 +193,7 @@ fn model<F: Flag>(preemptions: usize) -> usize {
     runs.load(Relaxed)
 }
 
-/// Whether the model finds fault with a flag.
+/// Whether the model finds a fault in a flag.
 fn is_found<F: Flag>() -> bool {
     std::thread::spawn(|| model::<F>(2)).join().is_err()
 }
@@ -209,6 +209,6 @@ fn a_flag_without_one_of_its_parts_is_found() {
     assert!(!is_found::<Without<NOTHING>>(), "nothing is missing, nothing is found");
     assert!(is_found::<Without<FENCE_OF_OWNER>>(), "the owner's fence");
     assert!(is_found::<Without<FENCE_OF_WRITER>>(), "the writer's fence");
-    assert!(is_found::<Without<SECOND_LOOK>>(), "the second format at the queues");
+    assert!(is_found::<Without<SECOND_LOOK>>(), "the second check of the queues");
     assert!(is_found::<Without<SWAP>>(), "one doorbell of several writers");
 }

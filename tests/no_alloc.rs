@@ -24,7 +24,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     [&head[..len], &masked].concat()
 }
 
-/// A session: whole messages and fragments, control frames between them, all sizes of length.
+/// A session: whole messages and fragments, control frames between them, all forms of the length.
 fn session() -> Vec<u8> {
     [
         frame(0x81, b"Hello"),
@@ -41,7 +41,7 @@ fn session() -> Vec<u8> {
     .concat()
 }
 
-/// Decodes in receives of `piece` bytes; what is unfinished is joined in `message`.
+/// Decodes in receives of `piece` bytes; an unfinished message is collected in `message`.
 fn receive(bytes: &mut [u8], piece: usize, message: &mut Vec<u8>) -> (usize, Option<u16>) {
     let mut decoder = Decoder::server();
     let (mut at, mut end, mut messages) = (0, 0, 0);
@@ -70,7 +70,7 @@ fn receive(bytes: &mut [u8], piece: usize, message: &mut Vec<u8>) -> (usize, Opt
 fn decoding_and_assembling_allocate_nothing() {
     let session = session();
     let mut copies = [session.clone(), session.clone(), session];
-    // The connection's buffer within its first allocation.
+    // The connection's buffer stays within its first allocation.
     let mut message = Vec::with_capacity(65_536);
     let (count, answers) = allocations(|| {
         let mut pieces = [1, 1_460, 100_000].into_iter();
@@ -102,7 +102,7 @@ fn encoding_allocates_nothing() {
     assert_eq!((count, out.len()), (0, 131_322 + 2 + 2 + 4 + 4 + 10 + 2 + 17));
 }
 
-/// One round of everything that compresses, into buffers that live on.
+/// One round of everything that compresses, into buffers that are reused.
 fn round(shared: &mut (Compressor, Inflater), windows: &mut [Window; 2], out: &mut [Vec<u8>; 2]) {
     let (compressor, inflater) = shared;
     let message = [b'x'; 3_000];
@@ -144,8 +144,8 @@ fn the_counter_counts() {
     assert_eq!(allocations(|| std::hint::black_box(vec![1u8; 10])).0, 1);
 }
 
-/// `subscribed-bytes` counts a group with what it costs: destinations and ids that nobody else has,
-/// at the worst moment of its tables, after many messages at once.
+/// `subscribed-bytes` counts what a group costs: with destinations and ids that nobody else has, at
+/// the worst moment of its tables, after many messages at once.
 #[test]
 fn a_group_costs_no_more_than_is_counted_for_it() {
     let encoding = Encoding::PLAIN;

@@ -2,35 +2,35 @@
 //! limits, validated by the oracles of `ringpush::sim`.
 //!
 //! `RINGPUSH_SIM_SEEDS=10000 cargo test --profile sim --test simulator all_seeds -- --nocapture`
-//! runs ten thousand of them, optimised, with all assertions and no overflow unseen. The first seed
-//! is drawn at random and printed first, unless `RINGPUSH_SIM_FIRST` names it; without either of
-//! the two variables the seeds from 0 on are run, which never change, and then some from a random
-//! first one. A campaign stops at its first few failures and prints how each is replayed; what it
-//! has shown so far it says on stderr after each ten thousand seeds, should it not reach its end.
-//! With `RINGPUSH_SIM_TRACE=1` a run tells everything that happened in it.
+//! runs ten thousand of them, optimised, with all assertions and overflow checks. The first seed is
+//! drawn at random and printed first, unless `RINGPUSH_SIM_FIRST` names it. Without both variables
+//! a fixed range of seeds from 0 on is run, and then some from a random first one. A campaign stops
+//! after its first few failures and prints how to replay each. After each ten thousand seeds it
+//! prints its results so far to stderr, in case it is interrupted. With `RINGPUSH_SIM_TRACE=1` a
+//! run prints everything that happened in it.
 
 use ringpush::sim::{Counts, Event, Mutation, OPERATIONS_MIN, Options, Oracle, Report, run};
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A run makes its whole world anew: a quarter of it would be the system's allocator.
+/// A run builds its whole world anew: the system's allocator would take a quarter of its time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// From so many seeds on every fault has to have happened often enough.
+/// From this many seeds on, every fault must have happened often enough.
 const CAMPAIGN: u64 = 10_000;
-/// After so many seeds it says how far it is.
+/// After this many seeds it prints its progress.
 const PROGRESS: u64 = 10_000;
-/// How often, in a campaign.
+/// How often that is, per campaign.
 const OFTEN: u64 = 100;
 /// Seeds in which a mutation has to be found.
 const MUTATION_SEEDS: u64 = 3_000;
 /// Seeds of every run of the tests: those that never change, and those from a random first one.
 const SEEDS: (u64, u64) = (200, 100);
-/// A campaign stops at so many failures.
+/// A campaign stops after this many failures.
 const FAILURES_MAX: usize = 3;
-/// Random first seeds lie below it, so that they can be read and typed.
+/// Random first seeds are below this, so that they can be read and typed.
 const FIRST_MAX: u64 = 1_000_000_000_000;
 
 fn number(name: &str) -> Option<u64> {
@@ -38,12 +38,12 @@ fn number(name: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
-/// A first seed that nobody has chosen.
+/// A random first seed.
 fn random_first() -> u64 {
     getrandom::u64().expect("the system has entropy") % FIRST_MAX
 }
 
-/// What many runs have shown.
+/// The results of many runs.
 #[derive(Default)]
 struct Campaign {
     counts: Counts,
@@ -81,7 +81,7 @@ impl Campaign {
         self.watched += u64::from(report.watched);
     }
 
-    /// One line now and then: what an interrupted run has shown.
+    /// A line of progress: the results so far, should the campaign be interrupted.
     fn tell_progress(&self, first: u64, seeds: u64) {
         if self.runs.is_multiple_of(PROGRESS) {
             let (runs, failed) = (self.runs, &self.failed);
@@ -103,7 +103,7 @@ impl Campaign {
     }
 }
 
-/// A line on stderr at once, also where the output of tests is kept back until they end.
+/// Writes a line to stderr at once, even if the output of tests is captured until they end.
 fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
@@ -137,7 +137,7 @@ fn campaign(first: u64, seeds: u64, options: Options) -> Campaign {
     campaign.into_inner().expect("no run panics")
 }
 
-/// Runs seeds and looks at what they have shown.
+/// Runs seeds and checks their results.
 fn all_are_green(first: u64, seeds: u64) {
     let trace = std::env::var_os("RINGPUSH_SIM_TRACE").is_some();
     let campaign = campaign(first, seeds, Options { trace, ..Options::default() });
@@ -145,7 +145,7 @@ fn all_are_green(first: u64, seeds: u64) {
     assert_eq!(campaign.failed, Vec::<u64>::new(), "these seeds failed, of {seeds} from {first}");
     assert!(campaign.least.is_none_or(|least| least >= OPERATIONS_MIN));
     if seeds >= 100 {
-        // The oracles have something to validate.
+        // The oracles must have had something to check.
         assert!(campaign.complete >= 3 * seeds, "{} subscriptions to the end", campaign.complete);
         assert!(campaign.watched * 2 > seeds, "{} runs watched to the end", campaign.watched);
     }

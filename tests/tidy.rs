@@ -1,5 +1,5 @@
-//! What the compiler does not check and a reviewer should not have to: sizes, which room may name
-//! which, what a pure room may use, where `unsafe` may stand, names that are banned.
+//! Checks what the compiler does not check and a reviewer should not have to: sizes, which room may
+//! name which, what a pure room may use, where `unsafe` is allowed, banned names.
 //!
 //! Every rule has its table here, with the reason; an exception is a line in a table. Each rule is
 //! tried against a planted mistake at the bottom of this file.
@@ -17,8 +17,8 @@ const COLUMNS_MAX: usize = 100;
 const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// Functions that may be longer: path, name, lines, reason. A ratchet: whoever shortens one lowers
-/// its number or strikes it out.
+/// Functions that may be longer: path, name, lines, reason. A ratchet: when one becomes shorter,
+/// its number is lowered or its line removed.
 const LONG_FUNCTIONS: &[(&str, &str, usize, &str)] = &[];
 
 /// Files that may be longer: path, lines, reason. A ratchet too.
@@ -66,7 +66,7 @@ const CORE_ONLY_EXCEPT: &[(&str, &str)] = &[
     ("src/ws/deflate.rs", "a compressor has a window, and what it makes has no known length"),
 ];
 
-/// What a room of `core` alone cannot say.
+/// Names that a room of `core` alone cannot use.
 const ALLOCATING: &[&str] = &[
     "std::",
     "alloc::",
@@ -83,10 +83,10 @@ const ALLOCATING: &[&str] = &[
     "Arc",
 ];
 
-/// Where `unsafe` may stand: system calls, and the two pools that the kernel reads and writes.
+/// Where `unsafe` is allowed: system calls, and the two pools that the kernel reads and writes.
 const UNSAFE_IN: &[&str] = &["src/ring/", "src/mem/region.rs"];
 
-/// A name that may not be used: the name, where it may be used all the same, and why.
+/// A banned name: the name, where it is allowed nevertheless, and the reason.
 struct Ban(&'static str, &'static [&'static str], &'static str);
 
 /// Bans on code in `src` outside tests.
@@ -126,7 +126,7 @@ const SOCKET_OWNERS: &[&str] = &["src/ring/", "src/control/", "src/load/", "src/
 const PRINTERS: &[&str] = &["src/main.rs", "src/load/", "src/load.rs"];
 const UNHURRIED: &[&str] = &["src/control/", "src/config/", "src/load/", "src/main.rs"];
 
-/// Words that no file of ours may hold, not even in a comment: unfinished work is an issue.
+/// Words that no file may contain, not even in a comment: unfinished work is an issue.
 const UNFINISHED: &[&str] = &[concat!("FIX", "ME"), concat!("TO", "DO"), concat!("XX", "X")];
 
 /// All complaints about a set of files.
@@ -189,7 +189,7 @@ fn functions(file: &Source, found: &mut Vec<String>) {
     }
 }
 
-/// An exception that nothing needs any more is struck out, and one that is too wide is lowered.
+/// An exception that is no longer needed must be removed, and one that is too wide lowered.
 fn exceptions(files: &[Source], found: &mut Vec<String>) {
     for (path, name, most, _) in LONG_FUNCTIONS {
         let all = files.iter().filter(|f| f.path == *path).flat_map(Source::functions);
@@ -215,7 +215,7 @@ fn floor_of(room: &str) -> Option<u8> {
     FLOORS.iter().find(|(name, _)| *name == room).map(|(_, floor)| *floor)
 }
 
-/// Rooms that a piece of code names after one of its ways to the top of the crate.
+/// Rooms that code names after a path to the top of the crate.
 fn named_rooms(file: &Source) -> BTreeSet<(usize, String)> {
     // `super` leaves the room: from its mod.rs in one step, from its other files in two.
     let up = if file.path.ends_with("/mod.rs") { "super::" } else { "super::super::" };
@@ -324,7 +324,7 @@ fn lints(file: &Source, found: &mut Vec<String>) {
     }
 }
 
-/// Each room says what it is, and forbids `unsafe` unless it is one of the two that hold some.
+/// Each room has a description, and forbids `unsafe` unless it is one of the two that use it.
 fn room_head(file: &Source, found: &mut Vec<String>) {
     let parts = file.path.split('/').count();
     let empty = file.code.trim().is_empty();

@@ -1,6 +1,6 @@
-//! A turn of the loop ends whatever comes in: many that bring much at the same moment are handled
-//! in several turns, and whoever brings little is answered in the first. And a message takes no
-//! more entries from thread to thread than its way has legs.
+//! A turn of the loop is bounded: if many clients send much at the same moment, it is handled in
+//! several turns, and a client that sends little is answered in the first. And a message needs no
+//! more entries between threads than necessary.
 
 use hmac::{Hmac, KeyInit, Mac};
 use ringpush::ids::ShardId;
@@ -18,7 +18,7 @@ mod quiet;
 use house::{House, SECRET, frame, users};
 
 const FLOODERS: usize = 60;
-/// SUBSCRIBEs of each: as many as one receive buffer has room for.
+/// SUBSCRIBEs of each client: as many as fit one receive buffer.
 const NAMES: usize = 40;
 /// SENDs of each with a name of 900 bytes: likewise.
 const OWN_FRAMES: usize = 4;
@@ -37,19 +37,19 @@ fn a_flood_of_names_does_not_keep_others_waiting() {
         };
         house.say(flooder, &(0..NAMES).flat_map(subscribe).collect::<Vec<_>>());
     }
-    // Behind all of them.
+    // After all of them.
     house.say(innocent, &frame(Command::Send, &[("destination", "/ws/trade")], ""));
 
     house.turn();
     let seen = String::from_utf8_lossy(&house.kernel(0).seen).into_owned();
-    assert!(seen.contains("\"code\":0"), "not answered in the turn in which it asked: {seen}");
-    // A SUBSCRIBE counts as sixteen frames, and each connection has a few of its own in a turn that
-    // has no time left: the first turn does the work of several.
+    assert!(seen.contains("\"code\":0"), "not answered in the turn of its request: {seen}");
+    // A SUBSCRIBE counts as sixteen frames, and each connection gets a few frames even in a turn
+    // whose budget is used up: the first turn does the work of several.
     let fewest = 16 * FLOODERS * NAMES / Limits::default().turn_frames as usize - 4;
     let turns = house.settle() as usize;
     assert!(turns >= fewest, "{turns} turns for what is the work of {fewest}");
 
-    // Nothing of it is lost.
+    // Nothing is lost.
     let before = house.sent().0;
     let last = format!("/topic/{}/{}", FLOODERS - 1, NAMES - 1);
     house.say(innocent, &frame(Command::Send, &[("destination", &last)], ""));
@@ -57,8 +57,8 @@ fn a_flood_of_names_does_not_keep_others_waiting() {
     assert_eq!(house.sent().0 - before, 1);
 }
 
-/// What a client's own patterns make dear is its own time: a frame that takes as many steps of
-/// patterns as it can counts as so many frames.
+/// Expensive patterns of a client cost its own share of a turn: a frame that takes the most steps
+/// of patterns counts as several frames.
 #[test]
 fn patterns_of_ones_own_that_are_hard_to_compare_take_ones_own_time() {
     let mut house = House::new(1, FLOODERS as u32);
@@ -80,7 +80,7 @@ fn patterns_of_ones_own_that_are_hard_to_compare_take_ones_own_time() {
         let seen = String::from_utf8_lossy(&house.kernel(0).seen).into_owned();
         seen.matches("RECEIPT").count()
     };
-    // The others have used the turn up, so the last one has the thirty-second that all have.
+    // The others have used up the turn, so the last one gets the thirty-second that each one gets.
     let frame = (limits.patterns * PATTERN_STEPS_FREE + PATTERN_STEPS_SHARED) as usize;
     let go = limits.turn_frames as usize / 32;
     let most = go.div_ceil(frame / PATTERN_STEPS_A_FRAME as usize);

@@ -1,4 +1,4 @@
-//! Allocations of a test, counted. Whoever has this module has the allocator.
+//! Counts the allocations of a test. A test with this module uses its allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -6,7 +6,7 @@ use std::cell::Cell;
 thread_local! {
     /// Allocations of this thread: the test harness has threads of its own.
     static COUNT: Cell<u64> = const { Cell::new(0) };
-    /// What they hold, with what the system's allocator adds to each (glibc: 16 bytes).
+    /// Their bytes, with the overhead of the system's allocator (glibc: 16 bytes each).
     static HELD: Cell<i64> = const { Cell::new(0) };
 }
 
@@ -16,10 +16,10 @@ fn hold(bytes: i64) {
     HELD.set(HELD.get() + bytes);
 }
 
-/// The system's allocator, counted.
+/// The system's allocator, with counters.
 struct Counting;
 
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: every call is passed unchanged to the system's allocator.
 #[expect(unsafe_code, reason = "an allocator cannot be made otherwise")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -51,7 +51,7 @@ pub fn allocations<T>(work: impl FnOnce() -> T) -> (u64, T) {
     (COUNT.get() - before, answer)
 }
 
-/// Bytes that this thread has allocated and not given back; only differences mean something.
+/// Bytes that this thread has allocated and not freed; only differences have a meaning.
 #[allow(dead_code, reason = "not every test with this module asks")]
 pub fn held() -> i64 {
     HELD.get()

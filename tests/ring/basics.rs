@@ -1,4 +1,4 @@
-//! What a connection does in its life.
+//! The normal life of a connection.
 
 use crate::bench::{Bench, LISTENER, Shape};
 use ringpush::ids::{ConnId, Slot};
@@ -46,7 +46,7 @@ fn echo(bench: &mut Bench) {
     drop(client);
     assert_eq!(bench.recv_ended(conn), RecvEnd::Eof);
     bench.ask(Op::Close { conn }, Done::Closed { conn });
-    assert_eq!(bench.format(), []);
+    assert_eq!(bench.collect(), []);
     assert_eq!(bench.pool.held(), 0);
 }
 
@@ -71,7 +71,7 @@ fn fin_is_the_end() {
     client.shutdown(std::net::Shutdown::Write).expect("connected");
     assert_eq!(bench.received(conn), (b"last words".to_vec(), true));
     assert_eq!(bench.recv_ended(conn), RecvEnd::Eof);
-    // The other direction is open still.
+    // The other direction is still open.
     let range = bench.fill(0, b"answer");
     bench.ring.push(Op::Send { conn, range });
     assert_eq!(bench.sent(conn), Ok(6));
@@ -91,10 +91,10 @@ fn receiving_stops_and_goes_on() {
     bench.ring.push(Op::RecvStop { conn });
     assert_eq!(bench.recv_ended(conn), RecvEnd::Stopped);
     client.write_all(b"two").expect("the socket takes it");
-    assert_eq!(bench.format(), [], "bytes wait in the socket");
-    // Stopping what has stopped is no error, and asks for nothing.
+    assert_eq!(bench.collect(), [], "bytes wait in the socket");
+    // Stopping a stopped receive is no error and has no answer.
     bench.ring.push(Op::RecvStop { conn });
-    assert_eq!(bench.format(), []);
+    assert_eq!(bench.collect(), []);
     bench.ring.push(Op::Recv { conn });
     assert_eq!(bench.received(conn).0, b"two");
 }
@@ -110,7 +110,7 @@ fn a_reset_is_a_failure() {
     let range = bench.fill(0, b"too late");
     bench.ring.push(Op::Send { conn, range });
     assert_eq!(bench.sent(conn), Err(libc::EPIPE));
-    // A shutdown of what is down is answered all the same.
+    // A second shutdown is answered as well.
     bench.ask(Op::Shutdown { conn }, Done::ShutDown { conn });
     bench.ask(Op::Close { conn }, Done::Closed { conn });
 }
@@ -128,7 +128,7 @@ fn accepting_stops_and_goes_on() {
     let ended = Done::AcceptEnded { listener: LISTENER, end: AcceptEnd::Stopped };
     bench.ask(Op::AcceptStop { listener: LISTENER }, ended);
     let second = bench.connect();
-    assert_eq!(bench.format(), [], "the connection waits in the backlog");
+    assert_eq!(bench.collect(), [], "the connection waits in the backlog");
     bench.ring.push(Op::Accept { listener: LISTENER });
     let (_, peer) = bench.accepted();
     assert_eq!(peer, second.local_addr().expect("connected"));
@@ -266,7 +266,7 @@ fn a_look_without_a_wait_sees_arrivals() {
     bench.ring.enter(Wait::No);
     client.write_all(b"here").expect("the ring reads");
     // Over loopback the bytes are in the socket when the write returns.
-    let seen = bench.format();
+    let seen = bench.collect();
     assert!(matches!(seen[..], [Done::Received { len: 4, .. }]), "{seen:?}");
 }
 
@@ -280,7 +280,7 @@ fn the_end_of_a_ring_gives_the_memory_back() {
     bench.ring.push(Op::Send { conn, range });
     bench.ring.enter(Wait::No);
     drop(bench.ring);
-    // The owner's and the one that is asked: the kernel has let go, and the ring with it.
+    // The owner's reference and the one counted here: neither kernel nor ring has one any more.
     assert_eq!(Arc::strong_count(&bench.segments.lend()), 2);
     assert_eq!(Arc::strong_count(&bench.pool.lend()), 2);
     // And the connection is closed: the client sees the end of what was sent.

@@ -13,7 +13,7 @@ use std::net::{SocketAddr, TcpStream};
 /// How long a test waits for anything.
 pub const PATIENCE: Millis = Millis::seconds(20);
 
-/// What may differ between tests.
+/// The settings that differ between tests.
 pub struct Shape {
     pub submission: u32,
     pub completion: u32,
@@ -55,7 +55,7 @@ pub struct Bench {
     pub segments: Owner,
     segment_size: u32,
     pub address: SocketAddr,
-    /// Completions that nobody has asked for yet.
+    /// Completions that no test has asked for yet.
     pub unclaimed: VecDeque<Done>,
     generation: u32,
 }
@@ -103,7 +103,7 @@ impl Shape {
 }
 
 impl Bench {
-    /// The first completion, old or new, that `wanted` likes; others wait for later questions.
+    /// The first completion, old or new, that `wanted` accepts; others are kept for later calls.
     pub fn wait_for<T>(&mut self, mut wanted: impl FnMut(&Done) -> Option<T>) -> T {
         for index in 0..self.unclaimed.len() {
             if let Some(found) = wanted(&self.unclaimed[index]) {
@@ -127,7 +127,7 @@ impl Bench {
     }
 
     /// Takes all completions that are there without waiting.
-    pub fn format(&mut self) -> Vec<Done> {
+    pub fn collect(&mut self) -> Vec<Done> {
         self.ring.enter(Wait::No);
         while let Some(done) = self.ring.pop() {
             self.unclaimed.push_back(done);
@@ -161,7 +161,7 @@ impl Bench {
         patient(client)
     }
 
-    /// Connects a client that takes little before it reads.
+    /// Connects a client with a small receive buffer.
     pub fn narrow_pair(&mut self) -> (TcpStream, ConnId) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("TCP");
         socket.set_recv_buffer_size(16_384).expect("a size is valid");
@@ -173,7 +173,7 @@ impl Bench {
     #[expect(unsafe_code, reason = "the test is the pool, which has lent nothing yet")]
     pub fn fill(&mut self, segment: u32, bytes: &[u8]) -> Range {
         let start = segment as usize * self.segment_size as usize;
-        // SAFETY: no operation of these bytes is under way, and nobody makes slices of them.
+        // SAFETY: no operation on these bytes is in flight, and nothing makes slices of them.
         unsafe { self.segments.lend().kernel_write(start, bytes) };
         Range { segment, offset: 0, len: bytes.len() as u32 }
     }
@@ -226,7 +226,7 @@ impl Bench {
     }
 }
 
-/// A client that does not wait for ever.
+/// A client with a read timeout.
 fn patient(client: TcpStream) -> TcpStream {
     let patience = std::time::Duration::from_millis(PATIENCE.0.into());
     client.set_read_timeout(Some(patience)).expect("a timeout is valid");

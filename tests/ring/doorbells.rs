@@ -41,7 +41,7 @@ fn a_doorbell_wakes_a_sleeping_ring() {
             bench.ring.push(Op::Doorbell { peer: B });
             rung(&mut bench);
         }
-        assert_eq!(bench.format(), [], "a doorbell that was rung is not answered at the ringer's");
+        assert_eq!(bench.collect(), [], "ringing a doorbell has no answer for the ringer");
         assert_eq!(bench.ring.stats().unheard, 0);
     });
 }
@@ -54,7 +54,7 @@ fn a_doorbell_rides_on_a_sleeping_entry() {
             let mut bench = ring_of(&doorbells, B);
             started.wait();
             rung(&mut bench);
-            // Wakes A, which went to sleep with the very entry that rang here.
+            // Wakes A, which went to sleep with the same entry that rang here.
             bench.ring.push(Op::Doorbell { peer: A });
             bench.ring.enter(Wait::No);
         });
@@ -79,12 +79,12 @@ fn every_ring_is_heard() {
     for _ in 0..RINGS {
         a.ring.push(Op::Doorbell { peer: B });
     }
-    assert_eq!(a.format(), []);
+    assert_eq!(a.collect(), []);
     // B's queue of 16 is full many times over: the kernel keeps the rest.
     for _ in 0..RINGS {
         rung(&mut b);
     }
-    assert_eq!(b.format(), []);
+    assert_eq!(b.collect(), []);
     assert_eq!(a.ring.stats().unheard, 0);
 }
 
@@ -95,7 +95,7 @@ fn the_control_thread_is_rung_by_a_write() {
     assert!(!doorbells.silence(CONTROL));
     bench.ring.push(Op::Doorbell { peer: CONTROL });
     assert!(!doorbells.silence(CONTROL), "not before the entry");
-    assert_eq!(bench.format(), []);
+    assert_eq!(bench.collect(), []);
     assert!(doorbells.silence(CONTROL));
     assert!(!doorbells.silence(CONTROL));
 }
@@ -128,7 +128,7 @@ fn a_doorbell_is_kept_for_a_ring_that_has_not_started() {
     let doorbells = doorbells();
     let mut a = ring_of(&doorbells, A);
     a.ring.push(Op::Doorbell { peer: B });
-    assert_eq!(a.format(), []);
+    assert_eq!(a.collect(), []);
     let mut b = ring_of(&doorbells, B);
     rung(&mut b);
 }
@@ -140,11 +140,11 @@ fn a_ring_that_has_ended_is_not_missed() {
     let b = ring_of(&doorbells, B);
     a.ring.push(Op::Doorbell { peer: B });
     drop(b);
-    // The doorbell was on its way to a ring that is closed now.
-    assert_eq!(a.format(), []);
+    // The doorbell was in flight to a ring that is now closed.
+    assert_eq!(a.collect(), []);
     assert_eq!(a.ring.stats().unheard, 1);
     a.ring.push(Op::Doorbell { peer: B });
-    assert_eq!(a.format(), []);
+    assert_eq!(a.collect(), []);
     assert_eq!(a.ring.stats().unheard, 1);
 }
 

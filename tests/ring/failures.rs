@@ -1,4 +1,4 @@
-//! What goes wrong, provoked.
+//! Provoked failures.
 
 use crate::basics::reset;
 use crate::bench::{Bench, LISTENER, Shape};
@@ -42,7 +42,7 @@ fn receives_starve_and_go_on() {
             bench.ring.push(Op::Recv { conn });
         }
     }
-    assert!(got == bytes, "nothing is lost, nothing comes twice");
+    assert!(got == bytes, "nothing is lost, nothing is doubled");
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_full_completion_queue_loses_nothing() {
     for (_, conn) in &pairs {
         bench.ring.push(Op::Recv { conn: *conn });
     }
-    assert_eq!(bench.format(), []);
+    assert_eq!(bench.collect(), []);
     let mut got: HashMap<ConnId, Vec<u8>> = HashMap::new();
     for round in 0..5u8 {
         for (client, conn) in &mut pairs {
@@ -82,7 +82,7 @@ fn a_full_completion_queue_loses_nothing() {
         assert_eq!(got[conn], expected);
     }
     let stats = bench.ring.stats();
-    assert!(stats.overflows > 0, "the queue has overflown: {stats:?}");
+    assert!(stats.overflows > 0, "the queue has overflowed: {stats:?}");
     assert!(stats.ended_multishots > 0, "which ends receives that carry bytes: {stats:?}");
 }
 
@@ -97,7 +97,7 @@ fn a_full_table_drops_just_one() {
         _ => None,
     });
     assert_eq!(ended, AcceptEnd::TableFull);
-    assert_eq!(bench.format(), []);
+    assert_eq!(bench.collect(), []);
     // The fourth was dropped by the kernel; the others wait.
     let mut bytes = Vec::new();
     let dropped = clients[3].read_to_end(&mut bytes);
@@ -117,7 +117,7 @@ fn parked(bench: &mut Bench, len: usize) -> (TcpStream, ConnId, Vec<u8>) {
     let bytes: Vec<u8> = (0..len).map(|index| (index * 31 / 7) as u8).collect();
     let range = bench.fill(0, &bytes);
     bench.ring.push(Op::Send { conn, range });
-    assert_eq!(bench.format(), [], "the send is parked");
+    assert_eq!(bench.collect(), [], "the send is parked");
     (client, conn, bytes)
 }
 
@@ -129,7 +129,7 @@ fn narrow() -> Shape {
 fn a_cancelled_send_goes_on_where_it_was() {
     let mut bench = narrow().accept();
     let (mut client, conn, bytes) = parked(&mut bench, 1 << 20);
-    // The kernel goes on with a parked send only while the ring is entered.
+    // The kernel continues a parked send only while the ring is entered.
     client.set_nonblocking(true).expect("a socket can be non-blocking");
     let (mut got, mut chunk) = (Vec::new(), [0; 10_000]);
     while got.len() < 300_000 {
@@ -146,7 +146,7 @@ fn a_cancelled_send_goes_on_where_it_was() {
     // The socket is full now: the next send does not begin, and its cancellation takes nothing.
     let rest = Range { segment: 0, offset: taken as u32, len: (bytes.len() - taken) as u32 };
     let rest = fill_up(&mut bench, conn, rest);
-    // Sent on from a copy: changing the old place does not change the stream.
+    // The rest is sent from a copy: changing the original bytes does not change the stream.
     let range = bench.fill(1, &bytes[rest.offset as usize..]);
     bench.fill(0, &vec![0xee; bytes.len()]);
     bench.ring.push(Op::Send { conn, range });
@@ -161,7 +161,7 @@ fn a_cancelled_send_goes_on_where_it_was() {
     assert!(got == bytes, "the stream is whole");
 }
 
-/// Sends and cancels until a cancellation takes nothing; what is left then.
+/// Sends and cancels until a cancelled send has taken nothing; returns what is left then.
 fn fill_up(bench: &mut Bench, conn: ConnId, mut rest: Range) -> Range {
     for _ in 0..1000 {
         bench.ring.push(Op::Send { conn, range: rest });
@@ -172,7 +172,7 @@ fn fill_up(bench: &mut Bench, conn: ConnId, mut rest: Range) -> Range {
                 rest.offset += taken;
                 rest.len -= taken;
             }
-            Err(errno) => panic!("a cancelled send tells a count, not {errno}"),
+            Err(errno) => panic!("a cancelled send reports a count, not {errno}"),
         }
     }
     panic!("a socket whose peer does not read fills up");
@@ -187,7 +187,7 @@ fn a_cancellation_that_comes_too_late_is_ignored() {
     bench.ring.push(Op::SendCancel { conn });
     bench.ring.push(Op::SendCancel { conn });
     assert_eq!(bench.sent(conn), Ok(range.len));
-    assert_eq!(bench.format(), []);
+    assert_eq!(bench.collect(), []);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_vanished_peer_ends_a_parked_send() {
     assert!((1..bytes.len()).contains(&taken), "{taken}");
     let range = Range { segment: 0, offset: 0, len: 1 };
     bench.ring.push(Op::Send { conn, range });
-    assert!(bench.sent(conn).is_err(), "the next send tells that the peer is gone");
+    assert!(bench.sent(conn).is_err(), "the next send reports that the peer is gone");
 }
 
 #[test]
@@ -207,9 +207,9 @@ fn shutdown_ends_everything_and_sends_fin() {
     let mut bench = narrow().accept();
     let (mut client, conn, bytes) = parked(&mut bench, 1 << 20);
     bench.ring.push(Op::Recv { conn });
-    assert_eq!(bench.format(), []);
+    assert_eq!(bench.collect(), []);
     bench.ring.push(Op::Shutdown { conn });
-    assert_eq!(bench.recv_ended(conn), RecvEnd::Stopped, "our doing, not the peer's");
+    assert_eq!(bench.recv_ended(conn), RecvEnd::Stopped, "ended by this side, not by the peer");
     let taken = bench.sent(conn).expect("a partial count") as usize;
     assert!((1..bytes.len()).contains(&taken), "{taken}");
     bench.wait_for(|done| (*done == Done::ShutDown { conn }).then_some(()));
@@ -228,7 +228,7 @@ fn a_shutdown_releases_a_send_that_has_not_begun() {
     let rest = Range { segment: 0, offset: taken, len: (1 << 20) - taken };
     let rest = fill_up(&mut bench, conn, rest);
     bench.ring.push(Op::Send { conn, range: rest });
-    assert_eq!(bench.format(), []);
+    assert_eq!(bench.collect(), []);
     bench.ring.push(Op::Shutdown { conn });
     assert_eq!(bench.sent(conn), Err(libc::EPIPE));
 }
@@ -245,10 +245,10 @@ fn a_reused_slot_keeps_generations_apart() {
     assert_eq!(old.slot, new.slot);
     assert_ne!(old.generation, new.generation);
     bench.ring.push(Op::Recv { conn: new });
-    // What is meant for the old connection does not reach the new one.
+    // Operations of the old connection do not affect the new one.
     bench.ring.push(Op::RecvStop { conn: old });
     bench.ring.push(Op::SendCancel { conn: old });
-    assert_eq!(bench.format(), []);
+    assert_eq!(bench.collect(), []);
     client.write_all(b"still here").expect("the ring reads");
     assert_eq!(bench.received(new), (b"still here".to_vec(), true));
 }
@@ -260,7 +260,7 @@ fn a_reset_in_the_backlog_is_seen() {
     let address = client.local_addr().expect("connected");
     reset(client);
     bench.ring.push(Op::Accept { listener: LISTENER });
-    // The kernel hands it over all the same, and still knows its name.
+    // The kernel still accepts it, and still knows its peer's address.
     let (conn, peer) = bench.accepted();
     assert_eq!(peer, address);
     bench.ring.push(Op::Recv { conn });

@@ -1,6 +1,6 @@
 //! The ring against the real kernel, over loopback.
 //!
-//! Rows of the list of failure modes (PERF.md, "known cliffs") and the tests that provoke them:
+//! Failure modes and the tests that provoke them:
 //!
 //! | what happens                           | test |
 //! |----------------------------------------|------|
@@ -18,8 +18,8 @@
 //! | close under an armed receive           | `failures::close_under_a_receive_is_our_bug` |
 //! | a slot is reused                       | `failures::a_reused_slot_keeps_generations_apart` |
 //! | the connection is reset before accept  | `failures::a_reset_in_the_backlog_is_seen` |
-//! | a peer's address cannot be had         | lib: `a_connection_without_a_name_is_closed` |
-//! | the peer ends, and is not received on  | `polls::a_poll_tells_of_fin_over_unread_bytes` |
+//! | a peer's address cannot be read        | lib: `a_connection_without_a_name_is_closed` |
+//! | the peer ends without a receive armed  | `polls::a_poll_tells_of_fin_over_unread_bytes` |
 //! | deferred work without an entry         | `basics::a_look_without_a_wait_sees_arrivals` |
 //! | a ring used by another thread          | does not compile (`Uring` is not `Send`) |
 //!

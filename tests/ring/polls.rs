@@ -1,4 +1,4 @@
-//! Polls for the end of a peer, on connections that are not received on.
+//! Polls for the end of a peer, on connections without a receive.
 
 use crate::bench::{Bench, Shape};
 use ringpush::ids::ConnId;
@@ -19,10 +19,10 @@ fn a_poll_tells_of_fin_over_unread_bytes() {
     let (mut client, conn) = bench.pair();
     bench.ring.push(Op::Poll { conn });
     client.write_all(b"unread").expect("the kernel takes it");
-    assert_eq!(bench.format(), [], "bytes alone are no end");
+    assert_eq!(bench.collect(), [], "bytes alone are no end");
     client.shutdown(Shutdown::Write).expect("it is connected");
     assert_eq!(polled(&mut bench, conn), PollEnd::HungUp);
-    // It is told again to whoever asks again, and nothing is lost by it.
+    // A new poll reports it again, and nothing is lost.
     bench.ask(Op::Poll { conn }, Done::PollEnded { conn, end: PollEnd::HungUp });
     bench.ring.push(Op::Recv { conn });
     assert_eq!(bench.received(conn), (b"unread".to_vec(), true));
@@ -36,7 +36,7 @@ fn a_poll_tells_of_a_reset_over_unread_bytes() {
     let (mut client, conn) = bench.pair();
     bench.ring.push(Op::Poll { conn });
     client.write_all(b"unread").expect("the kernel takes it");
-    assert_eq!(bench.format(), []);
+    assert_eq!(bench.collect(), []);
     let linger = Some(std::time::Duration::ZERO);
     socket2::SockRef::from(&client).set_linger(linger).expect("an option");
     drop(client);
@@ -53,20 +53,20 @@ fn a_poll_is_stopped_and_by_a_shutdown_too() {
     bench.ring.push(Op::Poll { conn });
     bench.ask(Op::PollStop { conn }, stopped);
     bench.ring.push(Op::Poll { conn });
-    assert_eq!(bench.format(), []);
+    assert_eq!(bench.collect(), []);
     bench.ask(Op::PollStop { conn }, stopped);
     bench.ring.push(Op::PollStop { conn });
-    assert_eq!(bench.format(), [], "what has ended has no answer");
+    assert_eq!(bench.collect(), [], "stopping an ended poll has no answer");
     bench.ring.push(Op::Poll { conn });
     bench.ask(Op::Shutdown { conn }, stopped);
     bench.wait_for(|done| (*done == Done::ShutDown { conn }).then_some(()));
     bench.ask(Op::Close { conn }, Done::Closed { conn });
-    // The next user of the slot is not meant by a stop that comes late.
+    // A late stop does not affect the next use of the slot.
     drop(client);
     let (client, new) = bench.pair();
     bench.ring.push(Op::Poll { conn: new });
     bench.ring.push(Op::PollStop { conn });
-    assert_eq!(bench.format(), []);
+    assert_eq!(bench.collect(), []);
     client.shutdown(Shutdown::Write).expect("it is connected");
     assert_eq!(polled(&mut bench, new), PollEnd::HungUp);
 }

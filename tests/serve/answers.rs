@@ -1,6 +1,6 @@
-//! What the API answers: whom it lists, what it sends on, which mistakes it names.
+//! The API's answers: the users it lists, the messages it forwards, the errors it names.
 
-use crate::client::Window;
+use crate::client::Session;
 use crate::server::{Folder, Server};
 use crate::web::{Answer, ask};
 use serde_json::{Value, json};
@@ -23,8 +23,8 @@ fn users_and_their_sessions_are_listed() {
     let nobody = json!({"code":0,"user":"7","status":"OFF_LINE","sessions":[]});
     assert_eq!(get(&server, "/api/users/7"), nobody);
     assert_eq!(get(&server, "/api/users"), json!({"code":0,"users":[]}));
-    let _one = Window::subscribed(&server, Some("7"), &["/topic/all", "/user/queue/sub"]);
-    let _two = Window::subscribed(&server, Some("7"), &["/topic/all"]);
+    let _one = Session::subscribed(&server, Some("7"), &["/topic/all", "/user/queue/sub"]);
+    let _two = Session::subscribed(&server, Some("7"), &["/topic/all"]);
     let user = get(&server, "/api/users/%37");
     assert_eq!((&user["status"], &user["user"]), (&json!("ON_LINE"), &json!("7")));
     assert_eq!(user.get("truncated"), None);
@@ -57,27 +57,27 @@ fn a_long_list_is_cut_and_says_so() {
          [[endpoint]]\npath = '/portfolio'\nprotocol = 'stomp'\n",
     );
     let server = Server::with(&file);
-    let windows: Vec<Window> =
-        (0..40).map(|user| Window::open(&server, Some(&user.to_string()))).collect();
+    let sessions: Vec<Session> =
+        (0..40).map(|user| Session::open(&server, Some(&user.to_string()))).collect();
     let users = get(&server, "/api/users");
     assert_eq!(users["truncated"], true);
     // On each of the two shards (chance leaves neither without users) two begin within 60 bytes.
     assert_eq!(users["users"].as_array().map(Vec::len), Some(4), "{users}");
-    drop(windows);
+    drop(sessions);
 }
 
 #[test]
 fn parameters_are_decoded_and_mistakes_are_named() {
     let server = Server::embedded();
-    let mut window = Window::subscribed(&server, Some("a/b"), &["/user/queue/sub"]);
+    let mut session = Session::subscribed(&server, Some("a/b"), &["/user/queue/sub"]);
     let push = |first: &str, body: &str| ask(server.address, first, HOST, body);
     let target = "/sendMsToUser?userId=a%2fb&subscribePath=%2Fqueue%2Fsub";
     assert_eq!(push(&format!("GET {target}"), "").status, 200);
-    let test: Value = serde_json::from_str(&window.hears("/user/queue/sub")).expect("JSON");
+    let test: Value = serde_json::from_str(&session.hears("/user/queue/sub")).expect("JSON");
     assert_eq!(test["businessType"], "TEST");
     let posted = " {\"businessType\":\"CALL_IN\", \"data\":1.50}\n";
     assert_eq!(push(&format!("POST {target}"), posted).status, 200);
-    let frame = window.receives();
+    let frame = session.receives();
     assert_eq!(frame.header("content-type"), Some("application/json"));
     assert_eq!(frame.body, posted.trim());
     for (first, body, status, msg) in [

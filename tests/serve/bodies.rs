@@ -1,13 +1,13 @@
-//! Bodies of requests: when they are asked for, and what the API makes of them.
+//! Bodies of requests: `100 Continue`, and how the API reads them.
 
-use crate::client::Window;
+use crate::client::Session;
 use crate::server::Server;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
 const BODY: &str = r#"{"destination":"/topic/a","body":"x"}"#;
 
-/// The head of a publish, whose body follows once it is asked for.
+/// The head of a publish, whose body follows after `100 Continue`.
 fn head() -> String {
     format!(
         "POST /api/publish HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
@@ -32,7 +32,7 @@ fn a_body_is_asked_for_where_the_client_waits_and_has_not_sent_it() {
     assert_eq!(interim, *b"HTTP/1.1 100 Continue\r\n\r\n");
     waiting.write_all(BODY.as_bytes()).expect("the server reads");
     assert!(rest(waiting).starts_with("HTTP/1.1 200 "));
-    // RFC 9110 §10.1.1: no interim answer where some of the body has come with the head.
+    // RFC 9110 §10.1.1: no interim answer if some of the body has arrived with the head.
     let mut at_once = server.connect();
     let request = format!("{}{BODY}", head());
     at_once.write_all(request.as_bytes()).expect("the server reads");
@@ -42,7 +42,7 @@ fn a_body_is_asked_for_where_the_client_waits_and_has_not_sent_it() {
 #[test]
 fn what_the_api_publishes_has_one_content_type() {
     let server = Server::embedded();
-    let mut window = Window::subscribed(&server, None, &["/topic/a"]);
+    let mut session = Session::subscribed(&server, None, &["/topic/a"]);
     for (item, kind, body) in [
         (r#""body":"x""#, "text/plain;charset=UTF-8", "x"),
         (r#""body":{"a": 1.50}"#, "application/json", r#"{"a": 1.50}"#),
@@ -59,7 +59,7 @@ fn what_the_api_publishes_has_one_content_type() {
         socket.write_all(request.as_bytes()).expect("the server reads");
         let answer = rest(socket);
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        let frame = window.receives();
+        let frame = session.receives();
         let kinds = frame.headers.iter().filter(|(name, _)| name == "content-type");
         assert_eq!(kinds.map(|(_, value)| value.as_str()).collect::<Vec<_>>(), [kind], "{item}");
         assert_eq!(frame.body, body, "{item}");
@@ -70,7 +70,7 @@ fn what_the_api_publishes_has_one_content_type() {
 fn a_push_says_how_many_hear_it() {
     let server = Server::embedded();
     let destinations = ["/topic/a", "/topic/*", "/user/queue/sub"];
-    let _windows = ["7", "7"].map(|user| Window::subscribed(&server, Some(user), &destinations));
+    let _sessions = ["7", "7"].map(|user| Session::subscribed(&server, Some(user), &destinations));
     let said = |body: &str| (200, body.to_owned());
     let get = |target: &str| server.get(target);
     let one = get("/sendMsToUser?userId=7&subscribePath=/queue/sub");
@@ -95,7 +95,7 @@ fn a_push_says_how_many_hear_it() {
 #[test]
 fn a_bad_item_is_named_and_none_of_its_array_is_pushed() {
     let server = Server::embedded();
-    let mut window = Window::subscribed(&server, None, &["/topic/a"]);
+    let mut session = Session::subscribed(&server, None, &["/topic/a"]);
     let good = r#"{"destination":"/topic/a","body":"good"}"#;
     let publish = |body: &str| server.post("/api/publish", "", body);
     for (bad, status, text) in [
@@ -115,7 +115,7 @@ fn a_bad_item_is_named_and_none_of_its_array_is_pushed() {
     let one = server.post("/api/users/7/messages", "", r#"{"destination":"/queue/a","text":1}"#);
     assert_eq!(one.0, 400);
     assert!(one.1.contains("unknown field `text`"), "{}", one.1);
-    // Nothing of the arrays has come before this.
+    // Nothing of the arrays has arrived before this.
     assert_eq!(publish(r#"{"destination":"/topic/a","body":"last"}"#).0, 200);
-    assert_eq!(window.hears("/topic/a"), "last");
+    assert_eq!(session.hears("/topic/a"), "last");
 }

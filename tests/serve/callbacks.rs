@@ -1,6 +1,6 @@
-//! Callbacks: who signed them, and when; and secrets that are none.
+//! Callbacks: signatures, timestamps, and invalid secrets.
 
-use crate::client::Window;
+use crate::client::Session;
 use crate::server::{Folder, Server, ringpush};
 use ringpush::callback::sign;
 use ringpush::config::{Config, Sources};
@@ -18,7 +18,7 @@ fn settings(names: &str) -> String {
     )
 }
 
-/// The configuration of whoever signs with this secret.
+/// The configuration of a client that signs with this secret.
 fn signer(name: &str) -> Config {
     let environment = SECRETS.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let variables = [("RINGPUSH_DEMO__ENABLED".to_owned(), "true".to_owned())];
@@ -43,7 +43,7 @@ fn a_signed_timestamp_bounds_replays_and_either_secret_is_good() {
         command.envs(SECRETS);
         command
     });
-    let mut window = Window::subscribed(&server, Some("7"), &["/user/queue/sub"]);
+    let mut session = Session::subscribed(&server, Some("7"), &["/user/queue/sub"]);
     let post = |signer: &Config, body: &str, at: u64| {
         let signature = sign(&signer.callbacks[0], body.as_bytes(), at).expect("generic");
         let more = format!("Stripe-Signature: {signature}, v0=ab\r\n");
@@ -52,12 +52,12 @@ fn a_signed_timestamp_bounds_replays_and_either_secret_is_good() {
     let body = |id: &str| format!("{{\"id\":\"{id}\",\"user\":\"7\"}}");
     let (new, old) = (signer("NEW"), signer("OLD"));
     assert_eq!(post(&new, &body("a"), now()), (200, "{\"code\":0}".to_owned()));
-    assert_eq!(window.hears("/user/queue/sub"), body("a"));
-    // Again: taken, and not pushed.
+    assert_eq!(session.hears("/user/queue/sub"), body("a"));
+    // A repetition is accepted, but not pushed.
     assert_eq!(post(&new, &body("a"), now()).0, 200);
     assert_eq!(post(&old, &body("b"), now() - 60_000).0, 200);
-    assert_eq!(window.hears("/user/queue/sub"), body("b"));
-    // What was heard on the wire six minutes ago, or comes from the future.
+    assert_eq!(session.hears("/user/queue/sub"), body("b"));
+    // Signed six minutes ago (a replay), or in the future.
     for at in [now() - 360_000, now() + 360_000] {
         let (status, text) = post(&new, &body("c"), at);
         assert_eq!(status, 401, "{text}");
@@ -67,7 +67,7 @@ fn a_signed_timestamp_bounds_replays_and_either_secret_is_good() {
     assert_eq!(server.metric(stale), 2);
     assert_eq!(server.metric("ringpush_callback_denied_total"), 2);
     assert_eq!(post(&new, &body("c"), now()).0, 200);
-    assert_eq!(window.hears("/user/queue/sub"), body("c"));
+    assert_eq!(session.hears("/user/queue/sub"), body("c"));
 }
 
 #[test]

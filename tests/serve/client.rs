@@ -7,12 +7,12 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::{Message, WebSocket};
 
-/// One browser window.
-pub struct Window {
+/// One STOMP session of a browser.
+pub struct Session {
     socket: WebSocket<TcpStream>,
 }
 
-/// A frame that came.
+/// A received frame.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame {
     pub command: String,
@@ -27,26 +27,26 @@ impl Frame {
     }
 }
 
-impl Window {
+impl Session {
     /// A session of a user on `/portfolio`, logged in; without a name an anonymous one.
-    pub fn open(server: &Server, user: Option<&str>) -> Window {
+    pub fn open(server: &Server, user: Option<&str>) -> Session {
         let query = user.map_or(String::new(), |user| {
             format!("?userId={}", user.replace('%', "%25").replace('/', "%2F"))
         });
         let url = format!("ws://{}/portfolio{query}", server.address);
         let (socket, _) =
             tungstenite::client(url, server.connect()).expect("the endpoint upgrades");
-        let mut window = Window { socket };
-        window.sends("CONNECT", &[("accept-version", "1.2"), ("host", "x")], "");
-        let connected = window.receives();
+        let mut session = Session { socket };
+        session.sends("CONNECT", &[("accept-version", "1.2"), ("host", "x")], "");
+        let connected = session.receives();
         assert_eq!(connected.command, "CONNECTED");
         assert_eq!(connected.header("user-name"), user);
-        window
+        session
     }
 
-    /// An anonymous session over a connection that is there, with this X-Forwarded-For if there is
-    /// one; or the status of the answer to its handshake.
-    pub fn over(server: &Server, socket: TcpStream, forwarded: &str) -> Result<Window, u16> {
+    /// An anonymous session over an existing connection, optionally with X-Forwarded-For; or the
+    /// status of the answer to its handshake.
+    pub fn over(server: &Server, socket: TcpStream, forwarded: &str) -> Result<Session, u16> {
         let url = format!("ws://{}/portfolio", server.address);
         let mut request = url.into_client_request().expect("a request");
         if !forwarded.is_empty() {
@@ -60,23 +60,23 @@ impl Window {
             }
             Err(error) => panic!("{error}"),
         };
-        let mut window = Window { socket };
-        window.sends("CONNECT", &[("accept-version", "1.2"), ("host", "x")], "");
-        assert_eq!(window.receives().command, "CONNECTED");
-        Ok(window)
+        let mut session = Session { socket };
+        session.sends("CONNECT", &[("accept-version", "1.2"), ("host", "x")], "");
+        assert_eq!(session.receives().command, "CONNECTED");
+        Ok(session)
     }
 
-    /// The same with subscriptions that hold when this returns.
-    pub fn subscribed(server: &Server, user: Option<&str>, destinations: &[&str]) -> Window {
-        let mut window = Window::open(server, user);
+    /// The same with subscriptions that have taken effect when this returns.
+    pub fn subscribed(server: &Server, user: Option<&str>, destinations: &[&str]) -> Session {
+        let mut session = Session::open(server, user);
         for destination in destinations {
             let headers =
                 [("id", *destination), ("destination", destination), ("receipt", destination)];
-            window.sends("SUBSCRIBE", &headers, "");
-            let receipt = window.receives();
+            session.sends("SUBSCRIBE", &headers, "");
+            let receipt = session.receives();
             assert_eq!(receipt.command, "RECEIPT", "{receipt:?}");
         }
-        window
+        session
     }
 
     pub fn sends(&mut self, command: &str, headers: &[(&str, &str)], body: &str) {
@@ -85,7 +85,7 @@ impl Window {
         self.sends_text(&format!("{command}\n{lines}\n{body}\0"));
     }
 
-    /// One WebSocket message, of however many frames.
+    /// Sends one WebSocket message with any number of STOMP frames.
     pub fn sends_text(&mut self, text: &str) {
         self.socket.send(Message::text(text)).expect("the server reads");
     }
@@ -95,7 +95,7 @@ impl Window {
         self.sends("SEND", &[("destination", destination), ("receipt", receipt)], body);
     }
 
-    /// The next message. A signal may interrupt the wait; that is nobody's fault.
+    /// The next message. A signal may interrupt the wait, which is not an error.
     fn next(&mut self) -> Message {
         loop {
             match self.socket.read() {
@@ -121,7 +121,7 @@ impl Window {
         frame.body
     }
 
-    /// The next frame, or the code of the Close frame that comes instead.
+    /// The next frame, or the code of a Close frame.
     pub fn hears_frame_or_close(&mut self) -> Result<Frame, u16> {
         match self.socket.read().expect("a message") {
             Message::Text(text) => Ok(frame(&text)),
@@ -130,7 +130,7 @@ impl Window {
         }
     }
 
-    /// The code of the Close frame that comes next.
+    /// The code of the next message, which is a Close frame.
     pub fn hears_close(mut self) -> u16 {
         match self.next() {
             Message::Close(Some(close)) => close.code.into(),

@@ -1,4 +1,5 @@
-//! Clients that ask and do not read, beside clients that do: who is answered, who waits, who goes.
+//! Clients that send requests and do not read, beside clients that read: which are answered, which
+//! wait, and which are closed.
 
 use crate::stalled::{Client, House, frame};
 use ringpush::metrics::Refusal;
@@ -21,7 +22,8 @@ fn clients(house: &mut House, count: usize) -> Vec<Client> {
     (0..count).map(|_| house.upgraded("/raw")).collect()
 }
 
-/// Everybody of the crowd says what has room; then each polite one has its echo. So many times.
+/// In each round, every client of the crowd sends what has room; then each polite client gets its
+/// echo.
 fn crowd(house: &mut House, crowd: &mut [Client], says: &[u8], rounds: usize) {
     let mut polite = clients(house, 5);
     for round in 0..rounds {
@@ -62,7 +64,7 @@ fn who_asks_for_much_and_does_not_read_goes_and_nobody_else() {
 #[test]
 fn who_holds_most_goes_first_and_not_who_has_held_it_longest() {
     let mut house = house();
-    // Two of these to a segment, the oldest ones.
+    // Two of these per segment, the oldest ones.
     let mut modest = clients(&mut house, 10);
     for client in &mut modest {
         client.says_some(&frame(Opcode::Text, &[b'm'; 30_000]));
@@ -80,9 +82,9 @@ fn who_holds_most_goes_first_and_not_who_has_held_it_longest() {
         let text = format!("round {round}.");
         polite.says_frame(&text);
         house.until("an echo", |_| polite.hears(&text));
-        assert!(round < 20_000, "nobody goes: {:?}", house.audit());
+        assert!(round < 20_000, "nobody is closed: {:?}", house.audit());
     };
-    // The pool is low, not short, and they stand still: it takes a quarter of a second to say so.
+    // The pool is low, not short, and they do not read: that takes a quarter of a second to decide.
     let begun = Instant::now();
     while begun.elapsed() < Duration::from_millis(400) || !is_low(&mut house) {
         go_on(&mut house, &mut greedy);

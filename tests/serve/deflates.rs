@@ -42,7 +42,7 @@ fn messages_refer_back_where_takeover_was_agreed() {
     let mut peer = Peer::open(&server, "/echo", OFFER);
     assert_eq!(peer.extensions.as_deref(), Some(TAKEOVER));
     let (first, second) = (noise(3_000, 1), noise(20_000, 2));
-    // From the third one on, all is known; whatever lies between, in however many frames.
+    // From the third one on everything is in the window, in any number of frames.
     for (round, text) in [&first, &second, &first, &second, &first].into_iter().enumerate() {
         let took = peer.sends_compressed(text, round + 1);
         assert!(if round < 2 { took > text.len() / 10 } else { took < text.len() / 10 }, "{took}");
@@ -50,7 +50,7 @@ fn messages_refer_back_where_takeover_was_agreed() {
         peer.sends("not compressed, and so no context");
         assert_eq!(peer.hears(), "not compressed, and so no context");
     }
-    // More than a window lies between.
+    // More than a window is in between.
     peer.sends_compressed(&noise(50_000, 3), 2);
     assert_eq!(peer.hears(), noise(50_000, 3));
     peer.sends_compressed(&first, 1);
@@ -62,7 +62,7 @@ fn takeover_is_for_whoever_the_memory_is_enough_for() {
     let (_folder, server) = echo("{ context-takeover = true }", "inflate-histories = 32768");
     let first = Peer::open(&server, "/echo", OFFER);
     assert_eq!(first.extensions.as_deref(), Some(TAKEOVER));
-    // Who does not want it takes no room away.
+    // A client that does not offer it uses no memory.
     let mut other = Peer::open(&server, "/echo", NONE);
     assert_eq!(other.extensions.as_deref(), Some(NONE));
     let mut second = Peer::open(&server, "/echo", OFFER);
@@ -74,7 +74,7 @@ fn takeover_is_for_whoever_the_memory_is_enough_for() {
     let (_, metrics) = server.get("/metrics");
     let line = metrics.lines().find(|line| line.starts_with("ringpush_inflate_history_bytes"));
     assert!(line.is_some_and(|line| line.ends_with(" 32768")), "{metrics}");
-    // When it has gone another one may have its window.
+    // When a client has gone, another one may have its window.
     drop(first);
     let start = Instant::now();
     while Peer::open(&server, "/echo", OFFER).extensions.as_deref() != Some(TAKEOVER) {
@@ -85,7 +85,7 @@ fn takeover_is_for_whoever_the_memory_is_enough_for() {
 #[test]
 fn a_small_window_is_told_and_kept() {
     let (_folder, server) = echo("{ context-takeover = true, window-bits = 9 }", "");
-    // Without the parameter a client cannot be told (RFC 7692 §7.1.2.2).
+    // Without the parameter the answer cannot name it (RFC 7692 §7.1.2.2).
     assert_eq!(Peer::open(&server, "/echo", OFFER).extensions.as_deref(), Some(NONE));
     let offer = "permessage-deflate; client_max_window_bits";
     let peer = Peer::open(&server, "/echo", offer);
@@ -126,7 +126,7 @@ fn messages_from_deflate_min_on_are_compressed() {
         assert_eq!((message.payload.len(), message.compressed), (len, compressed));
         assert_eq!(message.encoding < len, compressed);
     }
-    // What would not be shorter goes out as it is.
+    // A message that would not become shorter is sent uncompressed.
     let bytes: Vec<u8> = (0..=255).collect();
     peer.sends_pieces(Opcode::Binary, &[&bytes]);
     let message = peer.receives();
@@ -164,8 +164,8 @@ fn a_stomp_broadcast_is_compressed_for_those_who_agreed() {
     }
 }
 
-/// A page may name its subscriptions as it likes: the body is compressed once all the same, and
-/// whoever inflates it reads his own id.
+/// A page may choose any subscription ids: the body is still compressed only once, and each client
+/// reads its own id.
 #[test]
 fn a_broadcast_to_ids_of_ones_own_is_compressed_once() {
     let (_folder, server) = server(

@@ -1,14 +1,14 @@
-//! The demonstration: its example as somebody copies it, its stand-in provider, what its page is
-//! told, and what it says of itself.
+//! The demo: a copy of its example, the stand-in for the provider, what its page is told, and what
+//! it prints.
 
-use crate::client::Window;
+use crate::client::Session;
 use crate::server::{DEMO, Folder, Server, ringpush};
 use crate::web::{UPGRADE, ask};
 use serde_json::{Value, json};
 
 const EXAMPLE: &str = include_str!("../../examples/call-centre.toml");
 
-/// The example in a folder of its own, started with nothing in the environment.
+/// A copy of the example, started with an empty environment.
 fn copied(folder: &Folder, text: &str) -> Server {
     let config = folder.write("mine.toml", text);
     let config = config.to_str().expect("a path of the tests is text");
@@ -28,19 +28,19 @@ fn the_copied_example_starts_and_a_call_is_called_back() {
     let server = copied(&folder, EXAMPLE);
     assert!(server.says().starts_with("DEMO: "));
     let queues = ["/user/queue/sub", "/user/queue/errors"];
-    let mut windows = [0, 1].map(|_| Window::subscribed(&server, Some("7"), &queues));
-    let mut other = Window::subscribed(&server, Some("8"), &queues);
+    let mut sessions = [0, 1].map(|_| Session::subscribed(&server, Some("7"), &queues));
+    let mut other = Session::subscribed(&server, Some("8"), &queues);
     let asked = json!({ "callId": "c-1", "agentId": "8", "to": "+86 139" });
-    windows[0].sends("SEND", &[("destination", "/ws/call")], &asked.to_string());
-    for window in &mut windows {
-        let taken = parse(&window.hears("/user/queue/sub"));
+    sessions[0].sends("SEND", &[("destination", "/ws/call")], &asked.to_string());
+    for session in &mut sessions {
+        let taken = parse(&session.hears("/user/queue/sub"));
         assert_eq!(taken, json!({ "code": 0, "callId": "c-1" }));
-        let outcome = parse(&window.hears("/user/queue/sub"));
+        let outcome = parse(&session.hears("/user/queue/sub"));
         let data =
             json!({ "callId": "c-1", "agentId": "7", "to": "+86 139", "result": "answered" });
         assert_eq!(outcome, json!({ "businessType": "CALL_OUT", "data": data }));
     }
-    // Nobody else has heard of it: the next thing that comes there is this.
+    // Nobody else has received it: this is the next message there.
     assert_eq!(server.get("/sendMsToUser?userId=8&subscribePath=/queue/sub").0, 200);
     assert!(other.hears("/user/queue/sub").contains("TEST"));
 }
@@ -48,9 +48,9 @@ fn the_copied_example_starts_and_a_call_is_called_back() {
 #[test]
 fn the_stand_in_calls_back_users_only() {
     let server = Server::embedded();
-    let mut window = Window::subscribed(&server, None, &["/user/queue/errors"]);
-    window.sends("SEND", &[("destination", "/ws/call")], "{}");
-    let told = parse(&window.hears("/user/queue/errors"));
+    let mut session = Session::subscribed(&server, None, &["/user/queue/errors"]);
+    session.sends("SEND", &[("destination", "/ws/call")], "{}");
+    let told = parse(&session.hears("/user/queue/errors"));
     let text = "only a session with a user is called back";
     assert_eq!(told, json!({ "code": 401, "msg": text, "destination": "/ws/call" }));
 }
@@ -66,7 +66,7 @@ fn the_page_is_told_where_it_is() {
     });
     assert_eq!((status, parse(&told)), (200, expected));
 
-    // With a listener of its own the page is told where the endpoint is, and may connect there.
+    // On a separate listener the page is told where the endpoint is, and may connect there.
     let apart = EXAMPLE.replace("[listen]\n", "[listen]\napi-address = \"127.0.0.1:0\"\n");
     let server = copied(&folder, &apart);
     let line = server.says();
@@ -96,7 +96,7 @@ fn the_page_is_told_where_it_is() {
     assert_eq!(told, expected);
 }
 
-/// The page shows what a bad signature gets, also where it is not on the callbacks' listener.
+/// The page shows the answer to a bad signature, also if it is not on the callbacks' listener.
 #[test]
 fn a_signature_that_the_page_brings_is_not_made_good() {
     let server = Server::embedded();

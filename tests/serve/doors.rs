@@ -28,18 +28,18 @@ const CALL: &str = r#"{"callId":"c-1"}"#;
 const SIGNATURE: &str =
     "X-Signature: sha256=b5f1a8dc05ea058a3990f05d8d190c98c70b8119137a8842ef435797d001f44c\r\n";
 
-/// A server of one kind: with an API token, with a demonstration.
+/// A kind of server: with or without an API token and the demo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Plain,
     Token,
     Demo,
     Both,
-    /// A demonstration whose `?userId=` names the user.
+    /// The demo, where `?userId=` names the user.
     Query,
 }
 
-/// Who asks: the header lines that come with the request; `PORT` is the listener's.
+/// Kinds of visitors: the header lines of their requests; `PORT` is the listener's.
 pub const VISITORS: [(&str, &str); 11] = [
     ("nobody in particular, or a proxy that says nothing", "Host: 127.0.0.1:PORT\r\n"),
     ("a bad token", "Host: localhost:PORT\r\nAuthorization: Bearer wrong\r\n"),
@@ -61,7 +61,7 @@ pub const VISITORS: [(&str, &str); 11] = [
     ),
 ];
 
-/// In a cell: the row's own good status.
+/// In a cell: the row's good status.
 const OK: u16 = 0;
 
 /// What guards a route, and thus what each of `VISITORS` gets.
@@ -97,7 +97,7 @@ fn cells(class: Class, kind: Kind) -> [u16; 11] {
     }
 }
 
-/// A route: its request, what guards it, what it answers to whom it likes, which methods it has.
+/// A route: its request, its guard, its answer to an admitted visitor, its methods.
 struct Row {
     class: Class,
     first: &'static str,
@@ -106,7 +106,7 @@ struct Row {
     good: u16,
     /// `Allow` of a 405 to PUT; no such answer without it.
     allow: Option<&'static str>,
-    /// What HEAD gets where GET would be let in.
+    /// The answer to HEAD if GET would be admitted.
     head: u16,
 }
 
@@ -114,7 +114,7 @@ const fn row(class: Class, first: &'static str, body: &'static str, good: u16) -
     Row { class, first, lines: "", body, good, allow: Some("POST"), head: 405 }
 }
 
-/// A route that only tells.
+/// A route without side effects.
 const fn told(class: Class, first: &'static str) -> Row {
     Row { allow: Some("GET, HEAD"), head: 200, ..row(class, first, "", 200) }
 }
@@ -144,7 +144,7 @@ const ROWS: &[Row] = &[
     told(Class::Api, "GET /api/users"),
     Row { allow: Some("GET, HEAD, DELETE"), ..told(Class::Api, "GET /api/users/7") },
     Row { allow: Some("GET, HEAD, DELETE"), ..row(Class::Api, "DELETE /api/users/7", "", 200) },
-    // Nobody has this session: whoever may ask is told so.
+    // This session does not exist: an admitted visitor is told so.
     Row {
         allow: Some("DELETE"),
         ..row(Class::Api, "DELETE /api/sessions/0000000000000000", "", 404)
@@ -157,7 +157,7 @@ const ROWS: &[Row] = &[
     told(Class::Open, "GET /console.js"),
     told(Class::Open, "GET /console.json"),
     row(Class::Demo, "POST /demo/callback/inbound", CALL, 200),
-    // Its signature is its trust, whoever brings it.
+    // Its signature admits it from any visitor.
     row(Class::Open, "POST /callback/inbound", CALL, 401),
     Row { lines: SIGNATURE, ..row(Class::Open, "POST /callback/inbound", CALL, 200) },
     Row { allow: None, head: 404, ..row(Class::Open, "GET /nothing", "", 404) },
@@ -252,7 +252,7 @@ fn listeners_of_their_own_have_their_routes_alone() {
             let public = ["/chat", "/portfolio", "/bare", "/callback"];
             let public = public.iter().any(|prefix| target.starts_with(prefix));
             let cells = cells(row.class, kind);
-            // What a listener does not serve does not exist there, not even for a good token.
+            // A route that a listener does not serve does not exist there, even with a good token.
             let nothing = Row { allow: None, head: 404, good: 404, ..*row };
             let what = format!("{kind:?}, endpoints");
             if everywhere || public {
@@ -263,7 +263,7 @@ fn listeners_of_their_own_have_their_routes_alone() {
             let what = format!("{kind:?}, API");
             match target {
                 _ if public => visit(&nothing, api, [404; 11], &what),
-                // Whoever can reach this listener may count.
+                // Everybody who can reach this listener may read the metrics.
                 "/metrics" => visit(row, api, [OK; 11], &what),
                 _ => visit(row, api, cells, &what),
             }

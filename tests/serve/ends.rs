@@ -1,6 +1,6 @@
-//! How it ends, and how it does not begin.
+//! Shutdown, and errors at start.
 
-use crate::client::Window;
+use crate::client::Session;
 use crate::hook::Hook;
 use crate::server::{Folder, Server, run};
 
@@ -8,11 +8,12 @@ use crate::server::{Folder, Server, run};
 fn sigterm_closes_every_session_with_1001_and_exits_0() {
     for signal in ["TERM", "INT"] {
         let server = Server::embedded();
-        let mut windows: Vec<Window> = (0..10).map(|_| Window::open(&server, Some("7"))).collect();
-        windows.push(Window::subscribed(&server, None, &["/topic/all", "/user/queue/sub"]));
+        let mut sessions: Vec<Session> =
+            (0..10).map(|_| Session::open(&server, Some("7"))).collect();
+        sessions.push(Session::subscribed(&server, None, &["/topic/all", "/user/queue/sub"]));
         server.signal(signal);
-        for window in windows {
-            assert_eq!(window.hears_close(), 1001);
+        for session in sessions {
+            assert_eq!(session.hears_close(), 1001);
         }
         assert_eq!(server.ends().code(), Some(0));
     }
@@ -34,15 +35,15 @@ fn with_hook(hook: &Hook) -> (Folder, Server) {
 fn accepted_hook_calls_are_made_before_the_end() {
     let hook = Hook::start();
     let (_folder, server) = with_hook(&hook);
-    let mut windows = [Window::open(&server, None), Window::open(&server, None)];
-    for window in &mut windows {
-        window.asks("/ws/call", "x", "r");
-        assert_eq!(window.receives().command, "RECEIPT");
+    let mut sessions = [Session::open(&server, None), Session::open(&server, None)];
+    for session in &mut sessions {
+        session.asks("/ws/call", "x", "r");
+        assert_eq!(session.receives().command, "RECEIPT");
     }
     let first = hook.is_asked();
     server.signal("TERM");
-    for window in windows {
-        assert_eq!(window.hears_close(), 1001);
+    for session in sessions {
+        assert_eq!(session.hears_close(), 1001);
     }
     first.answer(200, "");
     hook.is_asked().answer(200, "");
@@ -53,12 +54,12 @@ fn accepted_hook_calls_are_made_before_the_end() {
 fn a_second_signal_ends_it_at_once() {
     let hook = Hook::start();
     let (_folder, server) = with_hook(&hook);
-    let mut window = Window::open(&server, None);
-    window.asks("/ws/call", "x", "r");
-    assert_eq!(window.receives().command, "RECEIPT");
+    let mut session = Session::open(&server, None);
+    session.asks("/ws/call", "x", "r");
+    assert_eq!(session.receives().command, "RECEIPT");
     let _held = hook.is_asked();
     server.signal("TERM");
-    assert_eq!(window.hears_close(), 1001);
+    assert_eq!(session.hears_close(), 1001);
     server.signal("TERM");
     assert_eq!(server.ends().code(), Some(1));
 }

@@ -1,6 +1,6 @@
 //! What an ERROR says: its receipt, and the facts that help to find its cause.
 
-use crate::client::Window;
+use crate::client::Session;
 use crate::server::Server;
 
 type Headers<'a> = &'a [(&'a str, &'a str)];
@@ -23,26 +23,26 @@ fn a_frame_that_cannot_be_served_is_answered_with_its_receipt_and_the_facts() {
         ("UNSUBSCRIBE", &[], "missing header", ""),
     ];
     for (command, headers, message, expected) in cases {
-        let mut window = Window::open(&server, Some("7"));
+        let mut session = Session::open(&server, Some("7"));
         let headers: Vec<_> = headers.iter().copied().chain([("receipt", "r")]).collect();
-        window.sends(command, &headers, "");
-        let error = window.receives();
+        session.sends(command, &headers, "");
+        let error = session.receives();
         assert_eq!(error.command, "ERROR", "{command}: {error:?}");
         assert_eq!(error.header("message"), Some(message), "{command}");
         assert_eq!(error.header("receipt-id"), Some("r"), "{command}");
         assert!(error.body.contains(expected), "{command}: {error:?}");
         assert!(error.body.contains("\nuser: 7\nsession: 0"), "{command}: {error:?}");
-        assert_eq!(window.hears_close(), 1002, "{command}");
+        assert_eq!(session.hears_close(), 1002, "{command}");
     }
 }
 
 #[test]
 fn a_message_is_acknowledged_by_either_name() {
     let server = Server::embedded();
-    let mut window = Window::open(&server, None);
+    let mut session = Session::open(&server, None);
     for (command, name) in [("ACK", "id"), ("NACK", "id"), ("ACK", "message-id")] {
-        window.sends(command, &[(name, "m-1"), ("receipt", name)], "");
-        let frame = window.receives();
+        session.sends(command, &[(name, "m-1"), ("receipt", name)], "");
+        let frame = session.receives();
         assert_eq!((&*frame.command, frame.header("receipt-id")), ("RECEIPT", Some(name)));
     }
 }
@@ -50,10 +50,10 @@ fn a_message_is_acknowledged_by_either_name() {
 #[test]
 fn a_long_destination_is_cut_in_the_error() {
     let server = Server::embedded();
-    let mut window = Window::open(&server, None);
+    let mut session = Session::open(&server, None);
     let long = format!("/none/{}", "x".repeat(600));
-    window.sends("SEND", &[("destination", &long)], "");
-    let error = window.receives();
+    session.sends("SEND", &[("destination", &long)], "");
+    let error = session.receives();
     assert!(error.body.contains("x…\nsession: "), "{error:?}");
     assert!(error.body.len() < 500, "{}", error.body.len());
 }

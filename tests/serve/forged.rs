@@ -1,7 +1,7 @@
-//! What a sender says is not taken for the server's word: headers that old clients would trim to
-//! the server's own, and NULs at which they would begin another frame. By every door.
+//! A sender cannot forge the server's headers or frames: headers that old clients would trim to the
+//! server's own, and NULs at which they would begin another frame. On every path into the server.
 
-use crate::client::{Frame, Window};
+use crate::client::{Frame, Session};
 use crate::hook::Hook;
 use crate::peer::Peer;
 use crate::server::{Folder, Server};
@@ -61,13 +61,13 @@ fn names(frame: &Frame) -> Vec<&str> {
     frame.headers.iter().map(|(name, _)| name.as_str()).collect()
 }
 
-/// The sender hears an ERROR with its receipt, then a Close with 1008.
-fn is_refused(mut window: Window, message: &str, code: u16) {
-    let error = window.receives();
+/// The sender receives an ERROR with its receipt, then a Close with 1008.
+fn is_refused(mut session: Session, message: &str, code: u16) {
+    let error = session.receives();
     assert_eq!(error.command, "ERROR", "{error:?}");
     assert_eq!(error.header("message"), Some(message), "{error:?}");
     assert_eq!(error.header("receipt-id"), Some("r"), "{error:?}");
-    assert_eq!(window.hears_close(), code);
+    assert_eq!(session.hears_close(), code);
 }
 
 fn refused(server: &Server, label: &str) -> u64 {
@@ -82,19 +82,19 @@ const OWN: [&str; 4] = ["destination", "subscription", "message-id", "content-le
 #[test]
 fn headers_that_trim_to_the_servers_own_stay_with_their_sender() {
     let (_folder, server) = serve("");
-    let mut window = Window::subscribed(&server, None, &["/topic/all"]);
-    let mut sender = Window::open(&server, None);
+    let mut session = Session::subscribed(&server, None, &["/topic/all"]);
+    let mut sender = Session::open(&server, None);
     for blank in ["", " ", "\t", "\u{b}", "\\n", "\\r", "\u{a0}", "\u{2029}", "\u{feff}", "\u{85}"]
     {
         let forged = KEPT.map(|name| format!("{blank}{name}:sub-0\n{name}{blank}:sub-0\n"));
-        // Without a blank two of them are the frame's own.
+        // Without a blank, two of them are headers of the SEND itself.
         let is_own = |line: &&String| {
             blank.is_empty() && (line.contains("content-length") || line.contains("transaction"))
         };
         let forged: String = forged.iter().filter(|line| !is_own(line)).cloned().collect();
         let frame = format!("SEND\ndestination:/topic/all\nb:1\n{forged}a:2\nb:3\n\nbody\0");
         sender.sends_text(&frame);
-        let heard = window.receives();
+        let heard = session.receives();
         assert_eq!(names(&heard), [&["b", "a", "b"][..], &OWN].concat(), "{blank:?}");
         assert_eq!(heard.header("subscription"), Some("/topic/all"));
         assert_eq!(heard.header("destination"), Some("/topic/all"));
@@ -109,10 +109,10 @@ fn headers_that_trim_to_the_servers_own_stay_with_their_sender() {
 fn a_name_of_blanks_is_refused_by_name() {
     let (_folder, server) = serve("");
     for name in ["", " ", "\t\u{a0}", "\\n\\r"] {
-        let mut window = Window::open(&server, None);
+        let mut session = Session::open(&server, None);
         let frame = format!("SEND\ndestination:/topic/all\nreceipt:r\n{name}:x\n\nbody\0");
-        window.sends_text(&frame);
-        is_refused(window, "A header's name is empty or blank.", 1002);
+        session.sends_text(&frame);
+        is_refused(session, "A header's name is empty or blank.", 1002);
     }
     assert_eq!(refused(&server, "stomp_empty_name"), 4);
 }
@@ -120,7 +120,7 @@ fn a_name_of_blanks_is_refused_by_name() {
 #[test]
 fn the_api_takes_no_header_that_the_server_says_itself() {
     let (_folder, server) = serve("");
-    let mut window = Window::subscribed(&server, Some("7"), &["/topic/all", "/user/queue/sub"]);
+    let mut session = Session::subscribed(&server, Some("7"), &["/topic/all", "/user/queue/sub"]);
     let all = "\"destination\":\"/topic/all\"";
     let mut count = 0;
     for name in KEPT.iter().flat_map(|name| {
@@ -145,14 +145,14 @@ fn the_api_takes_no_header_that_the_server_says_itself() {
     let body =
         format!("{{{all},\"headers\":{{\"x\":\"1\",\"Subscription\":\"2\"}},\"body\":\"x\"}}");
     assert_eq!(post(&server, "/api/publish", "", body.as_bytes()).0, 200);
-    let heard = window.receives();
+    let heard = session.receives();
     let own = [&["content-type", "x", "Subscription"][..], &OWN].concat();
     let mut names = names(&heard);
     names[..3].sort_by_key(|name| own.iter().position(|one| one == name));
     assert_eq!(names, own, "nothing came before it: {heard:?}");
 }
 
-/// STOMP 1.0 can escape nothing, so nothing that would end a line may be in it.
+/// STOMP 1.0 has no escapes, so its headers must not contain anything that would end a line.
 #[test]
 fn no_name_and_no_value_makes_a_line_for_a_subscriber_of_stomp_1_0() {
     let (_folder, server) = serve("");
@@ -161,7 +161,7 @@ fn no_name_and_no_value_makes_a_line_for_a_subscriber_of_stomp_1_0() {
     assert!(old.hears().starts_with("CONNECTED\nversion:1.0\n"));
     old.sends("SUBSCRIBE\nid:s\ndestination:/topic/all\nreceipt:1\n\n\0");
     assert!(old.hears().starts_with("RECEIPT\n"));
-    let mut sender = Window::open(&server, None);
+    let mut sender = Session::open(&server, None);
     sender.sends_text(
         "SEND\ndestination:/topic/all\na\\nack\\c1\\nb:2\\nsubscription:x\\r\\nack\\c3\nc\\c:\\r\n\nx\0",
     );
@@ -183,7 +183,7 @@ fn no_name_and_no_value_makes_a_line_for_a_subscriber_of_stomp_1_0() {
 #[test]
 fn a_nul_in_a_body_is_refused_by_every_door() {
     let (_folder, server) = serve("");
-    let mut window = Window::subscribed(&server, None, &["/topic/all", "/topic/raw"]);
+    let mut session = Session::subscribed(&server, None, &["/topic/all", "/topic/raw"]);
     let mut count = 0;
     for destination in ["/topic/all", "/ws/forward"] {
         for (kind, body) in [
@@ -192,7 +192,7 @@ fn a_nul_in_a_body_is_refused_by_every_door() {
             ("", FORGED),
             ("image/png", FORGED),
         ] {
-            let mut sender = Window::open(&server, None);
+            let mut sender = Session::open(&server, None);
             let length = body.len().to_string();
             let headers = [
                 ("destination", destination),
@@ -230,14 +230,14 @@ fn a_nul_in_a_body_is_refused_by_every_door() {
         count += 1;
     }
     assert_eq!(refused(&server, "broker_nul_in_body"), count);
-    // A NUL makes no JSON, so those doors are closed whatever the key says.
+    // JSON has no NUL, so these paths refuse it with any value of the key.
     let json = b"{\"id\":1,\"businessType\":\"a\",\"data\":\"\0\"}";
     assert_eq!(post(&server, "/sendMsAll?subscribePath=/topic/all", "", json).0, 400);
     let signature = signed(json);
     assert_eq!(post(&server, "/callback", &signature, json).0, 400);
     let json = b"{\"id\":1,\"data\":\"\\u0000\"}";
     assert_eq!(post(&server, "/callback", &signed(json), json).0, 200);
-    assert_eq!(window.hears("/topic/all").as_bytes(), json, "nothing came before it");
+    assert_eq!(session.hears("/topic/all").as_bytes(), json, "nothing came before it");
 }
 
 /// The header that the provider would send.
@@ -253,11 +253,11 @@ fn signed(body: &[u8]) -> String {
 #[test]
 fn bytes_may_have_nuls_and_so_may_texts_where_the_key_allows_them() {
     let (_folder, server) = serve("[broker]\nnul-in-body = 'allow'\n");
-    let mut sender = Window::subscribed(&server, None, &["/topic/all"]);
+    let mut sender = Session::subscribed(&server, None, &["/topic/all"]);
     sender.sends("SEND", &[("destination", "/topic/all"), ("content-length", "3")], "a\0b");
     assert_eq!(sender.hears("/topic/all"), "a\0b");
     let (_folder, server) = serve("");
-    let mut sender = Window::subscribed(&server, None, &["/topic/all"]);
+    let mut sender = Session::subscribed(&server, None, &["/topic/all"]);
     let headers = [
         ("destination", "/topic/all"),
         ("content-length", "3"),
@@ -275,9 +275,9 @@ fn a_hooks_answer_with_a_nul_is_told_to_the_asking_session() {
         hook.url
     ));
     let queues = ["/user/queue/sub", "/user/queue/errors"];
-    let mut window = Window::subscribed(&server, Some("7"), &queues);
-    window.sends("SEND", &[("destination", "/ws/call")], "");
+    let mut session = Session::subscribed(&server, Some("7"), &queues);
+    session.sends("SEND", &[("destination", "/ws/call")], "");
     hook.is_asked().answer(200, FORGED);
-    let told = window.hears("/user/queue/errors");
+    let told = session.hears("/user/queue/errors");
     assert!(told.contains("\"code\":502") && told.contains("broker.nul-in-body"), "{told}");
 }

@@ -1,4 +1,4 @@
-//! What stands below an endpoint beside the WebSocket: SockJS's greeting and `/info`.
+//! Paths below an endpoint besides the WebSocket: SockJS's greeting and `/info`.
 
 use crate::peer::Peer;
 use crate::server::{Folder, Server};
@@ -27,7 +27,7 @@ impl Answer {
             key.eq_ignore_ascii_case(name).then_some(value)
         });
         let first = found.next();
-        assert_eq!(found.next(), None, "{name} stands there twice: {}", self.head);
+        assert_eq!(found.next(), None, "{name} is repeated: {}", self.head);
         first
     }
 }
@@ -84,7 +84,7 @@ fn info_says_what_the_endpoint_can_do() {
     };
     let (one, other) = (info("/open/info"), info("/open/info"));
     assert_eq!((one.0, one.1, other.0), (true, false, true));
-    assert_ne!(one.2, other.2, "randomness of its own for each");
+    assert_ne!(one.2, other.2, "each answer has its own random number");
     let shut = info("/shut/info");
     assert_eq!((shut.0, shut.1), (false, true));
 }
@@ -131,7 +131,7 @@ fn sockjs_websockets_have_two_paths_where_they_are_offered() {
     let mut framed = Peer::open(&server, "/open/000/session/websocket", "");
     let opened = framed.receives();
     assert_eq!((opened.opcode, &*opened.payload), (Opcode::Text, &b"o"[..]));
-    // Without SockJS frames nothing comes before it is asked for.
+    // Without SockJS frames the server sends nothing first.
     for path in ["/open", "/open/websocket", "/shut"] {
         let mut plain = Peer::open(&server, path, "");
         plain.pings(b"?");
@@ -170,7 +170,7 @@ fn after_a_refused_upgrade_the_connection_ends() {
         );
         socket.write_all(request.as_bytes()).expect("the server reads");
         let mut answer = String::new();
-        // To the end: nobody asked for it but the server.
+        // Read to the end: the server closes the connection.
         socket.read_to_string(&mut answer).expect("the server closes");
         answer
     };

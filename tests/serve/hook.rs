@@ -1,5 +1,5 @@
-//! The HTTP server of an application: it tells the test what it is asked, and answers what the test
-//! says, when the test says it.
+//! An application's HTTP server: it passes requests to the test, and answers what the test says,
+//! when the test says so.
 
 use crate::server::PATIENCE;
 use std::io::{Read, Write};
@@ -38,7 +38,7 @@ impl Hook {
         self.asked.recv_timeout(PATIENCE).expect("a request")
     }
 
-    /// Whether nobody has asked since.
+    /// Whether no further request has arrived.
     pub fn is_idle(&self) -> bool {
         self.asked.try_recv().is_err()
     }

@@ -1,6 +1,6 @@
 //! Hooks of application destinations.
 
-use crate::client::Window;
+use crate::client::Session;
 use crate::hook::Hook;
 use crate::server::{Folder, Server, ringpush};
 
@@ -30,8 +30,8 @@ const QUEUES: [&str; 2] = ["/user/queue/sub", "/user/queue/errors"];
 fn a_call_asks_the_hook_and_its_answer_reaches_the_sessions_that_it_should() {
     let hook = Hook::start();
     let (_folder, server) = serve(&hook, "");
-    let mut asking = Window::subscribed(&server, Some("7"), &QUEUES);
-    let mut second = Window::subscribed(&server, Some("7"), &QUEUES);
+    let mut asking = Session::subscribed(&server, Some("7"), &QUEUES);
+    let mut second = Session::subscribed(&server, Some("7"), &QUEUES);
     let headers = [("destination", "/ws/call"), ("content-type", "application/json")];
     asking.sends("SEND", &headers, "{\"to\":\"+86\"}");
     let request = hook.is_asked();
@@ -42,8 +42,8 @@ fn a_call_asks_the_hook_and_its_answer_reaches_the_sessions_that_it_should() {
     assert_eq!(request.header("x-ringpush-destination"), Some("/ws/call"));
     assert_eq!(request.header("x-ringpush-session").map(str::len), Some(16));
     request.answer(200, "{\"callId\":\"c-1\"}");
-    for window in [&mut asking, &mut second] {
-        assert_eq!(window.hears("/user/queue/sub"), "{\"callId\":\"c-1\"}");
+    for session in [&mut asking, &mut second] {
+        assert_eq!(session.hears("/user/queue/sub"), "{\"callId\":\"c-1\"}");
     }
 
     asking.sends("SEND", &[("destination", "/ws/one")], "");
@@ -51,23 +51,23 @@ fn a_call_asks_the_hook_and_its_answer_reaches_the_sessions_that_it_should() {
     assert_eq!(asking.hears("/user/queue/sub"), "only one");
     second.sends("SEND", &[("destination", "/ws/call")], "");
     hook.is_asked().answer(200, "all");
-    assert_eq!(second.hears("/user/queue/sub"), "all", "the other one's reply was not here");
+    assert_eq!(second.hears("/user/queue/sub"), "all", "no reply of the other session");
 }
 
 #[test]
 fn anonymous_senders_and_topics_get_their_answers_and_an_empty_one_is_none() {
     let hook = Hook::start();
     let (_folder, server) = serve(&hook, "");
-    let mut other = Window::subscribed(&server, None, &["/user/queue/sub", "/topic/room/5"]);
-    let mut window = Window::subscribed(&server, None, &["/user/queue/sub"]);
-    window.sends("SEND", &[("destination", "/ws/call")], "empty");
+    let mut other = Session::subscribed(&server, None, &["/user/queue/sub", "/topic/room/5"]);
+    let mut session = Session::subscribed(&server, None, &["/user/queue/sub"]);
+    session.sends("SEND", &[("destination", "/ws/call")], "empty");
     let request = hook.is_asked();
     assert_eq!(request.header("x-ringpush-user"), None);
     request.answer(204, "");
-    window.sends("SEND", &[("destination", "/ws/call")], "full");
+    session.sends("SEND", &[("destination", "/ws/call")], "full");
     hook.is_asked().answer(200, "full");
-    assert_eq!(window.hears("/user/queue/sub"), "full", "the empty answer is no reply");
-    window.sends("SEND", &[("destination", "/ws/room/5")], "x");
+    assert_eq!(session.hears("/user/queue/sub"), "full", "the empty answer is no reply");
+    session.sends("SEND", &[("destination", "/ws/room/5")], "x");
     hook.is_asked().answer(200, "to the room");
     assert_eq!(other.hears("/topic/room/5"), "to the room", "and not the other one's reply");
 }
@@ -76,10 +76,10 @@ fn anonymous_senders_and_topics_get_their_answers_and_an_empty_one_is_none() {
 fn what_goes_wrong_is_told_to_the_asking_session_alone() {
     let hook = Hook::start();
     let (_folder, server) = serve(&hook, "timeout = '200ms'");
-    let mut asking = Window::subscribed(&server, Some("7"), &QUEUES);
-    let mut second = Window::subscribed(&server, Some("7"), &QUEUES);
-    let error = |window: &mut Window| {
-        let body = window.hears("/user/queue/errors");
+    let mut asking = Session::subscribed(&server, Some("7"), &QUEUES);
+    let mut second = Session::subscribed(&server, Some("7"), &QUEUES);
+    let error = |session: &mut Session| {
+        let body = session.hears("/user/queue/errors");
         assert!(body.contains("\"destination\":\"/ws/call\""), "{body}");
         body
     };
@@ -87,7 +87,7 @@ fn what_goes_wrong_is_told_to_the_asking_session_alone() {
     hook.is_asked().answer(500, "no");
     let body = error(&mut asking);
     assert!(body.contains("\"code\":502") && body.contains("status 500"), "{body}");
-    // Silence: held until the server has given up.
+    // No answer until the server has given up.
     asking.sends("SEND", &[("destination", "/ws/call")], "");
     let silent = hook.is_asked();
     assert!(error(&mut asking).contains("\"code\":504"));
@@ -99,7 +99,7 @@ fn what_goes_wrong_is_told_to_the_asking_session_alone() {
     asking.sends("SEND", &[("destination", "/ws/call")], "");
     drop(hook.is_asked());
     assert!(error(&mut asking).contains("\"code\":502"));
-    // The other window has heard nothing of it.
+    // The other session has received nothing of it.
     second.sends("SEND", &[("destination", "/ws/call")], "");
     hook.is_asked().answer(200, "fine");
     assert_eq!(second.hears("/user/queue/sub"), "fine");
@@ -110,24 +110,24 @@ fn what_goes_wrong_is_told_to_the_asking_session_alone() {
 fn a_receipt_says_that_the_call_is_accepted_and_past_the_queue_the_sender_hears_so() {
     let hook = Hook::start();
     let (_folder, server) = serve(&hook, "concurrent = 1\nqueue = 1");
-    let mut windows: Vec<Window> =
-        ["1", "2", "3"].map(|user| Window::subscribed(&server, Some(user), &QUEUES)).into();
-    windows[0].asks("/ws/call", "first", "r");
-    assert_eq!(windows[0].receives().header("receipt-id"), Some("r"));
+    let mut sessions: Vec<Session> =
+        ["1", "2", "3"].map(|user| Session::subscribed(&server, Some(user), &QUEUES)).into();
+    sessions[0].asks("/ws/call", "first", "r");
+    assert_eq!(sessions[0].receives().header("receipt-id"), Some("r"));
     let first = hook.is_asked();
-    windows[1].asks("/ws/call", "second", "r");
-    assert_eq!(windows[1].receives().header("receipt-id"), Some("r"));
+    sessions[1].asks("/ws/call", "second", "r");
+    assert_eq!(sessions[1].receives().header("receipt-id"), Some("r"));
     assert!(hook.is_idle(), "one call at a time");
-    windows[2].asks("/ws/call", "third", "r");
-    let refused = windows[2].hears("/user/queue/errors");
+    sessions[2].asks("/ws/call", "third", "r");
+    let refused = sessions[2].hears("/user/queue/errors");
     assert!(refused.contains("\"code\":503") && refused.contains("hooks.queue"), "{refused}");
-    assert_eq!(windows[2].receives().header("receipt-id"), Some("r"));
+    assert_eq!(sessions[2].receives().header("receipt-id"), Some("r"));
     first.answer(200, "one");
-    assert_eq!(windows[0].hears("/user/queue/sub"), "one");
+    assert_eq!(sessions[0].hears("/user/queue/sub"), "one");
     let second = hook.is_asked();
     assert_eq!(second.body, "second");
     second.answer(200, "two");
-    assert_eq!(windows[1].hears("/user/queue/sub"), "two");
+    assert_eq!(sessions[1].hears("/user/queue/sub"), "two");
     let (_, metrics) = server.get("/metrics");
     let refused = metrics.lines().filter(|line| line.starts_with("ringpush_hooks_refused_total{"));
     let count: u32 =
@@ -140,17 +140,17 @@ fn without_a_hook_the_sender_hears_which_key_to_set() {
     let folder = Folder::new();
     let text = settings("", "").replace("hook = ''\n", "");
     let server = Server::with(&folder.write("config.toml", &text));
-    let mut window = Window::subscribed(&server, Some("7"), &QUEUES);
-    window.sends("SEND", &[("destination", "/ws/call")], "{}");
+    let mut session = Session::subscribed(&server, Some("7"), &QUEUES);
+    session.sends("SEND", &[("destination", "/ws/call")], "{}");
     let told: serde_json::Value =
-        serde_json::from_str(&window.hears("/user/queue/errors")).expect("it is JSON");
+        serde_json::from_str(&session.hears("/user/queue/errors")).expect("it is JSON");
     let text = "set hook in the [[application]] with destination /call";
     assert_eq!(told, serde_json::json!({ "code": 501, "msg": text }));
 }
 
 #[test]
 fn a_dead_hook_writes_one_line_a_second_and_counts_the_others() {
-    // Nobody listens there any more.
+    // Nothing listens there any more.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}/call", listener.local_addr().expect("bound"));
     drop(listener);
@@ -161,12 +161,12 @@ fn a_dead_hook_writes_one_line_a_second_and_counts_the_others() {
         [&config, &log].map(|path| path.to_str().expect("a path of the tests is text"));
     let place = ["--listen", "127.0.0.1:0", "--shards", "1", "--log", log_name];
     let server = Server::start(ringpush(&[&["serve", "--config", config][..], &place].concat()));
-    let mut window = Window::subscribed(&server, None, &["/user/queue/errors"]);
-    // Destinations that the sender chooses are one place of the configuration.
+    let mut session = Session::subscribed(&server, None, &["/user/queue/errors"]);
+    // Destinations that the sender chooses all belong to one entry of the configuration.
     let (calls, begun) = (200, std::time::Instant::now());
     for number in 0..calls {
-        window.sends("SEND", &[("destination", &format!("/ws/room/{number}"))], "");
-        assert!(window.hears("/user/queue/errors").contains("502"));
+        session.sends("SEND", &[("destination", &format!("/ws/room/{number}"))], "");
+        assert!(session.hears("/user/queue/errors").contains("502"));
     }
     server.signal("TERM");
     assert!(server.ends().success());
@@ -180,7 +180,7 @@ fn a_dead_hook_writes_one_line_a_second_and_counts_the_others() {
     };
     let left_out: usize = written.iter().chain(&counts).map(count).sum();
     assert_eq!(written.len() + left_out, calls, "{text}");
-    // A line a second; one more may say what the last one has left out.
+    // One line per second; one more may report the count that the last one left out.
     let seconds = begun.elapsed().as_secs() as usize;
     assert!(left_out > 0 && written.len() + counts.len() <= 2 * seconds + 2, "{text}");
     assert!(counts.iter().all(|line| line.contains("place=/room/{id} ")), "{text}");

@@ -1,6 +1,6 @@
-//! DELETE ends sessions, wherever in their lives they are.
+//! DELETE ends sessions in every state.
 
-use crate::client::Window;
+use crate::client::Session;
 use crate::peer::Peer;
 use crate::server::{Folder, Server, ringpush};
 use ringpush::ids::{SessionId, SessionIndex, ShardId};
@@ -22,11 +22,11 @@ fn a_kick_reaches_all_sessions_of_a_user_before_connect_and_raw_ones_too() {
     let server = server(&folder, "2");
     let before = |user: &str| Peer::open(&server, &format!("/portfolio?userId={user}"), "");
     let raw = |user: &str| Peer::open(&server, &format!("/chat?userId={user}"), "");
-    let live = Window::open(&server, Some("7"));
+    let live = Session::open(&server, Some("7"));
     let early: Vec<Peer> = (0..4).map(|_| before("7")).collect();
     let raws: Vec<Peer> = (0..4).map(|_| raw("7")).collect();
-    let mut others = (Window::open(&server, Some("8")), before("8"), raw("8"), raw(""));
-    // Whoever has not said CONNECT is on line for nobody.
+    let mut others = (Session::open(&server, Some("8")), before("8"), raw("8"), raw(""));
+    // A session that has not sent CONNECT is not online.
     let (_, who) = server.get("/api/users/7");
     assert_eq!(who.matches("\"session\":").count(), 1, "{who}");
 
@@ -37,14 +37,14 @@ fn a_kick_reaches_all_sessions_of_a_user_before_connect_and_raw_ones_too() {
     }
     assert_eq!(server.delete("/api/users/7"), (200, "{\"code\":0,\"closed\":0}".to_owned()));
 
-    // Nobody else has noticed, and the user may come back.
+    // Nobody else is affected, and the user may come back.
     others.0.asks("/user/8/queue/x", "", "r");
     assert_eq!(others.0.receives().command, "RECEIPT");
     for peer in [&mut others.1, &mut others.2, &mut others.3] {
         peer.pings(b"there?");
         assert_eq!(peer.receives().payload, b"there?");
     }
-    Window::open(&server, Some("7"));
+    Session::open(&server, Some("7"));
 }
 
 #[test]

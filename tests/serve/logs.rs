@@ -1,4 +1,4 @@
-//! What clients do wrong, in the log: few lines, and every one of them counted.
+//! Bad input in the log: few lines, and every event counted.
 
 use crate::doors::{Kind, serve};
 use crate::server::{Folder, Server};
@@ -9,7 +9,7 @@ use std::time::Instant;
 /// Requests that are written at once.
 const AT_ONCE: usize = 100;
 
-/// Says `request` so often, and reads an answer with this status to each.
+/// Sends `request` repeatedly, and reads an answer with this status to each.
 fn says(socket: &mut TcpStream, request: &str, times: usize, status: u16) {
     let begin = format!("HTTP/1.1 {status} ");
     for _ in 0..times / AT_ONCE {
@@ -51,7 +51,7 @@ fn ten_thousand_bad_requests_are_a_handful_of_lines_whose_counts_add_up() {
     for reason in ["http_not_found", "callback_signature_malformed"] {
         let (lines, sum) = lines_of(&log, reason);
         assert_eq!(sum, 5_000, "{reason}: {log:?}");
-        // The first at once, then one a second, and what is left at the end.
+        // The first at once, then one per second, and the rest at the end.
         assert!(lines <= seconds + 2, "{reason}: {lines} lines in {seconds} s: {log:?}");
     }
     let forged = log.iter().filter(|line| line.contains("callback_signature_malformed"));

@@ -1,12 +1,11 @@
-//! The binary as an operator runs it: started, asked, reloaded, ended, over real sockets.
+//! The binary as an operator runs it: started, used, reloaded, ended, over real sockets.
 //!
 //! No test sleeps: each waits for a line, a frame, a request or an exit, at most
 //! [`server::PATIENCE`].
 //!
-//! **Mutants.** Whether these tests and the others notice when the code is changed is what
-//! `cargo mutants` answers (`cargo install cargo-mutants --locked`). What it changes, which tests
-//! run and with which profile stands in `.cargo/mutants.toml`. Who may do what is to be tested
-//! whole:
+//! **Mutants.** `cargo mutants` shows whether the tests notice changes of the code (`cargo install
+//! cargo-mutants --locked`). `.cargo/mutants.toml` sets what it changes, which tests run, and the
+//! profile. Authentication and authorisation are to be tested completely:
 //!
 //! ```text
 //! cargo mutants -f 'src/identity/**' -f 'src/callback/**' -f src/broker/rule.rs \
@@ -14,11 +13,11 @@
 //! cargo mutants -f src/engine/web.rs --re admit
 //! ```
 //!
-//! Of the rest a sample is enough: `--sharding round-robin --shard 5/17` takes every seventeenth,
-//! about 300 (draw the first number). `-F` with a part of a mutant's name runs that one again. Nine
-//! of ten that compile have to be noticed, and a test that hangs notices too; each of the others is
-//! looked at, and gets a test unless nobody can see what it changes. A mutant costs a build of the
-//! crate and its tests.
+//! For the rest a sample is enough: `--sharding round-robin --shard 5/17` takes every seventeenth,
+//! about 300 (draw the first number at random). `-F` with a part of a mutant's name runs that one
+//! again. Nine of ten mutants that compile must be noticed; a test that hangs counts as noticing.
+//! Each of the others is reviewed, and gets a test unless its change cannot be observed. A mutant
+//! costs a build of the crate and its tests.
 
 mod answers;
 mod bodies;

@@ -9,7 +9,7 @@ use tungstenite::Message;
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::{HeaderName, HeaderValue};
 
-/// What a proxy of this machine sends on that keeps the browser's Host: nginx's `Host $host`.
+/// Headers from a proxy on this machine that keeps the browser's Host: nginx's `Host $host`.
 const BEHIND: &str = "Host: csms.example.com\r\nOrigin: https://csms.example.com\r\n";
 
 fn handshake(server: &Server, lines: &str) -> Answer {
@@ -39,7 +39,7 @@ fn a_refused_origin_is_readable_and_says_which_key_lets_it_in() {
     let info = ask(server.address, "GET /portfolio/info", foreign, "");
     assert_eq!((info.status, message(&info)), (403, expected.to_owned()));
     assert_eq!(info.header("access-control-allow-origin"), Some("https://a.example.com"));
-    // Neither what is none nor what is long comes back as it was.
+    // Invalid and long origins are not echoed as they were.
     let long = "Host: localhost\r\nOrigin: https://";
     let answer = handshake(&server, &format!("{long}{}\r\n", "a".repeat(4000)));
     assert_eq!(answer.status, 403);
@@ -50,7 +50,7 @@ fn a_refused_origin_is_readable_and_says_which_key_lets_it_in() {
     assert_eq!((answer.status, answer.header("access-control-allow-origin")), (403, None));
 }
 
-/// However often a page tries: a shard has one line a second written, with how many there were.
+/// However often a page tries: a shard logs one line per second, with the number of attempts.
 #[test]
 fn refused_origins_are_one_line_of_the_log_a_second() {
     let folder = Folder::new();
@@ -71,7 +71,7 @@ fn refused_origins_are_one_line_of_the_log_a_second() {
     for part in ["https://a.example.com", "allowed-origins", "/portfolio"] {
         assert!(lines[0].contains(part), "{part} in {lines:?}");
     }
-    // Each of two shards: the first at once, one a second, and what is left at the end.
+    // Each of two shards: the first at once, one per second, and the rest at the end.
     assert!((1..=2 * (seconds + 2)).contains(&lines.len()), "{lines:?}");
 }
 
@@ -91,7 +91,7 @@ fn a_proxy_with_the_browsers_host_is_told_by_a_key_that_names_it() {
     let outside = "external-url = 'https://csms.example.com'";
     let server = serve(&folder, Kind::Plain, outside);
     assert_eq!(handshake(&server, BEHIND).status, 101);
-    // Also where the proxy passes the upstream's own Host.
+    // Also if the proxy passes the upstream's own Host.
     let upstream = BEHIND.replace("Host: csms.example.com", "Host: 127.0.0.1:8080");
     assert_eq!(handshake(&server, &upstream).status, 101);
     let other = BEHIND.replace("Origin: https://csms", "Origin: https://evil");
@@ -126,7 +126,7 @@ fn user_of(to: SocketAddr, path: &str, lines: &str) -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix("user-name:")).map(str::to_owned)
 }
 
-/// Who may name himself: the cells of `VISITORS`, `None` where the handshake is refused.
+/// Which visitors may name their user: the cells of `VISITORS`; `None`: the handshake is refused.
 const NAMED: [Option<bool>; 11] = [
     Some(true),
     Some(true),
@@ -153,7 +153,7 @@ fn the_query_names_a_user_in_a_demonstration_for_its_own_visitors_alone() {
             assert_eq!(user.as_deref(), named.then_some("boss"), "{who}");
             if !lines.contains(":3000") {
                 let user = user_of(plain.address, path, &visitor(lines, plain.address));
-                assert_eq!(user, None, "{who}, without the demonstration");
+                assert_eq!(user, None, "{who}, without the demo");
             }
         }
     }

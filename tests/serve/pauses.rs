@@ -1,7 +1,6 @@
-//! Whoever is not read for the time being: how a refusal, a deadline and the end of its peer reach
-//! it nevertheless.
+//! Paused connections: a refusal, a deadline and the end of the peer reach them nevertheless.
 
-use crate::client::Window;
+use crate::client::Session;
 use crate::server::{Folder, Server};
 use crate::stalled::{Client, House, frame};
 use ringpush::ws::Opcode;
@@ -17,9 +16,9 @@ fn server() -> (Folder, Server) {
     (folder, server)
 }
 
-/// One message: a SEND, the SUBSCRIBE to this destination, and a SEND that comes too late.
-fn asks_for_more(window: &mut Window, destination: &str, receipt: &str) {
-    window.sends_text(&format!(
+/// One message: a SEND, the SUBSCRIBE to this destination, and a SEND that is too late.
+fn asks_for_more(session: &mut Session, destination: &str, receipt: &str) {
+    session.sends_text(&format!(
         "SEND\ndestination:/topic/a\nreceipt:before\n\n\0\
          SUBSCRIBE\nid:more\ndestination:{destination}\n{receipt}\n\0\
          SEND\ndestination:/topic/a\nreceipt:behind\n\n\0"
@@ -29,23 +28,23 @@ fn asks_for_more(window: &mut Window, destination: &str, receipt: &str) {
 #[test]
 fn a_subscribe_that_its_home_refuses_is_answered_by_its_receipt_id() {
     let (_folder, server) = server();
-    let mut holders = vec![Window::subscribed(&server, None, &["/topic/a", "/topic/x/*"])];
+    let mut holders = vec![Session::subscribed(&server, None, &["/topic/a", "/topic/x/*"])];
     for destination in ["/topic/x/*/*", "/topic/b"] {
-        let mut window = Window::open(&server, None);
-        asks_for_more(&mut window, destination, "receipt:asked\n");
-        assert_eq!(window.receives().header("receipt-id"), Some("before"));
-        let error = window.receives();
+        let mut session = Session::open(&server, None);
+        asks_for_more(&mut session, destination, "receipt:asked\n");
+        assert_eq!(session.receives().header("receipt-id"), Some("before"));
+        let error = session.receives();
         assert_eq!((&*error.command, error.header("receipt-id")), ("ERROR", Some("asked")));
         assert!(error.header("message").is_some_and(|text| text.starts_with("too many ")));
-        assert_eq!(window.hears_close(), 1008, "and nothing of what came behind it");
-        holders.push(Window::subscribed(&server, None, &["/topic/c"]));
+        assert_eq!(session.hears_close(), 1008, "and nothing of what came after it");
+        holders.push(Session::subscribed(&server, None, &["/topic/c"]));
     }
-    // Without a receipt, too, and with nothing behind it that would look again.
-    let mut window = Window::open(&server, None);
-    window.sends("SUBSCRIBE", &[("id", "more"), ("destination", "/topic/b")], "");
-    let error = window.receives();
+    // Without a receipt, too, and with nothing after it that would cause another check.
+    let mut session = Session::open(&server, None);
+    session.sends("SUBSCRIBE", &[("id", "more"), ("destination", "/topic/b")], "");
+    let error = session.receives();
     assert_eq!((&*error.command, error.header("receipt-id")), ("ERROR", None));
-    assert_eq!(window.hears_close(), 1008);
+    assert_eq!(session.hears_close(), 1008);
 }
 
 #[test]
@@ -73,11 +72,11 @@ enum Reason {
     Pipelined,
 }
 
-/// A frame that asks for nothing, but is read only in its turn.
+/// A frame without an answer, which is still read only in its turn.
 const FILLER: &str = "SEND\ndestination:/topic/a\n\nfiller\0";
 
-/// A paused connection for this reason. It has said so much more that it is not received on, but
-/// for a parked request alone.
+/// A connection paused for this reason. It has sent so much more that its receive has stopped,
+/// except for a parked request.
 fn paused(reason: Reason) -> (House, Client) {
     let mut house = House::new(|limits| match reason {
         Reason::Room => limits.mailbox = 2,
@@ -116,7 +115,7 @@ const REASONS: [Reason; 6] = [
     Reason::Pipelined,
 ];
 
-/// Slot and socket are gone while nobody answers; the session's record when its home has heard.
+/// Slot and socket are gone while nothing answers; the session's record once its home knows.
 fn is_gone(house: &mut House, reason: Reason) {
     house.until(&format!("{reason:?}: gone"), |house| house.audit().connections == 0);
     house.until_with_home(&format!("{reason:?}: told"), |house| {

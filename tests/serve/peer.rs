@@ -20,7 +20,7 @@ pub struct Peer {
     pub extensions: Option<String>,
 }
 
-/// A message as it came.
+/// A message as received.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message {
     pub opcode: Opcode,
@@ -77,7 +77,7 @@ impl Peer {
         self.socket.write_all(&frame).expect("the server reads");
     }
 
-    /// A message in one frame for each of its pieces.
+    /// A message with one frame for each of its parts.
     pub fn sends_pieces(&mut self, opcode: Opcode, pieces: &[&[u8]]) {
         self.sends_from(opcode as u8, pieces);
     }
@@ -100,8 +100,8 @@ impl Peer {
         self.sends_frame(FIN | Opcode::Ping as u8, payload);
     }
 
-    /// A compressed text message in so many frames, with what was sent before as its context. How
-    /// many bytes it took.
+    /// A compressed text message in this many frames, with the earlier messages as its context.
+    /// Returns its length in bytes.
     pub fn sends_compressed(&mut self, text: &str, frames: usize) -> usize {
         let mut bytes = Vec::with_capacity(text.len() + 64);
         let status = self.stream.compress_vec(text.as_bytes(), &mut bytes, FlushCompress::Sync);
@@ -153,7 +153,7 @@ impl Peer {
         String::from_utf8(message.payload).expect("a text is UTF-8")
     }
 
-    /// A Close comes next, with this code and reason.
+    /// The next message is a Close with this code and reason.
     pub fn hears_close(&mut self, code: u16, reason: &str) {
         let message = self.receives();
         let expected = [&code.to_be_bytes()[..], reason.as_bytes()].concat();

@@ -1,6 +1,6 @@
-//! The shortest ways through the house.
+//! The shortest paths: SEND, callback, push.
 
-use crate::client::Window;
+use crate::client::Session;
 use crate::server::Server;
 
 #[test]
@@ -17,36 +17,36 @@ fn it_is_ready_when_it_says_so() {
 #[test]
 fn a_reply_reaches_all_sessions_of_its_sender_and_nobody_else() {
     let server = Server::embedded();
-    let mut windows: Vec<Window> = ["7", "7", "8"]
-        .map(|user| Window::subscribed(&server, Some(user), &["/user/queue/sub"]))
+    let mut sessions: Vec<Session> = ["7", "7", "8"]
+        .map(|user| Session::subscribed(&server, Some(user), &["/user/queue/sub"]))
         .into_iter()
         .collect();
-    let mut anonymous = Window::subscribed(&server, None, &["/user/queue/sub"]);
-    windows[0].sends("SEND", &[("destination", "/ws/trade")], "{}");
+    let mut anonymous = Session::subscribed(&server, None, &["/user/queue/sub"]);
+    sessions[0].sends("SEND", &[("destination", "/ws/trade")], "{}");
     let reply = "{\"code\":0,\"mess\":\"服务端返回消息！\"}";
-    for window in &mut windows[..2] {
-        assert_eq!(window.hears("/user/queue/sub"), reply);
+    for session in &mut sessions[..2] {
+        assert_eq!(session.hears("/user/queue/sub"), reply);
     }
     anonymous.sends("SEND", &[("destination", "/ws/trade")], "{}");
     assert_eq!(anonymous.hears("/user/queue/sub"), reply);
-    // What comes first to the other user is what was sent to him.
+    // The first message for the other user is the one sent to that user.
     assert_eq!(server.get("/sendMsToUser?userId=8&subscribePath=/queue/sub").0, 200);
-    let pushed = windows[2].hears("/user/queue/sub");
+    let pushed = sessions[2].hears("/user/queue/sub");
     assert!(pushed.contains("\"businessType\":\"TEST\""), "{pushed}");
 }
 
 #[test]
 fn a_topic_is_heard_on_every_shard() {
     let server = Server::embedded();
-    let mut windows: Vec<Window> =
-        (0..20).map(|_| Window::subscribed(&server, None, &["/topic/all"])).collect();
+    let mut sessions: Vec<Session> =
+        (0..20).map(|_| Session::subscribed(&server, None, &["/topic/all"])).collect();
     for number in 0..50 {
         let body = number.to_string();
-        windows[0].sends("SEND", &[("destination", "/topic/all")], &body);
+        sessions[0].sends("SEND", &[("destination", "/topic/all")], &body);
     }
-    for window in &mut windows {
+    for session in &mut sessions {
         for number in 0..50 {
-            assert_eq!(window.hears("/topic/all"), number.to_string());
+            assert_eq!(session.hears("/topic/all"), number.to_string());
         }
     }
 }

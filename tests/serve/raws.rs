@@ -1,6 +1,6 @@
-//! Raw endpoints: what they do when a client comes and with what it says, by WebSocket and SockJS.
+//! Raw endpoints: what they do on open and on a message, over WebSocket and SockJS.
 
-use crate::client::Window;
+use crate::client::Session;
 use crate::peer::Peer;
 use crate::server::{Folder, Server};
 use ringpush::ws::Opcode;
@@ -47,7 +47,7 @@ fn echo_gives_back_what_came() {
         (Opcode::Text, b""),
         (Opcode::Binary, b""),
     ] {
-        // Whole, and in pieces that end within a code point, with a Ping between them.
+        // Whole, and in parts that end within a code point, with a Ping between them.
         peer.sends_pieces(opcode, &[message]);
         let (head, tail) = message.split_at(message.len() / 3);
         peer.sends_pieces(opcode, &[head, b"", tail]);
@@ -89,21 +89,21 @@ fn reply_answers_each_message() {
 #[test]
 fn publish_reaches_stomp_subscribers() {
     let (_folder, server) = server("on-message = { publish = '/topic/raw' }");
-    let mut window = Window::subscribed(&server, None, &["/topic/raw"]);
+    let mut session = Session::subscribed(&server, None, &["/topic/raw"]);
     let mut peer = Peer::open(&server, "/raw", "");
     peer.sends("from a WebSocket");
-    let frame = window.receives();
+    let frame = session.receives();
     assert_eq!(frame.command, "MESSAGE");
     assert_eq!(frame.header("destination"), Some("/topic/raw"));
     assert_eq!(frame.header("content-type"), Some("text/plain;charset=UTF-8"));
     assert_eq!(frame.body, "from a WebSocket");
     peer.sends_pieces(Opcode::Text, &[b"in ", b"pieces"]);
-    assert_eq!(window.hears("/topic/raw"), "in pieces");
+    assert_eq!(session.hears("/topic/raw"), "in pieces");
 
     let mut peer = sockjs(&server);
     peer.sends("[\"from SockJS\",\"and \\u0022once\\u0022 more\"]");
-    assert_eq!(window.hears("/topic/raw"), "from SockJS");
-    assert_eq!(window.hears("/topic/raw"), "and \"once\" more");
+    assert_eq!(session.hears("/topic/raw"), "from SockJS");
+    assert_eq!(session.hears("/topic/raw"), "and \"once\" more");
 }
 
 #[test]

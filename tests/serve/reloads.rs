@@ -1,6 +1,6 @@
 //! SIGHUP.
 
-use crate::client::Window;
+use crate::client::Session;
 use crate::server::{Folder, Server, ringpush};
 
 fn settings(rest: &str) -> String {
@@ -14,12 +14,12 @@ const ALLOW: &str = "[[allow]]\naction = 'send'\ndestination = '/topic/**'\nuser
 
 /// Whether a new session may SEND to a topic: its receipt, or an ERROR.
 fn may_send(server: &Server) -> bool {
-    let mut window = Window::open(server, Some("7"));
-    window.asks("/topic/a", "x", "r");
-    match window.receives().command.as_str() {
+    let mut session = Session::open(server, Some("7"));
+    session.asks("/topic/a", "x", "r");
+    match session.receives().command.as_str() {
         "RECEIPT" => true,
         "ERROR" => {
-            assert_eq!(window.hears_close(), 1008);
+            assert_eq!(session.hears_close(), 1008);
             false
         }
         other => panic!("{other}"),
@@ -32,7 +32,7 @@ fn a_changed_rule_holds_for_sessions_old_and_new_and_a_bad_file_changes_nothing(
     let config = folder.write("config.toml", &settings(""));
     let server = Server::with(&config);
     assert!(!may_send(&server));
-    let mut old = Window::subscribed(&server, Some("8"), &["/topic/a"]);
+    let mut old = Session::subscribed(&server, Some("8"), &["/topic/a"]);
 
     let more = format!("{ALLOW}[engine]\npin = true\n[limits]\nsegment-bytes = 1000000\n");
     folder.write("config.toml", &settings(&more));
@@ -41,7 +41,7 @@ fn a_changed_rule_holds_for_sessions_old_and_new_and_a_bad_file_changes_nothing(
     assert!(server.logs("takes effect after a restart").contains("engine.pin"));
     assert!(server.logs("takes effect after a restart").contains("limits.segment-bytes"));
     server.logs("reloaded");
-    // Each try is a session of its own; the shards hear of it within their next turns.
+    // Each try is a new session; the shards get the new rules within their next turns.
     while !may_send(&server) {}
     assert_eq!(old.hears("/topic/a"), "x");
     old.asks("/topic/a", "y", "r");

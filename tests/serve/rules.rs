@@ -1,6 +1,6 @@
-//! `[[allow]]`: what it keeps is kept, however one asks for it.
+//! `[[allow]]`: what it forbids is forbidden, on every path.
 
-use crate::client::{Frame, Window};
+use crate::client::{Frame, Session};
 use crate::server::{Folder, Server};
 use crate::stalled::{Client, House};
 use ringpush::time::Millis;
@@ -26,28 +26,28 @@ fn push(server: &Server, user: &str, destination: &str) {
     assert!(status == 200 && body.starts_with("{\"code\":0,\"sessions\":"), "{status} {body}");
 }
 
-/// The window's SEND is answered with the end.
-fn is_refused(mut window: Window, destination: &str) {
-    window.asks(destination, "", "r");
-    ends(window, destination, Some("r"));
+/// The session's SEND is answered with the end of the session.
+fn is_refused(mut session: Session, destination: &str) {
+    session.asks(destination, "", "r");
+    ends(session, destination, Some("r"));
 }
 
-fn ends(mut window: Window, destination: &str, receipt: Option<&str>) {
-    let error = window.receives();
+fn ends(mut session: Session, destination: &str, receipt: Option<&str>) {
+    let error = session.receives();
     assert_eq!(error.command, "ERROR", "{error:?}");
     assert_eq!(error.header("message"), Some("not permitted"));
     assert_eq!(error.header("receipt-id"), receipt);
     if receipt.is_none() {
         assert!(error.body.contains(destination), "{error:?}");
     }
-    assert_eq!(window.hears_close(), 1008);
+    assert_eq!(session.hears_close(), 1008);
 }
 
 #[test]
 fn a_reload_ends_whoever_has_what_he_may_no_longer_have() {
     let (folder, server) = server("");
-    let has = |user, destinations: &[&str]| Window::subscribed(&server, user, destinations);
-    // Until there is one on each shard: when both have ended, both shards have the new rules.
+    let has = |user, destinations: &[&str]| Session::subscribed(&server, user, destinations);
+    // Until each shard has a session: when both have ended, both shards have the new rules.
     let mut exact = Vec::new();
     loop {
         exact.push(has(Some("6"), &["/topic/open", "/topic/secret"]));
@@ -73,8 +73,8 @@ fn a_reload_ends_whoever_has_what_he_may_no_longer_have() {
         + &kept("subscribe", "/topic/all/**", boss);
     folder.write("config.toml", &format!("{OPEN}{rules}"));
     server.signal("HUP");
-    for window in exact {
-        ends(window, "/topic/secret", None);
+    for session in exact {
+        ends(session, "/topic/secret", None);
     }
     ends(own, "/user/queue/secret", None);
     ends(nobody, "/user/queue/secret", None);
@@ -103,8 +103,8 @@ fn a_reload_ends_whoever_has_what_he_may_no_longer_have() {
     assert_eq!(boss.hears("/topic/open"), "again");
 }
 
-/// A session whose subscription a reload has taken away while it was owed the RECEIPT of a SEND
-/// to `destination`.
+/// A session whose subscription a reload has forbidden while the RECEIPT of its SEND to
+/// `destination` was outstanding.
 fn owed_a_receipt(destination: &str, answer_time: Millis) -> (House, Client) {
     let mut house = House::new(|limits| limits.answer_time = answer_time);
     let mut client = house.session();
@@ -138,7 +138,7 @@ fn a_reload_gives_the_receipts_that_are_owed_before_it_ends_a_session() {
 
 #[test]
 fn what_a_reload_takes_away_is_heard_no_more_while_receipts_are_owed() {
-    // Nobody answers the hook.
+    // Nothing answers the hook.
     let (mut house, mut client) = owed_a_receipt("/ws/call", Millis::seconds(600));
     let mut other = house.session();
     house.answers_hook("/queue/own");
@@ -164,8 +164,8 @@ fn a_reload_ends_a_session_in_time_whatever_it_is_owed() {
 fn a_pattern_over_own_destinations_hears_what_the_rules_leave() {
     let own = kept("subscribe", "/user/queue/desk/{user}", "'*'");
     let (_folder, server) = server(&(kept("subscribe", "/user/queue/secret", "['boss']") + &own));
-    let mut seven = Window::subscribed(&server, Some("7"), &["/user/queue/*", "/user/queue/*/*"]);
-    let mut boss = Window::subscribed(&server, Some("boss"), &["/user/queue/*"]);
+    let mut seven = Session::subscribed(&server, Some("7"), &["/user/queue/*", "/user/queue/*/*"]);
+    let mut boss = Session::subscribed(&server, Some("boss"), &["/user/queue/*"]);
     for user in ["7", "boss"] {
         push(&server, user, "/queue/secret");
         push(&server, user, "/queue/sub");
@@ -176,13 +176,13 @@ fn a_pattern_over_own_destinations_hears_what_the_rules_leave() {
     push(&server, "7", "/queue/desk/8");
     push(&server, "7", "/queue/desk/7");
     seven.hears("/user/queue/desk/7");
-    // What one sends to oneself does not pass by the home.
+    // A SEND to the own user does not pass through the broker's home.
     seven.asks("/user/7/queue/secret", "", "r");
     assert_eq!(seven.receives().command, "RECEIPT");
     seven.asks("/user/7/queue/sub", "", "r");
     seven.hears("/user/queue/sub");
     assert_eq!(seven.receives().command, "RECEIPT");
-    // By its own name it is refused, as ever.
+    // By its own name it is still refused.
     let headers = [("id", "x"), ("destination", "/user/queue/secret"), ("receipt", "r")];
     seven.sends("SUBSCRIBE", &headers, "");
     ends(seven, "/user/queue/secret", Some("r"));
@@ -193,13 +193,13 @@ fn a_user_is_who_he_is_however_he_is_written() {
     let own = kept("send", "/user/{user}/**", "'*'");
     for rules in ["", own.as_str()] {
         let (_folder, server) = server(rules);
-        let mut slash = Window::subscribed(&server, Some("a/b"), &["/user/queue/sub"]);
+        let mut slash = Session::subscribed(&server, Some("a/b"), &["/user/queue/sub"]);
         for destination in ["/user/a%2Fb/queue/sub", "/user/a%2fb/queue/sub"] {
-            is_refused(Window::open(&server, Some("a%2Fb")), destination);
+            is_refused(Session::open(&server, Some("a%2Fb")), destination);
             slash.sends("SEND", &[("destination", destination)], "own");
             assert_eq!(slash.hears("/user/queue/sub"), "own");
         }
-        let mut percent = Window::subscribed(&server, Some("a%2Fb"), &["/user/queue/sub"]);
+        let mut percent = Session::subscribed(&server, Some("a%2Fb"), &["/user/queue/sub"]);
         percent.sends("SEND", &[("destination", "/user/a%252Fb/queue/sub")], "own");
         assert_eq!(percent.hears("/user/queue/sub"), "own");
         is_refused(slash, "/user/a%252Fb/queue/sub");
@@ -208,13 +208,13 @@ fn a_user_is_who_he_is_however_he_is_written() {
         push(&server, "a%252Fb", "/queue/sub");
         assert!(percent.hears("/user/queue/sub").contains("TEST"));
     }
-    // A rule about him holds for every way to write him.
+    // A rule about a user applies to every spelling of the name.
     let rules = kept("send", "/user/a%2Fb/**", "['boss']") + &kept("send", "/user/**", "'*'");
     let (_folder, server) = server(&rules);
     for destination in ["/user/a%2Fb/queue/sub", "/user/a%2fb/queue/sub"] {
-        is_refused(Window::open(&server, Some("7")), destination);
+        is_refused(Session::open(&server, Some("7")), destination);
     }
-    let mut boss = Window::open(&server, Some("boss"));
+    let mut boss = Session::open(&server, Some("boss"));
     boss.asks("/user/a%2fb/queue/sub", "", "r");
     assert_eq!(boss.receives().command, "RECEIPT");
 }
@@ -225,16 +225,16 @@ fn a_pattern_that_gives_up_lets_nothing_pass() {
     let endless = format!("/topic/{}", "a".repeat(1_000));
     let gave_up = "ringpush_refused_total{reason=\"broker_pattern_gave_up\"}";
 
-    // The rule comes first; what is allowed to everybody comes behind it.
+    // The rule comes first; the rule that allows everybody comes after it.
     let folder = Folder::new();
     let rules = OPEN.replace("[[allow]]", &(kept("send", &hard, "['boss']") + "[[allow]]"));
     let server = Server::with(&folder.write("config.toml", &rules));
-    is_refused(Window::open(&server, Some("7")), &endless);
+    is_refused(Session::open(&server, Some("7")), &endless);
     assert_eq!(server.metric(gave_up), 1);
 
     let (_folder, server) = self::server(&kept("subscribe", &hard, "['boss']"));
-    let mut listener = Window::subscribed(&server, Some("7"), &["/topic/**"]);
-    let mut sender = Window::open(&server, Some("8"));
+    let mut listener = Session::subscribed(&server, Some("7"), &["/topic/**"]);
+    let mut sender = Session::open(&server, Some("8"));
     for destination in [&endless, "/topic/x"] {
         sender.sends("SEND", &[("destination", destination)], "");
     }
@@ -245,10 +245,10 @@ fn a_pattern_that_gives_up_lets_nothing_pass() {
     assert_eq!((command.as_str(), listener.hears_close()), ("ERROR", 1008));
     assert_eq!(server.metric(gave_up), 2);
 
-    // A subscription that gives up hears nothing, and the others do.
+    // A subscription whose comparison gives up receives nothing; the others do.
     let (_folder, server) = self::server("");
-    let mut hard = Window::subscribed(&server, Some("7"), &[&hard]);
-    let mut easy = Window::subscribed(&server, Some("7"), &["/topic/**"]);
+    let mut hard = Session::subscribed(&server, Some("7"), &[&hard]);
+    let mut easy = Session::subscribed(&server, Some("7"), &["/topic/**"]);
     let short = format!("{}b", &endless[..40]);
     for destination in [&endless, &short] {
         easy.sends("SEND", &[("destination", destination)], "");

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-/// Longer than anything takes that works.
+/// Longer than anything takes if it works.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A folder of one test, gone with it.
+/// A folder of one test, deleted with it.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -41,7 +41,7 @@ impl Drop for Folder {
     }
 }
 
-/// The binary with these arguments, and nothing of the tester's environment that it would read.
+/// The binary with these arguments, and without the environment variables that it would read.
 pub fn ringpush(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringpush"));
     command.args(arguments).stdin(Stdio::null());
@@ -56,7 +56,7 @@ pub fn ringpush(arguments: &[&str]) -> Command {
     command
 }
 
-/// Switches the demonstration on, as `[demo] enabled` does.
+/// Enables the demo, as `[demo] enabled` does.
 pub const DEMO: &str = "RINGPUSH_DEMO__ENABLED";
 
 /// Runs it to its end: exit code, standard output, standard error.
@@ -130,7 +130,7 @@ impl Server {
         self.out.recv_timeout(PATIENCE).expect("a line")
     }
 
-    /// Ends it; every line of its log that nobody has read yet.
+    /// Ends it; returns every unread line of its log.
     pub fn whole_log(mut self) -> Vec<String> {
         self.signal("TERM");
         let lines = core::iter::from_fn(|| self.err.recv_timeout(PATIENCE).ok()).collect();
@@ -146,12 +146,12 @@ impl Server {
         self.child.wait().expect("a child can be waited for")
     }
 
-    /// Asks by HTTP: status and body. The connection ends with the answer.
+    /// An HTTP request; returns status and body. The connection ends with the answer.
     pub fn get(&self, target: &str) -> (u16, String) {
         self.ask(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
     }
 
-    /// The sum of what all shards count under this name.
+    /// The sum of this counter over all shards.
     pub fn metric(&self, name: &str) -> u64 {
         let (_, text) = self.get("/metrics");
         let lines = text.lines().filter(|line| line.starts_with(name));
@@ -165,7 +165,7 @@ impl Server {
         self.ask(&format!("POST {target} HTTP/1.1\r\n{rest}{more}\r\n{body}"))
     }
 
-    /// Asks for the end of what stands at `target`.
+    /// A DELETE of `target`.
     pub fn delete(&self, target: &str) -> (u16, String) {
         let rest = "Host: localhost\r\nConnection: close\r\n\r\n";
         self.ask(&format!("DELETE {target} HTTP/1.1\r\n{rest}"))
@@ -190,7 +190,7 @@ impl Server {
         socket.into()
     }
 
-    /// A connection of which no read waits for ever.
+    /// A connection with a read timeout.
     pub fn connect(&self) -> TcpStream {
         let socket = TcpStream::connect(self.address).expect("it listens");
         socket.set_read_timeout(Some(PATIENCE)).expect("a span is fine");

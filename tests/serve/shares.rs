@@ -1,6 +1,6 @@
-//! What one session or one address may hold of what all share.
+//! How much of the shared resources one session or one address may use.
 
-use crate::client::Window;
+use crate::client::Session;
 use crate::hook::Hook;
 use crate::server::{Folder, PATIENCE, Server, ringpush};
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use std::time::Instant;
 const ONE: [u8; 4] = [127, 0, 0, 2];
 const OTHER: [u8; 4] = [127, 0, 0, 3];
 
-/// So many shards with these settings and limits.
+/// This many shards with these settings and limits.
 fn server(shards: &str, settings: &str, limits: &str) -> (Folder, Server) {
     let folder = Folder::new();
     let config = format!(
@@ -24,14 +24,14 @@ fn server(shards: &str, settings: &str, limits: &str) -> (Folder, Server) {
     (folder, Server::start(ringpush(&arguments)))
 }
 
-fn open(server: &Server, host: [u8; 4]) -> Window {
-    Window::over(server, server.connect_from(host), "").expect("the endpoint upgrades")
+fn open(server: &Server, host: [u8; 4]) -> Session {
+    Session::over(server, server.connect_from(host), "").expect("the endpoint upgrades")
 }
 
-fn subscribe(window: &mut Window, id: &str, destination: &str) -> Result<(), String> {
+fn subscribe(session: &mut Session, id: &str, destination: &str) -> Result<(), String> {
     let headers = [("id", id), ("destination", destination), ("receipt", id)];
-    window.sends("SUBSCRIBE", &headers, "");
-    let answer = window.receives();
+    session.sends("SUBSCRIBE", &headers, "");
+    let answer = session.receives();
     match answer.command.as_str() {
         "RECEIPT" => {
             assert_eq!(answer.header("receipt-id"), Some(id));
@@ -43,10 +43,10 @@ fn subscribe(window: &mut Window, id: &str, destination: &str) -> Result<(), Str
 }
 
 /// The same, if its home agrees: without a receipt, and then with something that has one.
-fn try_subscribe(window: &mut Window, id: &str, destination: &str) -> Result<(), String> {
-    window.sends("SUBSCRIBE", &[("id", id), ("destination", destination)], "");
-    window.asks("/topic/nobody", "", "then");
-    let answer = window.receives();
+fn try_subscribe(session: &mut Session, id: &str, destination: &str) -> Result<(), String> {
+    session.sends("SUBSCRIBE", &[("id", id), ("destination", destination)], "");
+    session.asks("/topic/nobody", "", "then");
+    let answer = session.receives();
     match answer.command.as_str() {
         "RECEIPT" => Ok(()),
         "ERROR" => Err(format!("{}: {}", answer.header("message").unwrap_or(""), answer.body)),
@@ -58,19 +58,19 @@ fn try_subscribe(window: &mut Window, id: &str, destination: &str) -> Result<(),
 fn a_session_has_so_many_subscriptions_to_one_destination() {
     let (_folder, server) = server("1", "", "subscriptions-alike = 3");
     for destination in ["/topic/a", "/topic/**", "/user/queue/sub"] {
-        let mut window = Window::open(&server, None);
+        let mut session = Session::open(&server, None);
         for id in ["1", "2", "3"] {
-            subscribe(&mut window, id, destination).expect("within the bound");
+            subscribe(&mut session, id, destination).expect("within the bound");
         }
         // Others have their own count, a user's destination is not the broker's of that name, and
-        // who leaves one may have another.
-        subscribe(&mut window, "b", "/topic/b").expect("another destination");
-        subscribe(&mut window, "c", "/queue/sub").expect("another destination");
-        window.sends("UNSUBSCRIBE", &[("id", "2")], "");
-        subscribe(&mut window, "4", destination).expect("one has gone");
-        let refused = subscribe(&mut window, "5", destination).expect_err("past the bound");
+        // after leaving one a session may have another.
+        subscribe(&mut session, "b", "/topic/b").expect("another destination");
+        subscribe(&mut session, "c", "/queue/sub").expect("another destination");
+        session.sends("UNSUBSCRIBE", &[("id", "2")], "");
+        subscribe(&mut session, "4", destination).expect("one has gone");
+        let refused = subscribe(&mut session, "5", destination).expect_err("past the bound");
         assert!(refused.contains("limit subscriptions-alike"), "{refused}");
-        assert_eq!(window.hears_close(), 1008);
+        assert_eq!(session.hears_close(), 1008);
     }
     assert_eq!(server.metric("ringpush_refused_total{reason=\"limit_subscriptions_alike\"}"), 3);
 }
@@ -79,28 +79,28 @@ fn a_session_has_so_many_subscriptions_to_one_destination() {
 fn an_address_has_a_quarter_of_the_destinations_that_are_free() {
     let limits = "destinations = 16\nshare-least = 1";
     let (_folder, server) = server("2", "", limits);
-    // Whichever shards its sessions are on.
-    let mut windows: Vec<Window> = (0..4).map(|_| open(&server, ONE)).collect();
-    for (number, window) in windows.iter_mut().enumerate() {
+    // On any shards.
+    let mut sessions: Vec<Session> = (0..4).map(|_| open(&server, ONE)).collect();
+    for (number, session) in sessions.iter_mut().enumerate() {
         let destination = format!("/topic/{number}");
-        subscribe(window, "own", &destination).expect("a quarter of sixteen");
-        // What is there takes nothing more.
-        subscribe(window, "again", &destination).expect("the same one");
-        subscribe(window, "first", "/topic/0").expect("a known one");
+        subscribe(session, "own", &destination).expect("a quarter of sixteen");
+        // Subscribing to an existing destination uses nothing.
+        subscribe(session, "again", &destination).expect("the same one");
+        subscribe(session, "first", "/topic/0").expect("a known one");
     }
     let mut last = open(&server, ONE);
     let refused = try_subscribe(&mut last, "1", "/topic/more").expect_err("past the share");
     assert!(refused.contains("limits destinations, share-least"), "{refused}");
     assert_eq!(last.hears_close(), 1008);
-    // Everybody else goes on.
+    // Nobody else is affected.
     let mut other = open(&server, OTHER);
     for number in 0..3 {
         subscribe(&mut other, &format!("{number}"), &format!("/queue/{number}"))
             .expect("his share");
     }
     try_subscribe(&mut other, "3", "/queue/3").expect_err("a quarter of twelve");
-    // What is given back may be had again.
-    drop(windows);
+    // What is given back may be used again.
+    drop(sessions);
     let start = Instant::now();
     while try_subscribe(&mut open(&server, ONE), "1", "/topic/more").is_err() {
         assert!(start.elapsed() < PATIENCE);
@@ -111,11 +111,11 @@ fn an_address_has_a_quarter_of_the_destinations_that_are_free() {
 #[test]
 fn an_address_has_a_quarter_of_the_patterns_that_begin_alike() {
     let (_folder, server) = server("1", "", "patterns-alike = 8\nshare-least = 1");
-    let mut window = open(&server, ONE);
+    let mut session = open(&server, ONE);
     for pattern in ["/topic/a/*", "/topic/a/?", "/topic/b/*"] {
-        subscribe(&mut window, pattern, pattern).expect("two of eight");
+        subscribe(&mut session, pattern, pattern).expect("two of eight");
     }
-    let refused = try_subscribe(&mut window, "more", "/topic/a/x*").expect_err("past the share");
+    let refused = try_subscribe(&mut session, "more", "/topic/a/x*").expect_err("past the share");
     assert!(refused.contains("limits patterns-alike, share-least"), "{refused}");
     subscribe(&mut open(&server, OTHER), "1", "/topic/a/x*").expect("another address");
     let name = "ringpush_refused_total{reason=\"limit_share_of_patterns_alike\"}";
@@ -131,39 +131,39 @@ fn an_address_has_a_quarter_of_the_hook_calls() {
         hook.url
     );
     let (_folder, server) = server("2", &settings, "share-least = 1");
-    let mut windows: Vec<Window> = (0..3).map(|_| open(&server, ONE)).collect();
-    for window in &mut windows {
-        subscribe(window, "errors", "/user/queue/errors").expect("his own");
-        subscribe(window, "sub", "/user/queue/sub").expect("his own");
+    let mut sessions: Vec<Session> = (0..3).map(|_| open(&server, ONE)).collect();
+    for session in &mut sessions {
+        subscribe(session, "errors", "/user/queue/errors").expect("his own");
+        subscribe(session, "sub", "/user/queue/sub").expect("his own");
     }
-    for window in &mut windows[..2] {
-        window.asks("/ws/call", "x", "r");
-        assert_eq!(window.receives().command, "RECEIPT");
+    for session in &mut sessions[..2] {
+        session.asks("/ws/call", "x", "r");
+        assert_eq!(session.receives().command, "RECEIPT");
     }
     let (first, second) = (hook.is_asked(), hook.is_asked());
-    windows[2].asks("/ws/call", "x", "r");
-    let refused = windows[2].hears("/user/queue/errors");
+    sessions[2].asks("/ws/call", "x", "r");
+    let refused = sessions[2].hears("/user/queue/errors");
     assert!(refused.contains("\"code\":503") && refused.contains("share-least"), "{refused}");
-    assert_eq!(windows[2].receives().command, "RECEIPT");
+    assert_eq!(sessions[2].receives().command, "RECEIPT");
     let mut other = open(&server, OTHER);
     other.asks("/ws/call", "x", "r");
     assert_eq!(other.receives().command, "RECEIPT");
-    // Its turn has come, and with the end of a call there is room again.
+    // Its call has begun; when a call ends there is room again.
     first.answer(200, "{}");
     hook.is_asked().answer(200, "{}");
     second.answer(500, "");
     let start = Instant::now();
     loop {
-        windows[2].asks("/ws/call", "x", "r");
-        let frame = windows[2].receives();
+        sessions[2].asks("/ws/call", "x", "r");
+        let frame = sessions[2].receives();
         if frame.command == "RECEIPT" {
             break;
         }
-        assert_eq!(windows[2].receives().command, "RECEIPT");
+        assert_eq!(sessions[2].receives().command, "RECEIPT");
         assert!(start.elapsed() < PATIENCE);
     }
     hook.is_asked().answer(200, "{}");
-    assert_eq!(windows[2].hears("/user/queue/sub"), "{}");
+    assert_eq!(sessions[2].hears("/user/queue/sub"), "{}");
     let name = "ringpush_refused_total{reason=\"limit_share_of_hook_calls\"}";
     assert!(server.metric(name) >= 1);
 }
@@ -171,15 +171,15 @@ fn an_address_has_a_quarter_of_the_hook_calls() {
 #[test]
 fn connections_of_an_address_are_those_of_all_shards() {
     let (_folder, server) = server("4", "", "connections-per-address = 3");
-    let windows: Vec<Window> = (0..3).map(|_| open(&server, ONE)).collect();
+    let sessions: Vec<Session> = (0..3).map(|_| open(&server, ONE)).collect();
     for _ in 0..4 {
-        let refused = Window::over(&server, server.connect_from(ONE), "").err();
+        let refused = Session::over(&server, server.connect_from(ONE), "").err();
         assert_eq!(refused, Some(503));
     }
     let _other = open(&server, OTHER);
-    drop(windows);
+    drop(sessions);
     let start = Instant::now();
-    while Window::over(&server, server.connect_from(ONE), "").is_err() {
+    while Session::over(&server, server.connect_from(ONE), "").is_err() {
         assert!(start.elapsed() < PATIENCE);
     }
     let name = "ringpush_refused_total{reason=\"limit_connections_per_address\"}";
@@ -190,24 +190,24 @@ fn connections_of_an_address_are_those_of_all_shards() {
 fn behind_a_trusted_proxy_its_clients_are_counted_and_it_is_not() {
     let settings = "listen.trusted-proxies = ['127.0.0.2', '10.0.0.0/8']";
     let (_folder, server) = server("2", settings, "connections-per-address = 2");
-    let through = |forwarded| Window::over(&server, server.connect_from(ONE), forwarded);
-    let mut windows = Vec::new();
-    // The proxy itself, and whoever it says nothing of.
+    let through = |forwarded| Session::over(&server, server.connect_from(ONE), forwarded);
+    let mut sessions = Vec::new();
+    // The proxy itself, and clients that it does not name.
     for _ in 0..5 {
-        windows.push(through("").expect("a proxy is not counted"));
+        sessions.push(through("").expect("a proxy is not counted"));
     }
     for forwarded in ["203.0.113.7", "203.0.113.7, 10.0.0.9", "2001:db8::1", "2001:db8:0:0:2::"] {
-        windows.push(through(forwarded).expect("two of each"));
+        sessions.push(through(forwarded).expect("two of each"));
     }
     for forwarded in ["203.0.113.7", "::ffff:203.0.113.7", "1.1.1.1, 203.0.113.7", "2001:db8::3"] {
         assert_eq!(through(forwarded).err(), Some(503), "{forwarded}");
     }
-    windows.push(through("203.0.113.8").expect("another one"));
-    windows.push(through("203.0.113.7, 1.1.1.1").expect("another one"));
-    // Who is no proxy is whoever he is.
-    let directly = |forwarded| Window::over(&server, server.connect_from(OTHER), forwarded);
+    sessions.push(through("203.0.113.8").expect("another one"));
+    sessions.push(through("203.0.113.7, 1.1.1.1").expect("another one"));
+    // For a peer that is no trusted proxy, its own address counts.
+    let directly = |forwarded| Session::over(&server, server.connect_from(OTHER), forwarded);
     for forwarded in ["1.2.3.4", "1.2.3.5"] {
-        windows.push(directly(forwarded).expect("two"));
+        sessions.push(directly(forwarded).expect("two"));
     }
     assert_eq!(directly("1.2.3.6").err(), Some(503));
 }
@@ -216,20 +216,20 @@ fn behind_a_trusted_proxy_its_clients_are_counted_and_it_is_not() {
 fn the_bound_of_connections_is_one_for_all_shards() {
     let (_folder, server) = server("4", "", "connections = 10");
     // They have subscribed, so none of them makes room for another.
-    let _windows: Vec<Window> = (0..10)
+    let _sessions: Vec<Session> = (0..10)
         .map(|_| {
-            let mut window = open(&server, ONE);
-            subscribe(&mut window, "1", "/topic/a").expect("room");
-            window
+            let mut session = open(&server, ONE);
+            subscribe(&mut session, "1", "/topic/a").expect("room");
+            session
         })
         .collect();
     for _ in 0..3 {
-        let refused = Window::over(&server, server.connect_from(OTHER), "").err();
+        let refused = Session::over(&server, server.connect_from(OTHER), "").err();
         assert_eq!(refused, Some(503));
     }
 }
 
-/// What its peer is sent until it ends.
+/// The bytes that its peer receives until the end.
 fn rest(mut socket: std::net::TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     socket.read_to_end(&mut bytes).expect("it ends");
@@ -240,10 +240,10 @@ fn rest(mut socket: std::net::TcpStream) -> Vec<u8> {
 fn where_slots_are_few_strangers_of_whoever_holds_most_leave() {
     let limits = "connections = 12\nstranger-time = '1ms'";
     let (_folder, server) = server("1", "", limits);
-    // Up to three quarters nobody has to leave.
-    let mut subscribed: Vec<Window> = (0..3).map(|_| open(&server, ONE)).collect();
-    for window in &mut subscribed {
-        subscribe(window, "1", "/topic/a").expect("room");
+    // Below three quarters nobody has to leave.
+    let mut subscribed: Vec<Session> = (0..3).map(|_| open(&server, ONE)).collect();
+    for session in &mut subscribed {
+        subscribe(session, "1", "/topic/a").expect("room");
     }
     let idle = server.connect_from(ONE);
     let raw = |says: &str| {
@@ -271,37 +271,37 @@ fn where_slots_are_few_strangers_of_whoever_holds_most_leave() {
     let stranger = open(&server, ONE);
     let mut polite = open(&server, OTHER);
     let mut others = vec![open(&server, OTHER)];
-    // The tenth: from here on one leaves for each that comes, the oldest first.
+    // The tenth: from here on one leaves for each new one, the oldest first.
     others.push(open(&server, OTHER));
     assert_eq!(rest(idle), b"");
     others.push(open(&server, OTHER));
     assert_eq!(rest(silent)[..4], [0x88, 17, 0x03, 0xf5], "1013");
-    // Now the other address has more strangers, but this one has more connections.
+    // Now the other address has more strangers, but this one has more connections in total.
     others.push(open(&server, [127, 0, 0, 4]));
     assert_eq!(stranger.hears_close(), 1013);
-    // Whoever has done something stays, and so does whoever holds little.
+    // A client that has done something stays, and so does one of an address that uses little.
     subscribe(&mut polite, "1", "/topic/b").expect("it is still there");
-    for window in &mut subscribed {
-        subscribe(window, "2", "/topic/b").expect("it is still there");
+    for session in &mut subscribed {
+        subscribe(session, "2", "/topic/b").expect("it is still there");
     }
     speaking.write_all(&[0x81, 0x81, 0, 0, 0, 0, b'x']).expect("it is still there");
     let mut echo = [0; 3];
     speaking.read_exact(&mut echo).expect("it is still there");
 }
 
-/// A server that is full to three quarters of whom it shall serve lets others in all the same.
+/// A server of which three quarters are taken still admits others.
 #[test]
 fn who_has_just_come_is_spared_while_there_are_slots() {
     let limits = "connections = 40\nstranger-time = '10m'";
     let (_folder, server) = server("1", "", limits);
-    let mut windows: Vec<Window> = (0..31).map(|_| open(&server, ONE)).collect();
-    for window in &mut windows {
-        subscribe(window, "1", "/topic/a").expect("room");
+    let mut sessions: Vec<Session> = (0..31).map(|_| open(&server, ONE)).collect();
+    for session in &mut sessions {
+        subscribe(session, "1", "/topic/a").expect("room");
     }
-    // All of them come before the first of them has subscribed.
-    let mut late: Vec<Window> = (0..5).map(|_| open(&server, OTHER)).collect();
-    for window in &mut late {
-        subscribe(window, "1", "/topic/a").expect("it is still there");
+    // All of them connect before the first of them has subscribed.
+    let mut late: Vec<Session> = (0..5).map(|_| open(&server, OTHER)).collect();
+    for session in &mut late {
+        subscribe(session, "1", "/topic/a").expect("it is still there");
     }
 }
 
@@ -313,7 +313,7 @@ fn who_has_to_leave_and_does_not_is_not_waited_for() {
     // None of them reads, or answers the Close, or ends.
     let mut deaf = Vec::new();
     while deaf.len() < 20 {
-        deaf.extend(Window::over(&server, server.connect_from(ONE), ""));
+        deaf.extend(Session::over(&server, server.connect_from(ONE), ""));
         assert!(start.elapsed() < PATIENCE, "{} have come in", deaf.len());
     }
 }

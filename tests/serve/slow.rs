@@ -1,11 +1,11 @@
-//! Clients that do not read, under each policy, on real sockets; and what windows collect.
+//! Clients that do not read, under each policy, on real sockets; and batches.
 
-use crate::client::{Frame, Window};
+use crate::client::{Frame, Session};
 use crate::server::{Folder, Server, run};
 
-/// Bytes of a message; together far more than the kernel hides for one client.
+/// Bytes of a message; together far more than the kernel buffers for one client.
 const BODY: usize = 16 * 1024;
-/// Messages to somebody who does not read: so many that nobody's buffers hold them.
+/// Messages to a client that does not read: more than all buffers have room for.
 const MESSAGES: usize = 1_500;
 
 fn settings(more: &str) -> String {
@@ -21,9 +21,9 @@ fn server(more: &str) -> (Folder, Server) {
     (folder, server)
 }
 
-/// Publishes to `/topic/a` and `/topic/b` by turns, to a reader that keeps up.
+/// Publishes to `/topic/a` and `/topic/b` alternately, to a reader that keeps up.
 fn flood(server: &Server) {
-    let mut reader = Window::subscribed(server, None, &["/topic/a", "/topic/b"]);
+    let mut reader = Session::subscribed(server, None, &["/topic/a", "/topic/b"]);
     for number in 0..MESSAGES {
         let destination = if number % 2 == 0 { "/topic/a" } else { "/topic/b" };
         let body = format!("{number} {}", "x".repeat(BODY));
@@ -36,8 +36,8 @@ fn number_of(body: &str) -> usize {
     body.split(' ').next().and_then(|text| text.parse().ok()).expect("it begins with a number")
 }
 
-/// Reads on until the receipt of its own frame: the numbers that came, by destination.
-fn reads_on(mut slow: Window) -> Vec<(String, usize)> {
+/// Reads until the receipt of its own frame; returns the received numbers by destination.
+fn reads_on(mut slow: Session) -> Vec<(String, usize)> {
     slow.sends("ACK", &[("id", "1"), ("receipt", "here")], "");
     let mut seen = Vec::new();
     loop {
@@ -53,7 +53,7 @@ fn reads_on(mut slow: Window) -> Vec<(String, usize)> {
 #[test]
 fn a_slow_reader_loses_its_oldest_messages_and_stays() {
     let (_folder, server) = server("limits.slow-consumer = 'drop-oldest'");
-    let slow = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
+    let slow = Session::subscribed(&server, None, &["/topic/a", "/topic/b"]);
     flood(&server);
     let dropped = server.metric("ringpush_dropped_total");
     let seen = reads_on(slow);
@@ -69,7 +69,7 @@ fn a_slow_reader_loses_its_oldest_messages_and_stays() {
 fn a_slow_reader_gets_the_newest_of_each_destination_and_stays() {
     let rule = "[[slow]]\ndestination = '/topic/**'\npolicy = 'conflate'\n";
     let (_folder, server) = server(rule);
-    let slow = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
+    let slow = Session::subscribed(&server, None, &["/topic/a", "/topic/b"]);
     flood(&server);
     assert!(server.metric("ringpush_dropped_total") > 0);
     let seen = reads_on(slow);
@@ -82,13 +82,14 @@ fn a_slow_reader_gets_the_newest_of_each_destination_and_stays() {
     assert_eq!(server.metric("ringpush_slow_consumers_total"), 0);
 }
 
-/// Who hears a destination of each policy is closed when what may not be dropped is too much.
+/// A client with a destination of each policy is closed if messages that may not be dropped are too
+/// many.
 #[test]
 fn what_may_not_be_dropped_closes_a_slow_reader() {
     let rules = "[[slow]]\ndestination = '/topic/a'\npolicy = 'close'\n\
                  [[slow]]\ndestination = '/topic/**'\npolicy = 'drop-oldest'\n";
     let (_folder, server) = server(rules);
-    let mut slow = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
+    let mut slow = Session::subscribed(&server, None, &["/topic/a", "/topic/b"]);
     flood(&server);
     assert_eq!(server.metric("ringpush_slow_consumers_total"), 1);
     let code = loop {
@@ -104,13 +105,13 @@ fn what_may_not_be_dropped_closes_a_slow_reader() {
 fn a_window_makes_fewer_sends_of_many_messages() {
     let rule = "[[batch]]\ndestination = '/topic/a'\nwindow = '300ms'\n";
     let (_folder, server) = server(rule);
-    let mut reader = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
-    let mut sender = Window::open(&server, None);
+    let mut reader = Session::subscribed(&server, None, &["/topic/a", "/topic/b"]);
+    let mut sender = Session::open(&server, None);
     let before = server.metric("ringpush_sends_total");
     for number in 0..50 {
         sender.sends("SEND", &[("destination", "/topic/a")], &number.to_string());
     }
-    // Taking effect is not what waits.
+    // The SUBSCRIBE takes effect at once; only messages wait.
     sender.asks("/topic/b", "now", "r");
     assert_eq!(sender.receives().command, "RECEIPT");
     assert_eq!(reader.hears("/topic/b"), "now");
@@ -127,14 +128,14 @@ fn a_window_makes_fewer_sends_of_many_messages() {
 fn a_window_ends_before_it_holds_more_than_a_client_may_be_given_at_once() {
     let rule = "[[batch]]\ndestination = '/topic/a'\nwindow = '10s'\n";
     let (_folder, server) = server(&format!("{rule}[limits]\nsend-buffer = 131072\n"));
-    let mut reader = Window::subscribed(&server, None, &["/topic/a", "/topic/b"]);
-    let mut sender = Window::open(&server, None);
+    let mut reader = Session::subscribed(&server, None, &["/topic/a", "/topic/b"]);
+    let mut sender = Session::open(&server, None);
     for number in 0..100 {
         let body = format!("{number} {}", "x".repeat(BODY));
         sender.sends("SEND", &[("destination", "/topic/a")], &body);
         sender.sends("SEND", &[("destination", "/topic/b")], "now");
     }
-    // Long before the window's time: each four of them fill half of the bound.
+    // Long before the end of the window: every four of them fill half of the bound.
     let mut next = 0;
     while next < 96 {
         let frame = reader.receives();
@@ -149,15 +150,15 @@ fn a_window_ends_before_it_holds_more_than_a_client_may_be_given_at_once() {
 fn a_window_ends_before_somebody_leaves_its_group() {
     let rule = "engine.batch-window = '5s'\n";
     let (_folder, server) = server(&format!("{rule}[limits]\nbatch-messages = 40\n"));
-    let mut reader = Window::subscribed(&server, None, &["/topic/a"]);
+    let mut reader = Session::subscribed(&server, None, &["/topic/a"]);
     let send = [("destination", "/topic/a"), ("receipt", "sent")];
     reader.sends("SEND", &send, "1");
     assert_eq!(reader.receives().command, "RECEIPT");
     reader.sends("UNSUBSCRIBE", &[("id", "/topic/a"), ("receipt", "gone")], "");
     assert_eq!(reader.hears("/topic/a"), "1");
     assert_eq!(reader.receives().header("receipt-id"), Some("gone"));
-    // At the bound, and at the end of the server, nobody waits for the window either.
-    let mut reader = Window::subscribed(&server, None, &["/topic/a"]);
+    // At the bound, and at shutdown, the window ends at once, too.
+    let mut reader = Session::subscribed(&server, None, &["/topic/a"]);
     for number in 0..41 {
         reader.sends("SEND", &[("destination", "/topic/a")], &number.to_string());
     }
@@ -172,17 +173,17 @@ fn a_window_ends_before_somebody_leaves_its_group() {
     assert_eq!(reader.hears_close(), 1001);
 }
 
-/// Shards that look for work instead of sleeping miss none, and sleep in the end.
+/// Shards that spin instead of sleeping miss no work, and sleep in the end.
 #[test]
 fn spinning_shards_hear_each_other() {
     let (_folder, server) = server("engine.spin = '200us'");
-    let mut windows: Vec<Window> =
-        (0..8).map(|_| Window::subscribed(&server, None, &["/topic/a"])).collect();
+    let mut sessions: Vec<Session> =
+        (0..8).map(|_| Session::subscribed(&server, None, &["/topic/a"])).collect();
     for number in 0..200 {
-        let at = number % windows.len();
-        windows[at].sends("SEND", &[("destination", "/topic/a")], &number.to_string());
-        for window in &mut windows {
-            assert_eq!(window.hears("/topic/a"), number.to_string());
+        let at = number % sessions.len();
+        sessions[at].sends("SEND", &[("destination", "/topic/a")], &number.to_string());
+        for session in &mut sessions {
+            assert_eq!(session.hears("/topic/a"), number.to_string());
         }
     }
     assert!(server.metric("ringpush_spins_total") > 0);

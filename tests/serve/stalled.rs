@@ -1,6 +1,6 @@
-//! Two shards on real rings in the test's own thread. The one with the listener is turned all the
-//! time; the other one, which is home to all broker destinations, only when a test says so: until
-//! then whoever waits for it waits.
+//! Two shards on real rings in the test's own thread. The one with the listener runs all the time.
+//! The other one, which is home to all broker destinations, runs only when a test says so: until
+//! then everything that waits for it waits.
 
 use crate::server::PATIENCE;
 use ringpush::broker::command::Event;
@@ -50,7 +50,7 @@ pub struct House {
 }
 
 impl House {
-    /// With limits of one's own. Nothing but what the test is about ends a wait.
+    /// With the given limits. Only the event under test ends a wait.
     pub fn new(set: impl FnOnce(&mut Limits)) -> House {
         let environment = vec![("TOKEN".to_owned(), TOKEN.to_owned())];
         let sources = Sources { environment, ..Sources::default() };
@@ -72,7 +72,7 @@ impl House {
         House { home, front, metrics, doorbells, control, shared, address }
     }
 
-    /// The configuration with these rules more, for the shard with the listener: from now on.
+    /// Adds these rules to the configuration of the shard with the listener.
     pub fn reloads(&mut self, rules: &str) {
         let environment = vec![("TOKEN".to_owned(), TOKEN.to_owned())];
         let sources = Sources { environment, ..Sources::default() };
@@ -81,14 +81,14 @@ impl House {
         config.limits = self.shared.limits.clone();
         let reloaded = Arc::new(self.shared.reloaded(config));
         self.control.send(ShardId(1).into(), ToShard::Reload(reloaded));
-        // The turn that takes the entry looks at all sessions.
+        // The turn that handles the entry checks all sessions.
         let entries = self.shared.limits.mailbox as usize;
         self.until("a reload", |house| {
             house.control.room(ShardId(1).into(), Class::Event) == entries
         });
     }
 
-    /// What a hook answers to the first session of the shard with the listener.
+    /// A hook's answer to the first session of the shard with the listener.
     pub fn answers_hook(&mut self, queue: &str) {
         let mut message = Message::default();
         message.begin(Some(""), queue);
@@ -103,7 +103,7 @@ impl House {
         });
     }
 
-    /// What the shard with the listener holds.
+    /// The audit of the shard with the listener.
     pub fn audit(&mut self) -> Audit {
         self.front.audit()
     }
@@ -118,13 +118,13 @@ impl House {
         let begun = Instant::now();
         while !done(self) {
             assert!(begun.elapsed() < PATIENCE, "{what}: {:?}", self.audit());
-            // Rung, it does not wait: the client that it would wait for is in the same thread.
+            // Its doorbell is rung so that it does not wait: the client is in the same thread.
             self.doorbells.ring_from_outside(ShardId(1).into());
             assert!(self.front.turn(), "nobody ends it");
         }
     }
 
-    /// Turns both until `done`: what waited for the home goes on.
+    /// Turns both until `done`: what waited for the home continues.
     pub fn until_with_home(&mut self, what: &str, mut done: impl FnMut(&mut House) -> bool) {
         self.until(what, |house| {
             house.doorbells.ring_from_outside(ShardId(0).into());
@@ -133,9 +133,9 @@ impl House {
         });
     }
 
-    /// A connection that has said nothing.
+    /// A connection that has sent nothing.
     pub fn connect(&mut self) -> Client {
-        // What a client does not read does not hide in its socket either.
+        // Bytes that a client does not read must not fit into its socket either.
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("TCP");
         socket.set_recv_buffer_size(4_096).expect("a size is valid");
         socket.connect(&self.address.into()).expect("it listens");
@@ -223,12 +223,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// All of it has room in the sockets.
+    /// Writes all of it; the sockets have room.
     pub fn says(&mut self, bytes: &[u8]) {
         self.socket.write_all(bytes).expect("there is room");
     }
 
-    /// As much of it as has room; the rest is said first the next time.
+    /// Writes as much as has room; the rest is written first the next time.
     pub fn says_some(&mut self, bytes: &[u8]) {
         if self.unsaid.is_empty() {
             self.unsaid.extend_from_slice(bytes);
@@ -236,9 +236,9 @@ impl Client {
         self.goes_on();
     }
 
-    /// What was not said has room now, perhaps.
+    /// Writes more of the rest, if it has room now.
     pub fn goes_on(&mut self) {
-        // Who has been closed says nothing more.
+        // A closed client writes nothing more.
         let len = self.socket.write(&self.unsaid).unwrap_or(0);
         self.unsaid.drain(..len);
     }
@@ -274,19 +274,19 @@ impl Client {
         }
     }
 
-    /// Reads; whether this has come at some time.
+    /// Reads; returns whether this text has arrived so far.
     pub fn hears(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.reads();
         self.count(bytes) > 0
     }
 
-    /// Where it has come first, in bytes.
+    /// The position of its first arrival, in bytes.
     pub fn place(&self, bytes: impl AsRef<[u8]>) -> Option<usize> {
         let bytes = bytes.as_ref();
         self.seen.windows(bytes.len()).position(|window| window == bytes)
     }
 
-    /// How often it has come.
+    /// How often it has arrived.
     pub fn count(&self, bytes: impl AsRef<[u8]>) -> usize {
         let bytes = bytes.as_ref();
         self.seen.windows(bytes.len()).filter(|window| *window == bytes).count()

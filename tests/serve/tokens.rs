@@ -1,4 +1,4 @@
-//! Who one is by a signed token: at the handshake, and at CONNECT.
+//! Users named by a signed token: at the handshake, and at CONNECT.
 
 use crate::server::{Folder, Server, ringpush};
 use crate::web::{UPGRADE, ask};
@@ -31,7 +31,7 @@ fn token(claims: &str, secret: &str) -> String {
     format!("{text}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
 
-/// Tokens that are refused, the word for it in the answer and in the metrics.
+/// Refused tokens, and the reason in the answer and in the metrics.
 fn bad_tokens() -> [(String, &'static str, &'static str); 5] {
     [
         ("a.b.c".to_owned(), "malformed-token", "auth_token_malformed"),

@@ -1,4 +1,4 @@
-//! One HTTP request as it is written, and its answer.
+//! One HTTP request as raw text, and its answer.
 
 use crate::server::PATIENCE;
 use std::io::{Read, Write};

@@ -1,4 +1,4 @@
-//! Each rule against a planted mistake, and against the nearest thing that is none.
+//! Each rule against a planted mistake, and against similar code that is correct.
 
 use super::source::{Source, blank, mark_test_files};
 use super::{FLOORS, FUNCTION_LINES_MAX, NEIGHBOURS, complaints};

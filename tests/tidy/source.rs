@@ -5,7 +5,7 @@
 pub struct Source {
     /// Path from the top of the repository.
     pub path: String,
-    /// The text as it is.
+    /// The unchanged text.
     pub text: String,
     /// Rust only: the same text with comments and the insides of literals blanked out.
     pub code: String,
@@ -42,7 +42,7 @@ impl Source {
                 .collect();
             let Some(open) = rest.find(['{', ';']) else { continue };
             // A pointer type `fn(u8)` has no name; a declaration ends in `;` without a body. An
-            // array type `[u8; 4]` in the signature holds a `;` too: look past brackets.
+            // array type `[u8; 4]` in the signature contains a `;` too: skip brackets.
             let open = body_start(rest).unwrap_or(open);
             if name.is_empty() || !rest[open..].starts_with('{') {
                 continue;
@@ -107,7 +107,7 @@ fn block_len(code: &str) -> usize {
     code.len()
 }
 
-/// Offsets at which `word` stands with nothing of a name on either side.
+/// Offsets of `word` where it is not part of a longer name.
 pub fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let name = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(word).map(|(at, _)| at).filter(move |&at| {

@@ -28,7 +28,7 @@ impl Message {
     }
 }
 
-/// What came next.
+/// What was received.
 #[derive(Debug)]
 pub enum Heard {
     /// A STOMP frame.
@@ -42,9 +42,9 @@ pub enum Heard {
 /// One session.
 pub struct Browser {
     socket: TcpStream,
-    /// Bytes of the server that are not understood yet.
+    /// Bytes of the server that are not parsed yet.
     input: Vec<u8>,
-    /// Of them, understood after all.
+    /// How many of them are parsed.
     used: usize,
     /// Bytes that `flush` will write.
     output: Vec<u8>,
@@ -53,7 +53,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Connects and asks for the upgrade; does not wait for it.
+    /// Connects and requests the upgrade; does not wait for it.
     pub fn open(address: SocketAddr, path: &str) -> Browser {
         let socket = TcpStream::connect(address).expect("the server accepts");
         socket.set_read_timeout(Some(PATIENCE)).expect("a timeout of some seconds");
@@ -71,7 +71,7 @@ impl Browser {
         browser
     }
 
-    /// Waits for the upgrade and asks for a session; does not wait for it.
+    /// Waits for the upgrade and sends CONNECT; does not wait for the answer.
     pub fn connect(&mut self, versions: &str, beat: &str) {
         let head = loop {
             let end = self.input.windows(4).position(|four| four == b"\r\n\r\n");
@@ -86,7 +86,7 @@ impl Browser {
         self.flush();
     }
 
-    /// Waits for the session; gives the shard that holds it.
+    /// Waits for CONNECTED; returns the shard of the session.
     pub fn connected(&mut self) -> usize {
         let connected = self.expect("CONNECTED");
         connected.header("session").clone_into(&mut self.session);
@@ -94,7 +94,7 @@ impl Browser {
         usize::from_str_radix(&self.session[..2], 16).expect("two digits")
     }
 
-    /// Queues a SUBSCRIBE that asks for a receipt of the name of its id.
+    /// Queues a SUBSCRIBE with its id as its receipt.
     pub fn subscribe(&mut self, id: &str, destination: &str) {
         let headers = [("id", id), ("destination", destination), ("receipt", id)];
         self.put(Command::Subscribe, &headers, b"");
@@ -121,10 +121,10 @@ impl Browser {
         self.flush();
     }
 
-    /// Waits for a heart-beat, which has to be the next thing to come.
+    /// Waits for a heart-beat, which must be what is received next.
     pub fn expect_beat(&mut self) {
         let next = self.next();
-        assert!(matches!(next, Heard::Beat), "a heart-beat was to come, not {next:?}");
+        assert!(matches!(next, Heard::Beat), "expected a heart-beat, not {next:?}");
     }
 
     fn put_ws(&mut self, opcode: Opcode, payload: &mut [u8]) {
@@ -141,13 +141,13 @@ impl Browser {
         self.output.clear();
     }
 
-    /// The next frame, which has to have this command; heart-beats are passed over.
+    /// The next frame, which must have this command; heart-beats are skipped.
     pub fn expect(&mut self, command: &str) -> Message {
         loop {
             match self.next() {
                 Heard::Beat => {}
                 Heard::Frame(frame) if frame.command == command => return frame,
-                other => panic!("{command} was to come, not {other:?}"),
+                other => panic!("expected {command}, not {other:?}"),
             }
         }
     }
@@ -157,7 +157,7 @@ impl Browser {
         assert_eq!(self.expect("RECEIPT").header("receipt-id"), id);
     }
 
-    /// What comes next; pings are answered.
+    /// The next frame or heart-beat; pings are answered.
     pub fn next(&mut self) -> Heard {
         loop {
             let Some((opcode, payload)) = self.frame() else {
@@ -182,7 +182,7 @@ impl Browser {
         }
     }
 
-    /// The next WebSocket frame that is all there: its opcode, and where its payload is.
+    /// The next whole WebSocket frame: its opcode, and where its payload is.
     fn frame(&mut self) -> Option<(Opcode, core::ops::Range<usize>)> {
         let rest = &self.input[self.used..];
         let len = usize::try_from(ws::frame_len(rest)?).expect("it fits memory");
@@ -214,7 +214,7 @@ impl Browser {
 
 fn message(bytes: &[u8]) -> Message {
     let frame = parse_server_frame(bytes).expect("one whole frame a message");
-    assert_eq!(frame.consumed(), bytes.len(), "one frame a message, and nothing behind it");
+    assert_eq!(frame.consumed(), bytes.len(), "one frame per message, and nothing after it");
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
     Message {
         command: text(frame.command()),

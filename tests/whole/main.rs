@@ -15,11 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Sessions of a test with many.
 const CROWD: usize = 10_000;
 
-/// Makes room for a crowd's descriptors. One test at a time has a crowd.
+/// Raises the descriptor limit for a crowd. Only one test at a time has a crowd.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     let needed = CROWD as u32 + 500;
     assert!(process::raise_descriptors() >= needed, "the test needs {needed} descriptors");
-    // A test that failed leaves nothing behind.
+    // A failed test must not block the others.
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,8 @@
 //! User memory of an idle session.
 //!
 //! (RSS of the server with 10 000 sessions - RSS of the same binary with `connections = 16`) /
-//! 10 000. Each session has its own user and one subscription, and heart-beats go both ways: the
-//! measurement comes after every session has had one. Kernel memory of sockets is not in it.
+//! 10 000. Each session has its own user, one subscription, and heart-beats in both directions; it
+//! is measured after every session has had one. Kernel memory of sockets is not included.
 //! Figures of the release build: `cargo test --release --test whole memory -- --nocapture`.
 
 use super::browser::Browser;

@@ -6,7 +6,7 @@ use super::{CROWD, alone};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-/// Anyone may send anywhere, so that a browser can be the publisher.
+/// Everybody may send anywhere, so that a browser can be the publisher.
 const CONFIG: &str = r#"
 [[endpoint]]
 path = "/stomp"
@@ -25,15 +25,15 @@ const SENDS: u32 = 3_000;
 const PER_SHARD: usize = 10;
 const DESTINATIONS: [&str; 3] = ["/topic/a", "/topic/b", "/topic/c"];
 
-/// A session and the shard that the kernel gave it to.
+/// A session and its shard, which the kernel has chosen.
 fn session(server: &Server, versions: &str) -> (usize, Browser) {
     let mut browser = Browser::open(server.address, "/stomp");
     browser.connect(versions, "0,0");
     (browser.connected(), browser)
 }
 
-/// Opens sessions until every shard has `PER_SHARD` of them and one more, which is taken out: its
-/// sender. The versions of STOMP take turns, so that there are several groups.
+/// Opens sessions until every shard has `PER_SHARD` of them and one more, which is removed as the
+/// shard's sender. The versions of STOMP alternate, so that there are several groups.
 fn sessions(server: &Server) -> (Vec<Browser>, Vec<Browser>) {
     let mut by_shard: Vec<Vec<Browser>> = (0..SHARDS).map(|_| Vec::new()).collect();
     let mut versions = ["1.2", "1.1", "1.0"].into_iter().cycle();
@@ -44,12 +44,12 @@ fn sessions(server: &Server) -> (Vec<Browser>, Vec<Browser>) {
     let counted = server.sessions();
     println!("sessions per shard: {counted:?}");
     let opened: Vec<u64> = by_shard.iter().map(|some| some.len() as u64).collect();
-    assert_eq!(counted, opened, "/api/stats counts what was opened");
+    assert_eq!(counted, opened, "/api/stats counts the opened sessions");
     let senders = by_shard.iter_mut().map(|some| some.pop().expect("more than ten")).collect();
     (senders, by_shard.into_iter().flatten().collect())
 }
 
-/// Numbered SENDs over the destinations, in no regular turn, and the receipt of the last.
+/// Numbered SENDs to the destinations, in irregular order, and the receipt of the last.
 fn send_all(mut browser: Browser, name: usize) {
     for number in 0..SENDS {
         let destination = DESTINATIONS[(number * number / 5 % 3) as usize];
@@ -65,7 +65,7 @@ fn send_all(mut browser: Browser, name: usize) {
     browser.receipt("last");
 }
 
-/// What a subscriber saw: message-id, destination and body of every message.
+/// What a subscriber received: message-id, destination and body of every message.
 fn listen(browser: &mut Browser, count: u32) -> Vec<[String; 3]> {
     let seen = |message: Message| {
         let (id, place) = (message.header("message-id"), message.header("destination"));
@@ -90,7 +90,7 @@ fn a_senders_order_holds_across_destinations_on_every_shard() {
     let server = Server::start("order", SHARDS, CONFIG);
     let (senders, mut subscribers) = sessions(&server);
     subscribers.iter_mut().for_each(subscribe_to_each);
-    // One that hears all of them by a pattern.
+    // One subscribes to all of them by a pattern.
     let (_, mut any) = session(&server, "1.2");
     any.subscribe("any", "/topic/*");
     any.flush();
@@ -132,7 +132,7 @@ fn a_senders_order_holds_across_destinations_on_every_shard() {
         assert!(numbers == sent, "the order of the sender on shard {name}");
     }
     for other in heard {
-        assert!(other == first, "all hear the same messages in the same order");
+        assert!(other == first, "all receive the same messages in the same order");
     }
     server.terminate();
     server.ended();
@@ -143,7 +143,7 @@ fn a_broadcast_reaches_ten_thousand_subscribers_exactly_once() {
     let _alone = alone();
     let server = Server::start("broadcast", SHARDS, CONFIG);
     let (_, mut sender) = session(&server, "1.2");
-    // Each step is begun for all before its end is waited for.
+    // Each step begins for all sessions before any is waited for.
     let mut crowd: Vec<_> = (0..CROWD).map(|_| Browser::open(server.address, "/stomp")).collect();
     crowd.iter_mut().for_each(|browser| browser.connect("1.2", "0,0"));
     let mut shards = vec![0; SHARDS as usize];
@@ -161,7 +161,7 @@ fn a_broadcast_reaches_ten_thousand_subscribers_exactly_once() {
     sender.flush();
     sender.receipt("end");
     for browser in &mut crowd {
-        // A second copy would come before the end.
+        // A second copy would arrive before the end.
         for body in ["once", "end"] {
             assert_eq!(browser.expect("MESSAGE").body, body);
         }

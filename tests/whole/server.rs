@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
-/// A running `ringpush serve`. It is killed with the test that started it.
+/// A running `ringpush serve`, killed when its test ends.
 pub struct Server {
     child: Child,
     /// Where it listens.
@@ -34,7 +34,7 @@ impl Server {
         let (tell, told) = mpsc::channel();
         thread::spawn(move || {
             let mut line = String::new();
-            // Nobody listens any more when the test has given up.
+            // Nothing reads any more when the test has given up.
             let _ = BufReader::new(stdout).read_line(&mut line).map(|_| tell.send(line));
         });
         let line = told.recv_timeout(PATIENCE).expect("a line when it is ready");
@@ -70,14 +70,14 @@ impl Server {
         shards.iter().map(|shard| shard["sessions"].as_u64().expect("a count")).collect()
     }
 
-    /// Tells it to end, as an operator does.
+    /// Asks it to end, as an operator does.
     pub fn terminate(&self) {
         let id = self.child.id().to_string();
         let status = Command::new("kill").args(["-TERM", &id]).status();
         assert!(status.expect("there is kill(1)").success());
     }
 
-    /// Waits for its end, which has to be a good one.
+    /// Waits for its end, which must be a successful exit.
     pub fn ended(mut self) {
         let status = self.child.wait().expect("it is our child");
         assert!(status.success(), "{status}");
