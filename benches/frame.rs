@@ -1,5 +1,5 @@
-//! The ws room: unmasking, UTF-8, decoding and encoding in batches, compression, the upgrade; next
-//! to tungstenite and fastwebsockets. Each bench checks its answer before it is timed.
+//! The ws room: unmasking, UTF-8, decoding and encoding in batches, compression, the upgrade;
+//! compared with tungstenite and fastwebsockets. Each bench checks its answer before it is timed.
 
 mod peers;
 
@@ -12,7 +12,7 @@ use ringpush::ws::{self, Compressor, Decoder, Event, Inflater, Opcode, Policy, c
 use std::hint::black_box;
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-/// Messages of one batch: what a busy receive buffer or a turn's send holds.
+/// Messages of one batch: as many as a busy receive buffer or a turn's send has.
 const BATCH: usize = 32;
 
 fn group(criterion: &mut Criterion, throughput: Throughput) -> BenchmarkGroup<'_, WallTime> {
@@ -21,8 +21,8 @@ fn group(criterion: &mut Criterion, throughput: Throughput) -> BenchmarkGroup<'_
     group
 }
 
-/// Against copying as much, and against only storing as much, which nothing in place can beat. All
-/// begin where the payload of a frame with a 16-bit length does.
+/// Compared with copying as much, and with only storing as much, which nothing in place can beat.
+/// All begin at the offset of the payload of a frame with a 16-bit length.
 fn unmask(criterion: &mut Criterion) {
     const HEAD: usize = 8;
     for size in [16, 64, 256, 1_024, 4_096, 16_384, 65_536, 1_048_576] {
@@ -47,7 +47,7 @@ fn unmask(criterion: &mut Criterion) {
     }
 }
 
-/// A batch of masked frames, as they lie in a receive buffer.
+/// A batch of masked frames, as in a receive buffer.
 fn stream(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut out = [0; 14];
     let head = client_head(opcode, true, payload.len() as u64, KEY, &mut out);
@@ -75,8 +75,8 @@ fn decode(bytes: &mut [u8]) -> (usize, usize) {
     }
 }
 
-/// Decoding alone, without the fresh copy: binary messages are as valid when they are unmasked
-/// once more, so each round masks what the one before it unmasked.
+/// Decoding alone, without a fresh copy: binary messages stay valid when they are unmasked again,
+/// so each round masks what the one before it has unmasked.
 fn decoding_in_place(criterion: &mut Criterion) {
     for size in [64, 1_024, 4_096, 16_384] {
         let mut bytes = stream(Opcode::Binary, &text(size));
@@ -98,8 +98,8 @@ fn text(size: usize) -> Vec<u8> {
     b"destination:/topic/a ".iter().copied().cycle().take(size).collect()
 }
 
-/// Decoding unmasks in place, so each round starts with a fresh copy: it is part of the time, as
-/// receiving into the buffer would be. The others copy out of the wire as well.
+/// Decoding unmasks in place, so each round starts with a fresh copy, which is part of the time, as
+/// receiving into the buffer would be. The other crates copy out of the wire as well.
 fn decoding(criterion: &mut Criterion) {
     for size in [1, 64, 1_024, 4_096] {
         let bytes = stream(Opcode::Text, &text(size));
@@ -128,7 +128,7 @@ fn decoding(criterion: &mut Criterion) {
     }
 }
 
-/// What judging text costs: the same bytes as text and as binary, and the standard library alone.
+/// The cost of validating text: the same bytes as text and as binary; the standard library alone.
 fn utf8(criterion: &mut Criterion) {
     let mixed = "Gespräch für die Hotline: κόσµε, 電話 ☎, 😀 ".repeat(100);
     let cut = mixed.floor_char_boundary(4_096);
@@ -191,7 +191,7 @@ fn encoding(criterion: &mut Criterion) {
     }
 }
 
-/// One message at a time, without takeover. JSON as a telephony cloud sends it.
+/// One message at a time, without takeover. JSON like that of a telephony cloud.
 fn compression(criterion: &mut Criterion) {
     for size in [512, 2_048, 16_384] {
         let mut json = String::new();
@@ -241,7 +241,7 @@ const REQUEST: &[u8] = b"GET /ws HTTP/1.1\r\nHost: push.example.com\r\nConnectio
     Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\
     Sec-WebSocket-Protocol: v12.stomp, v11.stomp\r\n\r\n";
 
-/// A browser's handshake: from the request's bytes to the 101's, everything decided in flight.
+/// A browser's handshake: from the request's bytes to those of the 101, with all decisions between.
 fn upgrade(request: &[u8], out: &mut [u8]) -> usize {
     let bounds = Bounds { head: 16_384, headers: 100, target: 8_192 };
     let mut storage = [http::EMPTY_HEADER; HEADERS_MAX];

@@ -44,7 +44,7 @@ fn decode(criterion: &mut Criterion) {
             other => panic!("{other:?}"),
         };
         if name == "send_escaped" {
-            // Decoding changes these bytes: each round gets its own.
+            // Decoding changes these bytes, so each round gets a copy.
             let setup = || frame.clone();
             group.bench_function(name, |bencher| {
                 bencher.iter_batched_ref(setup, &mut one, BatchSize::SmallInput);

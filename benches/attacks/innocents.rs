@@ -1,5 +1,5 @@
-//! The innocents: clients that echo and subscribers that hear publishes, at a fixed rate whatever
-//! the server does. Latency counts from when a message was due.
+//! The innocents: clients that echo and subscribers that receive publishes, at a fixed rate that
+//! does not depend on the server. Latency counts from when a message was due.
 
 use crate::server::API_TOKEN;
 use hdrhistogram::Histogram;
@@ -16,30 +16,30 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Clients that echo, and echoes of all of them a second.
+/// Clients that echo, and echoes per second of all of them together.
 const ECHOERS: usize = 50;
 const ECHOES: u64 = 500;
-/// Subscribers of `/topic/news`, and publishes a second.
+/// Subscribers of `/topic/news`, and publishes per second.
 const HEARERS: usize = 20;
 const PUBLISHES: u64 = 100;
-/// Bytes of an echo, of each tenth one, and of a publish.
+/// Bytes of an echo, of every tenth echo, and of a publish.
 const ECHO_BYTES: usize = 64;
 const LONG_ECHO_BYTES: usize = 16_000;
 const NEWS_BYTES: usize = 1024;
-/// The last part of a wait is spent looking, since sleeps end late.
+/// The last part of a wait polls, since sleeps end late.
 const COARSE: u64 = 100_000;
-/// What is not there so long after the end is lost.
+/// What has not arrived this long after the end is lost.
 const GRACE: Duration = Duration::from_secs(2);
 /// Deadline of a step before the attack.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What happened to the innocents.
 pub struct Tally {
-    /// Nanoseconds from due to heard; lost ones count as the grace that they were given.
+    /// Nanoseconds from due to received; lost ones count as the whole grace time.
     echo: Histogram<u64>,
     /// The same for publishes, of each subscriber.
     publish: Histogram<u64>,
-    /// Messages that never came.
+    /// Messages that never arrived.
     pub lost: u64,
     /// Connections that the server ended, publishes that it refused; the first few in words.
     pub ended: u64,
@@ -56,10 +56,10 @@ impl Tally {
     }
 }
 
-/// What the sender tells the reader.
+/// Messages from the sender to the reader.
 struct Shared {
     clock: Clock,
-    /// Nothing is sent from here on; by the run's clock.
+    /// Nothing is sent from this time of the run's clock on.
     until: u64,
     echoes: AtomicU64,
     publishes: AtomicU64,
@@ -73,7 +73,7 @@ pub struct Innocents {
 }
 
 impl Innocents {
-    /// Connects everybody, and lets them talk for `span`.
+    /// Connects all of them, and lets them run for `span`.
     pub fn start(to: SocketAddr, span: Duration) -> Innocents {
         let echoers: Vec<_> = (0..ECHOERS).map(|_| open(to, Protocol::Raw, "/echo")).collect();
         let hearers: Vec<_> = (0..HEARERS).map(|_| hearer(to)).collect();
@@ -91,7 +91,7 @@ impl Innocents {
         Innocents { shared, sender, reader }
     }
 
-    /// Waits for what was sent, and tells what came of it.
+    /// Waits for what was sent, and returns the result.
     pub fn finish(self) -> Tally {
         self.sender.join().expect("the sender ends well");
         self.shared.is_over.store(true, Ordering::Release);
@@ -105,7 +105,7 @@ fn again(stream: &TcpStream) -> TcpStream {
     stream.try_clone().expect("a descriptor")
 }
 
-/// Says this, and reads until `until` has come.
+/// Sends this, and reads until `until` has arrived.
 fn ask(stream: &mut TcpStream, say: &[u8], until: &[u8]) {
     stream.write_all(say).expect("the server reads");
     let (mut heard, mut buffer) = (Vec::new(), [0; 4096]);
@@ -135,7 +135,7 @@ fn hearer(to: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends what is due, whatever came of what was sent before.
+/// Sends what is due, even if earlier messages have not arrived.
 fn send(shared: &Shared, echoers: &[TcpStream], api: &TcpStream, to: SocketAddr) {
     let (mut echo, mut publish) = (0, 0);
     let host = to.to_string();
@@ -148,7 +148,7 @@ fn send(shared: &Shared, echoers: &[TcpStream], api: &TcpStream, to: SocketAddr)
             return;
         }
         wait(shared.clock, due);
-        // A socket whose connection is gone takes nothing; the reader tells of it.
+        // A socket whose connection is gone takes nothing; the reader reports it.
         if echo_due <= publish_due {
             let mut out = Vec::new();
             let stamp = Stamp { sequence: echo, due };
@@ -249,7 +249,7 @@ impl Ears {
         }
     }
 
-    /// Echoes and deliveries that have not come.
+    /// Echoes and deliveries that have not arrived.
     fn missing(&self, shared: &Shared) -> (u64, u64) {
         let echoes = shared.echoes.load(Ordering::Acquire);
         let news = shared.publishes.load(Ordering::Acquire) * HEARERS as u64;
@@ -305,7 +305,7 @@ impl Ears {
     }
 }
 
-/// Answers of the API: all have to be good.
+/// Answers of the API: all must be successes.
 fn answers(input: &[u8]) -> Result<usize, String> {
     let mut done = 0;
     while let Some((status, head, body)) = wire::answer(&input[done..]) {

@@ -1,23 +1,23 @@
 //! Innocent clients beside attackers, and beside as many polite clients that send the same bytes.
 //!
 //!     cargo bench --bench attacks                     all of them, some four minutes
-//!     cargo bench --bench attacks -- 4-ids-10 6       those whose names begin so
-//!     cargo bench --bench attacks -- --seconds 12     each run so long
+//!     cargo bench --bench attacks -- 4-ids-10 6       those whose names begin like this
+//!     cargo bench --bench attacks -- --seconds 12     the length of each run
 //!     cargo bench --bench attacks -- --busy           other work of the machine is kept out of
 //!                                                     the figures, if SCHED_RR is permitted
 //!     RINGPUSH_BIN=… cargo bench --bench attacks      another build of the server
 //!
 //! Each attack runs twice, first with polite clients and then with attackers, each time against a
-//! server of its own: one shard, on the first core; all clients are on the second, innocents before
-//! attackers (SCHED_RR, where that is permitted), whose own work is not to be in the figures. While
-//! they run, 50 raw clients echo (500 messages a second), and 20 subscribers hear 100 publishes a
-//! second of the HTTP API, both by the clock whatever the server does; visitors come every 0.2 s
-//! for a new destination, a pattern, a hook and an echo.
+//! new server with one shard on the first core. All clients are on the second core, innocents
+//! before attackers (SCHED_RR, where permitted), so that the attackers' own work is not in the
+//! figures. While they run, 50 raw clients echo (500 messages per second), and 20 subscribers
+//! receive 100 publishes per second from the HTTP API, both at fixed times; every 0.2 s visitors
+//! ask for a new destination, a pattern, a hook and an echo.
 //!
-//! Ends with 1 where a promise is broken: echo or publish p99 above 3 times that beside the polite
-//! ones or above 20 ms; an innocent reset, refused, or waiting for what never came; a forged header
-//! heard; a socket or user of theirs left 1.2 s after the attackers have gone; more memory than
-//! `ringpush check` prints.
+//! Exits with 1 if a promise is broken: echo or publish p99 above 3 times that beside polite
+//! clients, or above 20 ms; an innocent that is reset, refused, or waits for something that never
+//! arrives; a forged header that is received; a socket or user of the attackers that is left 1.2 s
+//! after they have gone; more memory than `ringpush check` prints.
 
 mod innocents;
 mod scripts;
@@ -37,11 +37,11 @@ use std::time::Duration;
 use swarm::{Deeds, Swarm};
 use visitors::{Visitors, Visits};
 
-/// The innocents are alone for so long, so that their connections are warm.
+/// How long the innocents are alone, so that their connections are warm.
 const ALONE: Duration = Duration::from_millis(500);
-/// When all of the attackers has to be gone, after they have.
+/// How soon after the attackers have gone everything of theirs must be gone.
 const FORGET: Duration = Duration::from_millis(1200);
-/// What the promise allows.
+/// The promised bounds.
 const RATIO_MAX: f64 = 3.0;
 const MILLIS_MAX: f64 = 20.0;
 
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
         swarm_process(&arguments[1..]);
         return ExitCode::SUCCESS;
     }
-    // `cargo bench` says so; `cargo test --all-targets` does not, and is not kept waiting.
+    // `cargo bench` passes this flag; `cargo test --all-targets` does not, and must not wait.
     let is_bench = arguments.iter().any(|argument| argument == "--bench");
     if !is_bench {
         return ExitCode::SUCCESS;
@@ -107,7 +107,7 @@ fn run(attack: &Attack, manner: &str, span: Duration, busy: bool) -> Run {
     let innocents = Innocents::start(to, ALONE + span);
     let visitors = Visitors::start(to);
     thread::sleep(ALONE);
-    // Behind the innocents, who wait for nobody on their own core.
+    // With a lower priority than the innocents, who must not wait on their own core.
     let swarm = Command::new("chrt")
         .args(["--other", "0"])
         .arg(std::env::current_exe().expect("we run"))
@@ -132,7 +132,7 @@ attack            echo p50/p99 ms                    publish p50/p99 ms         
 refused forged left  peak/check MB
                     polite        attack      ratio    polite        attack      ratio";
 
-/// Runs an attack, prints its row, and says whether all that was promised was kept.
+/// Runs an attack, prints its row, and returns whether all promises were kept.
 fn holds(attack: &Attack, span: Duration, busy: bool) -> bool {
     let polite = run(attack, "polite", span, busy);
     let hostile = run(attack, "hostile", span, busy);

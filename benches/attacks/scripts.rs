@@ -1,5 +1,6 @@
-//! The attacks: who connects, from where, and what is said. Each has its polite counterpart: as
-//! many connections that send as many bytes at the same times, within their bounds, and read.
+//! The attacks: which clients connect, from where, and what they send. Each has a polite
+//! counterpart: as many connections that send as many bytes at the same times, but stay within
+//! their bounds and read.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 /// The secret of the server's tokens.
 pub const SECRET: &str = "attacked, but of thirty-two bytes";
-/// Longest payload of one message that an attacker sends.
+/// The longest payload of an attacker's message.
 const MESSAGE: usize = 60_000;
 
 /// A token of `user`, good for this server until 2100 (RFC 7519, HS256).
@@ -31,7 +32,7 @@ pub enum Endpoint {
     Stomp,
 }
 
-/// Whose turn it is to say something.
+/// The connection whose turn it is to send.
 #[derive(Clone, Copy)]
 pub struct Turn {
     /// Its number in the group.
@@ -47,12 +48,12 @@ type Says = Box<dyn Fn(Turn) -> Vec<u8>>;
 /// Clients that do the same.
 pub struct Group {
     pub count: usize,
-    /// Last number of the first source address, and how many of them are in use.
+    /// Last number of the first source address, and how many addresses are in use.
     pub source: u8,
     pub sources: u8,
     pub endpoint: Endpoint,
     pub deflate: bool,
-    /// They carry a token, of this name and their number.
+    /// They have a token of this name and their number.
     pub user: Option<&'static str>,
     pub reads: bool,
     pub receive_buffer: Option<usize>,
@@ -60,9 +61,9 @@ pub struct Group {
     pub from: Duration,
     /// From the handshake to the end of the connection; zero: it stays.
     pub life: Duration,
-    /// Said after the handshake.
+    /// Sent after the handshake.
     pub hello: Says,
-    /// Said again and again, so far apart; zero: never.
+    /// Sent repeatedly, at this interval; zero: never.
     pub every: Duration,
     pub beat: Says,
 }
@@ -86,7 +87,7 @@ impl Group {
         }
     }
 
-    /// STOMP clients that log in, and then say this at once.
+    /// STOMP clients that log in, and then send this at once.
     fn stomp(count: usize, hello: impl Fn(Turn) -> Vec<String> + 'static) -> Group {
         let says = move |turn| {
             let connect = "CONNECT\naccept-version:1.2\nhost:x\nheart-beat:0,0\n\n\0";
@@ -131,8 +132,8 @@ fn unsubscribe(id: usize, pad: usize) -> String {
     format!("UNSUBSCRIBE\nid:s{id:05}\npad:{}\n\n\0", "x".repeat(pad))
 }
 
-/// What a polite client says in as many bytes as `frames` have: it subscribes and unsubscribes one
-/// destination of its own after the other.
+/// Frames of a polite client with as many bytes as `frames`: it subscribes and unsubscribes its own
+/// destinations, one after the other.
 fn polite(turn: Turn, frames: &[String]) -> Vec<String> {
     let name = |n: usize| format!("/topic/own/{:04}-{}", turn.index, n % 8);
     let one = |(n, frame): (usize, &String)| match n % 2 {
@@ -149,7 +150,7 @@ fn polite(turn: Turn, frames: &[String]) -> Vec<String> {
     frames.iter().enumerate().map(one).collect()
 }
 
-/// An attack: its name, a word about it, and the descriptors that the server may have.
+/// An attack: its name, a short description, and the descriptors that the server may have.
 pub struct Attack {
     pub name: &'static str,
     pub what: &'static str,
@@ -158,7 +159,7 @@ pub struct Attack {
 }
 
 impl Attack {
-    /// Who comes; `polite`: those who do as much and no harm.
+    /// The clients; `polite`: those that send as much and do no harm.
     pub fn groups(&self, polite: bool) -> Vec<Group> {
         (self.groups)(polite)
     }
@@ -188,7 +189,7 @@ pub const ATTACKS: &[Attack] = &[
     attack("6-echoes", "700 sessions with unread echoes of 60 KB", echoes),
 ];
 
-/// 32 sessions that subscribe 32 patterns each, all with the same front.
+/// 32 sessions that subscribe 32 patterns each, all with the same beginning.
 fn fillers(is_polite: bool) -> Group {
     let hello = move |turn: Turn| {
         let name = |n: usize| format!("/topic/*/{:02}-{n:02}", turn.index);
@@ -203,7 +204,7 @@ fn refused(is_polite: bool) -> Vec<Group> {
         let middle = if is_polite { "x" } else { "*" };
         let name = format!("/topic/{middle}/late-{:03}", turn.index);
         let mut frames = vec![subscribe(0, &name, true)];
-        // Nothing behind it, what is refused like it, what is not, or so much that it waits.
+        // Nothing after it, something refused like it, something allowed, or so much that it waits.
         match turn.index % 4 {
             0 => {}
             1 => frames.push(subscribe(1, &name, false)),
@@ -212,7 +213,7 @@ fn refused(is_polite: bool) -> Vec<Group> {
         }
         frames
     };
-    // What comes later finds the session waiting, and stops the reading of its socket.
+    // Later bytes find the session waiting, and its socket is no longer read.
     let more = |_| messages(&["SEND\ndestination:/ws/tell\n\n\0".to_owned()]);
     let late = Group {
         user: Some("mallory"),
@@ -250,7 +251,7 @@ fn stalled(is_polite: bool) -> Vec<Group> {
 
 fn forged(is_polite: bool) -> Vec<Group> {
     let beat = move |turn: Turn| {
-        // All of the same length: a blank, a tab, VT, NBSP (two bytes) before or behind the name.
+        // All of the same length: a blank, a tab, VT, NBSP (two bytes) before or after the name.
         let forged = [
             " subscription:sub-0\n message-id:forged",
             "\tsubscription:sub-0\nmessage-id :forged",
@@ -274,13 +275,13 @@ fn names(is_polite: bool) -> Vec<Group> {
         let frames: Vec<_> = (0..1020).map(|n| subscribe(n, &name(n), false)).collect();
         if is_polite { polite(turn, &frames) } else { frames }
     };
-    // A connection a burst, since its subscriptions are used up by one.
+    // One connection per burst, since a burst uses up its subscriptions.
     vec![Group::stomp(60, hello).living(1750)]
 }
 
 fn ids(count: usize, is_polite: bool) -> Vec<Group> {
     let hello = move |turn: Turn| {
-        // As many as are allowed, once that is known.
+        // As many as are allowed.
         let many = if turn.round == 0 || is_polite { 1024 } else { 8 };
         let frames: Vec<_> = (0..many).map(|n| subscribe(n, "/topic/news", false)).collect();
         if is_polite {
@@ -294,7 +295,7 @@ fn ids(count: usize, is_polite: bool) -> Vec<Group> {
 }
 
 fn destinations(is_polite: bool) -> Vec<Group> {
-    // Whoever is refused loses what it had and comes again: fewer names a session fill the rest.
+    // A refused client loses what it had, and returns: fewer names per session fill the rest.
     let group = |count: usize, names: usize, mark: &'static str| {
         let hello = move |turn: Turn| {
             let name = |n: usize| format!("/topic/{mark}/{:03}/{n:04}", turn.index);
@@ -325,7 +326,7 @@ fn hooks(is_polite: bool) -> Vec<Group> {
 }
 
 fn slots(is_polite: bool) -> Vec<Group> {
-    // Polite ones stay below what a server with so many descriptors can hold.
+    // Polite ones stay below what a server with this many descriptors can serve.
     let count = if is_polite { 2900 } else { 4400 };
     vec![Group::new(Endpoint::Echo, count)]
 }

@@ -1,5 +1,5 @@
-//! The server under attack: its configuration, its process, what it holds; and the provider that
-//! its hook calls.
+//! The server under attack: its configuration, its process, its memory and sockets; and the
+//! provider that its hook calls.
 
 use crate::scripts::SECRET;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,9 +11,9 @@ use std::time::Duration;
 
 /// The token of the server's API.
 pub const API_TOKEN: &str = "attacked, but nobody knows this one";
-/// How long the provider thinks: with 64 calls at the same time it answers 640 a second.
+/// How long the provider takes: with 64 calls at the same time it answers 640 per second.
 const THOUGHT: Duration = Duration::from_millis(100);
-/// Deadline of an answer when nobody attacks any more.
+/// Deadline of an answer after the attack.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn configuration(hook: SocketAddr) -> String {
@@ -68,13 +68,13 @@ to-user = "/queue/sub"
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
-    /// What `ringpush check` says that all pools hold when they are full, in bytes.
+    /// Bytes of all pools when they are full, as `ringpush check` prints them.
     pub bound: u64,
 }
 
 impl Server {
-    /// Starts a server of one shard on the first core, with so many descriptors.
-    /// `hurried`: before whatever else the machine does, if that is permitted.
+    /// Starts a server of one shard on the first core, with this many descriptors. `hurried`: with
+    /// priority over other work of the machine, if that is permitted.
     pub fn start(descriptors: Option<u32>, hurried: bool) -> Server {
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("attacks.toml");
         std::fs::write(&path, configuration(provider())).expect("the folder is writable");
@@ -92,7 +92,8 @@ impl Server {
         let address = line.trim().strip_prefix("listening on http://");
         let address = address.and_then(|text| text.parse().ok()).expect("its address");
         if hurried {
-            // The shard before the control thread: each runs when it wakes, as on a quiet machine.
+            // The shard has priority over the control thread: each runs when it wakes, as on an
+            // idle machine.
             hurry(1, child.id(), true);
             let task = |entry: &std::fs::DirEntry| {
                 std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|c| c == "shard-0\n")
@@ -108,7 +109,7 @@ impl Server {
         self.child.id()
     }
 
-    /// The most memory that it ever had resident, in bytes.
+    /// Its peak resident memory in bytes.
     pub fn peak(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
         let status = status.expect("it runs");
@@ -117,8 +118,8 @@ impl Server {
         kilobytes.map_or(0, |kilobytes: u64| kilobytes * 1024)
     }
 
-    /// Sockets of the server whose other end is or was an attacker's, and attackers that it
-    /// believes are there.
+    /// Sockets of the server whose other end is or was an attacker's, and attackers that the server
+    /// counts as connected.
     pub fn left(&self) -> usize {
         let table = std::fs::read_to_string("/proc/net/tcp").expect("there is a table of sockets");
         let port = format!("0100007F:{:04X}", self.address.port());
@@ -154,14 +155,14 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already, which a run has told by then.
+        // It may have ended already, which the run has reported by then.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A thread, or all threads of its process, run before what is not urgent on their cores from now
-/// on. Where it is not permitted the figures are a little rougher.
+/// Gives a thread, or all threads of its process, priority over normal work on their cores. If that
+/// is not permitted the figures are a little rougher.
 pub fn hurry(priority: u8, id: u32, all: bool) {
     let mut command = Command::new("chrt");
     if all {
@@ -194,7 +195,7 @@ fn bound(text: &[u8]) -> u64 {
     sum.expect("check prints a sum")
 }
 
-/// A provider that thinks before it answers; it ends with the process.
+/// A provider that waits before it answers; it ends with the process.
 fn provider() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("it is bound");

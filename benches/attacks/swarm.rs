@@ -1,5 +1,5 @@
 //! The attackers, or the polite clients in their place: many connections on one thread, in a
-//! process of its own, so that their work is not the innocents' and neither are their descriptors.
+//! separate process, so that neither their work nor their descriptors count as the innocents'.
 
 use crate::scripts::{Endpoint, Group, Turn, token};
 use mio::net::TcpStream;
@@ -13,7 +13,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
-/// What a swarm did, for whoever wants to know that it attacked at all.
+/// Counters of a swarm, to show that it attacked at all.
 #[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Deeds {
     /// Connections whose handshake was answered with 101.
@@ -24,7 +24,7 @@ pub struct Deeds {
     pub ended: u64,
     /// ERROR frames.
     pub errors: u64,
-    /// Bytes that the kernel took from us.
+    /// Bytes written.
     pub sent_bytes: u64,
     /// Bytes read.
     pub read_bytes: u64,
@@ -34,7 +34,7 @@ pub struct Deeds {
 
 /// Between the end of a connection and its successor.
 const PAUSE: u64 = 250_000_000;
-/// What a connection does when its time has come.
+/// What a connection does at its time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Wake {
     Open,
@@ -63,7 +63,7 @@ pub struct Swarm {
     attackers: Vec<Attacker>,
     poll: Poll,
     clock: Clock,
-    /// When, whose, what, and in which of its rounds.
+    /// Time, connection, action, and the connection's round.
     due: BinaryHeap<Reverse<(u64, usize, Wake, u32)>>,
     deeds: Deeds,
     buffer: Vec<u8>,
@@ -94,7 +94,7 @@ impl Swarm {
         swarm
     }
 
-    /// Attacks for so long; all sockets are closed with the process.
+    /// Attacks for this long; all sockets are closed with the process.
     pub fn run(mut self, span: Duration) -> Deeds {
         let end = span.as_nanos() as u64;
         let mut events = Events::with_capacity(1024);
@@ -195,7 +195,7 @@ impl Swarm {
         Ok(())
     }
 
-    /// The connection is over, and not by us.
+    /// The server has ended the connection.
     fn gone(&mut self, index: usize) {
         match self.attackers[index].stage {
             Stage::Talking => self.deeds.ended += 1,

@@ -1,5 +1,5 @@
-//! Innocents that come and go while others attack, well within their bounds: nobody may refuse
-//! them. And one that reads headers as the old client libraries do, whom nobody may deceive.
+//! Innocents that come and go during the attack, well within their bounds: they must not be
+//! refused. And one that reads headers as the old client libraries do: it must not be deceived.
 
 use crate::scripts::token;
 use socket2::{Domain, Socket, Type};
@@ -13,10 +13,10 @@ use tungstenite::{Message, WebSocket};
 
 /// Between two visits.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Who is not answered in this time has been refused.
+/// A visitor that is not answered in this time counts as refused.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// What came of the visits.
+/// The results of the visits.
 #[derive(Default)]
 pub struct Visits {
     pub made: u64,
@@ -77,7 +77,7 @@ fn open(to: SocketAddr, source: u8, path: &str) -> Result<Client> {
     tungstenite::client(request, stream).map(|done| done.0).map_err(|e| told(&e))
 }
 
-/// Says this, and reads until a message has this in it.
+/// Sends this, and reads until a message contains the given text.
 fn ask(client: &mut Client, say: &str, until: &str) -> Result<()> {
     let step = say.lines().take(3).collect::<Vec<_>>().join(" ");
     client.send(Message::text(say)).map_err(|error| format!("{step}: {error}"))?;
@@ -98,7 +98,7 @@ fn ask(client: &mut Client, say: &str, until: &str) -> Result<()> {
 
 const CONNECT: &str = "CONNECT\naccept-version:1.2\nhost:x\nheart-beat:0,0\n\n\0";
 
-/// A user's window: a new destination, a pattern, a question to the application.
+/// A user's session: a new destination, a pattern, a request to the application.
 fn window(to: SocketAddr, number: u64) -> Result<()> {
     let path = format!("/portfolio?access_token={}", token(&format!("visitor{number}")));
     let mut client = open(to, 1, &path)?;
@@ -114,7 +114,7 @@ fn window(to: SocketAddr, number: u64) -> Result<()> {
     ask(&mut client, "DISCONNECT\nreceipt:bye\n\n\0", "receipt-id:bye")
 }
 
-/// Nobody in particular, who wants to hear one word.
+/// An anonymous visitor that wants one echo.
 fn passer_by(to: SocketAddr) -> Result<()> {
     let mut client = open(to, 2, "/echo")?;
     ask(&mut client, "hello", "hello")
@@ -132,7 +132,7 @@ fn come_and_go(to: SocketAddr, is_over: &AtomicBool) -> Visits {
     visits
 }
 
-/// Reads all that is sent to `/topic/board` as stompjs 2.3.3 reads it.
+/// Reads everything sent to `/topic/board` as stompjs 2.3.3 does.
 fn be_deceived(to: SocketAddr, is_over: &AtomicBool) -> Visits {
     let mut visits = Visits::default();
     let mut listen = || -> Result<()> {
@@ -163,7 +163,7 @@ fn be_deceived(to: SocketAddr, is_over: &AtomicBool) -> Visits {
     visits
 }
 
-/// Whether a client that trims names and takes the first of several is misled.
+/// Whether a client that trims names and uses the first of several is misled.
 fn is_forged(text: &str) -> bool {
     let Some((head, body)) = text.split_once("\n\n") else { return true };
     // What JavaScript's `\s` matches.

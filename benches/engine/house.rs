@@ -55,10 +55,10 @@ destination = "/queue/sub"
 business-type = "CALL_IN"
 "#;
 
-/// What signs callbacks.
+/// The secret that signs callbacks.
 pub const SECRET: &str = "a secret of the bench";
 
-/// What a browser offers that compresses.
+/// The offer of a browser that compresses.
 pub const DEFLATE: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
 
 /// The key of every frame: a server has to unmask with any that is not zero.
@@ -83,13 +83,13 @@ pub struct House {
 }
 
 impl House {
-    /// Shards with room for so many sessions each.
+    /// Shards with room for this many sessions each.
     pub fn new(shards: u8, sessions: u32) -> House {
         House::seeded(shards, sessions, [7, 11, 12])
     }
 
-    /// The same, with what its secrets follow from: the keys that all shards share, those of each
-    /// shard's tables, and what clients are told.
+    /// The same with given seeds: for the keys that all shards share, for the keys of each shard's
+    /// tables, and for the numbers that clients are told.
     pub fn seeded(shards: u8, sessions: u32, secrets: [u64; 3]) -> House {
         let environment = vec![("SECRET".to_string(), SECRET.to_string())];
         let sources = Sources { environment, ..Sources::default() };
@@ -129,7 +129,7 @@ impl House {
         idle
     }
 
-    /// Turns until nothing is left to do. Gives the count of turns.
+    /// Runs turns until nothing is left to do. Returns the count of turns.
     pub fn settle(&mut self) -> u32 {
         let mut turns = 1;
         while !self.turn() {
@@ -155,7 +155,7 @@ impl House {
         self.open_with(shard, users, subscribe, "", |_, number| format!("sub-{number}"))
     }
 
-    /// The same with permessage-deflate, and with subscription ids of this session and number.
+    /// The same with permessage-deflate, and with subscription ids made of session and number.
     pub fn open_with(
         &mut self,
         shard: usize,
@@ -175,14 +175,14 @@ impl House {
                 let headers = [("id", &*id), ("destination", destination)];
                 self.say(session, &frame(Command::Subscribe, &headers, ""));
             }
-            // A few at a time, as receive buffers are.
+            // A few at a time, since receive buffers are few.
             self.turn();
         }
         self.settle();
         sessions
     }
 
-    /// A connection that has said nothing yet.
+    /// A connection that has sent nothing yet.
     pub fn connect(&mut self, shard: usize) -> Session {
         let slot = Slot(self.used[shard]);
         self.used[shard] += 1;

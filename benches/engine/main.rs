@@ -1,7 +1,7 @@
-//! The whole engine on a quiet kernel: what it costs itself, without the kernel's TCP.
+//! The whole engine on a quiet kernel: its own cost, without the kernel's TCP.
 //!
-//! `cargo bench --bench engine`. Every bench checks its answer. Instructions instead of time, which
-//! no neighbour disturbs: `cargo bench --bench engine --no-run`, then
+//! `cargo bench --bench engine`. Every bench checks its answer. To count instructions, which other
+//! work of the machine does not disturb: `cargo bench --bench engine --no-run`, then
 //! `valgrind --tool=callgrind --toggle-collect='*::measured*' target/release/deps/engine-… count W
 //! T`: W is 0, 1, 2 for a fan-out of 1, 100, 10 000, 3 for an idle turn with 100 000 sessions, 4
 //! for a heart-beat of 10 000, 5 for a callback, 6 and 7 for 2 KiB to 1000 compressed sessions with
@@ -22,7 +22,7 @@ use std::time::Duration;
 const CROWD: usize = 10_000;
 /// Sessions that do nothing.
 const IDLE: usize = 100_000;
-/// Destination, and how many hear it.
+/// A destination, and its number of subscribers.
 const FANOUT: [(&str, u64); 3] =
     [("/topic/one", 1), ("/topic/hundred", 100), ("/topic/all", CROWD as u64)];
 
@@ -40,7 +40,7 @@ impl Bench {
     fn new() -> Bench {
         let mut house = House::new(1, CROWD as u32 + 2);
         let names = users(CROWD + 1);
-        // The first of the crowd hear more than the others; all have the same subscription id.
+        // The first of the crowd have more subscriptions than the others; all use the same id.
         let all = FANOUT[2].0;
         let first = house.open(0, &names[..1], &[all, FANOUT[1].0, FANOUT[0].0]);
         house.open(0, &names[1..100], &[all, FANOUT[1].0]);
@@ -68,7 +68,7 @@ impl Bench {
         assert!(each > 128);
     }
 
-    /// A callback: the agent's window hears it, and the provider its success.
+    /// A callback: the agent's session receives it, and the provider gets its success.
     fn callback(&mut self) {
         let request = callback(self.calls, &format!("agent{CROWD}"));
         self.calls += 1;
@@ -77,7 +77,7 @@ impl Bench {
         assert_eq!(self.house.sent().0 - before, 2);
     }
 
-    /// Ten seconds pass: a heart-beat for everybody.
+    /// Ten seconds pass: a heart-beat for each session.
     fn beat(&mut self) {
         let before = self.house.sent().0;
         self.house.advance(Millis(10_000));
@@ -86,7 +86,7 @@ impl Bench {
     }
 }
 
-/// Sessions that compress, all with one subscription id or each with its own, and a SEND to them.
+/// Compressed sessions, all with one subscription id or each with its own, and a SEND to them.
 struct Compressed {
     house: House,
     sender: Session,
@@ -102,7 +102,7 @@ impl Compressed {
         let id = |user: &str, _| if own_ids { user.to_owned() } else { "agent-zero".to_owned() };
         house.open_with(0, &names[..COMPRESSED], &["/topic/all"], DEFLATE, id);
         let sender = house.open(0, &names[COMPRESSED..], &[])[0];
-        // Calls, each with numbers of its own.
+        // Calls, each with different numbers.
         let call = |n: u64| {
             let (id, from) = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 24, n * 7_919 % 100_000);
             let agent = n * 31 % 400;
@@ -114,7 +114,7 @@ impl Compressed {
         Compressed { house, sender, send }
     }
 
-    /// Every session gets it, and compressed.
+    /// Every session receives it, compressed.
     fn publish(&mut self) {
         let before = self.house.sent();
         measured(&mut self.house, self.sender, &self.send);
@@ -124,7 +124,7 @@ impl Compressed {
     }
 }
 
-/// By itself, so that callgrind finds it.
+/// A separate function, so that callgrind finds it.
 #[inline(never)]
 fn measured(house: &mut House, sender: Session, bytes: &[u8]) {
     house.say(sender, bytes);
@@ -169,7 +169,7 @@ fn measured_turn(house: &mut House) -> bool {
     house.turn()
 }
 
-/// So many of one thing, for callgrind.
+/// Repeats one thing, for callgrind.
 fn count(which: usize, times: usize) {
     if which == 3 {
         let mut house = idle_house();
@@ -218,7 +218,8 @@ fn main() {
     }
     group.throughput(Throughput::Elements(CROWD as u64));
     group.sample_size(10);
-    // Without clients that answer, the third ten seconds would end the sessions: each time afresh.
+    // The clients do not answer, so the third ten seconds would end the sessions: a new house each
+    // time.
     group.bench_function("beat/10k", |b| {
         b.iter_batched_ref(Bench::new, Bench::beat, criterion::BatchSize::PerIteration);
     });

@@ -1,5 +1,5 @@
-//! A kernel without a network: it takes every byte at once, and hands out what it is told to. What
-//! an engine on it costs is the engine's own, to the instruction.
+//! A kernel without a network: it takes every byte at once, and delivers what it is given. All
+//! instructions that are counted on it are the engine's own.
 
 use ringpush::ids::{BufferId, ConnId, ListenerId, Slot};
 use ringpush::mem::region::Region;
@@ -25,9 +25,9 @@ pub struct Quiet {
     pub idle: bool,
     /// Sends so far.
     pub sends: u64,
-    /// Bytes that it took.
+    /// Bytes sent so far.
     pub bytes: u64,
-    /// The slot whose bytes are kept, and those.
+    /// The watched slot, and the bytes sent to it.
     pub watched: Slot,
     /// Bytes that the watched connection was sent.
     pub seen: Vec<u8>,
@@ -45,7 +45,7 @@ impl Quiet {
             receive_bytes: receive_bytes as usize,
             segments,
             segment_size: segment_size as usize,
-            // No entry makes more completions than connections; it never grows under a count.
+            // No entry makes more completions than connections, so it never grows during a count.
             done: VecDeque::with_capacity(1 << 16),
             free: (0..buffers as u16).collect(),
             now: Instant(1_000_000_000),
@@ -102,8 +102,8 @@ impl Ring for Quiet {
             }
             Op::ShutdownWrite { conn } => self.done.push_back(Done::ShutDown { conn }),
             Op::Close { conn } => self.done.push_back(Done::Closed { conn }),
-            // Receives and accepts are always armed. Shards are turned in turn: none needs a
-            // doorbell.
+            // Receives and accepts are always armed. The shards run one after the other, so none
+            // needs a doorbell.
             Op::Recv { .. } | Op::Accept { .. } | Op::Doorbell { .. } => {}
             Op::RecvStop { .. }
             | Op::SendCancel { .. }

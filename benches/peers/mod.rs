@@ -1,5 +1,5 @@
-//! The same work done by tungstenite and fastwebsockets, over bytes in memory: their sockets are
-//! made once, so that buffers are not part of the time, and never wait.
+//! The same work with tungstenite and fastwebsockets, over bytes in memory. Their sockets are made
+//! once, so that buffers are not part of the time, and they never wait.
 
 use fastwebsockets::{OpCode, Role as FastRole};
 use std::hint::black_box;
@@ -69,7 +69,7 @@ impl AsyncWrite for Wire<'_> {
     }
 }
 
-/// Runs what never waits: cheaper than any runtime, and so in the peer's favour.
+/// Runs a future that never waits: cheaper than any runtime, and so in the peer's favour.
 fn now<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
@@ -125,8 +125,8 @@ pub fn tungstenite_encode(socket: &mut Tungstenite<'_>, message: &Message, count
     socket.get_ref().written.len()
 }
 
-/// `count` frames, each made in a buffer of its own and put behind the others: fastwebsockets has
-/// no batch.
+/// `count` frames, each made in its own buffer and appended to the others: fastwebsockets has no
+/// batch.
 pub fn fast_encode(out: &mut Vec<u8>, frame: &mut Vec<u8>, payload: &[u8], count: usize) -> usize {
     out.clear();
     for _ in 0..count {

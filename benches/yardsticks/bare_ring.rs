@@ -5,8 +5,8 @@
 //! and NOSIGNAL, 256 of them per entry. There is one outbox for all, no subscription, no limit, no
 //! timer: whatever a server does beyond this is its own cost.
 //!
-//! A message of any client goes to all clients. What comes while sends are in flight goes out
-//! in one chunk afterwards.
+//! A message of any client goes to all clients. Messages that arrive while sends are in flight are
+//! sent together afterwards.
 #![allow(unsafe_code)]
 
 mod shared;
@@ -19,7 +19,7 @@ const SUBMISSION: u32 = 1024;
 const COMPLETION: u32 = 16_384;
 /// Sends per entry into the kernel.
 const CHUNK: usize = 256;
-/// Bytes of a receive: sixteen messages of a closed loop come in one.
+/// Bytes of a receive: enough for sixteen messages of a closed loop.
 const RECEIVE: usize = 16_384;
 
 const ACCEPT: u64 = 0;
@@ -31,7 +31,7 @@ const CLOSE: u64 = 4;
 #[derive(Default)]
 struct Client {
     is_open: bool,
-    /// Bytes that make no whole frame, or no whole request, yet.
+    /// Bytes of an incomplete frame or request.
     pending: Vec<u8>,
     /// The 101 while it is sent.
     greeting: Vec<u8>,
@@ -46,10 +46,10 @@ struct Server {
     open: Vec<u32>,
     /// [`RECEIVE`] bytes per slot, each lent to the kernel while a receive is armed.
     receive: Vec<u8>,
-    /// What is being sent; lent to the kernel while `on_the_way` is not zero.
+    /// The bytes being sent; lent to the kernel while `in_flight` is not zero.
     outbox: Vec<u8>,
-    on_the_way: usize,
-    /// What goes out next.
+    in_flight: usize,
+    /// The bytes to send next.
     next: Vec<u8>,
     done: Vec<cqueue::Entry>,
 }
@@ -64,10 +64,10 @@ fn main() {
     server.push(accept.allocate_file_index(true).build(), ACCEPT, 0);
     shared::ready(address);
     loop {
-        let is_blocked = server.on_the_way > 0 || server.next.is_empty();
+        let is_blocked = server.in_flight > 0 || server.next.is_empty();
         server.enter(server.done.is_empty() && is_blocked);
         server.complete();
-        if server.on_the_way == 0 && !server.next.is_empty() {
+        if server.in_flight == 0 && !server.next.is_empty() {
             server.broadcast();
         }
     }
@@ -89,7 +89,7 @@ impl Server {
             open: Vec::new(),
             receive: vec![0; SLOTS as usize * RECEIVE],
             outbox: Vec::new(),
-            on_the_way: 0,
+            in_flight: 0,
             next: Vec::new(),
             done: Vec::new(),
         }
@@ -132,7 +132,7 @@ impl Server {
                 ACCEPT => self.receive(entry.result().try_into().expect("a slot")),
                 RECV => self.received(slot, entry.result()),
                 GREET => self.clients[slot as usize].greeting.clear(),
-                SEND => self.on_the_way -= 1,
+                SEND => self.in_flight -= 1,
                 _ => {}
             }
         }
@@ -160,7 +160,7 @@ impl Server {
         }
     }
 
-    /// Takes what a client has sent. Whether it stays.
+    /// Handles what a client has sent. Returns whether it stays.
     fn hear(&mut self, slot: u32) -> bool {
         let client = &mut self.clients[slot as usize];
         if client.is_open {
@@ -187,7 +187,7 @@ impl Server {
         core::mem::swap(&mut self.outbox, &mut self.next);
         let open = core::mem::take(&mut self.open);
         for chunk in open.chunks(CHUNK) {
-            self.on_the_way += chunk.len();
+            self.in_flight += chunk.len();
             for &slot in chunk {
                 let entry = send(slot, &self.outbox);
                 self.push(entry, SEND, slot);
@@ -195,16 +195,16 @@ impl Server {
             self.enter(false);
             self.reap();
         }
-        // Clients that left meanwhile are found by `received` later: `reap` keeps their receives.
+        // Clients that have left are found by `received` later: `reap` keeps their receives.
         self.open = open;
     }
 
-    /// Takes completions of sends; everything else waits until the fan-out is over.
+    /// Handles completions of sends; everything else waits until the fan-out is over.
     fn reap(&mut self) {
         let is_send = |entry: &cqueue::Entry| entry.user_data() >> 32 == SEND;
         for entry in self.ring.completion() {
             if is_send(&entry) {
-                self.on_the_way -= 1;
+                self.in_flight -= 1;
             } else {
                 self.done.push(entry);
             }

@@ -1,7 +1,7 @@
-//! A loop of send(2) over all sockets, behind epoll: the plainest server that broadcasts.
+//! A loop of send(2) over all sockets, with epoll: the simplest broadcast server.
 //!
-//! A message of any client goes to all clients; what one look at the kernel brings goes out in one
-//! chunk.
+//! A message of any client goes to all clients; messages from one call of epoll_wait are sent
+//! together.
 
 mod shared;
 
@@ -15,7 +15,7 @@ struct Client {
     stream: TcpStream,
     is_open: bool,
     pending: Vec<u8>,
-    /// What the kernel has not taken.
+    /// Bytes that the kernel has not taken.
     backlog: Vec<u8>,
 }
 
@@ -66,7 +66,7 @@ fn accept(listener: &TcpListener, poll: &Poll, clients: &mut Vec<Option<Client>>
     }
 }
 
-/// Takes what a client has sent, and sends what waits for it. Whether it stays.
+/// Handles what a client has sent, and sends what waits for it. Returns whether it stays.
 fn hear(client: &mut Client, buffer: &mut [u8], outbox: &mut Vec<u8>) -> bool {
     let backlog = std::mem::take(&mut client.backlog);
     send(client, &backlog);
@@ -95,7 +95,7 @@ fn send(client: &mut Client, bytes: &[u8]) {
         match client.stream.write(rest) {
             Ok(count) => rest = &rest[count..],
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            // The next read tells that it is gone.
+            // The next read finds that it is gone.
             Err(_) => return,
         }
     }

@@ -1,5 +1,5 @@
 //! A broadcast server on tokio-uring: two tasks per client, one broadcast channel of shared bytes;
-//! what waits for a client goes out in one write. One thread.
+//! everything that waits for a client is sent in one write. One thread.
 
 mod shared;
 
@@ -65,7 +65,7 @@ async fn write(stream: Rc<TcpStream>, mut receiver: Receiver<Bytes>) -> io::Resu
     }
 }
 
-/// Everything that waits, in one chunk.
+/// Everything that waits, in one buffer.
 fn joined(first: &[u8], receiver: &mut Receiver<Bytes>) -> Bytes {
     let mut all = BytesMut::from(first);
     for _ in 1..BATCH {

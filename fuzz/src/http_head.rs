@@ -1,4 +1,4 @@
-//! Heads, bodies and handshakes of HTTP: how the bytes were cut into receives must not matter.
+//! Heads, bodies and handshakes of HTTP: the result must not depend on how the bytes are cut.
 
 use core::net::{IpAddr, Ipv4Addr};
 use ringpush::http::{
@@ -38,7 +38,7 @@ fn with_head<R>(
     Ok(http::parse(input, &mut storage, bounds)?.map(|head| show(&head)))
 }
 
-/// Every prefix answers "not yet", up to one from which on all answer what the whole does.
+/// Short prefixes give "not yet"; from some length on, all give the result of the whole.
 fn check_prefixes(input: &[u8], bounds: &Bounds, whole: &Whole) {
     let mut decided = false;
     for len in 0..=input.len().min(1_200) {
@@ -90,7 +90,7 @@ fn check_head(head: &Head<'_, '_>, bounds: &Bounds) {
     }
 }
 
-/// The answer to a refusal is one head with the body that its length says.
+/// The answer to a refusal is one head with a body of the stated length.
 fn check_refusal(refusal: Refusal) {
     let mut body = [0; http::JSON_ERROR_MAX];
     let body = http::json_error(refusal.status(), refusal.text(), &mut body);
@@ -106,7 +106,7 @@ fn check_refusal(refusal: Refusal) {
     assert!(out[..len].ends_with(body));
 }
 
-/// What a body comes to: its bytes and where it ended, or the refusal.
+/// The result of a body: its bytes and where it ended, or the refusal.
 type Read = Result<(Vec<u8>, Option<usize>), Refusal>;
 
 fn check_body(kind: BodyKind, input: &[u8], cut: u8) {
@@ -142,5 +142,5 @@ fn read_body(kind: BodyKind, input: &[u8], step: usize) -> Read {
     }
 }
 
-/// Small, so that it is met.
+/// Small, so that it is reached.
 const BODY_MAX: u32 = 100;

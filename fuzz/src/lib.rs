@@ -1,5 +1,5 @@
-//! The oracles: plain functions that panic where a property does not hold. The targets call them
-//! under libFuzzer, and `tests/fuzz_smoke.rs` on the stable compiler.
+//! The oracles: plain functions that panic if a property is violated. The targets call them under
+//! libFuzzer, and `tests/fuzz_smoke.rs` on the stable compiler.
 
 pub mod http_head;
 pub mod naive_inflate;

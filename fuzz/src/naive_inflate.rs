@@ -1,7 +1,7 @@
-//! RFC 1951 read slowly, bit by bit, as RFC 7692 §7.2.2 wants a message read. It shares no code
-//! with the inflater that it is held against.
+//! A slow inflater for RFC 1951, bit by bit, for messages as in RFC 7692 §7.2.2. It shares no code
+//! with the inflater that it is compared with.
 
-/// What a message says.
+/// The result of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inflated {
     /// The bytes before its end, its fault, or the first one past the bound (that one included).
@@ -10,7 +10,7 @@ pub struct Inflated {
     pub whole: bool,
 }
 
-/// How a message is to be read.
+/// How a message is to be inflated.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Bytes of the longest message.
@@ -21,7 +21,7 @@ pub struct Bounds {
 
 /// Inflates a message; `history` came before it.
 pub fn inflate(message: &[u8], history: &[u8], bounds: Bounds) -> Inflated {
-    // The four bytes that the sender has taken off, and a final block as the mark of the end.
+    // The four bytes that the sender has removed, and a final block as the end mark.
     let bytes = [message, &[0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff]].concat();
     let from = history.len();
     let mut reader = Reader { bytes, at: 0, out: history.to_vec(), start: 0, from, bounds };
@@ -33,7 +33,7 @@ struct Reader {
     bytes: Vec<u8>,
     /// The next bit.
     at: usize,
-    /// What came out, after the history.
+    /// The output, after the history.
     out: Vec<u8>,
     /// Nothing before it may be referred to.
     start: usize,
@@ -45,7 +45,7 @@ struct Reader {
 impl Reader {
     /// `None`: a fault, too big, or not complete.
     fn message(&mut self, len: usize) -> Option<()> {
-        // Streams, one after the other, each from a byte's beginning.
+        // One or more streams in sequence, each beginning on a byte boundary.
         while self.at != len * 8 && self.at != self.bytes.len() * 8 {
             while !self.block()? {}
             self.at = self.at.next_multiple_of(8);
@@ -135,7 +135,7 @@ impl Reader {
         }
         let whole = lengths.len() == literals + distances && lengths[256] != 0;
         let (first, second) = lengths.split_at(literals);
-        // Only a code of a single symbol, with one bit, may leave bits without a meaning.
+        // Only a code of a single symbol, with one bit, may be incomplete.
         let valid = |code: &Code| code.is_complete || code.longest <= 1;
         let codes = (Code::new(first)?, Code::new(second)?);
         (whole && valid(&codes.0) && valid(&codes.1)).then_some(codes)
@@ -189,7 +189,7 @@ struct Code {
 }
 
 impl Code {
-    /// `None`: more codes than there can be.
+    /// `None`: more codes than the lengths allow.
     fn new(lengths: &[usize]) -> Option<Code> {
         let mut by_length: [Vec<usize>; 16] = Default::default();
         for (symbol, length) in lengths.iter().enumerate().filter(|(_, length)| **length > 0) {

@@ -1,18 +1,18 @@
-//! RFC 6455 read slowly: all bytes at once, a copy of everything, no state between calls. It
-//! shares no code with the decoder that it is held against.
+//! A slow decoder for RFC 6455: all bytes at once, a copy of everything, no state between calls. It
+//! shares no code with the decoder that it is compared with.
 
-/// What a stream of bytes says.
+/// The result of a stream of bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
-    /// What came whole.
+    /// The whole messages and control frames.
     pub seen: Vec<Seen>,
-    /// The message that is still open, if a chunk of it came.
+    /// The message that is still open, if a chunk of it has arrived.
     pub open: Vec<u8>,
     /// How it ended.
     pub end: End,
 }
 
-/// One thing that came whole.
+/// A whole message or control frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// A message: is it text, is it compressed, its bytes.
@@ -26,7 +26,7 @@ pub enum Seen {
 /// How a stream ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum End {
-    /// So many bytes at its end are no whole head or control frame yet.
+    /// This many bytes at its end are an incomplete head or control frame.
     #[default]
     Open,
     /// A Close frame.
@@ -190,7 +190,7 @@ fn control(opcode: u8, payload: Vec<u8>, trace: &mut Trace) -> Result<(), End> {
     Ok(())
 }
 
-/// Whether these bytes are a text, or may become one if there are more to come.
+/// Whether these bytes are a text, or may become one with more bytes.
 fn text_may_be(bytes: &[u8], ends: bool) -> bool {
     match std::str::from_utf8(bytes) {
         Ok(_) => true,

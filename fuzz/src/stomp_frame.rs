@@ -1,5 +1,5 @@
-//! STOMP: however a client's bytes are cut, they mean the same; and what was understood can be
-//! said again, by a client and by the server.
+//! STOMP: the result does not depend on how a client's bytes are cut, and every decoded frame can
+//! be encoded again, by a client and by the server.
 
 use ringpush::stomp::{
     ClientFrame, Command, Decoder, Error, Header, Message, Step, Version, canonical_headers,
@@ -14,7 +14,7 @@ struct Options {
     headers_max: usize,
 }
 
-/// What the decoder said, owned. Runs of EOLs are one.
+/// What the decoder returned, owned. Several EOLs in a row are one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Said {
     Eol,
@@ -41,7 +41,7 @@ pub fn stomp_frame(data: &[u8]) {
             said_again_by_the_server(headers, body);
         }
     }
-    // These read what a peer sent, too: they must only not panic.
+    // These also parse a peer's bytes: they must not panic.
     let _ = Decoder::faulty_receipt(stream);
     let _ = parse_server_frame(stream);
     let _ = heartbeat::parse(stream);
@@ -100,7 +100,7 @@ fn feed(chunks: &[&[u8]], options: Options) -> Vec<Said> {
     all
 }
 
-/// A SEND with these headers and this body is understood as it was meant.
+/// A SEND with these headers and this body is decoded to the same.
 fn said_again_by_a_client(headers: &[(String, String)], body: &[u8], version: Option<Version>) {
     let Some(version) = version else { return };
     let own = |name: &String| name != "content-length";
@@ -118,7 +118,7 @@ fn said_again_by_a_client(headers: &[(String, String)], body: &[u8], version: Op
     let [Said::Frame(Command::Send, read, read_body)] = &again[..] else { panic!("{again:?}") };
     assert_eq!(read_body, body);
     let read: Vec<_> = read.iter().filter(|(name, _)| own(name)).cloned().collect();
-    // STOMP 1.1 cannot say CR, although this server reads it there.
+    // STOMP 1.1 has no escape for CR, although this server accepts one.
     let lost = version == Version::V1_1;
     let meant: Vec<_> = pairs
         .iter()

@@ -53,8 +53,8 @@ pub fn ws_frame_of<F: Framer>(data: &[u8], wrap: impl Fn(Decoder) -> F) {
     boundaries(stream);
 }
 
-/// The decoder's trace against the naive one. Where a fault lies within a message, how much of it
-/// was handed out before depends on the chunks, but it is a beginning of it.
+/// Compares the decoder's trace with the naive one. With a fault within a message, how much of the
+/// message was returned before depends on the chunks, but it is a prefix of it.
 fn agree(trace: &Trace, expected: &Trace) {
     assert_eq!(trace.seen, expected.seen);
     assert_eq!(trace.end, expected.end);
@@ -65,7 +65,7 @@ fn agree(trace: &Trace, expected: &Trace) {
     }
 }
 
-/// Feeds the stream in chunks of the given lengths (then the rest) and takes down what comes.
+/// Feeds the stream in chunks of the given lengths (then the rest) and records the events.
 fn drive(
     mut framer: impl Framer,
     mut stream: &[u8],
@@ -74,7 +74,7 @@ fn drive(
 ) -> Trace {
     let mut trace = Trace::default();
     let mut kept = Vec::new();
-    // The kind of the open message, once a chunk of it has come.
+    // The type of the open message, once a chunk of it has arrived.
     let mut kind = None;
     while !stream.is_empty() {
         let (chunk, rest) = stream.split_at(cuts.next().unwrap_or(stream.len()).min(stream.len()));
@@ -133,7 +133,7 @@ fn take_down(
     None
 }
 
-/// `frame_len` says the same however much it is shown, from the moment it says anything.
+/// Once `frame_len` returns a length, it returns the same for every longer prefix.
 fn boundaries(stream: &[u8]) {
     let shown = &stream[..stream.len().min(16)];
     let whole = frame_len(shown);

@@ -1,5 +1,5 @@
-//! Messages put together, with permessage-deflate: chunking must not matter, a naive reader must
-//! agree, and what we compress a naive reader can read.
+//! Whole messages with permessage-deflate: chunking must not matter, a naive reader must agree, and
+//! a naive reader can inflate what the server compresses.
 
 use super::naive_inflate::{self, Bounds};
 use super::naive_ws::{self, End, Options, Seen};
@@ -8,7 +8,7 @@ use std::cell::RefCell;
 
 /// An inflater under test. The canaries wrap [`Inflater`] to break it.
 pub trait Unpack {
-    /// Inflates a whole message that came in `chunks` to the end of `out`.
+    /// Inflates a whole message, received in `chunks`, and appends it to `out`.
     fn unpack(&mut self, rule: Rule<'_>, chunks: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error>;
 }
 
@@ -19,7 +19,7 @@ pub struct Rule<'a> {
     pub opcode: Opcode,
     /// Bytes of the longest message.
     pub message_max: u32,
-    /// What was said before, with context takeover.
+    /// The earlier messages, with context takeover.
     pub window: Option<&'a Window>,
 }
 
@@ -81,7 +81,7 @@ fn window_bits(choice: u8) -> u8 {
     [15, 8, 9, 12][usize::from(choice >> 4 & 3)]
 }
 
-/// What the naive readers make of a stream.
+/// The naive readers' result of a stream.
 fn expected(stream: &[u8], choice: u8) -> Said {
     let options = options(choice);
     let max = options.message_max as usize;
@@ -96,7 +96,7 @@ fn expected(stream: &[u8], choice: u8) -> Said {
         let bounds = Bounds { message_max: max, reach: 1 << 15 };
         let inflated = naive_inflate::inflate(&bytes, &history, bounds);
         let bytes = inflated.bytes;
-        // The first byte at fault names the fault.
+        // The first faulty byte decides the fault.
         let fits = &bytes[..bytes.len().min(max)];
         let text_ends = inflated.whole && text;
         let fault = match std::str::from_utf8(fits) {
@@ -110,7 +110,7 @@ fn expected(stream: &[u8], choice: u8) -> Said {
             return (messages, End::Fault(fault));
         }
         if choice & 2 != 0 {
-            // A client that goes further back than was agreed finds nothing there.
+            // A client that refers further back than agreed finds nothing there.
             history.extend_from_slice(&bytes);
             history.drain(..history.len().saturating_sub(1 << window_bits(choice)));
         }
@@ -119,7 +119,7 @@ fn expected(stream: &[u8], choice: u8) -> Said {
     (messages, trace.end)
 }
 
-/// What the decoder and an inflater make of it, as the room's head says to use them.
+/// The result of the decoder and an inflater, used as the room's head says.
 fn assemble(
     unpack: &mut impl Unpack,
     mut stream: &[u8],
@@ -192,7 +192,7 @@ fn whole(
     Ok(out)
 }
 
-/// What we compress comes back, and refers no further back than the peer can.
+/// What the server compresses can be inflated, and refers no further back than agreed.
 fn compress(compressor: &mut Compressor, messages: &[(bool, Vec<u8>)], bits: u8, takeover: bool) {
     let mut window = Window::new(bits);
     let mut history = Vec::new();

@@ -1,4 +1,4 @@
-//! What the yardsticks share: the handshake, and messages of clients turned into what goes to all.
+//! Shared by the yardsticks: the handshake, and turning clients' messages into the broadcast.
 
 use ringpush::http::{self, Bounds};
 use ringpush::ws::{self, Decoder, Event};
@@ -11,7 +11,7 @@ pub fn address() -> SocketAddr {
     text.parse().expect("the first argument is an address")
 }
 
-/// Says where the server listens, for the script that waits for it.
+/// Prints where the server listens, for the script that waits for it.
 pub fn ready(address: SocketAddr) {
     println!("listening on {address}");
 }
@@ -29,8 +29,8 @@ pub fn handshake(input: &[u8]) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Appends every whole message of `input`, as a server frames it, to `out`. Returns how many bytes
-/// are done with; `None` when the client closes.
+/// Appends every whole message of `input` to `out`, framed as by a server. Returns how many bytes
+/// were consumed; `None` if the client closes.
 #[allow(dead_code)]
 pub fn reframe(input: &mut [u8], out: &mut Vec<u8>) -> Option<usize> {
     let mut done = 0;
