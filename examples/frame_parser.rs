@@ -1,5 +1,5 @@
-//! The ws room as a library, without the engine: prints what the frames of a file (or of standard
-//! input) say, message by message, with permessage-deflate.
+//! The ws room as a library, without the engine: prints the messages in the frames of a file (or of
+//! standard input), with permessage-deflate.
 //!
 //! ```text
 //! frame_parser [--client] [FILE]      --client: frames as a server sends them, unmasked
@@ -8,10 +8,10 @@
 //! The order of calls is that of any server or fuzzing harness:
 //!
 //! 1. `Decoder::server()` (or `client()`), `.with_compression()` if it was negotiated;
-//! 2. `Decoder::next` on all bytes at hand, until it is done with none: keep the rest;
-//! 3. per `Event`: data is handed out in pieces, joined here into messages; a compressed message
-//!    goes through an `Inflater` when its last piece has come;
-//! 4. an `Error` says with which code to close.
+//! 2. `Decoder::next` on all received bytes, until it consumes none: keep the rest;
+//! 3. per `Event`: data is returned in chunks, joined here into messages; a compressed message goes
+//!    through an `Inflater` when its last chunk has arrived;
+//! 4. an `Error` has the code to close with.
 
 use ringpush::ws::{Decoder, Error, Event, Inflater, Opcode};
 use std::io::{Read, Write};
@@ -24,11 +24,11 @@ const RECEIVE: usize = 1_400;
 struct Session {
     decoder: Decoder,
     inflater: Inflater,
-    /// Received, not done with yet.
+    /// Received, not consumed yet.
     input: Vec<u8>,
-    /// The pieces of the open message, as they came.
+    /// The chunks of the open message, as received.
     message: Vec<u8>,
-    /// The message in its plain form, when it was compressed.
+    /// The plain form of a compressed message.
     plain: Vec<u8>,
 }
 
@@ -39,7 +39,7 @@ impl Session {
         Session { decoder: decoder.with_compression(), inflater, input, message, plain }
     }
 
-    /// Takes what was received and reports what it says; whether the session goes on.
+    /// Decodes received bytes and reports the messages. Returns whether the session continues.
     fn receive(
         &mut self,
         bytes: &[u8],
