@@ -2,7 +2,7 @@
 //! Entries of other shards and of this one: commands for the homes here, and what homes say to this
 //! shard. `broker::core` says why no two shards can wait for each other.
 
-use super::mailbox::{Entry, ToHome, ToShard};
+use super::mailbox::{Entry, ToHome, ToShard, bits};
 use super::session::{Phase, Subscription};
 use super::shard::Shard;
 use crate::broker::command::{Callback, Command, Event, ReplyTo};
@@ -37,7 +37,7 @@ impl<R: Ring> Shard<R> {
 
     fn take_class<E: Entry>(&mut self, handle: fn(&mut Self, E)) -> bool {
         let mut found = false;
-        for peer in 0..self.mailbox.peers() {
+        for peer in bits(self.mailbox.with_mail(E::CLASS)) {
             let mut left = self.limits.turn_entries;
             while left > 0 {
                 if !self.has_room_for(E::CLASS) {

@@ -6,11 +6,14 @@
 //! queues, so an entry cannot lie in a queue of another class: [`Callback`] in `Dedupe`, [`ToHome`]
 //! in `Home`, [`ToControl`] in `Outside`, [`ToShard`] in `Event`.
 //!
-//! **Waking.** A peer that is about to wait sets its flag and looks at its queues once more;
-//! whoever writes to it afterwards sees the flag and rings, once.
+//! **Mail.** Who writes to a queue sets its bit in the mask of that class, and a turn looks at
+//! those queues only. What a peer sends to itself is noted in a plain word.
 //!
-//! **Order of calls.** Per turn: `take` from the queues, `room` before `send`, `doorbells` at the
-//! end, `may_sleep` before waiting and `awake` after it.
+//! **Waking.** A peer that is about to wait sets its flag and looks at its masks once more; whoever
+//! writes to it afterwards sees the flag and rings, once.
+//!
+//! **Order of calls.** Per turn: `take` from the queues that `with_mail` names, `room` before
+//! `send`, `doorbells` at the end, `may_sleep` before waiting and `awake` after it.
 //!
 //! **Bounds.** `mailbox` entries a queue; of callbacks one for each [`MAILBOX_CALLBACKS`] of them.
 
@@ -25,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::events;
+use super::mask::Mask;
 use super::shared::Shared;
 use super::sleeping::Sleeping;
 
@@ -156,13 +160,20 @@ impl Writers {
 }
 
 impl Readers {
-    fn is_empty(&self) -> bool {
-        self.dedupe.is_empty()
-            && self.home.is_empty()
-            && self.outside.is_empty()
-            && self.event.is_empty()
+    fn is_empty(&self, class: Class) -> bool {
+        match class {
+            Class::Dedupe => self.dedupe.is_empty(),
+            Class::Home => self.home.is_empty(),
+            Class::Outside => self.outside.is_empty(),
+            Class::Event => self.event.is_empty(),
+        }
     }
 }
+
+/// The masks of one owner: a class each, in a line of memory of their own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Masks([Mask; Class::ALL.len()]);
 
 /// One peer's end of all its queues.
 #[derive(Debug)]
@@ -170,6 +181,10 @@ pub struct Mailbox {
     me: PeerId,
     outgoing: Vec<Writers>,
     incoming: Vec<Readers>,
+    masks: Arc<[Masks]>,
+    /// Of each class, writers that have mail as far as is known; bits stay until their queue was
+    /// found empty.
+    ready: [u64; Class::ALL.len()],
     sleeping: Arc<[Sleeping]>,
     finished: Arc<[AtomicBool]>,
     /// Peers that were written to since they were rung last.
@@ -183,12 +198,15 @@ pub struct Mailbox {
 pub fn connect(peers: usize, entries: u32) -> Vec<Mailbox> {
     assert!((2..=HOMES_MAX).contains(&peers), "a shard at least, and the control thread");
     let sleeping: Arc<[Sleeping]> = (0..peers).map(|_| Sleeping::default()).collect();
+    let masks: Arc<[Masks]> = (0..peers).map(|_| Masks::default()).collect();
     let finished: Arc<[AtomicBool]> = (0..peers).map(|_| AtomicBool::new(false)).collect();
     let mut mailboxes: Vec<Mailbox> = (0..peers)
         .map(|me| Mailbox {
             me: PeerId(me as u8),
             outgoing: Vec::new(),
             incoming: Vec::new(),
+            masks: masks.clone(),
+            ready: [0; Class::ALL.len()],
             sleeping: sleeping.clone(),
             finished: finished.clone(),
             written: 0,
@@ -236,15 +254,42 @@ impl Mailbox {
     pub fn send<E: Entry>(&mut self, to: PeerId, entry: E) {
         let queue = E::writer(&mut self.outgoing[to.index()]);
         assert!(queue.push(entry).is_ok(), "the caller asked for room first");
-        if to != self.me {
+        if to == self.me {
+            self.ready[E::CLASS as usize] |= 1 << to.index();
+        } else {
+            self.masks[to.index()].0[E::CLASS as usize].set(self.me.index());
             self.written |= 1 << to.index();
             self.sent += 1;
         }
     }
 
+    /// Peers with mail of a class, one bit each.
+    pub fn with_mail(&mut self, class: Class) -> u64 {
+        let ready = &mut self.ready[class as usize];
+        *ready |= self.masks[self.me.index()].0[class as usize].take();
+        *ready
+    }
+
     /// The next entry of a class from a peer.
     pub fn take<E: Entry>(&mut self, from: PeerId) -> Option<E> {
-        E::reader(&mut self.incoming[from.index()]).pop().ok()
+        let entry = E::reader(&mut self.incoming[from.index()]).pop().ok();
+        if entry.is_none() {
+            self.ready[E::CLASS as usize] &= !(1 << from.index());
+        }
+        entry
+    }
+
+    /// Whether any queue holds an entry.
+    fn has_mail(&mut self) -> bool {
+        for class in Class::ALL {
+            for from in bits(self.with_mail(class)) {
+                if !self.incoming[from].is_empty(class) {
+                    return true;
+                }
+                self.ready[class as usize] &= !(1 << from);
+            }
+        }
+        false
     }
 
     /// Entries that were sent to other peers so far.
@@ -252,25 +297,13 @@ impl Mailbox {
         self.sent
     }
 
-    /// Count of peers, this one included.
-    pub fn peers(&self) -> usize {
-        self.incoming.len()
-    }
-
     /// Peers to ring now: written to since the last call, and waiting.
     pub fn doorbells(&mut self) -> impl Iterator<Item = PeerId> + use<> {
-        let mut left = core::mem::take(&mut self.written);
-        let sleeping = self.sleeping.clone();
-        core::iter::from_fn(move || {
-            while left != 0 {
-                let peer = left.trailing_zeros() as usize;
-                left &= left - 1;
-                if sleeping[peer].must_ring() {
-                    return Some(PeerId(peer as u8));
-                }
-            }
-            None
-        })
+        let written = core::mem::take(&mut self.written);
+        let sleeping = (written != 0).then(|| self.sleeping.clone());
+        let must_ring =
+            move |peer: &usize| sleeping.as_ref().is_some_and(|all| all[*peer].must_ring());
+        bits(written).filter(must_ring).map(|peer| PeerId(peer as u8))
     }
 
     /// This peer has nothing left to do but to answer others.
@@ -283,16 +316,29 @@ impl Mailbox {
         self.finished[..count].iter().all(|finished| finished.load(Ordering::Acquire))
     }
 
-    /// Sets the flag and looks once more: true if there is nothing to do and waiting is safe.
+    /// If there is nothing to do, sets the flag and looks once more: true if waiting is safe.
     pub fn may_sleep(&mut self) -> bool {
-        let empty = || self.incoming.iter().all(Readers::is_empty);
-        self.sleeping[self.me.index()].may_sleep(empty)
+        if self.has_mail() {
+            return false;
+        }
+        let me = self.me.index();
+        let masks = &self.masks[me].0;
+        self.sleeping[me].may_sleep(|| masks.iter().all(Mask::is_empty))
     }
 
     /// The wait is over.
     pub fn awake(&mut self) {
         self.sleeping[self.me.index()].clear();
     }
+}
+
+/// The numbers of the bits that are set.
+pub fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let bit = word.trailing_zeros() as usize;
+        word &= word.wrapping_sub(1);
+        (bit < 64).then_some(bit)
+    })
 }
 
 #[cfg(test)]
@@ -323,6 +369,27 @@ mod tests {
             Some(ToShard::Event(Event::Ended { key: 1, .. }))
         ));
         assert!(mailboxes[2].take::<ToHome>(PeerId(0)).is_none());
+    }
+
+    #[test]
+    fn only_queues_with_mail_are_named_until_they_are_found_empty() {
+        let mut mailboxes = connect(4, 4);
+        for from in [0, 1, 1] {
+            mailboxes[from].send(PeerId(2), ended(1));
+        }
+        mailboxes[2].send(PeerId(2), ended(1));
+        assert_eq!(mailboxes[2].with_mail(Class::Home), 0);
+        assert_eq!(mailboxes[2].with_mail(Class::Event), 0b111);
+        for (from, count) in [(0, 1), (1, 2), (2, 1)] {
+            let taken = (0..9).map_while(|_| mailboxes[2].take::<ToShard>(PeerId(from)));
+            assert_eq!(taken.count(), count);
+        }
+        assert_eq!(mailboxes[2].with_mail(Class::Event), 0);
+        mailboxes[1].send(PeerId(2), ended(1));
+        assert_eq!(mailboxes[2].with_mail(Class::Event), 0b10);
+        assert!(!mailboxes[2].may_sleep(), "what is known to be there has not been taken");
+        assert!(mailboxes[2].take::<ToShard>(PeerId(1)).is_some());
+        assert!(mailboxes[2].may_sleep());
     }
 
     #[test]

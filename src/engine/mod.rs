@@ -59,6 +59,7 @@ mod handshake;
 mod homes;
 mod intake;
 mod invariants;
+mod mask;
 mod outbox;
 mod page;
 mod parts;
