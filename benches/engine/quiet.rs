@@ -128,6 +128,10 @@ impl Ring for Quiet {
         self.now
     }
 
+    fn waited_from(&self) -> Instant {
+        self.now
+    }
+
     fn wall_millis(&self) -> u64 {
         WALL_MILLIS
     }

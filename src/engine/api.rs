@@ -441,6 +441,7 @@ impl<R: Ring> Shard<R> {
                 _ => {
                     // Nobody is named, and nobody is to get it.
                     self.metrics.callbacks_total.add(1);
+                    self.metrics.callback_answer.observe(0);
                     self.answer_json(slot, meta, 200, callback::success(rule));
                     return Ok(());
                 }
@@ -454,7 +455,8 @@ impl<R: Ring> Shard<R> {
             let text = "too many messages are in flight";
             return Err(Bad::of(Refusal::LimitMessageBlocks, 503, text));
         };
-        let work = Work::Callback { rule: at, key, message: Some(message), done: false };
+        let since = self.now;
+        let work = Work::Callback { rule: at, key, message: Some(message), done: false, since };
         self.park(slot, meta, work);
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::broker::core::Class;
 use crate::broker::message::Message;
 use crate::ids::{ConnId, SessionId, ShardId, Slot};
 use crate::ring::Ring;
+use crate::time::Instant;
 use std::sync::Arc;
 
 /// One push that a request asks for.
@@ -44,6 +45,8 @@ pub(super) enum Work {
         /// The push, until it is in flight.
         message: Option<Arc<Message>>,
         done: bool,
+        /// When its request was whole.
+        since: Instant,
     },
     /// A question to every shard.
     Question {
@@ -153,8 +156,9 @@ impl<R: Ring> Shard<R> {
                 let body = push_response(&list, &heard, array);
                 self.answer_json(slot, meta, 200, body.as_bytes());
             }
-            Work::Callback { rule, .. } => {
+            Work::Callback { rule, since, .. } => {
                 self.metrics.callbacks_total.add(1);
+                self.metrics.callback_answer.observe(self.now.0.saturating_sub(since.0));
                 let shared = self.shared.clone();
                 let success =
                     shared.config.callbacks.get(rule).map_or(OK, crate::callback::success);

@@ -131,6 +131,8 @@ pub struct Shard<R: Ring> {
     pub(super) draining: Option<Instant>,
     /// Sessions below this index have yet to be compared with rules that have changed.
     pub(super) revoke_below: u32,
+    /// The last turn found completions or entries.
+    found_work: bool,
     /// It does not sleep before, but looks for work (`engine.spin`).
     spin_until: Instant,
 }
@@ -207,6 +209,7 @@ impl<R: Ring> Shard<R> {
             buffered: 0,
             draining: None,
             revoke_below: 0,
+            found_work: false,
             spin_until: now,
             limits,
             shared,
@@ -228,7 +231,12 @@ impl<R: Ring> Shard<R> {
     pub fn turn(&mut self) -> bool {
         let was_spinning = self.is_spinning();
         let wait = self.wait();
+        let began = self.now;
         self.ring.enter(wait);
+        if self.found_work {
+            let took = self.ring.waited_from().0.saturating_sub(began.0);
+            self.metrics.turn_duration.observe(took);
+        }
         self.mailbox.awake();
         self.now = self.ring.now();
         self.turn_left = self.limits.turn_frames / 2;
@@ -238,6 +246,7 @@ impl<R: Ring> Shard<R> {
             self.on_done(done);
         }
         found |= self.take_entries();
+        self.found_work = found;
         if found {
             self.spin_until = self.now + self.shared.config.engine.spin;
         } else if was_spinning {

@@ -7,8 +7,10 @@
 //! [`Counter::set`] on the owner, [`Metrics::write`] for a scrape. Whatever may be counted is
 //! exported from the start, with 0.
 
+mod histogram;
 mod refusal;
 
+pub use histogram::Histogram;
 pub use refusal::Refusal;
 
 use core::fmt::Write;
@@ -50,6 +52,10 @@ macro_rules! counters {
             /// Hook calls that had no place in their queue.
             pub hooks_refused_total: Counter,
             refusals: Refusals,
+            /// From the end of one wait for the kernel to the next, of turns that found work.
+            pub turn_duration: Histogram,
+            /// From the turn in which a callback's request was whole to its success.
+            pub callback_answer: Histogram,
         }
 
         impl Metrics {
@@ -66,6 +72,7 @@ macro_rules! counters {
                 self.write_hooks_refused(out);
                 self.write_dropped(out);
                 self.write_refusals(out);
+                self.write_histograms(out);
             }
         }
     };
@@ -213,6 +220,15 @@ impl Metrics {
         }
     }
 
+    fn write_histograms(&self, out: &mut String) {
+        for (name, help, of) in HISTOGRAMS {
+            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} histogram");
+            for (shard, metrics) in self.shards.iter().enumerate() {
+                of(metrics).write(name, shard, out);
+            }
+        }
+    }
+
     fn write_refusals(&self, out: &mut String) {
         let name = "ringpush_refused_total";
         let help = "What was refused, by the reason.";
@@ -223,6 +239,23 @@ impl Metrics {
         }
     }
 }
+
+/// A histogram's name, help text, and where it is.
+type Row = (&'static str, &'static str, fn(&ShardMetrics) -> &Histogram);
+
+/// All histograms.
+const HISTOGRAMS: [Row; 2] = [
+    (
+        "ringpush_turn_duration_seconds",
+        "From the end of one wait for the kernel to the next, of turns that found work.",
+        |shard| &shard.turn_duration,
+    ),
+    (
+        "ringpush_callback_answer_seconds",
+        "From a whole request of a callback to its success.",
+        |shard| &shard.callback_answer,
+    ),
+];
 
 #[cfg(test)]
 mod tests {
@@ -238,6 +271,7 @@ mod tests {
         metrics.shard(0).refuse(Refusal::WsCloseCode);
         metrics.shard(1).refuse(Refusal::WsCloseCode);
         metrics.control().refuse(Refusal::WsCloseCode);
+        metrics.shard(1).callback_answer.observe(5);
         let mut text = String::new();
         metrics.write(&mut text);
         for line in [
@@ -247,6 +281,9 @@ mod tests {
             "ringpush_hooks_refused_total{shard=\"control\"} 5",
             "ringpush_refused_total{reason=\"ws_close_code\"} 3",
             "ringpush_refused_total{reason=\"stomp_header_count\"} 0",
+            "# TYPE ringpush_callback_answer_seconds histogram",
+            "ringpush_callback_answer_seconds_count{shard=\"1\"} 1",
+            "ringpush_turn_duration_seconds_bucket{shard=\"0\",le=\"+Inf\"} 0",
         ] {
             assert!(text.lines().any(|has| has == line), "{line} in {text}");
         }

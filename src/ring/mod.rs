@@ -296,6 +296,9 @@ pub trait Ring {
     fn pop(&mut self) -> Option<Done>;
     /// The monotonic clock as it was when the last `enter` returned.
     fn now(&self) -> Instant;
+    /// The same clock when that `enter` began to wait, which it reads to know for how long; where
+    /// it did not wait, when it returned.
+    fn waited_from(&self) -> Instant;
     /// Wall time as it was then: milliseconds since 1970-01-01 UTC.
     fn wall_millis(&self) -> u64;
 }

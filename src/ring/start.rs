@@ -11,6 +11,7 @@ use super::slots::Slots;
 use super::uring::{Listener, RingStats, Uring};
 use crate::ids::{PeerId, SLOT_MAX};
 use crate::mem::region::Region;
+use crate::time::Instant;
 use core::marker::PhantomData;
 use io_uring::{EnterFlags, IoUring};
 use socket2::SockRef;
@@ -91,6 +92,7 @@ impl Uring {
             spill,
             after: None,
             clock: Clock::started(),
+            waited_from: Instant(0),
             stats: RingStats::default(),
             not_send: PhantomData,
         };

@@ -104,6 +104,8 @@ pub struct Uring {
     /// A second answer of the completion that was popped last.
     pub(super) after: Option<Done>,
     pub(super) clock: Clock,
+    /// When the last entry began to wait.
+    pub(super) waited_from: Instant,
     pub(super) stats: RingStats,
     /// The kernel binds the ring to its thread.
     pub(super) not_send: PhantomData<*const ()>,
@@ -288,6 +290,10 @@ impl Ring for Uring {
         };
         self.submit(wait_nanos);
         self.clock.read();
+        self.waited_from = match (wait, wait_nanos) {
+            (Wait::Until(until), Some(nanos)) => Instant(until.0 - nanos),
+            _ => self.clock.now,
+        };
     }
 
     fn pop(&mut self) -> Option<Done> {
@@ -305,6 +311,10 @@ impl Ring for Uring {
 
     fn now(&self) -> Instant {
         self.clock.now
+    }
+
+    fn waited_from(&self) -> Instant {
+        self.waited_from
     }
 
     fn wall_millis(&self) -> u64 {

@@ -13,13 +13,14 @@ pub struct SimRing {
     world: Rc<RefCell<World>>,
     number: usize,
     clock: Clock,
+    waited_from: Instant,
 }
 
 impl SimRing {
     /// The ring with this number, which [`World::add_ring`] gave.
     pub fn new(world: Rc<RefCell<World>>, number: usize) -> SimRing {
         let now = world.borrow().now();
-        SimRing { world, number, clock: Clock { now, wall_millis: 0 } }
+        SimRing { world, number, clock: Clock { now, wall_millis: 0 }, waited_from: now }
     }
 }
 
@@ -29,7 +30,10 @@ impl Ring for SimRing {
     }
 
     fn enter(&mut self, wait: Wait) {
+        let before = self.clock.now;
         self.clock = self.world.borrow_mut().enter(self.number, wait);
+        // Nothing takes time here but waits.
+        self.waited_from = if wait == Wait::No { self.clock.now } else { before };
     }
 
     fn pop(&mut self) -> Option<Done> {
@@ -38,6 +42,10 @@ impl Ring for SimRing {
 
     fn now(&self) -> Instant {
         self.clock.now
+    }
+
+    fn waited_from(&self) -> Instant {
+        self.waited_from
     }
 
     fn wall_millis(&self) -> u64 {

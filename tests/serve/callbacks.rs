@@ -68,6 +68,9 @@ fn a_signed_timestamp_bounds_replays_and_either_secret_is_good() {
     assert_eq!(server.metric("ringpush_callback_denied_total"), 2);
     assert_eq!(post(&new, &body("c"), now()).0, 200);
     assert_eq!(session.hears("/user/queue/sub"), body("c"));
+    // Those that had success, and the turns that saw to it.
+    assert_eq!(server.metric("ringpush_callback_answer_seconds_count{"), 4);
+    assert!(server.metric("ringpush_turn_duration_seconds_count{") > 4);
 }
 
 #[test]
