@@ -310,6 +310,9 @@ pub const TICK_SHIFT: u32 = 7;
 pub const WHEEL_SLOTS: usize = 512;
 /// Calls that a demonstration's stand-in provider has taken and not called back; past it 503.
 pub const PROVIDER_CALLS_MAX: usize = 64;
+/// A second SIGTERM or SIGINT ends the process at once if it comes so long after the first; one
+/// that comes earlier does nothing.
+pub const STOP_AGAIN: Millis = Millis(1_000);
 /// What a shard tells the log of one cause, endpoint and address block comes so often at most; what
 /// happens between is counted, and the next line has the number.
 pub const LOG_EVENT_EVERY: Millis = Millis(1_000);

@@ -25,7 +25,7 @@ enum Command {
     Serve {
         #[command(flatten)]
         settings: Settings,
-        /// Write the log to this file (reopened on SIGHUP); standard error without it.
+        /// Write the log to this file (reopened on SIGUSR1 and SIGHUP); standard error without it.
         #[arg(long, value_name = "FILE")]
         log: Option<PathBuf>,
     },

@@ -62,7 +62,7 @@ pub enum ServeError {
     Log(PathBuf, io::Error),
     /// A shard has ended unasked.
     ShardEnded(ShardId),
-    /// A second signal cut the end short.
+    /// A second signal, after a second or later, cut the end short.
     Hurried,
 }
 

@@ -14,10 +14,14 @@
 //!
 //! ```text
 //!            first signal            all shards ended and no call left,
-//!  Serving ───────────────▶ Draining ───or `drain-time`, or a second signal──▶ End
+//!  Serving ───────────────▶ Draining ───or `drain-time`, or a later signal──▶ End
 //!     │ a shard ended           │ a shard ended by a panic
 //!     └───────▶ Failure ◀───────┘
 //! ```
+//!
+//! **Signals.** SIGTERM and SIGINT end the process in order; another one after `STOP_AGAIN` at
+//! once. SIGHUP reads the configuration again and reopens the log, SIGUSR1 only reopens the log,
+//! SIGUSR2 is ignored.
 //!
 //! **Hooks.** A SEND to an application destination with a `hook` is one POST: the message's body,
 //! its `content-type`, and the headers `X-Ringpush-User`, `X-Ringpush-Session`,

@@ -14,7 +14,7 @@ use crate::config::Sources;
 use crate::engine::mailbox::{Mailbox, ToControl, ToShard};
 use crate::engine::shared::Shared;
 use crate::ids::{PeerId, ShardId};
-use crate::limits::{HOMES_MAX, REFUSALS_WAITING};
+use crate::limits::{self, HOMES_MAX, REFUSALS_WAITING};
 use crate::mem::shares::Kind;
 use crate::ring::{Doorbells, Flavor, StartError};
 use hashbrown::HashMap;
@@ -30,6 +30,9 @@ use tokio::time::Instant;
 
 /// Entries of this thread's own ring: it carries the log and nothing else.
 const ENTRIES: u32 = 16;
+/// A signal to end within this of the first one is not a second one: whoever stops a whole group
+/// of processes (a terminal, a supervisor and its shell) sends several.
+const STOP_AGAIN: Duration = Duration::from_millis(limits::STOP_AGAIN.0 as u64);
 /// How soon a full mailbox is tried again.
 const RETRY: Duration = Duration::from_millis(1);
 /// Shards count `drain-time` from their entry; they get this much longer to say that they ended.
@@ -143,7 +146,7 @@ pub struct Setup {
 pub enum End {
     /// All sessions were told, or `drain-time` was over.
     Drained,
-    /// A second signal cut it short.
+    /// A second signal, not within a second of the first, cut it short.
     Hurried,
 }
 
@@ -197,6 +200,7 @@ async fn run_inside(setup: Setup) -> Result<End, Failure> {
         numbers: 0,
         alive: shards,
         deadline: None,
+        stopped_at: None,
     };
     tokio_uring::spawn(writer.run());
     (setup.ready)(&log);
@@ -231,6 +235,8 @@ struct Control {
     alive: usize,
     /// Set by the first signal to end.
     deadline: Option<Instant>,
+    /// When that one came.
+    stopped_at: Option<Instant>,
 }
 
 /// What ended a wait.
@@ -272,8 +278,12 @@ impl Control {
                 }
                 Woken::Answered(id, outcome) => self.on_answered(id, outcome),
                 Woken::Signal(Signal::Reload) => self.reload(),
-                Woken::Signal(Signal::Stop) if self.deadline.is_some() => return Ok(End::Hurried),
-                Woken::Signal(Signal::Stop) => self.drain(),
+                Woken::Signal(Signal::Reopen) => self.log.reopen(),
+                Woken::Signal(Signal::Stop) => match self.stopped_at {
+                    None => self.drain(),
+                    Some(then) if then.elapsed() >= STOP_AGAIN => return Ok(End::Hurried),
+                    Some(_) => self.log.info("ending already", &[]),
+                },
                 Woken::Report(report) => self.on_report(report)?,
                 Woken::Time => {}
             }
@@ -463,7 +473,9 @@ impl Control {
 
     fn drain(&mut self) {
         let span = Duration::from_millis(u64::from(self.shared.limits.drain_time.0));
-        self.deadline = Some(Instant::now() + span + DRAIN_MARGIN);
+        let now = Instant::now();
+        self.stopped_at = Some(now);
+        self.deadline = Some(now + span + DRAIN_MARGIN);
         self.send_all(&ToShard::Drain);
         self.log.info("ending", &[("hook-calls", &self.calls.len())]);
     }

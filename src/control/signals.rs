@@ -10,32 +10,40 @@ pub(super) enum Signal {
     Stop,
     /// SIGHUP: read the configuration again, reopen the log.
     Reload,
+    /// SIGUSR1: reopen the log, and nothing else.
+    Reopen,
 }
 
-/// The signals of the process. From `install` on the kernel no longer ends the process for them.
+/// The signals of the process. From `install` on the kernel no longer ends the process for them,
+/// nor for SIGUSR2, which is ignored.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Stream,
     interrupt: Stream,
     hangup: Stream,
+    reopen: Stream,
 }
 
 impl Signals {
     /// Inside the runtime only.
     pub(super) fn install() -> io::Result<Signals> {
+        // Its handler stays, and tells nobody.
+        drop(signal(SignalKind::user_defined2())?);
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
         })
     }
 
     /// The next one. May be dropped while it waits.
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
-            // Of several that are there a reload comes first: it was not sent to be lost.
+            // Of several that are there the end comes last: the others were not sent to be lost.
             biased;
             _ = self.hangup.recv() => Signal::Reload,
+            _ = self.reopen.recv() => Signal::Reopen,
             _ = self.terminate.recv() => Signal::Stop,
             _ = self.interrupt.recv() => Signal::Stop,
         }

@@ -64,13 +64,21 @@ fn the_embedded_application_is_the_same_after_a_reload() {
 
 #[test]
 fn the_log_file_is_opened_again_under_its_name() {
+    for signal in ["HUP", "USR1"] {
+        opens_the_log_again(signal);
+    }
+}
+
+fn opens_the_log_again(signal: &str) {
     let folder = Folder::new();
     let (log, rotated) = (folder.file("log"), folder.file("log.1"));
     let name = log.to_str().expect("a path of the tests is text");
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--log", name];
     let server = Server::start(ringpush(&arguments));
     std::fs::rename(&log, &rotated).expect("the log is there");
-    server.signal("HUP");
+    server.signal(signal);
+    // Nobody waits for this one, and it ends nothing.
+    server.signal("USR2");
     server.signal("TERM");
     assert!(server.ends().success());
     let read = |path| std::fs::read_to_string(path).expect("the file is there");
@@ -78,4 +86,5 @@ fn the_log_file_is_opened_again_under_its_name() {
     assert!(before.contains(" INFO  serving shards=1 "), "{before}");
     assert!(after.contains(" INFO  ended"), "{after}");
     assert!(!before.contains(" INFO  ended"), "{before}");
+    assert_eq!(after.contains(" INFO  reloaded"), signal == "HUP", "{after}");
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 /// Longer than anything takes if it works.
@@ -106,7 +106,7 @@ impl Server {
         Server { child, address, out, err }
     }
 
-    /// Sends a signal: `TERM`, `HUP`, `INT`.
+    /// Sends a signal: `TERM`, `HUP`, `INT`, `USR1`.
     pub fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let status = Command::new("kill").args(["-s", name, &id]).status();
@@ -121,6 +121,18 @@ impl Server {
                 Ok(line) if line.contains(part) => return line,
                 Ok(line) => seen.push(line),
                 Err(_) => panic!("{part:?} is not in the log: {seen:?}"),
+            }
+        }
+    }
+
+    /// The same; None if it has ended without such a line.
+    pub fn may_log(&self, part: &str) -> Option<String> {
+        loop {
+            match self.err.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(part) => return Some(line),
+                Ok(_) => {}
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => panic!("neither {part:?} nor an end"),
             }
         }
     }
