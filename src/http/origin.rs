@@ -426,6 +426,10 @@ mod tests {
             assert!(local(peer, host, ""), "{peer} {host}");
             assert!(local(peer, host, &format!("Origin: http://{host}\r\n")), "{peer} {host}");
         }
+        // As long as names of proxies' headers, and none of them.
+        for line in ["DNT: 1", "X-Real-IQ: 1", "x-client-iq: 1", "True-Client-IQ: 1", "CF: 1"] {
+            assert!(local("127.0.0.1", "localhost", &format!("{line}\r\n")), "{line}");
+        }
         assert!(!local("192.168.1.1", "localhost", ""));
         assert!(!local("::ffff:10.0.0.1", "localhost", ""));
         assert!(!local("127.0.0.1", "rebound.example.com", ""));
