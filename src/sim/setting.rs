@@ -159,7 +159,7 @@ impl Setting {
         // The oracles use these limits, even if a mutation changes the server's.
         let limits = config.limits.clone();
         if world.mutation.take_if(|m| *m == Mutation::Limit).is_some() {
-            config.limits.send_buffer *= 4;
+            config.limits.send_buffer *= 16;
         }
         let rules = Rules::draw(&mut world.random);
         rules.apply(&mut config);
