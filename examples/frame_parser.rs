@@ -102,8 +102,8 @@ fn main() -> std::io::Result<()> {
     };
     let mut session = Session::new(decoder);
     let mut end = None;
-    for piece in bytes.chunks(RECEIVE) {
-        match session.receive(piece, &mut report) {
+    for chunk in bytes.chunks(RECEIVE) {
+        match session.receive(chunk, &mut report) {
             Ok(true) => {}
             Ok(false) => break,
             Err(error) => {

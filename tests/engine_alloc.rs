@@ -85,7 +85,7 @@ fn ten_thousand_messages_without_an_allocation() {
 /// Compressed sessions, each with its own ids, subscribed to a topic and of one user: the common
 /// parts of their frames are kept per message, in memory that is reused.
 #[test]
-fn compressed_messages_for_ids_of_ones_own_without_an_allocation() {
+fn compressed_messages_for_different_ids_without_an_allocation() {
     let mut house = House::new(2, SUBSCRIBERS as u32 + 1);
     let names = users(SUBSCRIBERS);
     // One frame per turn to the topic: several might cross a boundary of segments and make the
@@ -149,7 +149,7 @@ fn entropy(secrets: [u64; 3]) -> Vec<String> {
 
 /// From three answers one could once compute the key of all tables.
 #[test]
-fn what_info_tells_does_not_follow_from_the_keys_of_tables() {
+fn the_number_in_info_does_not_depend_on_the_keys_of_tables() {
     let told = entropy([1, 2, 3]);
     assert!(told[0] != told[1] && told[1] != told[2], "{told:?}");
     assert_eq!(told, entropy([4, 5, 3]), "it depends on its own seed only");

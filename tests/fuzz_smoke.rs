@@ -145,8 +145,8 @@ fn canaries_of_ws_frame_are_caught() {
 struct Credulous(Inflater);
 
 impl Unpack for Credulous {
-    fn unpack(&mut self, rule: Rule<'_>, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
-        let end = self.0.unpack(rule, pieces, out);
+    fn unpack(&mut self, rule: Rule<'_>, chunks: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
+        let end = self.0.unpack(rule, chunks, out);
         if end == Err(Error::NotDeflate) { Ok(()) } else { end }
     }
 }
@@ -155,8 +155,8 @@ impl Unpack for Credulous {
 struct Boundless(Inflater);
 
 impl Unpack for Boundless {
-    fn unpack(&mut self, rule: Rule<'_>, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
-        self.0.unpack(Rule { message_max: u32::MAX, ..rule }, pieces, out)
+    fn unpack(&mut self, rule: Rule<'_>, chunks: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
+        self.0.unpack(Rule { message_max: u32::MAX, ..rule }, chunks, out)
     }
 }
 
@@ -164,8 +164,8 @@ impl Unpack for Boundless {
 struct Oblivious(Inflater);
 
 impl Unpack for Oblivious {
-    fn unpack(&mut self, rule: Rule<'_>, pieces: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
-        self.0.unpack(Rule { window: None, ..rule }, pieces, out)
+    fn unpack(&mut self, rule: Rule<'_>, chunks: &[&[u8]], out: &mut Vec<u8>) -> Result<(), Error> {
+        self.0.unpack(Rule { window: None, ..rule }, chunks, out)
     }
 }
 

@@ -123,7 +123,7 @@ fn sessions_come_stay_and_go() {
 }
 
 #[test]
-fn who_does_not_read_is_told_apart_from_the_others() {
+fn clients_that_do_not_read_are_reported_separately() {
     let server = Server::start();
     let all = [&["-n", "12", "--slow", "2", "--rate", "50", "--size", "4096"], &SHORT[..]].concat();
     let report = server.load("slow", &all);

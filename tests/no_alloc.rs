@@ -41,8 +41,8 @@ fn session() -> Vec<u8> {
     .concat()
 }
 
-/// Decodes in receives of `piece` bytes; an unfinished message is collected in `message`.
-fn receive(bytes: &mut [u8], piece: usize, message: &mut Vec<u8>) -> (usize, Option<u16>) {
+/// Decodes in receives of `length` bytes; an unfinished message is collected in `message`.
+fn receive(bytes: &mut [u8], length: usize, message: &mut Vec<u8>) -> (usize, Option<u16>) {
     let mut decoder = Decoder::server();
     let (mut at, mut end, mut messages) = (0, 0, 0);
     loop {
@@ -61,7 +61,7 @@ fn receive(bytes: &mut [u8], piece: usize, message: &mut Vec<u8>) -> (usize, Opt
         }
         if done == 0 {
             assert!(end < bytes.len(), "the session ends with a Close");
-            end = (end + piece).min(bytes.len());
+            end = (end + length).min(bytes.len());
         }
     }
 }
@@ -73,10 +73,10 @@ fn decoding_and_assembling_allocate_nothing() {
     // The connection's buffer stays within its first allocation.
     let mut message = Vec::with_capacity(65_536);
     let (count, answers) = allocations(|| {
-        let mut pieces = [1, 1_460, 100_000].into_iter();
+        let mut lengths = [1, 1_460, 100_000].into_iter();
         copies
             .each_mut()
-            .map(|bytes| receive(bytes, pieces.next().expect("one for each"), &mut message))
+            .map(|bytes| receive(bytes, lengths.next().expect("one for each"), &mut message))
     });
     assert_eq!(answers, [(4, Some(1_000)); 3]);
     assert_eq!(count, 0);
@@ -112,7 +112,7 @@ fn round(shared: &mut (Compressor, Inflater), windows: &mut [Window; 2], out: &m
         received.clear();
         assert!(compressor.compress(&message, bits, sent));
         inflater.begin(Opcode::Text, 65_536);
-        sent.chunks(7).for_each(|piece| inflater.feed(piece, received).expect("our own"));
+        sent.chunks(7).for_each(|chunk| inflater.feed(chunk, received).expect("our own"));
         inflater.finish(received).expect("our own");
         assert_eq!(received, &message);
     }

@@ -60,7 +60,7 @@ fn a_flood_of_names_does_not_keep_others_waiting() {
 /// Expensive patterns of a client cost its own share of a turn: a frame that takes the most steps
 /// of patterns counts as several frames.
 #[test]
-fn patterns_of_ones_own_that_are_hard_to_compare_take_ones_own_time() {
+fn expensive_patterns_cost_their_own_session() {
     let mut house = House::new(1, FLOODERS as u32);
     let names = users(FLOODERS);
     let limits = Limits::default();

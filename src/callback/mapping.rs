@@ -227,14 +227,14 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn any_body_is_survived(body: Vec<u8>, text in "[\\[\\]{}\",:\\\\au1 ]{0,32}") {
+        fn any_body_is_handled(body: Vec<u8>, text in "[\\[\\]{}\",:\\\\au1 ]{0,32}") {
             let rule = rule("");
             let _ = map(&rule, 8, &body, &mut Vec::new()).is_ok();
             let _ = map(&rule, 8, text.as_bytes(), &mut Vec::new()).is_ok();
         }
 
         #[test]
-        fn any_text_comes_through_as_id(id in ".{1,60}") {
+        fn any_text_is_kept_as_an_id(id in ".{1,60}") {
             let rule = rule("");
             let posted = serde_json::to_string(&id).expect("a text can be written");
             let body = format!(r#"{{"callId":{posted},"agent":{{"id":7}}}}"#);

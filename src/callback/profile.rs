@@ -15,7 +15,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_provider_is_told_with_the_code_0() {
+    fn a_provider_is_answered_with_code_0() {
         assert_eq!(success(&rule("")), br#"{"code":0}"#);
     }
 }

@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_may_be_in_any_order_and_hold_more() {
+    fn a_list_may_be_in_any_order_and_have_more_elements() {
         let rule = stripe();
         let good = hex_of("Jefe", &[b"1700000000.", BODY].concat());
         let other = "00".repeat(SIGNATURE_BYTES);

@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_last_one_that_is_no_proxy_of_ours() {
+    fn the_client_is_the_last_address_that_is_no_trusted_proxy() {
         for (value, expected) in [
             ("203.0.113.7", Some("203.0.113.7")),
             // Elements that the client itself sent are not believed.

@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_may_stand_for_a_server_on_loopback() {
+    fn names_of_a_server_on_loopback() {
         let external = "https://csms.example.com:8443/push";
         for host in ["localhost:1", "127.0.0.1", "[::1]:1", "a.localhost", "CSMS.example.com"] {
             assert!(is_own_name(host, external), "{host}");
@@ -487,7 +487,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn glob_is_the_naive_one(pattern in "[ab*]{0,8}", text in "[abA]{0,12}") {
+        fn glob_agrees_with_a_naive_matcher(pattern in "[ab*]{0,8}", text in "[abA]{0,12}") {
             let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
             prop_assert_eq!(glob(pattern, text), naive_glob(pattern, text));
         }

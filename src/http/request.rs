@@ -344,7 +344,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_smuggles_is_refused() {
+    fn smuggling_is_refused() {
         use Refusal::*;
         for (text, expected) in [
             ("Content-Length: 5\r\nTransfer-Encoding: chunked", ContentLengthAndTransferEncoding),
@@ -485,7 +485,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_a_head_says() {
+    fn a_head_is_parsed_into_its_parts() {
         let text = "\r\n\r\nPOST /a%20b?c=d?e HTTP/1.1\r\nhost: a\r\nContent-LENGTH:  007\t\r\n\
             Expect: 100-Continue\r\nX:\r\nA: one,, two\t,\r\na: Three\r\n\r\nrest";
         assert_eq!(refusal(&text[..text.len() - 4]), None);
@@ -535,7 +535,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn bounds_are_exact_and_felt_before_the_end() {
+    fn bounds_are_exact_and_applied_before_the_end() {
         let head = "GET /23456 HTTP/1.1\r\nHost: a\r\nA: b\r\n\r\n";
         let exact = Bounds { head: head.len() as u32, headers: 2, target: 6 };
         assert!(check_prefixes(head.as_bytes(), &exact).is_ok_and(|head| head.is_some()));

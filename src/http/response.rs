@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "value of header X")]
-    fn a_line_end_in_a_header_is_our_own_mistake() {
+    fn a_line_end_in_a_header_panics() {
         Response { headers: &[("X", "a\r\nSet-Cookie: b")], ..Response::new(200) }.len();
     }
 

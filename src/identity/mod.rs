@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn every_refusal_has_a_word_of_its_own() {
+    fn every_refusal_has_its_own_name() {
         let all = [
             Refusal::Nobody,
             Refusal::Name,

@@ -75,7 +75,7 @@ mod tests {
         }
 
         #[test]
-        fn any_query_is_survived(query: Vec<u8>) {
+        fn any_query_is_handled_without_a_panic(query: Vec<u8>) {
             parameter(&query, "u");
         }
     }

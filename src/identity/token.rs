@@ -147,7 +147,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn issuer_and_audience_are_wanted_when_the_rule_names_them() {
+    fn issuer_and_audience_are_required_if_the_rule_names_them() {
         let mut rule = rule();
         rule.issuer = Some("sso".to_string());
         assert_eq!(claims(&rule, r#"{"sub":"7","iss":"sso"}"#), Ok("7".to_string()));

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_takes_nothing_with_him() {
+    fn a_receiver_that_leaves_loses_nothing() {
         let mut course = Course::new();
         course.join(0);
         course.join(1);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_comes_is_lost_and_what_comes_twice_counts_once() {
+    fn missing_messages_are_lost_and_repeated_ones_count_once() {
         let mut course = Course::new();
         course.join(0);
         course.publish();

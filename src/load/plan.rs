@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_valid() {
         use clap::CommandFactory;
         Line::command().debug_assert();
         assert_eq!(fanout(&[]).pace.pace(), Pace::Window(1));

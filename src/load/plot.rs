@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_across_is_a_nine() {
+    fn each_step_to_the_right_is_one_more_nine() {
         assert_eq!([0.0, 1.0, 2.0, 3.0].map(percent), ["0 %", "90 %", "99 %", "99.9 %"]);
     }
 

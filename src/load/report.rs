@@ -218,7 +218,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn latencies_are_told_in_microseconds() {
+    fn latencies_are_reported_in_microseconds() {
         let mut histogram = histogram();
         (1..=100u64).for_each(|value| histogram.record(value * 1_000_000).expect("in bounds"));
         let mut report = report();

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn who_joins_late_misses_nothing_of_before() {
+    fn a_late_receiver_misses_nothing_of_before() {
         let mut sequence = Sequence::from(10);
         assert!(sequence.on(10));
         assert!(sequence.faults(11).is_none());
@@ -117,7 +117,7 @@ mod tests {
     proptest! {
         /// Compares with a naive count over the whole list.
         #[test]
-        fn any_arrivals_are_judged_as_by_hand(
+        fn any_arrivals_are_counted_as_by_hand(
             arrivals in proptest::collection::vec(0u64..12, 0..30),
         ) {
             let mut sequence = Sequence::default();

@@ -35,7 +35,7 @@ mod tests {
     use crate::ws::Compressor;
 
     #[test]
-    fn each_message_is_itself_however_often_it_comes() {
+    fn repeated_messages_are_inflated_to_the_same() {
         let packed = [b"a", b"b"].map(|letter| {
             let mut packed = Vec::new();
             assert!(Compressor::new().compress(&letter.repeat(900), 15, &mut packed));

@@ -124,7 +124,7 @@ mod tests {
 
     /// Names that collide under one key spread out under another, which the former hash failed.
     #[test]
-    fn names_that_meet_under_one_key_do_not_under_another() {
+    fn names_that_collide_under_one_key_do_not_under_another() {
         let (known, secret) = (Random::known(1).key(), Random::known(2).key());
         let names = (0..).map(|n: u32| format!("/topic/{n}"));
         let bucket = |key: &HashKey, name: &str| key.hash(name) & 0xff;

@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_returns_when_its_last_hold_goes_and_full_is_an_answer() {
+    fn a_segment_returns_with_its_last_reference_and_a_full_pool_refuses() {
         let mut pool = pool();
         let all = pool.append(Log::Shared, &[1; 64 * 4]).expect("room");
         assert_eq!(pool.append(Log::Private, &[1]), Err(Full));
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_the_open_private_segment_lands_elsewhere() {
+    fn bytes_that_leave_the_open_private_segment_go_to_another() {
         let mut pool = pool();
         let first = pool.append(Log::Private, &[1; 8]).expect("room");
         pool.write_elsewhere(first[0].range.segment);
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn an_emptied_open_segment_is_young_again() {
+    fn an_emptied_open_segment_counts_as_new() {
         let mut pool = pool();
         let private = pool.append(Log::Private, &[1; 8]).expect("room");
         let shared = pool.append(Log::Shared, &[2; 8]).expect("room");
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_together_is_found() {
+    fn inconsistencies_are_found() {
         let spoil: [Spoil; 7] = [
             (|pool| pool.free.push(pool.free[0]), "is free once"),
             (|pool| pool.open[1] = pool.open[0], "write different segments"),
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_of_a_run_become_one_extent() {
+    fn adjacent_extents_become_one() {
         let mut pool = pool();
         let mut run = Extents::new();
         for len in [20, 30, 40] {
@@ -460,7 +460,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_never_need_more_segments_than_said(
+        fn appends_never_need_more_segments_than_computed(
             runs in prop::collection::vec(1usize..200, 1..20),
         ) {
             let bytes: usize = runs.iter().sum();

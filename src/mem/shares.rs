@@ -285,7 +285,7 @@ mod tests {
     const KIND: Kind = Kind::Destinations;
 
     #[test]
-    fn an_address_is_known_by_what_its_owner_cannot_change() {
+    fn an_address_is_identified_by_what_its_owner_cannot_change() {
         let shares = Shares::new(1 << 20, HashKey::known(7));
         let key = |text| shares.key(address(text));
         assert_eq!(key("10.0.0.1"), key("::ffff:10.0.0.1"));
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_finds_the_table_full_counts_with_the_rest() {
+    fn an_address_that_finds_the_table_full_counts_with_the_rest() {
         let shares = Shares::new(16, HashKey::known(1));
         let key = |number: u8| shares.key(IpAddr::from([10, 0, 0, number]));
         let own: Vec<Place> = (0..16).map(|n| shares.take(key(n), KIND)).collect();
@@ -361,7 +361,7 @@ mod tests {
     /// Threads take and give back for the same few addresses: none sees a wrong count, and nothing
     /// is left at the end.
     #[test]
-    fn threads_agree_on_what_is_held() {
+    fn threads_agree_on_what_is_in_use() {
         let shares = Shares::new(16, HashKey::known(1));
         std::thread::scope(|scope| {
             for thread in 0..4u8 {

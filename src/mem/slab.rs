@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_of_a_removed_entry_finds_nothing_in_its_reused_place() {
+    fn a_key_of_a_removed_entry_finds_nothing_in_its_reused_index() {
         let mut slab = Slab::default();
         let first = slab.insert("a");
         assert_eq!(slab.find(first), Some(&"a"));

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_finds_no_place_waits_for_one() {
+    fn a_slot_that_finds_no_place_waits_for_one() {
         let mut names = Names::new().expect("memory");
         let listener = ListenerId(0);
         let places: Vec<u8> =

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_who_refuses() {
+    fn a_refusal_names_its_cause() {
         let error = refused(libc::EPERM);
         assert!(matches!(error, StartError::NotPermitted(_)), "{error:?}");
         assert!(error.to_string().contains("seccomp"), "{error}");
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_for_want_of_memory_names_the_limit() {
+    fn a_refusal_without_memory_names_the_limit() {
         let error = refused(libc::ENOMEM);
         let StartError::LockedMemory { needed, .. } = error else { panic!("{error:?}") };
         assert!(needed < 64 * 1024, "the smallest queues are small: {needed}");
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_kind_is_taken_and_each_can_be_had() {
+    fn the_best_kind_is_chosen_and_each_can_be_made() {
         let (ring, best) = ring(None, 8, 32).expect("this kernel has io_uring");
         assert_eq!(best, Flavor::Full);
         assert_eq!((ring.params().sq_entries(), ring.params().cq_entries()), (8, 32));

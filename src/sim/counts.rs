@@ -70,7 +70,7 @@ events! {
     SlowConsumer "bound: slow consumer meets its policy"
     DroppedOldest "bound: message dropped for a slow consumer, as the oldest"
     Conflated "bound: message dropped for a slow consumer, as a newer one waits"
-    ProducerPaused "bound: producer not read for want of room"
+    ProducerPaused "bound: producer not read without room"
     CapacityRefused "bound: connection answered 503"
     Deadline "bound: connection ended by a deadline"
 }

@@ -81,7 +81,7 @@ mod tests {
     use crate::stomp::parse_server_frame;
 
     #[test]
-    fn what_a_lenient_client_would_take_is_found() {
+    fn a_header_that_a_lenient_client_would_believe_is_found() {
         let own = "destination:/topic/a\nsubscription:s\nmessage-id:b-1\ncontent-length:1\n";
         let found = |more: &str| {
             let text = format!("MESSAGE\n{more}{own}\nx\0");

@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_for_one_session_comes_to_no_other() {
+    fn a_message_for_one_session_reaches_no_other() {
         let mut history = History::default();
         let [one, other] = [1, 2].map(|c| history.subscribe(c, Some(2), "/queue/*", true, false));
         let p = history.publish(Some((0, 0)), Target::Session(1, 2, "/queue/sub"));
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_reload_keeps_may_come_only_if_it_was_sent_before() {
+    fn what_a_reload_forbids_may_arrive_only_if_it_was_sent_before() {
         let mut history = History::default();
         let all = history.subscribe(1, None, "/topic/**", false, false);
         let [early, late] = [0, 1].map(|n| history.publish(Some((0, n)), Target::Broker(SECRET)));
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_hears_only_his_own() {
+    fn a_user_receives_only_the_own_messages() {
         let mut history = History::default();
         let s = history.subscribe(1, Some(2), "/queue/*", true, false);
         let mine = history.publish(Some((0, 0)), Target::User(2, "/queue/sub"));

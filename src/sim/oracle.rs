@@ -405,7 +405,7 @@ fn validate_presence(history: &History) -> Result<(), Violation> {
         for &p in &s.received {
             let Some((user, online)) = history.publications[p].presence else { continue };
             if known.insert(user, online) == Some(online) {
-                let what = format!("user {user} twice in a row on line: {online}");
+                let what = format!("user {user} twice in a row online: {online}");
                 return Err(tell(Oracle::Presence, at, s, &what));
             }
         }
@@ -549,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn intervals_are_judged() {
+    fn intervals_are_checked() {
         assert_eq!(verdict(true, true, &[0, 1, 2, 3]), None);
         assert_eq!(verdict(false, false, &[1, 2]), None);
         assert_eq!(verdict(true, true, &[0, 1, 3]), Some(Oracle::Lost));
@@ -563,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_acknowledged_and_came_to_nobody_is_lost() {
+    fn what_is_acknowledged_and_reaches_nobody_is_lost() {
         let mut history = history(0);
         let s = history.subscribe(1, None, "/topic/a", false, true);
         history.subscriptions[s].begun_at = Some(history.tick());
@@ -575,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn senders_are_heard_in_their_order() {
+    fn messages_arrive_in_their_senders_order() {
         let mut history = history(2);
         let s = history.subscribe(1, None, "/topic/a", false, false);
         history.receive(s, "b-128", Content::Publication(0)).expect("a first number");
@@ -586,7 +586,7 @@ mod tests {
     }
 
     #[test]
-    fn presence_takes_turns_and_ends() {
+    fn presence_alternates_and_ends() {
         let mut history = history(0);
         let s = history.subscribe(1, None, super::super::history::PRESENCE, false, false);
         history.receive(s, "b-64", Content::Presence(3, true)).expect("new");

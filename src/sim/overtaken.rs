@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_heard_has_taken_effect() {
+    fn what_was_received_has_taken_effect() {
         let mut history = History::default();
         let sent = history.publish(Some((0, 0)), Target::Broker("/topic/a"));
         let s = history.subscribe(1, None, "/topic/*", false, true);

@@ -181,7 +181,7 @@ fn named<'a>(heard: &'a [String], header: &str) -> Vec<(&'a str, &'a str)> {
 /// the same turn a home answers the request for which its wrong frame waits. Nothing that the
 /// session was due may be missing before the ERROR.
 #[test]
-fn what_is_due_before_an_error_comes_also_above_send_buffer() {
+fn what_is_due_before_an_error_arrives_even_above_send_buffer() {
     let mut stage = Stage::new(2, Stage::roomy);
     let home = stage.shared.homes.of_destination("/topic/t0").index();
     let aside = 1 - home;
@@ -213,7 +213,7 @@ fn what_is_due_before_an_error_comes_also_above_send_buffer() {
 /// Seed 613758302498: a shard stalls while a message to one of its users is sequenced and
 /// acknowledged. Only then does the client unsubscribe; its shard reads that first.
 #[test]
-fn what_was_sequenced_before_a_user_unsubscribes_is_heard() {
+fn what_was_sequenced_before_a_user_unsubscribes_is_received() {
     let mut stage = Stage::new(2, Stage::roomy);
     let home = stage.shared.homes.of_user("u1").index();
     let aside = 1 - home;
@@ -231,7 +231,7 @@ fn what_was_sequenced_before_a_user_unsubscribes_is_heard() {
 }
 
 #[test]
-fn what_is_wrong_is_counted_by_its_reason() {
+fn bad_input_is_counted_by_its_reason() {
     let mut miscounted = Vec::new();
     for wrong in wrong::ALL {
         let mut stage = Stage::new(1, Stage::roomy);
@@ -248,7 +248,7 @@ fn what_is_wrong_is_counted_by_its_reason() {
 }
 
 #[test]
-fn the_last_subscription_that_fits_holds_and_one_more_ends_the_session() {
+fn the_last_subscription_that_fits_works_and_one_more_ends_the_session() {
     let mut stage = Stage::new(1, Stage::roomy);
     let client = stage.session(0, "u1");
     let topics = ["/topic/t0", "/topic/t1", "/topic/a/b", "/topic/a/c"];
@@ -288,7 +288,7 @@ fn windows(stage: &mut Stage) -> Vec<(usize, String)> {
 }
 
 #[test]
-fn a_message_for_one_session_comes_to_that_session_alone() {
+fn a_message_for_one_session_reaches_only_that_session() {
     let mut stage = Stage::new(2, Stage::roomy);
     let windows = windows(&mut stage);
     for (number, (_, id)) in windows.iter().enumerate() {

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn queues_are_bounded_and_end_behind_their_bytes() {
+    fn queues_are_bounded_and_end_after_their_bytes() {
         let mut socket = socket();
         assert_eq!(socket.write(&[1; 7]), Some(7));
         assert_eq!(socket.write(&[2; 7]), Some(3));

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_a_server_are_heard_whole() {
+    fn frames_of_a_server_are_received_whole() {
         let mut wire = wire();
         let stream = b"\x01\x02ab\x89\x01p\x80\x01c\x88\x02\x11\x94";
         let mut heard = Vec::new();

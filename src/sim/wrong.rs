@@ -172,7 +172,7 @@ const NOT_EXPECTED: &[Refusal] = &[
     AuthUserHeaderRepeated,
     AuthUserName,
     WsNotDeflate,
-    // No run has the API's token, a demonstration, or a timestamp in a signature.
+    // No run has the API's token, the demo, or a timestamp in a signature.
     ApiDemoOnly,
     ApiToken,
     CallbackSignatureStale,

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn lonely_surrogates_are_replaced() {
+    fn unpaired_surrogates_are_replaced() {
         assert_eq!(decoded(r#"["\ud800"]"#), strings(&["\u{fffd}"]));
         assert_eq!(decoded(r#"["\udc00x"]"#), strings(&["\u{fffd}x"]));
         assert_eq!(decoded(r#"["\ud800\ud83d\ude00"]"#), strings(&["\u{fffd}\u{1f600}"]));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn warm_messages_keep_their_room() {
+    fn warm_messages_keep_their_capacity() {
         let mut messages = Messages::default();
         decode("[\"abc\",\"def\"]", &mut messages).unwrap();
         let room = (messages.text.as_ptr(), messages.ends.as_ptr());

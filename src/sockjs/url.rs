@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_there_is() {
+    fn known_routes() {
         assert_eq!(route(""), Route::Greeting);
         assert_eq!(route("/"), Route::Greeting);
         assert_eq!(route("/info"), Route::Info);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_there_is_not() {
+    fn unknown_routes() {
         for path in [
             "//",
             "///",

@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_head_has_a_name() {
+    fn each_error_of_a_head_has_a_name() {
         let cases: [(&[u8], Error); 21] = [
             (b"HELLO\n\n\0", Error::UnknownCommand),
             (b"MESSAGE\n\n\0", Error::UnknownCommand),

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn each_version_says_what_it_can() {
+    fn each_version_escapes_what_it_can() {
         let raw = b"a\\b\nc\rd:e\0f";
         assert_eq!(escaped(raw, Version::V1_0, Half::Value), b"a\\bcd:ef");
         assert_eq!(escaped(raw, Version::V1_1, Half::Value), b"a\\\\b\\ncd\\cef");
@@ -201,7 +201,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn escaping_and_back_is_nothing(raw in "[\\\\\n\r:a-c\u{4e2d}]{0,24}") {
+        fn escaping_and_unescaping_changes_nothing(raw in "[\\\\\n\r:a-c\u{4e2d}]{0,24}") {
             let raw = raw.as_bytes();
             let there = escaped(raw, Version::V1_2, Half::Value);
             prop_assert_eq!(unescaped(&there, Version::V1_2).unwrap(), raw);

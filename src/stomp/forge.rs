@@ -149,7 +149,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_trims_to_a_name_of_the_servers_is_kept_back() {
+    fn a_header_that_trims_to_one_of_the_servers_is_not_forwarded() {
         for name in KEPT {
             assert!(!is_forwarded(name.as_bytes()), "{name}");
             for blank in BLANKS.chars() {
@@ -219,7 +219,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_body_that_goes_through_has_a_command_for_an_old_client(
+        fn no_allowed_body_has_a_command_for_an_old_client(
             parts in proptest::collection::vec(
                 proptest::sample::select(&["\0", "\n", "MESSAGE", "ERROR", "a", " ", "\r"]), 0..12),
         ) {

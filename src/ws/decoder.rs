@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_say_where_a_message_begins_and_ends() {
+    fn chunks_mark_where_a_message_begins_and_ends() {
         let mut bytes = frames(&[(0x02, b"ab"), (0x00, b""), (0x80, b"c")]);
         let mut decoder = Decoder::server();
         let mut flags = Vec::new();
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn text_fails_at_the_first_impossible_byte() {
+    fn text_fails_at_the_first_invalid_byte() {
         // Autobahn 6.4.1 to 6.4.4: κόσµε, U+110000, "edited"; validated before the frame ends.
         let text = ["κόσµε".as_bytes(), &[0xf4, 0x90, 0x80, 0x80], b"edited"].concat();
         let bytes = frame(0x81, &text);

@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_message() {
+    fn incomplete_and_invalid_messages() {
         let error = |bytes: &[u8]| inflated(Opcode::Binary, MAX, bytes).expect_err("a fault");
         // A reserved block type; lengths that disagree; a reference beyond the beginning.
         assert_eq!(error(&[0x07]), Error::NotDeflate);
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_shrink_is_not_compressed() {
+    fn a_message_that_does_not_shrink_is_not_compressed() {
         let mut compressor = Compressor::new();
         let mut out = Vec::new();
         for message in [&b""[..], b"a", b"Hello", &noise(30_000)] {
@@ -495,7 +495,7 @@ mod tests {
     }
 
     #[test]
-    fn takeover_refers_back_and_only_its_session_can_read_it() {
+    fn messages_with_takeover_refer_back_and_only_their_session_can_read_them() {
         for bits in [8, 9, 12, 15] {
             let mut compressor = Compressor::new();
             let (mut ours, mut theirs) = (Window::new(bits), Window::new(bits));

@@ -378,7 +378,7 @@ mod tests {
 
     /// RFC 6455 §9.1: a malformed entry is refused wherever it is in the list.
     #[test]
-    fn what_is_no_list_of_extensions_is_malformed() {
+    fn an_invalid_list_of_extensions_is_malformed() {
         for wrong in [
             ";",
             "permessage-deflate;",
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn takeover_of_the_client_alone() {
+    fn takeover_by_the_client_only() {
         let policy = Policy { client_takeover: true, window_bits: 12, ..Policy::default() };
         let given = |line: &str| {
             let answer = answer(&[line], policy).expect("a list").expect("an answer");

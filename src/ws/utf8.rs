@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn every_border_byte_at_four_places() {
+    fn every_boundary_byte_at_four_places() {
         // Both sides of every boundary in the table; every other byte behaves like one of these.
         let boundaries = [
             0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1,

@@ -161,7 +161,7 @@ fn accepted_comes_before_accept_ended() {
 }
 
 #[test]
-fn more_operations_than_the_queue_holds() {
+fn more_operations_than_fit_the_queue() {
     let shape = Shape { submission: 8, send_chunk: 1000, slots: 100, ..Shape::default() };
     let mut bench = shape.accept();
     let pairs: Vec<_> = (0..100).map(|_| bench.pair()).collect();
@@ -245,7 +245,7 @@ fn a_wait_ends_in_time() {
 }
 
 #[test]
-fn a_wait_ends_when_something_comes() {
+fn a_wait_ends_when_something_arrives() {
     let mut bench = Shape::default().accept();
     let (mut client, conn) = bench.pair();
     bench.ring.push(Op::Recv { conn });
@@ -259,7 +259,7 @@ fn a_wait_ends_when_something_comes() {
 }
 
 #[test]
-fn a_look_without_a_wait_sees_arrivals() {
+fn an_enter_without_a_wait_sees_arrivals() {
     let mut bench = Shape::default().accept();
     let (mut client, conn) = bench.pair();
     bench.ring.push(Op::Recv { conn });

@@ -47,7 +47,7 @@ fn a_doorbell_wakes_a_sleeping_ring() {
 }
 
 #[test]
-fn a_doorbell_rides_on_a_sleeping_entry() {
+fn a_doorbell_is_rung_by_the_entry_that_sleeps() {
     let (doorbells, started) = (doorbells(), Barrier::new(2));
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -70,7 +70,7 @@ fn a_doorbell_rides_on_a_sleeping_entry() {
 }
 
 #[test]
-fn every_ring_is_heard() {
+fn every_doorbell_wakes_its_peer() {
     const RINGS: usize = 500;
     let doorbells = doorbells();
     let mut a = ring_of(&doorbells, A);
@@ -150,6 +150,6 @@ fn a_ring_that_has_ended_is_not_missed() {
 
 #[test]
 #[should_panic(expected = "who is awake needs no doorbell")]
-fn ringing_oneself_is_our_bug() {
+fn ringing_the_own_doorbell_is_our_bug() {
     ring_of(&doorbells(), A).ring.push(Op::Doorbell { peer: A });
 }

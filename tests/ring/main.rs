@@ -8,7 +8,7 @@
 //! | multishot receive ends with data       | `failures::a_full_completion_queue_loses_nothing` |
 //! | the completion queue overflows         | `failures::a_full_completion_queue_loses_nothing` |
 //! | the peer sends FIN                     | `basics::fin_is_the_end` |
-//! | MSG_RING into a full completion queue  | `doorbells::every_ring_is_heard` |
+//! | MSG_RING into a full completion queue  | `doorbells::every_doorbell_wakes_its_peer` |
 //! | accept with a full table               | `failures::a_full_table_drops_just_one` |
 //! | several sends of a socket              | `failures::a_second_send_is_our_bug` |
 //! | a parked send is cancelled             | `failures::a_cancelled_send_goes_on_where_it_was` |
@@ -19,8 +19,8 @@
 //! | a slot is reused                       | `failures::a_reused_slot_keeps_generations_apart` |
 //! | the connection is reset before accept  | `failures::a_reset_in_the_backlog_is_seen` |
 //! | a peer's address cannot be read        | lib: `a_connection_without_a_name_is_closed` |
-//! | the peer ends without a receive armed  | `polls::a_poll_tells_of_fin_over_unread_bytes` |
-//! | deferred work without an entry         | `basics::a_look_without_a_wait_sees_arrivals` |
+//! | the peer ends without a receive armed  | `polls::a_poll_reports_fin_over_unread_bytes` |
+//! | deferred work without an entry         | `basics::an_enter_without_a_wait_sees_arrivals` |
 //! | a ring used by another thread          | does not compile (`Uring` is not `Send`) |
 //!
 //! Not provoked because the ring never does it: zero-copy sends, linked sends, MSG_DONTWAIT,

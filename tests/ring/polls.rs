@@ -14,7 +14,7 @@ fn polled(bench: &mut Bench, conn: ConnId) -> PollEnd {
 }
 
 #[test]
-fn a_poll_tells_of_fin_over_unread_bytes() {
+fn a_poll_reports_fin_over_unread_bytes() {
     let mut bench = Shape::default().accept();
     let (mut client, conn) = bench.pair();
     bench.ring.push(Op::Poll { conn });
@@ -31,7 +31,7 @@ fn a_poll_tells_of_fin_over_unread_bytes() {
 }
 
 #[test]
-fn a_poll_tells_of_a_reset_over_unread_bytes() {
+fn a_poll_reports_a_reset_over_unread_bytes() {
     let mut bench = Shape::default().accept();
     let (mut client, conn) = bench.pair();
     bench.ring.push(Op::Poll { conn });

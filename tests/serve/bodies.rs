@@ -23,7 +23,7 @@ fn rest(mut socket: TcpStream) -> String {
 }
 
 #[test]
-fn a_body_is_asked_for_where_the_client_waits_and_has_not_sent_it() {
+fn a_body_is_requested_if_the_client_waits_and_has_not_sent_it() {
     let server = Server::embedded();
     let mut waiting = server.connect();
     waiting.write_all(head().as_bytes()).expect("the server reads");
@@ -67,7 +67,7 @@ fn what_the_api_publishes_has_one_content_type() {
 }
 
 #[test]
-fn a_push_says_how_many_hear_it() {
+fn a_push_answers_how_many_receive_it() {
     let server = Server::embedded();
     let destinations = ["/topic/a", "/topic/*", "/user/queue/sub"];
     let _sessions = ["7", "7"].map(|user| Session::subscribed(&server, Some(user), &destinations));

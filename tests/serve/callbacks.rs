@@ -74,7 +74,7 @@ fn a_signed_timestamp_bounds_replays_and_either_secret_is_good() {
 }
 
 #[test]
-fn a_secret_that_can_be_guessed_is_refused_at_start() {
+fn a_secret_that_is_too_short_is_refused_at_start() {
     let folder = Folder::new();
     let config = folder.write("config.toml", &settings("'RINGPUSH_CALLBACK_SECRET'"));
     let config = config.to_str().expect("a path of the tests is text");

@@ -39,7 +39,7 @@ fn crowd(house: &mut House, crowd: &mut [Client], says: &[u8], rounds: usize) {
 }
 
 #[test]
-fn who_asks_for_little_and_does_not_read_waits_and_nobody_goes() {
+fn clients_that_request_little_and_do_not_read_wait_and_none_is_closed() {
     let pings = frame(Opcode::Ping, &[b'p'; 125]).repeat(16);
     let texts = frame(Opcode::Text, &[b't'; 2_000]).repeat(4);
     for says in [pings, texts] {
@@ -53,7 +53,7 @@ fn who_asks_for_little_and_does_not_read_waits_and_nobody_goes() {
 }
 
 #[test]
-fn who_asks_for_much_and_does_not_read_goes_and_nobody_else() {
+fn clients_that_request_much_and_do_not_read_are_closed_and_no_others() {
     let mut house = house();
     let mut silent = clients(&mut house, 80);
     crowd(&mut house, &mut silent, &frame(Opcode::Binary, &[7; 60_000]), 100);
@@ -62,7 +62,7 @@ fn who_asks_for_much_and_does_not_read_goes_and_nobody_else() {
 }
 
 #[test]
-fn who_holds_most_goes_first_and_not_who_has_held_it_longest() {
+fn the_client_that_pins_most_is_closed_first_not_the_one_that_waited_longest() {
     let mut house = house();
     // Two of these per segment, the oldest ones.
     let mut modest = clients(&mut house, 10);
@@ -103,7 +103,7 @@ fn who_holds_most_goes_first_and_not_who_has_held_it_longest() {
 }
 
 #[test]
-fn only_the_newest_ping_is_answered_while_a_send_stands_still() {
+fn only_the_newest_ping_is_answered_while_a_send_is_stalled() {
     let mut house = house();
     let mut client = clients(&mut house, 1).pop().expect("one");
     client.says_some(&frame(Opcode::Text, &[b'e'; 60_000]));

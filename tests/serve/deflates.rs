@@ -58,7 +58,7 @@ fn messages_refer_back_where_takeover_was_agreed() {
 }
 
 #[test]
-fn takeover_is_for_whoever_the_memory_is_enough_for() {
+fn takeover_is_granted_while_there_is_memory() {
     let (_folder, server) = echo("{ context-takeover = true }", "inflate-histories = 32768");
     let first = Peer::open(&server, "/echo", OFFER);
     assert_eq!(first.extensions.as_deref(), Some(TAKEOVER));
@@ -83,7 +83,7 @@ fn takeover_is_for_whoever_the_memory_is_enough_for() {
 }
 
 #[test]
-fn a_small_window_is_told_and_kept() {
+fn a_small_window_is_announced_and_kept() {
     let (_folder, server) = echo("{ context-takeover = true, window-bits = 9 }", "");
     // Without the parameter the answer cannot name it (RFC 7692 §7.1.2.2).
     assert_eq!(Peer::open(&server, "/echo", OFFER).extensions.as_deref(), Some(NONE));
@@ -128,7 +128,7 @@ fn messages_from_deflate_min_on_are_compressed() {
     }
     // A message that would not become shorter is sent uncompressed.
     let bytes: Vec<u8> = (0..=255).collect();
-    peer.sends_pieces(Opcode::Binary, &[&bytes]);
+    peer.sends_parts(Opcode::Binary, &[&bytes]);
     let message = peer.receives();
     assert_eq!(
         message,
@@ -167,7 +167,7 @@ fn a_stomp_broadcast_is_compressed_for_those_who_agreed() {
 /// A page may choose any subscription ids: the body is still compressed only once, and each client
 /// reads its own id.
 #[test]
-fn a_broadcast_to_ids_of_ones_own_is_compressed_once() {
+fn a_broadcast_to_different_ids_is_compressed_once() {
     let (_folder, server) = server(
         "[[endpoint]]\npath = '/ws'\nsockjs = true\n\
          [[allow]]\naction = 'send'\ndestination = '/topic/**'\n",

@@ -98,7 +98,7 @@ fn the_page_is_told_where_it_is() {
 
 /// The page shows the answer to a bad signature, also if it is not on the callbacks' listener.
 #[test]
-fn a_signature_that_the_page_brings_is_not_made_good() {
+fn a_signature_from_the_page_is_not_replaced() {
     let server = Server::embedded();
     let call = r#"{"callId":"c-2","agentId":"7"}"#;
     let own = "Host: localhost\r\n";

@@ -239,7 +239,7 @@ fn every_route_answers_every_visitor_as_it_should() {
 }
 
 #[test]
-fn listeners_of_their_own_have_their_routes_alone() {
+fn separate_listeners_have_only_their_routes() {
     for kind in [Kind::Plain, Kind::Token, Kind::Demo, Kind::Both] {
         let folder = Folder::new();
         let server = serve(&folder, kind, "api-address = '127.0.0.1:0'");

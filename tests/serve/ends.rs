@@ -124,7 +124,7 @@ fn bad_settings_are_one_line_and_exit_2() {
 }
 
 #[test]
-fn a_place_that_cannot_be_had_is_exit_3() {
+fn an_address_that_cannot_be_bound_is_exit_3() {
     let server = Server::embedded();
     let address = server.address.to_string();
     let (code, out, err) = run(&["serve", "--listen", &address]);

@@ -118,7 +118,7 @@ fn a_name_of_blanks_is_refused_by_name() {
 }
 
 #[test]
-fn the_api_takes_no_header_that_the_server_says_itself() {
+fn the_api_refuses_headers_that_belong_to_the_server() {
     let (_folder, server) = serve("");
     let mut session = Session::subscribed(&server, Some("7"), &["/topic/all", "/user/queue/sub"]);
     let all = "\"destination\":\"/topic/all\"";
@@ -154,7 +154,7 @@ fn the_api_takes_no_header_that_the_server_says_itself() {
 
 /// STOMP 1.0 has no escapes, so its headers must not contain anything that would end a line.
 #[test]
-fn no_name_and_no_value_makes_a_line_for_a_subscriber_of_stomp_1_0() {
+fn no_name_and_no_value_can_forge_a_line_for_a_subscriber_of_stomp_1_0() {
     let (_folder, server) = serve("");
     let mut old = Peer::open(&server, "/portfolio", "");
     old.sends("CONNECT\n\n\0");
@@ -181,7 +181,7 @@ fn no_name_and_no_value_makes_a_line_for_a_subscriber_of_stomp_1_0() {
 }
 
 #[test]
-fn a_nul_in_a_body_is_refused_by_every_door() {
+fn a_nul_in_a_body_is_refused_on_every_path() {
     let (_folder, server) = serve("");
     let mut session = Session::subscribed(&server, None, &["/topic/all", "/topic/raw"]);
     let mut count = 0;
@@ -207,7 +207,7 @@ fn a_nul_in_a_body_is_refused_by_every_door() {
     }
     for (opcode, message) in [(Opcode::Text, "a\0b"), (Opcode::Binary, FORGED)] {
         let mut peer = Peer::open(&server, "/raw", "");
-        peer.sends_pieces(opcode, &[message.as_bytes()]);
+        peer.sends_parts(opcode, &[message.as_bytes()]);
         peer.hears_close(1008, "NUL in the body");
     }
     let mut peer = Peer::open(&server, "/raw/000/abcdefgh/websocket", "");
@@ -268,7 +268,7 @@ fn bytes_may_have_nuls_and_so_may_texts_where_the_key_allows_them() {
 }
 
 #[test]
-fn a_hooks_answer_with_a_nul_is_told_to_the_asking_session() {
+fn a_hooks_answer_with_a_nul_is_reported_to_the_requesting_session() {
     let hook = Hook::start();
     let (_folder, server) = serve(&format!(
         "[[application]]\ndestination = '/call'\nhook = '{}'\nto-user = '/queue/sub'\n",

@@ -53,7 +53,7 @@ fn server(more: &str) -> (Server, Folder) {
 }
 
 #[test]
-fn an_endpoint_greets_and_answers_nothing_below_it_that_it_does_not_know() {
+fn an_endpoint_greets_and_refuses_unknown_paths_below_it() {
     let (server, _folder) = server("");
     for path in ["/open", "/open/", "/shut"] {
         let greeting = ask(&server, "GET", path, "");
@@ -70,7 +70,7 @@ fn an_endpoint_greets_and_answers_nothing_below_it_that_it_does_not_know() {
 }
 
 #[test]
-fn info_says_what_the_endpoint_can_do() {
+fn info_lists_the_capabilities_of_the_endpoint() {
     let (server, _folder) = server("");
     let info = |path: &str| {
         let answer = ask(&server, "GET", path, "");
@@ -90,7 +90,7 @@ fn info_says_what_the_endpoint_can_do() {
 }
 
 #[test]
-fn info_tells_browsers_which_pages_may_read_it() {
+fn info_says_which_pages_may_read_it() {
     let (server, _folder) = server("");
     let anybody = ask(&server, "GET", "/open/info", "");
     assert_eq!(anybody.header("vary"), Some("Origin"));
@@ -145,7 +145,7 @@ fn sockjs_websockets_have_two_paths_where_they_are_offered() {
 }
 
 #[test]
-fn only_a_trusted_proxy_says_how_the_outside_reaches_the_server() {
+fn only_a_trusted_proxy_may_name_the_servers_origin() {
     let said = "Origin: https://push.example\r\nX-Forwarded-Proto: https\r\n\
                 X-Forwarded-Host: push.example\r\n";
     let status = |server: &Server, lines: &str| ask(server, "GET", "/open/info", lines).status;

@@ -27,7 +27,7 @@ fn serve(hook: &Hook, hooks: &str) -> (Folder, Server) {
 const QUEUES: [&str; 2] = ["/user/queue/sub", "/user/queue/errors"];
 
 #[test]
-fn a_call_asks_the_hook_and_its_answer_reaches_the_sessions_that_it_should() {
+fn a_call_asks_the_hook_and_the_answer_reaches_the_right_sessions() {
     let hook = Hook::start();
     let (_folder, server) = serve(&hook, "");
     let mut asking = Session::subscribed(&server, Some("7"), &QUEUES);
@@ -73,7 +73,7 @@ fn anonymous_senders_and_topics_get_their_answers_and_an_empty_one_is_none() {
 }
 
 #[test]
-fn what_goes_wrong_is_told_to_the_asking_session_alone() {
+fn errors_are_reported_to_the_requesting_session_only() {
     let hook = Hook::start();
     let (_folder, server) = serve(&hook, "timeout = '200ms'");
     let mut asking = Session::subscribed(&server, Some("7"), &QUEUES);
@@ -107,7 +107,7 @@ fn what_goes_wrong_is_told_to_the_asking_session_alone() {
 }
 
 #[test]
-fn a_receipt_says_that_the_call_is_accepted_and_past_the_queue_the_sender_hears_so() {
+fn a_receipt_says_that_the_call_is_accepted_and_past_the_queue_it_is_refused() {
     let hook = Hook::start();
     let (_folder, server) = serve(&hook, "concurrent = 1\nqueue = 1");
     let mut sessions: Vec<Session> =
@@ -136,7 +136,7 @@ fn a_receipt_says_that_the_call_is_accepted_and_past_the_queue_the_sender_hears_
 }
 
 #[test]
-fn without_a_hook_the_sender_hears_which_key_to_set() {
+fn without_a_hook_the_sender_is_told_which_key_to_set() {
     let folder = Folder::new();
     let text = settings("", "").replace("hook = ''\n", "");
     let server = Server::with(&folder.write("config.toml", &text));

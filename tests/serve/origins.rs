@@ -142,7 +142,7 @@ const NAMED: [Option<bool>; 11] = [
 ];
 
 #[test]
-fn the_query_names_a_user_in_a_demonstration_for_its_own_visitors_alone() {
+fn the_query_names_a_user_only_in_the_demo_and_for_its_own_visitors() {
     let folder = Folder::new();
     let demo = serve(&folder, Kind::Query, "");
     let plain = serve(&folder, Kind::Plain, "");
@@ -160,7 +160,7 @@ fn the_query_names_a_user_in_a_demonstration_for_its_own_visitors_alone() {
 }
 
 #[test]
-fn a_demonstration_beyond_loopback_ends_with_2_and_says_how_to_reach_it() {
+fn a_demo_beyond_loopback_exits_with_2_and_says_how_to_reach_it() {
     for command in ["serve", "check"] {
         let (code, out, err) = run(&[command, "--listen", "0.0.0.0:8080"]);
         assert_eq!((code, out.as_str()), (Some(2), ""));

@@ -125,7 +125,7 @@ fn is_gone(house: &mut House, reason: Reason) {
 }
 
 #[test]
-fn whoever_ends_its_direction_while_paused_is_gone_a_second_later() {
+fn a_paused_client_that_sends_fin_is_gone_a_second_later() {
     for reason in REASONS {
         let (mut house, client) = paused(reason);
         client.socket.shutdown(Shutdown::Write).expect("it is connected");
@@ -134,7 +134,7 @@ fn whoever_ends_its_direction_while_paused_is_gone_a_second_later() {
 }
 
 #[test]
-fn whoever_is_reset_while_paused_is_gone_at_once() {
+fn a_paused_client_that_is_reset_is_gone_at_once() {
     for reason in REASONS {
         let (mut house, client) = paused(reason);
         client.resets();
@@ -146,7 +146,7 @@ fn whoever_is_reset_while_paused_is_gone_at_once() {
 }
 
 #[test]
-fn who_ends_its_direction_behind_its_requests_is_answered() {
+fn a_client_that_sends_fin_after_its_requests_is_answered() {
     for last in [Reason::Parked, Reason::Pipelined] {
         let (mut house, mut client) = paused(last);
         client.publishes(1_000);
@@ -159,7 +159,7 @@ fn who_ends_its_direction_behind_its_requests_is_answered() {
 }
 
 #[test]
-fn a_session_without_an_answer_in_time_hears_so() {
+fn a_session_without_an_answer_in_time_gets_an_error() {
     let mut house = House::new(|limits| {
         limits.receipts = 2;
         limits.answer_time = ringpush::time::Millis(300);

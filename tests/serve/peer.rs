@@ -78,21 +78,21 @@ impl Peer {
     }
 
     /// A message with one frame for each of its parts.
-    pub fn sends_pieces(&mut self, opcode: Opcode, pieces: &[&[u8]]) {
-        self.sends_from(opcode as u8, pieces);
+    pub fn sends_parts(&mut self, opcode: Opcode, parts: &[&[u8]]) {
+        self.sends_from(opcode as u8, parts);
     }
 
-    fn sends_from(&mut self, mut first: u8, pieces: &[&[u8]]) {
-        for (at, piece) in pieces.iter().enumerate() {
-            let fin = if at + 1 == pieces.len() { FIN } else { 0 };
-            self.sends_frame(first | fin, piece);
+    fn sends_from(&mut self, mut first: u8, parts: &[&[u8]]) {
+        for (at, part) in parts.iter().enumerate() {
+            let fin = if at + 1 == parts.len() { FIN } else { 0 };
+            self.sends_frame(first | fin, part);
             first = 0;
         }
     }
 
     /// A whole text message.
     pub fn sends(&mut self, text: &str) {
-        self.sends_pieces(Opcode::Text, &[text.as_bytes()]);
+        self.sends_parts(Opcode::Text, &[text.as_bytes()]);
     }
 
     /// A Ping.
@@ -109,8 +109,8 @@ impl Peer {
         // RFC 7692 §7.2.1.
         assert!(bytes.ends_with(&[0, 0, 0xff, 0xff]));
         bytes.truncate(bytes.len() - 4);
-        let pieces: Vec<&[u8]> = bytes.chunks(bytes.len().div_ceil(frames)).collect();
-        self.sends_from(RSV1 | Opcode::Text as u8, &pieces);
+        let parts: Vec<&[u8]> = bytes.chunks(bytes.len().div_ceil(frames)).collect();
+        self.sends_from(RSV1 | Opcode::Text as u8, &parts);
         bytes.len()
     }
 

@@ -4,7 +4,7 @@ use crate::client::Session;
 use crate::server::Server;
 
 #[test]
-fn it_is_ready_when_it_says_so() {
+fn the_server_is_ready_when_it_says_so() {
     let server = Server::embedded();
     assert_eq!(server.get("/healthz").0, 200);
     assert_eq!(server.get("/readyz").0, 200);
@@ -36,7 +36,7 @@ fn a_reply_reaches_all_sessions_of_its_sender_and_nobody_else() {
 }
 
 #[test]
-fn a_topic_is_heard_on_every_shard() {
+fn a_topic_is_received_on_every_shard() {
     let server = Server::embedded();
     let mut sessions: Vec<Session> =
         (0..20).map(|_| Session::subscribed(&server, None, &["/topic/all"])).collect();

@@ -37,7 +37,7 @@ fn on_open_closes_at_once() {
 }
 
 #[test]
-fn echo_gives_back_what_came() {
+fn echo_returns_each_message() {
     let (_folder, server) = server("on-message = 'echo'");
     let mut peer = Peer::open(&server, "/raw", "");
     let bytes: Vec<u8> = (0..=255).cycle().take(5_000).collect();
@@ -48,9 +48,9 @@ fn echo_gives_back_what_came() {
         (Opcode::Binary, b""),
     ] {
         // Whole, and in parts that end within a code point, with a Ping between them.
-        peer.sends_pieces(opcode, &[message]);
+        peer.sends_parts(opcode, &[message]);
         let (head, tail) = message.split_at(message.len() / 3);
-        peer.sends_pieces(opcode, &[head, b"", tail]);
+        peer.sends_parts(opcode, &[head, b"", tail]);
         for _ in 0..2 {
             let echo = peer.receives();
             assert_eq!((echo.opcode, &echo.payload[..]), (opcode, message));
@@ -60,7 +60,7 @@ fn echo_gives_back_what_came() {
         assert_eq!((pong.opcode, &pong.payload[..]), (Opcode::Pong, &b"between"[..]));
     }
     let mut peer = sockjs(&server);
-    peer.sends_pieces(Opcode::Text, &[b"[\"a\",\"\\u00e9 \xc3", b"\xa9\"", b",\"\"]"]);
+    peer.sends_parts(Opcode::Text, &[b"[\"a\",\"\\u00e9 \xc3", b"\xa9\"", b",\"\"]"]);
     for expected in ["a[\"a\"]", "a[\"é é\"]", "a[\"\"]"] {
         assert_eq!(peer.hears(), expected);
     }
@@ -75,7 +75,7 @@ fn reply_answers_each_message() {
     let (_folder, server) = server("on-message = { reply = '来自服务器的消息！' }");
     let mut peer = Peer::open(&server, "/raw", "");
     peer.sends("a");
-    peer.sends_pieces(Opcode::Binary, &[b"\xff", b"\xfe"]);
+    peer.sends_parts(Opcode::Binary, &[b"\xff", b"\xfe"]);
     for _ in 0..2 {
         assert_eq!(peer.hears(), "来自服务器的消息！");
     }
@@ -97,8 +97,8 @@ fn publish_reaches_stomp_subscribers() {
     assert_eq!(frame.header("destination"), Some("/topic/raw"));
     assert_eq!(frame.header("content-type"), Some("text/plain;charset=UTF-8"));
     assert_eq!(frame.body, "from a WebSocket");
-    peer.sends_pieces(Opcode::Text, &[b"in ", b"pieces"]);
-    assert_eq!(session.hears("/topic/raw"), "in pieces");
+    peer.sends_parts(Opcode::Text, &[b"in ", b"parts"]);
+    assert_eq!(session.hears("/topic/raw"), "in parts");
 
     let mut peer = sockjs(&server);
     peer.sends("[\"from SockJS\",\"and \\u0022once\\u0022 more\"]");
@@ -115,7 +115,7 @@ fn a_binary_message_is_published_as_bytes() {
     subscriber.sends("SUBSCRIBE\nid:1\ndestination:/topic/raw\nreceipt:1\n\n\0");
     assert!(subscriber.hears().starts_with("RECEIPT\n"));
     let mut peer = Peer::open(&server, "/raw", "");
-    peer.sends_pieces(Opcode::Binary, &[b"\xff\0", b"\xfe"]);
+    peer.sends_parts(Opcode::Binary, &[b"\xff\0", b"\xfe"]);
     let message = subscriber.receives();
     assert_eq!(message.opcode, Opcode::Binary);
     let text = String::from_utf8_lossy(&message.payload);

@@ -27,7 +27,7 @@ fn may_send(server: &Server) -> bool {
 }
 
 #[test]
-fn a_changed_rule_holds_for_sessions_old_and_new_and_a_bad_file_changes_nothing() {
+fn a_changed_rule_applies_to_old_and_new_sessions_and_a_bad_file_changes_nothing() {
     let folder = Folder::new();
     let config = folder.write("config.toml", &settings(""));
     let server = Server::with(&config);

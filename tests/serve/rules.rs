@@ -44,7 +44,7 @@ fn ends(mut session: Session, destination: &str, receipt: Option<&str>) {
 }
 
 #[test]
-fn a_reload_ends_whoever_has_what_he_may_no_longer_have() {
+fn a_reload_ends_sessions_with_a_subscription_that_is_no_longer_allowed() {
     let (folder, server) = server("");
     let has = |user, destinations: &[&str]| Session::subscribed(&server, user, destinations);
     // Until each shard has a session: when both have ended, both shards have the new rules.
@@ -125,7 +125,7 @@ fn owed_a_receipt(destination: &str, answer_time: Millis) -> (House, Client) {
 }
 
 #[test]
-fn a_reload_gives_the_receipts_that_are_owed_before_it_ends_a_session() {
+fn a_reload_gives_outstanding_receipts_before_it_ends_a_session() {
     let (mut house, mut client) = owed_a_receipt("/topic/a", Millis::seconds(600));
     house.until_with_home("ERROR", |_| client.hears("ERROR\n"));
     house.until("Close", |_| client.hears(1008u16.to_be_bytes()));
@@ -137,7 +137,7 @@ fn a_reload_gives_the_receipts_that_are_owed_before_it_ends_a_session() {
 }
 
 #[test]
-fn what_a_reload_takes_away_is_heard_no_more_while_receipts_are_owed() {
+fn what_a_reload_forbids_is_not_received_while_receipts_are_outstanding() {
     // Nothing answers the hook.
     let (mut house, mut client) = owed_a_receipt("/ws/call", Millis::seconds(600));
     let mut other = house.session();
@@ -153,7 +153,7 @@ fn what_a_reload_takes_away_is_heard_no_more_while_receipts_are_owed() {
 }
 
 #[test]
-fn a_reload_ends_a_session_in_time_whatever_it_is_owed() {
+fn a_reload_ends_a_session_in_time_even_if_receipts_are_outstanding() {
     let (mut house, mut client) = owed_a_receipt("/topic/a", Millis(300));
     house.until("ERROR", |_| client.hears("no answer in time\n"));
     assert_eq!((client.count("ERROR\n"), client.count("receipt-id:owed\n")), (1, 1));
@@ -161,7 +161,7 @@ fn a_reload_ends_a_session_in_time_whatever_it_is_owed() {
 }
 
 #[test]
-fn a_pattern_over_own_destinations_hears_what_the_rules_leave() {
+fn a_pattern_over_own_destinations_receives_what_the_rules_allow() {
     let own = kept("subscribe", "/user/queue/desk/{user}", "'*'");
     let (_folder, server) = server(&(kept("subscribe", "/user/queue/secret", "['boss']") + &own));
     let mut seven = Session::subscribed(&server, Some("7"), &["/user/queue/*", "/user/queue/*/*"]);
@@ -189,7 +189,7 @@ fn a_pattern_over_own_destinations_hears_what_the_rules_leave() {
 }
 
 #[test]
-fn a_user_is_who_he_is_however_he_is_written() {
+fn a_user_is_the_same_in_every_spelling() {
     let own = kept("send", "/user/{user}/**", "'*'");
     for rules in ["", own.as_str()] {
         let (_folder, server) = server(rules);
@@ -220,7 +220,7 @@ fn a_user_is_who_he_is_however_he_is_written() {
 }
 
 #[test]
-fn a_pattern_that_gives_up_lets_nothing_pass() {
+fn a_pattern_that_gives_up_allows_nothing() {
     let hard = format!("/topic/*{}b*", "a?".repeat(10));
     let endless = format!("/topic/{}", "a".repeat(1_000));
     let gave_up = "ringpush_refused_total{reason=\"broker_pattern_gave_up\"}";

@@ -55,7 +55,7 @@ fn try_subscribe(session: &mut Session, id: &str, destination: &str) -> Result<(
 }
 
 #[test]
-fn a_session_has_so_many_subscriptions_to_one_destination() {
+fn subscriptions_of_a_session_to_one_destination_are_bounded() {
     let (_folder, server) = server("1", "", "subscriptions-alike = 3");
     for destination in ["/topic/a", "/topic/**", "/user/queue/sub"] {
         let mut session = Session::open(&server, None);
@@ -237,7 +237,7 @@ fn rest(mut socket: std::net::TcpStream) -> Vec<u8> {
 }
 
 #[test]
-fn where_slots_are_few_strangers_of_whoever_holds_most_leave() {
+fn with_few_slots_strangers_of_the_address_with_most_connections_leave() {
     let limits = "connections = 12\nstranger-time = '1ms'";
     let (_folder, server) = server("1", "", limits);
     // Below three quarters nobody has to leave.
@@ -291,7 +291,7 @@ fn where_slots_are_few_strangers_of_whoever_holds_most_leave() {
 
 /// A server of which three quarters are taken still admits others.
 #[test]
-fn who_has_just_come_is_spared_while_there_are_slots() {
+fn new_clients_are_spared_while_there_are_slots() {
     let limits = "connections = 40\nstranger-time = '10m'";
     let (_folder, server) = server("1", "", limits);
     let mut sessions: Vec<Session> = (0..31).map(|_| open(&server, ONE)).collect();
@@ -306,7 +306,7 @@ fn who_has_just_come_is_spared_while_there_are_slots() {
 }
 
 #[test]
-fn who_has_to_leave_and_does_not_is_not_waited_for() {
+fn a_client_that_has_to_leave_and_does_not_is_not_waited_for() {
     let limits = "connections = 8\nstranger-time = '1ms'\nlinger = '10m'";
     let (_folder, server) = server("1", "", limits);
     let start = Instant::now();

@@ -102,7 +102,7 @@ fn what_may_not_be_dropped_closes_a_slow_reader() {
 }
 
 #[test]
-fn a_window_makes_fewer_sends_of_many_messages() {
+fn a_window_turns_many_messages_into_fewer_sends() {
     let rule = "[[batch]]\ndestination = '/topic/a'\nwindow = '300ms'\n";
     let (_folder, server) = server(rule);
     let mut reader = Session::subscribed(&server, None, &["/topic/a", "/topic/b"]);
@@ -125,7 +125,7 @@ fn a_window_makes_fewer_sends_of_many_messages() {
 
 /// A window that filled a client's whole `send-buffer` at its end would make a slow consumer of it.
 #[test]
-fn a_window_ends_before_it_holds_more_than_a_client_may_be_given_at_once() {
+fn a_window_ends_before_its_batch_exceeds_what_a_client_may_be_sent_at_once() {
     let rule = "[[batch]]\ndestination = '/topic/a'\nwindow = '10s'\n";
     let (_folder, server) = server(&format!("{rule}[limits]\nsend-buffer = 131072\n"));
     let mut reader = Session::subscribed(&server, None, &["/topic/a", "/topic/b"]);
@@ -147,7 +147,7 @@ fn a_window_ends_before_it_holds_more_than_a_client_may_be_given_at_once() {
 }
 
 #[test]
-fn a_window_ends_before_somebody_leaves_its_group() {
+fn a_window_ends_before_a_subscriber_leaves_its_group() {
     let rule = "engine.batch-window = '5s'\n";
     let (_folder, server) = server(&format!("{rule}[limits]\nbatch-messages = 40\n"));
     let mut reader = Session::subscribed(&server, None, &["/topic/a"]);
@@ -175,7 +175,7 @@ fn a_window_ends_before_somebody_leaves_its_group() {
 
 /// Shards that spin instead of sleeping miss no work, and sleep in the end.
 #[test]
-fn spinning_shards_hear_each_other() {
+fn spinning_shards_receive_from_each_other() {
     let (_folder, server) = server("engine.spin = '200us'");
     let mut sessions: Vec<Session> =
         (0..8).map(|_| Session::subscribed(&server, None, &["/topic/a"])).collect();

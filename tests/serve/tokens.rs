@@ -51,7 +51,7 @@ fn bad_tokens() -> [(String, &'static str, &'static str); 5] {
 }
 
 #[test]
-fn a_handshake_without_a_good_token_is_a_401_that_says_why() {
+fn a_handshake_without_a_valid_token_is_a_401_that_says_why() {
     let (server, _folder) = server();
     let upgrade = |line: &str| {
         ask(server.address, "GET /raw", &format!("Host: localhost\r\n{UPGRADE}{line}"), "")
@@ -82,7 +82,7 @@ fn connect(server: &Server, lines: &str) -> (WebSocket<TcpStream>, String) {
 }
 
 #[test]
-fn a_connect_without_a_good_token_is_an_error_and_a_close_for_policy() {
+fn a_connect_without_a_valid_token_is_an_error_and_a_policy_close() {
     let (server, _folder) = server();
     let good = token(r#"{"sub":"a/b"}"#, SECRET);
     for lines in [format!("passcode:{good}\n"), format!("Authorization:Bearer {good}\n")] {

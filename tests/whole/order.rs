@@ -86,7 +86,7 @@ fn subscribe_to_each(browser: &mut Browser) {
 }
 
 #[test]
-fn a_senders_order_holds_across_destinations_on_every_shard() {
+fn a_senders_order_is_kept_across_destinations_on_every_shard() {
     let server = Server::start("order", SHARDS, CONFIG);
     let (senders, mut subscribers) = sessions(&server);
     subscribers.iter_mut().for_each(subscribe_to_each);
