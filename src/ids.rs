@@ -60,8 +60,8 @@ impl fmt::Display for Slot {
 pub struct SessionIndex(pub u32);
 
 impl SessionIndex {
-    /// No session. Records have it where `Option` would cost them four bytes; [`Self::get`] makes
-    /// an `Option` of it.
+    /// No session. Used in records where `Option` would cost four bytes; [`Self::get`] returns an
+    /// `Option`.
     pub const NONE: SessionIndex = SessionIndex(u32::MAX);
 
     /// None for `NONE`.
@@ -76,8 +76,8 @@ impl SessionIndex {
 pub struct GroupIndex(pub u32);
 
 impl GroupIndex {
-    /// No group. Records have it where `Option` would cost them four bytes; [`Self::get`] makes an
-    /// `Option` of it.
+    /// No group. Used in records where `Option` would cost four bytes; [`Self::get`] returns an
+    /// `Option`.
     pub const NONE: GroupIndex = GroupIndex(u32::MAX);
 
     /// None for `NONE`.
@@ -117,7 +117,7 @@ pub const SLOT_MAX: u32 = (1 << 24) - 1;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct BufferId(pub u16);
 
-/// A run of bytes in the segment pool.
+/// A range of bytes in the segment pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Range {
     /// Number of the segment.
@@ -139,7 +139,7 @@ impl SessionId {
         SessionId(u64::from(shard.0) << 56 | u64::from(index.0) << 32 | u64::from(generation))
     }
 
-    /// The shard whose table holds the session.
+    /// The shard whose table has the session.
     pub fn shard(self) -> ShardId {
         ShardId((self.0 >> 56) as u8)
     }
@@ -169,8 +169,8 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// The block that stands for an address where clients are told apart: an IPv4 address, the /64 of
-/// an IPv6 one, since whoever has one has them all (RFC 6177 §2).
+/// The block by which clients are distinguished: an IPv4 address, or the /64 of
+/// an IPv6 one, since a client that has one has them all (RFC 6177 §2).
 pub fn address_block(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(six) => IpAddr::V6(Ipv6Addr::from_bits(six.to_bits() >> 64 << 64)),

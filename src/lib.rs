@@ -1,8 +1,8 @@
 //! ringpush: a push engine for Linux on io_uring.
 //!
 //! Browsers connect by WebSocket, SockJS or STOMP, third parties call by HTTP, and ringpush pushes
-//! to the right people at once. ARCHITECTURE.md draws the house; each room's `mod.rs` says what it
-//! turns into what, what it does not know, how to drive it and which bounds apply.
+//! to the right people at once. ARCHITECTURE.md gives the overview; each room's `mod.rs` says what
+//! it turns into what, what it does not know, how to use it and which bounds apply.
 
 pub mod ids;
 pub mod limits;

@@ -301,7 +301,7 @@ pub const WS_CONTROL_MAX: usize = 125;
 /// the peer sent before is still read and answered if that begins within this time; past it the
 /// connection ends, a request that waits with 504.
 pub const HANGUP_GRACE: Millis = Millis(1_000);
-/// Whoever has to leave for a newcomer is waited for so long after its Close frame, not for
+/// A client that has to leave for a newcomer is waited for this long after its Close frame, not for
 /// `linger`: its slot is wanted.
 pub const FAREWELL: Millis = Millis(250);
 /// A tick of the timer wheel, in milliseconds, as a power of two: 128 ms.
@@ -323,12 +323,11 @@ pub const LOG_EVENT_KEYS: usize = 64;
 pub const LOG_EVENTS_A_SECOND: u32 = 16;
 /// Bytes of the text that one of them has; the rest is cut.
 pub const LOG_EVENT_TEXT: usize = 384;
-/// Steps (of ten to forty nanoseconds) after which a pattern gives up on a text: whoever guards
-/// something refuses, whoever gives something keeps it, and it is counted
-/// (`broker_pattern_gave_up`). What people write takes three to ten. The most that one `**` takes
-/// is with a name of `name-bytes` that is nothing but separators and single entries: its 512
-/// segments, each tried with what stands behind the `**`, are 1,024 steps for `/**/a/b` and 1,536
-/// for `/**/*a*`.
+/// Steps (of ten to forty nanoseconds) after which a pattern gives up on a text: an access check
+/// then refuses, a delivery is then not made, and it is counted
+/// (`broker_pattern_gave_up`). Usual patterns take three to ten. One `**` takes most with a name of
+/// `name-bytes` that is nothing but separators and single bytes: its 512 segments, each tried with
+/// the rest of the pattern after the `**`, are 1,024 steps for `/**/a/b` and 1,536 for `/**/*a*`.
 pub const PATTERN_STEPS_MAX: u32 = 2_048;
 /// Steps that each pattern has for itself when one text is compared with many of them.
 pub const PATTERN_STEPS_FREE: u32 = 16;
@@ -348,7 +347,7 @@ pub const HOMES_MAX: usize = 64;
 pub const MAILBOX_THREADS: u32 = 8;
 /// But not fewer than this, unless `mailbox` is.
 pub const MAILBOX_LEAST: u32 = 256;
-/// A queue of callbacks has so many times fewer entries than one of another class; past it the
+/// A queue of callbacks has fewer entries than one of another class, by this factor; past it the
 /// request waits.
 pub const MAILBOX_CALLBACKS: u32 = 4;
 /// Refused hook calls are told so while fewer than this times `mailbox` events wait at the control
@@ -356,7 +355,7 @@ pub const MAILBOX_CALLBACKS: u32 = 4;
 pub const REFUSALS_WAITING: usize = 2;
 /// The most shards of one process.
 pub const SHARDS_MAX: usize = HOMES_MAX - 1;
-/// Connections of one shard where `connections` sets no bound: tables are made for so many.
+/// Connections of one shard if `connections` sets no bound: the size of its tables.
 pub const DESCRIPTORS_MAX: u32 = 131_072;
 
 const _: () = assert!(WS_CONTROL_MAX + WS_CLIENT_HEAD_MAX < 256);

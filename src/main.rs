@@ -83,13 +83,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says why and gives the exit code.
+/// Prints the error and returns the exit code.
 fn refuse(text: &str, code: u8) -> ExitCode {
     complain(text);
     ExitCode::from(code)
 }
 
-/// Loads the configuration and says what of it looks like a mistake.
+/// Loads the configuration and prints warnings.
 fn load(sources: &Sources) -> Result<Config, ConfigError> {
     let config = sources.load()?;
     for warning in &config.warnings {
@@ -102,7 +102,7 @@ fn check(config: &Config) -> ExitCode {
     let text = check::text(config, machine(), ringpush::engine::RECORDS);
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads only the first lines closes the pipe.
+        // A reader of only the first lines closes the pipe, which is no error.
         Err(_) => ExitCode::FAILURE,
     }
 }
@@ -114,7 +114,7 @@ fn machine() -> check::Machine {
     check::Machine { cores, descriptors: process::raise_descriptors() }
 }
 
-/// One line on standard error; nobody is left to tell if that is closed.
+/// One line on standard error; if that is closed, nobody can be told.
 fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "ringpush: {text}");
 }
@@ -125,7 +125,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_valid() {
         Arguments::command().debug_assert();
         let arguments =
             ["ringpush", "check", "--config", "a.toml", "--listen", "x", "--shards", "3"];

@@ -1,11 +1,12 @@
 #![forbid(unsafe_code)]
 //! `ringpush serve`: wires configuration, listeners, the shards' threads and the control plane.
 //!
-//! It turns sources of a configuration into a running server and its end into a result. It knows no
-//! protocol, and nothing of what the rooms that it wires do inside.
+//! It turns the sources of a configuration into a running server, and the server's end into a
+//! result. It knows no protocol, and not how the rooms work that it connects.
 //!
-//! **How to drive it.** [`run`] once; it returns when the process shall end. One line for each
-//! listener goes to standard output when all shards are ready, and only then is anything accepted.
+//! **How to drive it.** [`run`] once; it returns when the process is to end. One line for each
+//! listener goes to standard output when all shards are ready, and only then are connections
+//! accepted.
 //!
 //! **Bounds.** [`SHARDS_MAX`] shards; the memory that `ringpush check` prints.
 //!
@@ -38,7 +39,7 @@ use std::sync::{Arc, OnceLock};
 /// numbers messages as a home does.
 pub use crate::limits::SHARDS_MAX;
 
-/// What `serve` is told on the command line.
+/// The command-line options of `serve`.
 #[derive(Clone, Debug, Default)]
 pub struct ServeOptions {
     /// Where the configuration comes from, now and on reload.
@@ -56,7 +57,7 @@ pub enum ServeError {
     Listen(SocketAddr, io::Error),
     /// A shard's ring cannot be started.
     Ring(StartError),
-    /// A thread, a doorbell, or what the control plane needs cannot be had.
+    /// A thread, a doorbell, or a part of the control plane cannot be created.
     Start(io::Error),
     /// The log file cannot be opened.
     Log(PathBuf, io::Error),
@@ -76,7 +77,7 @@ impl ServeError {
             | ServeError::Ring(_)
             | ServeError::Start(_)
             | ServeError::Log(..) => 3,
-            // What a panic of the main thread would give.
+            // The same code as after a panic of the main thread.
             ServeError::ShardEnded(_) => 101,
         }
     }
@@ -123,7 +124,7 @@ struct Listener {
     sockets: Vec<OwnedFd>,
 }
 
-/// What one shard's thread begins with.
+/// What one shard's thread needs to start.
 struct Start {
     shard: ShardId,
     shared: Arc<Shared>,
@@ -196,13 +197,13 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
     }
 }
 
-/// Loads the configuration and says what of it looks like a mistake.
+/// Loads the configuration and prints warnings.
 fn load(sources: &mut Sources) -> Result<Config, ServeError> {
-    // A demonstration makes its secret up; a reload shall find the same one.
+    // The demo generates its secret; a reload must use the same one.
     sources.made_up = Some(format!("{:016x}{:016x}", random()?, random()?));
     let config = sources.load().map_err(ServeError::Config)?;
     for warning in &config.warnings {
-        // Nobody is left to tell if standard error is closed.
+        // If standard error is closed, nobody can be told.
         let _ = writeln!(io::stderr(), "ringpush: {warning}");
     }
     Ok(config)
@@ -213,8 +214,8 @@ fn shards(config: &Config, machine: check::Machine) -> u8 {
     u8::try_from(shards).expect("SHARDS_MAX is small")
 }
 
-/// Descriptors that a shard asks for. Beside its connections it has room for some that are told
-/// that there is no room.
+/// The descriptors that a shard requests: those of its connections, and some for connections that
+/// it refuses.
 fn slots(connections: u32, configured: u32) -> u32 {
     if configured == 0 { connections } else { connections + connections / 4 + 16 }
 }
@@ -238,7 +239,7 @@ fn listen(config: &Config, shards: usize) -> Result<Vec<Listener>, ServeError> {
     wanted.map(listener).collect()
 }
 
-/// Waits until every shard has said that it can run. Tells the kind of the rings.
+/// Waits until every shard has reported that it can run. Returns the kind of the rings.
 fn all_ready(reports: &mut Reports, shards: u8) -> Result<&'static str, ServeError> {
     let mut kind = "";
     for _ in 0..shards {
@@ -251,12 +252,12 @@ fn all_ready(reports: &mut Reports, shards: u8) -> Result<&'static str, ServeErr
     Ok(kind)
 }
 
-/// One line for each listener, and one for a demonstration.
+/// Prints one line for each listener, and one for the demo.
 fn announce(addresses: Vec<(SocketAddr, Serves)>, demo: bool) {
     let mut out = io::stdout().lock();
     for (address, serves) in addresses {
         let what = if serves.endpoints { "" } else { " for the API and the page" };
-        // Whoever closed standard output does not want to know.
+        // If standard output is closed, nobody reads these lines.
         let _ = writeln!(out, "listening on http://{address}{what}");
     }
     if demo {
@@ -265,7 +266,7 @@ fn announce(addresses: Vec<(SocketAddr, Serves)>, demo: bool) {
     let _ = out.flush();
 }
 
-/// The whole life of a shard's thread. Whatever ends it, the reporter says so.
+/// The whole life of a shard's thread. The reporter reports its end, however it ends.
 fn run_shard(start: Start, reporter: Reporter) {
     let gate = start.gate.clone();
     match make_shard(start) {
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_codes_tell_bad_settings_from_a_bad_place() {
+    fn exit_codes_distinguish_bad_settings_from_a_bad_environment() {
         let refused = io::Error::from(io::ErrorKind::AddrInUse);
         let listen = ServeError::Listen(SocketAddr::from(([127, 0, 0, 1], 80)), refused);
         assert_eq!(listen.exit_code(), 3);

@@ -1,4 +1,4 @@
-//! Time as a value. Rooms are given `now`; only `ring`, `control` and `load` read a clock.
+//! Time as a value. Rooms get `now` as an argument; only `ring`, `control` and `load` read a clock.
 
 use core::fmt;
 use core::ops::{Add, Sub};
