@@ -84,7 +84,7 @@ pub struct Shares {
     /// A tag and the count of resources in use; zero for a free place.
     words: Box<[AtomicU64]>,
     /// The counts of each place; the last entry is that of the rest.
-    held: Box<[[AtomicU32; KINDS]]>,
+    counts: Box<[[AtomicU32; KINDS]]>,
     /// What all addresses use together.
     totals: [AtomicU32; KINDS],
     /// Connections, those of trusted proxies among them.
@@ -99,7 +99,7 @@ impl Shares {
         Shares {
             secret,
             words: (0..places).map(|_| AtomicU64::default()).collect(),
-            held: (0..=places).map(|_| Default::default()).collect(),
+            counts: (0..=places).map(|_| Default::default()).collect(),
             totals: Default::default(),
             connections: AtomicU32::default(),
         }
@@ -119,7 +119,7 @@ impl Shares {
 
     /// Counts one more for an address.
     pub fn take(&self, key: Key, kind: Kind) -> Place {
-        let place = self.hold(key);
+        let place = self.take_place(key);
         self.held_at(place)[kind as usize].fetch_add(1, Ordering::Relaxed);
         self.totals[kind as usize].fetch_add(1, Ordering::Relaxed);
         place
@@ -161,7 +161,7 @@ impl Shares {
     }
 
     /// Takes a place for this address: its own, a free one, or that of the rest.
-    fn hold(&self, key: Key) -> Place {
+    fn take_place(&self, key: Key) -> Place {
         let first = key.bucket as usize * WAYS;
         let bucket = &self.words[first..first + WAYS];
         // If a round fails, another thread has made progress.
@@ -189,7 +189,7 @@ impl Shares {
 
     fn held_at(&self, place: Place) -> &[AtomicU32; KINDS] {
         let at = (place.0 as usize).min(self.words.len());
-        &self.held[at]
+        &self.counts[at]
     }
 
     /// What is counted at a place.
@@ -264,7 +264,7 @@ impl Shares {
     pub fn is_empty(&self) -> bool {
         let nothing = |count: &AtomicU32| count.load(Ordering::Relaxed) == 0;
         self.words.iter().all(|word| word.load(Ordering::Relaxed) == 0)
-            && self.held.iter().flatten().all(nothing)
+            && self.counts.iter().flatten().all(nothing)
             && self.totals.iter().all(nothing)
             && nothing(&self.connections)
     }
