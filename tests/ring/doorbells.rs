@@ -149,7 +149,7 @@ fn a_ring_that_has_ended_is_not_missed() {
 }
 
 #[test]
-#[should_panic(expected = "who is awake needs no doorbell")]
+#[should_panic(expected = "a thread does not ring its own doorbell")]
 fn ringing_the_own_doorbell_is_our_bug() {
     ring_of(&doorbells(), A).ring.push(Op::Doorbell { peer: A });
 }
