@@ -239,14 +239,19 @@ fn calls_are_always_taken_and_what_waits_for_a_shard_is_bounded() {
          [[application]]\ndestination = '/call'\nhook = '{url}'\nto-user = '/queue/sub'"
     );
     let mut shard = start(&settings);
+    // One runs and one waits for it; taken at once, the second would find the first still waiting.
+    for number in 1..=2 {
+        shard.send(hook("/ws/call", number, None, number)).expect("room");
+        assert!(matches!(shard.next(), Event::Sequenced { .. }));
+    }
     let begun = std::time::Instant::now();
-    for number in 1..=CALLS {
+    for number in 3..=CALLS {
         while shard.send(hook("/ws/call", number, None, number)).is_err() {
             assert!(begun.elapsed() < LONG, "call {number} is not taken");
             std::thread::yield_now();
         }
     }
-    let (mut receipts, mut refusals) = (0, 0);
+    let (mut receipts, mut refusals) = (2, 0);
     while receipts < CALLS {
         match shard.next() {
             Event::Sequenced { .. } => receipts += 1,
