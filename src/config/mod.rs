@@ -26,7 +26,7 @@
 //! let error = sources.load().expect_err("a limit is a number");
 //! assert_eq!(
 //!     error.to_string(),
-//!     "RINGPUSH_LIMITS__STOMP_FRAME = \"none\": accepted: a whole number from 1 to 4294967295"
+//!     "RINGPUSH_LIMITS__STOMP_FRAME = \"none\": accepted: a whole number from 128 to 4294967295"
 //! );
 //! ```
 //!
