@@ -7,8 +7,8 @@
 //! **What it does not know.** The inside of any server: it talks to ringpush as to any other
 //! WebSocket or STOMP server, and reads what a process uses from /proc.
 //!
-//! **How to drive it.** [`run`] with the parsed arguments; it prints and writes what they ask for.
-//! A scenario opens its clients in a [`fleet::Fleet`], runs its turns, and follows the messages
+//! **How to drive it.** [`run()`] with the parsed arguments; it prints and writes what they ask
+//! for. A scenario opens its clients in a [`fleet::Fleet`], runs its turns, and follows the messages
 //! with a [`course::Course`]:
 //!
 //! ```

@@ -243,7 +243,7 @@ refusals! {
     BrokerNotPermitted "broker_not_permitted"
         "No rule allows a user to use a destination.";
     BrokerNoApplication "broker_no_application"
-        "A SEND to an application destination has no [[application]].";
+        "No application of the configuration has the destination of a SEND.";
     BrokerNulInBody "broker_nul_in_body"
         "A body has a NUL, which broker.nul-in-body refuses.";
     BrokerPatternGaveUp "broker_pattern_gave_up"

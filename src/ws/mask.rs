@@ -6,7 +6,7 @@
 //! 4 KiB, 1.1 to 1.6 × at 16 KiB (memcpy's two buffers may just fit the cache), 2.0 × from 64 KiB
 //! on, since unmasking touches half the memory. AVX-512 gave no more (a store takes two cycles),
 //! and the baseline's 16-byte vectors half. In decode, choosing AVX2 at run time gains 1.4 × at
-//! 1 KiB and 1.9 × from 4 KiB on; payloads below [`LONG`] skip it. The command:
+//! 1 KiB and 1.9 × from 4 KiB on; payloads below `LONG` skip it. The command:
 //! `cargo bench --bench frame -- ws/`
 
 #[cfg(target_arch = "x86_64")]
