@@ -8,8 +8,8 @@
 //! WebSocket or STOMP server, and reads what a process uses from /proc.
 //!
 //! **How to drive it.** [`run()`] with the parsed arguments; it prints and writes what they ask
-//! for. A scenario opens its clients in a [`fleet::Fleet`], runs its turns, and follows the messages
-//! with a [`course::Course`]:
+//! for. A scenario opens its clients in a [`fleet::Fleet`], runs its turns, and follows the
+//! messages with a [`course::Course`]:
 //!
 //! ```
 //! use ringpush::load::course::Course;
