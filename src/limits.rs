@@ -1,4 +1,5 @@
-//! Every bound of the engine, its default, and what happens at it. A number elsewhere fails review.
+//! Every bound that an operator may want to change, its default, and what happens at it. What a
+//! protocol fixes stands beside the code that keeps it.
 
 use crate::time::{Micros, Millis};
 
@@ -174,7 +175,7 @@ limits! {
     drain_time "drain-time" reload: Millis = Millis::seconds(10), tiny Millis(3_000);
         "graceful shutdown; past it the process ends with what is left"
 
-    // Windows of one shard.
+    // Batches of one shard.
     batch_messages "batch-messages": u32 = 1_024, tiny 3;
         "messages that wait for the end of a batch, per shard, and never more than half of message-blocks; past it the window ends"
     batch_bytes "batch-bytes": u32 = 4_194_304, tiny 1_500;
@@ -226,7 +227,7 @@ limits! {
     held_bytes "held-bytes": u32 = 33_554_432, tiny 16_384;
         "bytes of unfinished frames, heads and bodies that connections hold, per shard; past it 503 or close 1013"
     inflate_histories "inflate-histories": u32 = 16_777_216, tiny 66_000;
-        "bytes of the windows of sessions with context takeover, per shard; past it a handshake is answered client_no_context_takeover"
+        "bytes of the inflate histories of sessions with context takeover, per shard; past it a handshake is answered client_no_context_takeover"
     // Two entries are the fewest with which two threads make progress.
     mailbox "mailbox" (2..): u32 = 4_096, tiny 2;
         "entries of one queue between two threads, fewer with more than 8 threads (MAILBOX_THREADS); at it the producers are not read"

@@ -226,7 +226,8 @@ mod tests {
     #[test]
     fn what_is_printed_can_be_read_again() {
         let every = include_str!("../../examples/every-key.toml");
-        let stripe = "signature-form = \"t={timestamp},v1={hex}\"\ntimestamp-tolerance = \"5m\"";
+        let place = |text: &str| every.find(text).expect("it is in the example");
+        let stripe = &every[place("signature-form = ")..place("id = \"/callId\"")];
         for toml in ["", every, include_str!("../../examples/call-centre.toml")] {
             is_read_again(toml);
         }
@@ -245,8 +246,7 @@ mod tests {
             (stripe, ""),
         ] {
             let changed = every.replacen(old, new, 1);
-            let found = changed != every || every.lines().any(|line| line.starts_with(new));
-            assert!(found, "{old} is not in the example");
+            assert_ne!(changed, every, "{old} is not in the example");
             is_read_again(&changed);
         }
     }
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn windows_cost_memory_where_an_endpoint_lets_clients_have_them() {
+    fn inflate_histories_cost_memory_where_an_endpoint_lets_clients_have_them() {
         let mut config = embedded();
         let windows = |config: &Config| {
             let addends = footprint(config, MACHINE, RECORDS);

@@ -172,7 +172,7 @@ table! {
         to "to": ReplyTo = ReplyTo::Default, reply_to(), Reload;
             "where the reply goes"
         broadcast "broadcast": bool = true, flag(), Reload;
-            "a reply to the sender goes to all windows of the user; false: to the asking one only"
+            "a reply to the sender goes to all sessions of the user; false: only to the one that sent"
     }
 }
 

@@ -13,7 +13,7 @@ use std::hash::RandomState;
 use std::time::{Duration, Instant};
 
 /// A line of one cause and place is written once in so long.
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(crate::limits::LOG_EVENT_EVERY.0 as u64);
 /// Bytes of a place that tell it apart.
 const PLACE_MAX: usize = 128;
 

@@ -453,7 +453,7 @@ impl Control {
             }
         };
         for warning in &loaded.warnings {
-            self.log.warn("built later", &[("key", warning)]);
+            self.log.warn("the configuration may be a mistake", &[("warning", warning)]);
         }
         let (config, differences) = merge(&self.shared.config, loaded);
         for difference in &differences {

@@ -198,9 +198,9 @@ fn every_call_gets_its_receipt_and_its_reply_in_order() {
     assert!(matches!(shard.end(), Err(Failure::ShardEnded(ShardId(0)))));
 }
 
-#[test]
-fn a_call_past_the_queue_is_refused_before_its_receipt_and_counted() {
-    // Nobody answers: what is called stays called.
+/// Nobody answers what is called; one call runs and one waits for it, as many as there may be. The
+/// second is sent when the first has begun: taken at once, it would find that one still waiting.
+fn with_a_full_queue() -> (TcpListener, StandIn) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}/", listener.local_addr().expect("bound"));
     let settings = format!(
@@ -213,6 +213,12 @@ fn a_call_past_the_queue_is_refused_before_its_receipt_and_counted() {
         let entry = shard.next();
         assert!(matches!(entry, Event::Sequenced { heard: 0, .. }), "{entry:?}");
     }
+    (listener, shard)
+}
+
+#[test]
+fn a_call_past_the_queue_is_refused_before_its_receipt_and_counted() {
+    let (_listener, mut shard) = with_a_full_queue();
     shard.send(hook("/ws/call", 3, Some("7"), 3)).expect("room");
     let Event::DeliverSession { message, session: asking, .. } = shard.next() else {
         panic!("the sender hears so");
@@ -232,18 +238,7 @@ fn a_call_past_the_queue_is_refused_before_its_receipt_and_counted() {
 #[test]
 fn calls_are_always_taken_and_what_waits_for_a_shard_is_bounded() {
     const CALLS: u32 = 200;
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}/", listener.local_addr().expect("bound"));
-    let settings = format!(
-        "hooks = {{ concurrent = 1, queue = 1, timeout = '60s' }}\n\
-         [[application]]\ndestination = '/call'\nhook = '{url}'\nto-user = '/queue/sub'"
-    );
-    let mut shard = start(&settings);
-    // One runs and one waits for it; taken at once, the second would find the first still waiting.
-    for number in 1..=2 {
-        shard.send(hook("/ws/call", number, None, number)).expect("room");
-        assert!(matches!(shard.next(), Event::Sequenced { .. }));
-    }
+    let (_listener, mut shard) = with_a_full_queue();
     let begun = std::time::Instant::now();
     for number in 3..=CALLS {
         while shard.send(hook("/ws/call", number, None, number)).is_err() {

@@ -121,14 +121,6 @@ impl Encoder {
         self.frame = frame;
     }
 
-    /// Adds a text message as it travels: as it is, or in `a["..."]`.
-    pub fn text(&mut self, encoding: Encoding, text: &[u8]) {
-        self.message_of(encoding, ws::Opcode::Text, text.len(), |out| {
-            out.copy_from_slice(text);
-            text.len()
-        });
-    }
-
     /// Adds a message of `len` bytes that `write` writes, as it travels.
     pub fn message_of(
         &mut self,
@@ -259,6 +251,14 @@ pub(super) fn shrink(buffer: &mut Vec<u8>) {
     }
 }
 
+/// A STOMP heart-beat as it travels. It is the same each time, and too short to be compressed.
+pub(super) fn heart_beat(encoding: Encoding) -> &'static [u8] {
+    match encoding {
+        Encoding::WebSocket { .. } => b"\x81\x01\n",
+        Encoding::SockJsWebSocket { .. } => b"\x81\x07a[\"\\n\"]",
+    }
+}
+
 /// Bytes of `subscription:` and the line's end.
 const SUBSCRIPTION_LINE: usize = "subscription:\n".len();
 
@@ -348,7 +348,7 @@ mod tests {
             for len in [0, 1, 120, 125, 126, 127, 65_530, 65_535, 65_536, 80_000] {
                 // Half of it shrinks.
                 let text: String = (0..len).map(|at| if at % 2 == 0 { 'x' } else { '"' }).collect();
-                encoder.text(encoding, text.as_bytes());
+                text_of(&mut encoder, encoding, &text);
                 ends.push(encoder.bytes().len());
             }
             encoder.ws(ws::Opcode::Ping, b"");
@@ -369,6 +369,25 @@ mod tests {
                 start = end;
             }
             assert_eq!(start, bytes.len());
+        }
+    }
+
+    fn text_of(encoder: &mut Encoder, encoding: Encoding, text: &str) {
+        encoder.message_of(encoding, ws::Opcode::Text, text.len(), |out| {
+            out.copy_from_slice(text.as_bytes());
+            text.len()
+        });
+    }
+
+    #[test]
+    fn a_heart_beat_is_what_the_encoder_would_write() {
+        for way in [Encoding::PLAIN, Encoding::SockJsWebSocket { deflate: 0 }] {
+            for encoding in [way, way.with_deflate(8), way.with_deflate(15)] {
+                let mut encoder = Encoder::default();
+                encoder.compress_from(0);
+                text_of(&mut encoder, encoding, "\n");
+                assert_eq!(heart_beat(encoding), encoder.bytes(), "{encoding:?}");
+            }
         }
     }
 

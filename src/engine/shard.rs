@@ -326,10 +326,6 @@ impl<R: Ring> Shard<R> {
     }
 
     fn on_done(&mut self, done: Done) {
-        // The most frequent one by far: not found by way of a table of jumps.
-        if let Done::Sent { conn, result } = done {
-            return self.on_sent(conn, result);
-        }
         match done {
             Done::Accepted { listener, slot, peer } => self.on_accepted(listener, slot, peer),
             Done::AcceptEnded { listener, end } => self.on_accept_ended(listener, end),

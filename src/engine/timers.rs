@@ -6,6 +6,7 @@
 
 use super::close::SLOW_CONSUMER;
 use super::conn::{Pause, Peer, Proto, State};
+use super::encode;
 use super::refuse::Problem;
 use super::session::Phase;
 use super::shard::Shard;
@@ -99,7 +100,7 @@ impl<R: Ring> Shard<R> {
         };
         let hung_up = conn.peer != Peer::Here && conn.pause != Pause::No;
         let hung_up = hung_up.then(|| (left(conn.since, HANGUP_GRACE.0), Due::HungUp));
-        slow.into_iter().chain(own).chain(hung_up).min_by_key(|(left, _)| *left)
+        earlier(earlier(slow, own), hung_up)
     }
 
     fn sockjs_beat(&self, endpoint: EndpointIndex, slot: Slot) -> Option<(u32, Due)> {
@@ -141,8 +142,7 @@ impl<R: Ring> Shard<R> {
             }
             _ => None,
         };
-        let all = beat.into_iter().chain(life).chain(answer).chain(sockjs);
-        all.min_by_key(|(left, _)| *left)
+        earlier(earlier(earlier(beat, life), answer), sockjs)
     }
 
     /// True if the connection may have more that is due.
@@ -175,7 +175,8 @@ impl<R: Ring> Shard<R> {
             Due::Beat => {
                 // A send in flight is a sign of life, too, or the client is too slow for one.
                 if !self.conns.at(slot).outbox.is_sending() {
-                    self.send_text(slot, b"\n");
+                    let frame = encode::heart_beat(self.encoding_of(slot));
+                    self.send_private(slot, frame);
                 }
                 let now = self.ms();
                 self.conns.at_mut(slot).last_out = now;
@@ -225,16 +226,6 @@ impl<R: Ring> Shard<R> {
         self.refuse_frame(slot, session, problem, None);
     }
 
-    /// A text in the form of the connection.
-    fn send_text(&mut self, slot: Slot, text: &[u8]) {
-        let encoding = self.encoding_of(slot);
-        let mut encoder = core::mem::take(&mut self.encoder);
-        encoder.clear();
-        encoder.text(encoding, text);
-        self.send_private(slot, encoder.bytes());
-        self.encoder = encoder;
-    }
-
     /// A WebSocket frame as it is.
     pub(super) fn send_frame(&mut self, slot: Slot, opcode: Opcode, payload: &[u8]) {
         let mut encoder = core::mem::take(&mut self.encoder);
@@ -242,5 +233,14 @@ impl<R: Ring> Shard<R> {
         encoder.ws(opcode, payload);
         self.send_private(slot, encoder.bytes());
         self.encoder = encoder;
+    }
+}
+
+/// The earlier of two deadlines; of two at one time the first.
+fn earlier(one: Option<(u32, Due)>, other: Option<(u32, Due)>) -> Option<(u32, Due)> {
+    match (one, other) {
+        (Some((left, _)), Some((other_left, _))) if other_left < left => other,
+        (None, other) => other,
+        (one, _) => one,
     }
 }

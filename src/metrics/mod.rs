@@ -83,7 +83,7 @@ counters! {
     sessions "gauge" "Live STOMP sessions.";
     raw_sessions "gauge" "Open raw WebSocket sessions.";
     subscription_groups "gauge" "Groups of subscribers that see the same bytes.";
-    users "gauge" "Users on line whose home this shard is.";
+    users "gauge" "Users online whose home this shard is.";
     accepted_total "counter" "Connections accepted.";
     refused_capacity_total "counter" "Connections answered 503 because of a capacity bound.";
     requests_total "counter" "HTTP requests answered.";
@@ -107,7 +107,7 @@ counters! {
     receive_starved_total "counter" "Receives that found no buffer.";
     segments_free "gauge" "Free segments.";
     buffered_bytes "gauge" "Bytes of unfinished input held by connections.";
-    inflate_history_bytes "gauge" "Bytes of the windows of sessions with context takeover.";
+    inflate_history_bytes "gauge" "Bytes of the inflate histories of sessions with context takeover.";
     log_events_merged_total "counter" "Events whose line of the log does not say what they were.";
     turns_total "counter" "Turns of the loop.";
     spins_total "counter" "Turns that looked for work instead of sleeping, and found none.";

@@ -20,10 +20,11 @@ fn server(rules: &str) -> (Folder, Server) {
     (folder, server)
 }
 
-fn push(server: &Server, user: &str, destination: &str) {
+/// A push that this many sessions of the user hear.
+fn push(server: &Server, user: &str, destination: &str, sessions: u32) {
     let target = format!("/sendMsToUser?userId={user}&subscribePath={destination}");
-    let (status, body) = server.get(&target);
-    assert!(status == 200 && body.starts_with("{\"code\":0,\"sessions\":"), "{status} {body}");
+    let answer = format!("{{\"code\":0,\"sessions\":{sessions}}}");
+    assert_eq!(server.get(&target), (200, answer), "{user} {destination}");
 }
 
 /// The session's SEND is answered with the end of the session.
@@ -91,8 +92,8 @@ fn a_reload_ends_sessions_with_a_subscription_that_is_no_longer_allowed() {
     assert_eq!(boss.hears("/topic/open"), "open");
     assert_eq!(seven.hears("/topic/open"), "open");
     assert_eq!(nobody.hears("/topic/open"), "open");
-    push(&server, "7", "/queue/secret");
-    push(&server, "7", "/queue/sub");
+    push(&server, "7", "/queue/secret", 0);
+    push(&server, "7", "/queue/sub", 1);
     own_pattern.hears("/user/queue/sub");
 
     // A reload that changes no rule ends nobody.
@@ -166,15 +167,15 @@ fn a_pattern_over_own_destinations_receives_what_the_rules_allow() {
     let (_folder, server) = server(&(kept("subscribe", "/user/queue/secret", "['boss']") + &own));
     let mut seven = Session::subscribed(&server, Some("7"), &["/user/queue/*", "/user/queue/*/*"]);
     let mut boss = Session::subscribed(&server, Some("boss"), &["/user/queue/*"]);
-    for user in ["7", "boss"] {
-        push(&server, user, "/queue/secret");
-        push(&server, user, "/queue/sub");
+    for (user, secret) in [("7", 0), ("boss", 1)] {
+        push(&server, user, "/queue/secret", secret);
+        push(&server, user, "/queue/sub", 1);
     }
     seven.hears("/user/queue/sub");
     boss.hears("/user/queue/secret");
     boss.hears("/user/queue/sub");
-    push(&server, "7", "/queue/desk/8");
-    push(&server, "7", "/queue/desk/7");
+    push(&server, "7", "/queue/desk/8", 0);
+    push(&server, "7", "/queue/desk/7", 1);
     seven.hears("/user/queue/desk/7");
     // A SEND to the own user does not pass through the broker's home.
     seven.asks("/user/7/queue/secret", "", "r");
@@ -205,7 +206,7 @@ fn a_user_is_the_same_in_every_spelling() {
         is_refused(slash, "/user/a%252Fb/queue/sub");
         let (_, who) = server.get("/api/users/a%252Fb");
         assert!(who.contains("\"user\":\"a%2Fb\",\"status\":\"ON_LINE\""), "{who}");
-        push(&server, "a%252Fb", "/queue/sub");
+        push(&server, "a%252Fb", "/queue/sub", 1);
         assert!(percent.hears("/user/queue/sub").contains("TEST"));
     }
     // A rule about a user applies to every spelling of the name.
