@@ -411,7 +411,8 @@ mod tests {
     use proptest::prelude::*;
 
     /// Names of subscriptions: none (STOMP 1.0), short, to be escaped.
-    const NAMES: [&str; 3] = ["", "sub-0", "a:\n\\\"\u{2028}é"];
+    // STOMP 1.1 has no escape for a carriage return: nothing is left of the fourth.
+    const NAMES: [&str; 4] = ["", "sub-0", "a:\n\\\"\u{2028}é", "\r"];
 
     fn message(headers: &[(String, String)], body: &[u8]) -> Message {
         let mut message = Message::default();

@@ -113,9 +113,11 @@ pub fn stored_len(len: usize) -> usize {
 /// Its bytes are two slices, `first` and then the second.
 pub fn store(bytes: [&[u8]; 2], out: &mut Vec<u8>) {
     let [mut first, mut second] = bytes;
-    if first.len() + second.len() <= STORED_MAX {
+    let len = first.len() + second.len();
+    // Of nothing there is no block: see `stored_len`.
+    if (1..=STORED_MAX).contains(&len) {
         // The common case, taken once per subscriber.
-        let [low, high] = ((first.len() + second.len()) as u16).to_le_bytes();
+        let [low, high] = (len as u16).to_le_bytes();
         out.extend_from_slice(&[0, low, high, !low, !high]);
         out.extend_from_slice(first);
         out.extend_from_slice(second);
