@@ -13,13 +13,14 @@ This page is made from the tables in `src/config`; do not edit it. \
 TOML. Every key is optional but those marked *required*; unknown keys are errors. A variable \
 `RINGPUSH_SECTION__KEY` overrides the file, and a flag of the command line overrides that: \
 `RINGPUSH_LIMITS__STOMP_FRAME=32768`, `RINGPUSH_APPLICATION__1__HOOK=http://…` (entries count \
-from 0). `ringpush check --config FILE` prints the effective configuration, in a form that can be read back. A \
-configuration that is not good ends the start with exit code 2 and one line that names the key, \
+from 0). `ringpush check --config FILE` prints the effective configuration, in a form that can \
+be read back. A configuration that is not good ends the start with exit code 2 and one line that names the key, \
 the value and what is accepted; a reload with such a line in the log, and nothing changes.
 
 Durations are texts with a unit (`us`, `ms`, `s`, `m`, `h`, `d`), kept in milliseconds, up to 49 \
-days; `window`, `batch-window` and `spin` are kept in microseconds, up to what their row says. *Change* says when a new value takes effect: at a **reload** (SIGHUP), or at a **restart**; \
-the log names what waits for one.
+days; `window`, `batch-window` and `spin` are kept in microseconds, up to what their row says. \
+*Change* says when a new value takes effect: at a **reload** (SIGHUP), or at a **restart**; the \
+log names what waits for one.
 ";
 
 /// The page.

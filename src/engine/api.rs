@@ -139,7 +139,7 @@ impl<R: Ring> Shard<R> {
         let (items, array) = body::items(body, self.limits.json_depth)?;
         let mut list = Vec::with_capacity(items.len());
         for (at, item) in items.into_iter().enumerate() {
-            let push = item.and_then(|item| self.api_item(item));
+            let push = self.api_item(item);
             list.push(push.map_err(|bad| if array { bad.of_item(at) } else { bad })?);
         }
         self.park(slot, meta, pushes(list, array));

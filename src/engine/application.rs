@@ -133,7 +133,7 @@ impl<R: Ring> Shard<R> {
                 }
                 To::Session(_) => {
                     let number = self.core.next_number();
-                    self.deliver_to_session(session, &message, number);
+                    self.deliver_at_once(session, &message, number);
                 }
                 To::Everybody => {
                     let home = shared.homes.of_destination(&one.destination);
@@ -175,6 +175,6 @@ impl<R: Ring> Shard<R> {
         });
         let message = message.expect("there is room for a frame");
         let number = self.core.next_number();
-        self.deliver_to_session(session, &message, number);
+        self.deliver_at_once(session, &message, number);
     }
 }

@@ -23,6 +23,7 @@ impl From<(u16, String)> for Bad {
 }
 
 impl Bad {
+    /// Counted as something of its own.
     pub fn of(refusal: impl Into<Refusal>, status: u16, text: impl Into<String>) -> Bad {
         Bad { status, text: text.into(), refusal: refusal.into() }
     }
@@ -60,23 +61,30 @@ struct Written<'a> {
     session: Option<String>,
 }
 
-/// The items of a body, and whether it is an array of them.
-pub(super) fn items(body: &[u8], depth_max: u32) -> Result<(Vec<Result<Item, Bad>>, bool), Bad> {
-    if !json(body, depth_max)?.is_array() {
-        return Ok((vec![read(body)], false));
+/// The items of a body, and whether it is an array of them. The first bad one ends it.
+pub(super) fn items(body: &[u8], depth_max: u32) -> Result<(Vec<Item>, bool), Bad> {
+    if !body.trim_ascii_start().starts_with(b"[") {
+        return Ok((vec![item(body, depth_max)?], false));
     }
+    check_depth(body, depth_max)?;
     let list: Vec<&RawValue> = serde_json::from_slice(body).map_err(unfit)?;
-    Ok((list.into_iter().map(|item| read(item.get().as_bytes())).collect(), true))
+    let read =
+        |(at, item): (usize, &RawValue)| read(item.get().as_bytes()).map_err(|bad| bad.of_item(at));
+    Ok((list.into_iter().enumerate().map(read).collect::<Result<_, _>>()?, true))
 }
 
 /// The one item of a body.
 pub(super) fn item(body: &[u8], depth_max: u32) -> Result<Item, Bad> {
-    json(body, depth_max)?;
+    check_depth(body, depth_max)?;
     read(body)
 }
 
 /// A string goes out as it is, any other JSON as JSON.
 fn read(written: &[u8]) -> Result<Item, Bad> {
+    // Of an array its elements would be taken for the fields.
+    if written.trim_ascii_start().starts_with(b"[") {
+        return Err((400, "an item is an object".to_owned()).into());
+    }
     let Written { destination, headers, body, session } =
         serde_json::from_slice(written).map_err(unfit)?;
     let (kind, body) = match serde_json::from_str::<String>(body.get()) {
@@ -89,29 +97,45 @@ fn read(written: &[u8]) -> Result<Item, Bad> {
     Ok(Item { destination, headers, body, session })
 }
 
-/// What serde says without the place, which counts from the item's own beginning.
+/// What serde says without the place, which counts from the item's own beginning, and without our
+/// name for an item.
 fn unfit(error: serde_json::Error) -> Bad {
-    let text = error.to_string();
+    if error.is_syntax() || error.is_eof() {
+        return not_json();
+    }
+    let text = error.to_string().replace("struct Written", "an object");
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
     (400, text.to_owned()).into()
 }
 
-/// A body as JSON, nested at most so deeply (limit `json-depth`).
-pub(super) fn json(body: &[u8], depth_max: u32) -> Result<Value, Bad> {
-    let json: Value =
-        serde_json::from_slice(body).map_err(|_| (400, "the body is not JSON".to_owned()))?;
-    if depth(&json) > depth_max {
-        return Err((400, "the JSON is nested too deeply".to_owned()).into());
-    }
-    Ok(json)
+fn not_json() -> Bad {
+    (400, "the body is not JSON".to_owned()).into()
 }
 
-fn depth(json: &Value) -> u32 {
-    match json {
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
-        _ => 0,
+/// A body as JSON, nested at most so deeply (limit `json-depth`).
+pub(super) fn json(body: &[u8], depth_max: u32) -> Result<Value, Bad> {
+    check_depth(body, depth_max)?;
+    serde_json::from_slice(body).map_err(|_| not_json())
+}
+
+/// Counts brackets outside of strings; whether they belong together is for the parser to say.
+fn check_depth(body: &[u8], depth_max: u32) -> Result<(), Bad> {
+    let (mut depth, mut in_text, mut escaped) = (0u32, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_text,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > depth_max {
+            return Err((400, "the JSON is nested too deeply".to_owned()).into());
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -143,7 +167,15 @@ mod tests {
                 "invalid type: integer `1`, expected a string",
             ),
             ("x", "the body is not JSON"),
+            (r#"{"destination":"/topic/a","body":1"#, "the body is not JSON"),
+            (r#"["/topic/a",{},1,null]"#, "an item is an object"),
+            ("1", "invalid type: integer `1`, expected an object"),
             ("[[[[[[[[[1]]]]]]]]]", "the JSON is nested too deeply"),
+            (
+                r#"{"destination":"/topic/a","body":{"a":[[[[[[[1]]]]]]]}}"#,
+                "the JSON is nested too deeply",
+            ),
+            (r#"{"destination":"/topic/a","body":{"a":[[[[[["]\\\"]]"]]]]]]}}"#, ""),
         ] {
             assert_eq!(refused(body), expected, "{body}");
         }

@@ -118,6 +118,14 @@ impl<R: Ring> Shard<R> {
         true
     }
 
+    /// The next frame of each session has this number.
+    pub(crate) fn number_frames(&mut self, next: u32) {
+        let all: Vec<SessionIndex> = self.sessions.indexed().map(|(index, _)| index).collect();
+        for index in all {
+            self.sessions.at_mut(index).sequence = next - 1;
+        }
+    }
+
     fn corrupt_session(&mut self, corruption: Corruption) -> bool {
         let in_group = |s: &Subscription| s.group != GroupIndex::NONE;
         let fits = |session: &Session| {

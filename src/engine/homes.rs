@@ -3,7 +3,7 @@
 //! shard. `broker::core` says why no two shards can wait for each other.
 
 use super::mailbox::{Entry, ToHome, ToShard, bits};
-use super::session::{Phase, Subscription};
+use super::session::{Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
 use crate::broker::command::{Callback, Command, Event, ReplyTo};
 use crate::broker::core::{Class, Effect};
@@ -191,13 +191,15 @@ impl<R: Ring> Shard<R> {
                     // Delivering may end the session.
                     next = self.sessions.at(session).same_user.next();
                     if only.is_none_or(|only| only == self.sessions.id(session)) {
-                        self.deliver_to_session(session, &message, number);
+                        // Until its home has ended it, a subscription hears what came before.
+                        let hears = |state| state != SubscriptionState::Beginning;
+                        self.deliver_to_session(session, (&message, number), hears);
                     }
                 }
             }
             Event::DeliverSession { message, session, number } => {
                 if let Some(session) = self.sessions.find(session) {
-                    self.deliver_to_session(session, &message, number);
+                    self.deliver_at_once(session, &message, number);
                 }
             }
             Event::Begun { session, key, refused } => self.on_begun(session, key, refused),

@@ -34,8 +34,8 @@ pub(super) struct Push {
 pub(super) enum Work {
     /// Nothing yet.
     None,
-    /// Pushes: the first `heard.len()` of them are done, the first `sent` in flight. Those on
-    /// their way at one time have one home, whose answers come in their order.
+    /// Pushes: the first `heard.len()` of them are done, the first `sent` in flight. Those in
+    /// flight at one time have one home, whose answers come in their order.
     Pushes { list: Vec<Push>, heard: Vec<u32>, sent: usize, array: bool },
     /// A callback that waits for the home of its id, or for that of its push.
     Callback {
@@ -96,7 +96,7 @@ impl<R: Ring> Shard<R> {
             Work::Pushes { list, heard, sent, .. } => {
                 while let Some(push) = list.get(*sent) {
                     let home = self.home_of_push(push);
-                    // Those in flight have one home: the first of them format.
+                    // Those in flight have one home: the first of them says which.
                     let first = &list[heard.len().min(*sent)];
                     if self.home_of_push(first) != home {
                         break;

@@ -70,14 +70,17 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Whether there is room for what one message produces; else the connection is paused.
+    /// Whether it is the connection's turn and there is room for what one message produces; else it
+    /// is paused. A frame may have thousands of messages, so each counts as a frame.
     fn may_answer_raw(&mut self, slot: Slot) -> bool {
-        if self.conns.at(slot).pause != Pause::No || self.pause_for_outbox(slot) {
+        let is_paused = self.conns.at(slot).pause != Pause::No;
+        if is_paused || self.pause_for_outbox(slot) || self.had_its_turn(slot) {
             return false;
         }
         let has_room = !self.raw_needs_room(slot) || self.has_room_for_frame();
-        if !has_room {
-            self.pause_for_room(slot);
+        match has_room {
+            true => self.frames_left -= 1,
+            false => self.pause_for_room(slot),
         }
         has_room
     }

@@ -39,10 +39,10 @@ pub(super) type Handled = Result<(), Problem<'static>>;
 /// Text of the refusal that lists the versions.
 pub(super) const VERSIONS: &str = "version not supported";
 
-/// No rule lets this user do it.
+/// The rules do not let this user do it.
 pub(super) const NOT_PERMITTED: Problem<'static> = Problem {
     message: "not permitted",
-    body: "No rule allows this user to use this destination.",
+    body: "The rules ([[allow]]) do not let this user use this destination.",
     code: 1008,
     refusal: Refusal::BrokerNotPermitted,
 };
@@ -68,6 +68,14 @@ pub(super) const ACK_MODE: Problem<'static> = Problem {
     body: "The ack header of SUBSCRIBE is auto, client or client-individual.",
     code: 1002,
     refusal: Refusal::StompAckMode,
+};
+
+/// A SUBSCRIBE whose number, after 2^31 frames, is that of a subscription which still lives.
+pub(super) const NUMBER_TAKEN: Problem<'static> = Problem {
+    message: "too many frames",
+    body: "The frames of this session have no numbers left: connect again.",
+    code: 1008,
+    refusal: Refusal::LimitFrameNumbers,
 };
 
 /// What a body with a NUL is refused with.
@@ -274,9 +282,11 @@ impl<R: Ring> Shard<R> {
         bytes: &[u8],
         error: stomp::Error,
     ) {
+        let body =
+            self.with_facts(session, "The frame could not be read; the connection ends.", None);
         let problem = Problem {
             message: error.text(),
-            body: "The frame could not be read; the connection ends.",
+            body: &body,
             code: error.close_code(),
             refusal: error.into(),
         };

@@ -5,7 +5,8 @@
 //! filtered at each delivery, so nothing that the rules keep is heard before its turn has come but
 //! by exact subscriptions.
 //!
-//! Bound: [`SESSIONS_A_TURN`] are looked at in one turn, so that nobody waits for the rest.
+//! Bound: [`WORK_A_TURN`] places and subscriptions are looked at in one turn, so that nobody waits
+//! for the rest; one session's are looked at together.
 
 use super::refuse::{Handled, NOT_PERMITTED, Problem};
 use super::session::{Deferred, Phase, Subscription, SubscriptionState};
@@ -13,12 +14,14 @@ use super::shard::Shard;
 use crate::broker::pattern::{self, Budget, Outcome};
 use crate::broker::rule::Verdict;
 use crate::ids::SessionIndex;
+use crate::limits::PATTERN_STEPS_A_FRAME;
 use crate::mem::intern::Sym;
 use crate::metrics::Refusal;
 use crate::ring::Ring;
 
-/// Places of the table of sessions that one turn looks at.
-const SESSIONS_A_TURN: u32 = 1_024;
+/// Places of the table of sessions and subscriptions of those that one turn looks at; comparisons
+/// that take many steps count as more.
+const WORK_A_TURN: u32 = 1_024;
 
 /// What a frame hears of a verdict.
 pub(super) fn permit(verdict: Verdict) -> Handled {
@@ -37,13 +40,19 @@ impl<R: Ring> Shard<R> {
 
     /// Looks at some of the sessions that a change of the rules is about.
     pub(super) fn run_revoking(&mut self) {
-        for _ in 0..SESSIONS_A_TURN {
+        let mut left = WORK_A_TURN;
+        while left > 0 {
             let Some(below) = self.revoke_below.checked_sub(1) else { return };
             self.revoke_below = below;
             let session = SessionIndex(below);
+            let mut work = 1;
             if self.sessions.contains(session) && self.sessions.at(session).phase == Phase::Live {
+                work += self.sessions.at(session).subscriptions.len() as u32;
+                self.steps = 0;
                 self.revoke(session);
+                work += self.steps / PATTERN_STEPS_A_FRAME;
             }
+            left = left.saturating_sub(work);
         }
     }
 
@@ -56,6 +65,7 @@ impl<R: Ring> Shard<R> {
         }
         let slot = state.slot;
         let body = format!("The rules no longer allow this user to use {destination}.");
+        let body = self.with_facts(session, &body, None);
         let problem =
             Problem { body: &body, refusal: Refusal::BrokerNoLongerPermitted, ..NOT_PERMITTED };
         self.refuse_in_turn(slot, session, problem, None);
@@ -77,16 +87,18 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Whether the rules allow a session a subscription that it has.
-    fn is_permitted(&self, session: SessionIndex, subscription: &Subscription) -> bool {
+    fn is_permitted(&mut self, session: SessionIndex, subscription: &Subscription) -> bool {
         let (user, destination) = (&self.sessions.at(session).user, self.written(subscription));
         let (rules, names) = (&self.shared.rules, &self.shared.names);
         let mut budget = Budget::default();
-        rules.may_subscribe(names, &destination, user.as_deref(), &mut budget).is_allowed()
+        let verdict = rules.may_subscribe(names, &destination, user.as_deref(), &mut budget);
+        self.steps += budget.spent();
+        verdict.is_allowed()
     }
 
     /// Whether a subscription that has begun is to hear anything: not where a reload took it away
     /// and its session lives on for its receipts alone.
-    pub(super) fn may_begin(&self, session: SessionIndex, subscription: &Subscription) -> bool {
+    pub(super) fn may_begin(&mut self, session: SessionIndex, subscription: &Subscription) -> bool {
         !self.is_ending(session) || self.is_permitted(session, subscription)
     }
 

@@ -363,7 +363,7 @@ impl<R: Ring> Shard<R> {
                 if own {
                     // Spring's rule: what a user sends to himself comes back to that session only.
                     let number = self.core.next_number();
-                    self.deliver_to_session(session, &message, number);
+                    self.deliver_at_once(session, &message, number);
                     self.receipt(session, frame, 0, None);
                 } else {
                     let home = shared.homes.of_user(&whose);
@@ -478,12 +478,25 @@ impl<R: Ring> Shard<R> {
         self.encoder = encoder;
     }
 
-    /// The message of a block, for those subscriptions of one session that hear it.
-    pub(super) fn deliver_to_session(
+    /// A message that no home has sequenced, for one session: what it no longer wants to hear by
+    /// now it does not hear.
+    pub(super) fn deliver_at_once(
         &mut self,
         session: SessionIndex,
         message: &Message,
         number: u64,
+    ) {
+        let hears = |state| state == SubscriptionState::Active;
+        self.deliver_to_session(session, (message, number), hears);
+    }
+
+    /// The message of a block, for those subscriptions of one session that hear it and are in a
+    /// state that `hears` accepts.
+    pub(super) fn deliver_to_session(
+        &mut self,
+        session: SessionIndex,
+        (message, number): (&Message, u64),
+        hears: fn(SubscriptionState) -> bool,
     ) {
         let shared = self.shared.clone();
         let id = super::encode::MessageId::new(&shared.boot, number);
@@ -502,7 +515,7 @@ impl<R: Ring> Shard<R> {
             let subscription = state.subscriptions[at];
             let (subscribed, destination) = (subscription.destination, message.destination());
             let hears = subscription.of_user
-                && subscription.state != SubscriptionState::Beginning
+                && hears(subscription.state)
                 && self.hears_own(session, subscribed, destination, &mut budget);
             if !hears {
                 continue;

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! Subscriptions of sessions: asked for here, begun and ended where their home says so.
 
-use super::refuse::{ACK_MODE, Handled, Problem, UNKNOWN_DESTINATION, no_room};
+use super::refuse::{ACK_MODE, Handled, NUMBER_TAKEN, Problem, UNKNOWN_DESTINATION, no_room};
 use super::revoke::permit;
 use super::session::{Deferred, Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
@@ -60,6 +60,11 @@ impl<R: Ring> Shard<R> {
             return Ok(());
         }
         self.fits_session(session, id, destination)?;
+        // Answers of homes name a subscription by the number of its frame, and numbers wrap.
+        let state = self.sessions.at(session);
+        if state.by_key(state.sequence).is_some() {
+            return Err(NUMBER_TAKEN);
+        }
         let home = self.home_of_subscription(session, destination);
         let state = self.sessions.at_mut(session);
         if let Some(receipt) = frame.header(b"receipt")

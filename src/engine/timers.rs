@@ -210,6 +210,8 @@ impl<R: Ring> Shard<R> {
         };
         // The frame that has no answer is the first one whose receipt is still owed.
         let receipt = self.sessions.first_receipt(session).map(SmallVec::<[u8; 24]>::from_slice);
+        let body = self.with_facts(session, problem.body, None);
+        let problem = Problem { body: &body, ..problem };
         self.refuse_frame(slot, session, problem, receipt.as_deref());
     }
 
@@ -223,6 +225,8 @@ impl<R: Ring> Shard<R> {
             code: 1002,
             refusal: Refusal::StompHeartBeatMissed,
         };
+        let body = self.with_facts(session, problem.body, None);
+        let problem = Problem { body: &body, ..problem };
         self.refuse_frame(slot, session, problem, None);
     }
 

@@ -107,7 +107,7 @@ counters! {
     receive_starved_total "counter" "Receives that found no buffer.";
     segments_free "gauge" "Free segments.";
     buffered_bytes "gauge" "Bytes of unfinished input held by connections.";
-    inflate_history_bytes "gauge" "Bytes of the inflate histories of sessions with context takeover.";
+    inflate_history_bytes "gauge" "Bytes of inflate histories (context takeover of clients).";
     log_events_merged_total "counter" "Events whose line of the log does not say what they were.";
     turns_total "counter" "Turns of the loop.";
     spins_total "counter" "Turns that looked for work instead of sleeping, and found none.";

@@ -284,6 +284,8 @@ refusals! {
         "There are more destinations with a subscriber than destinations.";
     LimitFirstMessage "limit_first_message"
         "A STOMP client sent no CONNECT within first-message.";
+    LimitFrameNumbers "limit_frame_numbers"
+        "A SUBSCRIBE has the number of a live subscription, after 2^31 frames of its session.";
     LimitHeadTime "limit_head_time"
         "A request head did not end within head-time.";
     LimitLargestMessage "limit_largest_message"

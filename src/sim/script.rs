@@ -248,6 +248,66 @@ fn bad_input_is_counted_by_its_reason() {
 }
 
 #[test]
+fn each_message_of_a_sockjs_frame_counts_against_the_turn() {
+    const MESSAGES: usize = 140;
+    let mut stage = Stage::new(1, |config| {
+        Stage::roomy(config);
+        config.limits.turn_frames = 8;
+    });
+    let client = stage.connects(0, &handshake("/echo/1/x/websocket", ""));
+    stage.settle();
+    let wire = &mut stage.clients[client];
+    wire.read(65_536, &mut stage.world.borrow_mut());
+    assert_eq!(wire.answer().expect("an answer").expect("it is there").status, 101);
+    assert_eq!(stage.hears(client), ["o"]);
+
+    let frame = format!("[{}]", vec!["\"a\""; MESSAGES].join(","));
+    let mut world = stage.world.borrow_mut();
+    stage.clients[client].put_frame(Opcode::Text, true, frame.as_bytes(), &mut world.random);
+    drop(world);
+    stage.writes(client, b"");
+    stage.world.borrow_mut().submit(0);
+    stage.turn(0);
+    let queued = stage.shards[0].audit().outbox_most as usize;
+    let one = "xxa[\"a\"]".len();
+    assert!((one..=8 * one).contains(&queued), "{queued} bytes for one turn");
+    assert_eq!(stage.hears(client), vec!["a[\"a\"]"; MESSAGES]);
+}
+
+#[test]
+fn what_a_user_sends_to_himself_after_he_unsubscribed_is_not_received() {
+    let mut stage = Stage::new(1, Stage::roomy);
+    let client = stage.session(0, "u1");
+    stage.says(client, &["SUBSCRIBE\nid:s\ndestination:/user/queue/other\nreceipt:r1\n\n"]);
+    stage.settle();
+    assert_eq!(named(&stage.hears(client), "receipt-id"), [("RECEIPT", "r1")]);
+    let send = "SEND\ndestination:/user/u1/queue/other\nreceipt:r3\n\nx";
+    stage.says(client, &["UNSUBSCRIBE\nid:s\nreceipt:r2\n\n", send]);
+    stage.settle();
+    let heard = stage.hears(client);
+    assert_eq!(named(&heard, "receipt-id"), [("RECEIPT", "r2"), ("RECEIPT", "r3")]);
+}
+
+#[test]
+fn a_subscription_never_gets_the_number_of_another() {
+    let mut stage = Stage::new(1, Stage::roomy);
+    let client = stage.session(0, "u1");
+    let subscribe =
+        |id: &str| format!("SUBSCRIBE\nid:{id}\ndestination:/topic/t0\nreceipt:{id}\n\n");
+    // CONNECT is the first frame of a session, this one its second.
+    stage.says(client, &[&subscribe("a")]);
+    stage.settle();
+    stage.shards[0].number_frames(2);
+    stage.says(client, &[&subscribe("b")]);
+    stage.settle();
+    let heard = stage.hears(client);
+    let expected = [("RECEIPT", "a"), ("ERROR", "b"), ("close 1008", "")];
+    assert_eq!(named(&heard, "receipt-id"), expected);
+    assert!(heard[1].contains("message:too many frames\n"), "{heard:?}");
+    stage.shards[0].invariants();
+}
+
+#[test]
 fn the_last_subscription_that_fits_works_and_one_more_ends_the_session() {
     let mut stage = Stage::new(1, Stage::roomy);
     let client = stage.session(0, "u1");

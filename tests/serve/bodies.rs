@@ -107,7 +107,8 @@ fn a_bad_item_is_named_and_none_of_its_array_is_pushed() {
         ),
         (r#"{"destination":"/none","body":1}"#, 404, "item 1: /none begins with no broker"),
         (r#"{"destination":"/topic/a","body":1,"session":"x"}"#, 400, "item 1: an item of /api/"),
-        ("1", 400, "item 1: invalid type: integer `1`"),
+        ("1", 400, "item 1: invalid type: integer `1`, expected an object"),
+        (r#"["/topic/a",{},1,null]"#, 400, "item 1: an item is an object"),
     ] {
         let (answered, said) = publish(&format!("[{good},{bad}]"));
         assert_eq!(answered, status, "{said}");

@@ -68,6 +68,18 @@ fn circles() {
     assert_eq!(about(&[there, back, ("src/ws/c.rs", "use super::super::ids;")]), none);
     let in_tests = "#[cfg(test)]\nmod tests {\n    use super::a::A;\n}\n";
     assert_eq!(about(&[there, back, ("src/ws/c.rs", in_tests)]), none);
+    // By way of what the head hands on, and by way of a folder.
+    let head = format!("{HEAD}mod a;\nmod b;\npub use a::{{A, Z}};\n");
+    let by_head = ("src/ws/b.rs", "use super::Z;");
+    let named = ("src/ws/a.rs", "use super::b::B;");
+    let found = about(&[("src/ws/mod.rs", &head), named, by_head]);
+    assert_eq!(found, ["src/ws: a circle of 2 files, 0 allowed: [\"a\", \"b\"]"]);
+    let deep = ("src/ws/net/flush.rs", "use super::super::a::A;\nuse super::wheel::W;");
+    let found = about(&[("src/ws/a.rs", "use super::net::N;"), deep]);
+    assert_eq!(found, ["src/ws: a circle of 2 files, 0 allowed: [\"a\", \"net\"]"]);
+    let inner = ("src/ws/net/wheel.rs", "use crate::ws::net::flush::F;");
+    let found = about(&[deep, inner]);
+    assert_eq!(found, ["src/ws/net: a circle of 2 files, 0 allowed: [\"flush\", \"wheel\"]"]);
     // Files of other rooms with the same names, and the room's own head.
     assert_eq!(about(&[there, back, ("src/stomp/c.rs", "use super::a::A;")]), none);
 }

@@ -150,13 +150,33 @@ fn effects(core: &mut Core, class: Class) -> Vec<Effect> {
     all
 }
 
+/// A subscription's session, and nobody else, hears that it has begun or ended; other commands are
+/// not answered.
+fn check_answer(command: &Command, effects: &[Effect]) {
+    let (begun, session, key) = match command {
+        Command::Subscribe { session, key, .. } | Command::SubscribeUser { session, key, .. } => {
+            (true, *session, *key)
+        }
+        Command::Unsubscribe { session, key: Some(key), .. }
+        | Command::UnsubscribeUser { session, key, .. } => (false, *session, *key),
+        _ => return assert_eq!(effects.len(), 0, "{command:?}: {effects:?}"),
+    };
+    let [Effect::Event(shard, event)] = effects else { panic!("{command:?}: {effects:?}") };
+    let said = match event {
+        Event::Begun { session, key, .. } => (true, *session, *key),
+        Event::Ended { session, key } => (false, *session, *key),
+        event => panic!("{command:?}: {event:?}"),
+    };
+    assert_eq!((*shard, said), (session.shard(), (begun, session, key)));
+}
+
 /// Who hears a publish is who has subscribed, each shard once, and the answer comes last.
 fn check_publish(model: &mut Model, command: &Command, effects: &[Effect]) {
     let (message, reply_to) = match command {
         Command::Publish { message, reply_to } | Command::PublishUser { message, reply_to, .. } => {
             (message, *reply_to)
         }
-        _ => return,
+        _ => return check_answer(command, effects),
     };
     let user = USERS.iter().position(|user| *user == message.user());
     model.numbered += 1;
