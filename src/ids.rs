@@ -1,9 +1,10 @@
-//! Newtype ids with generations. Nothing in the engine is named by a bare integer.
+//! Newtype ids and indices, so that no two can be swapped. Bare are numbers of frames, keys of
+//! subscriptions and numbers of segments.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv6Addr};
 
-/// Number of a shard: one data-plane thread with its own ring. At most 255 shards.
+/// Number of a shard: one data-plane thread with its own ring. At most `SHARDS_MAX` shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId(pub u8);
 

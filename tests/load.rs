@@ -80,9 +80,9 @@ fn fan_out_reaches_everybody_in_every_form() {
         assert!(published >= 1.0);
         assert_eq!(figure(&report, "delivered"), published * 60.0, "{report}");
         assert!(figure(&report, "server_cpu_ns_per_delivery") > 0.0);
-        let encoding = figure(&report, "wire_bytes_per_delivery");
+        let wire_bytes = figure(&report, "wire_bytes_per_delivery");
         assert!(
-            encoding > 200.0 && (encoding < 1_024.0 || !more.contains(&"--deflate")),
+            wire_bytes > 200.0 && (wire_bytes < 1_024.0 || !more.contains(&"--deflate")),
             "{report}"
         );
         assert!(report["latency_us"]["p99"].as_f64() >= report["latency_us"]["p50"].as_f64());

@@ -25,7 +25,7 @@ use sleeping::Sleeping;
 /// Peers that write.
 const WRITERS: usize = 2;
 /// Entries of each peer: its queue has room for all of them.
-const LETTERS: usize = 2;
+const ENTRIES: usize = 2;
 
 /// A flag as the mailbox uses it.
 trait Flag: Default + Send + Sync + 'static {
@@ -152,8 +152,8 @@ impl Bits for Split {
 
 /// A queue of one writer.
 #[derive(Default)]
-struct Class {
-    slots: [AtomicU32; LETTERS],
+struct Queue {
+    slots: [AtomicU32; ENTRIES],
     tail: AtomicU32,
 }
 
@@ -193,7 +193,7 @@ struct Mailbox<F, M> {
     flag: F,
     mask: M,
     doorbell: Doorbell,
-    queues: [Class; WRITERS],
+    queues: [Queue; WRITERS],
     // Not the model's atomics: these only count.
     raised: AtomicUsize,
     rings: AtomicUsize,
@@ -202,7 +202,7 @@ struct Mailbox<F, M> {
 /// A peer: an entry, its bit, then a doorbell if one is needed; and again.
 fn write<F: Flag, M: Bits>(mailbox: &Mailbox<F, M>, writer: usize) {
     let class = &mailbox.queues[writer];
-    for number in 0..LETTERS {
+    for number in 0..ENTRIES {
         if M::EARLY {
             mailbox.mask.set(writer);
         }
@@ -223,8 +223,8 @@ fn write<F: Flag, M: Bits>(mailbox: &Mailbox<F, M>, writer: usize) {
 /// of those that the mask names.
 fn read<F: Flag, M: Bits>(mailbox: &Mailbox<F, M>) {
     let mut taken = [0; WRITERS];
-    let held = |class: &Class| class.tail.load(Ordering::Acquire) as usize;
-    while taken.iter().sum::<usize>() < WRITERS * LETTERS {
+    let held = |class: &Queue| class.tail.load(Ordering::Acquire) as usize;
+    while taken.iter().sum::<usize>() < WRITERS * ENTRIES {
         let mut ready = mailbox.mask.take();
         if ready == 0 {
             // The flag is up for a moment also when the second look finds an entry.

@@ -20,10 +20,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// From this many seeds on, every fault must have happened often enough.
 const CAMPAIGN: u64 = 10_000;
-/// After this many seeds it prints its progress.
-const PROGRESS: u64 = 10_000;
 /// How often that is, per campaign.
 const OFTEN: u64 = 100;
+/// After this many seeds it prints its progress.
+const PROGRESS: u64 = 10_000;
 /// Seeds in which a mutation has to be found.
 const MUTATION_SEEDS: u64 = 3_000;
 /// Seeds of every run of the tests: those that never change, and those from a random first one.

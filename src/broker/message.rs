@@ -210,7 +210,7 @@ impl Pool {
     }
 
     /// Count of blocks that somebody else still holds.
-    pub fn on_their_way(&self) -> usize {
+    pub fn in_flight(&self) -> usize {
         self.blocks.iter().filter(|block| Arc::strong_count(block) > 1).count()
     }
 }
@@ -249,11 +249,11 @@ mod tests {
         assert!(!pool.has_room() && pool.make(fill).is_none());
         let address = Arc::as_ptr(&second);
         drop(second);
-        assert_eq!(pool.on_their_way(), 1);
+        assert_eq!(pool.in_flight(), 1);
         let third = pool.make(fill).expect("the second block again");
         assert_eq!(Arc::as_ptr(&third), address);
         drop((first, third));
-        assert_eq!(pool.on_their_way(), 0);
+        assert_eq!(pool.in_flight(), 0);
         let mut pool = Pool::new(100, 1 << 20);
         let slow = pool.make(fill).expect("the slow one");
         for _ in 0..50 {
@@ -270,19 +270,19 @@ mod tests {
     }
 
     #[test]
-    fn large_messages_on_their_way_are_bounded_and_free_ones_give_their_memory_back() {
+    fn large_messages_in_flight_are_bounded_and_free_ones_give_their_memory_back() {
         let mut pool = Pool::new(1_000, 100_000);
         let large = |message: &mut Message| {
             message.begin(None, "/topic/a");
             message.finish(&[b'x'; 10_000]);
         };
-        let mut on_their_way = Vec::new();
+        let mut in_flight = Vec::new();
         while pool.has_room() {
-            on_their_way.push(pool.make(large).expect("there is room"));
+            in_flight.push(pool.make(large).expect("there is room"));
         }
         let bytes = pool.bytes;
         assert!((100_000..120_000).contains(&bytes), "{bytes}");
-        on_their_way.truncate(3);
+        in_flight.truncate(3);
         assert!(pool.has_room(), "the others are free");
         while pool.has_bytes() && !pool.has_room_for(900) {}
         assert!(pool.bytes < 100_000);

@@ -4,7 +4,9 @@
 //! **What it turns into what.** Publishes into deliveries, in one order, and subscription changes
 //! into counts of who is interested where.
 //!
-//! **What it does not know.** Sockets, frames of any transport, threads, the clock.
+//! **What it does not know.** Sockets, threads, the clock. Of frames it knows two things: header
+//! lines are kept escaped as STOMP 1.2 writes them, and groups have the encoding of their members
+//! as a key.
 //!
 //! **How to drive it.** The *homes* of a shard are one state machine, `core::Core`: it takes a
 //! command, numbers a publish and says which shards hear it. Inside of it are the home of broker

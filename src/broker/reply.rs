@@ -101,7 +101,7 @@ impl Publication<'_> {
         message.finish(body);
     }
 
-    /// What sends its message on its way. `number` is that of a message which no home numbers.
+    /// The effect that sends its message. `number` is that of a message which no home numbers.
     pub fn effect(
         &self,
         homes: &Homes,

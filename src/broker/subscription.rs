@@ -109,7 +109,7 @@ impl Index {
         self.names.text(sym)
     }
 
-    /// Puts a session into the group of (destination, id, look), and says which and where in it.
+    /// Puts a session into the group of (destination, id, format), and says which and where in it.
     pub fn join(
         &mut self,
         destination: Sym,
@@ -153,7 +153,7 @@ impl Index {
         index
     }
 
-    /// The group of (destination, id, look), if it has members.
+    /// The group of (destination, id, format), if it has members.
     pub fn find(&self, destination: Sym, id: Sym, format: FrameFormat) -> Option<&Group> {
         self.keys.get(&(destination, id, format)).map(|&group| self.groups.at(group.0))
     }
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_looks_share_a_group_and_patterns_are_heard_once() {
+    fn equal_formats_share_a_group_and_patterns_are_heard_once() {
         let mut index = Index::new('/', &mut Random::known(3));
         assert!(index.is_empty());
         let all = index.names().intern("/topic/all");

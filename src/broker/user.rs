@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! The home of users: which sessions each has, what they subscribed to, and whether it is on line.
+//! The home of users: which sessions each has, what they subscribed to, and whether it is online.
 //!
 //! ```text
 //!            first session joins            announced
@@ -62,7 +62,7 @@ struct Member {
 struct User {
     name: Arc<str>,
     members: SmallVec<[Member; 1]>,
-    /// What was last made known: on line or not.
+    /// What was last made known: online or not.
     announced: bool,
     /// It stands in the list of changes.
     listed: bool,
@@ -230,14 +230,14 @@ impl Users {
         audience
     }
 
-    /// Users on line with the count of their sessions.
+    /// Users online with the count of their sessions.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
         let records = self.table.iter().map(|&index| &self.records[index as usize]);
         let online = records.filter(|record| !record.members.is_empty());
         online.map(|record| (&record.name, record.members.len()))
     }
 
-    /// Count of users with a record: on line, or with an OFF_LINE still to be told.
+    /// Count of users with a record: online, or with an OFF_LINE still to be told.
     pub fn online(&self) -> usize {
         self.records.len()
     }
@@ -263,7 +263,7 @@ mod tests {
         let seven: Arc<str> = "7".into();
         users.join(&seven, session(1));
         users.join(&seven, session(2));
-        let on = users.announce().expect("on line");
+        let on = users.announce().expect("online");
         assert_eq!((on.online, on.sessions, on.epoch), (true, 2, 1));
         users.leave(&seven, session(1));
         assert_eq!(users.announce(), None);
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(users.announce(), None);
         assert!(users.online() == 0 && !users.has_changes());
         users.join(&seven, session(1));
-        assert!(users.announce().expect("on line").online);
+        assert!(users.announce().expect("online").online);
         users.leave(&seven, session(1));
         users.join(&seven, session(2));
         assert_eq!(users.announce(), None);

@@ -34,7 +34,7 @@ pub struct Audit {
     pub blocks_free: usize,
     /// Destinations with a subscription, where this shard is their home.
     pub destinations: usize,
-    /// Users on line, where this shard is their home.
+    /// Users online, where this shard is their home.
     pub users: usize,
     /// Groups of subscribers.
     pub groups: usize,
@@ -77,8 +77,8 @@ impl<R: Ring> Shard<R> {
             segment_refcounts: self.segments.refcounts(),
             segments_free: self.segments.free_count(),
             buffers_held: self.receive.as_ref().map_or(0, |pool| pool.held()),
-            blocks: self.blocks.on_their_way(),
-            blocks_free: self.limits.message_blocks as usize - self.blocks.on_their_way(),
+            blocks: self.blocks.in_flight(),
+            blocks_free: self.limits.message_blocks as usize - self.blocks.in_flight(),
             destinations: self.core.destinations(),
             users: self.core.users().online(),
             groups: self.index.len(),

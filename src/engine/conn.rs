@@ -91,7 +91,7 @@ pub struct Raw {
     pub endpoint: EndpointIndex,
     /// How messages travel.
     pub encoding: Encoding,
-    /// Pieces of a message that is not complete yet.
+    /// Chunks of a message that is not complete yet.
     pub message: Held,
     /// Nobody has said who it is, and it has sent nothing.
     pub is_stranger: bool,
@@ -109,7 +109,7 @@ pub struct Stomp {
     pub encoding: Encoding,
     /// Index of the session in the shard's table.
     pub session: SessionIndex,
-    /// Pieces of a SockJS or compressed message that is not complete yet.
+    /// Chunks of a SockJS or compressed message that is not complete yet.
     pub message: Held,
 }
 

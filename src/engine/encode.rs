@@ -22,7 +22,7 @@ pub struct Encoder {
     pub(super) deflate_min: Option<u32>,
     /// Times that the compressor has run.
     pub(super) deflates: u64,
-    /// The message that was last written for one session, in the forms that were seen.
+    /// The message that was last written for one session, in the variants so far.
     pub(super) recent: Recent,
 }
 
@@ -304,7 +304,7 @@ mod tests {
             let mut message = Message::default();
             message.begin(None, "/topic/a");
             message.finish("\"{}\n".repeat(len / 4).as_bytes());
-            let (id, form) = (MessageId::new("b00t", number), variant_of(format, &message));
+            let (id, variant) = (MessageId::new("b00t", number), variant_of(format, &message));
             let mut head = Head::default();
             parts.clear();
             let mut frames = Vec::new();
@@ -312,7 +312,7 @@ mod tests {
                 encoder.clear();
                 encoder.message_for(format, &message, (number, &id), "sub-0");
                 encoder.message_in_parts(
-                    (format, form),
+                    (format, variant),
                     &message,
                     &id,
                     "x",

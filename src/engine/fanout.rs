@@ -127,7 +127,7 @@ impl Fanout {
     ) {
         let (mut bytes, mut longest) = (0, 0);
         let (mut several, mut parts_bound) = (Several::default(), 0);
-        // Groups have few looks, most of them the same as the one before.
+        // Groups have few formats, most of them the same as the one before.
         let (mut format, mut without, mut variant) = (None, 0, 0);
         for &group in heard {
             let state = index.group(group);

@@ -304,7 +304,7 @@ impl<R: Ring> Shard<R> {
         self.now < self.spin_until
     }
 
-    /// When there is something to do again, if nothing happens and no window ends.
+    /// When there is something to do again, if nothing happens and no batch ends.
     fn wait_until(&self) -> Instant {
         // What could not be done for want of room is tried again soon, not at once: others need the
         // time to make it.
@@ -436,7 +436,7 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Arms the receive where one is wanted and none is armed. On hold with bytes that wait none
+    /// Arms the receive where one is wanted and none is armed. Paused with bytes that wait none
     /// is, so the end of the peer is polled for. The poll stays when the connection is read again:
     /// it costs nothing until it is wanted again.
     pub(super) fn receive_more(&mut self, id: ConnId) {

@@ -317,8 +317,8 @@ fn is_for(subscription: &Subscription, target: Target) -> bool {
         Target::Session(whose, _, destination) | Target::Own(whose, destination) => {
             of_user && client == whose && matches(pattern, destination)
         }
-        Target::Hook(reply_to, whose) => {
-            let same = reply_to == client || user.is_some() && whose == user;
+        Target::Hook(requester, whose) => {
+            let same = requester == client || user.is_some() && whose == user;
             of_user && same && matches(pattern, "/queue/sub")
         }
         Target::Nobody => false,
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_receives_only_the_own_messages() {
+    fn a_user_receives_only_his_own_messages() {
         let mut history = History::default();
         let s = history.subscribe(1, Some(2), "/queue/*", true, false);
         let mine = history.publish(Some((0, 0)), Target::User(2, "/queue/sub"));

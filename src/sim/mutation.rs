@@ -13,7 +13,7 @@ pub enum Mutation {
     Presence,
     /// A receive buffer that was given back is not lent again.
     Leak,
-    /// Twice as much as the limit may be buffered for clients.
+    /// Sixteen times as much as `send-buffer` may wait for a client.
     Limit,
     /// A doorbell wakes nobody.
     Wake,

@@ -197,7 +197,7 @@ impl Simulation {
         while !self.has_played() {
             self.step()?;
             if self.world.borrow().now().0 > begun + PLAY_MAX {
-                let text = format!("the main role: {}", self.owed());
+                let text = format!("the main part: {}", self.owed());
                 return Err(Violation::new(Oracle::Progress, text));
             }
         }

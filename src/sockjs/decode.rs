@@ -115,14 +115,14 @@ impl Json<'_> {
         self.rest = self.rest.trim_start_matches([' ', '\t', '\n', '\r']);
     }
 
-    fn take(&mut self, entry: char) -> bool {
-        let rest = self.rest.strip_prefix(entry);
+    fn take(&mut self, character: char) -> bool {
+        let rest = self.rest.strip_prefix(character);
         self.rest = rest.unwrap_or(self.rest);
         rest.is_some()
     }
 
-    fn expect(&mut self, entry: char) -> Result<(), Error> {
-        if self.take(entry) { Ok(()) } else { Err(Error::BrokenJson) }
+    fn expect(&mut self, character: char) -> Result<(), Error> {
+        if self.take(character) { Ok(()) } else { Err(Error::BrokenJson) }
     }
 
     /// Unescapes one string and appends it to `out`.
@@ -142,16 +142,16 @@ impl Json<'_> {
                 out.ends.push(out.text.len());
                 return Ok(());
             }
-            let entry = self.escape()?;
-            out.text.push(entry);
+            let character = self.escape()?;
+            out.text.push(character);
         }
     }
 
     /// The character of the escape after a backslash.
     fn escape(&mut self) -> Result<char, Error> {
-        let entry = *self.rest.as_bytes().first().ok_or(Error::BrokenJson)?;
-        let meaning = match entry {
-            b'"' | b'\\' | b'/' => char::from(entry),
+        let character = *self.rest.as_bytes().first().ok_or(Error::BrokenJson)?;
+        let meaning = match character {
+            b'"' | b'\\' | b'/' => char::from(character),
             b'b' => '\x08',
             b'f' => '\x0c',
             b'n' => '\n',

@@ -144,11 +144,11 @@ fn put_text(sink: &mut impl Sink, text: &str) {
     let bytes = text.as_bytes();
     let (mut copied, mut at) = (0, 0);
     while let Some(found) = next_candidate(bytes, at) {
-        let entry = text[found..].chars().next().expect("a candidate starts a character");
-        at = found + entry.len_utf8();
-        if is_escaped(entry) {
+        let character = text[found..].chars().next().expect("a candidate starts a character");
+        at = found + character.len_utf8();
+        if is_escaped(character) {
             sink.put(&bytes[copied..found]);
-            put_escaped(sink, entry);
+            put_escaped(sink, character);
             copied = at;
         }
     }
@@ -192,15 +192,15 @@ fn next_candidate(bytes: &[u8], from: usize) -> Option<usize> {
 
 /// The protocol's set: characters that JSON requires to be escaped, and those that broke the JSON
 /// or script engine of some browser.
-fn is_escaped(entry: char) -> bool {
-    matches!(entry,
+fn is_escaped(character: char) -> bool {
+    matches!(character,
         '\0'..='\x1f' | '"' | '\\'
         | '\u{200c}'..='\u{200f}' | '\u{2028}'..='\u{202f}' | '\u{2060}'..='\u{206f}'
         | '\u{fff0}'..)
 }
 
-fn put_escaped(sink: &mut impl Sink, entry: char) {
-    match entry {
+fn put_escaped(sink: &mut impl Sink, character: char) {
+    match character {
         '"' => sink.put(b"\\\""),
         '\\' => sink.put(b"\\\\"),
         '\n' => sink.put(b"\\n"),
@@ -208,9 +208,9 @@ fn put_escaped(sink: &mut impl Sink, entry: char) {
         '\t' => sink.put(b"\\t"),
         '\x08' => sink.put(b"\\b"),
         '\x0c' => sink.put(b"\\f"),
-        entry => {
+        character => {
             // Past U+FFFF: a surrogate pair, as the reference server does.
-            for &unit in &*entry.encode_utf16(&mut [0; 2]) {
+            for &unit in &*character.encode_utf16(&mut [0; 2]) {
                 let digit = |shift: u16| b"0123456789abcdef"[usize::from(unit >> shift & 0xf)];
                 sink.put(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
             }
@@ -235,23 +235,23 @@ mod tests {
     /// One character at a time, as the protocol describes it.
     fn naive(text: &str) -> String {
         let mut out = String::new();
-        for entry in text.chars() {
-            let code = entry as u32;
+        for character in text.chars() {
+            let code = character as u32;
             let ranges = [0..=0x1f, 0x200c..=0x200f, 0x2028..=0x202f, 0x2060..=0x206f];
             let unsafe_one = code >= 0xfff0 || ranges.iter().any(|range| range.contains(&code));
-            match entry {
-                '"' | '\\' => out.extend(['\\', entry]),
+            match character {
+                '"' | '\\' => out.extend(['\\', character]),
                 '\n' => out += "\\n",
                 '\r' => out += "\\r",
                 '\t' => out += "\\t",
                 '\u{8}' => out += "\\b",
                 '\u{c}' => out += "\\f",
                 _ if unsafe_one => {
-                    entry.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                    character.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
                         out += &format!("\\u{unit:04x}");
                     });
                 }
-                _ => out.push(entry),
+                _ => out.push(character),
             }
         }
         out
@@ -259,9 +259,9 @@ mod tests {
 
     #[test]
     fn every_character_is_quoted_as_the_protocol_says() {
-        for entry in '\0'..=char::MAX {
-            let text = entry.to_string();
-            assert_eq!(quoted(&text), naive(&text), "{entry:?}");
+        for character in '\0'..=char::MAX {
+            let text = character.to_string();
+            assert_eq!(quoted(&text), naive(&text), "{character:?}");
         }
     }
 

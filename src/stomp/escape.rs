@@ -106,8 +106,8 @@ pub(super) fn transcode(sink: &mut impl Sink, escaped: &[u8], version: Version, 
     let mut rest = escaped;
     while let Some(at) = memchr::memchr(b'\\', rest) {
         sink.put(&rest[..at]);
-        let entry = rest.get(at + 1).copied();
-        let raw = entry.and_then(meaning).expect("canonical headers are our own escaped form");
+        let symbol = rest.get(at + 1).copied();
+        let raw = symbol.and_then(meaning).expect("canonical headers are our own escaped form");
         sink.put(replacement(raw, version, half));
         rest = &rest[at + 2..];
     }
@@ -115,8 +115,8 @@ pub(super) fn transcode(sink: &mut impl Sink, escaped: &[u8], version: Version, 
 }
 
 /// The byte that an escape stands for.
-fn meaning(entry: u8) -> Option<u8> {
-    match entry {
+fn meaning(symbol: u8) -> Option<u8> {
+    match symbol {
         b'\\' => Some(b'\\'),
         b'n' => Some(b'\n'),
         b'c' => Some(b':'),

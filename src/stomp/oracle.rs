@@ -168,17 +168,17 @@ fn naive_unescape(text: &str, version: Option<Version>) -> Result<String, Error>
     if version.is_none() {
         return Ok(text.to_string());
     }
-    let (mut out, mut entries) = (String::new(), text.chars());
-    while let Some(entry) = entries.next() {
-        out.push(match entry {
-            '\\' => match entries.next() {
+    let (mut out, mut characters) = (String::new(), text.chars());
+    while let Some(character) = characters.next() {
+        out.push(match character {
+            '\\' => match characters.next() {
                 Some('\\') => '\\',
                 Some('n') => '\n',
                 Some('r') => '\r',
                 Some('c') => ':',
                 _ => return Err(Error::BadEscape),
             },
-            entry => entry,
+            character => character,
         });
     }
     Ok(out)

@@ -150,6 +150,6 @@ fn a_ring_that_has_ended_is_not_missed() {
 
 #[test]
 #[should_panic(expected = "a thread does not ring its own doorbell")]
-fn ringing_the_own_doorbell_is_our_bug() {
+fn ringing_its_own_doorbell_is_our_bug() {
     ring_of(&doorbells(), A).ring.push(Op::Doorbell { peer: A });
 }

@@ -124,7 +124,7 @@ fn messages_from_deflate_min_on_are_compressed() {
         peer.sends(&"a".repeat(len));
         let message = peer.receives();
         assert_eq!((message.payload.len(), message.compressed), (len, compressed));
-        assert_eq!(message.encoding < len, compressed);
+        assert_eq!(message.wire_bytes < len, compressed);
     }
     // A message that would not become shorter is sent uncompressed.
     let bytes: Vec<u8> = (0..=255).collect();
@@ -132,7 +132,7 @@ fn messages_from_deflate_min_on_are_compressed() {
     let message = peer.receives();
     assert_eq!(
         message,
-        Message { opcode: Opcode::Binary, compressed: false, encoding: 256, payload: bytes }
+        Message { opcode: Opcode::Binary, compressed: false, wire_bytes: 256, payload: bytes }
     );
 }
 
@@ -194,7 +194,7 @@ fn a_broadcast_to_different_ids_is_compressed_once() {
         let mut seen: Vec<String> = (0..8)
             .map(|_| {
                 let message = peer.receives();
-                assert!(message.compressed && message.encoding < 600, "{}", message.encoding);
+                assert!(message.compressed && message.wire_bytes < 600, "{}", message.wire_bytes);
                 let text = String::from_utf8(message.payload).expect("a text");
                 assert!(text.ends_with(&format!("\n\n{body}\0")), "{text}");
                 let line = text.lines().find_map(|line| line.strip_prefix("subscription:"));

@@ -26,7 +26,7 @@ pub struct Message {
     pub opcode: Opcode,
     pub compressed: bool,
     /// Bytes on the wire, without the head.
-    pub encoding: usize,
+    pub wire_bytes: usize,
     pub payload: Vec<u8>,
 }
 
@@ -125,10 +125,10 @@ impl Peer {
             127 => u64::from_be_bytes(self.bytes()),
             len => u64::from(len),
         };
-        let mut encoding = vec![0; len as usize];
-        self.socket.read_exact(&mut encoding).expect("a payload");
+        let mut raw = vec![0; len as usize];
+        self.socket.read_exact(&mut raw).expect("a payload");
         let compressed = first & RSV1 != 0;
-        let payload = if compressed { inflated(&encoding) } else { encoding.clone() };
+        let payload = if compressed { inflated(&raw) } else { raw.clone() };
         let opcode = match first & 0xf {
             1 => Opcode::Text,
             2 => Opcode::Binary,
@@ -137,7 +137,7 @@ impl Peer {
             10 => Opcode::Pong,
             other => panic!("opcode {other}"),
         };
-        Message { opcode, compressed, encoding: encoding.len(), payload }
+        Message { opcode, compressed, wire_bytes: raw.len(), payload }
     }
 
     fn bytes<const N: usize>(&mut self) -> [u8; N] {
@@ -162,10 +162,10 @@ impl Peer {
 }
 
 /// A message that refers to none before it.
-fn inflated(encoding: &[u8]) -> Vec<u8> {
-    let encoding = [encoding, &[0, 0, 0xff, 0xff]].concat();
+fn inflated(raw: &[u8]) -> Vec<u8> {
+    let raw = [raw, &[0, 0, 0xff, 0xff]].concat();
     let mut out = Vec::with_capacity(1 << 20);
-    let status = Decompress::new(false).decompress_vec(&encoding, &mut out, FlushDecompress::Sync);
+    let status = Decompress::new(false).decompress_vec(&raw, &mut out, FlushDecompress::Sync);
     status.expect("a valid stream");
     assert!(out.len() < out.capacity());
     out
