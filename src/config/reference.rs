@@ -14,8 +14,9 @@ TOML. Every key is optional but those marked *required*; unknown keys are errors
 `RINGPUSH_SECTION__KEY` overrides the file, and a flag of the command line overrides that: \
 `RINGPUSH_LIMITS__STOMP_FRAME=32768`, `RINGPUSH_APPLICATION__1__HOOK=http://…` (entries count \
 from 0). `ringpush check --config FILE` prints the effective configuration, in a form that can \
-be read back. A configuration that is not good ends the start with exit code 2 and one line that names the key, \
-the value and what is accepted; a reload with such a line in the log, and nothing changes.
+be read back. A configuration that is not good ends the start with exit code 2 and one line that \
+names the key, the value and what is accepted; a reload with such a line in the log, and nothing \
+changes.
 
 Durations are texts with a unit (`us`, `ms`, `s`, `m`, `h`, `d`), kept in milliseconds, up to 49 \
 days; `window`, `batch-window` and `spin` are kept in microseconds, up to what their row says. \

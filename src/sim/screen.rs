@@ -4,7 +4,7 @@ use super::browser::{Browser, OnReceipt, Stage};
 use super::client::Scene;
 use super::forged::forged;
 use super::greed;
-use super::history::{Content, PRESENCE, Secret, Target};
+use super::history::{Content, PRESENCE, SECRET, Secret, Target};
 use super::oracle::{Oracle, Violation};
 use super::wire::{Heard, Wire};
 use crate::stomp::{ServerFrame, parse_server_frame};
@@ -147,7 +147,10 @@ impl Browser {
         let owed = self.receipts.front().map(|(number, _)| format!("r{number}"));
         let provoked = self.provoked.as_ref().filter(|provoked| provoked.message == message);
         let is_kept = matches!(scene.history.secret, Secret::Closing | Secret::Closed(_));
-        let may_be_reload = is_kept && message == "not permitted" && receipt.is_none();
+        let may_be_reload = is_kept
+            && message == "not permitted"
+            && receipt.is_none()
+            && (provoked.is_some() || self.has_subscribed_to(SECRET, scene));
         let is_early = match (provoked, &receipt) {
             // The history knows which frames the server must have read before.
             _ if may_be_reload => {
@@ -170,6 +173,15 @@ impl Browser {
         }
         self.error = Some(message.into_owned());
         Ok(())
+    }
+
+    /// Whether it has asked for this pattern in its session.
+    fn has_subscribed_to(&self, pattern: &str, scene: &Scene<'_>) -> bool {
+        let known = &scene.history.subscriptions;
+        self.subscriptions
+            .iter()
+            .chain(&self.former)
+            .any(|own| known[own.history].pattern == pattern)
     }
 
     /// A reload has ended the session: frames whose RECEIPT has not arrived may not have taken
