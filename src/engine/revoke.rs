@@ -11,11 +11,10 @@
 use super::refuse::{Handled, NOT_PERMITTED, Problem};
 use super::session::{Deferred, Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
-use crate::broker::pattern::{self, Budget, Outcome};
+use crate::broker::pattern::{Budget, Outcome};
 use crate::broker::rule::Verdict;
 use crate::ids::SessionIndex;
 use crate::limits::PATTERN_STEPS_A_FRAME;
-use crate::mem::intern::Sym;
 use crate::metrics::Refusal;
 use crate::ring::Ring;
 
@@ -77,9 +76,12 @@ impl<R: Ring> Shard<R> {
         let mut first = None;
         for at in 0..self.sessions.at(session).subscriptions.len() {
             let subscription = self.sessions.at(session).subscriptions[at];
-            let is_live = subscription.state != SubscriptionState::Ending;
-            if is_live && !self.is_permitted(session, &subscription) {
-                self.leave_group(session, at);
+            if self.is_permitted(session, &subscription) {
+                continue;
+            }
+            self.leave_group(session, at);
+            // Whose client has ended it itself hears nothing more of it, and goes on.
+            if subscription.state != SubscriptionState::Ending {
                 first = first.or_else(|| Some(self.written(&subscription)));
             }
         }
@@ -116,16 +118,16 @@ impl<R: Ring> Shard<R> {
     }
 
     /// Whether a session hears a message to one of its user's destinations by this subscription:
-    /// of what a pattern covers, rules may keep some.
+    /// of what a pattern covers, rules may keep some, and a reload what is no longer permitted.
     pub(super) fn hears_own(
         &self,
         session: SessionIndex,
-        subscribed: Sym,
+        subscription: &Subscription,
         destination: &str,
         budget: &mut Budget,
     ) -> bool {
         let names = &self.shared.names;
-        let subscribed = self.index.text(subscribed);
+        let subscribed = self.index.text(subscription.destination);
         match budget.compare(subscribed, destination, names.separator) {
             Outcome::Match => {}
             Outcome::NoMatch => return false,
@@ -135,7 +137,9 @@ impl<R: Ring> Shard<R> {
             }
         }
         let is_filtered = self.shared.rules_restrict_patterns
-            && (pattern::is_pattern(subscribed) || self.is_ending(session));
+            && (subscription.is_pattern
+                || subscription.state == SubscriptionState::Ending
+                || self.is_ending(session));
         let user = self.sessions.at(session).user.as_deref();
         !is_filtered || self.may_user_hear_own(user, destination, budget)
     }

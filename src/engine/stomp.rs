@@ -513,10 +513,9 @@ impl<R: Ring> Shard<R> {
                 break;
             }
             let subscription = state.subscriptions[at];
-            let (subscribed, destination) = (subscription.destination, message.destination());
             let hears = subscription.of_user
                 && hears(subscription.state)
-                && self.hears_own(session, subscribed, destination, &mut budget);
+                && self.hears_own(session, &subscription, message.destination(), &mut budget);
             if !hears {
                 continue;
             }

@@ -11,10 +11,11 @@ use super::setting::{Configured, Setting};
 use super::wire::{Heard, Wire};
 use super::world::World;
 use super::wrong;
-use crate::config::Config;
-use crate::engine::mailbox::Mailbox;
+use crate::config::{Action, Allow, Config, Users};
+use crate::engine::mailbox::{Mailbox, ToShard};
 use crate::engine::shard::Shard;
 use crate::engine::shared::Shared;
+use crate::ids::PeerId;
 use crate::metrics::Metrics;
 use crate::ring::Wait;
 use crate::ws::Opcode;
@@ -30,7 +31,8 @@ pub(super) struct Stage {
     pub(super) shards: Vec<Shard<SimRing>>,
     pub(super) shared: Arc<Shared>,
     pub(super) clients: Vec<Wire>,
-    _control: Mailbox,
+    /// The control thread's end of the mailboxes.
+    control: Mailbox,
 }
 
 impl Stage {
@@ -44,7 +46,7 @@ impl Stage {
         let setting =
             Setting::of(world, Configured { config, shards, secret, rules, reloads: false });
         let Setting { world, shards, shared, control, metrics, .. } = setting;
-        Stage { metrics, world, shards, shared, clients: Vec::new(), _control: control }
+        Stage { metrics, world, shards, shared, clients: Vec::new(), control }
     }
 
     /// Queues and pools with room for everything that a script does in one turn.
@@ -141,6 +143,16 @@ impl Stage {
         }
     }
 
+    /// Gives all shards another configuration.
+    fn reload(&mut self, change: impl FnOnce(&mut Config)) {
+        let mut config = self.shared.config.clone();
+        change(&mut config);
+        let reloaded = Arc::new(self.shared.reloaded(config));
+        for shard in 0..self.shards.len() {
+            self.control.send(PeerId(shard as u8), ToShard::Reload(reloaded.clone()));
+        }
+    }
+
     /// One turn of one shard.
     pub(super) fn turn(&mut self, shard: usize) {
         assert!(self.shards[shard].turn(), "the shard has not ended");
@@ -228,6 +240,45 @@ fn what_was_sequenced_before_a_user_unsubscribes_is_received() {
     stage.settle();
     let heard = stage.hears(reader);
     assert_eq!(named(&heard, "receipt-id"), [("MESSAGE", ""), ("RECEIPT", "r2")]);
+}
+
+/// Seed 227477751303: clients have unsubscribed, and the rules change before the home knows. What
+/// it sequences until then is not for them.
+#[test]
+fn what_a_reload_keeps_is_not_received_by_a_subscription_that_ends() {
+    let mut stage = Stage::new(2, Stage::roomy);
+    // The home takes its own commands before those of the other shard.
+    let (home, aside) = (0, 1);
+    let homes = stage.shared.homes;
+    let mut topics = (0..).map(|n| format!("/topic/k{n}"));
+    let topic =
+        topics.find(|topic| homes.of_destination(topic).index() == home).expect("one of many");
+    let mut users = (1..).map(|n| format!("u{n}"));
+    let user = users.find(|user| homes.of_user(user).index() == home).expect("one of many");
+    let (reader, sender) = (stage.session(aside, &user), stage.session(home, "u0"));
+    let own = format!("/user/{user}/queue/other");
+    for (id, destination) in [("s", topic.as_str()), ("o", "/user/queue/other")] {
+        let frame = format!("SUBSCRIBE\nid:{id}\ndestination:{destination}\nreceipt:{id}\n\n");
+        stage.says(reader, &[&frame]);
+        stage.settle();
+        assert_eq!(named(&stage.hears(reader), "receipt-id"), [("RECEIPT", id)]);
+    }
+
+    stage.says(reader, &["UNSUBSCRIBE\nid:s\nreceipt:r1\n\n"]);
+    stage.says(reader, &["UNSUBSCRIBE\nid:o\nreceipt:r2\n\n"]);
+    let kept = |destination: &str| Allow {
+        action: Action::Subscribe,
+        destination: destination.to_owned(),
+        users: Users::Named(vec!["u0".to_owned()]),
+    };
+    stage.reload(|config| config.allow = vec![kept(&topic), kept("/user/queue/other")]);
+    stage.turn(aside);
+    let sends = [topic, own].map(|to| format!("SEND\ndestination:{to}\nreceipt:sent\n\nx"));
+    stage.says(sender, &[&sends[0], &sends[1]]);
+    stage.settle();
+    assert_eq!(named(&stage.hears(sender), "receipt-id"), [("RECEIPT", "sent"); 2]);
+    let heard = stage.hears(reader);
+    assert_eq!(named(&heard, "receipt-id"), [("RECEIPT", "r1"), ("RECEIPT", "r2")]);
 }
 
 #[test]
