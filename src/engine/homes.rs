@@ -2,14 +2,14 @@
 //! Entries of other shards and of this one: commands for the homes here, and what homes say to this
 //! shard. `broker::core` says why no two shards can wait for each other.
 
-use super::mailbox::{Entry, ToHome, ToShard, bits};
+use super::mailbox::{Entry, ToHome, ToShard};
 use super::session::{Phase, Subscription, SubscriptionState};
 use super::shard::Shard;
 use crate::broker::command::{Callback, Command, Event, ReplyTo};
 use crate::broker::core::{Class, Effect};
 use crate::broker::pattern::Budget;
 use crate::broker::subscription::FrameFormat;
-use crate::ids::{PeerId, ShardId};
+use crate::ids::ShardId;
 use crate::limits::PATTERN_STEPS_A_FRAME;
 use crate::metrics::Refusal;
 use crate::ring::Ring;
@@ -37,13 +37,14 @@ impl<R: Ring> Shard<R> {
 
     fn take_class<E: Entry>(&mut self, handle: fn(&mut Self, E)) -> bool {
         let mut found = false;
-        for peer in bits(self.mailbox.with_mail(E::CLASS)) {
+        for peer in self.mailbox.with_mail(E::CLASS) {
             let mut left = self.limits.turn_entries;
             while left > 0 {
                 if !self.has_room_for(E::CLASS) {
+                    self.mailbox.look_first_at(peer, E::CLASS);
                     return found;
                 }
-                let Some(entry) = self.mailbox.take(PeerId(peer as u8)) else { break };
+                let Some(entry) = self.mailbox.take(peer) else { break };
                 found = true;
                 self.steps = 0;
                 handle(self, entry);

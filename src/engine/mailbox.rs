@@ -185,6 +185,8 @@ pub struct Mailbox {
     /// Of each class, writers that have mail as far as is known; bits stay until their queue was
     /// found empty.
     ready: [u64; Class::ALL.len()],
+    /// Of each class, the writer that is looked at first.
+    first: [u8; Class::ALL.len()],
     sleeping: Arc<[Sleeping]>,
     finished: Arc<[AtomicBool]>,
     /// Peers that were written to since they were rung last.
@@ -207,6 +209,7 @@ pub fn connect(peers: usize, entries: u32) -> Vec<Mailbox> {
             incoming: Vec::new(),
             masks: masks.clone(),
             ready: [0; Class::ALL.len()],
+            first: [0; Class::ALL.len()],
             sleeping: sleeping.clone(),
             finished: finished.clone(),
             written: 0,
@@ -263,8 +266,21 @@ impl Mailbox {
         }
     }
 
+    /// Peers with mail of a class, in the order in which they are to be looked at.
+    pub fn with_mail(&mut self, class: Class) -> impl Iterator<Item = PeerId> + use<> {
+        let first = self.first[class as usize];
+        let ready = self.ready(class).rotate_right(first.into());
+        bits(ready).map(move |bit| PeerId((bit as u8 + first) % u64::BITS as u8))
+    }
+
+    /// There was no room for what the entries of this peer produce. It is looked at first the next
+    /// time, so that those before it do not use up all the room for ever.
+    pub fn look_first_at(&mut self, peer: PeerId, class: Class) {
+        self.first[class as usize] = peer.0;
+    }
+
     /// Peers with mail of a class, one bit each.
-    pub fn with_mail(&mut self, class: Class) -> u64 {
+    fn ready(&mut self, class: Class) -> u64 {
         let ready = &mut self.ready[class as usize];
         *ready |= self.masks[self.me.index()].0[class as usize].take();
         *ready
@@ -282,7 +298,7 @@ impl Mailbox {
     /// Whether any queue holds an entry.
     fn has_mail(&mut self) -> bool {
         for class in Class::ALL {
-            for from in bits(self.with_mail(class)) {
+            for from in bits(self.ready(class)) {
                 if !self.incoming[from].is_empty(class) {
                     return true;
                 }
@@ -333,7 +349,7 @@ impl Mailbox {
 }
 
 /// The numbers of the bits that are set.
-pub fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+fn bits(mut word: u64) -> impl Iterator<Item = usize> {
     core::iter::from_fn(move || {
         let bit = word.trailing_zeros() as usize;
         word &= word.wrapping_sub(1);
@@ -378,18 +394,36 @@ mod tests {
             mailboxes[from].send(PeerId(2), ended(1));
         }
         mailboxes[2].send(PeerId(2), ended(1));
-        assert_eq!(mailboxes[2].with_mail(Class::Home), 0);
-        assert_eq!(mailboxes[2].with_mail(Class::Event), 0b111);
+        assert_eq!(mailboxes[2].ready(Class::Home), 0);
+        assert_eq!(mailboxes[2].ready(Class::Event), 0b111);
         for (from, count) in [(0, 1), (1, 2), (2, 1)] {
             let taken = (0..9).map_while(|_| mailboxes[2].take::<ToShard>(PeerId(from)));
             assert_eq!(taken.count(), count);
         }
-        assert_eq!(mailboxes[2].with_mail(Class::Event), 0);
+        assert_eq!(mailboxes[2].ready(Class::Event), 0);
         mailboxes[1].send(PeerId(2), ended(1));
-        assert_eq!(mailboxes[2].with_mail(Class::Event), 0b10);
+        assert_eq!(mailboxes[2].ready(Class::Event), 0b10);
         assert!(!mailboxes[2].may_sleep(), "what is known to be there has not been taken");
         assert!(mailboxes[2].take::<ToShard>(PeerId(1)).is_some());
         assert!(mailboxes[2].may_sleep());
+    }
+
+    #[test]
+    fn who_found_no_room_is_looked_at_first() {
+        let mut mailboxes = connect(4, 4);
+        for from in [0, 1, 3] {
+            mailboxes[from].send(PeerId(2), ended(1));
+        }
+        let order = |mailbox: &mut Mailbox| -> Vec<u8> {
+            mailbox.with_mail(Class::Event).map(|peer| peer.0).collect()
+        };
+        assert_eq!(order(&mut mailboxes[2]), [0, 1, 3]);
+        mailboxes[2].look_first_at(PeerId(1), Class::Event);
+        assert_eq!(order(&mut mailboxes[2]), [1, 3, 0]);
+        mailboxes[2].look_first_at(PeerId(2), Class::Event);
+        assert_eq!(order(&mut mailboxes[2]), [3, 0, 1]);
+        mailboxes[2].look_first_at(PeerId(0), Class::Home);
+        assert_eq!(order(&mut mailboxes[2]), [3, 0, 1], "each class has its own");
     }
 
     #[test]
