@@ -242,7 +242,8 @@ mod tests {
             ("reply = { code = 0, mess = \"ok\" }", "reply = [1, 1.5, \"a\\nb\", { c = [true] }]"),
             ("reply = { code = 0, mess = \"ok\" }", "reply = \"{\\\"code\\\":0}\""),
             ("deflate = { context-takeover = true, window-bits = 12 }", "deflate = false"),
-            ("to-user = \"/queue/sub\"\nbroadcast", "broadcast"),
+            ("to-user = \"/queue/sub\"\nbroadcast = false", "broadcast = true"),
+            ("code = 0, mess = \"ok\"", "\"a b\" = 1.0, \"键\" = { \"\" = 1e300, c = 07:32:00 }"),
             (stripe, ""),
         ] {
             let changed = every.replacen(old, new, 1);

@@ -135,7 +135,14 @@ pub(super) fn list_of(words: &[&str]) -> String {
 pub(super) fn show(value: &Value) -> String {
     match value {
         Value::Table(table) => {
-            let fields = table.iter().map(|(key, value)| format!("{key} = {}", show(value)));
+            let field = |(key, value): (&String, &Value)| {
+                let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+                match !key.is_empty() && key.bytes().all(is_bare) {
+                    true => format!("{key} = {}", show(value)),
+                    false => format!("{} = {}", quoted(key), show(value)),
+                }
+            };
+            let fields = table.iter().map(field);
             format!("{{ {} }}", fields.collect::<Vec<_>>().join(", "))
         }
         Value::Array(list) => {
