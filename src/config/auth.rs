@@ -1,6 +1,6 @@
 //! `[auth]`: the methods that name a user, and what each needs.
 
-use super::kind::{flag, list, maybe, span, table_with, text, word_of, words};
+use super::kind::{flag, list, listed, maybe, span, table_with, text, word_of, words};
 use super::secrets::one_secret;
 use super::syntax::is_token;
 use super::table::{Context, table};
@@ -21,8 +21,8 @@ const PLACES: &str = "a list of \"bearer\", \"cookie:NAME\", \"query:NAME\" and 
 table! {
     /// Who the user of a handshake is.
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Auth checked by token_has_its_secret {
-        token "token": Option<Token> = None, table_with(Token::has_secret), Reload;
+    pub struct Auth checked by tokens_are_used {
+        token "token": Option<Token> = None, table_with(Token::has_secret, secret()), Reload;
             "signed tokens (JWT, RFC 7519)"
         methods "methods": Vec<Method> = Vec::new(), words(METHODS).otherwise(by_token), Reload;
             "the first that answers names the user: a signed token, a header from \
@@ -43,19 +43,40 @@ fn by_token(context: &Context<'_>) -> Option<Vec<Method>> {
     context.has_token.then(|| vec![Method::Token])
 }
 
-fn token_has_its_secret(
+/// The key without which there is no `[auth.token]`, and what it accepts.
+fn secret() -> (&'static str, String) {
+    let accepted = format!(
+        "the name of a variable that is set, or secret-file; [auth.token] is written, and \
+         {TOKEN_SECRET} is not set either"
+    );
+    ("secret-env", accepted)
+}
+
+/// The method `token` needs a secret, and a table of tokens that is written needs the method.
+fn tokens_are_used(
     auth: &mut Auth,
     path: &str,
-    _: &mut Context<'_>,
+    context: &mut Context<'_>,
 ) -> Result<(), ConfigError> {
-    if auth.token.is_some() || !auth.methods.contains(&Method::Token) {
-        return Ok(());
-    }
-    let accepted = format!(
-        "a list without \"token\" unless its secret is set: auth.token.secret-env, or \
-         {TOKEN_SECRET} in the environment"
-    );
-    Err(ConfigError::new(&format!("{path}.methods"), "[\"token\"]", &accepted))
+    let is_asked = auth.methods.contains(&Method::Token);
+    let is_written = context.written.iter().any(|name| *name == format!("{path}.token"));
+    let accepted = match (is_asked, &auth.token) {
+        (true, None) => format!(
+            "a list without \"token\" unless its secret is set: auth.token.secret-env, or \
+             {TOKEN_SECRET} in the environment"
+        ),
+        (false, Some(_)) if is_written => {
+            "a list with \"token\", as [auth.token] is written".to_string()
+        }
+        (false, Some(_)) => {
+            // The environment has a secret that nothing here uses.
+            auth.token = None;
+            return Ok(());
+        }
+        (true, Some(_)) | (false, None) => return Ok(()),
+    };
+    let methods: Vec<&str> = auth.methods.iter().map(|method| method.word()).collect();
+    Err(ConfigError::new(&format!("{path}.methods"), &listed(&methods), &accepted))
 }
 
 /// One way to name a user.
@@ -81,7 +102,7 @@ table! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Token checked by notes_the_secret {
         secret "secret": Secret = Secret::new(""), one_secret("secret", TOKEN_SECRET), Reload;
-            "the key of the HMAC, of 16 bytes or more"
+            "the key of the HMAC, of 16 bytes or more; a table that is written needs one"
         algorithms "algorithms": Vec<TokenAlgorithm> = vec![TokenAlgorithm::Hs256],
             words(ALGORITHMS), Reload;
             "the algorithms that a token may be signed with, at least one"
@@ -177,4 +198,31 @@ fn places() -> Vec<TokenSource> {
 
 fn not_empty(text: &str) -> bool {
     !text.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, ConfigError, Method, Sources, TOKEN_SECRET};
+
+    fn parse(toml: &str) -> Result<Config, ConfigError> {
+        let secret = (TOKEN_SECRET.to_string(), "a secret of the tests".to_string());
+        Sources { environment: vec![secret], ..Sources::default() }.parse(toml, false)
+    }
+
+    #[test]
+    fn a_table_of_tokens_takes_effect_or_is_refused() {
+        for toml in ["[auth.token]", "[auth]\nmethods = ['header', 'token']\n[auth.token]"] {
+            let auth = parse(toml).expect(toml).auth;
+            assert!(auth.token.is_some() && auth.methods.contains(&Method::Token), "{toml}");
+        }
+        for methods in ["[]", "['header']"] {
+            let toml = format!("[auth]\nmethods = {methods}\n");
+            // A secret in the environment alone demands nothing.
+            assert_eq!(parse(&toml).expect("good").auth.token, None);
+            let error = parse(&format!("{toml}[auth.token]\nissuer = 'x'")).expect_err("unused");
+            assert_eq!(error.key, "auth.methods");
+            assert_eq!(error.value, methods.replace('\'', "\""));
+            assert!(error.accepted.starts_with("a list with \"token\""), "{error}");
+        }
+    }
 }

@@ -243,6 +243,8 @@ mod tests {
             "\"/queue\"",
             "a prefix that is not below or above \"/queue\"",
         ),
+        ("[auth.token]", "auth.token.secret-env", "nothing", "the name of a variable that is set"),
+        ("auth.token.issuer = 'x'", "auth.token.secret-env", "nothing", "the name of a variable"),
         ("broker.unknown-destination = 1", "broker.unknown-destination", "1", "\"error\" or"),
         ("broker.nul-in-body = true", "broker.nul-in-body", "true", "\"refuse\" or \"allow\""),
         ("hooks.timeout = '0s'", "hooks.timeout", "\"0s\"", "a duration above zero"),

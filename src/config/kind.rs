@@ -352,11 +352,22 @@ pub(super) fn table<T: Table + 'static>(accepted: &'static str) -> Kind<Option<T
     }
 }
 
-/// A table that holds with what it finds elsewhere, too: it is there if it `has` what it needs.
-pub(super) fn table_with<T: Table + 'static>(has: fn(&T) -> bool) -> Kind<Option<T>> {
+/// A table whose key `needs.0` may also come from elsewhere: the table exists if it `has` that key's
+/// value. A table that is written must have it; `needs.1` says where from.
+pub(super) fn table_with<T: Table + 'static>(
+    has: fn(&T) -> bool,
+    needs: (&'static str, String),
+) -> Kind<Option<T>> {
     let Kind { accepted, show, keys, .. } = table::<T>("a table");
     let read: Read<Option<T>> = Box::new(move |section, key, context| {
+        let is_written = section.peek(key).is_some();
         let found = T::read(section.below(key)?, context)?;
+        if is_written && !has(&found) {
+            return Err(section.error(&format!("{key}.{}", needs.0), "nothing", &needs.1));
+        }
+        if is_written {
+            context.written.push(section.name(key));
+        }
         Ok(Some(Some(found).filter(has)))
     });
     Kind { accepted, read, show, keys }

@@ -50,6 +50,8 @@ pub(super) struct Context<'a> {
     pub(super) secrets: Secrets<'a>,
     /// The secret of tokens is set.
     pub(super) has_token: bool,
+    /// Tables that could have been left out, and were written.
+    pub(super) written: Vec<String>,
     /// Paths that have an owner.
     pub(super) paths: Vec<String>,
 }
