@@ -29,6 +29,8 @@ const RULE: &str = "action = 'send'\ndestination = '/topic/a'\n";
 const HIDDEN: &str = "action = 'send'\ndestination = '/a/**/{user}'\n";
 const PART: &str = "action = 'send'\ndestination = '/a-{user}'\n";
 const APPLICATION: &str = "destination = '/a/{id}'\n";
+const FORWARD: &str = "destination = '/a'\nforward = '/topic/a'\n";
+const REPLY: &str = "destination = '/a'\nreply = 'a'\n";
 const CALLBACK: &str = "path = '/a'\nsecret-env = 'SECRET'\ndestination = '/topic/a'\n";
 // Table, its keys, the key that is wrong, its value, the start of what is accepted.
 const MISTAKES: &[[&str; 6]] = &[
@@ -118,6 +120,26 @@ const MISTAKES: &[[&str; 6]] = &[
         "[\"/topic/a\"]",
         "one of \"to-user\" and \"to\", and to-user is set",
     ],
+    [
+        "application",
+        FORWARD,
+        "to-user = '/queue/a'",
+        "to-user",
+        "\"/queue/a\"",
+        "nothing with forward",
+    ],
+    ["application", FORWARD, "to = '/topic/b'", "to", "[\"/topic/b\"]", "nothing with forward"],
+    ["application", FORWARD, "broadcast = false", "broadcast", "false", "true without to-user"],
+    ["application", REPLY, "broadcast = false", "broadcast", "false", "true without to-user"],
+    [
+        "application",
+        REPLY,
+        "to = '/topic/b'\nbroadcast = false",
+        "broadcast",
+        "false",
+        "true without to-user",
+    ],
+    ["application", REPLY, "to = []", "to", "[]", "a list of one or more"],
     ["callback", "path = '/a'\n", "", "secret-env", "nothing", "the name of a variable"],
     ["callback", CALLBACK, "profile = 'x'", "profile", "\"x\"", "\"generic\""],
     ["callback", CALLBACK, "id = 'callId'", "id", "\"callId\"", "a JSON pointer"],
@@ -195,6 +217,10 @@ fn every_choice_is_read() {
         destination = "/b"
         reply = ["x", 1]
         to = ["/topic/a", "/queue/b"]
+        [[application]]
+        destination = "/c"
+        hook = "http://127.0.0.1:9000/c"
+        to-user = "/queue/c"
         broadcast = false
         [[callback]]
         path = "/c"
@@ -218,11 +244,13 @@ fn every_choice_is_read() {
     let dashboards = "/topic/dashboards/**".to_string();
     assert_eq!(config.batches, [Batch { destination: dashboards, window: Micros(1500) }]);
     assert_eq!((config.allow[0].action, &config.allow[0].users), (Action::Subscribe, &named));
-    let [forward, reply] = config.applications.as_slice() else { panic!("two") };
+    let [forward, reply, hook] = config.applications.as_slice() else { panic!("three") };
     assert_eq!(forward.answer, Answer::Forward("/topic/{id}".to_string()));
     assert_eq!(forward.to, ReplyTo::Default);
     let body = Reply { body: "[\"x\",1]".to_string(), json: true };
-    assert_eq!((&reply.answer, reply.broadcast), (&Answer::Reply(body), false));
+    assert_eq!((&reply.answer, reply.broadcast), (&Answer::Reply(body), true));
+    let to = ReplyTo::User("/queue/c".to_string());
+    assert_eq!((&hook.to, hook.broadcast), (&to, false));
     let callback = &config.callbacks[0];
     assert_eq!(callback.offline, Offline::Topic("/topic/unassigned".to_string()));
     let form = SignatureForm::parse("v1={base64};").expect("good");

@@ -163,7 +163,7 @@ fn collected() -> Kind<String> {
 table! {
     /// One `[[application]]`
     #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Application checked by variables_are_known {
+    pub struct Application checked by application_fits {
         destination "destination": String,
             parsed(SERVED, |text| is_pattern(text).then(|| text.to_string())), Reload;
             "destination or pattern below each application prefix"
@@ -172,7 +172,8 @@ table! {
         to "to": ReplyTo = ReplyTo::Default, reply_to(), Reload;
             "where the reply goes"
         broadcast "broadcast": bool = true, flag(), Reload;
-            "a reply to the sender goes to all sessions of the user; false: only to the one that sent"
+            "a reply to the sender goes to all sessions of the user; false, with `to-user` only: only \
+             to the one that sent"
     }
 }
 
@@ -253,7 +254,8 @@ fn answer() -> Kind<Answer> {
                 Answer::Forward(destination) => Some(destination),
                 _ => None,
             },
-            "the message is published there; `{variables}` are those of `destination`",
+            "the message is published there, and there is no reply; `{variables}` are those of \
+             `destination`",
         ),
     ])
 }
@@ -301,10 +303,46 @@ fn reply(value: &Value, context: &Context<'_>) -> Option<Reply> {
     }
 }
 
-fn variables_are_known(
+fn application_fits(
     application: &mut Application,
     at: &str,
     context: &mut Context<'_>,
+) -> Result<(), ConfigError> {
+    reply_goes_somewhere(application, at)?;
+    variables_are_known(application, at, context)
+}
+
+/// Each key that is written has an effect beside the others.
+fn reply_goes_somewhere(application: &Application, at: &str) -> Result<(), ConfigError> {
+    let refused = |key: &str, value: &str, accepted: &str| {
+        Err(ConfigError::new(&format!("{at}.{key}"), value, accepted))
+    };
+    if matches!(application.answer, Answer::Forward(_)) {
+        let accepted = "nothing with forward, which sends no reply";
+        match &application.to {
+            ReplyTo::User(destination) => {
+                return refused("to-user", &quoted(destination), accepted);
+            }
+            ReplyTo::Destinations(list) => return refused("to", &listed(list), accepted),
+            ReplyTo::Default => {}
+        }
+    }
+    match (&application.answer, &application.to) {
+        (Answer::Reply(_), ReplyTo::Destinations(list)) if list.is_empty() => {
+            refused("to", "[]", "a list of one or more")
+        }
+        (_, ReplyTo::Destinations(_) | ReplyTo::Default) if !application.broadcast => {
+            let accepted = "true without to-user: a reply to a destination goes to all subscribers";
+            refused("broadcast", "false", accepted)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn variables_are_known(
+    application: &Application,
+    at: &str,
+    context: &Context<'_>,
 ) -> Result<(), ConfigError> {
     let names = variables(&application.destination).unwrap_or_default();
     let forward = match &application.answer {
