@@ -115,9 +115,15 @@ pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec
 /// Everything that `ringpush check` prints: a configuration that can be read again, and in comments
 /// what each limit means and the memory.
 pub fn text(config: &Config, machine: Machine, records: RecordBytes) -> String {
+    let mut out = document(config);
+    memory(config, machine, records, &mut out);
+    out
+}
+
+/// The configuration alone.
+pub(super) fn document(config: &Config) -> String {
     let mut out = String::new();
     settings(config, &mut out);
-    memory(config, machine, records, &mut out);
     out
 }
 

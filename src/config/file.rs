@@ -4,7 +4,7 @@ use super::environment::{Override, overrides};
 use super::reader::{Section, quoted};
 use super::secrets::Secrets;
 use super::table::Context;
-use super::{Application, Config, ConfigError, ReplyTo, demo};
+use super::{Application, Config, ConfigError, ReplyTo, check, demo};
 use crate::limits::{Limits, MAILBOX_LEAST};
 use std::path::PathBuf;
 use toml::Table;
@@ -45,9 +45,7 @@ impl Sources {
         for one in &above {
             one.apply(&mut document)?;
         }
-        let secrets = Secrets::new(&self.environment, self.made_up.as_deref());
-        let context = Context { secrets, ..Context::default() };
-        resolve(Section::new("", document), context, embedded).map_err(|mut error| {
+        self.read(document, embedded).map_err(|mut error| {
             // Whoever wrote a variable is told its name, not that of a key in a file.
             let cause = above.iter().rev().find(|one| {
                 let below = one.path.strip_prefix(error.key.as_str());
@@ -58,6 +56,20 @@ impl Sources {
             }
             error
         })
+    }
+
+    /// Checks a configuration that was put together from two that were read: it has to be one that
+    /// could be read, too.
+    pub fn check(&self, config: &Config) -> Result<(), ConfigError> {
+        let text = check::document(config);
+        let document = text.parse().map_err(|error| syntax_error(&text, &error))?;
+        self.read(document, config.embedded).map(|_| ())
+    }
+
+    fn read(&self, document: Table, embedded: bool) -> Result<Config, ConfigError> {
+        let secrets = Secrets::new(&self.environment, self.made_up.as_deref());
+        let context = Context { secrets, ..Context::default() };
+        resolve(Section::new("", document), context, embedded)
     }
 }
 
@@ -231,6 +243,8 @@ mod tests {
         ("auth.token.algorithms = []", "auth.token.algorithms", "[]", "a list of one or more"),
         ("auth.token.from = ['cookie']", "auth.token.from", "\"cookie\"", "a list of"),
         ("auth.token.leeway = 5", "auth.token.leeway", "5", "a duration with its unit"),
+        ("[auth.token]", "auth.token.secret-env", "nothing", "the name of a variable that is set"),
+        ("auth.token.issuer = 'x'", "auth.token.secret-env", "nothing", "the name of a variable"),
         ("auth.token.secret-env = 'NO'", "auth.token.secret-env", "\"NO\"", "a variable that"),
         ("api.token-env = 'NO'", "api.token-env", "\"NO\"", "a variable that is set; NO is not"),
         ("broker.prefixes = ['topic']", "broker.prefixes", "\"topic\"", "prefixes of"),
@@ -243,8 +257,6 @@ mod tests {
             "\"/queue\"",
             "a prefix that is not below or above \"/queue\"",
         ),
-        ("[auth.token]", "auth.token.secret-env", "nothing", "the name of a variable that is set"),
-        ("auth.token.issuer = 'x'", "auth.token.secret-env", "nothing", "the name of a variable"),
         ("broker.unknown-destination = 1", "broker.unknown-destination", "1", "\"error\" or"),
         ("broker.nul-in-body = true", "broker.nul-in-body", "true", "\"refuse\" or \"allow\""),
         ("hooks.timeout = '0s'", "hooks.timeout", "\"0s\"", "a duration above zero"),

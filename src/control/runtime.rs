@@ -40,6 +40,9 @@ const DRAIN_MARGIN: Duration = Duration::from_millis(200);
 /// How long the last lines of the log may take.
 const LOG_TIME: Duration = Duration::from_secs(1);
 
+/// Why a configuration that would be good at a start is not good at a reload.
+const KEPT: &str = "keys that need a restart keep their values, and the new ones do not fit them";
+
 /// What a shard's thread says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
@@ -455,7 +458,13 @@ impl Control {
         for warning in &loaded.warnings {
             self.log.warn("the configuration may be a mistake", &[("warning", warning)]);
         }
-        let (config, differences) = merge(&self.shared.config, loaded);
+        let (config, differences) = match merge(&self.shared.config, loaded, &self.sources) {
+            Ok(merged) => merged,
+            Err(error) => {
+                let values: [(&str, &dyn Display); 2] = [("error", &error), ("why", &KEPT)];
+                return self.log.error("not reloaded, the configuration stays", &values);
+            }
+        };
         for difference in &differences {
             let values: [(&str, &dyn Display); 1] = [("key", &difference.key)];
             match difference.reloadable {

@@ -56,6 +56,20 @@ fn a_changed_rule_applies_to_old_and_new_sessions_and_a_bad_file_changes_nothing
 }
 
 #[test]
+fn what_does_not_fit_the_bounds_that_run_changes_nothing() {
+    let folder = Folder::new();
+    let server = Server::with(&folder.write("config.toml", &settings("")));
+    // Good at a start; until then `send-bytes` stays 65,536, which is more than this `send-buffer`.
+    let more = format!("{ALLOW}[limits]\nsend-bytes = 1000\nsend-buffer = 1000\n");
+    folder.write("config.toml", &settings(&more));
+    server.signal("HUP");
+    let line = server.logs("reloaded");
+    assert!(line.contains("not reloaded, the configuration stays"), "{line}");
+    assert!(line.contains("limits.send-buffer") && line.contains("need a restart"), "{line}");
+    assert!(!may_send(&server), "the rule that came with it does not apply");
+}
+
+#[test]
 fn the_embedded_application_is_the_same_after_a_reload() {
     let server = Server::embedded();
     server.signal("HUP");
