@@ -264,13 +264,18 @@ fn whatever_is_not_built_yet_is_refused_as_such() {
             Some((key, value)) => (key.to_string(), value.to_string()),
             None => (name.clone(), "\"x\"".to_string()),
         };
-        let toml = match key.split_once('.') {
-            Some(("endpoint", inside)) => {
-                format!("[[endpoint]]\n{ENDPOINT}protocol = 'raw'\n{inside} = {value}")
-            }
-            Some(("callback", inside)) => format!("[[callback]]\n{CALLBACK}{inside} = {value}"),
-            _ => format!("{key} = {value}"),
-        };
+        let raw = format!("{ENDPOINT}protocol = 'raw'\n");
+        let before = [
+            ("allow", RULE),
+            ("application", APPLICATION),
+            ("callback", CALLBACK),
+            ("endpoint", &raw),
+        ];
+        let entry = key.split_once('.').and_then(|(section, inside)| {
+            let (_, before) = before.iter().find(|(name, _)| *name == section)?;
+            Some(format!("[[{section}]]\n{before}{inside} = {value}"))
+        });
+        let toml = entry.unwrap_or_else(|| format!("{key} = {value}"));
         let error = parse(&toml).expect_err(&name);
         let found = error.key.replace("[0]", "");
         assert_eq!((found, &error.value), (key, &value));
