@@ -213,7 +213,7 @@ impl Metrics {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
         for (shard, metrics) in self.shards.iter().enumerate() {
             let (oldest, conflated) = (&metrics.dropped_oldest, &metrics.dropped_conflated);
-            for (policy, counter) in [("drop-oldest", oldest), ("conflate", conflated)] {
+            for (policy, counter) in [("drop_oldest", oldest), ("conflate", conflated)] {
                 let value = counter.value();
                 let _ = writeln!(out, "{name}{{shard=\"{shard}\",policy=\"{policy}\"}} {value}");
             }
@@ -276,6 +276,7 @@ mod tests {
         metrics.write(&mut text);
         for line in [
             "ringpush_accepted_total{shard=\"1\"} 3",
+            "ringpush_dropped_total{shard=\"1\",policy=\"drop_oldest\"} 0",
             "ringpush_dropped_total{shard=\"1\",policy=\"conflate\"} 2",
             "ringpush_hooks_refused_total{shard=\"1\"} 4",
             "ringpush_hooks_refused_total{shard=\"control\"} 5",
@@ -287,6 +288,8 @@ mod tests {
         ] {
             assert!(text.lines().any(|has| has == line), "{line} in {text}");
         }
+        let mut labels = text.split(&['{', ',', '}']).filter(|part| part.contains("=\""));
+        assert!(labels.all(|label| !label.contains('-')), "not all in snake case: {text}");
         let reasons = text.lines().filter(|line| line.starts_with("ringpush_refused_total{"));
         assert_eq!(reasons.count(), Refusal::ALL.len());
         assert_eq!(metrics.shard(0).refused(Refusal::WsCloseCode), 1);
