@@ -187,7 +187,7 @@ limits! {
     send_bytes "send-bytes": u32 = 65_536, tiny 200;
         "bytes of the largest single send; a longer message goes out in several"
     unsent_bytes "unsent-bytes" (0..): u32 = 131_072, tiny 131_072;
-        "bytes that may wait in one client's socket behind what is in flight (TCP_NOTSENT_LOWAT), 0 = as many as the kernel likes; past it they wait in ours"
+        "bytes that may wait in one client's socket behind what is in flight (TCP_NOTSENT_LOWAT), 0 = the kernel's own choice; past it they wait in ringpush's own buffers"
     subscriptions "subscriptions" reload: u32 = 1_024, tiny 3;
         "subscriptions of one session; past it ERROR and close 1008"
     subscriptions_alike "subscriptions-alike" reload: u32 = 8, tiny 2;
@@ -207,15 +207,15 @@ limits! {
     connections_per_address "connections-per-address" reload (0..): u32 = 0, tiny 0;
         "connections of one address (IPv6: of its first 64 bits), of all shards, 0 = no bound; past it 503 with Retry-After"
     stranger_time "stranger-time" reload: Millis = Millis::seconds(5), tiny Millis(100);
-        "how long whoever is anonymous and has neither subscribed nor (raw) sent anything is spared where three quarters of the slots are taken, less where fewer are left; past it the oldest leaves for a newcomer: close 1013"
+        "how long a client that is anonymous and has neither subscribed nor (raw) sent anything is spared once three quarters of the slots are taken, less as fewer are left; past it the oldest is closed for a new one (1013)"
     share_least "share-least" reload: u32 = 32, tiny 4;
-        "what one address may hold of each table that all share (destinations, patterns-alike, hook calls), whatever others hold; past it and a quarter of what they leave free ERROR and close 1008, or 503"
+        "what one address may always use of each table that all share (destinations, patterns-alike, hook calls), whatever others use; past it and past a quarter of what they leave free: ERROR and close 1008, or 503"
     share_addresses "share-addresses": u32 = 65_536, tiny 64;
-        "addresses that are counted at a time, of all shards; past it those that come hold one share together"
+        "addresses that are counted at a time, of all shards; past it new ones have one share together"
 
     // Pools of one shard.
     segment_bytes "segment-bytes": u32 = 67_108_864, tiny 16_384;
-        "bytes on their way to clients, per shard; under a quarter free nobody is answered twice before it has read; when it runs short whoever holds most and stands still meets the slow-consumer policy"
+        "bytes in flight to clients, per shard; with less than a quarter free a client gets no further answer before it has read its last one; with less than an eighth free the slow-consumer policy applies to the clients that keep most of it and do not read"
     segment_size "segment-size" (256..): u32 = 65_536, tiny 512;
         "bytes of one segment of that pool"
     // 32,768 is the kernel's bound on a group of buffers, and on a submission queue; 65,536 that on
@@ -225,14 +225,14 @@ limits! {
     receive_bytes "receive-bytes" (64..): u32 = 4_096, tiny 64;
         "bytes of one receive buffer"
     held_bytes "held-bytes": u32 = 33_554_432, tiny 16_384;
-        "bytes of unfinished frames, heads and bodies that connections hold, per shard; past it 503 or close 1013"
+        "bytes of unfinished frames, heads and bodies of all connections, per shard; past it 503 or close 1013"
     inflate_histories "inflate-histories": u32 = 16_777_216, tiny 66_000;
         "bytes of the inflate histories of sessions with context takeover, per shard; past it a handshake is answered client_no_context_takeover"
     // Two entries are the fewest with which two threads make progress.
     mailbox "mailbox" (2..): u32 = 4_096, tiny 2;
         "entries of one queue between two threads, fewer with more than 8 threads (MAILBOX_THREADS); at it the producers are not read"
     message_blocks "message-blocks": u32 = 4_096, tiny 6;
-        "messages of one shard that are on their way to subscribers; at it the producers are not read"
+        "messages of one shard that are in flight to subscribers; at it the producers are not read"
     message_bytes "message-bytes": u32 = 16_777_216, tiny 4_096;
         "bytes of those messages; at it the producers are not read"
     turn_entries "turn-entries": u32 = 1_024, tiny 4;

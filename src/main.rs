@@ -102,12 +102,12 @@ fn check(config: &Config) -> ExitCode {
     let text = check::text(config, machine(), ringpush::engine::RECORDS);
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        // A reader of only the first lines closes the pipe, which is no error.
+        // The reader has closed the pipe, as `head` does; there is nobody to tell.
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// As `serve` would find it.
+/// The machine as `serve` would find it.
 fn machine() -> check::Machine {
     let cores = process::cores().map_or(1, |cores| cores.len());
     let cores = u32::try_from(cores).unwrap_or(1);

@@ -2,7 +2,7 @@
 //! `ringpush serve`: wires configuration, listeners, the shards' threads and the control plane.
 //!
 //! It turns the sources of a configuration into a running server, and the server's end into a
-//! result. It knows no protocol, and not how the rooms work that it connects.
+//! result. It knows no protocol, and not how the rooms that it connects work.
 //!
 //! **How to drive it.** [`run`] once; it returns when the process is to end. One line for each
 //! listener goes to standard output when all shards are ready, and only then are connections
@@ -35,8 +35,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-/// The most shards: the last number below the engine's own bound is the control thread's, which
-/// numbers messages as a home does.
+/// The most shards. The last number below the engine's own bound is the control thread's, which
+/// numbers messages like a home.
 pub use crate::limits::SHARDS_MAX;
 
 /// The command-line options of `serve`.
@@ -61,7 +61,7 @@ pub enum ServeError {
     Start(io::Error),
     /// The log file cannot be opened.
     Log(PathBuf, io::Error),
-    /// A shard has ended unasked.
+    /// A shard has ended unexpectedly.
     ShardEnded(ShardId),
     /// A second signal, after a second or later, cut the end short.
     Hurried,
@@ -94,7 +94,7 @@ impl fmt::Display for ServeError {
                 write!(f, "cannot open the log file {}: {error}", path.display())
             }
             ServeError::ShardEnded(shard) => {
-                write!(f, "shard {} has ended unasked; the process ends with it", shard.0)
+                write!(f, "shard {} has ended unexpectedly; the process ends with it", shard.0)
             }
             ServeError::Hurried => f.write_str("ended at once by a second signal"),
         }

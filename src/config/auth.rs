@@ -25,13 +25,13 @@ table! {
         token "token": Option<Token> = None, table_with(Token::has_secret, secret()), Reload;
             "signed tokens (JWT, RFC 7519)"
         methods "methods": Vec<Method> = Vec::new(), words(METHODS).otherwise(by_token), Reload;
-            "the first that answers names the user: a signed token, a header from \
-             `listen.trusted-proxies`, or, with `[demo]`, a query parameter; where it is not \
-             written and the secret of tokens is set: `[\"token\"]`"
+            "the first method that finds a user decides: a signed token, a header from \
+             `listen.trusted-proxies`, or, with `[demo]`, a query parameter; if the key is absent \
+             and the secret of tokens is set: `[\"token\"]`"
         anonymous "anonymous": bool = true, flag(), Reload;
-            "who is named by none of them is anonymous; false: the handshake gets a 401, or, with \
-             \"stomp\" among the places of a token, a CONNECT without a good one an ERROR and \
-             close 1008"
+            "a client that no method names is anonymous; false: its handshake gets a 401, or, with \
+             \"stomp\" in `token.from`, a CONNECT without a valid token gets an ERROR and close \
+             1008"
         header "header.name": String = "X-User-Id".to_string(), text(NAME, is_token), Reload;
             "the header that a trusted proxy sets"
         query "query.name": String = "userId".to_string(), text(NAME, is_token), Reload;
@@ -43,7 +43,7 @@ fn by_token(context: &Context<'_>) -> Option<Vec<Method>> {
     context.has_token.then(|| vec![Method::Token])
 }
 
-/// The key without which there is no `[auth.token]`, and what it accepts.
+/// The key that `[auth.token]` cannot do without, and what it accepts.
 fn secret() -> (&'static str, String) {
     let accepted = format!(
         "the name of a variable that is set, or secret-file; [auth.token] is written, and \
@@ -102,7 +102,7 @@ table! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Token checked by notes_the_secret {
         secret "secret": Secret = Secret::new(""), one_secret("secret", TOKEN_SECRET), Reload;
-            "the key of the HMAC, of 16 bytes or more; a table that is written needs one"
+            "the key of the HMAC, at least 16 bytes; `[auth.token]` must have one if it is written"
         algorithms "algorithms": Vec<TokenAlgorithm> = vec![TokenAlgorithm::Hs256],
             words(ALGORITHMS), Reload;
             "the algorithms that a token may be signed with, at least one"
@@ -113,11 +113,11 @@ table! {
             "where to look, in this order: `Authorization: Bearer …`, a cookie, a query parameter, \
              passcode or `Authorization` header of CONNECT"
         issuer "issuer": Option<String> = None,
-            maybe(text("the iss of good tokens", not_empty)), Reload;
+            maybe(text("the iss of valid tokens", not_empty)), Reload;
             "the `iss` that a token must have"
         audience "audience": Option<String> = None,
-            maybe(text("the aud of good tokens", not_empty)), Reload;
-            "the `aud` that a token must have among its own"
+            maybe(text("the aud of valid tokens", not_empty)), Reload;
+            "an `aud` that a token must have"
         leeway "leeway": Millis = Millis::seconds(60), span(), Reload;
             "how far the clocks may be apart, at `exp` and `nbf`"
     }
@@ -153,7 +153,7 @@ pub enum TokenAlgorithm {
     Hs512,
 }
 
-/// A place of a token.
+/// Where a token may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSource {
     /// `Authorization: Bearer …` of the handshake.

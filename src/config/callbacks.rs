@@ -13,7 +13,7 @@ use crate::limits::SECRETS_MAX;
 use crate::time::Millis;
 use std::fmt;
 
-/// `timestamp-tolerance`, where it is not set.
+/// The default of `timestamp-tolerance`.
 const TOLERANCE: Millis = Millis::seconds(300);
 const PROFILES: &[(&str, Profile)] = &[("generic", Profile::Generic)];
 const POINTER: &str = "a JSON pointer such as \"/callId\"";
@@ -23,38 +23,40 @@ table! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Callback checked by callback_fits {
         path "path": String, path(), Reload;
-            "where it stands; no other callback or endpoint has it"
+            "its path; no other callback or endpoint may have the same"
         profile "profile": Profile = Profile::Generic, word(PROFILES), Reload;
-            "who signs and how it wants to be answered: with HMAC-SHA256 in a header, and \
+            "how the third party signs and which answer it expects: HMAC-SHA256 in a header, and \
              `{\"code\":0}`"
         secrets "secret": Vec<Secret>, secrets("secret", CALLBACK_SECRET, SECRETS_MAX), Reload;
-            "the key of the signature, of 16 bytes or more; of several any makes it good"
+            "the key of the signature, at least 16 bytes; with several keys, a signature by any of \
+             them is valid"
         signature_header "signature-header": String = "X-Signature".to_string(),
             text("the name of a header", is_token), Reload;
             "the header with the signature"
         signature_form "signature-form": SignatureForm = SignatureForm::default(),
             parsed(ACCEPTED, SignatureForm::parse), Reload;
-            "what stands in it; with a `{timestamp}` the bytes `timestamp.body` are signed, and \
-             the header is a list as Stripe's is"
+            "what the header contains; with a `{timestamp}` the bytes `timestamp.body` are signed, \
+             and the header is a list like Stripe's"
         timestamp_tolerance "timestamp-tolerance": Option<Millis> = None, maybe(period()), Reload;
-            "how far a signed timestamp may be from now, past it 401; \"5m\" where the form has \
-             one, and nothing where it has none"
+            "how far a signed timestamp may be from now; past it 401; \"5m\" unless set, and not \
+             allowed if the form has no timestamp"
         id "id": Option<Pointer> = None, maybe(parsed(POINTER, Pointer::parse)), Reload;
-            "where in the JSON the key is that recognises duplicates; without it none is"
+            "where in the JSON the key is that identifies duplicates; without it none is recognised"
         user "user": Option<Pointer> = None, maybe(parsed(POINTER, Pointer::parse)), Reload;
             "where in the JSON the name of the user is"
         destination "destination": String,
             text("a destination such as \"/queue/sub\"", is_destination), Reload;
-            "of that user; without `user` a destination of the broker"
+            "a destination of that user; without `user`, one of the broker"
         business_type "business-type": Option<String> = None, maybe(text("a text", |_| true)),
             Reload;
-            "is pushed as `{\"businessType\":…,\"data\":…}` around the posted JSON; without it \
-             that alone is pushed"
+            "the posted JSON is pushed as `data` of `{\"businessType\":…,\"data\":…}`; without \
+             this key it is pushed as it is"
         dedupe_window "dedupe-window": Millis = Millis::seconds(600), span(), Reload;
             "how long a duplicate is recognised; with an `id` and a signed timestamp at least \
              twice `timestamp-tolerance`"
         offline "offline": Offline = Offline::Drop, offline(), Reload;
-            "when the user is absent or offline: nobody gets it, or subscribers of a topic"
+            "what happens if the user is absent or offline: nobody gets it, or the subscribers of \
+             a topic"
     }
 }
 
@@ -129,8 +131,8 @@ fn callback_fits(
         }
         (true, Some(_)) | (false, None) => {}
     }
-    // A signed callback is good from the tolerance before its timestamp to as long after it:
-    // whoever sends it again within that time must be recognised.
+    // A signed callback is valid from one tolerance before its timestamp to one after it: if it
+    // comes again within that time, it must be recognised.
     let least = callback.timestamp_tolerance.map_or(0, |tolerance| tolerance.0.saturating_mul(2));
     if callback.id.is_some() && callback.dedupe_window.0 < least {
         let accepted = format!(
@@ -176,7 +178,7 @@ mod tests {
             assert_eq!(error.key, format!("callback[0].{key}"));
             assert!(error.accepted.contains(accepted), "{error}");
         }
-        // Nothing is remembered without an id, and nothing is signed with a time without a form.
+        // Without an id nothing is remembered; without {timestamp} in the form no time is signed.
         assert!(parse(&format!("{STRIPE}dedupe-window = '1s'")).is_ok());
         let error = parse("timestamp-tolerance = '1m'").expect_err("without effect");
         assert!(error.accepted.contains("no {timestamp}"), "{error}");

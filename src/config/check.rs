@@ -1,4 +1,5 @@
-//! The text of `ringpush check`: what holds, every limit with its sentence, and what it all costs.
+//! The text of `ringpush check`: the effective configuration, every limit with what happens at it,
+//! and the memory that it needs.
 
 use super::limits::SECTION;
 use super::{Config, SlowConsumer};
@@ -29,7 +30,7 @@ pub struct RecordBytes {
     pub dedupe_key: usize,
     /// Half of one place in the queues of all classes from one thread to another.
     pub entry: usize,
-    /// An address whose things are counted.
+    /// An address whose shares are counted.
     pub address: usize,
 }
 
@@ -72,9 +73,8 @@ pub fn connections(config: &Config, machine: Machine) -> u32 {
 /// The memory of one shard when every pool is full, addend by addend.
 pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec<Addend> {
     let limits = &config.limits;
-    // Queues to each thread, the control thread and the shard itself among them; and its share of
-    // the queues that come from the control thread. Two of them each, which have the bytes of all
-    // classes.
+    // The queues to each thread, including the control thread and the shard itself, and the shard's
+    // part of the queues from the control thread. Each counts twice, for the bytes of all classes.
     let threads = shards(config, machine) + 1;
     let queues = 2 * (u64::from(threads) + 2);
     let connections = u64::from(connections(config, machine));
@@ -112,8 +112,8 @@ pub fn footprint(config: &Config, machine: Machine, records: RecordBytes) -> Vec
     ]
 }
 
-/// Everything that `ringpush check` prints: a configuration that can be read again, and in comments
-/// what each limit means and the memory.
+/// Everything that `ringpush check` prints: a configuration that can be read again, with the
+/// meaning of each limit and the memory as comments.
 pub fn text(config: &Config, machine: Machine, records: RecordBytes) -> String {
     let mut out = document(config);
     memory(config, machine, records, &mut out);
@@ -237,7 +237,7 @@ mod tests {
         for toml in ["", every, include_str!("../../examples/call-centre.toml")] {
             is_read_again(toml);
         }
-        // Values that the examples have not.
+        // Values that are not in the examples.
         for (old, new) in [
             ("[\"HS256\", \"HS384\", \"HS512\"]", "\"HS384\""),
             ("\"topic:/topic/unassigned\"", "\"drop\""),

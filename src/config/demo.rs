@@ -1,15 +1,16 @@
-//! `[demo]`: what a server lets its own machine do so that it can be tried, and nobody else.
+//! `[demo]`: what visitors from the server's own machine, and nobody else, may do for trying it
+//! out.
 
 use super::{Auth, ConfigError, Listen, Method};
 use std::net::SocketAddr;
 
-/// What a demonstration asks for, and what asks for a demonstration.
+/// Checks what `[demo]` needs, and what needs `[demo]`.
 pub(super) fn check(enabled: bool, listen: &Listen, auth: &Auth) -> Result<(), ConfigError> {
     if enabled {
         return only_loopback(listen);
     }
     if auth.methods.contains(&Method::Query) {
-        let accepted = "a list without \"query\", which lets anybody be any user, unless \
+        let accepted = "a list without \"query\", which lets anyone act as any user, unless \
                         demo.enabled = true";
         return Err(ConfigError::new("auth.methods", "\"query\"", accepted));
     }
@@ -28,13 +29,13 @@ fn only_loopback(listen: &Listen) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// How one reaches a demonstration from another machine.
+/// How to reach a demo from another machine.
 fn way_in(address: SocketAddr) -> String {
     let port = if address.port() == 0 { 8080 } else { address.port() };
     format!(
-        "an address of this machine alone, such as \"127.0.0.1:{port}\", with demo.enabled = true, \
-         which lets anybody be any user; to reach it from another machine, run there: \
-         ssh -L {port}:127.0.0.1:{port} HOST"
+        "an address of this machine only, such as \"127.0.0.1:{port}\", with demo.enabled = true, \
+         which lets anyone act as any user; to reach it from another machine, run there: ssh -L \
+         {port}:127.0.0.1:{port} HOST"
     )
 }
 

@@ -1,4 +1,4 @@
-//! `[[endpoint]]`: where browsers connect, and what is spoken there.
+//! `[[endpoint]]`: where browsers connect, and which protocol they speak there.
 
 use super::ConfigError;
 use super::kind::{
@@ -31,12 +31,12 @@ table! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Endpoint checked by endpoint_fits {
         path "path": String, path(), Restart;
-            "where it stands; no other endpoint or callback has it"
+            "its path; no other endpoint or callback may have the same"
         protocol "protocol": Protocol = Protocol::Stomp, word(PROTOCOLS), Restart;
-            "what is spoken there: STOMP frames, or messages as they are"
+            "what clients speak there: STOMP, or plain messages"
         allowed_origins "allowed-origins": Vec<String> = Vec::new(),
             list(ORIGINS, |text| is_origin(text).then(|| text.to_string())), Reload;
-            "pages of these origins may connect; those of the server's own always may"
+            "pages of these origins may connect; the server's own pages always may"
         sockjs "sockjs": Option<Sockjs> = None, switch(), Restart;
             "SockJS's routes below the path"
         deflate "deflate": Option<Deflate> = Some(of_nothing()), switch(), Restart;
@@ -44,13 +44,13 @@ table! {
         on_open "on-open.close": Option<OnOpen> = None, table_of("a table"), Reload;
             "closes every session as soon as it is open"
         on_message "on-message": Option<OnMessage> = None, maybe(on_message()), Reload;
-            "what a raw endpoint does with a message: \"echo\", which it does where this key is not \
-             written, sends it back"
+            "what a raw endpoint does with a message; \"echo\", which is what it does without this \
+             key, sends it back"
     }
 }
 
 impl Entry for Endpoint {
-    // Sessions know their endpoint by its place.
+    // Sessions know their endpoint by its number.
     const STAYS: bool = true;
 
     fn name(&self) -> Option<&str> {
@@ -74,9 +74,10 @@ table! {
         context_takeover "context-takeover": bool = false, flag(), Restart;
             "a client's messages may refer to those that it sent before, which costs \
              `limits.inflate-histories`"
-        // RFC 7692 §7.1.2 begins at 8, but zlib cannot make a stream for so small a window.
+        // RFC 7692 §7.1.2 begins at 8, but zlib cannot make a stream with a window that small.
         window_bits "window-bits": u8 = WINDOW_BITS_MAX, number(9, WINDOW_BITS_MAX.into()), Restart;
-            "how far back, in bytes as a power of two: what each such session keeps"
+            "how far back they may refer, in bytes as a power of two; each such session keeps that \
+             much"
     }
 }
 
@@ -85,11 +86,11 @@ table! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Sockjs {
         heartbeat "heartbeat": Millis = Millis::seconds(25), period(), Restart;
-            "from one heart-beat frame to the next"
+            "time from one heart-beat frame to the next"
         websocket "websocket": bool = true, flag(), Restart;
             "whether the websocket transport is offered"
         cookie "cookie": bool = false, flag(), Restart;
-            "`cookie_needed` in the answer of `/info`: whether clients shall send cookies"
+            "`cookie_needed` in the answer of `/info`: whether clients should send cookies"
     }
 }
 

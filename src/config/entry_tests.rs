@@ -1,4 +1,4 @@
-//! The sections that may stand several times: what is read, and every mistake.
+//! The sections that may be written several times: what is read, and every mistake.
 
 use super::*;
 use crate::time::{Micros, Millis};

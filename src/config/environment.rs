@@ -1,10 +1,10 @@
-//! `RINGPUSH_SECTION__KEY` and the command line's flags, laid over the file's TOML.
+//! `RINGPUSH_SECTION__KEY` and the command line's flags, which override the file's TOML.
 
 use super::ConfigError;
 use super::reader::{quoted, show};
 use toml::{Table, Value};
 
-/// One value that stands above the file.
+/// One value that overrides the file.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Override {
     /// How the user wrote it: the variable or the flag.
@@ -27,7 +27,7 @@ pub(super) fn overrides(environment: &[(String, String)]) -> Vec<Override> {
             Some(Override::new(name, &key, value))
         })
         .collect();
-    // The environment has no order; errors shall not depend on it.
+    // The environment has no order, and errors must not depend on it.
     found.sort_by(|one, other| one.name.cmp(&other.name));
     found
 }
@@ -50,7 +50,7 @@ impl Override {
         Override { name: name.to_string(), path, parts, value }
     }
 
-    /// Lays the value over the document.
+    /// Puts the value into the document.
     pub(super) fn apply(&self, document: &mut Table) -> Result<(), ConfigError> {
         let (last, way) = self.parts.split_last().expect("a split has at least one part");
         if self.parts.iter().any(String::is_empty) || way.is_empty() {

@@ -12,7 +12,7 @@ use toml::Table;
 /// What `ringpush serve` runs with no file.
 const EMBEDDED: &str = include_str!("../../examples/call-centre.toml");
 
-/// Where a configuration comes from. Later ones stand above earlier ones.
+/// Where a configuration comes from. Later sources override earlier ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     /// The file; without one the embedded application runs.
@@ -21,8 +21,8 @@ pub struct Sources {
     pub environment: Vec<(String, String)>,
     /// Flags of the command line: the flag, the key that it sets, its value.
     pub flags: Vec<(&'static str, &'static str, String)>,
-    /// The callbacks' secret of a demonstration for which none is set. Without it each reading
-    /// makes another one up.
+    /// The callbacks' secret of a demo for which none is set. Without it, each reading makes up a
+    /// new one.
     pub made_up: Option<String>,
 }
 
@@ -37,7 +37,7 @@ impl Sources {
         self.parse(&text, false)
     }
 
-    /// Checks a file's text, with the environment and the flags laid over it.
+    /// Checks a file's text, with the environment and the flags on top.
     pub fn parse(&self, text: &str, embedded: bool) -> Result<Config, ConfigError> {
         let mut document: Table = text.parse().map_err(|error| syntax_error(text, &error))?;
         let mut above = overrides(&self.environment);
@@ -46,7 +46,7 @@ impl Sources {
             one.apply(&mut document)?;
         }
         self.read(document, embedded).map_err(|mut error| {
-            // Whoever wrote a variable is told its name, not that of a key in a file.
+            // A mistake in a variable is reported by the variable's name, not by the key's.
             let cause = above.iter().rev().find(|one| {
                 let below = one.path.strip_prefix(error.key.as_str());
                 below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
@@ -58,8 +58,7 @@ impl Sources {
         })
     }
 
-    /// Checks a configuration that was put together from two that were read: it has to be one that
-    /// could be read, too.
+    /// Checks a configuration that was put together from two others as if it had been read itself.
     pub fn check(&self, config: &Config) -> Result<(), ConfigError> {
         let text = check::document(config);
         let document = text.parse().map_err(|error| syntax_error(&text, &error))?;
@@ -82,7 +81,7 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> ConfigError {
     ConfigError::new(&format!("line {}", line + 1), &quoted(shown.trim()), &accepted)
 }
 
-/// Reads the sections, then looks at what spans several.
+/// Reads the sections, then checks what spans several.
 fn resolve(document: Section, context: Context<'_>, embedded: bool) -> Result<Config, ConfigError> {
     let mut config = Config::read(document, context, embedded)?;
     demo::check(config.demo.enabled, &config.listen, &config.auth)?;
@@ -91,7 +90,7 @@ fn resolve(document: Section, context: Context<'_>, embedded: bool) -> Result<Co
     Ok(config)
 }
 
-/// What every address may always have is meant to be little of a table: says where it is not.
+/// What each address may always have should be a small part of a table. Warns where it is not.
 fn shares(limits: &Limits, queue: u32) -> Vec<String> {
     let least = limits.share_least;
     let tables = [
@@ -109,8 +108,8 @@ fn shares(limits: &Limits, queue: u32) -> Vec<String> {
     too_small.map(line).collect()
 }
 
-/// A frame is read only when there is room for all that its application publishes: that much room
-/// has to be possible.
+/// A frame is read only when there is room for everything that its application publishes, so there
+/// must be that much room at all.
 fn room_for_answers(applications: &[Application], limits: &Limits) -> Result<(), ConfigError> {
     let entries = |application: &Application| match &application.to {
         ReplyTo::Destinations(list) => list.len() as u32 + 1,

@@ -1,4 +1,4 @@
-//! What a key can be: how it is read, what is said where it cannot be, and how it is shown.
+//! The kinds of values that keys have: how each is read, the error's text, and how it is shown.
 
 use super::ConfigError;
 use super::reader::{Section, list_of, quoted, show};
@@ -31,7 +31,7 @@ enum Keys {
 }
 
 impl<T> Kind<T> {
-    /// Reads the key. Where it is not written its default holds; without one it must be.
+    /// Reads the key. If it is not written its default applies; without a default it is required.
     pub(super) fn read(
         &self,
         section: &mut Section,
@@ -59,7 +59,7 @@ impl<T> Kind<T> {
         (self.read)(section, key, context)
     }
 
-    /// The same key as something else, and the way back.
+    /// The same kind, with its value converted by `there` and back.
     pub(super) fn map<U: 'static>(self, there: fn(T) -> U, back: fn(&U) -> T) -> Kind<U>
     where
         T: 'static,
@@ -80,7 +80,7 @@ impl<T> Kind<T> {
         (self.show)(value, key, to)
     }
 
-    /// What holds where it is not written, if that follows from what was read before.
+    /// What applies if it is not written and that follows from what was read before.
     pub(super) fn otherwise(self, holds: fn(&Context<'_>) -> Option<T>) -> Kind<T>
     where
         T: 'static,
@@ -142,7 +142,7 @@ impl<T> Kind<T> {
     }
 }
 
-/// A value that `parse` makes something of.
+/// A value that `parse` converts.
 pub(super) fn value<T: 'static>(
     accepted: impl Fn(&Context<'_>) -> String + Clone + 'static,
     parse: impl Fn(&Value, &Context<'_>) -> Option<T> + 'static,
@@ -163,13 +163,13 @@ pub(super) fn value<T: 'static>(
     }
 }
 
-/// The same text wherever it is asked for.
+/// A text that does not depend on what was read before.
 pub(super) fn always(text: &str) -> impl Fn(&Context<'_>) -> String + Clone + use<> {
     let text = text.to_string();
     move |_: &Context<'_>| text.clone()
 }
 
-/// A value of text that looks at what was read before.
+/// A text that is parsed with regard to what was read before.
 pub(super) fn parsed_in<T: Display + 'static>(
     accepted: impl Fn(&Context<'_>) -> String + Clone + 'static,
     parse: impl Fn(&str, &Context<'_>) -> Option<T> + 'static,
@@ -178,7 +178,7 @@ pub(super) fn parsed_in<T: Display + 'static>(
     value(accepted, parse, |one| quoted(&one.to_string()))
 }
 
-/// A value of text.
+/// A text that is parsed.
 pub(super) fn parsed<T: Display + 'static>(
     accepted: &str,
     parse: impl Fn(&str) -> Option<T> + 'static,
@@ -186,12 +186,12 @@ pub(super) fn parsed<T: Display + 'static>(
     parsed_in(always(accepted), move |text, _| parse(text))
 }
 
-/// A text for which `good` holds.
+/// A text that `good` accepts.
 pub(super) fn text(accepted: &str, good: impl Fn(&str) -> bool + 'static) -> Kind<String> {
     parsed(accepted, move |text| good(text).then(|| text.to_string()))
 }
 
-/// A list (one alone is accepted), of which an error shows what does not fit.
+/// A list (a single value is accepted). An error shows the item that is not accepted.
 pub(super) fn list_in<T: Display + 'static>(
     accepted: impl Fn(&Context<'_>) -> String + Clone + 'static,
     parse: impl Fn(&str, &Context<'_>) -> Option<T> + 'static,
@@ -216,7 +216,7 @@ pub(super) fn list_in<T: Display + 'static>(
     }
 }
 
-/// The same for what needs nothing read before.
+/// The same, regardless of what was read before.
 pub(super) fn list<T: Display + 'static>(
     accepted: &str,
     parse: impl Fn(&str) -> Option<T> + 'static,
@@ -224,7 +224,7 @@ pub(super) fn list<T: Display + 'static>(
     list_in(always(accepted), move |text, _| parse(text))
 }
 
-/// A list as it is written.
+/// A list in TOML.
 pub(super) fn listed(list: &[impl Display]) -> String {
     let items: Vec<String> = list.iter().map(|one| quoted(&one.to_string())).collect();
     format!("[{}]", items.join(", "))
@@ -239,7 +239,7 @@ pub(super) fn word<T: Copy + PartialEq + 'static>(words: &'static [(&str, T)]) -
     value(always(&list_of(&all(words))), parse, |meaning| quoted(word_of(words, *meaning)))
 }
 
-/// A list of such words (one alone is accepted), of which an error shows what does not fit.
+/// A list of such words (a single one is accepted). An error shows the item that is not accepted.
 pub(super) fn words<T: Copy + PartialEq + 'static>(words: &'static [(&str, T)]) -> Kind<Vec<T>> {
     let known = |text: &str| words.iter().find(|(word, _)| *word == text).map(|(word, _)| *word);
     let Kind { accepted, read, .. } = list(&format!("a list of {}", list_of(&all(words))), known);
@@ -262,7 +262,7 @@ fn all<'a, T>(words: &[(&'a str, T)]) -> Vec<&'a str> {
     words.iter().map(|(word, _)| *word).collect()
 }
 
-/// A meaning as it is written.
+/// The word for a meaning.
 pub(super) fn word_of<T: PartialEq>(words: &[(&'static str, T)], meaning: T) -> &'static str {
     words.iter().find(|(_, one)| *one == meaning).map_or("", |(word, _)| word)
 }
@@ -295,7 +295,7 @@ pub(super) fn period() -> Kind<Millis> {
     parsed(accepted, |text| millis(text).filter(|span| span.0 > 0))
 }
 
-/// A duration in microseconds, from none to `most`.
+/// A duration in microseconds, from zero to `most`.
 pub(super) fn short_span(most: Micros) -> Kind<Micros> {
     let accepted = format!("a duration from \"0us\" to \"{most}\", such as \"50us\" or \"20ms\"");
     parsed(&accepted, move |text| {
@@ -316,7 +316,7 @@ pub(super) fn spans() -> Kind<[Millis; 2]> {
     value(always(accepted), parse, |spans| listed(spans))
 }
 
-/// What may be left out.
+/// An optional value.
 pub(super) fn maybe<T: 'static>(kind: Kind<T>) -> Kind<Option<T>> {
     let Kind { accepted, read, show, keys } = kind;
     Kind {
@@ -331,7 +331,7 @@ pub(super) fn maybe<T: 'static>(kind: Kind<T>) -> Kind<Option<T>> {
     }
 }
 
-/// A table with keys of its own, which may be left out.
+/// An optional table with keys of its own.
 pub(super) fn table<T: Table + 'static>(accepted: &'static str) -> Kind<Option<T>> {
     Kind {
         accepted: Box::new(always(accepted)),
@@ -352,8 +352,8 @@ pub(super) fn table<T: Table + 'static>(accepted: &'static str) -> Kind<Option<T
     }
 }
 
-/// A table whose key `needs.0` may also come from elsewhere: the table exists if it `has` that key's
-/// value. A table that is written must have it; `needs.1` says where from.
+/// A table whose key `needs.0` may also be set elsewhere: the table exists if it `has` that key's
+/// value. A table that is written must have it; `needs.1` says from where.
 pub(super) fn table_with<T: Table + 'static>(
     has: fn(&T) -> bool,
     needs: (&'static str, String),
@@ -396,14 +396,14 @@ pub(super) fn switch<T: Table + 'static>() -> Kind<Option<T>> {
     }
 }
 
-/// One of several keys that decide together what a field is.
+/// One of several keys, of which one sets a field.
 pub(super) struct Variant<E> {
     key: Key,
     read: Read<E>,
     show: Show<E>,
 }
 
-/// A key that makes a field what `make` makes of its value, and the way back.
+/// A key whose value becomes the field's value by `make`; `of` is the way back.
 pub(super) fn variant<E: 'static, T: 'static>(
     key: &'static str,
     kind: Kind<T>,
@@ -463,14 +463,14 @@ pub(super) fn one_of<E: 'static>(variants: impl Into<Vec<Variant<E>>>) -> Kind<E
     }
 }
 
-/// A value as it is written, for errors.
+/// A value in TOML, for errors.
 pub(super) fn of_value<T>(kind: &Kind<T>, value: &T) -> String {
     let mut lines = Lines::shown();
     kind.show(value, "", &mut lines);
     lines.into_settings().pop().map_or(String::new(), |setting| setting.value)
 }
 
-/// A kind of one's own: keys that are named here, read and shown by hand.
+/// A kind with keys, reading and showing of its own.
 pub(super) fn by_hand<T>(
     accepted: impl Fn(&Context<'_>) -> String + 'static,
     read: impl Fn(&mut Section, &str, &mut Context<'_>) -> Result<Option<T>, ConfigError> + 'static,
@@ -484,6 +484,6 @@ pub(super) fn by_hand<T>(
 fn millis(text: &str) -> Option<Millis> {
     let span: Duration = humantime::parse_duration(text).ok()?;
     let millis = u32::try_from(span.as_millis()).ok()?;
-    // Less than a millisecond is no span this engine can keep, and zero must be written as zero.
+    // Durations are kept in milliseconds. A shorter one would become zero, which must be written.
     (millis > 0 || span.is_zero()).then_some(Millis(millis))
 }

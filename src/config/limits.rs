@@ -1,4 +1,4 @@
-//! `[limits]`: each bound by its key, then what has to hold between them.
+//! `[limits]`: each bound by its key, then the relations between bounds.
 
 use super::kind::{Kind, always, number, period, value, word};
 use super::reader::Section;
@@ -90,7 +90,7 @@ pub(super) fn keys() -> Vec<Key> {
     keys
 }
 
-/// What has to hold between the bounds.
+/// The relations between the bounds.
 fn relations(limits: &Limits) -> Result<(), ConfigError> {
     let l = limits;
     // Each line: key, whether it fits, what fits.

@@ -10,9 +10,9 @@
 //! Load the same sources again on SIGHUP and ask [`Config::differences`] what changed and what of
 //! it takes effect without a restart. [`check::text`] is what `ringpush check` prints.
 //!
-//! A key is one row of a table (`table.rs`): from it come how it is read and what is said where it
-//! cannot be, its default, how it is shown, whether a reload changes it, and its line in
-//! [`reference::page`]. A section is one line of `sections!` below.
+//! A key is one row of a table (`table.rs`): from it come how it is read, the error's text, its
+//! default, how it is shown, whether a reload changes it, and its line in [`reference::page`]. A
+//! section is one line of `sections!` below.
 //!
 //! ```
 //! use ringpush::config::{Protocol, Sources};
@@ -91,9 +91,9 @@ pub const API_TOKEN: &str = "RINGPUSH_API_TOKEN";
 pub struct ConfigError {
     /// The key, variable, flag or place in the file.
     pub key: String,
-    /// What stands there.
+    /// Its value.
     pub value: String,
-    /// What could stand there.
+    /// What is accepted instead.
     pub accepted: String,
 }
 
@@ -114,7 +114,7 @@ impl ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = format!("{} = {}: accepted: {}", self.key, self.value, self.accepted);
-        // One line whatever the value was.
+        // One line, whatever the value contains.
         f.write_str(&line.replace(|c: char| c.is_control(), " "))
     }
 }
@@ -125,17 +125,17 @@ impl std::error::Error for ConfigError {}
 /// earlier one): a field, the section's name, its type, and a sentence.
 macro_rules! sections {
     ($($field:ident $name:literal: $type:ty; $doc:literal)*) => {
-        /// Everything the server is told, checked.
+        /// All settings, checked.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Config {
             $(#[doc = $doc] pub $field: $type,)*
-            /// `[limits]` but for `slow-consumer`.
+            /// `[limits]` except `slow-consumer`.
             pub limits: Limits,
             /// `[limits] slow-consumer`
             pub slow_consumer: SlowConsumer,
             /// The embedded application runs.
             pub embedded: bool,
-            /// One line for each setting that is accepted and looks like a mistake.
+            /// One line for each setting that is accepted but looks like a mistake.
             pub warnings: Vec<String>,
         }
 
@@ -159,8 +159,8 @@ macro_rules! sections {
                 to.into_settings()
             }
 
-            /// What a reload makes of this configuration, which was just loaded, while another one
-            /// runs: everything that needs a restart is left as it runs.
+            /// Prepares this configuration, which was just loaded, for a reload: everything that
+            /// needs a restart keeps the value that is running.
             pub fn keep(&mut self, running: &Config) {
                 $(Part::keep(&mut self.$field, &running.$field);)*
                 self.limits.keep_fixed(&running.limits);
@@ -181,35 +181,36 @@ macro_rules! sections {
 
 sections! {
     listen "listen": Listen;
-        "Where the server listens and how the outside sees it."
+        "Where the server listens, and its URL."
     engine "engine": Engine;
-        "Its threads."
+        "The server's threads."
     demo "demo": Demo;
         "For trying out on one machine."
     auth "auth": Auth;
-        "Who the user of a handshake is."
+        "How the user of a handshake is determined."
     api "api": Api;
-        "The API of back ends."
+        "The API for back ends."
     broker "broker": Broker;
-        "Destinations, and how sessions at them behave."
+        "Destinations, and what applies to all sessions."
     endpoints "endpoint": Vec<Endpoint>;
         "Where browsers connect."
     allow "allow": Vec<Allow>;
-        "Who may send and subscribe: the first that matches decides. Behind them everybody may \
-         subscribe to broker destinations, and send to application destinations; a user may do \
-         both at their own."
+        "Who may send and subscribe: the first rule that matches decides. If none does, everybody \
+         may subscribe to broker destinations and send to application destinations, and users may \
+         do both at their own destinations."
     slow "slow": Vec<Slow>;
-        "What a client that reads too slowly loses, for each destination: the first that matches \
-         decides, then `limits.slow-consumer`."
+        "What a client that reads too slowly loses, by destination: the first rule that matches \
+         decides, otherwise `limits.slow-consumer`."
     batches "batch": Vec<Batch>;
-        "How long messages are collected, for each destination: the first that matches decides, \
-         then `engine.batch-window`."
+        "How long messages are collected, by destination: the first rule that matches decides, \
+         otherwise `engine.batch-window`."
     applications "application": Vec<Application>;
         "What answers SENDs below the application prefixes."
     hooks "hooks": Hooks;
-        "Every HTTP call out."
+        "Outgoing HTTP calls."
     callbacks "callback": Vec<Callback>;
-        "Callbacks of third parties: who signs, what is found in the JSON, where it goes."
+        "Callbacks from third parties: how they are signed, what is read from their JSON, and \
+         where it goes."
     presence "presence": Presence;
-        "Who is online, told to others."
+        "Publishes who is online."
 }

@@ -1,5 +1,5 @@
-//! What the configuration will have and does not have yet. It is refused by name: a key that is
-//! accepted has an effect.
+//! What the configuration does not have yet. It is refused by name, because a key that is accepted
+//! must have an effect.
 
 /// Keys, without the numbers of entries, and what to do instead, if there is something.
 const KEYS: &[(&str, &str)] = &[
@@ -151,7 +151,7 @@ mod tests {
         ALL.iter().flat_map(keys).collect()
     }
 
-    /// Whether a key is the other, or stands in its table.
+    /// Whether a key is `table`, or in it.
     fn is_in(key: &str, table: &str) -> bool {
         key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }

@@ -1,5 +1,4 @@
-//! One TOML table being read: values out by their keys, every mistake as one line, nothing left
-//! unread.
+//! Reads one TOML table: values by their keys, every mistake as one line, no key left unread.
 
 use super::{ConfigError, not_built};
 use toml::{Table, Value};
@@ -41,7 +40,7 @@ impl Section {
         }
     }
 
-    /// What stands at a key, left there.
+    /// A key's value, which is not taken.
     pub(super) fn peek(&self, key: &str) -> Option<&Value> {
         self.table.get(key)
     }
@@ -72,7 +71,7 @@ impl Section {
     pub(super) fn finish(self) -> Result<(), ConfigError> {
         let Some((key, value)) = self.left(&self.table, "") else { return Ok(()) };
         let parent = match value {
-            // A table that was written for keys of ours and has none of them.
+            // An empty table where there could be known keys.
             Value::Table(table) if table.is_empty() && !self.keys_below(&key).is_empty() => &key,
             _ => key.rsplit_once('.').map_or("", |(parent, _)| parent),
         };
@@ -105,8 +104,8 @@ impl Section {
     }
 }
 
-/// Takes a key out, and each table that has nothing else in it. The error is what stands where a
-/// table should.
+/// Takes a key out, and each table that has nothing else in it. The error is the value that should
+/// be a table.
 fn take(table: &mut Table, key: &str, before: &str) -> Result<Option<Value>, (String, Value)> {
     let Some((first, rest)) = key.split_once('.') else { return Ok(table.remove(key)) };
     let found = match table.get_mut(first) {

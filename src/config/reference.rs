@@ -8,20 +8,22 @@ const HEAD: &str = "\
 # Configuration
 
 This page is made from the tables in `src/config`; do not edit it. \
-`RINGPUSH_WRITE_DOCS=1 cargo test --lib config::reference` writes it anew.
+`RINGPUSH_WRITE_DOCS=1 cargo test --lib config::reference` regenerates it.
 
-TOML. Every key is optional but those marked *required*; unknown keys are errors. A variable \
+TOML. Every key is optional except those marked *required*; unknown keys are errors. A variable \
 `RINGPUSH_SECTION__KEY` overrides the file, and a flag of the command line overrides that: \
 `RINGPUSH_LIMITS__STOMP_FRAME=32768`, `RINGPUSH_APPLICATION__1__HOOK=http://…` (entries count \
 from 0). `ringpush check --config FILE` prints the effective configuration, in a form that can \
-be read back. A configuration that is not good ends the start with exit code 2 and one line that \
-names the key, the value and what is accepted; a reload with such a line in the log, and nothing \
-changes.
+be read back. With a bad configuration the server does not start: it exits with 2 and one line \
+that names the key, the value and what is accepted.
 
-Durations are texts with a unit (`us`, `ms`, `s`, `m`, `h`, `d`), kept in milliseconds, up to 49 \
-days; `window`, `batch-window` and `spin` are kept in microseconds, up to what their row says. \
+Durations are strings with a unit (`us`, `ms`, `s`, `m`, `h`, `d`). They are kept in \
+milliseconds, up to 49 days; `window`, `batch-window` and `spin` in microseconds, up to what their \
+row says.
+
 *Change* says when a new value takes effect: at a **reload** (SIGHUP), or at a **restart**; the \
-log names what waits for one.
+log names the keys that need one. A reload is refused as a whole, with a line in the log, if the \
+file is bad, or if its new values do not fit the running values of keys that need a restart.
 ";
 
 /// The page.
@@ -57,7 +59,7 @@ fn row(out: &mut String, key: &Key) {
     line(out, format_args!("| `{name}` | {doc} | {accepted} | {default} | {change} |"));
 }
 
-/// Stars and brackets stand for themselves outside code.
+/// Escapes stars and brackets outside code.
 fn cell(text: &str) -> String {
     let mut out = String::new();
     for (at, part) in text.split('`').enumerate() {
@@ -86,7 +88,7 @@ mod tests {
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();
         let same = written == page();
-        assert!(same, "docs/configuration.md is old: RINGPUSH_WRITE_DOCS=1 writes it anew");
+        assert!(same, "docs/configuration.md is out of date: RINGPUSH_WRITE_DOCS=1 regenerates it");
     }
 
     #[test]
@@ -97,7 +99,7 @@ mod tests {
             for key in keys {
                 let name = format!("{section}.{}", key.name);
                 assert_eq!(not_built::key(&name), None, "{name}");
-                // The file names some of the limits only, and secrets in one of two ways.
+                // The example has only some of the limits, and each secret in one of two ways.
                 let elsewhere = section == "limits" || name.ends_with("-file");
                 let parts: Vec<&str> = name.split('.').collect();
                 assert!(elsewhere || has(&document, &parts), "{name}");
@@ -161,7 +163,7 @@ mod tests {
             sources.parse(toml, false).expect(toml).settings()
         };
         let plain = shown(ENTRIES, &[CALLBACK_SECRET]);
-        // The keys of a table that is not there by itself.
+        // With the tables that are off by default.
         let tables = ENTRIES.replacen("'/a'", "'/a'\nsockjs = {}\non-open.close = {}", 1);
         let tables = shown(&tables, &[CALLBACK_SECRET, TOKEN_SECRET, API_TOKEN]);
         let mut numbers = 0;
@@ -173,7 +175,7 @@ mod tests {
                     found.map(|setting| setting.value.clone())
                 };
                 let found = of(&plain, &key.name).or_else(|| of(&tables, &key.name));
-                // A table that is there by itself is shown by its keys.
+                // A table that is on by default is shown by its keys.
                 let inside = format!("{}.", key.name);
                 let is_table = plain.iter().filter(is_it).any(|one| one.key.starts_with(&inside));
                 let found = found.or_else(|| is_table.then(|| "true".to_string()));

@@ -1,4 +1,4 @@
-//! `[[allow]]`, `[[slow]]`, `[[batch]]`, `[[application]]`: what destinations do, and for whom.
+//! `[[allow]]`, `[[slow]]`, `[[batch]]`, `[[application]]`: the rules for destinations.
 
 use super::kind::{
     Kind, always, flag, list_in, listed, one_of, parsed, parsed_in, short_span, text, value,
@@ -24,7 +24,7 @@ pub(super) const SLOW: &[(&str, SlowConsumer)] = &[
 ];
 
 const ALLOWED: &str = "a pattern such as \"/topic/**\"; {user}, a whole segment before any **, is \
-                       the own name";
+                       the user's own name";
 const READ_SLOWLY: &str =
     "a destination or pattern such as \"/topic/prices/**\" or \"/user/queue/prices\"";
 const COLLECTED: &str = "a destination or pattern of the broker such as \"/topic/dashboards/**\"";
@@ -38,7 +38,7 @@ table! {
         action "action": Action, word(ACTIONS), Reload;
             "what the rule is about"
         destination "destination": String, allowed(), Reload;
-            "where: a destination or a pattern, in which `{user}` is the own name"
+            "where: a destination or a pattern, in which `{user}` is the user's own name"
         users "users": Users = Users::Everyone,
             value(always("\"*\", \"authenticated\" or a list of names"), users, Users::written),
             Reload;
@@ -60,7 +60,7 @@ pub enum Action {
 /// To whom a rule applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Users {
-    /// Everybody, the anonymous too.
+    /// Everybody, including anonymous clients.
     Everyone,
     /// Everybody with a name.
     Authenticated,
@@ -103,7 +103,7 @@ table! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Slow {
         destination "destination": String, read_slowly(), Reload;
-            "destination or pattern; those of users with the user prefix"
+            "destination or pattern; with the user prefix for destinations of users"
         policy "policy": SlowConsumer, word(SLOW), Reload;
             "what happens to its messages for a client that reads too slowly"
     }
@@ -146,8 +146,8 @@ table! {
         destination "destination": String, collected(), Reload;
             "destination or pattern of the broker"
         window "window": Micros, short_span(WINDOW_MAX), Reload;
-            "how long its messages are collected before they go out together; between \
-             destinations of different windows no order is kept"
+            "how long its messages are collected before they are sent together; there is no order \
+             between destinations with different windows"
     }
 }
 
@@ -172,8 +172,8 @@ table! {
         to "to": ReplyTo = ReplyTo::Default, reply_to(), Reload;
             "where the reply goes"
         broadcast "broadcast": bool = true, flag(), Reload;
-            "a reply to the sender goes to all sessions of the user; false, with `to-user` only: only \
-             to the one that sent"
+            "a reply by `to-user` goes to all sessions of the user; false: only to the session \
+             that sent the message"
     }
 }
 
@@ -192,7 +192,7 @@ pub enum Answer {
     Hook(String),
     /// Publishes the message to this destination.
     Forward(String),
-    /// Nothing is set: the sender hears which key to set.
+    /// Nothing is set: the sender is told which key to set.
     Unset,
 }
 
@@ -280,8 +280,8 @@ fn reply_to() -> Kind<ReplyTo> {
                 ReplyTo::Destinations(list) => Some(list),
                 _ => None,
             },
-            "the reply goes to these destinations; without this key and `to-user` to `/topic` + \
-             destination",
+            "the reply goes to these destinations; without `to` and `to-user` it goes to `/topic` \
+             + destination",
         ),
     ])
 }
@@ -312,7 +312,7 @@ fn application_fits(
     variables_are_known(application, at, context)
 }
 
-/// Each key that is written has an effect beside the others.
+/// Refuses keys that have no effect together with the others.
 fn reply_goes_somewhere(application: &Application, at: &str) -> Result<(), ConfigError> {
     let refused = |key: &str, value: &str, accepted: &str| {
         Err(ConfigError::new(&format!("{at}.{key}"), value, accepted))

@@ -9,8 +9,8 @@ use super::table::{Change, Context, Key};
 use crate::limits::{SECRET_MAX, SECRET_MIN};
 use std::fmt;
 
-/// A secret's bytes, and where they are from. Its `Debug` shows three asterisks; secrets of the
-/// same bytes are the same.
+/// A secret's bytes, and where they are from. Its `Debug` shows three asterisks; secrets with the
+/// same bytes are equal.
 #[derive(Clone)]
 pub struct Secret {
     bytes: Vec<u8>,
@@ -22,7 +22,7 @@ pub struct Secret {
 enum Source {
     Variable(String),
     File(String),
-    /// Nowhere that can be named.
+    /// It was made up, so there is no name.
     MadeUp,
 }
 
@@ -45,7 +45,7 @@ impl Secret {
         &self.bytes
     }
 
-    /// Whether a peer knows the secret. How long it takes says nothing but the length.
+    /// Whether a peer knows the secret. The time that this takes reveals the length only.
     pub fn matches(&self, claim: &[u8]) -> bool {
         let pairs = self.bytes.iter().zip(claim);
         let difference = pairs.fold(0, |sum, (one, other)| std::hint::black_box(sum | one ^ other));
@@ -64,9 +64,9 @@ impl fmt::Debug for Secret {
 pub(super) struct Secrets<'a> {
     /// The environment of the process.
     pub(super) environment: &'a [(String, String)],
-    /// What a secret that is made up shall be; random without it.
+    /// The value of a secret that is made up; random without it.
     given: Option<&'a str>,
-    /// A name that stands for a made-up secret where the environment has none.
+    /// A variable's name, and the secret that is used where the environment does not have it.
     made_up: Option<(&'static str, Secret)>,
 }
 
@@ -75,8 +75,8 @@ impl<'a> Secrets<'a> {
         Secrets { environment, given, made_up: None }
     }
 
-    /// From now on there is a secret of this name wherever none is named and set: the callbacks'
-    /// of a demonstration.
+    /// From now on a made-up secret is used where no secret is named and this variable is not set:
+    /// for the callbacks of a demo.
     pub(super) fn make_up(&mut self, name: &'static str) {
         let secret = match self.given {
             Some(text) => Secret::new(text),
@@ -89,9 +89,9 @@ impl<'a> Secrets<'a> {
         self.made_up = Some((name, secret));
     }
 
-    /// The secrets that `{stem}-env` or `{stem}-file` name, up to `most` side by side as long as
-    /// one takes over from another; without either key that of the environment's `default`, if it
-    /// is set.
+    /// The secrets that `{stem}-env` or `{stem}-file` name, at most `most` of them (several while
+    /// one replaces another). Without either key, the secret in the variable `default`, if it is
+    /// set.
     fn read(
         &self,
         section: &mut Section,
@@ -151,7 +151,7 @@ impl<'a> Secrets<'a> {
     }
 }
 
-/// Refuses a secret that can be guessed. The error shows where it is from, not what it is.
+/// Refuses a secret that is too short. The error shows where it is from, not what it is.
 fn long_enough(
     section: &Section,
     key: &str,
@@ -174,7 +174,7 @@ fn of_file(section: &Section, key: &str, file: &str) -> Result<Secret, ConfigErr
     long_enough(section, key, file, secret)
 }
 
-// The line's end that editors put at the end of a file is not part of the secret.
+// The line break that editors put at the end of a file is not part of the secret.
 fn content(file: &str) -> Result<Secret, String> {
     let mut bytes = std::fs::read(file).map_err(|error| error.to_string())?;
     while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
@@ -195,7 +195,7 @@ fn files() -> Kind<Vec<String>> {
     list("the name of a file", |text| (!text.is_empty()).then(|| text.to_string()))
 }
 
-/// Secrets side by side, as [`Secrets::read`] finds them: at least one, up to `most`.
+/// Secrets as [`Secrets::read`] finds them: at least one, at most `most`.
 pub(super) fn secrets(stem: &'static str, default: &'static str, most: usize) -> Kind<Vec<Secret>> {
     let accepted = move |_: &Context<'_>| {
         format!("the name of a variable that is set, or {stem}-file; {default} is not set either")
@@ -204,7 +204,7 @@ pub(super) fn secrets(stem: &'static str, default: &'static str, most: usize) ->
         let found = context.secrets.read(section, [stem, default], most)?;
         Ok(Some(found).filter(|list| !list.is_empty()))
     };
-    let several = if most == 1 { "" } else { ", or a list of such while one takes over" };
+    let several = if most == 1 { "" } else { ", or a list of such while one replaces another" };
     let key = |way: &str, accepted: &str, default: String, doc| Key {
         name: format!("{stem}-{way}"),
         accepted: format!("{accepted}{several}"),
@@ -213,8 +213,7 @@ pub(super) fn secrets(stem: &'static str, default: &'static str, most: usize) ->
         doc,
     };
     let named = key("env", "the name of an environment variable", quoted(default), "");
-    let file = "the same from a file, which SIGHUP reads again; the ends of lines at its end are \
-                no part of it";
+    let file = "the same from a file, which SIGHUP reads again; line breaks at its end are ignored";
     let file = key("file", "the name of a file", "–".to_string(), file);
     by_hand(accepted, read, move |list, _, to| show(list, stem, to), vec![named, file])
 }
@@ -224,8 +223,8 @@ pub(super) fn one_secret(stem: &'static str, default: &'static str) -> Kind<Secr
     secrets(stem, default, 1).map(|mut list| list.swap_remove(0), |one| vec![one.clone()])
 }
 
-/// By the name of where it is from, which can be read again. Only a comparison that nobody sees
-/// spells it out. One that was made up has no name.
+/// Shows secrets by the names of their variables or files, which can be read again. Only a
+/// comparison that nobody sees has the bytes. A secret that was made up has no name.
 fn show(list: &[Secret], stem: &'static str, to: &mut Lines) {
     if to.spelled_out() {
         let exposed: Vec<&[u8]> = list.iter().map(Secret::expose).collect();
@@ -255,7 +254,7 @@ fn show(list: &[Secret], stem: &'static str, to: &mut Lines) {
 mod tests {
     use super::*;
 
-    /// Of the fewest bytes.
+    /// As short as it may be.
     const GOOD: &str = "sixteen bytes -1";
 
     fn several(
@@ -303,7 +302,7 @@ mod tests {
         let error = find(&format!("secret-file = '{}'", file.display())).expect_err("15 bytes");
         assert!(error.key == "x.secret-file" && error.accepted.contains("16 bytes"), "{error}");
         std::fs::remove_file(file).expect("it is ours");
-        // One that nobody named, too.
+        // Also one that no key names.
         let environment = [("B".to_string(), "short".to_string())];
         let error = several(Secrets::new(&environment, None), toml::Table::new(), 1);
         let error = error.expect_err("5 bytes");

@@ -1,4 +1,4 @@
-//! The plain sections: where the server listens, its threads, its broker, and what calls out.
+//! The plain sections: where the server listens, its threads, its broker, and outgoing calls.
 
 use super::kind::{
     flag, list, maybe, number, parsed, parsed_in, period, short_span, spans, text, word,
@@ -22,12 +22,12 @@ const UNKNOWN: &[(&str, UnknownDestination)] =
 const NUL: &[(&str, NulInBody)] = &[("refuse", NulInBody::Refuse), ("allow", NulInBody::Allow)];
 
 table! {
-    /// Where the server listens and how the outside sees it.
+    /// Where the server listens, and its URL.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Listen checked by addresses_of_their_own {
         addresses "address": Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
             list(&format!("{ADDRESS}, or a list of such"), |text| text.parse().ok()), Restart;
-            "for browsers and callbacks; port 0 is one that the kernel chooses"
+            "for browsers and callbacks; for port 0 the kernel chooses one"
         api_address "api-address": Option<SocketAddr> = None,
             maybe(parsed(ADDRESS, |text| text.parse().ok())), Restart;
             "a listener of its own for the API, `/metrics` and the console; without it they are \
@@ -35,13 +35,13 @@ table! {
         external_url "external-url": Option<String> = None,
             maybe(parsed(URL, |text| is_url(text).then(|| text.trim_end_matches('/').to_string()))),
             Restart;
-            "how the outside sees this server; a page of this origin is its own"
+            "this server's URL as browsers see it; a page of this origin counts as the server's own"
         trusted_proxies "trusted-proxies": Vec<Network> = Vec::new(),
             list(NETWORKS, Network::parse), Restart;
             "the only peers whose `X-Forwarded-…` and user headers are believed"
     }
     beside {
-        /// What the endpoints' listeners are bound to, once they are: no port is 0 then.
+        /// What the endpoints' listeners are bound to, once they are; no port is 0 then.
         bound: Vec<SocketAddr> = Vec::new(),
     }
 }
@@ -80,21 +80,21 @@ table! {
         pin "pin": bool = false, flag(), Restart;
             "each of those threads stays on its core"
         batch_window "batch-window": Micros = Micros(0), short_span(WINDOW_MAX), Reload;
-            "how long messages to destinations without a `[[batch]]` are collected before they \
-             go out together; 0 is the turn of the loop in which they came"
+            "how long messages to destinations without a `[[batch]]` are collected before they are \
+             sent together; 0: only those of one turn of the loop"
         spin "spin": Micros = Micros(0), short_span(SPIN_MAX), Reload;
-            "how long a thread looks for work before it sleeps: a core each against some \
-             microseconds of latency"
+            "how long a thread polls for work before it sleeps: saves some microseconds of latency \
+             and costs each thread a core"
     }
 }
 
 table! {
-    /// What a server lets its own machine do so that it can be tried, and nobody else.
+    /// What visitors from the server's own machine, and nobody else, may do for trying it out.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Demo checked by makes_a_secret_up {
         enabled "enabled": bool = false, flag(), Restart;
             "a query parameter may name the user, the API asks for no token and `/demo/…` exists, \
-             for visitors of this machine; with a listener beyond loopback the server does not \
+             for visitors from this machine; with a listener beyond loopback the server does not \
              start"
     }
 }
@@ -111,21 +111,21 @@ fn makes_a_secret_up(
 }
 
 table! {
-    /// The API of back ends.
+    /// The API for back ends.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Api {
         token "token": Option<Secret> = None, maybe(one_secret("token", API_TOKEN)), Reload;
-            "the bearer token of the API, of 16 bytes or more; without one the API exists with \
+            "the bearer token of the API, at least 16 bytes; without one the API exists with \
              `[demo]` only"
     }
 }
 
 table! {
-    /// Destinations, and how sessions at them behave.
+    /// Destinations, and what applies to all sessions.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Broker checked by prefixes_apart {
         prefixes "prefixes": Vec<String> = owned(&["/topic", "/queue"]), prefixes(), Restart;
-            "below them are the broker's destinations, which sessions subscribe to"
+            "below them are the broker's destinations, to which sessions subscribe"
         application_prefixes "application-prefixes": Vec<String> = owned(&["/ws"]),
             prefixes(), Restart;
             "below them are the destinations of `[[application]]`"
@@ -133,16 +133,17 @@ table! {
             text("one such prefix as \"/user\"", is_prefix), Restart;
             "below it each user has destinations of their own"
         separator "separator": u8 = b'/', separator(), Restart;
-            "what stands between two parts of a destination, where patterns look at it"
+            "what separates the parts of a destination that patterns compare"
         heartbeat "heartbeat": [Millis; 2] = [Millis::seconds(10); 2], spans(), Restart;
-            "STOMP heart-beats that the server offers: how often it sends, how often it wants to \
-             hear; \"0s\" is none"
+            "STOMP heart-beats that the server offers: how often it sends, and how often it wants \
+             to receive; \"0s\" is never"
         unknown_destination "unknown-destination": UnknownDestination = UnknownDestination::Error,
             word(UNKNOWN), Restart;
-            "what a SEND or SUBSCRIBE below no prefix gets: an ERROR, or silence as with Spring"
+            "what a SEND or SUBSCRIBE outside all prefixes gets: an ERROR, or silence as with \
+             Spring"
         nul_in_body "nul-in-body": NulInBody = NulInBody::Refuse, word(NUL), Restart;
-            "a NUL in a body of text: refused to its sender, or sent, which old clients read as \
-             the end of a frame"
+            "a NUL in a text body: refused, or sent although old clients take it for the end of \
+             the frame"
     }
 }
 
@@ -229,20 +230,20 @@ pub(super) fn broker_destination() -> super::kind::Kind<String> {
 }
 
 table! {
-    /// Every HTTP call out.
+    /// Outgoing HTTP calls.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Hooks {
         timeout "timeout": Millis = Millis::seconds(5), period(), Reload;
             "from the start of a call to the end of its answer; past it the call has failed"
         concurrent "concurrent": u32 = 64, number(1, HOOKS_CONCURRENT_MAX), Reload;
-            "calls at the same time; past it they wait"
+            "calls at a time; past it they wait"
         queue "queue": u32 = 1000, number(0, HOOKS_QUEUE_MAX), Reload;
-            "calls that wait; past it the sender hears so on `/user/queue/errors`"
+            "calls that wait; past it the sender is told so on `/user/queue/errors`"
     }
 }
 
 table! {
-    /// Who is online, told to others.
+    /// Publishes who is online.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Presence {
         topic "topic": Option<String> = None, maybe(broker_destination()), Reload;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// One resolved setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// The section it stands in: `limits`, `endpoint`.
+    /// Its section: `limits`, `endpoint`.
     pub section: &'static str,
     /// Which entry of a repeated section: its path, destination or number.
     pub entry: Option<String>,
@@ -17,7 +17,7 @@ pub struct Setting {
     pub value: String,
     /// Whether a change takes effect without a restart.
     pub reloadable: bool,
-    /// Only a restart adds or takes away the entry that it stands in.
+    /// Only a restart adds or removes its entry.
     entry_stays: bool,
 }
 
@@ -31,7 +31,7 @@ impl Setting {
     }
 }
 
-/// One setting that two configurations do not share.
+/// One setting that differs between two configurations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// `listen.address`, or `endpoint[/chat].allowed-origins`.
@@ -52,7 +52,7 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// For eyes.
+    /// To be shown.
     pub(super) fn shown() -> Lines {
         Lines {
             settings: Vec::new(),
@@ -70,14 +70,14 @@ impl Lines {
         (self.section, self.entry, self.entry_stays) = (section, entry, stays);
     }
 
-    /// Begins a key of the section. What stands in a table below one changes as that does.
+    /// Begins a key of the section. The keys of a table below it change when it does.
     pub(super) fn row(&mut self, change: Change) {
         if self.before.is_empty() {
             self.change = change;
         }
     }
 
-    /// What stands in a table below the section.
+    /// Collects the keys of a table below the section.
     pub(super) fn below(&mut self, key: &str, show: impl FnOnce(&mut Lines)) {
         let before = format!("{}{key}.", self.before);
         let outer = core::mem::replace(&mut self.before, before);

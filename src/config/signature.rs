@@ -2,8 +2,8 @@
 //!
 //! A text with one `{hex}` or `{base64}`, for the HMAC-SHA256, and at most one `{timestamp}`, for
 //! seconds since 1970. With a timestamp the bytes `timestamp.body` are signed, and the header is a
-//! list, as Stripe's is: its elements stand in any order between commas, others are passed over,
-//! and of several signatures one good one is enough (a signer that changes its secret sends both).
+//! list, as Stripe's is: its elements are separated by commas and in any order, others are ignored,
+//! and of several signatures one must be valid (a signer that changes its secret sends both).
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ pub enum Encoding {
 /// A part of a form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FormPart {
-    /// It stands there as it is.
+    /// A literal text.
     Text(String),
     /// The signature.
     Signature(Encoding),
@@ -38,8 +38,9 @@ pub struct SignatureForm {
 
 /// What a form may be.
 pub(super) const ACCEPTED: &str = "a text with one {hex} or {base64} in it, such as \
-    \"sha256={hex}\", and at most one {timestamp}, which no digit or signature follows at once, \
-    such as \"t={timestamp},v1={hex}\"";
+                                   \"sha256={hex}\", and at most one {timestamp}, not directly \
+                                   followed by a digit or the signature, such as \
+                                   \"t={timestamp},v1={hex}\"";
 
 impl SignatureForm {
     /// Parses a form. None: it is not one.

@@ -35,7 +35,7 @@ impl Network {
     /// Whether the address lies in the range. An IPv4 peer of an IPv6 socket is an IPv4 peer.
     pub fn contains(&self, address: IpAddr) -> bool {
         let difference = self.address.to_bits() ^ widened(address).to_bits();
-        // A shift by 128 does not exist: a prefix of 0 takes everything.
+        // A shift by 128 is not possible. A prefix of 0 bits matches everything.
         self.prefix == 0 || difference >> (128 - u32::from(self.prefix)) == 0
     }
 }

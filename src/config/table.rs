@@ -1,4 +1,4 @@
-//! One table a section: a row is all there is to say of a key.
+//! One table per section. A row has everything about a key.
 //!
 //! A row gives the key's field, its name, its type, its default (without one the key must be
 //! written), its [kind](super::kind), whether a change takes effect at a reload, and a sentence for
@@ -44,7 +44,7 @@ pub(super) struct Key {
 /// What reading a section needs from those before it.
 #[derive(Default)]
 pub(super) struct Context<'a> {
-    /// Once it is read.
+    /// The broker's section, once it is read.
     pub(super) broker: Option<Broker>,
     /// Where secrets come from.
     pub(super) secrets: Secrets<'a>,
@@ -52,7 +52,7 @@ pub(super) struct Context<'a> {
     pub(super) has_token: bool,
     /// Tables that could have been left out, and were written.
     pub(super) written: Vec<String>,
-    /// Paths that have an owner.
+    /// Paths that are taken.
     pub(super) paths: Vec<String>,
 }
 
@@ -62,23 +62,23 @@ pub(super) trait Table: Sized {
     fn read(section: Section, context: &mut Context<'_>) -> Result<Self, ConfigError>;
     /// Shows each key as it can be read again.
     fn show(&self, to: &mut Lines);
-    /// Takes back what only a restart changes.
+    /// Restores what only a restart changes.
     fn keep(&mut self, running: &Self);
     /// What the reference says.
     fn keys() -> Vec<Key>;
 }
 
-/// What a table is where nothing of it is written: all its keys have defaults.
+/// A table of which nothing is written: all its keys have defaults.
 pub(super) fn of_nothing<T: Table>() -> T {
     let nothing = Section::new("", toml::Table::new());
     T::read(nothing, &mut Context::default()).expect("the defaults fit")
 }
 
-/// A table that may stand several times.
+/// A table that may be written several times.
 pub(super) trait Entry: Table + Clone {
-    /// Only a restart adds or takes away one.
+    /// Only a restart adds or removes one.
     const STAYS: bool = false;
-    /// What an entry is known by; by its number, where this is None.
+    /// What identifies an entry; if this is None, its number does.
     fn name(&self) -> Option<&str> {
         None
     }
@@ -88,7 +88,7 @@ pub(super) trait Entry: Table + Clone {
 pub(super) trait Part: Sized {
     /// It is written `[[name]]`.
     const REPEATED: bool;
-    /// Reads it out of the document.
+    /// Reads it from the document.
     fn read(
         document: &mut Section,
         name: &str,
@@ -96,7 +96,7 @@ pub(super) trait Part: Sized {
     ) -> Result<Self, ConfigError>;
     /// Shows it.
     fn show(&self, name: &'static str, to: &mut Lines);
-    /// Takes back what only a restart changes.
+    /// Restores what only a restart changes.
     fn keep(&mut self, running: &Self);
     /// What the reference says.
     fn keys() -> Vec<Key>;
@@ -167,8 +167,8 @@ impl<T: Entry> Part for Vec<T> {
 }
 
 /// Declares a section: each row is a field, its key and type, its default (none: the key must be
-/// written), its kind, when a change takes effect, and its sentence. `checked by` is what has to
-/// hold between the keys; fields that are no keys stand `beside` them.
+/// written), its kind, when a change takes effect, and its sentence. `checked by` names the
+/// function that checks the keys against each other; fields that are not keys follow in `beside`.
 macro_rules! table {
     (
         $(#[$meta:meta])*

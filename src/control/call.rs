@@ -15,8 +15,8 @@ const USER: HeaderName = HeaderName::from_static("x-ringpush-user");
 const SESSION: HeaderName = HeaderName::from_static("x-ringpush-session");
 const DESTINATION: HeaderName = HeaderName::from_static("x-ringpush-destination");
 
-/// The HTTP client of all calls. It goes straight to the URL: no proxy of the environment, no
-/// redirects (what answers 3xx has not answered).
+/// The HTTP client of all calls. It goes straight to the URL: no proxy from the environment, no
+/// redirects (a 3xx is a failure).
 pub(super) fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder()
         .no_proxy()
@@ -68,7 +68,8 @@ async fn exchange(
     Ok(Answered { content_type, body })
 }
 
-/// What of an error the sender may know, and all of it but the URL, which may hold a secret.
+/// The part of an error that the sender may know, and all of it except the URL, which may contain a
+/// secret.
 fn fault(error: reqwest::Error) -> (Fault, String) {
     let fault = if error.is_connect() { Fault::Unreachable } else { Fault::Broken };
     let error = error.without_url();
@@ -152,7 +153,7 @@ mod tests {
         (url, thread)
     }
 
-    /// In the runtime that the control thread has: reqwest lives in tokio-uring.
+    /// In the same runtime as the control thread's: reqwest runs on tokio-uring.
     fn ask(url: &str, call: Call, millis: u64, body_max: u32) -> Result<Answered, (Fault, String)> {
         let client = client().expect("a client can be made");
         let timeout = Duration::from_millis(millis);

@@ -1,19 +1,18 @@
-//! What the shards tell the log → lines. The shards have seen to it that they are few
-//! (`engine::events`).
+//! Turns the shards' events into lines of the log. The shards keep them few (`engine::events`).
 
 use super::log::Log;
 use crate::engine::events::{Cause, Event, Site};
 use crate::engine::shared::Shared;
 use std::fmt::Display;
 
-/// Writes the line of an event: cause, times, path, address, and what there is to say.
+/// Writes the line of an event: cause, count, path, address, and a text.
 pub(super) fn write(log: &Log, shared: &Shared, event: &Event) {
     let (message, reason, why) = match event.key.cause {
         Cause::Refused(refusal) => ("refused", refusal.label(), refusal.text()),
         Cause::SlowConsumer => ("closed", "slow_consumer", "A client reads too slowly."),
-        Cause::Others => ("refused", "others", "Of more kinds and clients than are told apart."),
+        Cause::Others => ("refused", "others", "More causes and clients than have lines."),
     };
-    // A reload may have come between: then a number may have no path.
+    // After a reload, a number may no longer have a path.
     let path = match event.key.site {
         Site::None => None,
         Site::Callback(at) => shared.config.callbacks.get(usize::from(at)).map(|rule| &rule.path),

@@ -5,12 +5,12 @@
 //!  has_room ──────────────▶ refused
 //!    │ take
 //!    ▼
-//!  waiting in its session's line ──next──▶ calling ──done──▶ gone
-//!  (the line stands in `ready` while its session has no call running)
+//!  waiting in its session's queue ──next──▶ calling ──done──▶ gone
+//!  (the queue is in `ready` while its session has no call running)
 //! ```
 //!
 //! One session has one call at a time, so its calls reach the application in the order sent, and a
-//! slow one holds up nobody else. Lines take turns.
+//! slow one delays nobody else. Sessions take turns.
 
 use crate::broker::message::Message;
 use crate::ids::SessionId;
@@ -20,8 +20,8 @@ use hashbrown::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// One hook call. It owns its bytes: a shard's message block goes home at once, so that slow hooks
-/// do not take the blocks from everybody else.
+/// One hook call. It owns its bytes: the shard's message block is returned at once, so that slow
+/// hooks do not use up the blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// The destination as the client sent it.
@@ -34,7 +34,7 @@ pub struct Call {
     pub session: SessionId,
     /// The user, if the session has one.
     pub user: Option<Arc<str>>,
-    /// Where it is counted for its address.
+    /// Where its address's share is counted.
     pub place: Place,
 }
 
@@ -51,7 +51,7 @@ impl Call {
         }
     }
 
-    /// The same, counted there.
+    /// The same call, counted there.
     pub fn at(self, place: Place) -> Call {
         Call { place, ..self }
     }
@@ -91,7 +91,7 @@ impl Calls {
         let own = line.map_or(0, |line| line.waiting.len());
         let at_once = self.calling + self.ready.len() < concurrent as usize && line.is_none();
         let free = (queue as usize).saturating_sub(self.waiting);
-        // One session alone fills at most half of what is free, so that others always find room.
+        // One session fills at most half of what is free, so that others always find room.
         at_once || free > 0 && (own == 0 || own < free)
     }
 

@@ -1,20 +1,20 @@
-//! Which lines of the log are written when many are alike, since whoever sends bad input must not
-//! fill the log: one a second of each cause and place, which says how many were left out. Pure: no
-//! clock.
+//! Which lines of the log are written when many are alike, so that bad input cannot fill the log:
+//! one a second for each cause and place, which says how many were left out. Pure: no clock.
 //!
 //! Drive it: [`Limiter::admit`] for each line. When [`Limiter::next_due`] has come, take all that
 //! [`Limiter::due`] gives: what was left out after the last line that was written.
 //!
-//! Bound: [`LOG_PLACES`] causes and places are told apart; those beyond share one place a cause.
+//! Bound: [`LOG_PLACES`] causes and places are told apart; those beyond share one place for each
+//! cause.
 
 use crate::limits::LOG_PLACES;
 use hashbrown::HashMap;
 use std::hash::RandomState;
 use std::time::{Duration, Instant};
 
-/// A line of one cause and place is written once in so long.
+/// How often a line of one cause and place is written.
 const EVERY: Duration = Duration::from_millis(crate::limits::LOG_EVENT_EVERY.0 as u64);
-/// Bytes of a place that tell it apart.
+/// Bytes of a place that are compared.
 const PLACE_MAX: usize = 128;
 
 /// A cause (the line's text, which no client chooses) and a place (which one may choose).
@@ -31,7 +31,7 @@ pub struct LeftOut {
     pub count: u64,
 }
 
-/// What was written lately.
+/// What was written recently.
 #[derive(Debug, Default)]
 pub struct Limiter {
     /// When the last line was written, and how many were left out since. The hasher is random:
@@ -40,8 +40,8 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// A line at `now`: with `Some` it is to be written, and so many like it were left out since
-    /// the last one.
+    /// Asks about a line at `now`. `Some`: it is to be written, and this many like it were left out
+    /// since the last one.
     pub fn admit(&mut self, cause: &'static str, place: &str, now: Instant) -> Option<u64> {
         let place = &place[..place.floor_char_boundary(PLACE_MAX)];
         let mut key: Key = (cause, place.into());
@@ -63,12 +63,12 @@ impl Limiter {
         Some(core::mem::take(left_out))
     }
 
-    /// When [`Limiter::due`] is to be asked, if ever.
+    /// When to call [`Limiter::due`], if ever.
     pub fn next_due(&self) -> Option<Instant> {
         self.written.values().map(|(last, _)| *last + EVERY).min()
     }
 
-    /// What was left out of the seconds that are over. Whoever is quiet is forgotten.
+    /// What was left out in seconds that are over. Places that are quiet are forgotten.
     pub fn due(&mut self, now: Instant) -> Vec<LeftOut> {
         let is_over = |last: Instant| now.duration_since(last) >= EVERY;
         self.written.retain(|_, (last, left_out)| *left_out > 0 || !is_over(*last));
@@ -80,7 +80,7 @@ impl Limiter {
         .collect()
     }
 
-    /// All that was left out and not said yet.
+    /// Everything that was left out and not reported yet.
     pub fn rest(&mut self) -> Vec<LeftOut> {
         let written = self.written.drain().filter(|(_, (_, left_out))| *left_out > 0);
         written.map(|((cause, place), (_, count))| LeftOut { cause, place, count }).collect()
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(limiter.admit(CAUSE, "/other", at(500)), Some(0));
         assert_eq!(limiter.admit("another cause", "/call", at(500)), Some(0));
         assert_eq!(limiter.admit(CAUSE, "/call", at(1000)), Some(999));
-        // What nobody follows is said when its second is over.
+        // What no line follows is reported when its second is over.
         assert_eq!(limiter.admit(CAUSE, "/call", at(1001)), None);
         assert_eq!(limiter.next_due(), Some(at(1500)));
         assert_eq!(limiter.due(at(1500)), []);

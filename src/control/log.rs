@@ -2,11 +2,11 @@
 //! file. Any thread hands lines over and never waits; the control thread writes them through its
 //! ring, several at once.
 //!
-//! Drive it: [`channel`] gives the end for everybody ([`Log`]) and the end for the control thread
+//! Drive it: [`channel`] gives the end for all threads ([`Log`]) and the end for the control thread
 //! ([`Writer`], which runs until [`Log::finish`]).
 //!
-//! Lines that somebody outside can cause go through [`Log::limited`]: one a second of each cause
-//! and place, with how many were left out (`control::limiter`).
+//! Lines that clients can cause go through [`Log::limited`]: one a second for each cause and place,
+//! with how many were left out (`control::limiter`).
 //!
 //! Bounds: [`LINES_MAX`] lines wait (a bounded lock-free queue), [`LINE_MAX`] bytes of a line's
 //! values; a line past the former is dropped and counted, and the log says how many when it
@@ -65,7 +65,7 @@ enum Entry {
 pub struct Log {
     entries: mpsc::Sender<Entry>,
     dropped: Arc<AtomicU64>,
-    /// Held for a look at a table, only on behalf of a line that may be left out.
+    /// Locked for one look-up, and only for a line that may be left out.
     limiter: Arc<Mutex<Limiter>>,
 }
 
@@ -112,7 +112,7 @@ impl Log {
     }
 
     /// A line that bad input causes at `place`, an endpoint or a block of addresses
-    /// ([`crate::ids::address_block`]): one a second of each message and place is written.
+    /// ([`crate::ids::address_block`]): one a second is written for each message and place.
     pub fn limited(
         &self,
         level: Level,
@@ -145,8 +145,8 @@ impl Log {
         self.line(Level::Error, message, values);
     }
 
-    /// Opens the file again under its name, behind the lines that wait: for whoever rotates it.
-    /// Inside the runtime only.
+    /// Opens the file again under its name, after the lines that wait: for log rotation. Inside the
+    /// runtime only.
     pub fn reopen(&self) {
         if self.entries.try_send(Entry::Reopen).is_err() {
             let entries = self.entries.clone();
@@ -195,7 +195,7 @@ impl Writer {
         }
     }
 
-    /// The next entry. Until it comes, what was left out is said when its second is over.
+    /// The next entry. Until it comes, what was left out is reported when its second is over.
     async fn next(&mut self) -> Option<Entry> {
         loop {
             let due = locked(&self.limiter).next_due();
@@ -220,7 +220,7 @@ impl Writer {
     async fn reopen(&mut self) {
         match open(&self.path).await {
             Ok(file) => self.file = file,
-            // The old file goes on.
+            // The old file stays in use.
             Err(error) => {
                 let values: [(&str, &dyn Display); 1] = [("error", &error)];
                 self.say(Level::Error, "the log file cannot be opened again", &values);
@@ -259,7 +259,7 @@ impl Writer {
     }
 }
 
-/// Whoever panicked with it held has left it whole.
+/// A thread that panicked while it had the lock has left the table intact.
 fn locked(limiter: &Mutex<Limiter>) -> MutexGuard<'_, Limiter> {
     limiter.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -273,7 +273,7 @@ fn line(at: SystemTime, level: Level, message: &str, values: &[(&str, &dyn Displ
         let _ = if is_word(&value) {
             write!(line, " {key}={value}")
         } else {
-            // Rust's escapes keep whatever a client named on this line.
+            // Rust's escapes keep a client's text on this line.
             write!(line, " {key}={value:?}")
         };
     }

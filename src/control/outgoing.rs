@@ -14,19 +14,19 @@ struct Queues {
     ended: bool,
 }
 
-/// Entries for each shard. Their count is bounded by whoever fills it.
+/// Entries for each shard. The caller bounds their number.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     queues: Vec<Queues>,
 }
 
 impl Outgoing {
-    /// Nothing yet, for so many shards.
+    /// Nothing yet, for this number of shards.
     pub(super) fn new(shards: usize) -> Outgoing {
         Outgoing { queues: (0..shards).map(|_| Queues::default()).collect() }
     }
 
-    /// Puts an entry at the end of its queue; one to a shard that has ended is gone.
+    /// Puts an entry at the end of its queue; one to a shard that has ended is discarded.
     pub(super) fn push(&mut self, effect: Effect) {
         match effect {
             Effect::Command(home, command) => {
@@ -39,7 +39,7 @@ impl Outgoing {
         }
     }
 
-    /// The same for what is of no home.
+    /// The same for an entry that is not for a home.
     pub(super) fn tell(&mut self, shard: ShardId, entry: ToShard) {
         let queues = &mut self.queues[shard.index()];
         if !queues.ended {
@@ -47,7 +47,7 @@ impl Outgoing {
         }
     }
 
-    /// Sends what has room.
+    /// Sends what the mailboxes have room for.
     pub(super) fn flush(&mut self, mailbox: &mut Mailbox) {
         for (peer, queues) in self.queues.iter_mut().enumerate() {
             let to = PeerId(peer as u8);

@@ -1,11 +1,11 @@
 #![forbid(unsafe_code)]
-//! The stand-in for a telephony provider, in a demonstration only: it takes the call that an agent
-//! asks for, says so, and calls back a little later, signed and over HTTP as a provider would.
+//! The stand-in for a telephony provider, for the demo only: it takes the call that an agent asks
+//! for, says so, and calls back a little later, signed and over HTTP as a provider would.
 //!
 //! It knows one callback of the configuration ([`Shared::stand_in`]) and nothing of the engine.
 //!
-//! **Bounds.** [`PROVIDER_CALLS_MAX`] calls that are not called back yet; past it 503, as by a full
-//! queue of hook calls. At the end of the process those are forgotten.
+//! **Bounds.** [`PROVIDER_CALLS_MAX`] calls that are not called back yet; past it 503, as with a
+//! full queue of hook calls. They are forgotten when the process ends.
 
 use super::hooks::Call;
 use super::log::{Level, Log};
@@ -19,11 +19,11 @@ use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
 
-/// From a call to how it went.
+/// From a call to its result.
 const CALL_TIME: Duration = Duration::from_secs(2);
-/// From the callback's start to its answer: it goes to this very process.
+/// From the callback's start to its answer: it goes to this process.
 const CALLBACK_TIME: Duration = Duration::from_secs(5);
-/// Characters of what the agent's page says that come back.
+/// Characters of each text of the agent's page that are sent back.
 const TEXT_MAX: usize = 64;
 
 /// The provider.
@@ -43,7 +43,7 @@ struct Callback {
 }
 
 impl Provider {
-    /// Takes a call: what it answers at once.
+    /// Takes a call and returns the answer to it.
     pub(super) fn take(
         &mut self,
         call: &Call,
@@ -66,7 +66,7 @@ impl Provider {
     }
 }
 
-/// The call's id and the JSON that tells how it went.
+/// The call's id, and the JSON with its result.
 fn outcome(call: &Call, user: &str, number: u64) -> (String, Vec<u8>) {
     let asked: Value = serde_json::from_slice(&call.body).unwrap_or_default();
     let text = |key: &str| -> Option<String> {

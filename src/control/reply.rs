@@ -10,7 +10,7 @@ use crate::engine::shared::Shared;
 use crate::metrics::Refusal;
 use std::sync::Arc;
 
-/// Where a sender hears what went wrong behind an application destination.
+/// Where a sender is told what went wrong behind an application destination.
 const ERRORS: &str = "/queue/errors";
 
 /// What a hook answered: status 2xx.
@@ -94,16 +94,16 @@ impl Fault {
     }
 }
 
-/// Who is asked about messages to a destination.
+/// What answers messages to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Backend<'a> {
-    /// Whoever is at this URL.
+    /// The server at this URL.
     Url(&'a str),
-    /// The stand-in provider of a demonstration.
+    /// The demo's stand-in provider.
     Provider,
 }
 
-/// Who is asked about messages to a destination, if anybody is.
+/// What answers messages to a destination, if anything does.
 pub(super) fn backend<'a>(shared: &'a Shared, destination: &str) -> Option<Backend<'a>> {
     let (index, _) = application(shared, destination)?;
     match &shared.applications.at(index).answer {
@@ -113,19 +113,19 @@ pub(super) fn backend<'a>(shared: &'a Shared, destination: &str) -> Option<Backe
     }
 }
 
-/// The application of a destination as it is configured, which no client chooses.
+/// The destination of the application as it is configured, which no client chooses.
 pub(super) fn place<'a>(shared: &'a Shared, destination: &str) -> &'a str {
     let found = application(shared, destination);
     found.map_or("", |(index, _)| &shared.applications.at(index).destination)
 }
 
-/// The application of a destination, and the destination below the prefix. It is looked up here
-/// instead of being numbered by the shard: a reload may have come between.
+/// The application of a destination, and the destination below the prefix. It is looked up here,
+/// not numbered by the shard, because a reload may have changed the numbers.
 fn application<'a>(shared: &Shared, destination: &'a str) -> Option<(usize, &'a str)> {
     application_of(&shared.names, &shared.applications, destination)
 }
 
-/// What gives a receipt.
+/// The effect that gives a receipt.
 pub(super) fn receipt(reply_to: ReplyTo) -> Option<Effect> {
     Some(Effect::Event(reply_to.shard()?, Event::Sequenced { reply_to, heard: 0 }))
 }
@@ -154,7 +154,7 @@ pub(super) fn effects(shared: &Shared, call: &Call, answer: &Answered, number: u
     .collect()
 }
 
-/// Tells the asking session what went wrong.
+/// Tells the session that sent the message what went wrong.
 pub(super) fn error(shared: &Shared, call: &Call, fault: Fault, number: u64) -> Effect {
     let body = serde_json::json!({
         "code": fault.code(),

@@ -30,12 +30,12 @@ use tokio::time::Instant;
 
 /// Entries of this thread's own ring: it carries the log and nothing else.
 const ENTRIES: u32 = 16;
-/// A signal to end within this of the first one is not a second one: whoever stops a whole group
-/// of processes (a terminal, a supervisor and its shell) sends several.
+/// A signal to end so soon after the first one does not count as a second one: what stops a whole
+/// group of processes (a terminal, a supervisor with its shell) sends several.
 const STOP_AGAIN: Duration = Duration::from_millis(limits::STOP_AGAIN.0 as u64);
 /// How soon a full mailbox is tried again.
 const RETRY: Duration = Duration::from_millis(1);
-/// Shards count `drain-time` from their entry; they get this much longer to say that they ended.
+/// Shards count `drain-time` from their entry; they get this much longer to report that they ended.
 const DRAIN_MARGIN: Duration = Duration::from_millis(200);
 /// How long the last lines of the log may take.
 const LOG_TIME: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ const LOG_TIME: Duration = Duration::from_secs(1);
 /// Why a configuration that would be good at a start is not good at a reload.
 const KEPT: &str = "keys that need a restart keep their values, and the new ones do not fit them";
 
-/// What a shard's thread says of itself.
+/// What a shard's thread reports of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
     /// It is ready to run.
@@ -66,13 +66,13 @@ pub enum Report {
     Ended {
         /// Which one.
         shard: ShardId,
-        /// By a panic.
+        /// Whether it ended by a panic.
         panicked: bool,
     },
 }
 
-/// The voice of one shard's thread. That the thread ends, by return or panic, is said when this is
-/// dropped: make it the thread's first value, so that it is the last one gone.
+/// Reports for one shard's thread. When it is dropped it reports that the thread has ended, by
+/// return or by panic: make it the thread's first value, so that it is dropped last.
 #[derive(Debug)]
 pub struct Reporter {
     shard: ShardId,
@@ -80,7 +80,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Whose voice it is.
+    /// Whose reporter it is.
     pub fn shard(&self) -> ShardId {
         self.shard
     }
@@ -108,18 +108,18 @@ impl Drop for Reporter {
     }
 }
 
-/// Where the shards are heard.
+/// Receives the shards' reports.
 #[derive(Debug)]
 pub struct Reports(mpsc::UnboundedReceiver<Report>);
 
 impl Reports {
-    /// The next report, for a thread outside of the runtime. None when every voice is gone.
+    /// The next report, for a thread outside of the runtime. None when every reporter is gone.
     pub fn wait(&mut self) -> Option<Report> {
         self.0.blocking_recv()
     }
 }
 
-/// A voice for each shard, and where they are heard. A shard says two things at most.
+/// A reporter for each shard, and what receives their reports. A shard makes at most two.
 pub fn reports(shards: u8) -> (Vec<Reporter>, Reports) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let voice = |shard| Reporter { shard: ShardId(shard), reports: sender.clone() };
@@ -128,7 +128,7 @@ pub fn reports(shards: u8) -> (Vec<Reporter>, Reports) {
 
 /// What the control thread is made of.
 pub struct Setup {
-    /// What all shards know alike.
+    /// What all shards share.
     pub shared: Arc<Shared>,
     /// What a reload reads.
     pub sources: Sources,
@@ -136,15 +136,15 @@ pub struct Setup {
     pub mailbox: Mailbox,
     /// The doorbells of all peers.
     pub doorbells: Doorbells,
-    /// What the shards say; each has said that it is ready.
+    /// The shards' reports; each shard has reported that it is ready.
     pub reports: Reports,
     /// The log file; standard error without one.
     pub log: Option<PathBuf>,
-    /// Called when signals are answered and the log is open.
+    /// Called when signals are handled and the log is open.
     pub ready: Box<dyn FnOnce(&Log) + Send>,
 }
 
-/// How an orderly run ended.
+/// How a run ended without a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// All sessions were told, or `drain-time` was over.
@@ -160,16 +160,16 @@ pub enum Failure {
     Start(io::Error),
     /// The log file cannot be opened.
     Log(PathBuf, io::Error),
-    /// A shard has ended unasked.
+    /// A shard has ended unexpectedly.
     ShardEnded(ShardId),
 }
 
-/// Runs the control plane on this thread until the process shall end.
+/// Runs the control plane on this thread until the process is to end.
 pub fn run(setup: Setup) -> Result<End, Failure> {
     let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(ENTRIES));
     let runtime = runtime.map_err(Failure::Start)?;
     let end = runtime.block_on(run_inside(setup));
-    // Its end would wait for names that are still being resolved, however long that takes.
+    // Dropping it would wait for host names that are still being resolved, however long that takes.
     core::mem::forget(runtime);
     end
 }
@@ -215,8 +215,7 @@ async fn run_inside(setup: Setup) -> Result<End, Failure> {
 type Outcome = Result<Answered, (Fault, String)>;
 
 struct Control {
-    /// Its eventfd. It is no pipe, but is read like one: 8 bytes, and then there is nothing until
-    /// somebody rings.
+    /// Its eventfd, which is read like a pipe: 8 bytes, and then nothing until it rings again.
     doorbell: pipe::Receiver,
     client: reqwest::Client,
     shared: Arc<Shared>,
@@ -229,7 +228,7 @@ struct Control {
     outgoing: Outgoing,
     calls: Calls,
     running: JoinSet<Outcome>,
-    /// In a demonstration.
+    /// For the demo.
     provider: Provider,
     /// The call of each running task, without its body.
     asking: HashMap<Id, Call>,
@@ -238,7 +237,7 @@ struct Control {
     alive: usize,
     /// Set by the first signal to end.
     deadline: Option<Instant>,
-    /// When that one came.
+    /// When that signal came.
     stopped_at: Option<Instant>,
 }
 
@@ -276,7 +275,7 @@ impl Control {
             self.mailbox.awake();
             match woken {
                 Woken::Doorbell => {
-                    // An error says that there was nothing to silence.
+                    // An error means that there was nothing to read.
                     let _ = self.doorbell.try_read(&mut [0; 8]);
                 }
                 Woken::Answered(id, outcome) => self.on_answered(id, outcome),
@@ -317,13 +316,13 @@ impl Control {
         }
     }
 
-    /// Whether so many entries wait that no call begins: what it answers would have to wait, too.
+    /// Whether too many entries wait for a call to begin: its answer would have to wait too.
     fn is_blocked(&self) -> bool {
         self.outgoing.len() >= self.shared.limits.mailbox as usize
     }
 
-    /// Takes all that the shards ask for, whatever waits: what is past a bound is refused, and no
-    /// shard waits for this thread.
+    /// Takes everything that the shards send, however much waits: what is past a bound is refused,
+    /// and no shard waits for this thread.
     fn take_entries(&mut self) {
         for shard in (0..self.shared.shards).map(PeerId) {
             for _ in 0..self.shared.limits.mailbox {
@@ -345,8 +344,8 @@ impl Control {
         } else {
             let counters = self.shared.metrics.control();
             counters.hooks_refused_total.add(1);
-            // Who sends and does not take the refusals is owed receipts only, which are bounded by
-            // its own waiting for them (`receipts`).
+            // If a shard does not take its refusals, only receipts are sent, and `receipts` bounds
+            // those.
             let most = REFUSALS_WAITING * self.shared.limits.mailbox as usize;
             match self.outgoing.events_of(call.session.shard()) < most {
                 true => self.tell(&call, Fault::Full),
@@ -373,7 +372,7 @@ impl Control {
                     continue;
                 }
                 None => {
-                    // A reload has come between.
+                    // A reload has removed the hook.
                     self.tell(&call, Fault::NoHook);
                     self.give_back(&call);
                     self.calls.done(call.session);
@@ -395,7 +394,7 @@ impl Control {
         self.settle(&call, outcome);
     }
 
-    /// Tells the sender of a call, or whoever the application says, how it went.
+    /// Sends a call's answer to where the application says, or tells the sender what went wrong.
     fn settle(&mut self, call: &Call, outcome: Outcome) {
         match outcome.and_then(|answer| reply::sendable(&self.shared, answer)) {
             Ok(answer) => {
@@ -412,7 +411,8 @@ impl Control {
                     ("error", &error),
                 ];
                 let count = if error.is_empty() { 3 } else { 4 };
-                // Who sends to a hook that is down causes these: one a second of an application.
+                // Clients cause these by sending to a hook that is down: one a second for each
+                // application.
                 let place = reply::place(&self.shared, &call.destination);
                 self.log.limited(Level::Warn, "a hook call failed", place, &values[..count]);
                 self.tell(call, fault);

@@ -3,7 +3,7 @@
 use std::io;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
-/// What somebody asks of the process.
+/// What a signal asks of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
     /// SIGTERM or SIGINT: end.
@@ -27,7 +27,7 @@ pub(super) struct Signals {
 impl Signals {
     /// Inside the runtime only.
     pub(super) fn install() -> io::Result<Signals> {
-        // Its handler stays, and tells nobody.
+        // Its handler stays and does nothing.
         drop(signal(SignalKind::user_defined2())?);
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
@@ -40,7 +40,7 @@ impl Signals {
     /// The next one. May be dropped while it waits.
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
-            // Of several that are there the end comes last: the others were not sent to be lost.
+            // If several wait, the end comes last, so that the others are not lost.
             biased;
             _ = self.hangup.recv() => Signal::Reload,
             _ = self.reopen.recv() => Signal::Reopen,

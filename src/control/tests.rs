@@ -23,7 +23,7 @@ use tokio::net::unix::pipe;
 
 const SHARD: PeerId = PeerId(0);
 const CONTROL: PeerId = PeerId(1);
-/// Longer than anything takes that works.
+/// Longer than anything takes if it works.
 const LONG: Duration = Duration::from_secs(20);
 
 /// One shard's end of everything.
@@ -66,7 +66,7 @@ fn start(settings: &str) -> StandIn {
 }
 
 impl StandIn {
-    /// What the control thread says next, in a home's stead.
+    /// The control thread's next answer as a home.
     fn next(&mut self) -> Event {
         loop {
             match self.mailbox.take(CONTROL) {
@@ -100,7 +100,7 @@ impl StandIn {
         Ok(())
     }
 
-    /// Ends the shard and gives what became of the control thread.
+    /// Ends the shard, and returns the control thread's result.
     fn end(self) -> Result<End, Failure> {
         drop(self.reporter);
         self.control.join().expect("the control thread does not panic")
@@ -198,8 +198,8 @@ fn every_call_gets_its_receipt_and_its_reply_in_order() {
     assert!(matches!(shard.end(), Err(Failure::ShardEnded(ShardId(0)))));
 }
 
-/// Nobody answers what is called; one call runs and one waits for it, as many as there may be. The
-/// second is sent when the first has begun: taken at once, it would find that one still waiting.
+/// No hook answers; one call runs and one waits, as many as there may be. The second is sent only
+/// when the first has begun, because otherwise it would find the first still waiting.
 fn with_a_full_queue() -> (TcpListener, StandIn) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}/", listener.local_addr().expect("bound"));
@@ -233,8 +233,8 @@ fn a_call_past_the_queue_is_refused_before_its_receipt_and_counted() {
     drop(shard.end());
 }
 
-/// A shard that takes nothing gets rid of its calls all the same. What waits for it is bounded:
-/// past that a refusal is a receipt only.
+/// The calls of a shard that takes nothing are taken nevertheless. What waits for that shard is
+/// bounded: past the bound a refusal is only a receipt.
 #[test]
 fn calls_are_always_taken_and_what_waits_for_a_shard_is_bounded() {
     const CALLS: u32 = 200;

@@ -15,16 +15,16 @@ const BUCKETS: usize = 20;
 /// Durations of one kind.
 #[derive(Debug, Default)]
 pub struct Histogram {
-    /// Those that ended in each bucket, and those that took longer than all.
+    /// The observations of each bucket, and those longer than all buckets.
     buckets: [Counter; BUCKETS + 1],
-    /// Of all of them together.
+    /// Nanoseconds of all observations together.
     nanos: Counter,
 }
 
 impl Histogram {
-    /// Something has taken so many nanoseconds. Only its owner may.
+    /// Counts something that took this many nanoseconds. Only its owner may.
     pub fn observe(&self, nanos: u64) {
-        // A bucket holds what takes as long as its end, too.
+        // A bucket includes its end.
         let micros = nanos.saturating_sub(1) / 1_000;
         let bits = u64::BITS - micros.leading_zeros();
         let bucket = (bits.saturating_sub(FIRST) as usize).min(BUCKETS);
@@ -32,7 +32,7 @@ impl Histogram {
         self.nanos.add(nanos);
     }
 
-    /// How often something was observed.
+    /// How many observations there were.
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(Counter::value).sum()
     }

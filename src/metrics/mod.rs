@@ -4,8 +4,8 @@
 //! Each shard owns one [`ShardMetrics`], the control thread the [`ControlMetrics`]; its owner is
 //! the only one that writes it (plain loads and stores, no locked instruction), and all threads may
 //! read all of them. Order of calls: [`Metrics::new`] at start, [`Counter::add`] and
-//! [`Counter::set`] on the owner, [`Metrics::write`] for a scrape. Whatever may be counted is
-//! exported from the start, with 0.
+//! [`Counter::set`] on the owner, [`Metrics::write`] for a scrape. Every counter is exported from
+//! the start, with 0.
 
 mod histogram;
 mod refusal;
@@ -45,16 +45,16 @@ macro_rules! counters {
         #[derive(Debug, Default)]
         pub struct ShardMetrics {
             $(#[doc = $help] pub $field: Counter,)*
-            /// Messages dropped unsent for slow consumers, as their oldest.
+            /// Messages dropped unsent for slow consumers because they were the oldest.
             pub dropped_oldest: Counter,
-            /// Messages dropped unsent for slow consumers, as newer ones waited.
+            /// Messages dropped unsent for slow consumers because newer ones replaced them.
             pub dropped_conflated: Counter,
             /// Hook calls that had no place in their queue.
             pub hooks_refused_total: Counter,
             refusals: Refusals,
             /// From the end of one wait for the kernel to the next, of turns that found work.
             pub turn_duration: Histogram,
-            /// From the turn in which a callback's request was whole to its success.
+            /// From the turn in which a callback's request was complete to its success.
             pub callback_answer: Histogram,
         }
 
@@ -106,9 +106,9 @@ counters! {
     resets_total "counter" "Connections that failed.";
     receive_starved_total "counter" "Receives that found no buffer.";
     segments_free "gauge" "Free segments.";
-    buffered_bytes "gauge" "Bytes of unfinished input held by connections.";
+    buffered_bytes "gauge" "Bytes of unfinished input of connections.";
     inflate_history_bytes "gauge" "Bytes of inflate histories (context takeover of clients).";
-    log_events_merged_total "counter" "Events whose line of the log does not say what they were.";
+    log_events_merged_total "counter" "Events that the log only counts together with others.";
     turns_total "counter" "Turns of the loop.";
     spins_total "counter" "Turns that looked for work instead of sleeping, and found none.";
 }
@@ -209,7 +209,7 @@ impl Metrics {
 
     fn write_dropped(&self, out: &mut String) {
         let name = "ringpush_dropped_total";
-        let help = "Messages dropped unsent for slow consumers, by the policy.";
+        let help = "Messages dropped unsent for slow consumers, by policy.";
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
         for (shard, metrics) in self.shards.iter().enumerate() {
             let (oldest, conflated) = (&metrics.dropped_oldest, &metrics.dropped_conflated);
@@ -231,7 +231,7 @@ impl Metrics {
 
     fn write_refusals(&self, out: &mut String) {
         let name = "ringpush_refused_total";
-        let help = "What was refused, by the reason.";
+        let help = "What was refused, by reason.";
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} counter");
         for &refusal in Refusal::ALL {
             let (label, value) = (refusal.label(), self.refused(refusal));
@@ -252,7 +252,7 @@ const HISTOGRAMS: [Row; 2] = [
     ),
     (
         "ringpush_callback_answer_seconds",
-        "From a whole request of a callback to its success.",
+        "From a callback's complete request to its success.",
         |shard| &shard.callback_answer,
     ),
 ];

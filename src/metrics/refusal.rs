@@ -22,7 +22,7 @@ macro_rules! refusals {
                 match self { $(Refusal::$variant => $label,)* }
             }
 
-            /// A sentence for whoever reads the log.
+            /// A sentence for the log.
             pub const fn text(self) -> &'static str {
                 match self { $(Refusal::$variant => $text,)* }
             }
@@ -84,7 +84,7 @@ refusals! {
         "An HTTP version is neither 1.0 nor 1.1.";
     // HTTP: requests that are not served.
     HttpMethodNotAllowed "http_method_not_allowed"
-        "A path does not take the request's method.";
+        "A path does not support the request's method.";
     HttpNotFound "http_not_found"
         "There is nothing at the request's path.";
     HttpOrigin "http_origin"
@@ -101,14 +101,14 @@ refusals! {
     HttpUpgradeMethod "http_upgrade_method"
         "A WebSocket handshake is not a GET request.";
     HttpUpgradeMissing "http_upgrade_missing"
-        "A request to a WebSocket's path is no handshake.";
+        "A request to a WebSocket's path is not a handshake.";
     HttpUpgradeOld "http_upgrade_old"
         "A WebSocket handshake is an HTTP/1.0 request.";
     HttpUpgradeVersion "http_upgrade_version"
         "Sec-WebSocket-Version is not 13.";
-    // Who somebody is.
+    // Users.
     AuthMissing "auth_missing"
-        "Nobody is named, and anonymous sessions are not allowed.";
+        "No method names a user, and anonymous sessions are not allowed.";
     AuthTokenAlgorithm "auth_token_algorithm"
         "A token's algorithm is not among the accepted ones.";
     AuthTokenAudience "auth_token_audience"
@@ -129,9 +129,9 @@ refusals! {
         "The header that names the user stands in a request twice.";
     AuthUserName "auth_user_name"
         "A user's name is empty, too long or has control characters.";
-    // The API and the page of a demonstration.
+    // The API and the demo's page.
     ApiDemoOnly "api_demo_only"
-        "A demonstration is asked from another machine or another page.";
+        "The demo was requested from another machine or another page.";
     ApiForgedHeader "api_forged_header"
         "A message of the API has a header that is blank or the server's own.";
     ApiRequest "api_request"
@@ -139,7 +139,7 @@ refusals! {
     ApiToken "api_token"
         "The API's token is missing or wrong.";
     ApiTokenUnset "api_token_unset"
-        "The API is asked, and has no token that it could compare.";
+        "The API was requested, and no token is configured.";
     // Callbacks.
     CallbackJsonDepth "callback_json_depth"
         "A callback's JSON is nested more deeply than json-depth.";
@@ -148,15 +148,15 @@ refusals! {
     CallbackPointerMissing "callback_pointer_missing"
         "A callback's JSON lacks what a pointer names.";
     CallbackPointerValue "callback_pointer_value"
-        "What a pointer names in a callback's JSON is no short text or number.";
+        "What a pointer names in a callback's JSON is neither a short text nor a number.";
     CallbackSignatureAmbiguous "callback_signature_ambiguous"
-        "A callback's signature or timestamp stands in it twice.";
+        "A callback has its signature or timestamp twice.";
     CallbackSignatureMalformed "callback_signature_malformed"
-        "A callback's signature has not its rule's form.";
+        "A callback's signature does not have the configured form.";
     CallbackSignatureMissing "callback_signature_missing"
         "A callback has no signature.";
     CallbackSignatureStale "callback_signature_stale"
-        "A callback was signed too long ago, or for later.";
+        "A callback was signed too long ago, or its timestamp is too far ahead.";
     CallbackSignatureWrong "callback_signature_wrong"
         "A callback's signature is not that of its body.";
     // WebSocket frames.
@@ -183,7 +183,7 @@ refusals! {
     WsMessageSize "ws_message_size"
         "A WebSocket message is longer than message.";
     WsNotDeflate "ws_not_deflate"
-        "A compressed message is no DEFLATE stream.";
+        "A compressed message is not a DEFLATE stream.";
     WsNotMasked "ws_not_masked"
         "A client's frame is not masked.";
     WsReservedBits "ws_reserved_bits"
@@ -194,7 +194,7 @@ refusals! {
         "A text message is not UTF-8.";
     // SockJS.
     SockjsBrokenJson "sockjs_broken_json"
-        "A SockJS message is no JSON array of strings.";
+        "A SockJS message is not a JSON array of strings.";
     // STOMP frames that cannot be read.
     StompBareCr "stomp_bare_cr"
         "A STOMP header line contains a CR that no LF follows.";
@@ -224,7 +224,7 @@ refusals! {
         "A STOMP command is unknown.";
     // STOMP frames that cannot be served.
     StompAckMode "stomp_ack_mode"
-        "A SUBSCRIBE has an ack header that is no mode.";
+        "A SUBSCRIBE has an ack header that is not a mode.";
     StompConnectedTwice "stomp_connected_twice"
         "A STOMP session sends a second CONNECT.";
     StompHeartBeatMissed "stomp_heart_beat_missed"
@@ -236,14 +236,14 @@ refusals! {
     StompTransactions "stomp_transactions"
         "A STOMP frame is part of a transaction, which is not built yet.";
     StompVersion "stomp_version"
-        "A STOMP client speaks no version of the server's.";
+        "A STOMP client speaks no version that the server speaks.";
     // What goes through the broker.
     BrokerNoLongerPermitted "broker_no_longer_permitted"
         "A subscription is no longer allowed after a reload.";
     BrokerNotPermitted "broker_not_permitted"
         "No rule allows a user to use a destination.";
     BrokerNoApplication "broker_no_application"
-        "No application of the configuration has the destination of a SEND.";
+        "No [[application]] has the destination of a SEND.";
     BrokerNulInBody "broker_nul_in_body"
         "A body has a NUL, which broker.nul-in-body refuses.";
     BrokerPatternGaveUp "broker_pattern_gave_up"
@@ -254,11 +254,11 @@ refusals! {
     HookBodySize "hook_body_size"
         "A hook's answer is longer than hook-body.";
     HookBroken "hook_broken"
-        "The connection to a hook broke.";
+        "The connection to a hook broke, or its answer is not HTTP.";
     HookNulInBody "hook_nul_in_body"
         "A hook's answer has a NUL, which broker.nul-in-body refuses.";
     HookQueueFull "hook_queue_full"
-        "A call of a hook has no place in hooks.queue.";
+        "A hook call has no place in hooks.queue.";
     HookStatus "hook_status"
         "A hook answered with a status other than 2xx.";
     HookTimeout "hook_timeout"
@@ -268,14 +268,14 @@ refusals! {
     HookUnset "hook_unset"
         "An application destination has no hook.";
     HookUserMissing "hook_user_missing"
-        "A session without a user asks to be called back.";
+        "A session without a user asks the stand-in provider for a call.";
     // Bounds.
     LimitAnswerTime "limit_answer_time"
         "A home did not answer within answer-time.";
     LimitBodyTime "limit_body_time"
         "A request body did not end within body-time.";
     LimitBufferedBytes "limit_buffered_bytes"
-        "Connections hold more unfinished input than held-bytes.";
+        "Unfinished input of connections is more than held-bytes.";
     LimitConnections "limit_connections"
         "There are more connections than connections, or than there are slots.";
     LimitConnectionsPerAddress "limit_connections_per_address"
@@ -307,7 +307,7 @@ refusals! {
     LimitShareOfPatternsAlike "limit_share_of_patterns_alike"
         "An address has its share of the patterns that begin alike.";
     LimitStrangerTime "limit_stranger_time"
-        "An idle client leaves for a newcomer where slots are few.";
+        "An idle client was closed for a new one, as slots were few.";
     LimitSubscribedBytes "limit_subscribed_bytes"
         "All subscriptions are longer together than subscribed-bytes.";
     LimitSubscriptionBytes "limit_subscription_bytes"
