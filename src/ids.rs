@@ -55,6 +55,30 @@ impl fmt::Display for Slot {
     }
 }
 
+/// Index of a link, the ordered way to one client. The link of a connection has its slot's number
+/// as long as the connection lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct LinkIndex(pub u32);
+
+impl LinkIndex {
+    /// The link as an index.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The slot of its connection.
+    pub fn slot(self) -> Slot {
+        Slot(self.0)
+    }
+}
+
+impl From<Slot> for LinkIndex {
+    fn from(slot: Slot) -> LinkIndex {
+        LinkIndex(slot.0)
+    }
+}
+
 /// Index of a session in its shard's table of sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(transparent)]

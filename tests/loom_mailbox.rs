@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 mod sync {
     pub use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 }
-#[path = "../src/engine/mask.rs"]
+#[path = "../src/engine/bus/mask.rs"]
 mod mask;
-#[path = "../src/engine/sleeping.rs"]
+#[path = "../src/engine/bus/sleeping.rs"]
 mod sleeping;
 
 use mask::Mask;

@@ -3,7 +3,7 @@
 
 use ringpush::broker::subscription::{FrameFormat, GROUP, Index};
 use ringpush::encoding::Encoding;
-use ringpush::ids::SessionIndex;
+use ringpush::ids::LinkIndex;
 use ringpush::mem::secret::Random;
 use ringpush::stomp::Version;
 use ringpush::ws::{self, Compressor, Decoder, Event, Inflater, Opcode, Window, mask};
@@ -157,7 +157,7 @@ fn a_group_costs_no_more_than_is_counted_for_it() {
         let (destination, id) = (format!("/topic/{number}"), format!("id-{number}"));
         let destination = index.names().intern(&destination);
         let id = index.names().intern(&id);
-        let (group, _) = index.join(destination, id, format, SessionIndex(0));
+        let (group, _) = index.join(destination, id, format, LinkIndex(0));
         let group = index.group_mut(group);
         group.pending.extend(0..200);
         group.pending.clear();

@@ -102,8 +102,8 @@ const BANNED: &[Ban] = &[
     Ban("tokio::", &["src/control/", "src/load/"], "the data plane has no async runtime"),
     Ban(
         "metrics.refuse(",
-        &["src/engine/refuse.rs"],
-        "a shard refuses by `Shard::refuse`, which tells the log of it too",
+        &["src/engine/context.rs"],
+        "a shard refuses by `Context::refuse_from`, which tells the log of it too",
     ),
     Ban("println!", PRINTERS, "the log is the control plane's; a shard never blocks on a terminal"),
     Ban(

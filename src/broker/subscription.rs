@@ -8,7 +8,7 @@
 use super::pattern::{self, Budget, Outcome};
 use super::prefix::ByPrefix;
 use crate::encoding::Encoding;
-use crate::ids::{GroupIndex, SessionIndex};
+use crate::ids::{GroupIndex, LinkIndex};
 use crate::mem::intern::{Interner, Sym};
 use crate::mem::secret::{HashKey, Random};
 use crate::mem::slab::Slab;
@@ -40,8 +40,8 @@ pub struct Group {
     pub is_pattern: bool,
     /// Its place among the groups of its destination.
     place: u32,
-    /// Indexes of the member sessions in their shard's table.
-    pub members: Vec<SessionIndex>,
+    /// The links of its members.
+    pub members: Vec<LinkIndex>,
     /// Deliveries of this turn that the group has still to be given: numbers of the turn's list.
     pub pending: Vec<u32>,
     /// Count of messages that wait for the end of a batch for it.
@@ -61,7 +61,7 @@ const GROWN: usize = 2;
 pub const GROUP: u64 = (GROWN * (size_of::<Group>() + size_of::<u32>())
     + GROWN * (size_of::<((Sym, Sym, FrameFormat), GroupIndex)>() + 1) * 8 / 7
     + GROWN * (size_of::<(Sym, SmallVec<[GroupIndex; 2]>)>() + 1) * 8 / 7
-    + (HEAP + 4 * size_of::<SessionIndex>())
+    + (HEAP + 4 * size_of::<LinkIndex>())
     + (HEAP + KEEP_PENDING * size_of::<u32>())) as u64;
 
 impl Group {
@@ -109,20 +109,20 @@ impl Index {
         self.names.text(sym)
     }
 
-    /// Puts a session into the group of (destination, id, format), and says which and where in it.
+    /// Puts a link into the group of (destination, id, format), and says which and where in it.
     pub fn join(
         &mut self,
         destination: Sym,
         id: Sym,
         format: FrameFormat,
-        session: SessionIndex,
+        link: LinkIndex,
     ) -> (GroupIndex, u32) {
         let group = match self.keys.get(&(destination, id, format)) {
             Some(&group) => group,
             None => self.open(destination, id, format),
         };
         let members = &mut self.groups.at_mut(group.0).members;
-        members.push(session);
+        members.push(link);
         (group, members.len() as u32 - 1)
     }
 
@@ -158,9 +158,9 @@ impl Index {
         self.keys.get(&(destination, id, format)).map(|&group| self.groups.at(group.0))
     }
 
-    /// Takes the member at `position` out. The last member moves to its place: gives its session,
-    /// so that the caller can note its new position.
-    pub fn leave(&mut self, group: GroupIndex, position: u32) -> Option<SessionIndex> {
+    /// Takes the member at `position` out. The last member moves to its place: gives its link, so
+    /// that the caller can note its new position.
+    pub fn leave(&mut self, group: GroupIndex, position: u32) -> Option<LinkIndex> {
         let state = self.groups.at_mut(group.0);
         state.members.swap_remove(position as usize);
         let moved = state.members.get(position as usize).copied();
@@ -279,21 +279,21 @@ mod tests {
         let any = index.names().intern("/topic/**");
         let id = index.names().intern("sub-0");
         let old = FrameFormat { version: Version::V1_0, ..FORMAT };
-        let (a, _) = index.join(all, id, FORMAT, SessionIndex(1));
-        let (b, place) = index.join(all, id, FORMAT, SessionIndex(2));
+        let (a, _) = index.join(all, id, FORMAT, LinkIndex(1));
+        let (b, place) = index.join(all, id, FORMAT, LinkIndex(2));
         assert_eq!((a, place), (b, 1));
-        let (c, _) = index.join(all, id, old, SessionIndex(3));
+        let (c, _) = index.join(all, id, old, LinkIndex(3));
         assert_ne!(a, c);
-        index.join(any, id, FORMAT, SessionIndex(4));
+        index.join(any, id, FORMAT, LinkIndex(4));
         assert_eq!(heard(&index, "/topic/all"), vec![1, 2, 3, 4]);
         assert_eq!(heard(&index, "/topic/x"), vec![4]);
         assert_eq!(heard(&index, "/topic/**"), vec![4]);
-        assert_eq!(index.leave(a, 0), Some(SessionIndex(2)));
+        assert_eq!(index.leave(a, 0), Some(LinkIndex(2)));
         assert_eq!(index.leave(a, 0), None);
         assert_eq!(heard(&index, "/topic/all"), vec![3, 4]);
         assert_eq!((index.len(), index.is_empty()), (2, false));
         let other = index.names().intern("sub-1");
-        let (d, _) = index.join(all, other, FORMAT, SessionIndex(5));
+        let (d, _) = index.join(all, other, FORMAT, LinkIndex(5));
         assert_eq!(index.leave(c, 0), None);
         assert_eq!(heard(&index, "/topic/all"), vec![4, 5]);
         assert_eq!(index.leave(d, 0), None);

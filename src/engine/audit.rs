@@ -1,11 +1,8 @@
 #![forbid(unsafe_code)]
 //! A shard seen from outside: what it holds, for the simulator's oracles and for tests.
 
-use super::conn::Proto;
-use super::mailbox::Mailbox;
-use super::shard::Shard;
-use crate::ids::Slot;
-use crate::ring::Ring;
+use super::dispatch::Dispatch;
+use crate::ids::{LinkIndex, Slot};
 
 /// What a shard holds. All but what is free is zero when everybody is gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,52 +50,45 @@ pub struct Audit {
     pub subscriptions_most: usize,
 }
 
-impl<R: Ring> Shard<R> {
-    /// Looks at everything. Slow: it walks the tables.
-    pub fn audit(&mut self) -> Audit {
-        let names = self.index.names().len();
-        let held = |slot: Slot| {
-            let conn = self.conns.at(slot);
-            conn.buffered() + self.conns.pongs.bytes_of(slot)
-        };
-        let sessions = || self.sessions.iter();
-        let raw = |slot: &Slot| matches!(self.conns.at(*slot).proto, Proto::Raw(_));
-        let answers = self.conns.slots().filter(raw);
-        let answers = answers.map(|slot| self.conns.at(slot).outbox.waiting());
-        let outboxes = self.conns.slots().map(|slot| self.conns.at(slot).outbox.waiting());
-        Audit {
-            connections: self.conns.len(),
-            watched: self.conns.slots().filter(|&slot| self.conns.at(slot).watched).count(),
-            sessions: self.sessions.iter().count(),
-            receipts: sessions().map(|session| session.receipts.count() as usize).sum(),
-            buffered: self.buffered,
-            buffered_counted: self.conns.slots().map(held).sum::<usize>()
-                + sessions().map(|session| session.partial.len()).sum::<usize>(),
-            segment_refcounts: self.segments.refcounts(),
-            segments_free: self.segments.free_count(),
-            buffers_held: self.receive.as_ref().map_or(0, |pool| pool.held()),
-            blocks: self.blocks.in_flight(),
-            blocks_free: self.limits.message_blocks as usize - self.blocks.in_flight(),
-            destinations: self.core.destinations(),
-            users: self.core.users().online(),
-            groups: self.index.len(),
-            names,
-            waiting: self.waiting.len()
-                + self.answered.len()
-                + self.stash.len()
-                + self.leaving.len()
-                + usize::from(!self.fanout.is_empty())
-                + usize::from(!self.fanout.batches.is_empty())
-                + usize::from(self.core.has_announcements()),
-            outbox_most: outboxes.max().unwrap_or(0),
-            answers_most: answers.max().unwrap_or(0),
-            receipts_most: sessions().map(|session| session.receipts.count()).max().unwrap_or(0),
-            subscriptions_most: sessions().map(|s| s.subscriptions.len()).max().unwrap_or(0),
-        }
-    }
-
-    /// Its end of the mailboxes.
-    pub fn mailbox(&mut self) -> &mut Mailbox {
-        &mut self.mailbox
+/// What the parts hold together.
+pub(super) fn audit(parts: &mut Dispatch, buffers_held: u32) -> Audit {
+    let names = parts.delivery.fanout.names().len();
+    let (net, links, fanout) = (&parts.net, &parts.delivery.links, &parts.delivery.fanout);
+    let (stomp, sockets, bus) = (&parts.stomp, &parts.sockets, &parts.bus);
+    let held = |slot: Slot| {
+        let others = sockets.held(slot) + parts.web.held(slot) + stomp.held(slot.into());
+        net.held_by(slot) + others
+    };
+    let waiting = |slot: Slot| links.at(LinkIndex::from(slot)).waiting();
+    let answers = net.slots().filter(|&slot| sockets.is_raw(slot)).map(waiting);
+    let sessions = || stomp.sessions().map(|(_, session)| session);
+    let blocks = bus.messages_in_flight();
+    Audit {
+        connections: net.len(),
+        watched: net.watched(),
+        sessions: sessions().count(),
+        receipts: sessions().map(|session| session.receipts.count() as usize).sum(),
+        buffered: net.held(),
+        buffered_counted: net.slots().map(held).sum(),
+        segment_refcounts: links.segments().refcounts(),
+        segments_free: links.segments().free_count(),
+        buffers_held,
+        blocks,
+        blocks_free: parts.ctx.limits.message_blocks as usize - blocks,
+        destinations: bus.core().destinations(),
+        users: bus.core().users().online(),
+        groups: fanout.groups(),
+        names,
+        waiting: links.waiting()
+            + links.answered()
+            + parts.stash.len()
+            + stomp.leaving()
+            + usize::from(!fanout.is_empty())
+            + usize::from(fanout.has_batches())
+            + usize::from(bus.core().has_announcements()),
+        outbox_most: net.slots().map(waiting).max().unwrap_or(0),
+        answers_most: answers.max().unwrap_or(0),
+        receipts_most: sessions().map(|session| session.receipts.count()).max().unwrap_or(0),
+        subscriptions_most: sessions().map(|s| s.subscriptions.len()).max().unwrap_or(0),
     }
 }

@@ -1,9 +1,8 @@
 //! Records of a shard spoiled on purpose, one at a time: `Shard::invariants` has to find each.
 
-use super::conn::{Pause, Proto, State};
-use super::session::{Phase, Session, Subscription};
+use super::session::Spoil;
 use super::shard::Shard;
-use crate::ids::{GroupIndex, SessionIndex, Slot};
+use crate::ids::LinkIndex;
 use crate::ring::Ring;
 
 /// What is spoiled.
@@ -23,9 +22,9 @@ pub(crate) enum Corruption {
     Paused,
     /// Input that is kept and not counted.
     Buffered,
-    /// A session of another's connection.
+    /// A session that says it is another link's.
     Elsewhere,
-    /// A connection without its session.
+    /// A link without its session.
     Orphan,
     /// A session that leaves and is not told of.
     Leaving,
@@ -48,20 +47,20 @@ impl Corruption {
     pub(crate) const ALL: [(Corruption, &str); 16] = [
         (Corruption::Waiting, "waits or is taken"),
         (Corruption::Taken, "lies in the first extent"),
-        (Corruption::Stopping, "only a send is stopped"),
+        (Corruption::Stopping, "one send, known to both"),
         (Corruption::Deaf, "is listened to"),
         (Corruption::Forgotten, "what waits for it is sent"),
         (Corruption::Paused, "is asked again"),
         (Corruption::Buffered, "what it keeps is counted"),
-        (Corruption::Elsewhere, "has one connection"),
-        (Corruption::Orphan, "who is open has its session"),
+        (Corruption::Elsewhere, "has one link"),
+        (Corruption::Orphan, "a link has its session"),
         (Corruption::Leaving, "leaves the list"),
         (Corruption::User, "a user has one list"),
         (Corruption::Group, "each member has subscribed"),
         (Corruption::Place, "knows its place"),
         (Corruption::Count, "subscriptions are counted"),
-        (Corruption::Hold, "outboxes hold it"),
-        (Corruption::Free, "outboxes hold it"),
+        (Corruption::Hold, "links hold it"),
+        (Corruption::Free, "links hold it"),
     ];
 }
 
@@ -69,91 +68,48 @@ impl<R: Ring> Shard<R> {
     /// Spoils something. False where there is nothing yet to spoil so.
     pub(crate) fn corrupt(&mut self, corruption: Corruption) -> bool {
         use Corruption::*;
+        let parts = self.parts();
         match corruption {
             Waiting | Taken | Stopping | Deaf | Forgotten | Paused | Buffered => {
                 self.corrupt_connection(corruption)
             }
-            Elsewhere | Orphan | Leaving | User | Group | Place => self.corrupt_session(corruption),
+            Elsewhere => parts.stomp.spoil(Spoil::Elsewhere),
+            Orphan => parts.stomp.spoil(Spoil::Orphan),
+            Leaving => parts.stomp.spoil(Spoil::Leaving),
+            User => parts.stomp.spoil(Spoil::User),
+            Group => parts.stomp.spoil(Spoil::Group),
+            Place => parts.stomp.spoil(Spoil::Place),
             Count => {
-                self.subscriptions += 1;
+                parts.stomp.spoil_count();
                 true
             }
-            Hold | Free => {
-                let Some(segment) = self.segments.oldest() else { return false };
-                match corruption {
-                    Hold => self.segments.retain(segment),
-                    _ => self.segments.release(segment),
-                }
-                true
-            }
+            Hold | Free => parts.delivery.links.spoil_segment(corruption == Hold),
         }
     }
 
     fn corrupt_connection(&mut self, corruption: Corruption) -> bool {
         let wants_sending = matches!(corruption, Corruption::Taken | Corruption::Forgotten);
-        let fits = |slot: &Slot| {
-            let conn = self.conns.at(*slot);
-            let is_at_rest = conn.state == State::Open && conn.pause == Pause::No && !conn.dirty;
-            is_at_rest
-                && conn.receiving
-                && !conn.receive_stopping
-                && !conn.send_stopping
-                && conn.outbox.is_sending() == wants_sending
-        };
-        let Some(slot) = self.conns.slots().find(fits) else { return false };
-        let conn = self.conns.at_mut(slot);
+        let parts = self.parts();
+        let (net, links) = (&mut parts.net, &mut parts.delivery.links);
+        let found = net
+            .slots()
+            .find(|&slot| net.is_at_rest(slot, wants_sending) && links.is_at_rest(slot.into()));
+        let Some(slot) = found else { return false };
+        let link = LinkIndex::from(slot);
         match corruption {
-            Corruption::Waiting => conn.outbox.waiting += 1,
-            Corruption::Taken => {
-                let rest = conn.outbox.extents()[0].range.len - conn.outbox.sent;
-                conn.outbox.sent += rest;
-                conn.outbox.waiting -= rest;
-            }
-            Corruption::Stopping => conn.send_stopping = true,
-            Corruption::Deaf => conn.receiving = false,
-            Corruption::Forgotten => conn.outbox.in_flight = 0,
-            Corruption::Paused => conn.pause = Pause::Room,
-            _ => conn.buffered_noted += 1,
+            Corruption::Waiting => links.spoil_waiting(link),
+            Corruption::Taken => links.spoil_taken(link),
+            Corruption::Stopping => net.spoil_sending(slot),
+            Corruption::Deaf => net.spoil_receive(slot),
+            Corruption::Forgotten => links.spoil_flight(link),
+            Corruption::Paused => links.spoil_pause(link),
+            _ => net.spoil_held(slot),
         }
         true
     }
 
     /// The next frame of each session has this number.
     pub(crate) fn number_frames(&mut self, next: u32) {
-        let all: Vec<SessionIndex> = self.sessions.indexed().map(|(index, _)| index).collect();
-        for index in all {
-            self.sessions.at_mut(index).sequence = next - 1;
-        }
-    }
-
-    fn corrupt_session(&mut self, corruption: Corruption) -> bool {
-        let in_group = |s: &Subscription| s.group != GroupIndex::NONE;
-        let fits = |session: &Session| {
-            let is_at_rest = session.receipts.count() == 0 && session.partial.len() == 0;
-            let has_all = session.user.is_some() && session.subscriptions.iter().any(in_group);
-            session.phase == Phase::Live && is_at_rest && session.deferred.is_none() && has_all
-        };
-        let found = self.sessions.indexed().find(|(_, session)| fits(session));
-        let Some((index, Session { slot, user, .. })) = found else { return false };
-        let (slot, user) = (*slot, user.clone().expect("one with a user was looked for"));
-        let first = self.sessions.first_of(&user).expect("it is in his list");
-        let session = self.sessions.at_mut(index);
-        let subscription = session.subscriptions.iter_mut().find(|s| in_group(s));
-        let subscription = subscription.expect("one in a group was looked for");
-        match corruption {
-            Corruption::Elsewhere => session.slot = Slot(slot.0 ^ 1),
-            Corruption::Orphan => {
-                let Proto::Stomp(stomp) = &mut self.conns.at_mut(slot).proto else { return false };
-                stomp.session = SessionIndex::NONE;
-            }
-            Corruption::Leaving => {
-                session.subscriptions.iter_mut().for_each(|s| s.group = GroupIndex::NONE);
-                session.phase = Phase::Leaving;
-            }
-            Corruption::User => self.sessions.at_mut(first).user = Some("somebody else".into()),
-            Corruption::Group => subscription.group = GroupIndex::NONE,
-            _ => subscription.position += 1,
-        }
-        true
+        self.parts().stomp.number_frames(next);
     }
 }

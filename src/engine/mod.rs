@@ -21,13 +21,32 @@
 //! **Closing** is `close`: drain, terminate, join, close.
 
 pub mod audit;
-pub mod mailbox;
+mod bus;
+mod context;
+#[cfg(test)]
+pub(crate) mod corruption;
+mod delivery;
+mod dispatch;
+pub mod events;
+mod invariants;
+mod net;
+mod reading;
+mod reason;
+mod session;
 pub mod shard;
 pub mod shared;
+mod timers;
+mod web;
+
+pub use bus::mailbox;
 
 /// What `ringpush check` reckons with: the sizes of what the engine keeps.
 pub const RECORDS: RecordBytes = RecordBytes {
-    connection: size_of::<conn::Conn>() + size_of::<session::Session>() + IDLE_REST,
+    connection: net::CONN_BYTES
+        + delivery::LINK_BYTES
+        + session::SOCKET_BYTES
+        + session::SESSION_BYTES
+        + IDLE_REST,
     message_block: size_of::<Message>() + 3 * size_of::<usize>(),
     receipt: size_of::<session::WaitingReceipt>() + size_of::<u32>(),
     // The name's pointer, the counts of up to four shards, and a hash table's empty places.
@@ -40,45 +59,6 @@ pub const RECORDS: RecordBytes = RecordBytes {
 
 /// Of a connection: user's record and name, places in hash tables, timer, generation.
 const IDLE_REST: usize = 160;
-
-mod access;
-mod api;
-mod application;
-mod batch;
-mod body;
-mod close;
-mod conn;
-#[cfg(test)]
-pub(crate) mod corruption;
-mod crowd;
-mod encode;
-pub mod events;
-mod fanout;
-mod flush;
-mod handshake;
-mod homes;
-mod intake;
-mod invariants;
-mod mask;
-mod outbox;
-mod page;
-mod parts;
-mod pong;
-mod push;
-mod raw;
-mod reason;
-mod refuse;
-mod revoke;
-mod route;
-mod session;
-mod shed;
-mod sleeping;
-mod stomp;
-mod subscribe;
-mod sync;
-mod takeover;
-mod timers;
-mod web;
 
 use crate::broker::message::Message;
 use crate::config::check::RecordBytes;

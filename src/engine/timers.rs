@@ -4,18 +4,16 @@
 //! One entry of the wheel a connection. When it is due the connection's next deadline is worked out
 //! afresh from its state; often that is later than it was, and the entry is only set again.
 
-use super::close::SLOW_CONSUMER;
-use super::conn::{Pause, Peer, Proto, State};
-use super::encode;
-use super::refuse::Problem;
+use super::delivery::{Pause, SLOW_CONSUMER, heart_beat};
+use super::dispatch::Dispatch;
+use super::net::{Peer, Sending, State, View};
 use super::session::Phase;
-use super::shard::Shard;
-use crate::ids::{EndpointIndex, SessionIndex, Slot};
+use super::web::Stage;
+use crate::ids::{LinkIndex, Slot};
 use crate::limits::HANGUP_GRACE;
 use crate::metrics::Refusal;
-use crate::ring::Ring;
+use crate::sockjs;
 use crate::ws::Opcode;
-use smallvec::SmallVec;
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,12 +47,11 @@ const SLACK: u32 = 256;
 /// What a client's heart-beat may be late beyond two intervals.
 const GRACE: u32 = 1000;
 
-impl<R: Ring> Shard<R> {
+impl Dispatch {
     /// Handles everything that is due.
     pub(super) fn run_timers(&mut self) {
-        self.wheel.advance(self.now.millis());
-        while let Some(number) = self.wheel.pop() {
-            let slot = Slot(number);
+        self.net.advance(self.ctx.now);
+        while let Some(slot) = self.net.next_timer() {
             while let Some((0, due)) = self.next_due(slot) {
                 if !self.on_due(slot, due) {
                     break;
@@ -67,176 +64,150 @@ impl<R: Ring> Shard<R> {
     /// Sees to it that a connection is looked at when its next deadline comes.
     pub(super) fn set_timer(&mut self, slot: Slot) {
         if let Some((left, _)) = self.next_due(slot) {
-            self.wheel.set(slot.0, self.now.millis() + u64::from(left));
+            self.net.set_timer(slot, self.ctx.now, left);
         }
     }
 
     /// The next deadline of a connection: milliseconds from now, and what it is.
     fn next_due(&self, slot: Slot) -> Option<(u32, Due)> {
-        let now = self.ms();
-        let left = |since: u32, span: u32| span.saturating_sub(now.wrapping_sub(since));
-        let conn = self.conns.at(slot);
-        let limits = &self.limits;
-        match conn.state {
+        let (net, limits) = (&self.net, &self.ctx.limits);
+        let left = |since: u32, span: u32| self.left(since, span);
+        match net.state(slot) {
             State::Free | State::Terminated | State::Closing => return None,
-            State::Draining => return Some((left(conn.since, limits.linger.0), Due::Linger)),
+            State::Draining => return Some((left(net.since(slot), limits.linger.0), Due::Linger)),
             State::Open => {}
         }
-        let slow = conn.outbox.is_sending() && !conn.send_stopping;
-        let slow = slow.then(|| (left(conn.send_since, limits.send_time.0), Due::Slow));
-        let own = match &conn.proto {
-            Proto::HttpIdle => Some((left(conn.last_in, limits.idle_time.0), Due::Idle)),
-            Proto::HttpHead => Some((left(conn.since, limits.head_time.0), Due::Request)),
-            Proto::HttpBody(_) => Some((left(conn.since, limits.body_time.0), Due::Request)),
-            Proto::HttpParked(_) => Some((left(conn.since, limits.answer_time.0), Due::Answer)),
-            Proto::HttpDone => Some((left(conn.since, limits.linger.0), Due::Linger)),
-            Proto::Raw(raw) if raw.encoding.has_sockjs_frames() => {
-                self.sockjs_beat(raw.endpoint, slot)
-            }
-            Proto::Raw(_) => None,
-            Proto::Stomp(stomp) => {
-                stomp.session.get().and_then(|session| self.session_due(slot, session))
-            }
+        let is_sending = net.sending(slot) == Sending::Yes;
+        let age = net.send_age(slot, self.ctx.ms);
+        let slow = is_sending.then(|| (limits.send_time.0.saturating_sub(age), Due::Slow));
+        let own = if self.sockets.is_raw(slot) {
+            self.sockjs_beat(slot)
+        } else if self.sockets.is_upgraded(slot) {
+            self.session_due(slot)
+        } else {
+            Some(match self.web.stage(slot) {
+                Stage::Idle => (left(net.last_in(slot), limits.idle_time.0), Due::Idle),
+                Stage::Head => (left(net.since(slot), limits.head_time.0), Due::Request),
+                Stage::Body => (left(net.since(slot), limits.body_time.0), Due::Request),
+                Stage::Parked => (left(net.since(slot), limits.answer_time.0), Due::Answer),
+                Stage::Done => (left(net.since(slot), limits.linger.0), Due::Linger),
+            })
         };
-        let hung_up = conn.peer != Peer::Here && conn.pause != Pause::No;
-        let hung_up = hung_up.then(|| (left(conn.since, HANGUP_GRACE.0), Due::HungUp));
+        let is_paused = self.delivery.links.at(slot.into()).is_paused();
+        let hung_up = (net.peer(slot) != Peer::Here && is_paused)
+            .then(|| (left(net.since(slot), HANGUP_GRACE.0), Due::HungUp));
         earlier(earlier(slow, own), hung_up)
     }
 
-    fn sockjs_beat(&self, endpoint: EndpointIndex, slot: Slot) -> Option<(u32, Due)> {
-        let sockjs = self.shared.endpoints.get(endpoint.index())?.config.sockjs.as_ref()?;
-        let silent = self.ms().wrapping_sub(self.conns.at(slot).last_out);
-        Some((sockjs.heartbeat.0.saturating_sub(silent), Due::SockJs))
+    /// Milliseconds that are left of a span.
+    fn left(&self, since: u32, span: u32) -> u32 {
+        span.saturating_sub(self.ctx.ms.wrapping_sub(since))
     }
 
-    fn session_due(&self, slot: Slot, session: SessionIndex) -> Option<(u32, Due)> {
-        let now = self.ms();
-        let left = |since: u32, span: u32| span.saturating_sub(now.wrapping_sub(since));
-        let conn = self.conns.at(slot);
-        let state = self.sessions.at(session);
-        if state.phase == Phase::Connecting {
-            return Some((left(conn.since, self.limits.first_message.0), Due::FirstMessage));
+    /// When SockJS's heart-beat is due, at an endpoint that has one, to a client that expects one.
+    fn sockjs_beat(&self, slot: Slot) -> Option<(u32, Due)> {
+        if !self.delivery.links.encoding(slot.into()).has_sockjs_frames() {
+            return None;
         }
-        let (send, receive) = (state.beat.send, state.beat.receive);
+        let endpoint = self.net.endpoint(slot)?;
+        let endpoint = self.ctx.shared.endpoints.get(endpoint.index())?;
+        let sockjs = endpoint.config.sockjs.as_ref()?;
+        Some((self.left(self.net.last_out(slot), sockjs.heartbeat.0), Due::SockJs))
+    }
+
+    fn session_due(&self, slot: Slot) -> Option<(u32, Due)> {
+        let left = |since: u32, span: u32| self.left(since, span);
+        let (net, pause) = (&self.net, self.delivery.links.pause(slot.into()));
+        let (phase, agreed) = self.stomp.phase_and_beat(slot.into())?;
+        if phase == Phase::Connecting {
+            let span = self.ctx.limits.first_message.0;
+            return Some((left(net.since(slot), span), Due::FirstMessage));
+        }
+        let (send, receive) = (agreed.send, agreed.receive);
         let beat = (send > 0).then(|| {
             let span = send.saturating_sub(SLACK).max(send / 2).max(1);
-            (left(conn.last_out, span), Due::Beat)
+            (left(net.last_out(slot), span), Due::Beat)
         });
         // While it is paused nothing of it is read: what it sends cannot be told from silence, and
         // the age of what it is sent is bounded anyway.
-        let life = (receive > 0 && conn.pause == Pause::No).then(|| {
-            if conn.pinged {
-                (left(conn.last_in, receive.saturating_mul(2).saturating_add(GRACE)), Due::Missed)
+        let life = (receive > 0 && pause == Pause::No).then(|| {
+            if net.is_pinged(slot) {
+                let span = receive.saturating_mul(2).saturating_add(GRACE);
+                (left(net.last_in(slot), span), Due::Missed)
             } else {
-                (left(conn.last_in, receive.saturating_add(SLACK)), Due::Ping)
+                (left(net.last_in(slot), receive.saturating_add(SLACK)), Due::Ping)
             }
         });
         // Each answer that comes ends the pause; this is the time without one.
-        let answer = (conn.pause == Pause::Answer)
-            .then(|| (left(conn.since, self.limits.answer_time.0), Due::Answer));
+        let answer = (pause == Pause::Answer)
+            .then(|| (left(net.since(slot), self.ctx.limits.answer_time.0), Due::Answer));
         // A session whose server sends STOMP heart-beats needs none of SockJS (Spring does the
         // same).
-        let sockjs = match &conn.proto {
-            Proto::Stomp(stomp) if stomp.encoding.has_sockjs_frames() && send == 0 => {
-                self.sockjs_beat(state.endpoint, slot)
-            }
-            _ => None,
-        };
+        let sockjs = if send == 0 { self.sockjs_beat(slot) } else { None };
         earlier(earlier(earlier(beat, life), answer), sockjs)
     }
 
     /// True if the connection may have more that is due.
     fn on_due(&mut self, slot: Slot, due: Due) -> bool {
+        let ms = self.ctx.ms;
+        let Dispatch { ctx, net, delivery, stomp, web, .. } = self;
+        let (links, link) = (&mut delivery.links, LinkIndex::from(slot));
+        let is_timeout = matches!(
+            due,
+            Due::Linger | Due::Idle | Due::Request | Due::Answer | Due::HungUp | Due::FirstMessage
+        );
+        ctx.metrics.timeouts_total.add(u64::from(is_timeout));
         match due {
-            Due::Linger | Due::Idle => {
-                self.metrics.timeouts_total.add(1);
-                self.terminate(slot);
-            }
-            Due::Slow => self.stands_still(slot),
-            Due::Request => {
-                self.metrics.timeouts_total.add(1);
-                let refusal = match self.conns.at(slot).proto {
-                    Proto::HttpHead => Refusal::LimitHeadTime,
-                    _ => Refusal::LimitBodyTime,
-                };
-                self.refuse(slot, refusal);
-                self.refuse_request(slot, 408, "the request took too long");
-            }
-            Due::Answer => self.on_unanswered(slot),
-            Due::HungUp => {
-                self.metrics.timeouts_total.add(1);
-                self.on_grace_over(slot);
-            }
-            Due::FirstMessage => {
-                self.metrics.timeouts_total.add(1);
-                self.refuse(slot, Refusal::LimitFirstMessage);
-                self.drain(slot, &[], SLOW_CONSUMER, "no CONNECT in time");
-            }
+            Due::Slow => links.stands_still(net, ctx, link),
             Due::Beat => {
                 // A send in flight is a sign of life, too, or the client is too slow for one.
-                if !self.conns.at(slot).outbox.is_sending() {
-                    let frame = encode::heart_beat(self.encoding_of(slot));
-                    self.send_private(slot, frame);
+                if !links.at(link).is_sending() {
+                    links.send(View { ctx, net }, link, |encoder, encoding| {
+                        encoder.raw(heart_beat(encoding));
+                    });
                 }
-                let now = self.ms();
-                self.conns.at_mut(slot).last_out = now;
+                net.set_last_out(slot, ms);
             }
             Due::SockJs => {
-                self.send_frame(slot, Opcode::Text, crate::sockjs::HEARTBEAT.as_bytes());
-                let now = self.ms();
-                self.conns.at_mut(slot).last_out = now;
+                let frame = sockjs::HEARTBEAT.as_bytes();
+                links.send_frame(View { ctx, net }, link, Opcode::Text, frame);
+                net.set_last_out(slot, ms);
             }
             Due::Ping => {
-                self.conns.at_mut(slot).pinged = true;
-                self.send_frame(slot, Opcode::Ping, b"");
+                net.set_pinged(slot);
+                links.send_frame(View { ctx, net }, link, Opcode::Ping, b"");
             }
-            Due::Missed => self.on_missed(slot),
+            Due::Linger | Due::Idle => links.cut(link),
+            Due::Request => {
+                let view = View { ctx, net };
+                let refusal = match web.stage(slot) {
+                    Stage::Head => Refusal::LimitHeadTime,
+                    _ => Refusal::LimitBodyTime,
+                };
+                view.refuse(slot, refusal);
+                web.refuse(links, view, slot, 408, "the request took too long");
+            }
+            Due::Answer if links.has_session(link) => {
+                stomp.replies().on_unanswered(links, View { ctx, net }, link);
+            }
+            Due::Answer => {
+                let view = View { ctx, net };
+                view.refuse(slot, Refusal::LimitAnswerTime);
+                web.refuse(links, view, slot, 504, "no answer in time");
+            }
+            Due::HungUp if web.stage(slot) == Stage::Parked && links.at(link).is_empty() => {
+                web.refuse(links, View { ctx, net }, slot, 504, "no answer in time");
+            }
+            Due::HungUp => links.cut(link),
+            Due::FirstMessage => {
+                let view = View { ctx, net };
+                view.refuse(slot, Refusal::LimitFirstMessage);
+                links.drain(view, link, SLOW_CONSUMER, "no CONNECT in time");
+            }
+            Due::Missed => stomp.replies().on_missed(links, View { ctx, net }, link),
         }
+        self.hear();
         true
-    }
-
-    fn on_unanswered(&mut self, slot: Slot) {
-        self.metrics.timeouts_total.add(1);
-        let Proto::Stomp(stomp) = &self.conns.at(slot).proto else {
-            self.refuse(slot, Refusal::LimitAnswerTime);
-            return self.refuse_request(slot, 504, "no answer in time");
-        };
-        let session = stomp.session;
-        let problem = Problem {
-            message: "no answer in time",
-            body: "The server could not tell in time what became of a frame (limit answer-time).",
-            code: 1011,
-            refusal: Refusal::LimitAnswerTime,
-        };
-        // The frame that has no answer is the first one whose receipt is still owed.
-        let receipt = self.sessions.first_receipt(session).map(SmallVec::<[u8; 24]>::from_slice);
-        let body = self.with_facts(session, problem.body, None);
-        let problem = Problem { body: &body, ..problem };
-        self.refuse_frame(slot, session, problem, receipt.as_deref());
-    }
-
-    fn on_missed(&mut self, slot: Slot) {
-        self.metrics.heartbeat_missed_total.add(1);
-        let Proto::Stomp(stomp) = &self.conns.at(slot).proto else { return };
-        let session = stomp.session;
-        let problem = Problem {
-            message: "heart-beat missed",
-            body: "Nothing came from the client for two of its heart-beat intervals.",
-            code: 1002,
-            refusal: Refusal::StompHeartBeatMissed,
-        };
-        let body = self.with_facts(session, problem.body, None);
-        let problem = Problem { body: &body, ..problem };
-        self.refuse_frame(slot, session, problem, None);
-    }
-
-    /// A WebSocket frame as it is.
-    pub(super) fn send_frame(&mut self, slot: Slot, opcode: Opcode, payload: &[u8]) {
-        let mut encoder = core::mem::take(&mut self.encoder);
-        encoder.clear();
-        encoder.ws(opcode, payload);
-        self.send_private(slot, encoder.bytes());
-        self.encoder = encoder;
     }
 }
 

@@ -127,6 +127,43 @@ fn after_a_fin_a_paused_connection_has_one_second() {
     }
 }
 
+/// Seed 670872126049: the end of a peer is known while it is paused, then it is read for a moment,
+/// in which its deadlines are worked out, and then it is paused again.
+#[test]
+fn after_a_fin_the_second_runs_on_though_the_client_is_read_for_a_moment() {
+    let mut stage = Stage::new(2, |config| {
+        Stage::roomy(config);
+        config.limits.mailbox = 4;
+    });
+    let client = stage.connects(FRONT, &handshake("/portfolio", "?userId=u1"));
+    stage.settle();
+    let wire = &mut stage.clients[client];
+    wire.read(65_536, &mut stage.world.borrow_mut());
+    assert_eq!(wire.answer().expect("an answer").expect("to the handshake").status, 101);
+    stage.says(client, &["CONNECT\naccept-version:1.2\nhost:x\nheart-beat:0,1500\n\n"]);
+    stage.settle();
+    assert_eq!(stage.hears(client).len(), 1);
+    // Four find room at home; two wait here, and six in the socket.
+    for sends in [5, 1, 6] {
+        stage.says(client, &vec![SEND; sends]);
+        turns(&mut stage);
+    }
+    let audit = stage.shards[FRONT].audit();
+    assert_eq!((audit.connections, audit.watched), (1, 1), "{audit:?}");
+
+    // At one moment home has room again, the peer has ended, and a heart-beat is due.
+    stage.turn(HOME);
+    let socket = stage.clients[client].socket;
+    stage.world.borrow_mut().end(socket);
+    stage.world.borrow_mut().advance(1_400 * 1_000_000);
+    turns(&mut stage);
+    let audit = stage.shards[FRONT].audit();
+    assert!(audit.buffered > 0 && audit.watched == 0, "it waits again: {audit:?}");
+    assert_eq!(after(&mut stage, 990), 1);
+    assert_eq!(after(&mut stage, 200), 0);
+    nothing_is_left(stage, Reason::Room);
+}
+
 #[test]
 fn after_a_reset_a_paused_connection_is_gone() {
     for reason in REASONS {

@@ -57,6 +57,12 @@ impl Messages {
         })
     }
 
+    /// The string at a place.
+    pub fn at(&self, place: usize) -> &str {
+        let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.text[start..self.ends[place]]
+    }
+
     /// Removes the strings and keeps the capacity.
     pub fn clear(&mut self) {
         self.text.clear();

@@ -1,0 +1,86 @@
+#![forbid(unsafe_code)]
+//! What every part of a shard may read, and none of them changes: the time, the settings, the
+//! counters, and where refusals are told.
+
+use super::events::{Cause, Events, Key, Site};
+use super::shared::Shared;
+use crate::ids::{PeerId, ShardId};
+use crate::limits::Limits;
+use crate::metrics::{Refusal, ShardMetrics};
+use crate::time::Instant;
+use core::net::IpAddr;
+use std::sync::Arc;
+
+/// What a listener serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Serves {
+    /// Endpoints and callbacks.
+    pub endpoints: bool,
+    /// The API, metrics and the page.
+    pub api: bool,
+    /// It is bound to loopback: a Host proves less there (DNS rebinding).
+    pub loopback: bool,
+}
+
+/// What all parts read. The loop alone sets it, between two of their calls.
+#[derive(Debug)]
+pub struct Context {
+    /// The shard's number.
+    pub me: ShardId,
+    /// What the clock shows in this turn.
+    pub now: Instant,
+    /// The same in milliseconds, as connections keep it: it wraps, so only differences count.
+    pub ms: u32,
+    /// Wall time of this turn, in milliseconds since 1970.
+    pub wall_millis: u64,
+    /// The bounds; those of pools stay as they were at the start.
+    pub limits: Limits,
+    /// What all shards know alike.
+    pub shared: Arc<Shared>,
+    /// The shard's counters.
+    pub metrics: Arc<ShardMetrics>,
+    /// What each listener serves.
+    pub listeners: Vec<Serves>,
+    /// Descriptors that the ring can hold.
+    pub slots: u32,
+    /// The shard is ending; it does so by then.
+    pub draining: Option<Instant>,
+    /// What there is to tell the log.
+    pub events: Events,
+}
+
+impl Context {
+    /// The control thread's place in the mailboxes.
+    pub fn control(&self) -> PeerId {
+        PeerId(self.shared.shards)
+    }
+
+    /// Slots kept free for connections that are told 503.
+    pub fn reserve(&self) -> u32 {
+        (self.slots / 8).min(64)
+    }
+
+    /// Counts a refusal and tells the log of it: where, for whom, and what there is to say.
+    pub fn refuse_from(
+        &self,
+        block: Option<IpAddr>,
+        site: Site,
+        refusal: Refusal,
+        text: Option<&str>,
+    ) {
+        self.metrics.refuse(refusal);
+        self.tell(Key { cause: Cause::Refused(refusal), site, block }, text);
+    }
+
+    /// The same for what no connection of this shard has caused.
+    pub fn refuse_for_nobody(&self, refusal: Refusal) {
+        self.refuse_from(None, Site::None, refusal, None);
+    }
+
+    /// Tells the log of something.
+    pub fn tell(&self, key: Key, text: Option<&str>) {
+        if !self.events.add(self.now, key, text) {
+            self.metrics.log_events_merged_total.add(1);
+        }
+    }
+}

@@ -1,0 +1,511 @@
+#![forbid(unsafe_code)]
+//! All links of a shard: what is put into them, why their clients wait, and how they end.
+//!
+//! A link that ends tells the loop by a [`Report`]; the loop tells its session and its connection.
+
+use super::encode::{Encoder, MessageId, NO_CODE};
+use super::link::{Link, Pause, Way};
+use super::parts::Recent;
+use super::shed::Shedding;
+use crate::broker::message::Message;
+use crate::broker::subscription::FrameFormat;
+use crate::encoding::Encoding;
+use crate::engine::context::Context;
+use crate::engine::events::Cause;
+use crate::engine::net::View;
+use crate::ids::LinkIndex;
+use crate::mem::marks::Droppable;
+use crate::mem::segment::{Extent, Extents, Log, Segments};
+use crate::metrics::Refusal;
+use crate::stomp::Version;
+use crate::time::Instant;
+use crate::ws;
+use std::collections::VecDeque;
+
+/// Close code of a session that reads too slowly (Spring's).
+pub const SLOW_CONSUMER: u16 = 4500;
+
+/// What the loop has to know of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// It is not open any more: it sends what it has, or has been cut.
+    Ended,
+    /// Its client waits for an answer.
+    Waits,
+    /// A phase of its client begins: a request, or the time of a parked one.
+    Phase,
+    /// Its client's request is answered.
+    Answered,
+    /// Its next deadline may have moved.
+    Timer,
+}
+
+/// All links of a shard, and the bytes that wait in them.
+#[derive(Debug)]
+pub struct Links {
+    pub(super) list: Vec<Link>,
+    pub(super) segments: Segments,
+    encoder: Encoder,
+    /// The message that was last written for one session, in the variants so far.
+    recent: Recent,
+    /// Links that have something to begin.
+    pub(super) dirty: VecDeque<LinkIndex>,
+    /// Links whose clients wait for room.
+    waiting: VecDeque<LinkIndex>,
+    /// Links whose clients' wait may be over.
+    pub(super) answered: VecDeque<LinkIndex>,
+    reports: VecDeque<(LinkIndex, Report)>,
+    pub(super) shedding: Shedding,
+    pub(super) gathered: Vec<u8>,
+    /// The pool had no room: somebody has to part with some.
+    pub(super) needs_room: bool,
+    /// When room was made last.
+    pub(super) room_made: Instant,
+    /// Messages wait for a segment before they can be fanned out.
+    pub(super) is_wanted: bool,
+}
+
+impl Links {
+    /// None yet, with the segments that the ring sends from.
+    pub fn new(segments: Segments, slots: u32, now: Instant) -> Links {
+        Links {
+            list: Vec::with_capacity(slots as usize),
+            segments,
+            encoder: Encoder::default(),
+            recent: Recent::default(),
+            dirty: VecDeque::new(),
+            waiting: VecDeque::new(),
+            answered: VecDeque::new(),
+            reports: VecDeque::new(),
+            shedding: Shedding::default(),
+            gathered: Vec::new(),
+            needs_room: false,
+            room_made: now,
+            is_wanted: false,
+        }
+    }
+
+    /// The settings have changed: messages are compressed from so many bytes on, and answers are
+    /// so long at most.
+    pub fn configure(&mut self, deflate_min: u32, answer_max: usize) {
+        self.encoder.compress_from(deflate_min);
+        self.segments.expect_answers(answer_max);
+    }
+
+    /// The turn is over: what large messages needed does not stay resident.
+    pub fn give_back(&mut self) {
+        self.encoder.give_back();
+        self.recent.give_back();
+    }
+
+    /// Times that the compressor has run.
+    pub fn deflates(&self) -> u64 {
+        self.encoder.deflates()
+    }
+
+    /// The pool of segments.
+    pub fn segments(&self) -> &Segments {
+        &self.segments
+    }
+
+    // ---- one link
+
+    /// A connection has come: its link is open, for HTTP.
+    pub fn open(&mut self, link: LinkIndex) {
+        while self.list.len() <= link.index() {
+            self.list.push(Link::default());
+        }
+        let state = &mut self.list[link.index()];
+        assert!(state.way == Way::Closed && state.is_empty(), "a link is used once at a time");
+        state.way = Way::Open(Pause::No);
+        state.encoding = None;
+    }
+
+    /// From here on its client is sent messages, as they travel so.
+    pub fn upgrade(&mut self, link: LinkIndex, encoding: Encoding) {
+        self.at_mut(link).encoding = Some(encoding);
+    }
+
+    /// A link in use.
+    pub fn at(&self, link: LinkIndex) -> &Link {
+        &self.list[link.index()]
+    }
+
+    pub(super) fn at_mut(&mut self, link: LinkIndex) -> &mut Link {
+        &mut self.list[link.index()]
+    }
+
+    /// Whether more may be put into it.
+    pub fn is_open(&self, link: LinkIndex) -> bool {
+        matches!(self.at(link).way, Way::Open(_))
+    }
+
+    /// Whether its client is read: it is open and not paused.
+    pub fn is_read(&self, link: LinkIndex) -> bool {
+        self.at(link).way == Way::Open(Pause::No)
+    }
+
+    /// Why its client waits.
+    pub fn pause(&self, link: LinkIndex) -> Pause {
+        match self.at(link).way {
+            Way::Open(pause) => pause,
+            Way::Closed | Way::Ending => Pause::No,
+        }
+    }
+
+    /// How messages of a link that has a session travel.
+    pub fn encoding(&self, link: LinkIndex) -> Encoding {
+        self.at(link).encoding.expect("only sessions have messages")
+    }
+
+    /// Whether it has a session, STOMP or raw, whose client is told why it ends. Else its
+    /// connection is between two requests or in one.
+    pub fn has_session(&self, link: LinkIndex) -> bool {
+        self.at(link).encoding.is_some()
+    }
+
+    /// What the loop has to know, in order.
+    pub fn next_report(&mut self) -> Option<(LinkIndex, Report)> {
+        self.reports.pop_front()
+    }
+
+    /// Whether there is something that the loop has to know.
+    #[inline]
+    pub fn has_reports(&self) -> bool {
+        !self.reports.is_empty()
+    }
+
+    /// Something that the loop has to know.
+    pub fn report(&mut self, link: LinkIndex, report: Report) {
+        self.reports.push_back((link, report));
+    }
+
+    // ---- putting in
+
+    /// Sends what `write` encodes to the client of a session. Whole units only. May end the link.
+    pub fn send(
+        &mut self,
+        view: View<'_>,
+        link: LinkIndex,
+        write: impl FnOnce(&mut Encoder, Encoding),
+    ) {
+        if !self.is_open(link) {
+            return;
+        }
+        let encoding = self.encoding(link);
+        self.encoder.clear();
+        write(&mut self.encoder, encoding);
+        let extents = self.append(view, link);
+        self.queue(link, extents, None);
+    }
+
+    /// Sends a MESSAGE for one session, which may be dropped where it cannot be sent soon enough.
+    pub fn send_message(
+        &mut self,
+        view: View<'_>,
+        link: LinkIndex,
+        message: (&Message, u64, &MessageId),
+        (subscription, version, acks): (&str, Version, bool),
+        droppable: Option<Droppable>,
+    ) {
+        if !self.is_open(link) {
+            return;
+        }
+        let (message, number, id) = message;
+        let format = FrameFormat { encoding: self.encoding(link), version, acks };
+        self.encoder.clear();
+        self.recent.encode(&mut self.encoder, format, message, (number, id), subscription);
+        let extents = self.append(view, link);
+        self.queue(link, extents, droppable);
+    }
+
+    /// A WebSocket frame as it is.
+    pub fn send_frame(
+        &mut self,
+        view: View<'_>,
+        link: LinkIndex,
+        opcode: ws::Opcode,
+        payload: &[u8],
+    ) {
+        self.send(view, link, |encoder, _| encoder.ws(opcode, payload));
+    }
+
+    /// Sends an HTTP answer, or a part of one.
+    pub fn send_http(&mut self, view: View<'_>, link: LinkIndex, bytes: &[u8]) {
+        if !self.is_open(link) {
+            return;
+        }
+        self.encoder.clear();
+        self.encoder.raw(bytes);
+        let extents = self.append(view, link);
+        self.queue(link, extents, None);
+    }
+
+    /// Puts what is encoded into the log, for one link alone. May end the link.
+    fn append(&mut self, view: View<'_>, link: LinkIndex) -> Option<Extents> {
+        if self.segments.is_scarce() && self.must_not_have_the_last(view, link) {
+            self.needs_room = true;
+            self.too_slow(view, link);
+            return None;
+        }
+        let extents = self.segments.append(Log::Private, self.encoder.bytes());
+        if extents.is_err() {
+            // Nobody else can be let go in the middle of this: room is made later in the turn.
+            self.needs_room = true;
+            view.refuse(link.slot(), Refusal::LimitSegmentBytes);
+            self.cut(link);
+        }
+        extents.ok()
+    }
+
+    fn queue(&mut self, link: LinkIndex, extents: Option<Extents>, droppable: Option<Droppable>) {
+        let Some(extents) = extents else { return };
+        if let Some(droppable) = droppable {
+            self.segments.mark(extents[0].range, droppable);
+        }
+        let has_units = self.has_session(link);
+        for extent in extents {
+            // An HTTP answer has no frame boundaries: it never merges with what follows.
+            let continued = extent.continued || !has_units;
+            let extent = Extent { continued, ..extent };
+            self.list[link.index()].push(extent, &mut self.segments);
+        }
+        self.mark_dirty(link);
+    }
+
+    /// Gives extents of the log to a link that is open, which holds them too from now on.
+    pub(super) fn share(&mut self, link: LinkIndex, extents: &Extents) {
+        let Links { list, segments, dirty, .. } = self;
+        let state = &mut list[link.index()];
+        for extent in extents {
+            state.push_shared(*extent, segments);
+        }
+        if !state.dirty {
+            state.dirty = true;
+            dirty.push_back(link);
+        }
+    }
+
+    /// Gives back the references that `append` gave.
+    pub(super) fn let_go(&mut self, extents: &Extents) {
+        for extent in extents {
+            self.segments.release(extent.range.segment);
+        }
+    }
+
+    /// The last of the pool is for those who take what they are sent.
+    #[cold]
+    fn must_not_have_the_last(&self, view: View<'_>, link: LinkIndex) -> bool {
+        let stands_still = view.net.has_stood_still(link.slot(), view.ms);
+        self.is_open(link) && stands_still && !self.may_shed(view.ctx, link)
+    }
+
+    /// Puts a link into the list of those to look at.
+    #[inline]
+    pub(super) fn mark_dirty(&mut self, link: LinkIndex) {
+        let state = &mut self.list[link.index()];
+        if !state.dirty && state.way != Way::Closed {
+            state.dirty = true;
+            self.dirty.push_back(link);
+        }
+    }
+
+    // ---- waiting
+
+    /// Pauses a link whose client does not take what it has been answered: true if so.
+    /// Else a few clients that ask and do not read would fill the pool that all are answered from.
+    /// Where that pool is low one answer is enough to wait for; and where it has no room for one
+    /// more, whoever asks waits until those who take nothing have given some back (`make_room`).
+    pub fn pause_for_outbox(&mut self, ctx: &Context, link: LinkIndex) -> bool {
+        let waiting = self.at(link).waiting();
+        if waiting > ctx.limits.send_bytes || waiting > 0 && self.segments.is_low() {
+            self.set_pause(link, Pause::Outbox);
+            return true;
+        }
+        if !self.segments.may_answer() {
+            self.needs_room = true;
+            self.pause_for_room(ctx, link);
+            return true;
+        }
+        false
+    }
+
+    /// Pauses a link until there is room; every turn looks at it.
+    pub fn pause_for_room(&mut self, ctx: &Context, link: LinkIndex) {
+        ctx.metrics.producers_paused_total.add(1);
+        self.set_pause(link, Pause::Room);
+        self.waiting.push_back(link);
+    }
+
+    /// Pauses a link until an answer resumes it.
+    pub fn pause_for_answer(&mut self, link: LinkIndex) {
+        if self.is_open(link) && self.pause(link) != Pause::Answer {
+            self.set_pause(link, Pause::Answer);
+            self.report(link, Report::Waits);
+        }
+    }
+
+    fn set_pause(&mut self, link: LinkIndex, pause: Pause) {
+        if let Way::Open(was) = &mut self.at_mut(link).way {
+            *was = pause;
+        }
+    }
+
+    /// Whatever a client waited for may be there: it is looked at again.
+    pub fn wake(&mut self, link: LinkIndex) {
+        self.answered.push_back(link);
+    }
+
+    /// The pause of a link is over. False if it was not paused.
+    pub fn resume(&mut self, link: LinkIndex) -> bool {
+        let was_paused = self.at(link).is_paused();
+        self.set_pause(link, Pause::No);
+        was_paused
+    }
+
+    /// Count of links whose clients wait for room.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The one that has waited longest.
+    pub fn next_waiting(&mut self) -> Option<LinkIndex> {
+        self.waiting.pop_front()
+    }
+
+    /// It waits on.
+    pub fn wait_again(&mut self, link: LinkIndex) {
+        self.waiting.push_back(link);
+    }
+
+    /// Count of links to be looked at again.
+    pub fn answered(&self) -> usize {
+        self.answered.len()
+    }
+
+    /// The next one to be looked at again.
+    pub fn next_answered(&mut self) -> Option<LinkIndex> {
+        self.answered.pop_front()
+    }
+
+    /// Whether the pool has room for an answer. Where somebody waits and it has none, some is made.
+    pub fn may_answer(&mut self) -> bool {
+        let may = self.segments.may_answer();
+        self.needs_room |= !may && !self.waiting.is_empty();
+        may
+    }
+
+    // ---- ending
+
+    /// Ends the link of a session: what is queued and the Close frame are still sent. Of a slow
+    /// consumer only the rest of the frame in flight, and the Close. Without a session it is cut.
+    pub fn drain(&mut self, view: View<'_>, link: LinkIndex, code: u16, reason: &str) {
+        self.drain_after(view, link, code, reason, |_, _| {});
+    }
+
+    /// The same with a last frame before the Close.
+    pub fn drain_after(
+        &mut self,
+        view: View<'_>,
+        link: LinkIndex,
+        code: u16,
+        reason: &str,
+        write: impl FnOnce(&mut Encoder, Encoding),
+    ) {
+        if !self.is_open(link) {
+            return;
+        }
+        let Some(encoding) = self.at(link).encoding else { return self.cut(link) };
+        if code == SLOW_CONSUMER {
+            // It would not read them in time anyway. Whoever ends for another reason hears all that
+            // is due to it, also more than send-buffer: one turn may bring that to a client that
+            // reads well, and its RECEIPTs stand among it.
+            self.list[link.index()].keep_begun(&mut self.segments, encoding);
+        }
+        self.encoder.clear();
+        write(&mut self.encoder, encoding);
+        if encoding.has_sockjs_frames() {
+            self.encoder.sockjs_close(code, reason);
+        }
+        self.encoder.close(code, reason);
+        self.report(link, Report::Ended);
+        self.at_mut(link).way = Way::Ending;
+        let extents = self.append(view, link);
+        self.queue(link, extents, None);
+        self.mark_dirty(link);
+    }
+
+    /// The peer's Close frame: its code goes back, then TCP ends (RFC 6455 §5.5.1: a Close without
+    /// a code gets one without).
+    pub fn close_as_asked(&mut self, view: View<'_>, link: LinkIndex, code: Option<u16>) {
+        self.drain(view, link, code.unwrap_or(NO_CODE), "");
+    }
+
+    /// The last answer of an HTTP connection is queued: the link ends when it is sent.
+    pub fn drain_http(&mut self, link: LinkIndex) {
+        if self.is_open(link) {
+            self.at_mut(link).way = Way::Ending;
+            self.report(link, Report::Ended);
+            self.mark_dirty(link);
+        }
+    }
+
+    /// Ends a link at once; what waits in it is not sent.
+    pub fn cut(&mut self, link: LinkIndex) {
+        if self.at(link).way != Way::Closed {
+            self.at_mut(link).way = Way::Closed;
+            self.report(link, Report::Ended);
+        }
+    }
+
+    /// The connection has failed. Its receive, its send and its poll may all tell; it counts once.
+    pub fn reset(&mut self, ctx: &Context, link: LinkIndex) {
+        if self.at(link).way != Way::Closed {
+            ctx.metrics.resets_total.add(1);
+            self.cut(link);
+        }
+    }
+
+    /// Whether it still sends what it has.
+    pub fn is_ending(&self, link: LinkIndex) -> bool {
+        self.at(link).way == Way::Ending
+    }
+
+    /// A client does not take what is due to it.
+    pub fn too_slow(&mut self, view: View<'_>, link: LinkIndex) {
+        view.metrics.slow_consumers_total.add(1);
+        view.note(Cause::SlowConsumer, link.slot());
+        self.drain(view, link, SLOW_CONSUMER, "the client reads too slowly");
+    }
+
+    /// Nothing of a link that was cut is in the kernel any more.
+    pub fn clear(&mut self, link: LinkIndex) {
+        assert!(self.at(link).way == Way::Closed, "only what has been cut is thrown away");
+        self.list[link.index()].clear(&mut self.segments);
+    }
+
+    // ---- looking
+
+    /// Asserts what holds between links, segments and lists. Slow.
+    pub fn invariants(&self) {
+        self.segments.invariants();
+        let mut holds = vec![0; self.segments.count()];
+        for (at, link) in self.list.iter().enumerate() {
+            link.invariants();
+            let index = LinkIndex(at as u32);
+            assert!(!link.dirty || self.dirty.contains(&index), "{index:?}: it is to be flushed");
+            let waits = link.way == Way::Open(Pause::Room);
+            let is_listed = || self.waiting.contains(&index);
+            assert!(!waits || is_listed(), "{index:?}: who waits for room is asked again");
+            for extent in link.extents() {
+                holds[extent.range.segment as usize] += 1;
+            }
+        }
+        // Between two turns nobody else does.
+        for (segment, holds) in holds.into_iter().enumerate() {
+            let known = self.segments.refcount_of(segment as u32);
+            assert_eq!(known, holds, "segment {segment}: links hold it");
+        }
+        assert!(self.reports.is_empty(), "the loop knows what links report");
+    }
+}

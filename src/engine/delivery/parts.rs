@@ -1,0 +1,590 @@
+#![forbid(unsafe_code)]
+//! What the frames of one message have in common, quoted and compressed once for all of them.
+//!
+//! Subscribers with ids of their own see frames that differ in the middle alone:
+//!
+//! ```text
+//! MESSAGE, the sender's headers, subscription: │ its id │ message-id, content-length, the body
+//!                     front                    │ middle │                back
+//! ```
+//! Front and back are quoted (SockJS) and compressed by themselves, once for each variant: quoted
+//! or not, size of window, STOMP version where that is to be seen, and whether there is an `ack`
+//! (which belongs to the middle, and all before it). A frame then is a copy of them, with the
+//! middle as a stored block (RFC 7692 §7.2.1 lets a message be any blocks, and none of a part
+//! refers to another part). A front that is too short to be compressed is stored, too.
+//! Large groups are compressed whole all the same, which makes their bytes fewer.
+//!
+//! Bound: [`PARTS_MAX`], kept by the fan-out, which takes fewer messages at a time.
+
+use super::encode::{Encoder, KEEP_BYTES, MessageId, frame_of, opcode_in, shrink};
+use crate::broker::message::Message;
+use crate::broker::subscription::FrameFormat;
+use crate::encoding::Encoding;
+use crate::sockjs::{self, MESSAGE_END, MESSAGE_OPENING};
+use crate::stomp::{self, Part, Version};
+use crate::ws;
+
+/// Bytes of the parts of several messages at a time; those of one message may be more.
+pub const PARTS_MAX: usize = KEEP_BYTES;
+/// Members from which on a group is compressed whole.
+pub const WHOLE_MEMBERS: usize = 16;
+/// Bytes of the middle without what its lines name.
+const MIDDLE_NAMES: usize = "\nmessage-id:\nack:".len();
+/// No entry.
+const NONE: u32 = u32::MAX;
+
+/// Set of variants, one bit each.
+pub type Variants = u128;
+
+/// The variant of a message's frames with this format, as a bit; none for frames that are written
+/// as they are.
+pub fn variant_of(format: FrameFormat, message: &Message) -> Variants {
+    if format.encoding == Encoding::PLAIN {
+        return 0;
+    }
+    let window = u32::from(format.encoding.deflate().saturating_sub(ws::WINDOW_BITS_MIN - 1));
+    let way = match format.encoding {
+        Encoding::WebSocket { .. } => 0,
+        Encoding::SockJsWebSocket { .. } => 1,
+    };
+    let version = match format.version {
+        // The same in all versions.
+        _ if message.is_plain() => 0,
+        Version::V1_2 => 0,
+        Version::V1_1 => 1,
+        Version::V1_0 => 2,
+    };
+    1 << (window + 9 * (way + 2 * (version + 3 * u32::from(format.acks))))
+}
+
+/// Variants of one message that several groups have, so that it pays to keep their parts.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Several {
+    once: Variants,
+    again: Variants,
+}
+
+impl Several {
+    /// One more group has this variant. True if it is the second one.
+    pub fn note(&mut self, variant: Variants) -> bool {
+        let second = self.once & !self.again & variant != 0;
+        self.again |= self.once & variant;
+        self.once |= variant;
+        second
+    }
+
+    /// Whether several have this variant.
+    pub fn have(&self, variant: Variants) -> bool {
+        self.again & variant != 0
+    }
+}
+
+/// A run of bytes among those of all parts.
+type Span = (u32, u32);
+
+/// What is kept of a variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// It is too short to be compressed. SockJS: both parts are quoted.
+    Short,
+    /// It would not be shorter. SockJS: both parts are quoted.
+    Plain,
+    /// The back is compressed.
+    Back,
+    /// Front and back are.
+    Both,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    variant: Variants,
+    kept: Kept,
+    /// Bytes of front and back before they were compressed.
+    plain: usize,
+    front: Span,
+    back: Span,
+    /// The next one of the same message.
+    next: u32,
+}
+
+/// The parts of some messages.
+#[derive(Debug, Default)]
+pub struct Parts {
+    bytes: Vec<u8>,
+    entries: Vec<Entry>,
+    /// Where a front and a back are written before they are compressed.
+    front: Vec<u8>,
+    back: Vec<u8>,
+}
+
+/// The parts of one message: the first of its entries.
+#[derive(Clone, Copy, Debug)]
+pub struct Head(u32);
+
+impl Default for Head {
+    fn default() -> Head {
+        Head(NONE)
+    }
+}
+
+impl Parts {
+    /// Forgets all; every [`Head`] has to be made anew.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEEP_BYTES);
+        self.entries.clear();
+    }
+
+    /// Gives back what a large message needed. Forgets all. What many messages of a turn have in
+    /// common may stay, up to [`PARTS_MAX`].
+    pub fn give_back(&mut self) {
+        self.clear();
+        [&mut self.front, &mut self.back].into_iter().for_each(shrink);
+    }
+
+    #[cfg(test)]
+    pub(super) fn held(&self) -> [usize; 3] {
+        [&self.bytes, &self.front, &self.back].map(Vec::capacity)
+    }
+
+    fn span(&self, (from, len): Span) -> &[u8] {
+        &self.bytes[from as usize..][..len as usize]
+    }
+
+    /// Adds bytes as they are.
+    fn add(&mut self, bytes: &[u8]) -> Span {
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        (from as u32, bytes.len() as u32)
+    }
+
+    /// The entry of a variant that is good for a frame of so many bytes more.
+    #[inline]
+    fn find(&self, head: Head, variant: Variants, middle: usize, least: usize) -> Option<Entry> {
+        let mut at = head.0;
+        while at != NONE {
+            let entry = self.entries[at as usize];
+            let good = entry.kept != Kept::Short || entry.plain + middle < least;
+            if entry.variant == variant && good {
+                return Some(entry);
+            }
+            at = entry.next;
+        }
+        None
+    }
+}
+
+/// Makes a buffer at least so long; what it holds does not matter. In large steps: a number that
+/// has one digit more is no reason to allocate.
+fn make_long(buffer: &mut Vec<u8>, len: usize) {
+    if buffer.len() < len {
+        buffer.resize(len.next_power_of_two(), 0);
+    }
+}
+
+/// The message that was last written for one session.
+#[derive(Debug, Default)]
+pub struct Recent {
+    number: Option<u64>,
+    several: Several,
+    parts: Parts,
+    head: Head,
+}
+
+impl Recent {
+    /// Has `encoder` add the MESSAGE of a block for one session. When the same one was written
+    /// before, in the same variant, what they have in common is made once more at most.
+    pub fn encode(
+        &mut self,
+        encoder: &mut Encoder,
+        format: FrameFormat,
+        message: &Message,
+        (number, id): (u64, &MessageId),
+        subscription: &str,
+    ) {
+        let variant = variant_of(format, message);
+        if variant == 0 {
+            return encoder.message(format, message, id, subscription);
+        }
+        if self.number != Some(number) {
+            self.parts.clear();
+            (self.number, self.several, self.head) =
+                (Some(number), Several::default(), Head::default());
+        }
+        self.several.note(variant);
+        if self.several.have(variant) {
+            let parts = (&mut self.parts, &mut self.head);
+            encoder.message_in_parts((format, variant), message, id, subscription, parts);
+        } else {
+            encoder.message(format, message, id, subscription);
+        }
+    }
+
+    /// Forgets the message, and gives back what it needed if it was large.
+    pub(super) fn give_back(&mut self) {
+        self.parts.give_back();
+        shrink(&mut self.parts.bytes);
+        (self.number, self.several, self.head) = (None, Several::default(), Head::default());
+    }
+
+    #[cfg(test)]
+    pub(super) fn held(&self) -> [usize; 3] {
+        self.parts.held()
+    }
+}
+
+impl Encoder {
+    /// Adds the MESSAGE of a block for one subscription id, with the parts that were made for
+    /// others, or are made now. The same bytes inflated as [`Encoder::message`] adds, and within
+    /// the same bound.
+    pub fn message_in_parts(
+        &mut self,
+        (format, variant): (FrameFormat, Variants),
+        message: &Message,
+        id: &MessageId,
+        subscription: &str,
+        (parts, head): (&mut Parts, &mut Head),
+    ) {
+        if variant == 0 || subscription.is_empty() {
+            return self.message(format, message, id, subscription);
+        }
+        let least = match format.encoding.deflate() {
+            0 => usize::MAX,
+            _ => self.deflate_min.map_or(usize::MAX, |least| least as usize),
+        };
+        let mut buffer = core::mem::take(&mut self.frame);
+        let is_itself = !format.encoding.is_quoted()
+            && !format.acks
+            && stomp::header_is_plain(b"", subscription.as_bytes());
+        let middle = if is_itself {
+            subscription.as_bytes()
+        } else {
+            let frame = frame_of(format, message, id, subscription);
+            let len = self.write_part(format, &frame, Part::Middle, &mut buffer);
+            &buffer[..len]
+        };
+        let entry = parts.find(*head, variant, middle.len(), least).unwrap_or_else(|| {
+            let frame = frame_of(format, message, id, subscription);
+            let mut entry = self.make_parts(format, &frame, middle.len(), least, parts);
+            (entry.variant, entry.next) = (variant, head.0);
+            *head = Head(parts.entries.len() as u32);
+            parts.entries.push(entry);
+            entry
+        });
+        let plain = entry.plain + middle.len();
+        let (front, back) = (parts.span(entry.front), parts.span(entry.back));
+        let (packed, stored) = match entry.kept {
+            Kept::Both => (front, [&[][..], middle]),
+            _ => (&[][..], [front, middle]),
+        };
+        let stored_len = stored.iter().map(|bytes| bytes.len()).sum();
+        let total = packed.len() + ws::stored_len(stored_len) + back.len();
+        let mut ws_head = [0; 10];
+        match entry.kept {
+            Kept::Back | Kept::Both if plain >= least && total < plain => {
+                let opcode = opcode_in(format.encoding, message);
+                let len = ws::compressed_head(opcode, true, total as u64, &mut ws_head);
+                self.out.extend_from_slice(&ws_head[..len]);
+                self.out.extend_from_slice(packed);
+                ws::store(stored, &mut self.out);
+                self.out.extend_from_slice(back);
+            }
+            Kept::Short | Kept::Plain if format.encoding.is_quoted() => {
+                let opcode = opcode_in(format.encoding, message);
+                let len = ws::head(opcode, true, plain as u64, &mut ws_head);
+                self.out.extend_from_slice(&ws_head[..len]);
+                for bytes in [front, middle, back] {
+                    self.out.extend_from_slice(bytes);
+                }
+            }
+            _ => {
+                let encoding = format.encoding.with_deflate(0);
+                self.message(FrameFormat { encoding, ..format }, message, id, subscription);
+            }
+        }
+        self.frame = buffer;
+    }
+
+    /// Writes a part as it travels before it is compressed, to the front of `out`. Its length.
+    fn write_part(
+        &mut self,
+        format: FrameFormat,
+        frame: &stomp::Message<'_>,
+        part: Part,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        // The middle is written for each subscriber: it is not counted before.
+        let bound = match part {
+            Part::Middle => {
+                let [subscription, ack] = [frame.subscription, frame.ack];
+                let ids = [subscription, Some(frame.message_id), ack].into_iter().flatten();
+                MIDDLE_NAMES + ids.map(|id| 2 * id.len()).sum::<usize>()
+            }
+            part => frame.part_len(part, format.version),
+        };
+        if !format.encoding.is_quoted() {
+            make_long(out, bound);
+            return frame.write_part(part, format.version, out);
+        }
+        let mut bytes = core::mem::take(&mut self.quoted);
+        make_long(&mut bytes, bound);
+        let len = frame.write_part(part, format.version, &mut bytes);
+        // As for whole frames: parts meet at ASCII, so what is no UTF-8 in one is none in the
+        // whole.
+        let text = String::from_utf8_lossy(&bytes[..len]);
+        let opening = if part == Part::Front { MESSAGE_OPENING } else { "" };
+        let end = if part == Part::Back { MESSAGE_END } else { "" };
+        let from = opening.len();
+        let len = from + sockjs::quoted_len(&text);
+        make_long(out, len + end.len());
+        out[..from].copy_from_slice(opening.as_bytes());
+        sockjs::write_quoted(&text, &mut out[from..]);
+        out[len..len + end.len()].copy_from_slice(end.as_bytes());
+        drop(text);
+        self.quoted = bytes;
+        len + end.len()
+    }
+
+    /// Makes front and back of a variant. `middle` and `least` say whether a frame is long enough
+    /// to be compressed.
+    fn make_parts(
+        &mut self,
+        format: FrameFormat,
+        frame: &stomp::Message<'_>,
+        middle: usize,
+        least: usize,
+        parts: &mut Parts,
+    ) -> Entry {
+        let mut front = core::mem::take(&mut parts.front);
+        let mut back = core::mem::take(&mut parts.back);
+        let front_len = self.write_part(format, frame, Part::Front, &mut front);
+        let back_len = self.write_part(format, frame, Part::Back, &mut back);
+        let plain = front_len + back_len;
+        let (front_bytes, back_bytes) = (&front[..front_len], &back[..back_len]);
+        let mut entry =
+            Entry { variant: 0, kept: Kept::Short, plain, front: (0, 0), back: (0, 0), next: NONE };
+        if plain + middle >= least {
+            entry.kept = Kept::Plain;
+            if let Some(span) = self.deflate_part(format.encoding, back_bytes, true, parts) {
+                (entry.kept, entry.back) = (Kept::Back, span);
+                let long = front_len >= least;
+                let packed =
+                    long.then(|| self.deflate_part(format.encoding, front_bytes, false, parts));
+                match packed.flatten() {
+                    Some(span) => (entry.kept, entry.front) = (Kept::Both, span),
+                    None => entry.front = parts.add(front_bytes),
+                }
+            }
+        }
+        if matches!(entry.kept, Kept::Short | Kept::Plain) && format.encoding.is_quoted() {
+            (entry.front, entry.back) = (parts.add(front_bytes), parts.add(back_bytes));
+        }
+        (parts.front, parts.back) = (front, back);
+        entry
+    }
+
+    fn deflate_part(
+        &mut self,
+        encoding: Encoding,
+        bytes: &[u8],
+        is_last: bool,
+        parts: &mut Parts,
+    ) -> Option<Span> {
+        self.deflates += 1;
+        let from = parts.bytes.len();
+        let out = &mut parts.bytes;
+        out.reserve((bytes.len() + 16).next_power_of_two());
+        let shorter = self.compressor.compress_chunk(bytes, encoding.deflate(), is_last, out);
+        shorter.then(|| (from as u32, (parts.bytes.len() - from) as u32))
+    }
+}
+
+#[cfg(test)]
+#[path = "../../../fuzz/src/naive_inflate.rs"]
+mod naive_inflate;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ws::{Inflater, Opcode};
+    use naive_inflate::{Bounds, inflate};
+    use proptest::prelude::*;
+
+    /// Names of subscriptions: none (STOMP 1.0), short, to be escaped.
+    // STOMP 1.1 has no escape for a carriage return: nothing is left of the fourth.
+    const NAMES: [&str; 4] = ["", "sub-0", "a:\n\\\"\u{2028}é", "\r"];
+
+    fn message(headers: &[(String, String)], body: &[u8]) -> Message {
+        let mut message = Message::default();
+        message.begin(None, "/topic/a");
+        message.header(b"destination", b"/topic/a");
+        for (name, value) in headers {
+            message.header(name.as_bytes(), value.as_bytes());
+        }
+        message.finish(body);
+        message
+    }
+
+    /// A frame: whether it is compressed, its opcode, its payload.
+    fn frame(bytes: &[u8]) -> (bool, u8, &[u8]) {
+        let head = match bytes[1] {
+            126 => 4,
+            127 => 10,
+            _ => 2,
+        };
+        let len = ws::frame_len(bytes).expect("a whole head");
+        assert_eq!(len, bytes.len() as u64, "one frame");
+        (bytes[0] & 0x40 != 0, bytes[0] & 0xf, &bytes[head..])
+    }
+
+    /// The plain variant of a payload, by zlib and by the naive inflater with the agreed window.
+    fn inflated(payload: &[u8], bits: u8, chunk: usize) -> Vec<u8> {
+        let naive = inflate(payload, &[], Bounds { message_max: 1 << 24, reach: 1 << bits });
+        assert!(naive.whole, "valid within its window");
+        let (mut inflater, mut out) = (Inflater::new(), Vec::new());
+        inflater.begin(Opcode::Binary, 1 << 24);
+        for chunk in payload.chunks(chunk) {
+            inflater.feed(chunk, &mut out).expect("valid");
+        }
+        inflater.finish(&mut out).expect("whole");
+        assert_eq!(out, naive.bytes);
+        out
+    }
+
+    /// Encodes a message for all names in one variant; each has to say what a frame by itself says.
+    fn check(
+        format: FrameFormat,
+        message: &Message,
+        least: u32,
+        chunk: usize,
+        names: &[&str],
+    ) -> u64 {
+        let id = MessageId::new("b00t", 7);
+        let mut encoder = Encoder::default();
+        encoder.compress_from(least);
+        let mut alone = Encoder::default();
+        let (mut parts, mut head) = (Parts::default(), Head::default());
+        for name in names {
+            encoder.clear();
+            alone.clear();
+            let variant = variant_of(format, message);
+            encoder.message_in_parts(
+                (format, variant),
+                message,
+                &id,
+                name,
+                (&mut parts, &mut head),
+            );
+            // Without compression, which the other half of the tests is about.
+            let plain = FrameFormat { encoding: format.encoding.with_deflate(0), ..format };
+            alone.message(plain, message, &id, name);
+            let bound = super::super::encode::message_bound(format, message, &id, name);
+            assert!(encoder.bytes().len() <= bound, "within what is reckoned with");
+            let ((packed, opcode, payload), expected) = (frame(encoder.bytes()), alone.bytes());
+            let (_, plain_opcode, plain) = frame(expected);
+            assert_eq!(opcode, plain_opcode);
+            if packed {
+                assert!(payload.len() < plain.len() && plain.len() >= least as usize);
+                assert!(inflated(payload, format.encoding.deflate(), chunk) == plain);
+            } else {
+                assert!(payload == plain);
+            }
+        }
+        encoder.deflates()
+    }
+
+    fn formats() -> impl Iterator<Item = FrameFormat> {
+        let ways = [Encoding::PLAIN, Encoding::SockJsWebSocket { deflate: 0 }];
+        let windows = [0u8].into_iter().chain(8..=15);
+        windows.flat_map(move |deflate| {
+            ways.into_iter().flat_map(move |way| {
+                [Version::V1_0, Version::V1_1, Version::V1_2].map(move |version| FrameFormat {
+                    encoding: way.with_deflate(deflate),
+                    version,
+                    acks: version != Version::V1_1,
+                })
+            })
+        })
+    }
+
+    #[test]
+    fn forms_are_told_apart_where_their_bytes_differ() {
+        let plain = message(&[], b"{}");
+        let escaped = message(&[("a:b".into(), "c\n".into())], b"{}");
+        let count = |message: &Message| {
+            let mut variants: Vec<Variants> =
+                formats().map(|format| variant_of(format, message)).collect();
+            assert!(variants.iter().all(|variant| variant.count_ones() <= 1));
+            variants.sort_unstable();
+            variants.dedup();
+            variants.len()
+        };
+        // Eight windows and none for SockJS, eight for WebSocket, with and without acks; and what
+        // is written as it is.
+        assert_eq!((count(&plain), count(&escaped)), (2 * 17 + 1, 3 * 17 + 1));
+        let mut several = Several::default();
+        assert!(!several.note(2) && !several.have(2) && !several.note(0) && !several.note(0));
+        assert!(several.note(2) && !several.note(2) && several.have(2) && !several.have(0));
+    }
+
+    /// Bodies and headers below and above every window, in every variant.
+    #[test]
+    fn every_form_and_window_says_what_a_frame_by_itself_says() {
+        let long = "{\"number\":\"+4930123456\",\"state\":\"ringing\"},".repeat(1_000);
+        let headers = [("x:y".to_owned(), "long, and said again; ".repeat(90))];
+        for format in formats() {
+            for len in [0, 200, 4_000, 34_000] {
+                for headers in [&[][..], &headers] {
+                    let message = message(headers, &long.as_bytes()[..len]);
+                    let deflates = check(format, &message, 512, 1 << 20, &NAMES);
+                    // Front and back for all names; and the whole for the one that has none.
+                    assert!(deflates <= 3, "{deflates}");
+                }
+            }
+        }
+    }
+
+    /// The middle is longer than a stored block, which is the longest that deflate has.
+    #[test]
+    fn a_name_may_be_longer_than_a_stored_block() {
+        let name = "x".repeat(70_000);
+        let encoding = Encoding::WebSocket { deflate: 15 };
+        let format = FrameFormat { encoding, version: Version::V1_2, acks: false };
+        check(format, &message(&[], &[b'y'; 3_000]), 512, 1 << 20, &[&name, "x"]);
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_tried_once() {
+        let mut state = 1u32;
+        let next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        let noise: Vec<u8> = std::iter::repeat_with(next).take(9_000).collect();
+        let encoding = Encoding::WebSocket { deflate: 15 };
+        let format = FrameFormat { encoding, version: Version::V1_2, acks: false };
+        assert_eq!(check(format, &message(&[], &noise), 512, 1 << 20, &NAMES[1..]), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_behind_each_other_are_the_frame(
+            headers in prop::collection::vec(("[a-c:\\\\\n]{1,4}", "\\PC{0,9}|(ab){0,400}"), 0..4),
+            body in prop::collection::vec("[a-e]{1,9}|\\PC{1,3}|\"", 0..300),
+            broken in prop::option::of(any::<prop::sample::Index>()),
+            which in any::<prop::sample::Index>(),
+            least in prop::sample::select(vec![1u32, 100, 512]),
+            chunk in prop::sample::select(vec![1usize, 7, 4_096]),
+        ) {
+            let mut body = body.concat().into_bytes();
+            if let (Some(at), false) = (broken, body.is_empty()) {
+                // It may be no text any more.
+                let at = at.index(body.len());
+                body[at] = 0xff;
+            }
+            let formats: Vec<FrameFormat> = formats().collect();
+            let format = formats[which.index(formats.len())];
+            check(format, &message(&headers, &body), least, chunk, &NAMES);
+        }
+    }
+}

@@ -1,0 +1,331 @@
+#![forbid(unsafe_code)]
+//! The sends that empty the links, and what becomes of clients that do not take them: the whole
+//! policy for slow consumers.
+
+use super::link::{Pause, Way};
+use super::links::Links;
+use super::shed::Dropped;
+use crate::engine::context::Context;
+use crate::engine::net::{Net, Peer, Sending, State, View};
+use crate::ids::{LinkIndex, Slot};
+use crate::mem::segment::{Extent, Log, Segments};
+use crate::time::Millis;
+use hashbrown::HashMap;
+
+/// Up to here copying several extents into one beats a send for each.
+const GATHER_MAX: u32 = 16 * 1024;
+/// A pool that stays short is looked through so often at most: all connections are looked at.
+const ROOM_PAUSE: Millis = Millis(10);
+/// The same while somebody waits for room. Those who make them wait stand still for longer.
+const ROOM_PAUSE_WANTED: Millis = Millis(4);
+
+impl Links {
+    /// Whether something is to be sent, or looked at.
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Begins sends, at most `send-chunk` of them, so that a large fan-out does not blind the loop.
+    pub fn flush(&mut self, net: &mut Net, ctx: &Context) {
+        let mut sends = 0;
+        while sends < ctx.limits.send_chunk {
+            let Some(link) = self.dirty.pop_front() else { break };
+            let state = self.at_mut(link);
+            state.dirty = false;
+            if state.way == Way::Closed {
+                continue;
+            }
+            if state.is_sending() {
+                let is_open = matches!(state.way, Way::Open(_));
+                if is_open && state.waiting() > ctx.limits.send_buffer {
+                    self.over_bound(View { ctx, net }, link);
+                }
+                continue;
+            }
+            if state.is_empty() {
+                self.all_is_sent(net, link);
+                continue;
+            }
+            if state.extents().len() > 1 {
+                self.gather(ctx, link);
+            }
+            let range = self.at_mut(link).begin_send(ctx.limits.send_bytes);
+            let slot = link.slot();
+            net.send(slot, range.expect("it is not empty"), ctx.ms);
+            net.set_timer(slot, ctx.now, ctx.limits.send_time.0);
+            sends += 1;
+        }
+    }
+
+    /// All of a link is with the kernel.
+    fn all_is_sent(&mut self, net: &mut Net, link: LinkIndex) {
+        if !self.is_ending(link) {
+            return;
+        }
+        let slot = link.slot();
+        if net.peer(slot) == Peer::Ended {
+            self.cut(link);
+        } else if net.state(slot) == State::Draining {
+            net.end_writing(slot);
+        }
+    }
+
+    /// Copies several small extents into one, which is cheaper than a send for each.
+    fn gather(&mut self, ctx: &Context, link: LinkIndex) {
+        let state = &self.list[link.index()];
+        let most = GATHER_MAX.min(self.segments.size());
+        let Some(mut small) = state.small_extents(most) else { return };
+        if ctx.shared.sheds && small.1 > ctx.limits.send_bytes {
+            // What goes out in one send: marks of frames are not copied.
+            let Some(fewer) = state.small_extents(ctx.limits.send_bytes) else { return };
+            small = fewer;
+        }
+        let (count, bytes) = small;
+        if !self.segments.has_room(Log::Private, bytes as usize) {
+            return;
+        }
+        self.gathered.clear();
+        for extent in &state.extents()[..count] {
+            self.gathered.extend_from_slice(self.segments.bytes(extent.range));
+        }
+        if let Ok(extents) = self.segments.append(Log::Private, &self.gathered) {
+            self.list[link.index()].replace_front(count, extents[0], &mut self.segments);
+        }
+    }
+
+    /// A send has ended.
+    pub fn on_sent(&mut self, net: &mut Net, ctx: &Context, slot: Slot, result: Result<u32, i32>) {
+        let link = LinkIndex::from(slot);
+        let taken = result.unwrap_or(0);
+        let was_stopping = net.sent(slot, taken, ctx.ms);
+        let Links { list, segments, .. } = self;
+        let state = &mut list[link.index()];
+        let asked = state.in_flight();
+        state.end_send(taken, segments);
+        ctx.metrics.sends_total.add(1);
+        ctx.metrics.sent_bytes_total.add(u64::from(taken));
+        if was_stopping {
+            return self.send_stopped(net, ctx, link, taken);
+        }
+        if taken < asked {
+            // WAITALL was not satisfied: the peer is gone.
+            return self.reset(ctx, link);
+        }
+        let waits_for_this = matches!(state.way, Way::Open(Pause::Outbox));
+        let goes_on = state.way == Way::Ending || !state.is_empty();
+        if waits_for_this && state.waiting() <= ctx.limits.send_bytes {
+            self.answered.push_back(link);
+        }
+        if goes_on {
+            self.mark_dirty(link);
+        }
+    }
+
+    /// A cancelled send has come back: what is left moves out of the old segments.
+    #[cold]
+    fn send_stopped(&mut self, net: &mut Net, ctx: &Context, link: LinkIndex, taken: u32) {
+        if self.is_open(link) {
+            self.go_on_or_close(net, ctx, link, taken);
+            let is_little = self.at(link).waiting() <= ctx.limits.send_bytes;
+            if self.pause(link) == Pause::Outbox && is_little {
+                self.answered.push_back(link);
+            }
+        }
+        if !self.is_ending(link) {
+            return self.mark_dirty(link);
+        }
+        if let Some(oldest) = self.segments.oldest() {
+            self.segments.write_elsewhere(oldest);
+        }
+        self.gathered.clear();
+        self.list[link.index()].take_bytes(&mut self.segments, &mut self.gathered);
+        if !self.gathered.is_empty() {
+            let is_large = self.gathered.len() > self.segments.size() as usize / 2;
+            if self.segments.is_scarce() || is_large && self.segments.is_short() {
+                // To copy it would take as much as its end gives.
+                return self.cut(link);
+            }
+            let Ok(extents) = self.segments.append(Log::Private, &self.gathered) else {
+                return self.cut(link);
+            };
+            for extent in extents {
+                // It may begin in the middle of a frame.
+                let extent = Extent { continued: true, ..extent };
+                self.list[link.index()].push(extent, &mut self.segments);
+            }
+        }
+        self.mark_dirty(link);
+    }
+
+    /// Whether messages may be dropped for this client instead of closing it.
+    pub(super) fn may_shed(&self, ctx: &Context, link: LinkIndex) -> bool {
+        ctx.shared.sheds
+            && self.is_open(link)
+            && self.has_session(link)
+            && self.at(link).has_droppable(&self.segments)
+    }
+
+    /// More waits for a client than may.
+    #[cold]
+    fn over_bound(&mut self, view: View<'_>, link: LinkIndex) {
+        if self.may_shed(view.ctx, link) {
+            let encoding = self.encoding(link);
+            let Links { list, segments, shedding, .. } = self;
+            let state = &mut list[link.index()];
+            let most = view.limits.send_buffer;
+            let dropped = state.shed(segments, encoding, most / 2, shedding);
+            // Not to the last byte: the next look at it shall not come with the next message.
+            let is_enough = state.waiting() <= most - most / 8;
+            count_dropped(view.ctx, dropped);
+            if is_enough {
+                return;
+            }
+        }
+        self.too_slow(view, link);
+    }
+
+    /// A send is older than `send-time`. Of a client that may lose messages it is asked first how
+    /// much the kernel took.
+    pub fn stands_still(&mut self, net: &mut Net, ctx: &Context, link: LinkIndex) {
+        if self.may_shed(ctx, link) {
+            net.stop_sending(link.slot());
+        } else {
+            self.too_slow(View { ctx, net }, link);
+        }
+    }
+
+    /// A send of an open link was stopped: since it stood still too long, or since the pool wants
+    /// its segment.
+    #[cold]
+    fn go_on_or_close(&mut self, net: &mut Net, ctx: &Context, link: LinkIndex, taken: u32) {
+        let age = net.send_age(link.slot(), ctx.ms);
+        if taken == 0 && age >= ctx.limits.send_time.0 {
+            return self.too_slow(View { ctx, net }, link);
+        }
+        self.leave_wanted(View { ctx, net }, link);
+        if taken == 0 && self.is_open(link) && !self.at(link).is_empty() {
+            // A send that has stood still: its age is that of the bytes, which nobody takes.
+            let range = self.at_mut(link).begin_send(ctx.limits.send_bytes);
+            net.send_again(link.slot(), range.expect("it is not empty"));
+            net.set_timer(link.slot(), ctx.now, ctx.limits.send_time.0.saturating_sub(age));
+        }
+    }
+
+    /// Gets a client out of the segment that the pool wants, or closes it.
+    fn leave_wanted(&mut self, view: View<'_>, link: LinkIndex) {
+        let is_wanted = self.segments.is_wanting() || self.is_wanted;
+        let Some(oldest) = self.segments.oldest().filter(|_| is_wanted) else { return };
+        // What is copied out must not land in it again.
+        self.segments.write_elsewhere(oldest);
+        let encoding = self.encoding(link);
+        let Links { list, segments, shedding, .. } = self;
+        let state = &mut list[link.index()];
+        if !state.holds(oldest) {
+            return;
+        }
+        let (dropped, is_out) = state.vacate(segments, encoding, oldest, shedding);
+        count_dropped(view.ctx, dropped);
+        if !is_out {
+            self.too_slow(view, link);
+        }
+    }
+
+    /// Makes room where the pool is short, or somebody waits for some; not too often.
+    pub fn make_room_if_wanted(&mut self, net: &mut Net, ctx: &Context) {
+        let pause = if self.needs_room { ROOM_PAUSE_WANTED } else { ROOM_PAUSE };
+        let is_wanted = self.needs_room || self.segments.is_short();
+        if is_wanted && ctx.now >= self.room_made + pause {
+            self.needs_room = false;
+            self.room_made = ctx.now;
+            self.make_room(net, ctx);
+        }
+    }
+
+    /// The segment pool has no room: whoever holds most and has stood still meets the policy. What
+    /// is left of the frame in flight is copied when the cancelled send has come back.
+    pub fn make_room(&mut self, net: &mut Net, ctx: &Context) {
+        ctx.metrics.segment_shortages_total.add(1);
+        let Some(oldest) = self.segments.oldest() else { return };
+        for link in self.those_to_part_with(View { ctx, net }, oldest) {
+            match self.at(link).way {
+                Way::Open(_) if self.may_shed(ctx, link) => net.stop_sending(link.slot()),
+                Way::Open(_) => {
+                    self.too_slow(View { ctx, net }, link);
+                    if self.is_ending(link) && self.at(link).is_sending() {
+                        net.stop_sending(link.slot());
+                    }
+                }
+                Way::Ending => self.cut(link),
+                Way::Closed => {}
+            }
+        }
+    }
+
+    /// Those whose end gives the pool what it lacks, at least one segment. Those who hold most come
+    /// first; but a segment is free only when the last of its holders has gone, so whoever's end
+    /// would free none stays. Clients that may lose messages instead only leave the oldest one.
+    fn those_to_part_with(&self, view: View<'_>, oldest: u32) -> Vec<LinkIndex> {
+        let mut holders: Vec<(u32, LinkIndex)> = Vec::new();
+        let mut freed = Freed::default();
+        for (at, state) in self.list.iter().enumerate().filter(|(_, state)| !state.is_empty()) {
+            let link = LinkIndex(at as u32);
+            let is_stopping = view.net.sending(link.slot()) == Sending::Stopping;
+            if is_stopping || state.way == Way::Closed {
+                // It is in flight already.
+                freed.add(state.extents(), &self.segments);
+            } else if view.net.has_stood_still(link.slot(), view.ms) {
+                holders.push((state.waiting(), link));
+            }
+        }
+        holders.sort_unstable_by_key(|&(waiting, _)| core::cmp::Reverse(waiting));
+        let (mut chosen, mut useful) = (Vec::new(), 0);
+        for (_, link) in holders {
+            if freed.count > 0 && self.segments.free_count() + freed.count >= self.segments.least()
+            {
+                break;
+            }
+            let before = freed.count;
+            let state = self.at(link);
+            if self.may_shed(view.ctx, link) {
+                if !state.holds(oldest) {
+                    continue;
+                }
+                let leaves = state.extents().iter().filter(|p| p.range.segment == oldest);
+                freed.add(leaves, &self.segments);
+            } else {
+                freed.add(state.extents(), &self.segments);
+            }
+            chosen.push(link);
+            if freed.count > before {
+                useful = chosen.len();
+            }
+        }
+        chosen.truncate(useful);
+        chosen
+    }
+}
+
+fn count_dropped(ctx: &Context, dropped: Dropped) {
+    ctx.metrics.dropped_oldest.add(dropped.oldest);
+    ctx.metrics.dropped_conflated.add(dropped.conflated);
+}
+
+/// The segments that would be free without some of their holders.
+#[derive(Debug, Default)]
+struct Freed {
+    /// References that are given back, by segment.
+    given: HashMap<u32, u32, foldhash::fast::FixedState>,
+    count: usize,
+}
+
+impl Freed {
+    /// The references of these extents are given back.
+    fn add<'a>(&mut self, extents: impl IntoIterator<Item = &'a Extent>, segments: &Segments) {
+        for extent in extents {
+            let segment = extent.range.segment;
+            let given = self.given.entry(segment).or_default();
+            *given += 1;
+            self.count += usize::from(*given == segments.refcount_of(segment));
+        }
+    }
+}

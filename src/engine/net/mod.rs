@@ -1,0 +1,567 @@
+#![forbid(unsafe_code)]
+//! Connections: their table, their times, and what the kernel is asked to do for them.
+//!
+//! **What it turns into what.** Decisions of the parts above (receive, send, drain, cut) into
+//! operations of the ring, which the loop takes with [`Net::ops`]; completions into the state of
+//! the connection.
+//!
+//! **What it does not know.** Sessions, requests, what the bytes mean. It reports and decides
+//! nothing.
+//!
+//! **Closing**, in four steps. *Drain*: what is queued is still sent, then our direction ends.
+//! *Terminate*: the socket is shut down, so that whatever the kernel holds comes back. *Close*:
+//! when nothing is in the kernel any more the descriptor is released. *Closed*: the slot's
+//! generation goes up.
+//!
+//! **Bounds.** One connection a slot; of each at most one receive, one send, one poll and one
+//! shutdown in the kernel.
+
+mod accepts;
+mod address;
+mod conn;
+mod crowd;
+mod held;
+#[cfg(test)]
+mod spoiled;
+mod view;
+
+pub use accepts::Accepts;
+pub use conn::{CONN_BYTES, Peer, Sending, State};
+pub use crowd::Crowd;
+pub use held::{Held, Kept};
+pub use view::View;
+
+use super::context::Context;
+use super::events::Site;
+use crate::ids::{ConnId, EndpointIndex, ListenerId, Range, Slot};
+use crate::mem::shares::Place;
+use crate::mem::wheel::Wheel;
+use crate::ring::{Op, RecvEnd};
+use crate::time::{Instant, Millis};
+use conn::{Conn, NOWHERE, Receive};
+use core::net::{IpAddr, SocketAddr};
+
+/// A send that has not ended for so long stands still. Before that the kernel is given the time to
+/// take what it was given.
+const PATIENCE: Millis = Millis(250);
+
+/// All connections of a shard, by descriptor slot.
+#[derive(Debug)]
+pub struct Net {
+    conns: Vec<Conn>,
+    /// Where each is counted for its address.
+    places: Vec<Place>,
+    open: u32,
+    /// What the ring is to do, in order.
+    ops: Vec<Op>,
+    starved: Vec<ConnId>,
+    wheel: Wheel,
+    /// Bytes of unfinished input that all together keep, in whatever part.
+    held: usize,
+}
+
+impl Net {
+    /// None yet; the tables do not move before they have so many slots.
+    pub fn new(slots: u32, now: Instant) -> Net {
+        Net {
+            conns: Vec::with_capacity(slots as usize),
+            places: Vec::with_capacity(slots as usize),
+            open: 0,
+            ops: Vec::new(),
+            starved: Vec::new(),
+            wheel: Wheel::new(now.millis(), slots as usize),
+            held: 0,
+        }
+    }
+
+    /// A connection has come in at `slot`.
+    pub fn accept(&mut self, slot: Slot, listener: ListenerId, peer: SocketAddr, ms: u32) {
+        while self.conns.len() <= slot.index() {
+            self.conns.push(Conn::free(0));
+            self.places.push(Place::NONE);
+        }
+        let conn = self.at_mut(slot);
+        assert_eq!(conn.state, State::Free, "the kernel gives a slot once");
+        *conn = Conn::free(conn.generation);
+        conn.state = State::Open;
+        conn.listener = listener;
+        conn.address = peer.ip();
+        (conn.last_in, conn.last_out, conn.since) = (ms, ms, ms);
+        self.open += 1;
+    }
+
+    /// What the ring is to do since the last call, in order.
+    pub fn ops(&mut self) -> impl Iterator<Item = Op> {
+        self.ops.drain(..)
+    }
+
+    fn at(&self, slot: Slot) -> &Conn {
+        &self.conns[slot.index()]
+    }
+
+    fn at_mut(&mut self, slot: Slot) -> &mut Conn {
+        &mut self.conns[slot.index()]
+    }
+
+    /// Whether the connection of an id is still the one at its slot.
+    pub fn is_current(&self, id: ConnId) -> bool {
+        let conn = self.conns.get(id.slot.index());
+        conn.is_some_and(|c| c.generation == id.generation && c.state != State::Free)
+    }
+
+    /// The id of the connection at a slot in use.
+    pub fn id(&self, slot: Slot) -> ConnId {
+        ConnId { slot, generation: self.at(slot).generation }
+    }
+
+    /// Count of connections.
+    pub fn len(&self) -> usize {
+        self.open as usize
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.open == 0
+    }
+
+    /// Slots in use.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + use<'_> {
+        let used =
+            |(slot, conn): (usize, &Conn)| (conn.state != State::Free).then_some(Slot(slot as u32));
+        self.conns.iter().enumerate().filter_map(used)
+    }
+
+    /// Where a connection is in its life.
+    pub fn state(&self, slot: Slot) -> State {
+        self.at(slot).state
+    }
+
+    /// Whether its peer has ended its direction.
+    pub fn peer(&self, slot: Slot) -> Peer {
+        self.at(slot).peer
+    }
+
+    /// The address that it is counted for and known by.
+    pub fn address(&self, slot: Slot) -> IpAddr {
+        self.at(slot).address
+    }
+
+    /// The listener that it came from.
+    pub fn listener(&self, slot: Slot) -> ListenerId {
+        self.at(slot).listener
+    }
+
+    /// The endpoint that it was upgraded at.
+    pub fn endpoint(&self, slot: Slot) -> Option<EndpointIndex> {
+        Some(self.at(slot).endpoint).filter(|endpoint| *endpoint != NOWHERE)
+    }
+
+    /// It is upgraded at this endpoint.
+    pub fn set_endpoint(&mut self, slot: Slot, endpoint: EndpointIndex) {
+        self.at_mut(slot).endpoint = endpoint;
+    }
+
+    /// Where in the configuration it is.
+    fn site(&self, slot: Slot) -> Site {
+        self.endpoint(slot).map_or(Site::None, Site::Endpoint)
+    }
+
+    // ---- receiving
+
+    /// Bytes of a connection have come in; the receive goes on or not.
+    pub fn received(&mut self, slot: Slot, more: bool) {
+        let conn = self.at_mut(slot);
+        if !more {
+            conn.receive = Receive::Off;
+        }
+    }
+
+    /// The receive of a connection has ended.
+    pub fn receive_ended(&mut self, id: ConnId, end: RecvEnd) {
+        let conn = self.at_mut(id.slot);
+        conn.receive = Receive::Off;
+        match end {
+            RecvEnd::Starved => {
+                conn.receive = Receive::Starved;
+                self.starved.push(id);
+            }
+            RecvEnd::Failed(_) => conn.peer = Peer::Ended,
+            RecvEnd::Stopped | RecvEnd::Eof => {}
+        }
+    }
+
+    /// Arms the receive where one is wanted and none is armed. Paused with bytes that wait none
+    /// is, so the end of the peer is polled for. The poll stays when the connection is read again:
+    /// it costs nothing until it is wanted again.
+    pub fn receive_more(&mut self, slot: Slot, is_paused: bool) {
+        let conn = &mut self.conns[slot.index()];
+        let may_read = conn.is_live() && conn.peer != Peer::Ended && conn.receive == Receive::Off;
+        if !may_read {
+            return;
+        }
+        let id = ConnId { slot, generation: conn.generation };
+        if !is_paused || conn.tail.is_empty() {
+            conn.receive = Receive::On;
+            self.ops.push(Op::Recv { conn: id });
+        } else if !conn.watched && conn.peer == Peer::Here {
+            conn.watched = true;
+            self.ops.push(Op::Poll { conn: id });
+        }
+    }
+
+    /// A paused connection shall not drain the shared buffers.
+    pub fn stop_receiving(&mut self, slot: Slot) {
+        let conn = &mut self.conns[slot.index()];
+        if conn.receive == Receive::On {
+            conn.receive = Receive::Stopping;
+            let id = ConnId { slot, generation: conn.generation };
+            self.ops.push(Op::RecvStop { conn: id });
+        }
+    }
+
+    /// Sockets that found no buffer may be tried again: buffers have been given back.
+    pub fn take_starved(&mut self) -> Option<Slot> {
+        while let Some(id) = self.starved.pop() {
+            if self.is_current(id) && self.at(id.slot).receive == Receive::Starved {
+                self.at_mut(id.slot).receive = Receive::Off;
+                return Some(id.slot);
+            }
+        }
+        None
+    }
+
+    /// Bytes of a connection have been read: its client lives. `is_life`: it counts as a sign of
+    /// life beyond that.
+    pub fn heard(&mut self, slot: Slot, ms: u32, is_life: bool) {
+        let conn = self.at_mut(slot);
+        conn.pinged = false;
+        if is_life {
+            conn.last_in = ms;
+        }
+    }
+
+    /// The end of the peer's direction is known. True if that is news.
+    pub fn hang_up(&mut self, slot: Slot, peer: Peer) -> bool {
+        let conn = self.at_mut(slot);
+        let is_news = conn.peer == Peer::Here;
+        conn.peer = peer;
+        is_news
+    }
+
+    /// The poll for the end of a peer is over.
+    pub fn poll_ended(&mut self, slot: Slot) {
+        self.at_mut(slot).watched = false;
+    }
+
+    /// Keeps bytes that have no use yet.
+    pub fn keep(&mut self, slot: Slot, bytes: &[u8]) {
+        self.at_mut(slot).tail.extend(bytes);
+    }
+
+    /// Whether bytes wait.
+    pub fn has_tail(&self, slot: Slot) -> bool {
+        !self.at(slot).tail.is_empty()
+    }
+
+    /// Takes out what is kept.
+    pub fn take_tail(&mut self, slot: Slot) -> Option<Kept> {
+        self.at_mut(slot).tail.take()
+    }
+
+    /// Puts back what was taken out, without the first `used` bytes, if the connection is open.
+    pub fn put_back_tail(&mut self, slot: Slot, tail: Kept, used: usize) {
+        let conn = self.at_mut(slot);
+        if conn.state == State::Open {
+            conn.tail.put_back(tail, used);
+        }
+    }
+
+    // ---- unfinished input
+
+    /// Bytes that all connections keep, as last counted.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Bytes that a connection keeps here.
+    pub fn held_by(&self, slot: Slot) -> usize {
+        self.at(slot).tail.len()
+    }
+
+    /// Bytes that a connection was last counted with.
+    pub fn held_noted(&self, slot: Slot) -> usize {
+        self.at(slot).held_noted as usize
+    }
+
+    /// Counts what a connection keeps now, here and in `others`, instead of what it kept before.
+    pub fn note_held(&mut self, slot: Slot, others: usize) {
+        let conn = &mut self.conns[slot.index()];
+        let held = conn.tail.len() + others;
+        self.held = self.held + held - conn.held_noted as usize;
+        conn.held_noted = held as u32;
+    }
+
+    /// The open connection that keeps most.
+    pub fn biggest_holder(&self) -> Option<Slot> {
+        let open = self.slots().filter(|&slot| self.at(slot).state == State::Open);
+        open.max_by_key(|&slot| self.at(slot).held_noted)
+    }
+
+    // ---- sending
+
+    /// Begins a send; `ms` is now.
+    pub fn send(&mut self, slot: Slot, range: Range, ms: u32) {
+        let conn = &mut self.conns[slot.index()];
+        assert!(conn.sending == Sending::No, "one send a socket");
+        conn.sending = Sending::Yes;
+        (conn.last_out, conn.send_since) = (ms, ms);
+        let id = ConnId { slot, generation: conn.generation };
+        self.ops.push(Op::Send { conn: id, range });
+    }
+
+    /// Begins a send of bytes that nobody took: their age goes on.
+    pub fn send_again(&mut self, slot: Slot, range: Range) {
+        self.at_mut(slot).sending = Sending::Yes;
+        let id = self.id(slot);
+        self.ops.push(Op::Send { conn: id, range });
+    }
+
+    /// The send in flight is over. True if it was asked to stop.
+    pub fn sent(&mut self, slot: Slot, taken: u32, ms: u32) -> bool {
+        let conn = self.at_mut(slot);
+        let was_stopping = conn.sending == Sending::Stopping;
+        conn.sending = Sending::No;
+        if taken > 0 {
+            conn.last_out = ms;
+        }
+        was_stopping
+    }
+
+    /// Asks the send in flight to stop.
+    pub fn stop_sending(&mut self, slot: Slot) {
+        let conn = self.at_mut(slot);
+        if conn.sending == Sending::Yes {
+            conn.sending = Sending::Stopping;
+            let id = self.id(slot);
+            self.ops.push(Op::SendCancel { conn: id });
+        }
+    }
+
+    /// Whether a send is in flight.
+    pub fn sending(&self, slot: Slot) -> Sending {
+        self.at(slot).sending
+    }
+
+    /// Milliseconds since the send in flight began.
+    pub fn send_age(&self, slot: Slot, ms: u32) -> u32 {
+        ms.wrapping_sub(self.at(slot).send_since)
+    }
+
+    /// Whether the send in flight has stood still for some time.
+    pub fn has_stood_still(&self, slot: Slot, ms: u32) -> bool {
+        self.at(slot).sending == Sending::Yes && self.send_age(slot, ms) >= PATIENCE.0
+    }
+
+    // ---- closing
+
+    /// Its last bytes are queued: nothing more of it is read as input.
+    pub fn drain(&mut self, slot: Slot, ms: u32) {
+        let conn = self.at_mut(slot);
+        conn.go(&[State::Open], State::Draining);
+        conn.tail.take();
+        conn.since = ms;
+    }
+
+    /// A draining connection has sent all that it had: our direction ends.
+    pub fn end_writing(&mut self, slot: Slot) {
+        let id = self.id(slot);
+        let conn = self.at_mut(slot);
+        assert_eq!(conn.state, State::Draining, "only who drains ends so");
+        if !conn.write_ended {
+            conn.write_ended = true;
+            conn.pending_operations += 1;
+            self.ops.push(Op::ShutdownWrite { conn: id });
+        }
+    }
+
+    /// Cuts a connection: whatever the kernel holds of it comes back.
+    pub fn terminate(&mut self, slot: Slot) {
+        let id = self.id(slot);
+        let conn = self.at_mut(slot);
+        conn.go(&[State::Open, State::Draining], State::Terminated);
+        conn.tail.take();
+        if conn.watched {
+            self.ops.push(Op::PollStop { conn: id });
+        }
+        self.cut(slot);
+    }
+
+    /// Shuts a terminated connection down if the kernel holds anything of it. One shutdown at a
+    /// time: if that of our direction is still in flight, its end comes back here.
+    fn cut(&mut self, slot: Slot) {
+        let id = self.id(slot);
+        let conn = self.at_mut(slot);
+        let is_held = conn.is_receiving() || conn.sending != Sending::No;
+        if is_held && !conn.cut && conn.pending_operations == 0 {
+            conn.cut = true;
+            conn.pending_operations += 1;
+            self.ops.push(Op::Shutdown { conn: id });
+        }
+    }
+
+    /// A shutdown is done.
+    pub fn shut_down(&mut self, slot: Slot) {
+        let conn = self.at_mut(slot);
+        conn.pending_operations -= 1;
+        if conn.state == State::Terminated {
+            self.cut(slot);
+        }
+    }
+
+    /// Whether nothing of a terminated connection is in the kernel any more.
+    pub fn may_close(&self, slot: Slot) -> bool {
+        let conn = self.at(slot);
+        conn.state == State::Terminated && conn.is_joined()
+    }
+
+    /// Releases the descriptor.
+    pub fn close(&mut self, slot: Slot) {
+        let id = self.id(slot);
+        let conn = self.at_mut(slot);
+        assert!(conn.is_joined(), "the kernel holds nothing of it");
+        conn.go(&[State::Terminated], State::Closing);
+        self.ops.push(Op::Close { conn: id });
+    }
+
+    /// The descriptor is released: the slot may be used again.
+    pub fn closed(&mut self, slot: Slot) {
+        self.wheel.cancel(slot.0);
+        self.note_held(slot, 0);
+        self.places[slot.index()] = Place::NONE;
+        let conn = self.at_mut(slot);
+        conn.go(&[State::Closing], State::Free);
+        *conn = Conn::free(conn.generation.wrapping_add(1));
+        self.open -= 1;
+    }
+
+    // ---- times
+
+    /// A phase of it begins. After the end of its peer no new time runs.
+    pub fn begin_phase(&mut self, slot: Slot, ms: u32) {
+        let conn = self.at_mut(slot);
+        if conn.peer == Peer::Here {
+            conn.since = ms;
+        }
+    }
+
+    /// A phase of it began so long ago, whatever else.
+    pub fn set_since(&mut self, slot: Slot, ms: u32) {
+        self.at_mut(slot).since = ms;
+    }
+
+    /// When its present phase began.
+    pub fn since(&self, slot: Slot) -> u32 {
+        self.at(slot).since
+    }
+
+    /// When bytes last came.
+    pub fn last_in(&self, slot: Slot) -> u32 {
+        self.at(slot).last_in
+    }
+
+    /// Its present time begins, as if bytes had come.
+    pub fn set_last_in(&mut self, slot: Slot, ms: u32) {
+        self.at_mut(slot).last_in = ms;
+    }
+
+    /// When bytes last went out.
+    pub fn last_out(&self, slot: Slot) -> u32 {
+        self.at(slot).last_out
+    }
+
+    /// A sign of life has gone out, or the client is too slow for one.
+    pub fn set_last_out(&mut self, slot: Slot, ms: u32) {
+        self.at_mut(slot).last_out = ms;
+    }
+
+    /// Whether a ping was sent because nothing came for an interval.
+    pub fn is_pinged(&self, slot: Slot) -> bool {
+        self.at(slot).pinged
+    }
+
+    /// A ping is sent because nothing came for an interval.
+    pub fn set_pinged(&mut self, slot: Slot) {
+        self.at_mut(slot).pinged = true;
+    }
+
+    /// It is looked at in so many milliseconds, or when it is set again.
+    pub fn set_timer(&mut self, slot: Slot, now: Instant, left: u32) {
+        self.wheel.set(slot.0, now.millis() + u64::from(left));
+    }
+
+    /// Time has come this far.
+    pub fn advance(&mut self, now: Instant) {
+        self.wheel.advance(now.millis());
+    }
+
+    /// The next connection that is to be looked at.
+    pub fn next_timer(&mut self) -> Option<Slot> {
+        self.wheel.pop().map(Slot)
+    }
+
+    /// When the next one is.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.wheel.next_deadline_millis().map(|ms| Instant(ms * 1_000_000))
+    }
+
+    // ---- looking
+
+    /// Whether a slot was ever in use.
+    pub fn knows(&self, slot: Slot) -> bool {
+        slot.index() < self.conns.len()
+    }
+
+    /// Connections of which a poll for the end of the peer is armed.
+    pub fn watched(&self) -> usize {
+        self.conns.iter().filter(|conn| conn.watched).count()
+    }
+
+    /// Asserts what holds between the table and its connections, and within each of these, whenever
+    /// a turn is over. Slow.
+    pub fn invariants(&self, is_paused: impl Fn(Slot) -> bool) {
+        assert_eq!(self.slots().count(), self.len(), "connections in use are counted");
+        assert_eq!(self.places.len(), self.conns.len(), "each slot has its place");
+        let noted: usize = self.conns.iter().map(|conn| conn.held_noted as usize).sum();
+        assert_eq!(self.held, noted, "what all keep is added up");
+        for (slot, conn) in self.conns.iter().enumerate() {
+            conn.invariants();
+            if conn.state == State::Free {
+                assert!(self.places[slot] == Place::NONE, "a free slot is counted for nobody");
+            } else {
+                conn.is_listened_to(is_paused(Slot(slot as u32)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_a_former_connection_finds_nothing() {
+        let mut net = Net::new(1, Instant(0));
+        let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+        let slot = Slot(0);
+        net.accept(slot, ListenerId(0), peer, 0);
+        let former = net.id(slot);
+        assert!(net.is_current(former));
+        net.terminate(slot);
+        assert!(net.may_close(slot));
+        net.close(slot);
+        net.closed(slot);
+        assert!(!net.is_current(former), "the slot is free");
+        net.accept(slot, ListenerId(0), peer, 0);
+        assert!(!net.is_current(former) && net.is_current(net.id(slot)));
+    }
+}

@@ -1,0 +1,348 @@
+#![forbid(unsafe_code)]
+//! What becomes of bytes: requests, frames, messages. A paused link keeps them all, and its
+//! receive is stopped so that it does not drain the shared buffers. Bound: `held-bytes` for all
+//! that connections keep.
+
+use super::delivery::Delivery;
+use super::dispatch::Dispatch;
+use super::net::{Peer, View};
+use super::session::{Arrived, Message, answer_raw};
+use super::web::{Stage, Step, Upgrade};
+use crate::ids::{ConnId, LinkIndex, Slot};
+use crate::metrics::Refusal;
+use crate::sockjs;
+use crate::ws::Opcode;
+use smallvec::SmallVec;
+
+/// When a turn has no time left a connection still has this part of one.
+const GOES: u32 = 32;
+
+impl Dispatch {
+    /// Bytes have come in; the receive goes on or not.
+    pub(super) fn on_received(&mut self, id: ConnId, bytes: &mut [u8], more: bool) {
+        if !self.net.is_current(id) {
+            return;
+        }
+        let slot = id.slot;
+        self.net.received(slot, more);
+        self.ctx.metrics.received_bytes_total.add(bytes.len() as u64);
+        self.take_bytes(slot, bytes);
+        self.hear();
+        self.settle(slot);
+        if self.net.held() > self.ctx.limits.held_bytes as usize {
+            self.refuse_biggest_holder();
+        }
+    }
+
+    fn take_bytes(&mut self, slot: Slot, bytes: &mut [u8]) {
+        let link = LinkIndex::from(slot);
+        // In a request its own time runs, whatever comes.
+        let in_request = matches!(self.web.stage(slot), Stage::Head | Stage::Body | Stage::Parked);
+        self.net.heard(slot, self.ctx.ms, !in_request);
+        if !self.delivery.links.is_open(link) {
+            // Nothing that comes now is answered; the end of it is what is waited for.
+            return;
+        }
+        let share = self.begin_go(self.turn_left);
+        if self.delivery.links.at(link).is_paused() {
+            self.net.keep(slot, bytes);
+            self.net.stop_receiving(slot);
+        } else if self.net.has_tail(slot) {
+            self.net.keep(slot, bytes);
+            self.process_tail(slot);
+        } else {
+            let used = self.process(slot, bytes);
+            if self.delivery.links.is_open(link) {
+                self.net.keep(slot, &bytes[used..]);
+            }
+        }
+        self.end_go(share);
+    }
+
+    /// A client may do this much now, and a few frames in any case. Says how much.
+    fn begin_go(&mut self, share: u32) -> u32 {
+        let frames = share.max((self.ctx.limits.turn_frames / GOES).max(1));
+        self.stomp.begin_go(frames);
+        frames
+    }
+
+    /// It has done what it did of its share.
+    fn end_go(&mut self, share: u32) {
+        self.turn_left = self.turn_left.saturating_sub(share - self.stomp.frames_left());
+    }
+
+    /// Goes on with what is kept.
+    fn process_tail(&mut self, slot: Slot) {
+        let Some(mut tail) = self.net.take_tail(slot) else { return };
+        let used = self.process(slot, &mut tail);
+        if self.delivery.links.is_open(slot.into()) {
+            self.net.put_back_tail(slot, tail, used);
+        }
+    }
+
+    /// Runs what the connection speaks until it stops. Says how many bytes that used.
+    fn process(&mut self, slot: Slot, bytes: &mut [u8]) -> usize {
+        let link = LinkIndex::from(slot);
+        let mut used = 0;
+        while used < bytes.len() && self.delivery.links.is_read(link) {
+            let is_upgraded = self.sockets.is_upgraded(slot);
+            if self.delivery.links.pause_for_outbox(&self.ctx, link)
+                || is_upgraded && self.stomp.had_its_turn(&mut self.delivery, &self.ctx, link)
+            {
+                break;
+            }
+            let rest = &mut bytes[used..];
+            let step = if is_upgraded { self.frame(slot, rest) } else { self.request(slot, rest) };
+            match step {
+                Step::Used(n) => used += n,
+                Step::Stop(n) => return used + n,
+            }
+        }
+        used
+    }
+
+    fn request(&mut self, slot: Slot, bytes: &mut [u8]) -> Step {
+        let Dispatch { ctx, net, delivery, sockets, web, bus, .. } = self;
+        let view = View { ctx, net };
+        let (step, upgrade) = web.read(delivery, bus, view, sockets, slot, bytes);
+        if let Some(upgrade) = upgrade {
+            self.upgrade(slot, *upgrade);
+        }
+        step
+    }
+
+    /// A handshake is good: the connection becomes a WebSocket.
+    fn upgrade(&mut self, slot: Slot, upgrade: Upgrade) {
+        let link = LinkIndex::from(slot);
+        let has_place = match upgrade.client {
+            Some(client) => self.net.settle_address(&self.ctx, slot, client),
+            None => true,
+        };
+        let Dispatch { ctx, net, delivery: Delivery { links, .. }, stomp, sockets, web, .. } = self;
+        if !has_place {
+            return web.refuse_upgrade(links, View { ctx, net }, slot, upgrade.meta);
+        }
+        links.send_http(View { ctx, net }, link, &upgrade.answer);
+        ctx.metrics.requests_total.add(1);
+        if !links.is_open(link) {
+            return;
+        }
+        let encoding = upgrade.encoding;
+        net.set_endpoint(slot, upgrade.endpoint);
+        net.begin_phase(slot, ctx.ms);
+        net.set_last_in(slot, ctx.ms);
+        links.upgrade(link, encoding);
+        if let Some(bits) = upgrade.takeover_bits {
+            sockets.open_history(slot, bits);
+        }
+        if upgrade.is_stomp {
+            sockets.open_stomp(slot, encoding);
+            stomp.open(link, upgrade.user);
+        } else {
+            ctx.metrics.raw_sessions.set(ctx.metrics.raw_sessions.value() + 1);
+            sockets.open_raw(slot, encoding, upgrade.user);
+        }
+        let view = View { ctx, net };
+        if encoding.has_sockjs_frames() {
+            links.send_frame(view, link, Opcode::Text, sockjs::OPEN.as_bytes());
+        }
+        let endpoint = ctx.shared.endpoints.get(upgrade.endpoint.index());
+        if let Some(close) = endpoint.and_then(|endpoint| endpoint.config.on_open.as_ref()) {
+            links.drain(view, link, close.code, &close.reason);
+        }
+        self.set_timer(slot);
+    }
+
+    /// One event of a WebSocket.
+    fn frame(&mut self, slot: Slot, bytes: &mut [u8]) -> Step {
+        let link = LinkIndex::from(slot);
+        let Dispatch { ctx, net, delivery, stomp, sockets, bus, .. } = self;
+        let view = View { ctx, net };
+        if sockets.publishes(view, slot) && !bus.has_room_for_frame(ctx) {
+            delivery.links.pause_for_room(ctx, link);
+            return Step::Stop(0);
+        }
+        let encoding = delivery.links.encoding(link);
+        let next = sockets.next(slot, encoding, &ctx.limits, bytes);
+        let used = next.used;
+        stomp.spend(u32::from(next.is_frame) + next.inflated);
+        match next.arrived {
+            Arrived::Nothing if used == 0 && !next.is_frame => return Step::Stop(0),
+            Arrived::Nothing => {}
+            // RFC 6455 §5.5.3: of several pings the newest may be answered alone.
+            Arrived::Ping(payload) if delivery.links.at(link).is_sending() => {
+                let payload: SmallVec<[u8; 125]> = SmallVec::from_slice(payload);
+                sockets.owe_pong(slot, &payload);
+            }
+            Arrived::Ping(payload) => {
+                delivery.links.send_frame(view, link, Opcode::Pong, payload);
+            }
+            Arrived::Close(code) => {
+                delivery.links.close_as_asked(view, link, code);
+                return Step::Stop(used);
+            }
+            Arrived::Stream(stream) => stomp.feed(delivery, bus, view, link, stream),
+            Arrived::Message(opcode, bytes) => {
+                ctx.metrics.frames_received_total.add(1);
+                answer_raw(&mut delivery.links, bus, view, link, Message(opcode, bytes));
+            }
+            Arrived::Messages(count) => self.messages(slot, count),
+            Arrived::NotSockJs(error) => {
+                view.refuse(slot, error);
+                delivery.links.drain(view, link, error.close_code(), "Broken framing.");
+            }
+            Arrived::Wrong(error) => {
+                view.refuse(slot, error);
+                delivery.links.drain(view, link, error.close_code(), error.reason());
+            }
+        }
+        Step::Used(used)
+    }
+
+    /// The messages of a SockJS frame.
+    fn messages(&mut self, slot: Slot, count: usize) {
+        let link = LinkIndex::from(slot);
+        let is_raw = self.sockets.is_raw(slot);
+        self.ctx.metrics.frames_received_total.add(u64::from(is_raw));
+        for at in 0..count {
+            if !self.delivery.links.is_open(link) {
+                return;
+            }
+            if is_raw && !self.may_answer_raw(slot) {
+                self.sockets.put_off(slot, at);
+                continue;
+            }
+            let Dispatch { ctx, net, delivery, stomp, sockets, bus, .. } = self;
+            let (view, bytes) = (View { ctx, net }, sockets.message(at));
+            if is_raw {
+                let message = Message(Opcode::Text, bytes);
+                answer_raw(&mut delivery.links, bus, view, link, message);
+            } else {
+                stomp.feed(delivery, bus, view, link, bytes);
+            }
+        }
+    }
+
+    /// Whether it is the turn of a raw session and there is room for what one message produces;
+    /// else it is paused. A frame may have thousands of messages, so each counts as a frame.
+    fn may_answer_raw(&mut self, slot: Slot) -> bool {
+        let link = LinkIndex::from(slot);
+        let Dispatch { ctx, net, delivery, stomp, sockets, bus, .. } = self;
+        if !delivery.links.is_read(link)
+            || delivery.links.pause_for_outbox(ctx, link)
+            || stomp.had_its_turn(delivery, ctx, link)
+        {
+            return false;
+        }
+        let needs_room = sockets.publishes(View { ctx, net }, slot);
+        let has_room = !needs_room || bus.has_room_for_frame(ctx);
+        match has_room {
+            true => stomp.spend(1),
+            false => delivery.links.pause_for_room(ctx, link),
+        }
+        has_room
+    }
+
+    /// Goes on with messages of a raw session that waited while it was paused.
+    fn resume_raw(&mut self, slot: Slot) {
+        let link = LinkIndex::from(slot);
+        let Some(backlog) = self.sockets.take_backlog(slot) else { return };
+        let mut used = 0;
+        while let Some((len, rest)) = backlog[used..].split_first_chunk::<4>() {
+            if !self.delivery.links.is_open(link) {
+                return;
+            }
+            if !self.may_answer_raw(slot) {
+                break;
+            }
+            let len = u32::from_le_bytes(*len) as usize;
+            let Dispatch { ctx, net, delivery, bus, .. } = self;
+            let message = Message(Opcode::Text, &rest[..len]);
+            answer_raw(&mut delivery.links, bus, View { ctx, net }, link, message);
+            used += 4 + len;
+        }
+        self.sockets.put_back_backlog(slot, backlog, used);
+    }
+
+    // ---- waiting
+
+    /// What a client waited for may be there: it goes on where it stopped.
+    fn resume(&mut self, link: LinkIndex) {
+        if !self.delivery.links.resume(link) {
+            return;
+        }
+        let slot = link.slot();
+        // Others that wait have as much.
+        let share = self.begin_go(self.turn_left / (self.delivery.links.waiting() as u32 + 1));
+        let is_upgraded = self.sockets.is_upgraded(slot);
+        if self.sockets.is_raw(slot) {
+            self.resume_raw(slot);
+        } else {
+            let Dispatch { ctx, net, delivery, stomp, web, bus, .. } = self;
+            let view = View { ctx, net };
+            match is_upgraded {
+                true => stomp.resume(delivery, bus, view, link),
+                false => web.resume(delivery, bus, view, slot),
+            }
+        }
+        if self.delivery.links.is_read(link) {
+            self.process_tail(slot);
+        }
+        self.end_go(share);
+        if self.delivery.links.is_read(link) && self.net.peer(slot) == Peer::Ended {
+            // What came before its end is read now.
+            self.on_peer_ended(slot);
+        }
+        self.hear();
+        if is_upgraded && self.delivery.links.is_read(link) {
+            // While it was paused its client was not listened to: its time begins anew.
+            self.net.heard(slot, self.ctx.ms, true);
+            self.set_timer(slot);
+        }
+        self.settle(slot);
+    }
+
+    /// Clients that waited for room try again, each once, as many as this turn has time for. Half
+    /// of it is theirs: whoever comes anew has had the other.
+    pub(super) fn run_waiting(&mut self) {
+        self.delivery.links.may_answer();
+        self.turn_left += self.ctx.limits.turn_frames.div_ceil(2);
+        for _ in 0..self.delivery.links.waiting() {
+            if self.turn_left == 0 {
+                return;
+            }
+            let Some(link) = self.delivery.links.next_waiting() else { return };
+            let has_room =
+                self.delivery.links.may_answer() && self.bus.has_room_for_frame(&self.ctx);
+            if has_room || self.web.holds_message(link.slot()) {
+                self.resume(link);
+            } else {
+                self.delivery.links.wait_again(link);
+            }
+        }
+    }
+
+    /// Clients whose answer has come go on.
+    pub(super) fn run_answered(&mut self) {
+        for _ in 0..self.delivery.links.answered() {
+            let Some(link) = self.delivery.links.next_answered() else { return };
+            self.resume(link);
+        }
+    }
+
+    /// The shard keeps as much unfinished input as it may: whoever keeps most of it is let go, not
+    /// whoever comes next.
+    fn refuse_biggest_holder(&mut self) {
+        let Some(slot) = self.net.biggest_holder() else { return };
+        let Dispatch { ctx, net, delivery, web, .. } = self;
+        let (view, link) = (View { ctx, net }, LinkIndex::from(slot));
+        view.refuse(slot, Refusal::LimitBufferedBytes);
+        if delivery.links.has_session(link) {
+            delivery.links.drain(view, link, 1013, "try again later");
+        } else {
+            web.refuse_capacity(&mut delivery.links, view, slot);
+        }
+        self.hear();
+        self.settle(slot);
+    }
+}
