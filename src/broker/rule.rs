@@ -58,10 +58,62 @@ pub struct Rule {
     pub users: Who,
 }
 
-impl Rule {
-    /// How often the own name stands in it.
-    fn own_names(&self) -> usize {
-        self.destination.matches("{user}").count() + self.destination.matches("{user:").count()
+/// What a rule's destination is, so that most destinations can be compared without taking patterns
+/// apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// One destination.
+    Exact,
+    /// All from a destination of this length on: `/topic/**`.
+    Below(usize),
+    /// Any other pattern. Whatever it matches begins with its first segments, of this length.
+    Pattern(usize),
+}
+
+impl Form {
+    fn of(pattern: &str, separator: char) -> Form {
+        let Some(wildcard) = pattern.find(pattern::is_wildcard) else { return Form::Exact };
+        // `**` may stand for nothing, and the separator before it is missing then.
+        let fixed = pattern[..wildcard].rfind(separator).unwrap_or(0);
+        let rest = pattern[fixed..].strip_prefix(separator);
+        if rest == Some("**") { Form::Below(fixed) } else { Form::Pattern(fixed) }
+    }
+
+    fn compare(
+        self,
+        pattern: &str,
+        destination: &str,
+        separator: char,
+        budget: &mut Budget,
+    ) -> Outcome {
+        let matches = match self {
+            Form::Exact => pattern == destination,
+            Form::Below(fixed) => destination
+                .strip_prefix(&pattern[..fixed])
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(separator)),
+            Form::Pattern(fixed) if destination.starts_with(&pattern[..fixed]) => {
+                return budget.compare(pattern, destination, separator);
+            }
+            Form::Pattern(_) => false,
+        };
+        if matches { Outcome::Match } else { Outcome::NoMatch }
+    }
+}
+
+/// A rule, ready for use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ready {
+    rule: Rule,
+    form: Form,
+    /// How often the own name stands in its destination.
+    own_names: usize,
+}
+
+impl Ready {
+    fn new(rule: Rule, separator: char) -> Ready {
+        let text = &rule.destination;
+        let own_names = text.matches("{user}").count() + text.matches("{user:").count();
+        Ready { form: Form::of(text, separator), own_names, rule }
     }
 
     /// None: the rule is about something else.
@@ -73,31 +125,38 @@ impl Rule {
         separator: char,
         budget: &mut Budget,
     ) -> Option<Verdict> {
-        if self.action != action {
+        if self.rule.action != action {
             return None;
         }
-        match budget.compare(&self.destination, destination, separator) {
+        match self.form.compare(&self.rule.destination, destination, separator, budget) {
             Outcome::NoMatch => return None,
             Outcome::GaveUp => return Some(Verdict::Unclear),
             Outcome::Match => {}
         }
-        let variables = pattern::variables(&self.destination, destination, separator);
-        let names = variables.iter().filter(|(name, _)| *name == "user");
-        let own = names.filter(|(_, written)| Some(&*decode_user(written)) == user).count();
-        let listed = match &self.users {
+        let listed = match &self.rule.users {
             Who::All => true,
             Who::Authenticated => user.is_some(),
             Who::Users(list) => user.is_some_and(|user| list.iter().any(|name| name == user)),
         };
-        // A variable that could not be read is nobody's name.
-        Some(Verdict::of(listed && own == self.own_names()))
+        Some(Verdict::of(listed && self.is_own(destination, user, separator)))
+    }
+
+    /// Whether all own names in a destination that matches are this user's. A variable that could
+    /// not be read is nobody's name.
+    fn is_own(&self, destination: &str, user: Option<&str>, separator: char) -> bool {
+        if self.own_names == 0 {
+            return true;
+        }
+        let variables = pattern::variables(&self.rule.destination, destination, separator);
+        let names = variables.iter().filter(|(name, _)| *name == "user");
+        names.filter(|(_, written)| Some(&*decode_user(written)) == user).count() == self.own_names
     }
 }
 
 /// All rules, in order, with the defaults behind them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    rules: Vec<Rule>,
+    rules: Vec<Ready>,
 }
 
 impl Rules {
@@ -106,7 +165,8 @@ impl Rules {
         for rule in rules.iter_mut().filter(|rule| rule.action == Action::Send) {
             rule.destination = names.canonical(&rule.destination).into_owned();
         }
-        Rules { rules }
+        let ready = |rule| Ready::new(rule, names.separator);
+        Rules { rules: rules.into_iter().map(ready).collect() }
     }
 
     /// Whether `user` may SEND to `destination`. By default: to application destinations and to the
@@ -145,8 +205,9 @@ impl Rules {
 
     /// Whether any rule can keep a destination from somebody who subscribed to a pattern over it.
     pub fn restrict_subscribers(&self) -> bool {
-        self.rules.iter().any(|rule| {
-            rule.action == Action::Subscribe && (rule.users != Who::All || rule.own_names() > 0)
+        self.rules.iter().any(|ready| {
+            let restricts = ready.rule.users != Who::All || ready.own_names > 0;
+            ready.rule.action == Action::Subscribe && restricts
         })
     }
 
@@ -158,7 +219,7 @@ impl Rules {
         separator: char,
         budget: &mut Budget,
     ) -> Option<Verdict> {
-        let decide = |rule: &Rule| rule.decide(action, destination, user, separator, budget);
+        let decide = |ready: &Ready| ready.decide(action, destination, user, separator, budget);
         self.rules.iter().find_map(decide)
     }
 }
