@@ -6,6 +6,8 @@
 
 #[path = "tidy/circles.rs"]
 mod circles;
+#[path = "tidy/owners.rs"]
+mod owners;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -150,6 +152,7 @@ fn complaints(files: &[Source]) -> Vec<String> {
     }
     let whole = files.iter().any(|file| file.path == "src/lib.rs");
     circles::circles(files, whole, &mut found);
+    owners::owners(files, whole, &mut found);
     exceptions(files, &mut found);
     found
 }

@@ -33,7 +33,7 @@ fn sizes() {
     good("src/ws/a.rs", &function(FUNCTION_LINES_MAX));
     let array = function(FUNCTION_LINES_MAX + 1).replace("()", "(a: [u8; 4]) -> [u8; 2]");
     bad("src/ws/a.rs", &array, "fn f: 71 lines");
-    good("src/ws/a.rs", &format!("fn f();\nstruct A {{\n{}}}\n", "    a: u8,\n".repeat(90)));
+    good("src/ws/a.rs", &format!("fn f();\nenum A {{\n{}}}\n", "    A,\n".repeat(90)));
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn floors() {
     bad("src/kitchen/a.rs", "fn f() {}", "on which floor");
     good("src/broker/a.rs", "use crate::{ids::X, ws::{Y, engine}, broker::Z};");
     good("src/broker/a.rs", "use crate::config::Rules; use super::engine;");
-    good("src/engine/a.rs", "use crate::{broker, ring, callback, console};");
+    good("src/engine/dispatch.rs", "use crate::{broker, ring, callback, console};");
     bad("src/engine/a.rs", "use crate::sim;", "may not name `sim`");
     good("src/ws/a.rs", "// crate::broker\nconst A: &str = \"crate::broker\";");
     good("src/ws/a.rs", "#[cfg(test)]\nmod tests {\n    use crate::engine;\n}\n");
@@ -171,4 +171,44 @@ fn neighbours_make_no_circles() {
         let back = NEIGHBOURS.iter().any(|(a, b, _)| a == whom && b == who);
         assert!(!back, "{who} and {whom} name each other");
     }
+}
+
+#[test]
+fn owners() {
+    let methods = |count: usize| format!("impl<T> A<T> {{\n{}}}\n", "    fn f();\n".repeat(count));
+    bad("src/ws/a.rs", &methods(61), "A has 61 methods");
+    good("src/ws/a.rs", &methods(60));
+    good("src/ws/a.rs", &methods(61).replace("A<T> {", "From<u8> for A<T> {"));
+    let fields = |count: usize| format!("struct A {{\n{}}}\n", "    a: B<u8, u8>,\n".repeat(count));
+    bad("src/ws/a.rs", &fields(21), "A has 21 fields");
+    good("src/ws/a.rs", &fields(20));
+    good("src/config/a.rs", &fields(21));
+    let four = ["a", "b", "c", "d"]
+        .map(|file| Source::new(&format!("src/ws/{file}.rs"), "impl A {\n    fn f(&self) {}\n}\n"));
+    let found = complaints(&four);
+    assert!(found.iter().any(|line| line.contains("impl in 4 files")), "{found:?}");
+    assert!(complaints(&four[..3]).is_empty());
+
+    let net = "src/engine/net/a.rs";
+    bad(net, "use crate::engine::session::Stomp;", "`net` may not name `session`");
+    bad(net, "use super::super::delivery::Links;", "`net` may not name `delivery`");
+    bad("src/engine/kitchen.rs", "fn f() {}", "on which floor it stands");
+    good("src/engine/web/a.rs", "use crate::engine::session::Sockets;");
+    good(net, "use super::super::context::Context;");
+
+    let web = "src/engine/web/a.rs";
+    let three = "fn f(a: &mut Links, b: &mut Bus, c: &mut Net, d: &Stomp, e: &mut Vec<u8>) {}";
+    good(web, three);
+    bad(web, &three.replace("&Stomp", "&mut Stomp"), "changes 4 parts");
+    good(web, &three.replace("Vec<u8>", "Fanout"));
+    bad(
+        web,
+        &format!("impl Web {{\n    {}\n}}\n", three.replace("(a", "(&mut self, a")),
+        "4 parts",
+    );
+    bad(web, "struct A<'a> {\n    a: &'a mut Links,\n}\n", "A carries `&mut`");
+    bad(web, "fn f<R>(shard: &mut Shard<R>) {}", "only the loop");
+    good("src/engine/timers.rs", "fn f(parts: &mut Dispatch) {}");
+    bad(net, "pub struct Net {\n    a: u8,\n    pub b: u8,\n}\n", "field `pub b` is not private");
+    good(net, "pub struct Net {\n    a: u8,\n    pub(super) b: u8,\n}\n");
 }
