@@ -104,6 +104,11 @@ impl Index {
         &mut self.names
     }
 
+    /// Count of strings.
+    pub fn names_len(&self) -> usize {
+        self.names.len()
+    }
+
     /// The string of a name.
     pub fn text(&self, sym: Sym) -> &std::sync::Arc<str> {
         self.names.text(sym)

@@ -51,13 +51,12 @@ pub struct Audit {
 }
 
 /// What the parts hold together.
-pub(super) fn audit(parts: &mut Dispatch, buffers_held: u32) -> Audit {
-    let names = parts.delivery.fanout.names().len();
+pub(super) fn audit(parts: &Dispatch, buffers_held: u32) -> Audit {
     let (net, links, fanout) = (&parts.net, &parts.delivery.links, &parts.delivery.fanout);
     let (stomp, sockets, bus) = (&parts.stomp, &parts.sockets, &parts.bus);
     let held = |slot: Slot| {
         let others = sockets.held(slot) + parts.web.held(slot) + stomp.held(slot.into());
-        net.held_by(slot) + others
+        parts.input.len(slot) + others
     };
     let waiting = |slot: Slot| links.at(LinkIndex::from(slot)).waiting();
     let answers = net.slots().filter(|&slot| sockets.is_raw(slot)).map(waiting);
@@ -68,7 +67,7 @@ pub(super) fn audit(parts: &mut Dispatch, buffers_held: u32) -> Audit {
         watched: net.watched(),
         sessions: sessions().count(),
         receipts: sessions().map(|session| session.receipts.count() as usize).sum(),
-        buffered: net.held(),
+        buffered: parts.input.held(),
         buffered_counted: net.slots().map(held).sum(),
         segment_refcounts: links.segments().refcounts(),
         segments_free: links.segments().free_count(),
@@ -78,9 +77,9 @@ pub(super) fn audit(parts: &mut Dispatch, buffers_held: u32) -> Audit {
         destinations: bus.core().destinations(),
         users: bus.core().users().online(),
         groups: fanout.groups(),
-        names,
+        names: fanout.index().names_len(),
         waiting: links.waiting()
-            + links.answered()
+            + links.woken()
             + parts.stash.len()
             + stomp.leaving()
             + usize::from(!fanout.is_empty())

@@ -103,7 +103,7 @@ impl<R: Ring> Shard<R> {
             Corruption::Deaf => net.spoil_receive(slot),
             Corruption::Forgotten => links.spoil_flight(link),
             Corruption::Paused => links.spoil_pause(link),
-            _ => net.spoil_held(slot),
+            _ => parts.input.spoil(slot),
         }
         true
     }

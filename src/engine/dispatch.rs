@@ -8,8 +8,9 @@ use super::bus::Bus;
 use super::bus::mailbox::{Entry, ToControl, ToHome, ToShard};
 use super::context::Context;
 use super::delivery::{Delivery, Report};
-use super::net::{Crowd, Net, Peer, State, View};
+use super::net::{Crowd, Input, Net, Peer, State, View};
 use super::session::{Revocation, Sockets, Stomp, answer_query};
+use super::share::Share;
 use super::shared::Shared;
 use super::web::{Stage, Web};
 use crate::broker::command::{Callback, Event, ReplyTo};
@@ -20,6 +21,7 @@ use crate::limits::{FAREWELL, PATTERN_STEPS_A_FRAME, WS_HEAD_MAX};
 use crate::metrics::Refusal;
 use crate::ring::{Op, PollEnd, RecvEnd};
 use crate::time::{Instant, Millis};
+use crate::ws::Opcode;
 use core::net::SocketAddr;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -35,6 +37,7 @@ const EVENTS_AGAIN: Millis = Millis(100);
 pub struct Dispatch {
     pub(super) ctx: Context,
     pub(super) net: Net,
+    pub(super) input: Input,
     pub(super) delivery: Delivery,
     pub(super) stomp: Stomp,
     pub(super) sockets: Sockets,
@@ -44,8 +47,7 @@ pub struct Dispatch {
     pub(super) crowd: Crowd,
     /// Deliveries and changes of subscriptions that wait for segments, in order.
     pub(super) stash: VecDeque<Event>,
-    /// What all connections together may still do in this turn.
-    pub(super) turn_left: u32,
+    pub(super) share: Share,
 }
 
 impl Dispatch {
@@ -59,12 +61,12 @@ impl Dispatch {
 
     // ---- turns
 
-    /// A turn begins: half of what it may do is for what comes anew.
+    /// A turn begins.
     pub(super) fn begin_turn(&mut self, now: Instant, wall_millis: u64) {
         self.ctx.now = now;
         self.ctx.ms = now.millis() as u32;
         self.ctx.wall_millis = wall_millis;
-        self.turn_left = self.ctx.limits.turn_frames / 2;
+        self.share.begin_turn(&self.ctx);
     }
 
     /// All that a turn does between what has come and what goes out.
@@ -75,12 +77,13 @@ impl Dispatch {
         self.run_waiting();
         if !self.stomp.run_leaving(&mut self.delivery.fanout, &mut self.bus, &self.ctx) {
             // The next turn goes on with it, and does not sleep before.
-            self.turn_left = 0;
+            self.share.end_turn();
         }
         self.bus.announce_presence(&self.ctx);
         self.run_timers();
         self.take_entries();
         self.run_stash();
+        self.run_woken();
         if self.delivery.fanout.has_batches() {
             self.delivery.fanout.end_batches(Some(self.ctx.now));
         }
@@ -109,7 +112,7 @@ impl Dispatch {
         metrics.connections.set(self.net.len() as u64);
         metrics.segments_free.set(delivery.links.segments().free_count() as u64);
         metrics.inflate_history_bytes.set(sockets.history_bytes() as u64);
-        metrics.buffered_bytes.set(self.net.held() as u64);
+        metrics.buffered_bytes.set(self.input.held() as u64);
         metrics.subscription_groups.set(delivery.fanout.groups() as u64);
     }
 
@@ -120,7 +123,9 @@ impl Dispatch {
 
     /// Whether the next turn has something to do, whatever comes.
     pub(super) fn is_busy(&self) -> bool {
-        self.delivery.links.has_dirty() || self.revocation.is_going_on() || self.turn_left == 0
+        self.delivery.links.has_dirty()
+            || self.revocation.is_going_on()
+            || self.share.is_turn_over()
     }
 
     /// Whether something could not be done for want of room. It is tried again soon, not at once:
@@ -151,6 +156,7 @@ impl Dispatch {
         let link = LinkIndex::from(slot);
         self.ctx.metrics.accepted_total.add(1);
         self.net.accept(slot, listener, peer, self.ctx.ms);
+        self.input.open(slot);
         self.delivery.links.open(link);
         if self.ctx.draining.is_some() {
             self.delivery.links.cut(link);
@@ -166,8 +172,8 @@ impl Dispatch {
         self.settle(slot);
     }
 
-    /// A connection has come: where there are many, a stranger leaves. His slot is wanted, so that
-    /// he is not waited for as long as others.
+    /// A connection has come: where there are many, a stranger leaves. Its slot is wanted, so
+    /// that it is not waited for as long as others.
     fn ease_crowd(&mut self, newcomer: Slot) {
         let Dispatch { ctx, net, delivery, stomp, sockets, web, crowd, .. } = self;
         let is_stranger = |slot: Slot| match web.stage(slot) {
@@ -176,7 +182,7 @@ impl Dispatch {
             }
             Stage::Idle => delivery.links.at(slot.into()).is_empty(),
             Stage::Head => true,
-            Stage::Body | Stage::Parked | Stage::Done => false,
+            Stage::Body | Stage::Parked => false,
         };
         let Some(slot) = crowd.next_leaver(net, ctx, newcomer, is_stranger) else { return };
         let (view, link) = (View { ctx, net }, LinkIndex::from(slot));
@@ -185,7 +191,7 @@ impl Dispatch {
         self.hear();
         if self.net.state(slot) == State::Draining {
             let spared = self.ctx.limits.linger.0.saturating_sub(FAREWELL.0);
-            self.net.set_since(slot, self.ctx.ms.wrapping_sub(spared));
+            self.net.times_mut(slot).since = self.ctx.ms.wrapping_sub(spared);
             self.set_timer(slot);
         }
     }
@@ -231,7 +237,7 @@ impl Dispatch {
     fn hang_up(&mut self, slot: Slot, peer: Peer) {
         let is_news = self.net.hang_up(slot, peer);
         if is_news && self.delivery.links.at(slot.into()).is_paused() {
-            self.net.set_since(slot, self.ctx.ms);
+            self.net.times_mut(slot).since = self.ctx.ms;
             self.set_timer(slot);
         }
     }
@@ -263,17 +269,18 @@ impl Dispatch {
             return;
         }
         let (slot, link) = (id.slot, LinkIndex::from(id.slot));
-        self.delivery.links.on_sent(&mut self.net, &self.ctx, slot, result);
+        self.delivery.links.on_sent(&mut self.net, &self.ctx, link, result);
+        self.hear();
         if self.sockets.owes_pongs()
             && !self.delivery.links.at(link).is_sending()
             && let Some(payload) = self.sockets.take_pong(slot)
         {
             let Dispatch { ctx, net, delivery, .. } = self;
             let view = View { ctx, net };
-            delivery.links.send_frame(view, link, crate::ws::Opcode::Pong, &payload);
+            delivery.links.send_frame(view, link, Opcode::Pong, &payload);
+            self.hear();
             self.settle(slot);
         }
-        self.hear();
         self.try_close(slot);
     }
 
@@ -298,7 +305,8 @@ impl Dispatch {
         self.net.uncount(&self.ctx, slot);
         self.net.closed(slot);
         self.sockets.closed(slot);
-        self.web.closed(slot);
+        self.input.note(slot, 0);
+        assert_eq!(self.web.stage(slot), Stage::Idle, "nothing is kept of a request");
     }
 
     // ---- what parts report
@@ -319,7 +327,10 @@ impl Dispatch {
                 // The time of a parked request began when it was parked.
                 Report::Waits if !self.sockets.is_upgraded(slot) => {}
                 Report::Waits | Report::Phase => self.net.begin_phase(slot, ms),
-                Report::Answered => self.net.set_last_in(slot, ms),
+                Report::Answered => {
+                    self.net.times_mut(slot).last_in = ms;
+                    self.net.begin_phase(slot, ms);
+                }
                 Report::Timer => {}
             }
             self.set_timer(slot);
@@ -330,9 +341,10 @@ impl Dispatch {
     fn on_ended(&mut self, slot: Slot) {
         let link = LinkIndex::from(slot);
         let work = self.stomp.leave(&mut self.delivery.fanout, &self.ctx, link);
-        self.turn_left = self.turn_left.saturating_sub(work);
+        self.share.spend_turn(work);
         self.sockets.leave(slot);
         self.web.leave(slot);
+        self.input.take(slot);
         let is_ending = self.delivery.links.is_ending(link);
         match self.net.state(slot) {
             State::Open if is_ending => self.net.drain(slot, self.ctx.ms),
@@ -346,10 +358,13 @@ impl Dispatch {
     /// where that is wanted, and it is closed where nothing is left of it.
     pub(super) fn settle(&mut self, slot: Slot) {
         let link = LinkIndex::from(slot);
-        let others = self.sockets.held(slot) + self.web.held(slot) + self.stomp.held(link);
-        self.net.note_held(slot, others);
+        let others = match self.sockets.is_upgraded(slot) {
+            true => self.sockets.held(slot) + self.stomp.held(link),
+            false => self.web.held(slot),
+        };
+        self.input.note(slot, others);
         let is_paused = self.delivery.links.at(link).is_paused();
-        self.net.receive_more(slot, is_paused);
+        self.net.receive_more(slot, is_paused && self.input.waits(slot));
         if is_paused && self.net.peer(slot) != Peer::Here {
             // Its time runs already, and may be the next thing that is due.
             self.set_timer(slot);
@@ -375,7 +390,7 @@ impl Dispatch {
             let mut found = self.take_class(Dispatch::on_callback);
             found |= self.take_class(Dispatch::on_command);
             found |= self.take_class(Dispatch::on_entry);
-            self.run_answered();
+            self.run_woken();
             if !found {
                 return round > 0;
             }
@@ -554,9 +569,10 @@ impl Dispatch {
             let (view, link, links) = (View { ctx, net }, slot.into(), &mut delivery.links);
             match web.stage(slot) {
                 _ if sockets.is_upgraded(slot) => links.drain(view, link, 1001, ""),
+                _ if !links.is_open(link) => {}
                 Stage::Idle | Stage::Head if links.at(link).is_empty() => links.cut(link),
                 Stage::Idle | Stage::Head => links.drain_http(link),
-                Stage::Body | Stage::Parked | Stage::Done => {}
+                Stage::Body | Stage::Parked => {}
             }
         }
         self.hear();

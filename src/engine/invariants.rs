@@ -10,7 +10,9 @@ use crate::ids::{LinkIndex, Slot};
 /// Asserts that everything fits together. Slow: it walks all tables.
 pub(super) fn invariants(parts: &Dispatch) {
     let links = &parts.delivery.links;
-    parts.net.invariants(|slot| links.at(slot.into()).is_paused());
+    let waits = |slot: Slot| links.at(slot.into()).is_paused() && parts.input.waits(slot);
+    parts.net.invariants(waits);
+    parts.input.invariants();
     links.invariants();
     parts.sockets.invariants();
     parts.stomp.invariants();
@@ -33,8 +35,10 @@ fn connections_have_their_links(parts: &Dispatch) {
         let is_sending = net.sending(slot) != super::net::Sending::No;
         assert_eq!(is_sending, links.at(link).is_sending(), "{slot:?}: one send, known to both");
         let others = parts.sockets.held(slot) + parts.web.held(slot) + stomp.held(link);
-        let kept = net.held_by(slot) + others;
-        assert_eq!(net.held_noted(slot), kept, "{slot:?}: what it keeps is counted");
+        let kept = parts.input.len(slot) + others;
+        assert_eq!(parts.input.noted(slot), kept, "{slot:?}: what it keeps is counted");
+        let may_keep = links.is_open(link) || !parts.input.waits(slot);
+        assert!(may_keep, "{slot:?}: only who is open keeps input");
         let has_session = stomp.phase_and_beat(link).is_some();
         let is_stomp = parts.sockets.is_upgraded(slot) && !parts.sockets.is_raw(slot);
         let is_expected = links.is_open(link) && is_stomp;
@@ -49,7 +53,10 @@ fn connections_have_their_links(parts: &Dispatch) {
     let slots = (0..parts.ctx.slots).map(Slot).filter(|slot| net.knows(*slot));
     for slot in slots.filter(free) {
         let is_clean = !parts.sockets.is_upgraded(slot) && parts.web.held(slot) == 0;
-        assert!(is_clean && parts.sockets.held(slot) == 0, "{slot:?}: a free slot keeps nothing");
+        let link = links.at(slot.into());
+        let is_empty = link.is_empty() && !link.keeps_memory();
+        let keeps_nothing = is_clean && is_empty && parts.sockets.held(slot) == 0;
+        assert!(keeps_nothing, "{slot:?}: a free slot keeps nothing");
     }
 }
 

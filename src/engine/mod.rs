@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! Where the rooms meet: one shard's loop, its connections, sessions, outboxes and entries.
+//! Where the rooms meet: one shard's loop, and the parts that it drives.
 //!
 //! **What it turns into what.** Completions of a ring and entries of other threads into bytes for
 //! its own sockets and entries to other threads.
@@ -8,17 +8,22 @@
 //! simulator's.
 //!
 //! **How to drive it.** [`shard::Shard::new`], then [`shard::Shard::turn`] until it says that it is
-//! over. A turn, in this order: enter the kernel, completions (`intake`, `web`, `stomp`), entries
-//! (`homes`), connections that waited for room, presence, timers, what waited for segments, batches
-//! that are due, fan-out, room in a pool that is low, `flush` of the outboxes, doorbells.
+//! over. A turn, in this order: enter the kernel, completions, entries, sessions that a reload is
+//! about, clients that waited for room, sessions that leave, presence, timers, entries once more,
+//! what waited for segments, batches that are due, fan-out, room in a pool that is low, sends,
+//! doorbells.
 //!
-//! **The way of a message**, six hops: `ring` pops a completion → `shard` finds the connection →
-//! `intake` runs the protocol → `stomp` or `web` makes a publish for its home → `homes` sequences
-//! it and `fanout` encodes it once → `flush` sends each outbox once at the end of the turn.
+//! **Parts**, from the highest to the lowest: `web` (HTTP), `session` (who a client is), `delivery`
+//! (links and fan-out), `net` (connections) and `bus` (other threads, and the homes here). Each
+//! owns its fields and takes what else it changes as parameters; what it cannot do itself it
+//! reports. The loop (`shard`, `dispatch`, `reading`, `timers`) knows them all.
+//!
+//! **The way of a message**, six hops: `ring` pops a completion → `reading` finds what the
+//! connection speaks → `session` or `web` makes a publish for its home → `bus` has the home number
+//! it → `delivery` encodes it once and gives it to links → which are sent once at the end of the
+//! turn.
 //!
 //! **Bounds.** All of `limits`; each is named where it is kept.
-//!
-//! **Closing** is `close`: drain, terminate, join, close.
 
 pub mod audit;
 mod bus;
@@ -34,6 +39,7 @@ mod reading;
 mod reason;
 mod session;
 pub mod shard;
+mod share;
 pub mod shared;
 mod timers;
 mod web;
@@ -43,6 +49,7 @@ pub use bus::mailbox;
 /// What `ringpush check` reckons with: the sizes of what the engine keeps.
 pub const RECORDS: RecordBytes = RecordBytes {
     connection: net::CONN_BYTES
+        + net::INPUT_BYTES
         + delivery::LINK_BYTES
         + session::SOCKET_BYTES
         + session::SESSION_BYTES
@@ -57,8 +64,9 @@ pub const RECORDS: RecordBytes = RecordBytes {
     address: crate::mem::shares::PLACE_BYTES,
 };
 
-/// Of a connection: user's record and name, places in hash tables, timer, generation.
-const IDLE_REST: usize = 160;
+/// Of a connection: user's record and name, places in hash tables, timer, its request, its session,
+/// the fan-out that has seen it.
+const IDLE_REST: usize = 176;
 
 use crate::broker::message::Message;
 use crate::config::check::RecordBytes;

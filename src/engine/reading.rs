@@ -3,9 +3,9 @@
 //! receive is stopped so that it does not drain the shared buffers. Bound: `held-bytes` for all
 //! that connections keep.
 
-use super::delivery::Delivery;
+use super::delivery::{Delivery, NO_CODE};
 use super::dispatch::Dispatch;
-use super::net::{Peer, View};
+use super::net::{Peer, State, View};
 use super::session::{Arrived, Message, answer_raw};
 use super::web::{Stage, Step, Upgrade};
 use crate::ids::{ConnId, LinkIndex, Slot};
@@ -13,9 +13,6 @@ use crate::metrics::Refusal;
 use crate::sockjs;
 use crate::ws::Opcode;
 use smallvec::SmallVec;
-
-/// When a turn has no time left a connection still has this part of one.
-const GOES: u32 = 32;
 
 impl Dispatch {
     /// Bytes have come in; the receive goes on or not.
@@ -29,7 +26,7 @@ impl Dispatch {
         self.take_bytes(slot, bytes);
         self.hear();
         self.settle(slot);
-        if self.net.held() > self.ctx.limits.held_bytes as usize {
+        if self.input.held() > self.ctx.limits.held_bytes as usize {
             self.refuse_biggest_holder();
         }
     }
@@ -37,46 +34,34 @@ impl Dispatch {
     fn take_bytes(&mut self, slot: Slot, bytes: &mut [u8]) {
         let link = LinkIndex::from(slot);
         // In a request its own time runs, whatever comes.
-        let in_request = matches!(self.web.stage(slot), Stage::Head | Stage::Body | Stage::Parked);
-        self.net.heard(slot, self.ctx.ms, !in_request);
+        let is_life = self.sockets.is_upgraded(slot) || self.web.stage(slot) == Stage::Idle;
+        self.net.heard(slot, self.ctx.ms, is_life);
         if !self.delivery.links.is_open(link) {
             // Nothing that comes now is answered; the end of it is what is waited for.
             return;
         }
-        let share = self.begin_go(self.turn_left);
+        self.share.begin(&self.ctx, 1);
         if self.delivery.links.at(link).is_paused() {
-            self.net.keep(slot, bytes);
+            self.input.keep(slot, bytes);
             self.net.stop_receiving(slot);
-        } else if self.net.has_tail(slot) {
-            self.net.keep(slot, bytes);
+        } else if self.input.waits(slot) {
+            self.input.keep(slot, bytes);
             self.process_tail(slot);
         } else {
             let used = self.process(slot, bytes);
             if self.delivery.links.is_open(link) {
-                self.net.keep(slot, &bytes[used..]);
+                self.input.keep(slot, &bytes[used..]);
             }
         }
-        self.end_go(share);
-    }
-
-    /// A client may do this much now, and a few frames in any case. Says how much.
-    fn begin_go(&mut self, share: u32) -> u32 {
-        let frames = share.max((self.ctx.limits.turn_frames / GOES).max(1));
-        self.stomp.begin_go(frames);
-        frames
-    }
-
-    /// It has done what it did of its share.
-    fn end_go(&mut self, share: u32) {
-        self.turn_left = self.turn_left.saturating_sub(share - self.stomp.frames_left());
+        self.share.end();
     }
 
     /// Goes on with what is kept.
     fn process_tail(&mut self, slot: Slot) {
-        let Some(mut tail) = self.net.take_tail(slot) else { return };
+        let Some(mut tail) = self.input.take(slot) else { return };
         let used = self.process(slot, &mut tail);
         if self.delivery.links.is_open(slot.into()) {
-            self.net.put_back_tail(slot, tail, used);
+            self.input.put_back(slot, tail, used);
         }
     }
 
@@ -86,9 +71,11 @@ impl Dispatch {
         let mut used = 0;
         while used < bytes.len() && self.delivery.links.is_read(link) {
             let is_upgraded = self.sockets.is_upgraded(slot);
-            if self.delivery.links.pause_for_outbox(&self.ctx, link)
-                || is_upgraded && self.stomp.had_its_turn(&mut self.delivery, &self.ctx, link)
-            {
+            if self.delivery.links.pause_for_outbox(&self.ctx, link) {
+                break;
+            }
+            if is_upgraded && self.share.is_over() {
+                self.delivery.links.pause_for_room(&self.ctx, link);
                 break;
             }
             let rest = &mut bytes[used..];
@@ -130,7 +117,7 @@ impl Dispatch {
         let encoding = upgrade.encoding;
         net.set_endpoint(slot, upgrade.endpoint);
         net.begin_phase(slot, ctx.ms);
-        net.set_last_in(slot, ctx.ms);
+        net.times_mut(slot).last_in = ctx.ms;
         links.upgrade(link, encoding);
         if let Some(bits) = upgrade.takeover_bits {
             sockets.open_history(slot, bits);
@@ -156,7 +143,7 @@ impl Dispatch {
     /// One event of a WebSocket.
     fn frame(&mut self, slot: Slot, bytes: &mut [u8]) -> Step {
         let link = LinkIndex::from(slot);
-        let Dispatch { ctx, net, delivery, stomp, sockets, bus, .. } = self;
+        let Dispatch { ctx, net, delivery, stomp, sockets, bus, share, .. } = self;
         let view = View { ctx, net };
         if sockets.publishes(view, slot) && !bus.has_room_for_frame(ctx) {
             delivery.links.pause_for_room(ctx, link);
@@ -165,7 +152,7 @@ impl Dispatch {
         let encoding = delivery.links.encoding(link);
         let next = sockets.next(slot, encoding, &ctx.limits, bytes);
         let used = next.used;
-        stomp.spend(u32::from(next.is_frame) + next.inflated);
+        share.spend(u32::from(next.is_frame) + next.inflated);
         match next.arrived {
             Arrived::Nothing if used == 0 && !next.is_frame => return Step::Stop(0),
             Arrived::Nothing => {}
@@ -178,16 +165,19 @@ impl Dispatch {
                 delivery.links.send_frame(view, link, Opcode::Pong, payload);
             }
             Arrived::Close(code) => {
-                delivery.links.close_as_asked(view, link, code);
+                // RFC 6455 §5.5.1: the code goes back; a Close without one gets one without.
+                delivery.links.drain(view, link, code.unwrap_or(NO_CODE), "");
                 return Step::Stop(used);
             }
-            Arrived::Stream(stream) => stomp.feed(delivery, bus, view, link, stream),
+            Arrived::Stream(stream) => stomp.feed(delivery, bus, view, share, link, stream),
             Arrived::Message(opcode, bytes) => {
                 ctx.metrics.frames_received_total.add(1);
                 answer_raw(&mut delivery.links, bus, view, link, Message(opcode, bytes));
             }
             Arrived::Messages(count) => self.messages(slot, count),
             Arrived::NotSockJs(error) => {
+                let is_raw = sockets.is_raw(slot);
+                ctx.metrics.frames_received_total.add(u64::from(is_raw));
                 view.refuse(slot, error);
                 delivery.links.drain(view, link, error.close_code(), "Broken framing.");
             }
@@ -212,13 +202,13 @@ impl Dispatch {
                 self.sockets.put_off(slot, at);
                 continue;
             }
-            let Dispatch { ctx, net, delivery, stomp, sockets, bus, .. } = self;
+            let Dispatch { ctx, net, delivery, stomp, sockets, bus, share, .. } = self;
             let (view, bytes) = (View { ctx, net }, sockets.message(at));
             if is_raw {
                 let message = Message(Opcode::Text, bytes);
                 answer_raw(&mut delivery.links, bus, view, link, message);
             } else {
-                stomp.feed(delivery, bus, view, link, bytes);
+                stomp.feed(delivery, bus, view, share, link, bytes);
             }
         }
     }
@@ -227,20 +217,17 @@ impl Dispatch {
     /// else it is paused. A frame may have thousands of messages, so each counts as a frame.
     fn may_answer_raw(&mut self, slot: Slot) -> bool {
         let link = LinkIndex::from(slot);
-        let Dispatch { ctx, net, delivery, stomp, sockets, bus, .. } = self;
-        if !delivery.links.is_read(link)
-            || delivery.links.pause_for_outbox(ctx, link)
-            || stomp.had_its_turn(delivery, ctx, link)
-        {
+        let Dispatch { ctx, net, delivery, share, sockets, bus, .. } = self;
+        if !delivery.links.is_read(link) || delivery.links.pause_for_outbox(ctx, link) {
             return false;
         }
         let needs_room = sockets.publishes(View { ctx, net }, slot);
-        let has_room = !needs_room || bus.has_room_for_frame(ctx);
-        match has_room {
-            true => stomp.spend(1),
+        let may = !share.is_over() && (!needs_room || bus.has_room_for_frame(ctx));
+        match may {
+            true => share.spend(1),
             false => delivery.links.pause_for_room(ctx, link),
         }
-        has_room
+        may
     }
 
     /// Goes on with messages of a raw session that waited while it was paused.
@@ -273,22 +260,23 @@ impl Dispatch {
         }
         let slot = link.slot();
         // Others that wait have as much.
-        let share = self.begin_go(self.turn_left / (self.delivery.links.waiting() as u32 + 1));
+        let clients = self.delivery.links.waiting() as u32 + 1;
+        self.share.begin(&self.ctx, clients);
         let is_upgraded = self.sockets.is_upgraded(slot);
         if self.sockets.is_raw(slot) {
             self.resume_raw(slot);
         } else {
-            let Dispatch { ctx, net, delivery, stomp, web, bus, .. } = self;
+            let Dispatch { ctx, net, delivery, stomp, web, bus, share, .. } = self;
             let view = View { ctx, net };
             match is_upgraded {
-                true => stomp.resume(delivery, bus, view, link),
+                true => stomp.resume(delivery, bus, view, share, link),
                 false => web.resume(delivery, bus, view, slot),
             }
         }
         if self.delivery.links.is_read(link) {
             self.process_tail(slot);
         }
-        self.end_go(share);
+        self.share.end();
         if self.delivery.links.is_read(link) && self.net.peer(slot) == Peer::Ended {
             // What came before its end is read now.
             self.on_peer_ended(slot);
@@ -305,27 +293,26 @@ impl Dispatch {
     /// Clients that waited for room try again, each once, as many as this turn has time for. Half
     /// of it is theirs: whoever comes anew has had the other.
     pub(super) fn run_waiting(&mut self) {
-        self.delivery.links.may_answer();
-        self.turn_left += self.ctx.limits.turn_frames.div_ceil(2);
+        self.share.add_rest(&self.ctx);
         for _ in 0..self.delivery.links.waiting() {
-            if self.turn_left == 0 {
+            if self.share.is_turn_over() {
                 return;
             }
             let Some(link) = self.delivery.links.next_waiting() else { return };
-            let has_room =
-                self.delivery.links.may_answer() && self.bus.has_room_for_frame(&self.ctx);
+            let may_answer = self.delivery.links.segments().may_answer();
+            let has_room = may_answer && self.bus.has_room_for_frame(&self.ctx);
             if has_room || self.web.holds_message(link.slot()) {
                 self.resume(link);
             } else {
-                self.delivery.links.wait_again(link);
+                self.delivery.links.wait_for_room(link);
             }
         }
     }
 
     /// Clients whose answer has come go on.
-    pub(super) fn run_answered(&mut self) {
-        for _ in 0..self.delivery.links.answered() {
-            let Some(link) = self.delivery.links.next_answered() else { return };
+    pub(super) fn run_woken(&mut self) {
+        for _ in 0..self.delivery.links.woken() {
+            let Some(link) = self.delivery.links.next_woken() else { return };
             self.resume(link);
         }
     }
@@ -333,7 +320,8 @@ impl Dispatch {
     /// The shard keeps as much unfinished input as it may: whoever keeps most of it is let go, not
     /// whoever comes next.
     fn refuse_biggest_holder(&mut self) {
-        let Some(slot) = self.net.biggest_holder() else { return };
+        let open = self.net.slots().filter(|&slot| self.net.state(slot) == State::Open);
+        let Some(slot) = open.max_by_key(|&slot| self.input.noted(slot)) else { return };
         let Dispatch { ctx, net, delivery, web, .. } = self;
         let (view, link) = (View { ctx, net }, LinkIndex::from(slot));
         view.refuse(slot, Refusal::LimitBufferedBytes);

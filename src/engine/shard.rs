@@ -9,8 +9,9 @@ use super::delivery::{Delivery, Fanout, Links};
 use super::dispatch::Dispatch;
 use super::events::Events;
 use super::invariants::invariants;
-use super::net::{Accepts, Crowd, Net};
+use super::net::{Accepts, Crowd, Input, Net};
 use super::session::{Revocation, Sockets, Stomp};
+use super::share::Share;
 use super::shared::Shared;
 use super::web::Web;
 use crate::ids::{BufferId, ConnId, ShardId};
@@ -77,6 +78,7 @@ impl<R: Ring> Shard<R> {
         let bus = Bus::new(mailbox, me, separator, &limits, slots, &mut keys);
         let parts = Dispatch {
             net: Net::new(slots, now),
+            input: Input::new(slots),
             delivery: Delivery {
                 links: Links::new(segments, slots, now),
                 fanout: Fanout::new(separator, &mut keys),
@@ -88,7 +90,7 @@ impl<R: Ring> Shard<R> {
             revocation: Revocation::default(),
             crowd: Crowd::default(),
             stash: VecDeque::new(),
-            turn_left: 1,
+            share: Share::default(),
             ctx: Context {
                 me,
                 now,
@@ -107,6 +109,7 @@ impl<R: Ring> Shard<R> {
         let mut shard = Shard { ring, receive, accepts, parts, found_work: false, spin_until: now };
         // Before the first wait, which nothing else would end.
         shard.steer_accepts();
+        shard.parts.share.begin_turn(&shard.parts.ctx);
         shard.parts.configure();
         shard
     }
@@ -242,7 +245,7 @@ impl<R: Ring> Shard<R> {
 
     /// Looks at everything that it holds. Slow: it walks the tables.
     pub fn audit(&mut self) -> Audit {
-        audit(&mut self.parts, self.receive.held())
+        audit(&self.parts, self.receive.held())
     }
 
     /// Asserts that everything fits together. Slow: it walks all tables.

@@ -52,10 +52,9 @@ impl Dispatch {
     pub(super) fn run_timers(&mut self) {
         self.net.advance(self.ctx.now);
         while let Some(slot) = self.net.next_timer() {
+            // Each moves its own deadline, or ends the link.
             while let Some((0, due)) = self.next_due(slot) {
-                if !self.on_due(slot, due) {
-                    break;
-                }
+                self.on_due(slot, due);
             }
             self.set_timer(slot);
         }
@@ -74,7 +73,9 @@ impl Dispatch {
         let left = |since: u32, span: u32| self.left(since, span);
         match net.state(slot) {
             State::Free | State::Terminated | State::Closing => return None,
-            State::Draining => return Some((left(net.since(slot), limits.linger.0), Due::Linger)),
+            State::Draining => {
+                return Some((left(net.times(slot).since, limits.linger.0), Due::Linger));
+            }
             State::Open => {}
         }
         let is_sending = net.sending(slot) == Sending::Yes;
@@ -86,16 +87,15 @@ impl Dispatch {
             self.session_due(slot)
         } else {
             Some(match self.web.stage(slot) {
-                Stage::Idle => (left(net.last_in(slot), limits.idle_time.0), Due::Idle),
-                Stage::Head => (left(net.since(slot), limits.head_time.0), Due::Request),
-                Stage::Body => (left(net.since(slot), limits.body_time.0), Due::Request),
-                Stage::Parked => (left(net.since(slot), limits.answer_time.0), Due::Answer),
-                Stage::Done => (left(net.since(slot), limits.linger.0), Due::Linger),
+                Stage::Idle => (left(net.times(slot).last_in, limits.idle_time.0), Due::Idle),
+                Stage::Head => (left(net.times(slot).since, limits.head_time.0), Due::Request),
+                Stage::Body => (left(net.times(slot).since, limits.body_time.0), Due::Request),
+                Stage::Parked => (left(net.times(slot).since, limits.answer_time.0), Due::Answer),
             })
         };
         let is_paused = self.delivery.links.at(slot.into()).is_paused();
         let hung_up = (net.peer(slot) != Peer::Here && is_paused)
-            .then(|| (left(net.since(slot), HANGUP_GRACE.0), Due::HungUp));
+            .then(|| (left(net.times(slot).since, HANGUP_GRACE.0), Due::HungUp));
         earlier(earlier(slow, own), hung_up)
     }
 
@@ -112,7 +112,7 @@ impl Dispatch {
         let endpoint = self.net.endpoint(slot)?;
         let endpoint = self.ctx.shared.endpoints.get(endpoint.index())?;
         let sockjs = endpoint.config.sockjs.as_ref()?;
-        Some((self.left(self.net.last_out(slot), sockjs.heartbeat.0), Due::SockJs))
+        Some((self.left(self.net.times(slot).last_out, sockjs.heartbeat.0), Due::SockJs))
     }
 
     fn session_due(&self, slot: Slot) -> Option<(u32, Due)> {
@@ -121,34 +121,34 @@ impl Dispatch {
         let (phase, agreed) = self.stomp.phase_and_beat(slot.into())?;
         if phase == Phase::Connecting {
             let span = self.ctx.limits.first_message.0;
-            return Some((left(net.since(slot), span), Due::FirstMessage));
+            return Some((left(net.times(slot).since, span), Due::FirstMessage));
         }
         let (send, receive) = (agreed.send, agreed.receive);
         let beat = (send > 0).then(|| {
             let span = send.saturating_sub(SLACK).max(send / 2).max(1);
-            (left(net.last_out(slot), span), Due::Beat)
+            (left(net.times(slot).last_out, span), Due::Beat)
         });
         // While it is paused nothing of it is read: what it sends cannot be told from silence, and
         // the age of what it is sent is bounded anyway.
         let life = (receive > 0 && pause == Pause::No).then(|| {
             if net.is_pinged(slot) {
                 let span = receive.saturating_mul(2).saturating_add(GRACE);
-                (left(net.last_in(slot), span), Due::Missed)
+                (left(net.times(slot).last_in, span), Due::Missed)
             } else {
-                (left(net.last_in(slot), receive.saturating_add(SLACK)), Due::Ping)
+                (left(net.times(slot).last_in, receive.saturating_add(SLACK)), Due::Ping)
             }
         });
         // Each answer that comes ends the pause; this is the time without one.
         let answer = (pause == Pause::Answer)
-            .then(|| (left(net.since(slot), self.ctx.limits.answer_time.0), Due::Answer));
+            .then(|| (left(net.times(slot).since, self.ctx.limits.answer_time.0), Due::Answer));
         // A session whose server sends STOMP heart-beats needs none of SockJS (Spring does the
         // same).
         let sockjs = if send == 0 { self.sockjs_beat(slot) } else { None };
         earlier(earlier(earlier(beat, life), answer), sockjs)
     }
 
-    /// True if the connection may have more that is due.
-    fn on_due(&mut self, slot: Slot, due: Due) -> bool {
+    /// Does what is due.
+    fn on_due(&mut self, slot: Slot, due: Due) {
         let ms = self.ctx.ms;
         let Dispatch { ctx, net, delivery, stomp, web, .. } = self;
         let (links, link) = (&mut delivery.links, LinkIndex::from(slot));
@@ -166,12 +166,12 @@ impl Dispatch {
                         encoder.raw(heart_beat(encoding));
                     });
                 }
-                net.set_last_out(slot, ms);
+                net.times_mut(slot).last_out = ms;
             }
             Due::SockJs => {
                 let frame = sockjs::HEARTBEAT.as_bytes();
                 links.send_frame(View { ctx, net }, link, Opcode::Text, frame);
-                net.set_last_out(slot, ms);
+                net.times_mut(slot).last_out = ms;
             }
             Due::Ping => {
                 net.set_pinged(slot);
@@ -207,7 +207,6 @@ impl Dispatch {
             Due::Missed => stomp.replies().on_missed(links, View { ctx, net }, link),
         }
         self.hear();
-        true
     }
 }
 

@@ -18,7 +18,7 @@ use super::region::Owner;
 use crate::ids::Range;
 use smallvec::SmallVec;
 
-/// An extent: a range of bytes of the log in an outbox.
+/// An extent: a range of bytes of the log in the queue of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// Its range.
@@ -255,6 +255,11 @@ impl Segments {
         let state = &mut self.segments[segment as usize];
         assert!(state.order > 0, "a free segment has no references");
         state.refcount += 1;
+    }
+
+    /// Drops the references that `append` gave.
+    pub fn release_all(&mut self, extents: &Extents) {
+        extents.iter().for_each(|extent| self.release(extent.range.segment));
     }
 
     /// Removes one reference.

@@ -174,3 +174,19 @@ fn after_a_reset_a_paused_connection_is_gone() {
         nothing_is_left(stage, reason);
     }
 }
+
+#[test]
+fn who_comes_to_the_slot_of_one_who_waited_waits_once() {
+    let (mut stage, _) = paused(Reason::Room);
+    for round in 0..5 {
+        let client = stage.connects(FRONT, REQUEST);
+        turns(&mut stage);
+        turns(&mut stage);
+        let audit = stage.shards[FRONT].audit();
+        assert_eq!((audit.connections, audit.waiting), (2, 2), "round {round}: {audit:?}");
+        stage.shards[FRONT].invariants();
+        let socket = stage.clients[client].socket;
+        stage.world.borrow_mut().leave(socket, true);
+        assert_eq!(after(&mut stage, 0), 1);
+    }
+}

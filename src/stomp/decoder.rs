@@ -30,6 +30,11 @@ struct Head {
 }
 
 impl Decoder {
+    /// Whether nothing of a frame has been looked at.
+    pub fn is_between_frames(&self) -> bool {
+        self.searched == 0
+    }
+
     /// A decoder at a frame boundary.
     pub fn new() -> Decoder {
         Decoder::default()

@@ -199,7 +199,7 @@ impl Encoder {
     }
 }
 
-/// The whole length of the unit that begins with `bytes`: what an outbox may be cut between. None:
+/// The whole length of the unit that begins with `bytes`: what a queue may be cut between. None:
 /// too little of it is there to say, so it goes on behind `bytes`.
 pub fn unit_len(encoding: Encoding, bytes: &[u8]) -> Option<u64> {
     match encoding {

@@ -355,12 +355,14 @@ impl Fanout {
                 continue;
             };
             let destination = self.pending.deliveries[0].message.destination();
-            for &link in &self.index.group(group).members {
+            let members = &self.index.group(group).members;
+            ctx.metrics.delivered_total.add(members.len() as u64);
+            for &link in members {
                 if !is_filtered || audience.may_hear(ctx, link, destination) {
                     links.share(link, &extents);
                 }
             }
-            links.let_go(&extents);
+            links.segments.release_all(&extents);
         }
         true
     }
@@ -385,7 +387,7 @@ impl Fanout {
             if self.single.is_empty() {
                 let extents = self.place(links, ctx, group, taken).expect("the pool has room");
                 self.give_group(links, ctx, group, &extents, taken as u64);
-                links.let_go(&extents);
+                links.segments.release_all(&extents);
             } else {
                 self.place_one_by_one(links, ctx, group, taken);
             }
@@ -533,7 +535,7 @@ impl Fanout {
             }
         }
         for one in self.placed.drain(..) {
-            links.let_go(&one.extents);
+            links.segments.release_all(&one.extents);
         }
         self.single.clear();
     }

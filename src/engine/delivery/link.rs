@@ -39,13 +39,42 @@ pub(super) enum Way {
     Ending,
 }
 
+/// The lists of all links that one stands in. They outlive its use: an entry of a former client
+/// stands for the next one, and does it no harm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lists(u8);
+
+impl Lists {
+    /// Of those to flush.
+    pub const DIRTY: Lists = Lists(1);
+    /// Of those whose clients wait for room.
+    pub const ROOM: Lists = Lists(2);
+
+    /// Whether it stands in this one.
+    pub fn has(self, list: Lists) -> bool {
+        self.0 & list.0 != 0
+    }
+
+    /// It is put into this one. True if it was not there.
+    pub fn enter(&mut self, list: Lists) -> bool {
+        let is_new = !self.has(list);
+        self.0 |= list.0;
+        is_new
+    }
+
+    /// It is taken out of this one.
+    pub fn leave(&mut self, list: Lists) {
+        self.0 &= !list.0;
+    }
+}
+
 /// A link. 40 bytes.
 #[derive(Debug, Default)]
 pub struct Link {
     /// Whether more may be put into it.
     pub(super) way: Way,
-    /// It stands in the list of links to flush.
-    pub(super) dirty: bool,
+    /// The lists that it stands in.
+    pub(super) lists: Lists,
     /// How messages travel; None for HTTP.
     pub(super) encoding: Option<Encoding>,
     pub(super) extents: SmallVec<[Extent; 1]>,
@@ -57,7 +86,7 @@ pub struct Link {
     pub(super) waiting: u32,
 }
 
-/// Extents that an link keeps memory for: a client with more at a time is a slow one.
+/// Extents that a link keeps memory for: a client with more at a time is a slow one.
 const KEEP_EXTENTS: usize = 64;
 
 /// Bytes of a link.
@@ -110,6 +139,7 @@ impl Link {
     }
 
     /// What to send next, at most `max` bytes; it is in flight from now on.
+    #[inline]
     pub fn begin_send(&mut self, max: u32) -> Option<Range> {
         assert!(!self.is_sending(), "one send a socket");
         let first = self.extents.first()?;
@@ -160,6 +190,7 @@ impl Link {
     }
 
     /// The send in flight is over; `taken` bytes of it are the kernel's.
+    #[inline]
     pub fn end_send(&mut self, taken: u32, segments: &mut Segments) {
         assert!(taken <= self.in_flight, "the kernel takes no more than it was given");
         self.in_flight = 0;
@@ -256,8 +287,13 @@ impl Link {
         let first = self.extents.first().map_or(0, |extent| extent.range.len);
         assert!(self.sent + self.in_flight <= first, "a send lies in the first extent");
         assert!(self.sent == 0 || self.sent < first, "what is taken to its end is gone");
-        let is_sent = self.is_empty() || self.is_sending() || self.dirty;
+        let is_sent = self.is_empty() || self.is_sending() || self.lists.has(Lists::DIRTY);
         assert!(self.way == Way::Closed || is_sent, "what waits for it is sent");
+    }
+
+    /// Whether it keeps memory beside its place in the table.
+    pub fn keeps_memory(&self) -> bool {
+        self.extents.spilled()
     }
 
     /// Whether its client is not read.
@@ -271,6 +307,7 @@ impl Link {
         for extent in self.extents.drain(..) {
             segments.release(extent.range.segment);
         }
+        self.extents = SmallVec::new();
         self.sent = 0;
         self.waiting = 0;
     }
@@ -389,5 +426,18 @@ mod tests {
         let copy = segments.append(Log::Private, &[1; 15]).expect("room");
         link.replace_front(2, copy[0], &mut segments);
         assert_eq!((link.extents().len(), link.waiting()), (2, 21));
+    }
+
+    #[test]
+    fn who_is_gone_keeps_no_memory() {
+        let (mut link, mut segments) = (Link::default(), segments());
+        for _ in 0..8 {
+            // Answers of HTTP never merge.
+            let extents = segments.append(Log::Private, &[1; 5]).expect("room");
+            link.push(Extent { continued: true, ..extents[0] }, &mut segments);
+        }
+        assert!(link.keeps_memory(), "more than one extent has a place of its own");
+        link.clear(&mut segments);
+        assert!(!link.keeps_memory());
     }
 }

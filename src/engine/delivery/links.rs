@@ -3,8 +3,8 @@
 //!
 //! A link that ends tells the loop by a [`Report`]; the loop tells its session and its connection.
 
-use super::encode::{Encoder, MessageId, NO_CODE};
-use super::link::{Link, Pause, Way};
+use super::encode::{Encoder, MessageId};
+use super::link::{Link, Lists, Pause, Way};
 use super::parts::Recent;
 use super::shed::Shedding;
 use crate::broker::message::Message;
@@ -51,9 +51,9 @@ pub struct Links {
     /// Links that have something to begin.
     pub(super) dirty: VecDeque<LinkIndex>,
     /// Links whose clients wait for room.
-    waiting: VecDeque<LinkIndex>,
-    /// Links whose clients' wait may be over.
-    pub(super) answered: VecDeque<LinkIndex>,
+    for_room: VecDeque<LinkIndex>,
+    /// Links whose clients' wait for an answer, or for their own reading, may be over.
+    pub(super) woken: VecDeque<LinkIndex>,
     reports: VecDeque<(LinkIndex, Report)>,
     pub(super) shedding: Shedding,
     pub(super) gathered: Vec<u8>,
@@ -74,8 +74,8 @@ impl Links {
             encoder: Encoder::default(),
             recent: Recent::default(),
             dirty: VecDeque::new(),
-            waiting: VecDeque::new(),
-            answered: VecDeque::new(),
+            for_room: VecDeque::new(),
+            woken: VecDeque::new(),
             reports: VecDeque::new(),
             shedding: Shedding::default(),
             gathered: Vec::new(),
@@ -274,22 +274,15 @@ impl Links {
     }
 
     /// Gives extents of the log to a link that is open, which holds them too from now on.
+    #[inline]
     pub(super) fn share(&mut self, link: LinkIndex, extents: &Extents) {
         let Links { list, segments, dirty, .. } = self;
         let state = &mut list[link.index()];
         for extent in extents {
             state.push_shared(*extent, segments);
         }
-        if !state.dirty {
-            state.dirty = true;
+        if state.lists.enter(Lists::DIRTY) {
             dirty.push_back(link);
-        }
-    }
-
-    /// Gives back the references that `append` gave.
-    pub(super) fn let_go(&mut self, extents: &Extents) {
-        for extent in extents {
-            self.segments.release(extent.range.segment);
         }
     }
 
@@ -304,8 +297,7 @@ impl Links {
     #[inline]
     pub(super) fn mark_dirty(&mut self, link: LinkIndex) {
         let state = &mut self.list[link.index()];
-        if !state.dirty && state.way != Way::Closed {
-            state.dirty = true;
+        if state.way != Way::Closed && state.lists.enter(Lists::DIRTY) {
             self.dirty.push_back(link);
         }
     }
@@ -334,7 +326,7 @@ impl Links {
     pub fn pause_for_room(&mut self, ctx: &Context, link: LinkIndex) {
         ctx.metrics.producers_paused_total.add(1);
         self.set_pause(link, Pause::Room);
-        self.waiting.push_back(link);
+        self.wait_for_room(link);
     }
 
     /// Pauses a link until an answer resumes it.
@@ -351,11 +343,6 @@ impl Links {
         }
     }
 
-    /// Whatever a client waited for may be there: it is looked at again.
-    pub fn wake(&mut self, link: LinkIndex) {
-        self.answered.push_back(link);
-    }
-
     /// The pause of a link is over. False if it was not paused.
     pub fn resume(&mut self, link: LinkIndex) -> bool {
         let was_paused = self.at(link).is_paused();
@@ -363,36 +350,43 @@ impl Links {
         was_paused
     }
 
-    /// Count of links whose clients wait for room.
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
+    /// Puts a link behind all others that wait for room, once.
+    pub fn wait_for_room(&mut self, link: LinkIndex) {
+        if self.at_mut(link).lists.enter(Lists::ROOM) {
+            self.for_room.push_back(link);
+        }
     }
 
-    /// The one that has waited longest.
+    /// The link whose client has waited longest for room.
     pub fn next_waiting(&mut self) -> Option<LinkIndex> {
-        self.waiting.pop_front()
+        while let Some(link) = self.for_room.pop_front() {
+            let state = self.at_mut(link);
+            state.lists.leave(Lists::ROOM);
+            if state.way == Way::Open(Pause::Room) {
+                return Some(link);
+            }
+        }
+        None
     }
 
-    /// It waits on.
-    pub fn wait_again(&mut self, link: LinkIndex) {
-        self.waiting.push_back(link);
+    /// Whatever a client waited for may be there: it is looked at again.
+    pub fn wake(&mut self, link: LinkIndex) {
+        self.woken.push_back(link);
     }
 
-    /// Count of links to be looked at again.
-    pub fn answered(&self) -> usize {
-        self.answered.len()
+    /// The next client that is to be looked at again.
+    pub fn next_woken(&mut self) -> Option<LinkIndex> {
+        self.woken.pop_front()
     }
 
-    /// The next one to be looked at again.
-    pub fn next_answered(&mut self) -> Option<LinkIndex> {
-        self.answered.pop_front()
+    /// Count of clients that are to be looked at again.
+    pub fn woken(&self) -> usize {
+        self.woken.len()
     }
 
-    /// Whether the pool has room for an answer. Where somebody waits and it has none, some is made.
-    pub fn may_answer(&mut self) -> bool {
-        let may = self.segments.may_answer();
-        self.needs_room |= !may && !self.waiting.is_empty();
-        may
+    /// Count of clients that wait for room.
+    pub fn waiting(&self) -> usize {
+        self.for_room.len()
     }
 
     // ---- ending
@@ -433,12 +427,6 @@ impl Links {
         let extents = self.append(view, link);
         self.queue(link, extents, None);
         self.mark_dirty(link);
-    }
-
-    /// The peer's Close frame: its code goes back, then TCP ends (RFC 6455 §5.5.1: a Close without
-    /// a code gets one without).
-    pub fn close_as_asked(&mut self, view: View<'_>, link: LinkIndex, code: Option<u16>) {
-        self.drain(view, link, code.unwrap_or(NO_CODE), "");
     }
 
     /// The last answer of an HTTP connection is queued: the link ends when it is sent.
@@ -493,10 +481,13 @@ impl Links {
         for (at, link) in self.list.iter().enumerate() {
             link.invariants();
             let index = LinkIndex(at as u32);
-            assert!(!link.dirty || self.dirty.contains(&index), "{index:?}: it is to be flushed");
+            let count = |list: &VecDeque<LinkIndex>| list.iter().filter(|at| **at == index).count();
+            let is_dirty = usize::from(link.lists.has(Lists::DIRTY));
+            assert_eq!(count(&self.dirty), is_dirty, "{index:?}: it is to be flushed, once");
+            let is_waiting = usize::from(link.lists.has(Lists::ROOM));
+            assert_eq!(count(&self.for_room), is_waiting, "{index:?}: it waits for room once");
             let waits = link.way == Way::Open(Pause::Room);
-            let is_listed = || self.waiting.contains(&index);
-            assert!(!waits || is_listed(), "{index:?}: who waits for room is asked again");
+            assert!(!waits || is_waiting == 1, "{index:?}: who waits for room is asked again");
             for extent in link.extents() {
                 holds[extent.range.segment as usize] += 1;
             }

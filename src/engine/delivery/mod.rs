@@ -26,7 +26,7 @@ mod shed;
 #[cfg(test)]
 mod spoiled;
 
-pub use encode::{MessageId, heart_beat};
+pub use encode::{MessageId, NO_CODE, heart_beat};
 pub use fanout::{Audience, Fanout};
 pub use link::{LINK_BYTES, Pause};
 pub use links::{Links, Report, SLOW_CONSUMER};

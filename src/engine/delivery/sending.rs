@@ -2,12 +2,12 @@
 //! The sends that empty the links, and what becomes of clients that do not take them: the whole
 //! policy for slow consumers.
 
-use super::link::{Pause, Way};
+use super::link::{Lists, Pause, Way};
 use super::links::Links;
 use super::shed::Dropped;
 use crate::engine::context::Context;
 use crate::engine::net::{Net, Peer, Sending, State, View};
-use crate::ids::{LinkIndex, Slot};
+use crate::ids::LinkIndex;
 use crate::mem::segment::{Extent, Log, Segments};
 use crate::time::Millis;
 use hashbrown::HashMap;
@@ -31,7 +31,7 @@ impl Links {
         while sends < ctx.limits.send_chunk {
             let Some(link) = self.dirty.pop_front() else { break };
             let state = self.at_mut(link);
-            state.dirty = false;
+            state.lists.leave(Lists::DIRTY);
             if state.way == Way::Closed {
                 continue;
             }
@@ -94,8 +94,15 @@ impl Links {
     }
 
     /// A send has ended.
-    pub fn on_sent(&mut self, net: &mut Net, ctx: &Context, slot: Slot, result: Result<u32, i32>) {
-        let link = LinkIndex::from(slot);
+    #[inline]
+    pub fn on_sent(
+        &mut self,
+        net: &mut Net,
+        ctx: &Context,
+        link: LinkIndex,
+        result: Result<u32, i32>,
+    ) {
+        let slot = link.slot();
         let taken = result.unwrap_or(0);
         let was_stopping = net.sent(slot, taken, ctx.ms);
         let Links { list, segments, .. } = self;
@@ -114,7 +121,7 @@ impl Links {
         let waits_for_this = matches!(state.way, Way::Open(Pause::Outbox));
         let goes_on = state.way == Way::Ending || !state.is_empty();
         if waits_for_this && state.waiting() <= ctx.limits.send_bytes {
-            self.answered.push_back(link);
+            self.woken.push_back(link);
         }
         if goes_on {
             self.mark_dirty(link);
@@ -128,7 +135,7 @@ impl Links {
             self.go_on_or_close(net, ctx, link, taken);
             let is_little = self.at(link).waiting() <= ctx.limits.send_bytes;
             if self.pause(link) == Pause::Outbox && is_little {
-                self.answered.push_back(link);
+                self.woken.push_back(link);
             }
         }
         if !self.is_ending(link) {
@@ -232,8 +239,10 @@ impl Links {
 
     /// Makes room where the pool is short, or somebody waits for some; not too often.
     pub fn make_room_if_wanted(&mut self, net: &mut Net, ctx: &Context) {
-        let pause = if self.needs_room { ROOM_PAUSE_WANTED } else { ROOM_PAUSE };
-        let is_wanted = self.needs_room || self.segments.is_short();
+        // Somebody waits for an answer that has no room, or had none when he asked.
+        let has_asked = self.needs_room || self.waiting() > 0 && !self.segments.may_answer();
+        let pause = if has_asked { ROOM_PAUSE_WANTED } else { ROOM_PAUSE };
+        let is_wanted = has_asked || self.segments.is_short();
         if is_wanted && ctx.now >= self.room_made + pause {
             self.needs_room = false;
             self.room_made = ctx.now;

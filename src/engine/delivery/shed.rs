@@ -63,7 +63,7 @@ pub struct Dropped {
 }
 
 impl Shedding {
-    /// Finds the frames of an link that have not begun.
+    /// Finds the frames of a link that have not begun.
     fn look(&mut self, link: &Link, segments: &Segments, encoding: Encoding) {
         self.units.clear();
         let (begun, begun_first) = link.begun(segments, encoding);

@@ -1,13 +1,13 @@
 //! Links and segments spoiled on purpose: the invariants have to find it.
 
-use super::link::{Pause, Way};
+use super::link::{Lists, Pause, Way};
 use super::links::Links;
 use crate::ids::LinkIndex;
 
 impl Links {
     /// Whether a link is read, and does not stand in the list of those to flush.
     pub fn is_at_rest(&self, link: LinkIndex) -> bool {
-        self.is_read(link) && !self.at(link).dirty
+        self.is_read(link) && !self.at(link).lists.has(Lists::DIRTY)
     }
 
     /// One byte more waits than is queued.

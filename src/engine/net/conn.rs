@@ -6,7 +6,6 @@
 //!                   └───────────── terminate ───────────▲
 //! ```
 
-use super::held::Held;
 use crate::ids::{EndpointIndex, ListenerId};
 use core::net::IpAddr;
 
@@ -64,10 +63,24 @@ pub enum Sending {
     Stopping,
 }
 
+/// When what happened last to a connection, in milliseconds of the clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// When bytes last came (HTTP: when the present phase began).
+    pub last_in: u32,
+    /// When bytes last went out.
+    pub last_out: u32,
+    /// When its present phase began: a request, the time before CONNECT, the wait of a session for
+    /// an answer, the end of its peer, the closing.
+    pub since: u32,
+    /// When the send in flight began.
+    pub send_since: u32,
+}
+
 /// Stands for no endpoint.
 pub(super) const NOWHERE: EndpointIndex = EndpointIndex(u16::MAX);
 
-/// One connection. 64 bytes.
+/// One connection. 52 bytes.
 #[derive(Debug)]
 pub(super) struct Conn {
     /// How often the slot was used before.
@@ -98,24 +111,13 @@ pub(super) struct Conn {
     pub address: IpAddr,
     /// The endpoint that it was upgraded at.
     pub endpoint: EndpointIndex,
-    /// Received and not yet understood, or not yet allowed.
-    pub tail: Held,
-    /// Bytes that it keeps, as counted in the shard's sum.
-    pub held_noted: u32,
-    /// When bytes last came (HTTP: when the present phase began), in milliseconds of the clock.
-    pub last_in: u32,
-    /// When bytes last went out.
-    pub last_out: u32,
-    /// When its present phase began: a request, the time before CONNECT, the wait of a session for
-    /// an answer, the end of its peer, the closing.
-    pub since: u32,
-    /// When the send in flight began.
-    pub send_since: u32,
+    /// When what happened last.
+    pub times: Times,
 }
 
 /// Bytes of a connection.
 pub const CONN_BYTES: usize = size_of::<Conn>();
-const _: () = assert!(CONN_BYTES <= 64);
+const _: () = assert!(CONN_BYTES <= 52);
 
 impl Conn {
     pub fn free(generation: u32) -> Conn {
@@ -134,12 +136,7 @@ impl Conn {
             listener: ListenerId(0),
             address: IpAddr::from([0, 0, 0, 0]),
             endpoint: NOWHERE,
-            tail: Held::default(),
-            held_noted: 0,
-            last_in: 0,
-            last_out: 0,
-            since: 0,
-            send_since: 0,
+            times: Times::default(),
         }
     }
 
@@ -169,21 +166,20 @@ impl Conn {
 
     /// Asserts what holds between its fields whenever a turn is over, in use or not. Slow.
     pub fn invariants(&self) {
-        use State::{Closing, Draining, Free, Open, Terminated};
+        use State::{Closing, Draining, Free, Terminated};
         let is_in = |states: &[State]| states.contains(&self.state);
         assert!(self.pending_operations <= 1, "one shutdown at a time");
         let may_be_ended = is_in(&[Draining, Terminated, Closing]);
         assert!(!self.write_ended || may_be_ended, "our end is a drain's");
         assert!(!self.cut || is_in(&[Terminated, Closing]), "only who is terminated is cut");
-        assert!(is_in(&[Open]) || self.tail.is_empty(), "only who is open keeps input");
         assert!(!is_in(&[Free, Closing]) || self.is_joined(), "the kernel holds nothing of it");
         assert!(!is_in(&[Terminated]) || !self.is_joined(), "it goes on when it is joined");
     }
 
-    /// Asserts that what comes from the peer is received, or that its end is polled for.
-    pub fn is_listened_to(&self, is_paused: bool) {
+    /// Asserts that what comes from the peer is received, or that its end is polled for. `waits`:
+    /// it is paused with bytes that wait.
+    pub fn is_listened_to(&self, waits: bool) {
         let is_heard = self.receive != Receive::Off || self.peer == Peer::Ended;
-        let waits = is_paused && !self.tail.is_empty();
         let is_watched = waits && (self.watched || self.peer == Peer::HungUp);
         assert!(!self.is_live() || is_heard || is_watched, "its peer is listened to");
     }

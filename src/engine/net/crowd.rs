@@ -132,7 +132,7 @@ fn patience(net: &Net, ctx: &Context) -> Option<u32> {
 
 /// Milliseconds since the present phase of a connection began.
 fn age(net: &Net, ctx: &Context, slot: Slot) -> u32 {
-    ctx.ms.wrapping_sub(net.since(slot))
+    ctx.ms.wrapping_sub(net.times(slot).since)
 }
 
 #[cfg(test)]

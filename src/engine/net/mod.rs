@@ -21,14 +21,16 @@ mod address;
 mod conn;
 mod crowd;
 mod held;
+mod input;
 #[cfg(test)]
 mod spoiled;
 mod view;
 
 pub use accepts::Accepts;
-pub use conn::{CONN_BYTES, Peer, Sending, State};
+pub use conn::{CONN_BYTES, Peer, Sending, State, Times};
 pub use crowd::Crowd;
 pub use held::{Held, Kept};
+pub use input::{INPUT_BYTES, Input};
 pub use view::View;
 
 use super::context::Context;
@@ -40,6 +42,7 @@ use crate::ring::{Op, RecvEnd};
 use crate::time::{Instant, Millis};
 use conn::{Conn, NOWHERE, Receive};
 use core::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
 
 /// A send that has not ended for so long stands still. Before that the kernel is given the time to
 /// take what it was given.
@@ -54,10 +57,8 @@ pub struct Net {
     open: u32,
     /// What the ring is to do, in order.
     ops: Vec<Op>,
-    starved: Vec<ConnId>,
+    starved: VecDeque<ConnId>,
     wheel: Wheel,
-    /// Bytes of unfinished input that all together keep, in whatever part.
-    held: usize,
 }
 
 impl Net {
@@ -68,9 +69,8 @@ impl Net {
             places: Vec::with_capacity(slots as usize),
             open: 0,
             ops: Vec::new(),
-            starved: Vec::new(),
+            starved: VecDeque::new(),
             wheel: Wheel::new(now.millis(), slots as usize),
-            held: 0,
         }
     }
 
@@ -86,7 +86,7 @@ impl Net {
         conn.state = State::Open;
         conn.listener = listener;
         conn.address = peer.ip();
-        (conn.last_in, conn.last_out, conn.since) = (ms, ms, ms);
+        conn.times = Times { last_in: ms, last_out: ms, since: ms, send_since: 0 };
         self.open += 1;
     }
 
@@ -183,24 +183,24 @@ impl Net {
         match end {
             RecvEnd::Starved => {
                 conn.receive = Receive::Starved;
-                self.starved.push(id);
+                self.starved.push_back(id);
             }
             RecvEnd::Failed(_) => conn.peer = Peer::Ended,
             RecvEnd::Stopped | RecvEnd::Eof => {}
         }
     }
 
-    /// Arms the receive where one is wanted and none is armed. Paused with bytes that wait none
-    /// is, so the end of the peer is polled for. The poll stays when the connection is read again:
-    /// it costs nothing until it is wanted again.
-    pub fn receive_more(&mut self, slot: Slot, is_paused: bool) {
+    /// Arms the receive where one is wanted and none is armed. Paused with bytes that wait
+    /// (`waits`) none is, so the end of the peer is polled for. The poll stays when the connection
+    /// is read again: it costs nothing until it is wanted again.
+    pub fn receive_more(&mut self, slot: Slot, waits: bool) {
         let conn = &mut self.conns[slot.index()];
         let may_read = conn.is_live() && conn.peer != Peer::Ended && conn.receive == Receive::Off;
         if !may_read {
             return;
         }
         let id = ConnId { slot, generation: conn.generation };
-        if !is_paused || conn.tail.is_empty() {
+        if !waits {
             conn.receive = Receive::On;
             self.ops.push(Op::Recv { conn: id });
         } else if !conn.watched && conn.peer == Peer::Here {
@@ -221,7 +221,7 @@ impl Net {
 
     /// Sockets that found no buffer may be tried again: buffers have been given back.
     pub fn take_starved(&mut self) -> Option<Slot> {
-        while let Some(id) = self.starved.pop() {
+        while let Some(id) = self.starved.pop_front() {
             if self.is_current(id) && self.at(id.slot).receive == Receive::Starved {
                 self.at_mut(id.slot).receive = Receive::Off;
                 return Some(id.slot);
@@ -236,7 +236,7 @@ impl Net {
         let conn = self.at_mut(slot);
         conn.pinged = false;
         if is_life {
-            conn.last_in = ms;
+            conn.times.last_in = ms;
         }
     }
 
@@ -253,60 +253,6 @@ impl Net {
         self.at_mut(slot).watched = false;
     }
 
-    /// Keeps bytes that have no use yet.
-    pub fn keep(&mut self, slot: Slot, bytes: &[u8]) {
-        self.at_mut(slot).tail.extend(bytes);
-    }
-
-    /// Whether bytes wait.
-    pub fn has_tail(&self, slot: Slot) -> bool {
-        !self.at(slot).tail.is_empty()
-    }
-
-    /// Takes out what is kept.
-    pub fn take_tail(&mut self, slot: Slot) -> Option<Kept> {
-        self.at_mut(slot).tail.take()
-    }
-
-    /// Puts back what was taken out, without the first `used` bytes, if the connection is open.
-    pub fn put_back_tail(&mut self, slot: Slot, tail: Kept, used: usize) {
-        let conn = self.at_mut(slot);
-        if conn.state == State::Open {
-            conn.tail.put_back(tail, used);
-        }
-    }
-
-    // ---- unfinished input
-
-    /// Bytes that all connections keep, as last counted.
-    pub fn held(&self) -> usize {
-        self.held
-    }
-
-    /// Bytes that a connection keeps here.
-    pub fn held_by(&self, slot: Slot) -> usize {
-        self.at(slot).tail.len()
-    }
-
-    /// Bytes that a connection was last counted with.
-    pub fn held_noted(&self, slot: Slot) -> usize {
-        self.at(slot).held_noted as usize
-    }
-
-    /// Counts what a connection keeps now, here and in `others`, instead of what it kept before.
-    pub fn note_held(&mut self, slot: Slot, others: usize) {
-        let conn = &mut self.conns[slot.index()];
-        let held = conn.tail.len() + others;
-        self.held = self.held + held - conn.held_noted as usize;
-        conn.held_noted = held as u32;
-    }
-
-    /// The open connection that keeps most.
-    pub fn biggest_holder(&self) -> Option<Slot> {
-        let open = self.slots().filter(|&slot| self.at(slot).state == State::Open);
-        open.max_by_key(|&slot| self.at(slot).held_noted)
-    }
-
     // ---- sending
 
     /// Begins a send; `ms` is now.
@@ -314,7 +260,7 @@ impl Net {
         let conn = &mut self.conns[slot.index()];
         assert!(conn.sending == Sending::No, "one send a socket");
         conn.sending = Sending::Yes;
-        (conn.last_out, conn.send_since) = (ms, ms);
+        (conn.times.last_out, conn.times.send_since) = (ms, ms);
         let id = ConnId { slot, generation: conn.generation };
         self.ops.push(Op::Send { conn: id, range });
     }
@@ -332,7 +278,7 @@ impl Net {
         let was_stopping = conn.sending == Sending::Stopping;
         conn.sending = Sending::No;
         if taken > 0 {
-            conn.last_out = ms;
+            conn.times.last_out = ms;
         }
         was_stopping
     }
@@ -354,7 +300,7 @@ impl Net {
 
     /// Milliseconds since the send in flight began.
     pub fn send_age(&self, slot: Slot, ms: u32) -> u32 {
-        ms.wrapping_sub(self.at(slot).send_since)
+        ms.wrapping_sub(self.at(slot).times.send_since)
     }
 
     /// Whether the send in flight has stood still for some time.
@@ -368,8 +314,7 @@ impl Net {
     pub fn drain(&mut self, slot: Slot, ms: u32) {
         let conn = self.at_mut(slot);
         conn.go(&[State::Open], State::Draining);
-        conn.tail.take();
-        conn.since = ms;
+        conn.times.since = ms;
     }
 
     /// A draining connection has sent all that it had: our direction ends.
@@ -389,7 +334,6 @@ impl Net {
         let id = self.id(slot);
         let conn = self.at_mut(slot);
         conn.go(&[State::Open, State::Draining], State::Terminated);
-        conn.tail.take();
         if conn.watched {
             self.ops.push(Op::PollStop { conn: id });
         }
@@ -436,7 +380,6 @@ impl Net {
     /// The descriptor is released: the slot may be used again.
     pub fn closed(&mut self, slot: Slot) {
         self.wheel.cancel(slot.0);
-        self.note_held(slot, 0);
         self.places[slot.index()] = Place::NONE;
         let conn = self.at_mut(slot);
         conn.go(&[State::Closing], State::Free);
@@ -450,38 +393,18 @@ impl Net {
     pub fn begin_phase(&mut self, slot: Slot, ms: u32) {
         let conn = self.at_mut(slot);
         if conn.peer == Peer::Here {
-            conn.since = ms;
+            conn.times.since = ms;
         }
     }
 
-    /// A phase of it began so long ago, whatever else.
-    pub fn set_since(&mut self, slot: Slot, ms: u32) {
-        self.at_mut(slot).since = ms;
+    /// When what happened last to it.
+    pub fn times(&self, slot: Slot) -> Times {
+        self.at(slot).times
     }
 
-    /// When its present phase began.
-    pub fn since(&self, slot: Slot) -> u32 {
-        self.at(slot).since
-    }
-
-    /// When bytes last came.
-    pub fn last_in(&self, slot: Slot) -> u32 {
-        self.at(slot).last_in
-    }
-
-    /// Its present time begins, as if bytes had come.
-    pub fn set_last_in(&mut self, slot: Slot, ms: u32) {
-        self.at_mut(slot).last_in = ms;
-    }
-
-    /// When bytes last went out.
-    pub fn last_out(&self, slot: Slot) -> u32 {
-        self.at(slot).last_out
-    }
-
-    /// A sign of life has gone out, or the client is too slow for one.
-    pub fn set_last_out(&mut self, slot: Slot, ms: u32) {
-        self.at_mut(slot).last_out = ms;
+    /// The same, to be changed.
+    pub fn times_mut(&mut self, slot: Slot) -> &mut Times {
+        &mut self.at_mut(slot).times
     }
 
     /// Whether a ping was sent because nothing came for an interval.
@@ -527,18 +450,16 @@ impl Net {
     }
 
     /// Asserts what holds between the table and its connections, and within each of these, whenever
-    /// a turn is over. Slow.
-    pub fn invariants(&self, is_paused: impl Fn(Slot) -> bool) {
+    /// a turn is over; `waits` says which are paused with bytes that wait. Slow.
+    pub fn invariants(&self, waits: impl Fn(Slot) -> bool) {
         assert_eq!(self.slots().count(), self.len(), "connections in use are counted");
         assert_eq!(self.places.len(), self.conns.len(), "each slot has its place");
-        let noted: usize = self.conns.iter().map(|conn| conn.held_noted as usize).sum();
-        assert_eq!(self.held, noted, "what all keep is added up");
         for (slot, conn) in self.conns.iter().enumerate() {
             conn.invariants();
             if conn.state == State::Free {
                 assert!(self.places[slot] == Place::NONE, "a free slot is counted for nobody");
             } else {
-                conn.is_listened_to(is_paused(Slot(slot as u32)));
+                conn.is_listened_to(waits(Slot(slot as u32)));
             }
         }
     }

@@ -21,10 +21,4 @@ impl Net {
     pub fn spoil_sending(&mut self, slot: Slot) {
         self.at_mut(slot).sending = Sending::Stopping;
     }
-
-    /// It keeps a byte less than is known.
-    pub fn spoil_held(&mut self, slot: Slot) {
-        self.at_mut(slot).held_noted += 1;
-        self.held += 1;
-    }
 }

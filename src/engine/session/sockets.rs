@@ -286,13 +286,13 @@ impl Sockets {
                 self.keep(slot, payload);
                 return next;
             }
-            next.inflated = match self.inflate(slot, opcode, payload, message_max) {
-                Ok(work) => work,
-                Err(error) => {
-                    next.arrived = Arrived::Wrong(error);
-                    return next;
-                }
-            };
+            let inflated = self.inflate(slot, opcode, payload, message_max);
+            // A few bytes may have become many frames, or much work, whatever has come of it.
+            next.inflated = (self.inflated.len() / DEFLATED_FRAME) as u32;
+            if let Err(error) = inflated {
+                next.arrived = Arrived::Wrong(error);
+                return next;
+            }
             next.arrived = self.whole_message(slot, encoding, opcode, Source::Inflated);
         } else if is_stomp && !encoding.is_quoted() {
             next.arrived = Arrived::Stream(payload);
@@ -332,14 +332,14 @@ impl Sockets {
     }
 
     /// Inflates a message whose last chunk is here: a session needs no inflater of its own, and no
-    /// window but for context takeover. Says how many frames that is worth.
+    /// window but for context takeover.
     fn inflate(
         &mut self,
         slot: Slot,
         opcode: Opcode,
         last: &[u8],
         message_max: u32,
-    ) -> Result<u32, ws::Error> {
+    ) -> Result<(), ws::Error> {
         let kept = self.kept(slot).and_then(Held::take);
         let Sockets { inflater, inflated: plain, histories, .. } = self;
         plain.clear();
@@ -355,8 +355,7 @@ impl Sockets {
         if let Some(history) = &mut history {
             history.push(plain);
         }
-        // A few bytes may have become many frames, or much work.
-        Ok((plain.len() / DEFLATED_FRAME) as u32)
+        Ok(())
     }
 
     /// What a whole message is.

@@ -2,7 +2,7 @@
 //! STOMP sessions: frames in, publishes and subscription changes out.
 //!
 //! A frame is only decoded when there is room for everything that it could produce; else the link
-//! is paused. Receipts are given in frame order, when the home has answered (`answers`).
+//! is paused. Receipts are given in frame order, when the home has answered (`replies`).
 
 use super::application;
 use super::problem::{
@@ -21,6 +21,7 @@ use crate::engine::bus::Bus;
 use crate::engine::context::Context;
 use crate::engine::delivery::{Delivery, Report};
 use crate::engine::net::View;
+use crate::engine::share::Share;
 use crate::identity::{self, Identity};
 use crate::ids::{LinkIndex, SessionIndex, ShardId};
 use crate::limits::PATTERN_STEPS_A_FRAME;
@@ -51,8 +52,6 @@ pub struct Stomp {
     pub(super) subscriptions: u32,
     /// Those of them to broker destinations that their home has not answered yet.
     pub(super) beginning: u32,
-    /// Frames that the client which is being read may still have handled before the others.
-    frames_left: u32,
 }
 
 impl Stomp {
@@ -63,7 +62,6 @@ impl Stomp {
             leaving: VecDeque::new(),
             subscriptions: 0,
             beginning: 0,
-            frames_left: 0,
         }
     }
 
@@ -132,33 +130,6 @@ impl Stomp {
         &mut self.replies
     }
 
-    // ---- the share of a client
-
-    /// A client may have so many frames handled now.
-    pub fn begin_go(&mut self, frames: u32) {
-        self.frames_left = frames;
-    }
-
-    /// Frames that it may still have handled.
-    pub fn frames_left(&self) -> u32 {
-        self.frames_left
-    }
-
-    /// It has been given the work of so many.
-    pub fn spend(&mut self, frames: u32) {
-        self.frames_left = self.frames_left.saturating_sub(frames);
-    }
-
-    /// Pauses a link whose client has had its turn, until the others have had theirs: true if so.
-    /// A message of 250 bytes may be compressed from ten thousand frames.
-    pub fn had_its_turn(&self, delivery: &mut Delivery, ctx: &Context, link: LinkIndex) -> bool {
-        let is_over = self.frames_left == 0;
-        if is_over {
-            delivery.links.pause_for_room(ctx, link);
-        }
-        is_over
-    }
-
     /// Steps that patterns have taken since the last call.
     pub fn take_steps(&mut self) -> u32 {
         core::mem::take(&mut self.replies.steps)
@@ -172,6 +143,7 @@ impl Stomp {
         delivery: &mut Delivery,
         bus: &mut Bus,
         view: View<'_>,
+        share: &mut Share,
         link: LinkIndex,
         bytes: &mut [u8],
     ) {
@@ -182,7 +154,8 @@ impl Stomp {
             None if is_paused => partial.keep(bytes, Decoder::new()),
             None => {
                 let mut decoder = Decoder::new();
-                let used = self.run_frames(delivery, bus, view, session, (bytes, &mut decoder));
+                let used =
+                    self.run_frames(delivery, bus, view, share, session, (bytes, &mut decoder));
                 if delivery.links.is_open(link) {
                     self.replies.sessions.at_mut(session).partial.keep(&bytes[used..], decoder);
                 }
@@ -192,7 +165,7 @@ impl Stomp {
                 rest.extend_from_slice(bytes);
                 let used = match is_paused {
                     true => 0,
-                    false => self.run_frames(delivery, bus, view, session, (rest, decoder)),
+                    false => self.run_frames(delivery, bus, view, share, session, (rest, decoder)),
                 };
                 if delivery.links.is_open(link) {
                     self.replies.sessions.at_mut(session).partial.put_back(kept, used);
@@ -207,12 +180,13 @@ impl Stomp {
         delivery: &mut Delivery,
         bus: &mut Bus,
         view: View<'_>,
+        share: &mut Share,
         link: LinkIndex,
     ) {
         let Some(session) = self.replies.sessions.of(link) else { return };
         self.run_deferred(delivery, bus, view, session);
         if delivery.links.is_read(link) {
-            self.feed(delivery, bus, view, link, &mut []);
+            self.feed(delivery, bus, view, share, link, &mut []);
         }
     }
 
@@ -223,6 +197,7 @@ impl Stomp {
         delivery: &mut Delivery,
         bus: &mut Bus,
         view: View<'_>,
+        share: &mut Share,
         session: SessionIndex,
         (bytes, decoder): (&mut [u8], &mut Decoder),
     ) -> usize {
@@ -231,12 +206,17 @@ impl Stomp {
         let link = self.replies.sessions.at(session).link;
         let mut used = 0;
         while used < bytes.len() {
+            if bytes[used] == b'\n' && decoder.is_between_frames() {
+                // A heart-beat: it asks for nothing, and passes no gate.
+                used += 1;
+                continue;
+            }
             let state = self.replies.sessions.at(session);
             if state.disconnecting && state.receipts.count() < view.limits.receipts {
                 // STOMP 1.2 §DISCONNECT: what comes after it is ignored.
                 return bytes.len();
             }
-            if !self.may_read_frame(delivery, bus, view.ctx, session) {
+            if !self.may_read_frame(delivery, bus, view.ctx, share, session) {
                 return used;
             }
             let state = self.replies.sessions.at(session);
@@ -250,7 +230,7 @@ impl Stomp {
                 Ok(Step::NeedMore) => return used,
                 Ok(Step::Eol { consumed }) => used += consumed,
                 Ok(Step::Frame { consumed, frame }) => {
-                    self.on_frame(delivery, bus, view, session, &frame);
+                    self.on_frame(delivery, bus, view, share, session, &frame);
                     used += consumed;
                 }
                 Err(error) => {
@@ -277,6 +257,7 @@ impl Stomp {
         delivery: &mut Delivery,
         bus: &mut Bus,
         ctx: &Context,
+        share: &Share,
         session: SessionIndex,
     ) -> bool {
         let state = self.replies.sessions.at(session);
@@ -284,12 +265,10 @@ impl Stomp {
             delivery.links.pause_for_answer(state.link);
             return false;
         }
-        if delivery.links.pause_for_outbox(ctx, state.link)
-            || self.had_its_turn(delivery, ctx, state.link)
-        {
+        if delivery.links.pause_for_outbox(ctx, state.link) {
             return false;
         }
-        let has_room = bus.has_room_for_frame(ctx);
+        let has_room = !share.is_over() && bus.has_room_for_frame(ctx);
         if !has_room {
             delivery.links.pause_for_room(ctx, state.link);
         }
@@ -301,6 +280,7 @@ impl Stomp {
         delivery: &mut Delivery,
         bus: &mut Bus,
         view: View<'_>,
+        share: &mut Share,
         session: SessionIndex,
         frame: &Frame<'_, '_>,
     ) {
@@ -309,7 +289,7 @@ impl Stomp {
             Command::Subscribe | Command::Unsubscribe => SUBSCRIBING,
             _ => 1,
         };
-        self.spend(work);
+        share.spend(work);
         let sequence = &mut self.replies.sessions.at_mut(session).sequence;
         *sequence = (*sequence + 1) & SEQUENCE_MASK;
         self.replies.steps = 0;
@@ -320,7 +300,8 @@ impl Stomp {
             self.replies.refuse_in_turn(delivery, view, session, problem, frame.header(b"receipt"));
         }
         // What its names and patterns make dear is its sender's time.
-        self.spend(self.replies.steps / PATTERN_STEPS_A_FRAME);
+        let steps = self.take_steps();
+        share.spend(steps / PATTERN_STEPS_A_FRAME);
     }
 
     fn handle_frame(

@@ -12,8 +12,8 @@
 //! routes a request once, at its head, and keeps what is asked for, not the head, until the body is
 //! whole. A request that needs another shard parks its connection: nothing more of it is parsed
 //! until the answer is queued. [`Web::on_pushed`] and [`Web::on_query_answer`] bring what it waits
-//! for and wake its link, [`Web::resume`] goes on with it. When a link has ended [`Web::leave`],
-//! when its slot is free [`Web::closed`].
+//! for and wake its link, [`Web::resume`] goes on with it. When a link has ended
+//! [`Web::leave`].
 //!
 //! **Bounds.** `http-head`, `http-headers`, `http-target`, `http-body`, `json-depth` for one
 //! request; `head-time`, `body-time` and `answer-time` for its [`Stage`]s, which the loop watches
@@ -49,12 +49,12 @@ use request::{Outcome, Receiving, Request};
 /// Whoever was refused for want of room may try again so many seconds later.
 const RETRY: (&str, &str) = ("Retry-After", "5");
 
-/// How far a connection's bytes were understood.
+/// How far a connection's bytes were used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// So many of them; more may be.
+    /// N of them; it goes on with the rest.
     Used(usize),
-    /// So many; the rest waits.
+    /// N of them; the rest waits.
     Stop(usize),
 }
 
@@ -77,13 +77,8 @@ impl Web {
 
     // ---- one connection
 
-    /// Its link has ended: nothing is kept of its request, and none follows.
+    /// Its link has ended: nothing is kept of its request.
     pub fn leave(&mut self, slot: Slot) {
-        self.put(slot, Request::Done);
-    }
-
-    /// The slot is free again.
-    pub fn closed(&mut self, slot: Slot) {
         self.take(slot);
     }
 
@@ -142,7 +137,6 @@ impl Web {
             Stage::Idle | Stage::Head => self.read_head(links, bus, view, sockets, slot, bytes),
             Stage::Body => self.read_body(links, bus, view, slot, bytes),
             Stage::Parked => (Step::Stop(0), None),
-            Stage::Done => (Step::Stop(bytes.len()), None),
         }
     }
 
@@ -200,7 +194,7 @@ impl Web {
         let asked = api::ask(&visitor, sockets, &mut self.entropy, meta, &head, route);
         if decoder.is_done() {
             let outcome = api::execute(self.reply(links, view, slot, meta), bus, asked, &[]);
-            return (Step::Used(head.len), self.settle(links, bus, view, slot, meta, outcome));
+            return (Step::Used(head.len), self.conclude(links, bus, view, slot, meta, outcome));
         }
         self.put(slot, Request::Body(Receiving::new(meta, asked, decoder)));
         let link = LinkIndex::from(slot);
@@ -244,11 +238,11 @@ impl Web {
             return (Step::Stop(used), None);
         };
         let outcome = api::execute(self.reply(links, view, slot, meta), bus, asked, &body);
-        (Step::Used(used), self.settle(links, bus, view, slot, meta, outcome))
+        (Step::Used(used), self.conclude(links, bus, view, slot, meta, outcome))
     }
 
     /// What a whole request has come to: it is answered, parked, or handed on.
-    fn settle(
+    fn conclude(
         &mut self,
         links: &mut Links,
         bus: &mut Bus,

@@ -22,11 +22,9 @@ pub enum Stage {
     Body,
     /// The request waits for an answer or for room.
     Parked,
-    /// The last answer is in flight; what comes is thrown away.
-    Done,
 }
 
-/// A request that is not answered yet, or the end of a connection's requests.
+/// A request that is not answered yet.
 #[derive(Debug)]
 pub enum Request {
     /// Some bytes of its head are there; the connection keeps them.
@@ -40,8 +38,6 @@ pub enum Request {
         /// What is being done about it.
         work: Work,
     },
-    /// There will be none any more.
-    Done,
 }
 
 impl Request {
@@ -51,7 +47,6 @@ impl Request {
             Request::Head => Stage::Head,
             Request::Body(_) => Stage::Body,
             Request::Parked { .. } => Stage::Parked,
-            Request::Done => Stage::Done,
         }
     }
 
@@ -60,7 +55,7 @@ impl Request {
         match self {
             Request::Body(receiving) => receiving.asked.held() + receiving.body.len(),
             Request::Parked { work, .. } => work.held(),
-            Request::Head | Request::Done => 0,
+            Request::Head => 0,
         }
     }
 }
