@@ -53,10 +53,14 @@ impl Dispatch {
         self.net.advance(self.ctx.now);
         while let Some(slot) = self.net.next_timer() {
             // Each moves its own deadline, or ends the link.
-            while let Some((0, due)) = self.next_due(slot) {
+            let mut next = self.next_due(slot);
+            while let Some((0, due)) = next {
                 self.on_due(slot, due);
+                next = self.next_due(slot);
             }
-            self.set_timer(slot);
+            if let Some((left, _)) = next {
+                self.net.set_timer(slot, self.ctx.now, left);
+            }
         }
     }
 

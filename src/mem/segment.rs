@@ -197,7 +197,6 @@ impl Segments {
     /// Writes whole frames into a log. The extents have one reference each. Frames that fit one
     /// segment are in one extent.
     pub fn append(&mut self, log: Log, bytes: &[u8]) -> Result<Extents, Full> {
-        assert!(!bytes.is_empty());
         if !self.has_room(log, bytes.len()) {
             return Err(Full);
         }
@@ -205,23 +204,42 @@ impl Segments {
         let mut rest = bytes;
         while !rest.is_empty() {
             let segment = self.writable(log, rest.len());
-            let state = &mut self.segments[segment as usize];
-            if state.refcount == 0 {
-                // The segment may have been opened long ago, but all its bytes are new.
-                self.orders += 1;
-                state.order = self.orders;
-            }
-            let len = rest.len().min((self.size - state.used) as usize);
-            let offset = state.used;
-            state.used += len as u32;
-            state.refcount += 1;
-            let place = segment as usize * self.size as usize + offset as usize;
-            self.memory.bytes_mut(place, len).copy_from_slice(&rest[..len]);
-            let range = Range { segment, offset, len: len as u32 };
+            let left = self.size - self.segments[segment as usize].used;
+            let (now, later) = rest.split_at(rest.len().min(left as usize));
+            let range = self.write(segment, now);
             extents.push(Extent { range, continued: !extents.is_empty() });
-            rest = &rest[len..];
+            rest = later;
         }
         Ok(extents)
+    }
+
+    /// The same for frames that fit what is left of the open segment, as most do; None if these do
+    /// not.
+    #[inline]
+    pub fn append_in_place(&mut self, log: Log, bytes: &[u8]) -> Option<Extent> {
+        let segment = self.open[log as usize]?;
+        let left = self.size - self.segments[segment as usize].used;
+        if bytes.len() > left as usize {
+            return None;
+        }
+        Some(Extent { range: self.write(segment, bytes), continued: false })
+    }
+
+    /// Writes bytes that fit behind what a segment has, with one reference.
+    fn write(&mut self, segment: u32, bytes: &[u8]) -> Range {
+        assert!(!bytes.is_empty(), "no extent is empty");
+        let state = &mut self.segments[segment as usize];
+        if state.refcount == 0 {
+            // The segment may have been opened long ago, but all its bytes are new.
+            self.orders += 1;
+            state.order = self.orders;
+        }
+        let offset = state.used;
+        state.used += bytes.len() as u32;
+        state.refcount += 1;
+        let place = segment as usize * self.size as usize + offset as usize;
+        self.memory.bytes_mut(place, bytes.len()).copy_from_slice(bytes);
+        Range { segment, offset, len: bytes.len() as u32 }
     }
 
     /// The open segment of a log if `len` bytes fit its rest, else a fresh one.

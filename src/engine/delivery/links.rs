@@ -195,8 +195,7 @@ impl Links {
         let encoding = self.encoding(link);
         self.encoder.clear();
         write(&mut self.encoder, encoding);
-        let extents = self.append(view, link);
-        self.queue(link, extents, None);
+        self.queue(view, link, None);
     }
 
     /// Sends a MESSAGE for one session, which may be dropped where it cannot be sent soon enough.
@@ -215,8 +214,7 @@ impl Links {
         let format = FrameFormat { encoding: self.encoding(link), version, acks };
         self.encoder.clear();
         self.recent.encode(&mut self.encoder, format, message, (number, id), subscription);
-        let extents = self.append(view, link);
-        self.queue(link, extents, droppable);
+        self.queue(view, link, droppable);
     }
 
     /// A WebSocket frame as it is.
@@ -237,38 +235,38 @@ impl Links {
         }
         self.encoder.clear();
         self.encoder.raw(bytes);
-        let extents = self.append(view, link);
-        self.queue(link, extents, None);
+        self.queue(view, link, None);
     }
 
-    /// Puts what is encoded into the log, for one link alone. May end the link.
-    fn append(&mut self, view: View<'_>, link: LinkIndex) -> Option<Extents> {
+    /// Puts what is encoded into the log and the queue of one link. May end the link.
+    fn queue(&mut self, view: View<'_>, link: LinkIndex, droppable: Option<Droppable>) {
         if self.segments.is_scarce() && self.must_not_have_the_last(view, link) {
             self.needs_room = true;
-            self.too_slow(view, link);
-            return None;
+            return self.too_slow(view, link);
         }
-        let extents = self.segments.append(Log::Private, self.encoder.bytes());
-        if extents.is_err() {
+        let Links { list, segments, encoder, .. } = self;
+        let (state, bytes) = (&mut list[link.index()], encoder.bytes());
+        // An HTTP answer has no frame boundaries: it never merges with what follows.
+        let has_units = state.encoding.is_some();
+        let mut push = |extent: Extent, segments: &mut Segments| {
+            let continued = extent.continued || !has_units;
+            state.push(Extent { continued, ..extent }, segments);
+        };
+        if let Some(extent) = segments.append_in_place(Log::Private, bytes) {
+            if let Some(droppable) = droppable {
+                segments.mark(extent.range, droppable);
+            }
+            push(extent, segments);
+        } else if let Ok(extents) = segments.append(Log::Private, bytes) {
+            if let Some(droppable) = droppable {
+                segments.mark(extents[0].range, droppable);
+            }
+            extents.into_iter().for_each(|extent| push(extent, segments));
+        } else {
             // Nobody else can be let go in the middle of this: room is made later in the turn.
             self.needs_room = true;
             view.refuse(link.slot(), Refusal::LimitSegmentBytes);
-            self.cut(link);
-        }
-        extents.ok()
-    }
-
-    fn queue(&mut self, link: LinkIndex, extents: Option<Extents>, droppable: Option<Droppable>) {
-        let Some(extents) = extents else { return };
-        if let Some(droppable) = droppable {
-            self.segments.mark(extents[0].range, droppable);
-        }
-        let has_units = self.has_session(link);
-        for extent in extents {
-            // An HTTP answer has no frame boundaries: it never merges with what follows.
-            let continued = extent.continued || !has_units;
-            let extent = Extent { continued, ..extent };
-            self.list[link.index()].push(extent, &mut self.segments);
+            return self.cut(link);
         }
         self.mark_dirty(link);
     }
@@ -424,8 +422,7 @@ impl Links {
         self.encoder.close(code, reason);
         self.report(link, Report::Ended);
         self.at_mut(link).way = Way::Ending;
-        let extents = self.append(view, link);
-        self.queue(link, extents, None);
+        self.queue(view, link, None);
         self.mark_dirty(link);
     }
 
