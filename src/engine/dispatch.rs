@@ -88,7 +88,7 @@ impl Dispatch {
             self.delivery.fanout.end_batches(Some(self.ctx.now));
         }
         self.fan_out();
-        // Before the last of it is gone: whoever cannot be answered then is let go.
+        // Before the last of it is gone: clients that cannot be answered then are let go.
         self.delivery.links.make_room_if_wanted(&mut self.net, &self.ctx);
         self.hear();
         self.delivery.links.flush(&mut self.net, &self.ctx);
@@ -128,8 +128,8 @@ impl Dispatch {
             || self.share.is_turn_over()
     }
 
-    /// Whether something could not be done for want of room. It is tried again soon, not at once:
-    /// others need the time to make it.
+    /// Whether something could not be done because there was no room. It is tried again soon, not
+    /// at once: others need the time to make it.
     pub(super) fn is_blocked(&self) -> bool {
         self.delivery.links.waiting() > 0
             || self.stomp.has_leaving()
@@ -230,7 +230,7 @@ impl Dispatch {
 
     /// The end of the peer's direction is known. While the link is paused that ends nothing at
     /// once: who sends a request and then FIN waits for its answer, and what came before the FIN
-    /// was sent in good faith. But whoever is paused is not listened to, so nothing else would
+    /// was sent in good faith. But a paused client is not listened to, so nothing else would
     /// tell that the peer has gone: after HANGUP_GRACE the connection ends, whatever it waits for.
     /// That time runs from the first news of the FIN and is never begun anew. A reset ends it at
     /// once.
@@ -253,7 +253,7 @@ impl Dispatch {
         let is_paused = self.delivery.links.at(link).is_paused();
         match end {
             _ if !self.delivery.links.is_open(link) => {}
-            // Whoever is read again hears of it by its receive.
+            // Who is read again hears of it by its receive.
             PollEnd::HungUp if !is_paused || !is_here => {}
             PollEnd::HungUp => self.hang_up(id.slot, Peer::HungUp),
             PollEnd::Reset => self.delivery.links.reset(&self.ctx, link),
@@ -487,7 +487,7 @@ impl Dispatch {
         self.fan_out()
     }
 
-    /// Gives every group what it has heard. False if something is left, for want of room.
+    /// Gives every group what it has heard. False if something is left, because there is no room.
     fn fan_out(&mut self) -> bool {
         let Dispatch { ctx, net, delivery: Delivery { links, fanout }, stomp, .. } = self;
         let is_whole = fanout.run(links, stomp, ctx);

@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! What a shard tells the log: small typed values, which the control thread makes lines of
-//! (`control::events`). Whoever sends bad input must make neither that thread nor the disk busy, so
-//! events are few: of each cause, endpoint and address block the first at once, then one a second,
-//! with how many there were.
+//! (`control::events`). A client that sends bad input must keep neither that thread nor the disk
+//! busy, so events are few: of each cause, endpoint and address block the first at once, then one a
+//! second, with how many there were.
 //!
 //! Drive it: [`Events::add`] whenever something happens; at the end of a turn, when
 //! [`Events::due`] has come, [`Events::take`] until it gives none. Nothing that was added is lost:
@@ -101,13 +101,13 @@ struct Table {
 /// Nothing waits.
 const NEVER: Instant = Instant(u64::MAX);
 
-/// What a shard has to tell the log. One thread's own: whoever only reads the shard may add.
+/// What a shard has to tell the log. One thread's own: what only reads the shard may add, too.
 #[derive(Debug)]
 pub struct Events(RefCell<Table>);
 
 impl Default for Events {
     fn default() -> Events {
-        // All that it will ever need: whoever sends bad input must not make a shard allocate.
+        // All that it will ever need: bad input must not make a shard allocate.
         let mut rows = Vec::with_capacity(1 + LOG_EVENT_KEYS);
         rows.push(Row::new(Key { cause: Cause::Others, site: Site::None, block: None }));
         let second = Instant(0);

@@ -5,6 +5,7 @@
 use super::dispatch::Dispatch;
 use super::net::State;
 use super::session::SubscriptionState;
+use super::web::Stage;
 use crate::ids::{LinkIndex, Slot};
 
 /// Asserts that everything fits together. Slow: it walks all tables.
@@ -39,6 +40,11 @@ fn connections_have_their_links(parts: &Dispatch) {
         assert_eq!(parts.input.noted(slot), kept, "{slot:?}: what it keeps is counted");
         let may_keep = links.is_open(link) || !parts.input.waits(slot);
         assert!(may_keep, "{slot:?}: only who is open keeps input");
+        let stage = parts.web.stage(slot);
+        let may_ask = links.is_open(link) && !parts.sockets.is_upgraded(slot);
+        assert!(stage == Stage::Idle || may_ask, "{slot:?}: who is gone asks for nothing");
+        let is_parked = stage == Stage::Parked;
+        assert!(!is_parked || links.at(link).is_paused(), "{slot:?}: a parked request waits");
         let has_session = stomp.phase_and_beat(link).is_some();
         let is_stomp = parts.sockets.is_upgraded(slot) && !parts.sockets.is_raw(slot);
         let is_expected = links.is_open(link) && is_stomp;

@@ -91,7 +91,7 @@ impl Dispatch {
     fn request(&mut self, slot: Slot, bytes: &mut [u8]) -> Step {
         let Dispatch { ctx, net, delivery, sockets, web, bus, .. } = self;
         let view = View { ctx, net };
-        let (step, upgrade) = web.read(delivery, bus, view, sockets, slot, bytes);
+        let (step, upgrade) = web.read(&mut delivery.links, bus, view, sockets, slot, bytes);
         if let Some(upgrade) = upgrade {
             self.upgrade(slot, *upgrade);
         }
@@ -270,7 +270,7 @@ impl Dispatch {
             let view = View { ctx, net };
             match is_upgraded {
                 true => stomp.resume(delivery, bus, view, share, link),
-                false => web.resume(delivery, bus, view, slot),
+                false => web.resume(&mut delivery.links, bus, view, slot),
             }
         }
         if self.delivery.links.is_read(link) {
@@ -291,7 +291,7 @@ impl Dispatch {
     }
 
     /// Clients that waited for room try again, each once, as many as this turn has time for. Half
-    /// of it is theirs: whoever comes anew has had the other.
+    /// of it is theirs: new input has had the other.
     pub(super) fn run_waiting(&mut self) {
         self.share.add_rest(&self.ctx);
         for _ in 0..self.delivery.links.waiting() {
@@ -317,8 +317,8 @@ impl Dispatch {
         }
     }
 
-    /// The shard keeps as much unfinished input as it may: whoever keeps most of it is let go, not
-    /// whoever comes next.
+    /// The shard keeps as much unfinished input as it may: the client that keeps most of it is let
+    /// go, not the one that comes next.
     fn refuse_biggest_holder(&mut self) {
         let open = self.net.slots().filter(|&slot| self.net.state(slot) == State::Open);
         let Some(slot) = open.max_by_key(|&slot| self.input.noted(slot)) else { return };

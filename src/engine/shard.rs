@@ -152,8 +152,8 @@ impl<R: Ring> Shard<R> {
         !self.is_over()
     }
 
-    /// How long the next entry may wait. Asked by `turn` itself, and by whoever runs several shards
-    /// on one thread, before it lets one sleep.
+    /// How long the next entry may wait. Asked by `turn` itself, and by a thread that runs several
+    /// shards on one thread, before it lets one sleep.
     pub fn wait(&mut self) -> Wait {
         // While it looks for work by itself nobody has to ring for it.
         let is_busy = self.parts.is_busy() || self.is_spinning();
@@ -222,8 +222,8 @@ impl<R: Ring> Shard<R> {
         }
     }
 
-    /// Whether the shard has drained and may end. All end together: whoever still tells a home of
-    /// its sessions' end needs that home.
+    /// Whether the shard has drained and may end. All end together: a shard that still tells a
+    /// home of its sessions' end needs that home.
     fn is_over(&mut self) -> bool {
         let Some(deadline) = self.parts.ctx.draining else { return false };
         let (now, shards) = (self.parts.ctx.now, usize::from(self.parts.ctx.shared.shards));
@@ -233,7 +233,7 @@ impl<R: Ring> Shard<R> {
         self.parts.bus.mailbox().all_finished(shards) || now >= deadline
     }
 
-    /// The kernel's ring, for whoever looks at it from outside.
+    /// The kernel's ring, to be looked at from outside.
     pub fn ring(&mut self) -> &mut R {
         &mut self.ring
     }

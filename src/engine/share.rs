@@ -31,7 +31,7 @@ impl Share {
         self.turn == 0
     }
 
-    /// The turn has done what so many frames are worth.
+    /// The turn has done the work of `frames`.
     pub fn spend_turn(&mut self, frames: u32) {
         self.turn = self.turn.saturating_sub(frames);
     }
@@ -41,14 +41,14 @@ impl Share {
         self.turn = 0;
     }
 
-    /// One of so many clients that want to be read is: it may have an equal part of the turn done
-    /// now, and a few frames in any case.
+    /// One of `clients` that want to be read is: it may have an equal part of the turn done now,
+    /// and a few frames in any case.
     pub fn begin(&mut self, ctx: &Context, clients: u32) {
         self.begun = (self.turn / clients).max((ctx.limits.turn_frames / GOES).max(1));
         self.client = self.begun;
     }
 
-    /// It has been given the work of so many frames.
+    /// It has been given the work of `frames`.
     pub fn spend(&mut self, frames: u32) {
         self.client = self.client.saturating_sub(frames);
     }

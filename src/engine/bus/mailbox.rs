@@ -9,8 +9,8 @@
 //! **Mail.** Who writes to a queue sets its bit in the mask of that class, and a turn looks at
 //! those queues only. What a peer sends to itself is noted in a plain word.
 //!
-//! **Waking.** A peer that is about to wait sets its flag and looks at its masks once more; whoever
-//! writes to it afterwards sees the flag and rings, once.
+//! **Waking.** A peer that is about to wait sets its flag and looks at its masks once more; a
+//! peer that writes to it afterwards sees the flag and rings, once.
 //!
 //! **Order of calls.** Per turn: `take` from the queues that `with_mail` names, `room` before
 //! `send`, `doorbells` at the end, `may_sleep` before waiting and `awake` after it.
@@ -27,10 +27,10 @@ use rtrb::{Consumer, Producer, RingBuffer};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::events;
-use super::super::shared::Shared;
 use super::mask::Mask;
 use super::sleeping::Sleeping;
+use crate::engine::events;
+use crate::engine::shared::Shared;
 
 /// What an API query wants to know, or to happen; every shard answers for itself.
 #[derive(Clone, Debug, PartialEq, Eq)]

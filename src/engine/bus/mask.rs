@@ -17,7 +17,7 @@ pub struct Mask(AtomicU64);
 impl Mask {
     /// Called by a writer after its entry is in the queue, and before it asks whether to ring.
     pub fn set(&self, writer: usize) {
-        // With the entry's own store before it, whoever sees the bit sees the entry.
+        // With the entry's own store before it, a reader that sees the bit sees the entry.
         self.0.fetch_or(1 << writer, Ordering::Release);
     }
 

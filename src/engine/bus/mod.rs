@@ -4,10 +4,10 @@
 //! **What it turns into what.** Commands into entries for their homes, entries for the homes here
 //! into effects, effects into entries.
 //!
-//! **What it does not know.** Sessions, requests, connections.
+//! **What it does not know.** What sessions, requests and connections are: it carries their ids.
 //!
 //! **Bounds.** `mailbox` entries a queue; `message-blocks` and `message-bytes` of messages that
-//! somebody holds. Whoever sends has asked for room first.
+//! somebody holds. A sender has asked for room first.
 
 pub mod mailbox;
 mod mask;

@@ -1,9 +1,9 @@
 #![forbid(unsafe_code)]
 //! The flag of a peer that waits for its doorbell.
 //!
-//! The owner sets it, looks at its queues once more, and only then waits. Whoever writes to it
+//! The owner sets it, looks at its queues once more, and only then waits. A peer that writes to it
 //! afterwards sees the flag and rings. Every change of the flag is a swap, so that each follows the
-//! one before it, whoever made that. `tests/loom_mailbox.rs` tries this very file.
+//! one before it, no matter who made it. `tests/loom_mailbox.rs` tries this very file.
 
 use super::sync::{AtomicBool, Ordering, fence};
 

@@ -66,7 +66,7 @@ impl MessageId {
 }
 
 impl Encoder {
-    /// Compresses messages from so many bytes on.
+    /// Compresses messages of at least `deflate_min` bytes.
     pub fn compress_from(&mut self, deflate_min: u32) {
         self.deflate_min = Some(deflate_min);
     }

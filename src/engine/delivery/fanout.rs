@@ -137,7 +137,7 @@ impl Fanout {
         &self.index
     }
 
-    /// Compresses messages from so many bytes on.
+    /// Compresses messages of at least `deflate_min` bytes.
     pub fn compress_from(&mut self, deflate_min: u32) {
         self.encoder.compress_from(deflate_min);
     }
@@ -308,7 +308,8 @@ pub trait Audience {
 }
 
 impl Fanout {
-    /// Gives every marked group what it heard. False if something is left, for want of room.
+    /// Gives every marked group what it heard. False if something is left, because there is no
+    /// room.
     pub fn run<A: Audience>(&mut self, links: &mut Links, audience: &A, ctx: &Context) -> bool {
         while !self.pending.deliveries.is_empty() {
             let fitting = self.fitting(&links.segments);

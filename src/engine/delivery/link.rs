@@ -21,7 +21,7 @@ pub enum Pause {
     No,
     /// Room in queues or pools: it stands in a list and is looked at every turn.
     Room,
-    /// An answer (receipts at their bound, a parked HTTP request): whoever brings it resumes it.
+    /// An answer (receipts at their bound, a parked HTTP request): what brings it resumes it.
     Answer,
     /// That its client takes what it has been answered: the end of a send resumes it.
     Outbox,
@@ -150,7 +150,7 @@ impl Link {
     }
 
     /// The extents from the front that are small and would go out one by one: their count, if there
-    /// are several of together at most `max` bytes. Whoever copies them into one extent saves
+    /// are several of together at most `max` bytes. Copying them into one extent saves
     /// sends.
     pub fn small_extents(&self, max: u32) -> Option<(usize, u32)> {
         if self.is_sending() || self.sent > 0 || self.extents.len() < 2 {

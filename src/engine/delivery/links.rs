@@ -85,8 +85,8 @@ impl Links {
         }
     }
 
-    /// The settings have changed: messages are compressed from so many bytes on, and answers are
-    /// so long at most.
+    /// The settings have changed: messages of at least `deflate_min` bytes are compressed, and
+    /// answers have at most `answer_max`.
     pub fn configure(&mut self, deflate_min: u32, answer_max: usize) {
         self.encoder.compress_from(deflate_min);
         self.segments.expect_answers(answer_max);
@@ -302,10 +302,10 @@ impl Links {
 
     // ---- waiting
 
-    /// Pauses a link whose client does not take what it has been answered: true if so.
-    /// Else a few clients that ask and do not read would fill the pool that all are answered from.
-    /// Where that pool is low one answer is enough to wait for; and where it has no room for one
-    /// more, whoever asks waits until those who take nothing have given some back (`make_room`).
+    /// Pauses a link whose client does not take what it has been answered: true if so. Else a few
+    /// clients that ask and do not read would fill the pool that all are answered from. Where that
+    /// pool is low one answer is enough to wait for; and where it has no room for one more, the
+    /// client that asks waits until those who take nothing have given some back (`make_room`).
     pub fn pause_for_outbox(&mut self, ctx: &Context, link: LinkIndex) -> bool {
         let waiting = self.at(link).waiting();
         if waiting > ctx.limits.send_bytes || waiting > 0 && self.segments.is_low() {
@@ -409,7 +409,7 @@ impl Links {
         }
         let Some(encoding) = self.at(link).encoding else { return self.cut(link) };
         if code == SLOW_CONSUMER {
-            // It would not read them in time anyway. Whoever ends for another reason hears all that
+            // It would not read them in time anyway. Who ends for another reason hears all that
             // is due to it, also more than send-buffer: one turn may bring that to a client that
             // reads well, and its RECEIPTs stand among it.
             self.list[link.index()].keep_begun(&mut self.segments, encoding);

@@ -158,7 +158,7 @@ impl Parts {
         (from as u32, bytes.len() as u32)
     }
 
-    /// The entry of a variant that is good for a frame of so many bytes more.
+    /// The entry of a variant that is good for a frame with `middle` bytes between front and back.
     #[inline]
     fn find(&self, head: Head, variant: Variants, middle: usize, least: usize) -> Option<Entry> {
         let mut at = head.0;

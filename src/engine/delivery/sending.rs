@@ -250,8 +250,8 @@ impl Links {
         }
     }
 
-    /// The segment pool has no room: whoever holds most and has stood still meets the policy. What
-    /// is left of the frame in flight is copied when the cancelled send has come back.
+    /// The segment pool has no room: clients that hold most and have stood still meet the policy.
+    /// What is left of the frame in flight is copied when the cancelled send has come back.
     pub fn make_room(&mut self, net: &mut Net, ctx: &Context) {
         ctx.metrics.segment_shortages_total.add(1);
         let Some(oldest) = self.segments.oldest() else { return };
@@ -271,8 +271,8 @@ impl Links {
     }
 
     /// Those whose end gives the pool what it lacks, at least one segment. Those who hold most come
-    /// first; but a segment is free only when the last of its holders has gone, so whoever's end
-    /// would free none stays. Clients that may lose messages instead only leave the oldest one.
+    /// first; but a segment is free only when the last of its holders has gone, so a client whose
+    /// end would free none stays. Clients that may lose messages instead only leave the oldest one.
     fn those_to_part_with(&self, view: View<'_>, oldest: u32) -> Vec<LinkIndex> {
         let mut holders: Vec<(u32, LinkIndex)> = Vec::new();
         let mut freed = Freed::default();

@@ -10,9 +10,9 @@
 //! - **conflate**: of each subscription and destination only the newest stays.
 //!
 //! A send that stands still is stopped when `send-time` is over, or when the pool wants its
-//! segment: the kernel's count is exact. Whoever took nothing in `send-time` is closed; who took
-//! some stays. What a client must still get out of a wanted segment is copied, at most one segment
-//! and never out of the room that is kept for answers; else the client is closed.
+//! segment: the kernel's count is exact. A client that took nothing in `send-time` is closed; one
+//! that took some stays. What a client must still get out of a wanted segment is copied, at most
+//! one segment and never out of the room that is kept for answers; else the client is closed.
 
 use super::encode::unit_len;
 use super::link::Link;

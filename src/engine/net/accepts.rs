@@ -25,7 +25,7 @@ pub struct Accepts {
 }
 
 impl Accepts {
-    /// None of so many listeners accepts yet.
+    /// None of the listeners accepts yet.
     pub fn new(listeners: usize, now: Instant) -> Accepts {
         Accepts { list: vec![Accepting::Off; listeners], after: now }
     }

@@ -47,7 +47,7 @@ pub enum Receive {
     On,
     /// Its end has been asked for.
     Stopping,
-    /// It ended for want of a buffer, and is armed again when there are some.
+    /// It ended because there was no buffer, and is armed again when there are some.
     Starved,
 }
 
@@ -66,7 +66,7 @@ pub enum Sending {
 /// When what happened last to a connection, in milliseconds of the clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
-    /// When bytes last came (HTTP: when the present phase began).
+    /// When bytes last came (HTTP: outside of a request, or the last answer).
     pub last_in: u32,
     /// When bytes last went out.
     pub last_out: u32,
@@ -178,7 +178,7 @@ impl Conn {
 
     /// Asserts that what comes from the peer is received, or that its end is polled for. `waits`:
     /// it is paused with bytes that wait.
-    pub fn is_listened_to(&self, waits: bool) {
+    pub fn assert_listened_to(&self, waits: bool) {
         let is_heard = self.receive != Receive::Off || self.peer == Peer::Ended;
         let is_watched = waits && (self.watched || self.peer == Peer::HungUp);
         assert!(!self.is_live() || is_heard || is_watched, "its peer is listened to");

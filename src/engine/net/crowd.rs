@@ -5,9 +5,9 @@
 //! one stranger leave: the oldest anonymous connection that has neither subscribed nor, on a raw
 //! endpoint, sent anything, of the address that holds most. So no address takes all slots.
 //!
-//! Whoever has just come is about to subscribe, and is spared for a time: `stranger-time`, less as
-//! fewer slots are left. Else many who come at once would make each other leave, and nobody could
-//! come in any more where three quarters of the slots have been taken by valid clients.
+//! A client that has just come is about to subscribe, and is spared for a time: `stranger-time`,
+//! less as fewer slots are left. Else many who come at once would make each other leave, and nobody
+//! could come in any more where three quarters of the slots have been taken by valid clients.
 //!
 //! Nothing is kept for this while there is room. When there is none the table is walked once for
 //! the next `slots / 32` newcomers; a walk that found fewer strangers is the last one for

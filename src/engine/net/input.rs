@@ -15,7 +15,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// Nothing yet; the table does not move before it has so many slots.
+    /// Nothing yet; the tables do not move while there are at most `slots`.
     pub fn new(slots: u32) -> Input {
         let slots = slots as usize;
         let (tails, noted) = (Vec::with_capacity(slots), Vec::with_capacity(slots));

@@ -5,8 +5,9 @@
 //! operations of the ring, which the loop takes with [`Net::ops`]; completions into the state of
 //! the connection.
 //!
-//! **What it does not know.** Sessions, requests, what the bytes mean. It reports and decides
-//! nothing.
+//! **What it does not know.** Sessions, requests, what the bytes mean. When a connection is drained
+//! or cut is decided above; here only how many there may be ([`Net::admit`]), and who is asked to
+//! leave when they become many ([`Crowd`]).
 //!
 //! **Closing**, in four steps. *Drain*: what is queued is still sent, then our direction ends.
 //! *Terminate*: the socket is shut down, so that whatever the kernel holds comes back. *Close*:
@@ -62,7 +63,7 @@ pub struct Net {
 }
 
 impl Net {
-    /// None yet; the tables do not move before they have so many slots.
+    /// None yet; the tables do not move while there are at most `slots`.
     pub fn new(slots: u32, now: Instant) -> Net {
         Net {
             conns: Vec::with_capacity(slots as usize),
@@ -337,12 +338,12 @@ impl Net {
         if conn.watched {
             self.ops.push(Op::PollStop { conn: id });
         }
-        self.cut(slot);
+        self.shut_socket(slot);
     }
 
     /// Shuts a terminated connection down if the kernel holds anything of it. One shutdown at a
     /// time: if that of our direction is still in flight, its end comes back here.
-    fn cut(&mut self, slot: Slot) {
+    fn shut_socket(&mut self, slot: Slot) {
         let id = self.id(slot);
         let conn = self.at_mut(slot);
         let is_held = conn.is_receiving() || conn.sending != Sending::No;
@@ -358,7 +359,7 @@ impl Net {
         let conn = self.at_mut(slot);
         conn.pending_operations -= 1;
         if conn.state == State::Terminated {
-            self.cut(slot);
+            self.shut_socket(slot);
         }
     }
 
@@ -417,7 +418,7 @@ impl Net {
         self.at_mut(slot).pinged = true;
     }
 
-    /// It is looked at in so many milliseconds, or when it is set again.
+    /// It is looked at in `left` milliseconds, or earlier if that was set before.
     pub fn set_timer(&mut self, slot: Slot, now: Instant, left: u32) {
         self.wheel.set(slot.0, now.millis() + u64::from(left));
     }
@@ -459,7 +460,7 @@ impl Net {
             if conn.state == State::Free {
                 assert!(self.places[slot] == Place::NONE, "a free slot is counted for nobody");
             } else {
-                conn.is_listened_to(waits(Slot(slot as u32)));
+                conn.assert_listened_to(waits(Slot(slot as u32)));
             }
         }
     }

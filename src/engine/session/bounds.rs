@@ -61,9 +61,9 @@ pub(super) fn by_destination(
     })
 }
 
-/// Whether one more subscription keeps the session and the shard within their bounds, where so many
-/// are counted and so many of those begin. Patterns are looked at for each message, so they have a
-/// bound of their own.
+/// Whether one more subscription keeps the session and the shard within their bounds, where
+/// `counted` are there and `beginning` of those begin. Patterns are looked at for each message, so
+/// they have a bound of their own.
 pub(super) fn fits(
     session: &Session,
     fanout: &mut Fanout,

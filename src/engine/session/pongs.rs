@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
 //! Pings that wait for their answer: of each connection the newest, while a send is in flight.
 //!
-//! RFC 6455 §5.5.3: who has several pings to answer may answer the newest alone. So whoever
-//! pings and does not read has one answer queued for it and one ping kept here. Bound: one a
+//! RFC 6455 §5.5.3: who has several pings to answer may answer the newest alone. So a client
+//! that pings and does not read has one answer queued for it and one ping kept here. Bound: one a
 //! connection, counted against `held-bytes`.
 
 use crate::ids::Slot;

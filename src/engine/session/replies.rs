@@ -29,8 +29,8 @@ pub struct Replies {
 }
 
 impl Replies {
-    /// Notes the receipt that a frame asks for; it is given when so many answers have come from
-    /// this home, and never before those of earlier frames.
+    /// Notes the receipt that a frame asks for; it is given when `answers` have come
+    /// from their home, and never before those of earlier frames.
     pub(super) fn receipt(
         &mut self,
         delivery: &mut Delivery,

@@ -86,7 +86,7 @@ pub struct Next<'a> {
     pub arrived: Arrived<'a>,
 }
 
-/// Inflating so many bytes counts as a frame.
+/// Inflating this many bytes counts as a frame.
 const DEFLATED_FRAME: usize = 256;
 
 /// All upgraded connections of a shard, by slot.
@@ -109,7 +109,7 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// None yet; the table does not move before it has so many slots.
+    /// None yet; the table does not move while there are at most `slots`.
     pub fn new(slots: u32) -> Sockets {
         Sockets { list: Vec::with_capacity(slots as usize), ..Sockets::default() }
     }

@@ -163,8 +163,8 @@ impl Sessions {
         self.by_user.find(self.key.hash(user), same).copied()
     }
 
-    /// Sessions of a user on this shard, live or about to CONNECT. None of them may end while they
-    /// are looked at.
+    /// Sessions of a user on this shard, live or about to CONNECT. None of them leaves while they
+    /// are looked at: their links may end.
     pub fn of_user(&self, user: &str) -> impl Iterator<Item = SessionIndex> {
         core::iter::successors(self.first_of(user), |&index| self.at(index).same_user.next())
     }

@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
 //! Who may ask for what: the API's token, the loopback test of a demonstration, origins; and how
-//! whoever is refused, and the operator, hear which key says so.
+//! the client that is refused, and the operator, hear which key says so.
 
 use super::route::{Guard, Route};
 use crate::engine::context::Serves;

@@ -40,7 +40,7 @@ pub struct Upgrade {
     pub user: Option<Arc<str>>,
     /// The client that a trusted proxy names.
     pub client: Option<IpAddr>,
-    /// The client's messages may refer to those before them, by so many bytes as a power of two.
+    /// The client's messages may refer to those before them, by 2^bits bytes.
     pub takeover_bits: Option<u8>,
     /// Of its request.
     pub meta: RequestMeta,

@@ -35,7 +35,7 @@ pub use handshake::Upgrade;
 pub use request::Stage;
 
 use super::bus::Bus;
-use super::delivery::{Delivery, Links, Report};
+use super::delivery::{Links, Report};
 use super::net::View;
 use super::session::Sockets;
 use crate::http::{self, Body, BodyKind, Bounds, EMPTY_HEADER, HEADERS_MAX, Method};
@@ -46,7 +46,7 @@ use answer::{Answers, Reply};
 use push::Progress;
 use request::{Outcome, Receiving, Request};
 
-/// Whoever was refused for want of room may try again so many seconds later.
+/// A client that was refused because there was no room may try again after five seconds.
 const RETRY: (&str, &str) = ("Retry-After", "5");
 
 /// How far a connection's bytes were used.
@@ -68,8 +68,8 @@ pub struct Web {
 }
 
 impl Web {
-    /// None yet; the table does not move before it has so many slots. `entropy` is for those who
-    /// ask for `/info`.
+    /// None yet; the table does not move while there are at most `slots`. `entropy` is for those
+    /// who ask for `/info`.
     pub fn new(slots: u32, entropy: Random) -> Web {
         let requests = Vec::with_capacity(slots as usize);
         Web { requests, answers: Answers::default(), entropy }
@@ -125,14 +125,13 @@ impl Web {
     /// handshake is handed on; nothing has been answered then.
     pub fn read(
         &mut self,
-        delivery: &mut Delivery,
+        links: &mut Links,
         bus: &mut Bus,
         view: View<'_>,
         sockets: &Sockets,
         slot: Slot,
         bytes: &mut [u8],
     ) -> (Step, Option<Box<Upgrade>>) {
-        let links = &mut delivery.links;
         match self.stage(slot) {
             Stage::Idle | Stage::Head => self.read_head(links, bus, view, sockets, slot, bytes),
             Stage::Body => self.read_body(links, bus, view, slot, bytes),
@@ -266,8 +265,8 @@ impl Web {
     // ---- parked requests
 
     /// A parked request goes on, as far as there is room.
-    pub fn resume(&mut self, delivery: &mut Delivery, bus: &mut Bus, view: View<'_>, slot: Slot) {
-        self.go_on(&mut delivery.links, bus, view, slot);
+    pub fn resume(&mut self, links: &mut Links, bus: &mut Bus, view: View<'_>, slot: Slot) {
+        self.go_on(links, bus, view, slot);
     }
 
     fn go_on(&mut self, links: &mut Links, bus: &mut Bus, view: View<'_>, slot: Slot) {
@@ -284,7 +283,7 @@ impl Web {
         }
     }
 
-    /// A push of a parked request is sequenced, and so many hear it.
+    /// A push of a parked request is sequenced; `heard` is how many hear it.
     pub fn on_pushed(&mut self, links: &mut Links, slot: Slot, heard: u32) {
         if let Some(Request::Parked { work, .. }) = self.at_mut(slot)
             && work.on_pushed(heard)

@@ -205,7 +205,7 @@ impl Work {
         if is_done { Progress::Done } else { Progress::Answer }
     }
 
-    /// A push is sequenced, and so many hear it. True if the work may go on.
+    /// A push is sequenced; `heard` is how many hear it. True if the work may go on.
     pub fn on_pushed(&mut self, count: u32) -> bool {
         match self {
             Work::Pushes { heard, sent, .. } => {
