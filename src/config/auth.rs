@@ -1,9 +1,10 @@
 //! `[auth]`: the methods that name a user, and what each needs.
 
+use super::context::Context;
 use super::kind::{flag, list, listed, maybe, span, table_with, text, word_of, words};
 use super::secrets::one_secret;
 use super::syntax::is_token;
-use super::table::{Context, table};
+use super::table::table;
 use super::{ConfigError, Secret, TOKEN_SECRET};
 use crate::time::Millis;
 use std::fmt;

@@ -1,14 +1,16 @@
 //! `[[callback]]`: who signs, what is found in the JSON, where it goes.
 
+use super::context::Context;
 use super::endpoints::{owns_path, path};
 use super::kind::{Kind, maybe, parsed, parsed_in, period, span, text, word};
 use super::reader::quoted;
+use super::secret::Secret;
 use super::secrets::secrets;
-use super::sections::{below, broker_text};
+use super::sections::broker_text;
 use super::signature::{ACCEPTED, SignatureForm};
-use super::syntax::{Pointer, is_destination, is_token};
-use super::table::{Context, Entry, table};
-use super::{CALLBACK_SECRET, ConfigError, Secret};
+use super::syntax::{Pointer, below, is_destination, is_token};
+use super::table::{Entry, table};
+use super::{CALLBACK_SECRET, ConfigError};
 use crate::limits::SECRETS_MAX;
 use crate::time::Millis;
 use std::fmt;
@@ -99,7 +101,7 @@ fn offline() -> Kind<Offline> {
             return Some(Offline::Drop);
         }
         let topic = text.strip_prefix("topic:")?;
-        let fits = is_destination(topic) && context.broker.as_ref()?.has(topic);
+        let fits = is_destination(topic) && context.destinations.as_ref()?.has(topic);
         fits.then(|| Offline::Topic(topic.to_string()))
     })
 }
@@ -112,13 +114,13 @@ fn callback_fits(
     let error = |key: &str, value: &str, accepted: &str| {
         Err(ConfigError::new(&format!("{at}.{key}"), &quoted(value), accepted))
     };
-    if let Some(broker) = &context.broker {
+    if let Some(known) = &context.destinations {
         let destination = &callback.destination;
-        if callback.user.is_some() && below(&broker.user_prefix, destination) {
+        if callback.user.is_some() && below(&known.user_prefix, destination) {
             let accepted = "a destination of a user such as \"/queue/sub\"";
             return error("destination", destination, accepted);
         }
-        if callback.user.is_none() && !broker.has(destination) {
+        if callback.user.is_none() && !known.has(destination) {
             let accepted = format!("{}, as there is no user pointer", broker_text(context));
             return error("destination", destination, &accepted);
         }

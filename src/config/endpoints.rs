@@ -1,15 +1,16 @@
 //! `[[endpoint]]`: where browsers connect, and which protocol they speak there.
 
 use super::ConfigError;
+use super::context::Context;
 use super::kind::{
-    Kind, always, by_hand, flag, list, maybe, number, of_value, one_of, parsed, period, switch,
-    table as table_of, text, value, variant, word,
+    Key, Kind, always, by_hand, flag, list, maybe, number, of_value, one_of, parsed, period,
+    switch, table as table_of, text, value, variant, word,
 };
 use super::reader::{Section, quoted, show};
-use super::sections::{below, broker_destination};
-use super::settings::Lines;
-use super::syntax::{is_origin, is_path};
-use super::table::{Change, Context, Entry, Key, of_nothing, table};
+use super::sections::broker_destination;
+use super::settings::{Change, Lines};
+use super::syntax::{below, is_origin, is_path};
+use super::table::{Entry, of_nothing, table};
 use crate::limits::WS_CONTROL_MAX;
 use crate::time::Millis;
 use toml::Value;

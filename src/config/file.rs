@@ -1,9 +1,9 @@
 //! From the sources to a [`Config`]: the document, its plain sections, and what spans sections.
 
+use super::context::Context;
 use super::environment::{Override, overrides};
 use super::reader::{Section, quoted};
-use super::secrets::Secrets;
-use super::table::Context;
+use super::secret::Secrets;
 use super::{Application, Config, ConfigError, ReplyTo, check, demo};
 use crate::limits::{Limits, MAILBOX_LEAST};
 use std::path::PathBuf;

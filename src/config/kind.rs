@@ -1,9 +1,9 @@
 //! The kinds of values that keys have: how each is read, the error's text, and how it is shown.
 
 use super::ConfigError;
+use super::context::Context;
 use super::reader::{Section, list_of, quoted, show};
-use super::settings::Lines;
-use super::table::{Change, Context, Key, Table};
+use super::settings::{Change, Lines};
 use crate::time::{Micros, Millis};
 use std::fmt::Display;
 use std::time::Duration;
@@ -20,6 +20,21 @@ pub(super) struct Kind<T> {
     show: Show<T>,
     /// Where there is more than the key itself: the keys that stand below it or instead of it.
     keys: Keys,
+}
+
+/// What the reference says of a key.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    /// Its name in the section.
+    pub(super) name: String,
+    /// Its values.
+    pub(super) accepted: String,
+    /// Its default as TOML, or that there is none.
+    pub(super) default: String,
+    /// When a change takes effect.
+    pub(super) change: Change,
+    /// What it is for.
+    pub(super) doc: &'static str,
 }
 
 /// The keys of a kind.
@@ -329,6 +344,18 @@ pub(super) fn maybe<T: 'static>(kind: Kind<T>) -> Kind<Option<T>> {
         }),
         keys,
     }
+}
+
+/// A section, or a table in one.
+pub(super) trait Table: Sized {
+    /// Reads all of it.
+    fn read(section: Section, context: &mut Context<'_>) -> Result<Self, ConfigError>;
+    /// Shows each key as it can be read again.
+    fn show(&self, to: &mut Lines);
+    /// Restores what only a restart changes.
+    fn keep(&mut self, running: &Self);
+    /// What the reference says.
+    fn keys() -> Vec<Key>;
 }
 
 /// An optional table with keys of its own.

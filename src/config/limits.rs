@@ -1,10 +1,10 @@
 //! `[limits]`: each bound by its key, then the relations between bounds.
 
-use super::kind::{Kind, always, number, period, value, word};
+use super::context::Context;
+use super::kind::{Key, Kind, always, number, period, value, word};
 use super::reader::Section;
 use super::rules::SLOW;
-use super::settings::Lines;
-use super::table::{Change, Context, Key};
+use super::settings::{Change, Lines};
 use super::{ConfigError, SlowConsumer};
 use crate::limits::{Limits, Line, Value};
 

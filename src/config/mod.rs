@@ -36,6 +36,7 @@
 mod auth;
 mod callbacks;
 pub mod check;
+mod context;
 mod demo;
 mod endpoints;
 #[cfg(test)]
@@ -48,6 +49,7 @@ mod not_built;
 mod reader;
 pub mod reference;
 mod rules;
+mod secret;
 mod secrets;
 mod sections;
 mod settings;
@@ -62,7 +64,7 @@ pub use file::Sources;
 pub use rules::{
     Action, Allow, Answer, Application, Batch, Reply, ReplyTo, Slow, SlowConsumer, Users,
 };
-pub use secrets::Secret;
+pub use secret::Secret;
 pub use sections::{
     Api, Broker, Demo, Engine, Hooks, Listen, NulInBody, Presence, UnknownDestination,
 };
@@ -71,10 +73,12 @@ pub use signature::{Encoding, FormPart, SignatureForm};
 pub use syntax::{Network, Pointer};
 
 use crate::limits::Limits;
+use context::Context;
+use kind::Key;
 use reader::Section;
 use settings::Lines;
 use std::fmt;
-use table::{Context, Key, Part};
+use table::Part;
 
 /// The exit code of a bad configuration.
 pub const EXIT: u8 = 2;

@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn every_key_is_either_built_or_listed_here() {
-        let of = |(section, _, _, keys): (&str, _, _, Vec<crate::config::table::Key>)| {
+        let of = |(section, _, _, keys): (&str, _, _, Vec<crate::config::kind::Key>)| {
             let section = section.to_string();
             keys.into_iter().map(move |key| format!("{section}.{}", key.name))
         };

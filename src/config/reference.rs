@@ -1,6 +1,7 @@
 //! `docs/configuration.md`, made from the tables.
 
-use super::table::{Change, Key};
+use super::kind::Key;
+use super::settings::Change;
 use super::{described, not_built};
 use std::fmt::Write;
 

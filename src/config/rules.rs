@@ -1,16 +1,17 @@
 //! `[[allow]]`, `[[slow]]`, `[[batch]]`, `[[application]]`: the rules for destinations.
 
+use super::ConfigError;
+use super::context::{Context, Destinations};
 use super::kind::{
     Kind, always, flag, list_in, listed, one_of, parsed, parsed_in, short_span, text, value,
     variant, word,
 };
 use super::reader::{quoted, show};
-use super::sections::{below, broker_text};
+use super::sections::broker_text;
 use super::syntax::{
-    is_destination, is_pattern, is_template, is_url, variables, variables_are_plain,
+    below, is_destination, is_pattern, is_template, is_url, variables, variables_are_plain,
 };
-use super::table::{Context, Entry, table};
-use super::{Broker, ConfigError, NulInBody};
+use super::table::{Entry, table};
 use crate::limits::WINDOW_MAX;
 use crate::time::Micros;
 use toml::Value;
@@ -92,7 +93,7 @@ fn users(value: &Value, _: &Context<'_>) -> Option<Users> {
 
 fn allowed() -> Kind<String> {
     parsed_in(always(ALLOWED), |text, context| {
-        let separator = char::from(context.broker.as_ref()?.separator);
+        let separator = char::from(context.destinations.as_ref()?.separator);
         let fits = is_pattern(text) && variables_are_plain(text, separator);
         fits.then(|| text.to_string())
     })
@@ -125,18 +126,18 @@ pub enum SlowConsumer {
 
 fn read_slowly() -> Kind<String> {
     parsed_in(always(READ_SLOWLY), |text, context| {
-        let broker = context.broker.as_ref()?;
-        let fits = is_pattern(text) && (below(&broker.user_prefix, text) || may_meet(broker, text));
+        let known = context.destinations.as_ref()?;
+        let fits = is_pattern(text) && (below(&known.user_prefix, text) || may_meet(known, text));
         fits.then(|| text.to_string())
     })
 }
 
 /// Whether a destination or pattern is one of the broker's, or may match one.
-fn may_meet(broker: &Broker, text: &str) -> bool {
+fn may_meet(known: &Destinations, text: &str) -> bool {
     let first =
-        text.trim_start_matches('/').split(char::from(broker.separator)).next().unwrap_or("");
+        text.trim_start_matches('/').split(char::from(known.separator)).next().unwrap_or("");
     let has_wildcard = first.contains(['*', '?', '{']);
-    has_wildcard || broker.prefixes.iter().any(|prefix| below(prefix, text))
+    has_wildcard || known.prefixes.iter().any(|prefix| below(prefix, text))
 }
 
 table! {
@@ -155,7 +156,7 @@ impl Entry for Batch {}
 
 fn collected() -> Kind<String> {
     parsed_in(always(COLLECTED), |text, context| {
-        let fits = is_pattern(text) && may_meet(context.broker.as_ref()?, text);
+        let fits = is_pattern(text) && may_meet(context.destinations.as_ref()?, text);
         fits.then(|| text.to_string())
     })
 }
@@ -287,12 +288,12 @@ fn reply_to() -> Kind<ReplyTo> {
 }
 
 fn target(text: &str, context: &Context<'_>) -> Option<String> {
-    let fits = is_template(text) && context.broker.as_ref()?.has(text);
+    let fits = is_template(text) && context.destinations.as_ref()?.has(text);
     fits.then(|| text.to_string())
 }
 
 fn reply(value: &Value, context: &Context<'_>) -> Option<Reply> {
-    let refuses = context.broker.as_ref()?.nul_in_body == NulInBody::Refuse;
+    let refuses = context.destinations.as_ref()?.refuses_nul;
     match value {
         Value::String(text) if text.contains('\0') && refuses => None,
         Value::String(text) => Some(Reply { body: text.clone(), json: false }),

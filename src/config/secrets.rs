@@ -1,154 +1,63 @@
-//! Secrets: named in the TOML, read from the environment or a file, never shown.
+//! The kinds of keys that name secrets, which are read from the environment or a file.
 
 use super::ConfigError;
-use super::kind::{Kind, by_hand, list, listed};
+use super::context::Context;
+use super::kind::{Key, Kind, by_hand, list, listed};
 use super::reader::{Section, quoted};
-use super::settings::Lines;
+use super::secret::{Secret, Secrets, Source};
+use super::settings::{Change, Lines};
 use super::syntax::is_token;
-use super::table::{Change, Context, Key};
 use crate::limits::{SECRET_MAX, SECRET_MIN};
-use std::fmt;
 
-/// A secret's bytes, and where they are from. Its `Debug` shows three asterisks; secrets with the
-/// same bytes are equal.
-#[derive(Clone)]
-pub struct Secret {
-    bytes: Vec<u8>,
-    source: Source,
-}
-
-/// Where a secret is from.
-#[derive(Clone)]
-enum Source {
-    Variable(String),
-    File(String),
-    /// It was made up, so there is no name.
-    MadeUp,
-}
-
-impl PartialEq for Secret {
-    fn eq(&self, other: &Secret) -> bool {
-        self.bytes == other.bytes
-    }
-}
-
-impl Eq for Secret {}
-
-impl Secret {
-    /// Wraps the bytes.
-    pub fn new(bytes: impl Into<Vec<u8>>) -> Secret {
-        Secret { bytes: bytes.into(), source: Source::MadeUp }
-    }
-
-    /// The bytes, for a key or a comparison only.
-    pub fn expose(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Whether a peer knows the secret. The time that this takes reveals the length only.
-    pub fn matches(&self, claim: &[u8]) -> bool {
-        let pairs = self.bytes.iter().zip(claim);
-        let difference = pairs.fold(0, |sum, (one, other)| std::hint::black_box(sum | one ^ other));
-        self.bytes.len() == claim.len() && difference == 0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// Where secrets come from.
-#[derive(Default)]
-pub(super) struct Secrets<'a> {
-    /// The environment of the process.
-    pub(super) environment: &'a [(String, String)],
-    /// The value of a secret that is made up; random without it.
-    given: Option<&'a str>,
-    /// A variable's name, and the secret that is used where the environment does not have it.
-    made_up: Option<(&'static str, Secret)>,
-}
-
-impl<'a> Secrets<'a> {
-    pub(super) fn new(environment: &'a [(String, String)], given: Option<&'a str>) -> Secrets<'a> {
-        Secrets { environment, given, made_up: None }
-    }
-
-    /// From now on a made-up secret is used where no secret is named and this variable is not set:
-    /// for the callbacks of a demo.
-    pub(super) fn make_up(&mut self, name: &'static str) {
-        let secret = match self.given {
-            Some(text) => Secret::new(text),
-            None => {
-                let mut bytes = [0; 32];
-                getrandom::fill(&mut bytes).expect("Linux has a source of randomness");
-                Secret::new(bytes)
-            }
-        };
-        self.made_up = Some((name, secret));
-    }
-
-    /// The secrets that `{stem}-env` or `{stem}-file` name, at most `most` of them (several while
-    /// one replaces another). Without either key, the secret in the variable `default`, if it is
-    /// set.
-    fn read(
-        &self,
-        section: &mut Section,
-        [stem, default]: [&str; 2],
-        most: usize,
-    ) -> Result<Vec<Secret>, ConfigError> {
-        let context = &mut Context::default();
-        let (env_key, file_key) = (format!("{stem}-env"), format!("{stem}-file"));
-        let names = names().optional(section, &env_key, context)?;
-        let files = files().optional(section, &file_key, context)?;
-        for (key, list) in [(&env_key, &names), (&file_key, &files)] {
-            if list.as_ref().is_some_and(|list| list.is_empty() || list.len() > most) {
-                let accepted = match most {
-                    1 => "one name".to_string(),
-                    _ => format!("one name, or a list of 1 to {most}"),
-                };
-                return Err(section.error(key, "a list", &accepted));
-            }
-        }
-        match (names, files) {
-            (Some(names), Some(_)) => {
-                let accepted = format!("one of {env_key} and {file_key}, not both");
-                Err(section.error(&env_key, &quoted(&names[0]), &accepted))
-            }
-            (Some(names), None) => {
-                names.iter().map(|name| self.named(section, &env_key, name)).collect()
-            }
-            (None, Some(files)) => {
-                files.iter().map(|file| of_file(section, &file_key, file)).collect()
-            }
-            (None, None) => match self.variable(default) {
-                Some(secret) => Ok(vec![long_enough(section, &env_key, default, secret)?]),
-                None => Ok(self.made_up(default).into_iter().collect()),
-            },
+/// The secrets that `{stem}-env` or `{stem}-file` name, at most `most` of them (several while
+/// one replaces another). Without either key, the secret in the variable `default`, if it is
+/// set.
+fn find(
+    secrets: &Secrets<'_>,
+    section: &mut Section,
+    [stem, default]: [&str; 2],
+    most: usize,
+) -> Result<Vec<Secret>, ConfigError> {
+    let context = &mut Context::default();
+    let (env_key, file_key) = (format!("{stem}-env"), format!("{stem}-file"));
+    let names = names().optional(section, &env_key, context)?;
+    let files = files().optional(section, &file_key, context)?;
+    for (key, list) in [(&env_key, &names), (&file_key, &files)] {
+        if list.as_ref().is_some_and(|list| list.is_empty() || list.len() > most) {
+            let accepted = match most {
+                1 => "one name".to_string(),
+                _ => format!("one name, or a list of 1 to {most}"),
+            };
+            return Err(section.error(key, "a list", &accepted));
         }
     }
-
-    fn named(&self, section: &Section, key: &str, name: &str) -> Result<Secret, ConfigError> {
-        let accepted =
-            format!("a variable that is set; {name} is not, or it is empty, in the environment");
-        let secret = self.variable(name);
-        let secret = secret.ok_or_else(|| section.error(key, &quoted(name), &accepted))?;
-        long_enough(section, key, name, secret)
+    match (names, files) {
+        (Some(names), Some(_)) => {
+            let accepted = format!("one of {env_key} and {file_key}, not both");
+            Err(section.error(&env_key, &quoted(&names[0]), &accepted))
+        }
+        (Some(names), None) => {
+            names.iter().map(|name| named(secrets, section, &env_key, name)).collect()
+        }
+        (None, Some(files)) => files.iter().map(|file| of_file(section, &file_key, file)).collect(),
+        (None, None) => match secrets.variable(default) {
+            Some(secret) => Ok(vec![long_enough(section, &env_key, default, secret)?]),
+            None => Ok(secrets.made_up(default).into_iter().collect()),
+        },
     }
+}
 
-    fn variable(&self, name: &str) -> Option<Secret> {
-        let set = self.environment.iter().find(|(key, value)| key == name && !value.is_empty());
-        set.map(|(_, value)| {
-            let source = Source::Variable(name.to_string());
-            Secret { bytes: value.as_bytes().to_vec(), source }
-        })
-    }
-
-    fn made_up(&self, name: &str) -> Option<Secret> {
-        let made_up = self.made_up.as_ref().filter(|(known, _)| *known == name);
-        made_up.map(|(_, secret)| secret.clone())
-    }
+fn named(
+    secrets: &Secrets<'_>,
+    section: &Section,
+    key: &str,
+    name: &str,
+) -> Result<Secret, ConfigError> {
+    let accepted =
+        format!("a variable that is set; {name} is not, or it is empty, in the environment");
+    let secret = secrets.variable(name);
+    let secret = secret.ok_or_else(|| section.error(key, &quoted(name), &accepted))?;
+    long_enough(section, key, name, secret)
 }
 
 /// Refuses a secret that is too short. The error shows where it is from, not what it is.
@@ -158,7 +67,7 @@ fn long_enough(
     source: &str,
     secret: Secret,
 ) -> Result<Secret, ConfigError> {
-    if secret.bytes.len() >= SECRET_MIN {
+    if secret.expose().len() >= SECRET_MIN {
         return Ok(secret);
     }
     let accepted =
@@ -167,24 +76,11 @@ fn long_enough(
 }
 
 fn of_file(section: &Section, key: &str, file: &str) -> Result<Secret, ConfigError> {
-    let secret = content(file).map_err(|why| {
+    let secret = Secret::of_file(file).map_err(|why| {
         let accepted = format!("a readable file of at most {SECRET_MAX} bytes ({why})");
         section.error(key, &quoted(file), &accepted)
     })?;
     long_enough(section, key, file, secret)
-}
-
-// The line break that editors put at the end of a file is not part of the secret.
-fn content(file: &str) -> Result<Secret, String> {
-    let mut bytes = std::fs::read(file).map_err(|error| error.to_string())?;
-    while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-        bytes.pop();
-    }
-    match bytes.len() {
-        0 => Err("it is empty".to_string()),
-        1..=SECRET_MAX => Ok(Secret { bytes, source: Source::File(file.to_string()) }),
-        _ => Err("it is larger".to_string()),
-    }
 }
 
 fn names() -> Kind<Vec<String>> {
@@ -195,13 +91,13 @@ fn files() -> Kind<Vec<String>> {
     list("the name of a file", |text| (!text.is_empty()).then(|| text.to_string()))
 }
 
-/// Secrets as [`Secrets::read`] finds them: at least one, at most `most`.
+/// Secrets as [`find`] finds them: at least one, at most `most`.
 pub(super) fn secrets(stem: &'static str, default: &'static str, most: usize) -> Kind<Vec<Secret>> {
     let accepted = move |_: &Context<'_>| {
         format!("the name of a variable that is set, or {stem}-file; {default} is not set either")
     };
     let read = move |section: &mut Section, _: &str, context: &mut Context<'_>| {
-        let found = context.secrets.read(section, [stem, default], most)?;
+        let found = find(&context.secrets, section, [stem, default], most)?;
         Ok(Some(found).filter(|list| !list.is_empty()))
     };
     let several = if most == 1 { "" } else { ", or a list of such while one replaces another" };
@@ -231,7 +127,7 @@ fn show(list: &[Secret], stem: &'static str, to: &mut Lines) {
         return to.raw(stem, format!("{exposed:?}"));
     }
     let of = |name: fn(&Source) -> Option<&String>| -> Vec<&String> {
-        list.iter().filter_map(|secret| name(&secret.source)).collect()
+        list.iter().filter_map(|secret| name(secret.source())).collect()
     };
     let variables = of(|source| match source {
         Source::Variable(name) => Some(name),
@@ -262,7 +158,7 @@ mod tests {
         table: toml::Table,
         most: usize,
     ) -> Result<Vec<Secret>, ConfigError> {
-        secrets.read(&mut Section::new("x", table), ["secret", "B"], most)
+        super::find(&secrets, &mut Section::new("x", table), ["secret", "B"], most)
     }
 
     fn find(toml: &str) -> Result<Option<Secret>, ConfigError> {
@@ -321,36 +217,6 @@ mod tests {
         assert_eq!(find("secret-env = 'A'", 2), Ok(vec![Secret::new(GOOD)]));
         for (toml, most) in [("['A', 'O']", 1), ("[]", 2), ("['A', 'N']", 2), ("['A', 1]", 2)] {
             assert!(find(&format!("secret-env = {toml}"), most).is_err(), "{toml}");
-        }
-    }
-
-    #[test]
-    fn a_made_up_secret_is_the_same_for_all_who_name_none_and_never_the_same_again() {
-        let mut secrets = Secrets::new(&[], None);
-        assert_eq!(secrets.made_up("B"), None);
-        secrets.make_up("B");
-        let (one, two) = (secrets.made_up("B"), secrets.made_up("B"));
-        assert!(one.is_some() && one == two);
-        assert_eq!(secrets.made_up("A"), None);
-        let mut others = Secrets::new(&[], None);
-        others.make_up("B");
-        assert_ne!(one, others.made_up("B"));
-        let mut given = Secrets::new(&[], Some("what it shall be"));
-        given.make_up("B");
-        assert_eq!(given.made_up("B"), Some(Secret::new("what it shall be")));
-    }
-
-    #[test]
-    fn a_secret_is_not_shown() {
-        assert_eq!(format!("{:?}", Secret::new("secret")), "***");
-    }
-
-    #[test]
-    fn only_the_same_bytes_match() {
-        let secret = Secret::new("secret");
-        assert!(secret.matches(b"secret"));
-        for claim in ["", "secre", "secrets", "Secret", "secreT"] {
-            assert!(!secret.matches(claim.as_bytes()), "{claim}");
         }
     }
 }

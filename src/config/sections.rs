@@ -1,12 +1,13 @@
 //! The plain sections: where the server listens, its threads, its broker, and outgoing calls.
 
+use super::context::{Context, Destinations};
 use super::kind::{
-    flag, list, maybe, number, parsed, parsed_in, period, short_span, spans, text, word,
+    Kind, flag, list, maybe, number, parsed, parsed_in, period, short_span, spans, text, word,
 };
 use super::reader::quoted;
 use super::secrets::one_secret;
-use super::syntax::{Network, is_destination, is_prefix, is_url};
-use super::table::{Context, table};
+use super::syntax::{Network, below, is_destination, is_prefix, is_url};
+use super::table::table;
 use super::{API_TOKEN, CALLBACK_SECRET, ConfigError, Secret};
 use crate::limits::{HOOKS_CONCURRENT_MAX, HOOKS_QUEUE_MAX, SHARDS_MAX, SPIN_MAX, WINDOW_MAX};
 use crate::time::{Micros, Millis};
@@ -169,11 +170,11 @@ fn owned(list: &[&str]) -> Vec<String> {
     list.iter().map(|one| one.to_string()).collect()
 }
 
-fn prefixes() -> super::kind::Kind<Vec<String>> {
+fn prefixes() -> Kind<Vec<String>> {
     list(PREFIXES, |text| is_prefix(text).then(|| text.to_string()))
 }
 
-fn separator() -> super::kind::Kind<u8> {
+fn separator() -> Kind<u8> {
     const WORDS: &[(&str, u8)] = &[("/", b'/'), (".", b'.')];
     word(WORDS)
 }
@@ -195,36 +196,27 @@ fn prefixes_apart(
         }
         before.push(prefix);
     }
-    context.broker = Some(broker.clone());
+    context.destinations = Some(Destinations {
+        prefixes: broker.prefixes.clone(),
+        user_prefix: broker.user_prefix.clone(),
+        separator: broker.separator,
+        refuses_nul: broker.nul_in_body == NulInBody::Refuse,
+    });
     Ok(())
-}
-
-/// Whether the destination is the prefix or stands below it.
-pub(super) fn below(prefix: &str, destination: &str) -> bool {
-    destination.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-impl Broker {
-    /// Whether the destination stands below a prefix of the broker.
-    pub(super) fn has(&self, destination: &str) -> bool {
-        let inside =
-            |prefix: &String| below(prefix, destination) && destination.len() > prefix.len() + 1;
-        self.prefixes.iter().any(inside)
-    }
 }
 
 /// What is said about a destination of the broker.
 pub(super) fn broker_text(context: &Context<'_>) -> String {
-    match &context.broker {
-        Some(broker) => format!("a destination below {}", broker.prefixes.join(" or ")),
+    match &context.destinations {
+        Some(known) => format!("a destination below {}", known.prefixes.join(" or ")),
         None => "a destination below one of `broker.prefixes`".to_string(),
     }
 }
 
 /// A destination of the broker.
-pub(super) fn broker_destination() -> super::kind::Kind<String> {
+pub(super) fn broker_destination() -> Kind<String> {
     parsed_in(broker_text, |text, context| {
-        let fits = is_destination(text) && context.broker.as_ref()?.has(text);
+        let fits = is_destination(text) && context.destinations.as_ref()?.has(text);
         fits.then(|| text.to_string())
     })
 }

@@ -1,8 +1,23 @@
 //! A configuration as lines of TOML, to be shown, and compared with another on reload.
 
 use super::Config;
-use super::table::Change;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// When a change of a key takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// At the next SIGHUP.
+    Reload,
+    /// When the process starts again.
+    Restart,
+}
+
+impl Change {
+    /// Whether a reload leaves the key as it is.
+    pub(super) fn waits(self) -> bool {
+        self == Change::Restart
+    }
+}
 
 /// One resolved setting.
 #[derive(Clone, Debug, PartialEq, Eq)]

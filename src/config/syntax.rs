@@ -228,6 +228,11 @@ pub(super) fn is_token(text: &str) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
+/// Whether the path or destination is the prefix or stands below it.
+pub(super) fn below(prefix: &str, destination: &str) -> bool {
+    destination.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

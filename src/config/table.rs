@@ -5,68 +5,11 @@
 //! the reference: units, bounds, what happens at it. Reading, `ringpush check`, what differs at a
 //! reload, what a reload keeps and `docs/configuration.md` are made from it.
 
+use super::ConfigError;
+use super::context::Context;
+use super::kind::{Key, Table};
 use super::reader::Section;
-use super::secrets::Secrets;
 use super::settings::Lines;
-use super::{Broker, ConfigError};
-
-/// When a change of a key takes effect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    /// At the next SIGHUP.
-    Reload,
-    /// When the process starts again.
-    Restart,
-}
-
-impl Change {
-    /// Whether a reload leaves the key as it is.
-    pub(super) fn waits(self) -> bool {
-        self == Change::Restart
-    }
-}
-
-/// What the reference says of a key.
-#[derive(Clone, Debug)]
-pub(super) struct Key {
-    /// Its name in the section.
-    pub(super) name: String,
-    /// Its values.
-    pub(super) accepted: String,
-    /// Its default as TOML, or that there is none.
-    pub(super) default: String,
-    /// When a change takes effect.
-    pub(super) change: Change,
-    /// What it is for.
-    pub(super) doc: &'static str,
-}
-
-/// What reading a section needs from those before it.
-#[derive(Default)]
-pub(super) struct Context<'a> {
-    /// The broker's section, once it is read.
-    pub(super) broker: Option<Broker>,
-    /// Where secrets come from.
-    pub(super) secrets: Secrets<'a>,
-    /// The secret of tokens is set.
-    pub(super) has_token: bool,
-    /// Tables that could have been left out, and were written.
-    pub(super) written: Vec<String>,
-    /// Paths that are taken.
-    pub(super) paths: Vec<String>,
-}
-
-/// A section, or a table in one.
-pub(super) trait Table: Sized {
-    /// Reads all of it.
-    fn read(section: Section, context: &mut Context<'_>) -> Result<Self, ConfigError>;
-    /// Shows each key as it can be read again.
-    fn show(&self, to: &mut Lines);
-    /// Restores what only a restart changes.
-    fn keep(&mut self, running: &Self);
-    /// What the reference says.
-    fn keys() -> Vec<Key>;
-}
 
 /// A table of which nothing is written: all its keys have defaults.
 pub(super) fn of_nothing<T: Table>() -> T {
@@ -184,10 +127,10 @@ macro_rules! table {
             $($($(#[$more_meta])* pub $more: $more_type,)*)?
         }
 
-        impl $crate::config::table::Table for $name {
+        impl $crate::config::kind::Table for $name {
             fn read(
                 mut section: $crate::config::reader::Section,
-                context: &mut $crate::config::table::Context<'_>,
+                context: &mut $crate::config::context::Context<'_>,
             ) -> Result<$name, $crate::config::ConfigError> {
                 let found = $name {
                     $($field: {
@@ -208,26 +151,26 @@ macro_rules! table {
             fn show(&self, to: &mut $crate::config::settings::Lines) {
                 $(
                     let kind: $crate::config::kind::Kind<$type> = $kind;
-                    to.row($crate::config::table::Change::$change);
+                    to.row($crate::config::settings::Change::$change);
                     kind.show(&self.$field, $key, to);
                 )*
             }
 
             fn keep(&mut self, running: &$name) {
                 $(
-                    if $crate::config::table::Change::$change.waits() {
+                    if $crate::config::settings::Change::$change.waits() {
                         self.$field.clone_from(&running.$field);
                     }
                 )*
                 $($(self.$more.clone_from(&running.$more);)*)?
             }
 
-            fn keys() -> Vec<$crate::config::table::Key> {
+            fn keys() -> Vec<$crate::config::kind::Key> {
                 let mut keys = Vec::new();
                 $({
                     let kind: $crate::config::kind::Kind<$type> = $kind;
                     let default: Option<$type> = $crate::config::table::default!($($default)?);
-                    let change = $crate::config::table::Change::$change;
+                    let change = $crate::config::settings::Change::$change;
                     keys.extend(kind.keys($key, default.as_ref(), change, $doc));
                 })*
                 keys
