@@ -1,31 +1,19 @@
 //! A STOMP session of a browser, over WebSocket or SockJS.
 
-use super::client::{Decision, NEVER, Phase, Scene};
 use super::forged;
-use super::greed::{self, Greed, Provoked};
-use super::history::{PRESENCE, SECRET, Secret, Target, Trade, USERS};
-use super::wire::Wire;
+use super::greed::{self, ALIKE, Greed, Provoked, SUBSCRIPTIONS};
+use super::history::{Secret, Trade};
+use super::scene::{Decision, NEVER, Phase, Scene};
+use super::target::{FORWARDED, OWN, PATTERNS, PRESENCE, SECRET, TOPICS, Target, USERS};
+use super::wire::{Wire, handshake};
 use crate::stomp::{ClientFrame, Command, Version};
 use crate::time::{Instant, Micros};
 use crate::ws::Opcode;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Broker destinations to which clients publish.
-pub(super) const TOPICS: [&str; 6] =
-    ["/topic/t0", "/topic/t1", "/topic/a/b", "/topic/a/c", "/queue/q0", SECRET];
-/// Where the forwarding application publishes.
-pub(super) const FORWARDED: &str = "/topic/a/forward";
-/// Patterns to which clients subscribe.
-pub(super) const PATTERNS: [&str; 5] =
-    ["/topic/*", "/topic/a/*", "/topic/**", "/queue/*", "/topic/*/*"];
-/// Destinations of users.
-pub(super) const OWN: [&str; 2] = ["/queue/sub", "/queue/other"];
 /// Milliseconds of a heart-beat, on both sides.
 pub(super) const BEAT: u64 = 1_500;
-/// The most subscriptions of a session (`Limits::tiny`).
-pub(super) const SUBSCRIPTIONS: usize = 3;
-/// Those of them to one destination, and to patterns (`Limits::tiny`).
-pub(super) const ALIKE: usize = 2;
+/// The most subscriptions of a session to patterns (`Limits::tiny`).
 const PATTERNS_MAX: usize = 2;
 
 /// The state of a session.
@@ -537,14 +525,4 @@ impl Browser {
 /// The body of a publication, with padding.
 fn body(publication: usize, pad: usize) -> String {
     format!("{{\"p\":{publication},\"x\":\"{}\"}}", "x".repeat(pad))
-}
-
-/// A WebSocket handshake of a browser on this machine.
-pub(super) fn handshake(path: &str, query: &str) -> Vec<u8> {
-    format!(
-        "GET {path}{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-         Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-         Sec-WebSocket-Version: 13\r\n\r\n"
-    )
-    .into_bytes()
 }

@@ -1,8 +1,8 @@
 //! Whether a run is calm, and what keeps it from being calm.
 
 use super::client::Client;
-use super::oracle::{Oracle, Violation};
 use super::run::{Simulation, Sleep};
+use super::violation::{Oracle, Violation};
 use crate::engine::shard::Shard;
 use crate::time::Instant;
 

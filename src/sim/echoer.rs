@@ -1,9 +1,8 @@
 //! A client on a raw WebSocket: its messages come back, in order.
 
-use super::browser::handshake;
-use super::client::{Decision, NEVER, Phase, Scene};
-use super::oracle::{Oracle, Violation};
-use super::wire::{Heard, Wire};
+use super::scene::{Decision, NEVER, Phase, Scene};
+use super::violation::{Oracle, Violation};
+use super::wire::{Heard, Wire, handshake};
 use crate::ws::Opcode;
 use std::collections::VecDeque;
 

@@ -1,9 +1,11 @@
 //! The end of a run: all clients leave, the shards drain, and nothing may be left.
 
-use super::client::{Client, Phase, Reading, Role, Scene};
+use super::client::{Client, Reading, Role};
 use super::counts::Event;
-use super::oracle::{self, Oracle, Violation};
+use super::oracle;
 use super::run::{Simulation, Sleep};
+use super::scene::{Phase, Scene};
+use super::violation::{Oracle, Violation};
 use crate::engine::shard::Shard;
 use crate::limits::Limits;
 use crate::mem::shares::Kind;

@@ -1,10 +1,10 @@
 //! Deliberate bugs in the mail between shards: entries of a class are taken out, changed, and put
 //! back.
 
-use super::history::PRESENCE;
 use super::mutation::Mutation;
 use super::random::Random;
 use super::ring::SimRing;
+use super::target::PRESENCE;
 use crate::broker::command::{Callback, Command, Event};
 use crate::broker::message::Message;
 use crate::engine::mailbox::{Entry, ToHome, ToShard};

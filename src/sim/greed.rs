@@ -2,13 +2,18 @@
 //! ERROR that it must get. Every other session stays within all limits, to the last byte: an ERROR
 //! that nobody has provoked breaks a rule, as does one that is missing.
 
-use super::browser::{ALIKE, Browser, OnReceipt, PATTERNS, SUBSCRIPTIONS, TOPICS};
-use super::client::Scene;
-use super::history::{SECRET, Secret};
+use super::browser::{Browser, OnReceipt};
+use super::history::Secret;
 use super::random::Random;
+use super::scene::Scene;
+use super::target::{PATTERNS, SECRET, TOPICS};
 use crate::limits::Limits;
 use crate::stomp::Command;
 
+/// The most subscriptions of a session (`Limits::tiny`).
+pub(super) const SUBSCRIPTIONS: usize = 3;
+/// Those of them to one destination (`Limits::tiny`).
+pub(super) const ALIKE: usize = 2;
 /// Bytes of a whole frame, headers of one, bytes of a name (`Limits::tiny`).
 pub(super) const FRAME: usize = 512;
 pub(super) const HEADERS: usize = 12;

@@ -3,34 +3,10 @@
 //! Each entry has a tick, which rises with every entry. So "acknowledged before the other was sent"
 //! means that some client knew of the first before a client did the second.
 
-use super::oracle::{Oracle, Violation};
 use super::rules::Rules;
+use super::target::{PRESENCE, SECRET, Target, matches};
+use super::violation::{Oracle, Violation};
 use std::collections::BTreeMap;
-
-/// Count of users with a name.
-pub(super) const USERS: usize = 6;
-/// Where presence is announced.
-pub(super) const PRESENCE: &str = "/topic/presence";
-/// Only the first user may receive it, in runs with that rule.
-pub(super) const SECRET: &str = "/topic/secret";
-
-/// The target of a publication.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Target {
-    /// To a broker destination.
-    Broker(&'static str),
-    /// To a destination of a user, by way of the user's home.
-    User(usize, &'static str),
-    /// To one session, by way of its user's home: client, user, destination.
-    Session(usize, usize, &'static str),
-    /// From a session to itself.
-    Own(usize, &'static str),
-    /// From a session (and its user) to a hook, which sends it to all sessions of the user, or back
-    /// to the session.
-    Hook(usize, Option<usize>),
-    /// To nobody: no client may ever receive it.
-    Nobody,
-}
 
 /// A publication, as its sender knows it.
 #[derive(Clone, Debug)]
@@ -325,30 +301,9 @@ fn is_for(subscription: &Subscription, target: Target) -> bool {
     }
 }
 
-/// A naive matcher of Ant patterns: `*` is one segment, `**` at the end any number of them.
-pub(super) fn matches(pattern: &str, destination: &str) -> bool {
-    let (mut pattern, mut destination) = (pattern.split('/'), destination.split('/'));
-    loop {
-        match (pattern.next(), destination.next()) {
-            (Some("**"), _) => return true,
-            (Some("*"), Some(_)) => {}
-            (Some(p), Some(d)) if p == d => {}
-            (None, None) => return true,
-            _ => return false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_match_by_segments() {
-        assert!(matches("/topic/*", "/topic/a") && !matches("/topic/*", "/topic/a/b"));
-        assert!(matches("/topic/**", "/topic/a/b") && !matches("/topic/**", "/queue/a"));
-        assert!(matches("/topic/a", "/topic/a") && !matches("/topic/a", "/topic/b"));
-    }
 
     #[test]
     fn a_publication_has_one_number_and_a_number_one_publication() {

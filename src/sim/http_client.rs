@@ -1,10 +1,10 @@
 //! An HTTP client: a back end that pushes, and a telephony provider that calls back, often twice.
 
-use super::browser::{OWN, TOPICS};
-use super::client::{Decision, NEVER, Phase, Scene};
 use super::forged;
-use super::history::{Kick, Target, USERS};
-use super::oracle::{Oracle, Violation};
+use super::history::Kick;
+use super::scene::{Decision, NEVER, Phase, Scene};
+use super::target::{OWN, TOPICS, Target, USERS};
+use super::violation::{Oracle, Violation};
 use super::wire::Wire;
 use crate::callback;
 use std::collections::VecDeque;

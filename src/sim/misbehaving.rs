@@ -1,11 +1,10 @@
 //! A misbehaving client: incomplete and malformed requests, broken frames, silence. The server has
 //! to end it in bounded time, in every case.
 
-use super::browser::handshake;
-use super::client::{Decision, Phase, Scene};
 use super::counts::Event;
-use super::oracle::{Oracle, Violation};
-use super::wire::Wire;
+use super::scene::{Decision, Phase, Scene};
+use super::violation::{Oracle, Violation};
+use super::wire::{Wire, handshake};
 use super::wrong::{self, Wrong};
 use crate::time::Instant;
 use crate::ws::Opcode;

@@ -5,62 +5,13 @@
 //! subscription is an interval of that list, and its client receives the messages of the interval
 //! that its pattern matches. Acknowledgements limit where the interval may begin and end.
 
-use super::history::{History, Kick, Publication, Secret, Subscription, Target, hears};
+use super::history::{History, Kick, Publication, Secret, Subscription, Trade, hears};
 use super::overtaken;
+use super::target::{Target, matches};
+use super::violation::{Oracle, Violation};
 use crate::config::SlowConsumer;
 use crate::time::Micros;
-use core::fmt;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The rule that was broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Oracle {
-    /// A message is missing.
-    Lost,
-    /// A message arrived more than once.
-    Twice,
-    /// Two receivers, or a sender and a receiver, differ about an order.
-    Order,
-    /// ON_LINE and OFF_LINE do not alternate.
-    Presence,
-    /// Something is left when all clients are gone.
-    Leak,
-    /// A bound was exceeded.
-    Limit,
-    /// Something takes for ever.
-    Progress,
-    /// A client received a message that was not for it.
-    Isolation,
-    /// A session that the operator has ended is still open.
-    Kick,
-    /// A refusal that nobody has provoked, or a missing one.
-    Refusal,
-    /// Bytes that no correct server sends.
-    Protocol,
-    /// A failed assertion of the engine, or of the fake kernel about the engine.
-    Panic,
-}
-
-/// A broken rule.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    /// The rule.
-    pub oracle: Oracle,
-    /// What was observed.
-    pub text: String,
-}
-
-impl Violation {
-    pub(super) fn new(oracle: Oracle, text: String) -> Violation {
-        Violation { oracle, text }
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.oracle, self.text)
-    }
-}
 
 /// Checks a finished history.
 ///
@@ -342,13 +293,13 @@ fn validate_local(history: &History, at: usize, s: &Subscription) -> Result<u64,
 /// Answers of the trading application: at most as many as were requested, at least as many as were
 /// acknowledged.
 fn validate_answers(history: &History, at: usize, s: &Subscription) -> Result<(), Violation> {
-    if !s.of_user || !super::history::matches(&s.pattern, "/queue/sub") {
+    if !s.of_user || !matches(&s.pattern, "/queue/sub") {
         return match s.answers {
             0 => Ok(()),
             _ => Err(tell(Oracle::Isolation, at, s, "an answer on a wrong destination")),
         };
     }
-    let mine = |t: &&super::history::Trade| match s.user {
+    let mine = |t: &&Trade| match s.user {
         Some(user) => t.user == Some(user),
         None => t.client == s.client,
     };
@@ -458,6 +409,7 @@ pub(super) fn validate_watcher(history: &History, subscription: usize) -> Result
 mod tests {
     use super::super::history::Content;
     use super::super::rules::Rules;
+    use super::super::target::PRESENCE;
     use super::*;
 
     /// A history of one topic: `sent` publications of client 0, all acknowledged, numbered in
@@ -588,7 +540,7 @@ mod tests {
     #[test]
     fn presence_alternates_and_ends() {
         let mut history = history(0);
-        let s = history.subscribe(1, None, super::super::history::PRESENCE, false, false);
+        let s = history.subscribe(1, None, PRESENCE, false, false);
         history.receive(s, "b-64", Content::Presence(3, true)).expect("new");
         assert!(validate(&history).is_ok());
         assert_eq!(validate_watcher(&history, s).map_err(|v| v.oracle), Err(Oracle::Presence));

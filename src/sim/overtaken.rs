@@ -3,7 +3,7 @@
 //! the server has read it.
 
 use super::history::History;
-use super::oracle::{Oracle, Violation};
+use super::violation::{Oracle, Violation};
 
 /// A message that was received took effect before its sender's ERROR, so its RECEIPT came first.
 pub(super) fn validate(history: &History) -> Result<(), Violation> {
@@ -19,7 +19,8 @@ pub(super) fn validate(history: &History) -> Result<(), Violation> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::history::{Content, Target};
+    use super::super::history::Content;
+    use super::super::target::Target;
     use super::*;
 
     #[test]

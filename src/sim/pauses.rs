@@ -1,8 +1,8 @@
 //! Peers that end while their connection is paused, for each reason of a pause, to the millisecond:
 //! a reset ends the connection at once, a FIN one second later, in every case.
 
-use super::browser::handshake;
 use super::script::Stage;
+use super::wire::handshake;
 use crate::time::Millis;
 use crate::ws::Opcode;
 

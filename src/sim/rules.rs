@@ -1,7 +1,7 @@
 //! A run's settings for slow consumers and batches, for the server and the oracles alike.
 
-use super::history::{PRESENCE, Target, matches};
 use super::random::Random;
+use super::target::{PRESENCE, Target, matches};
 use crate::config::{Batch, Config, Slow, SlowConsumer};
 use crate::time::Micros;
 

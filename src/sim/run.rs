@@ -2,7 +2,7 @@
 //! everything has ended; then the oracles check the history.
 
 use super::browser::Browser;
-use super::client::{Client, NEVER, Phase, Plan, Reading, Role, Scene};
+use super::client::{Client, Reading, Role};
 use super::control::Control;
 use super::counts::{Counts, Event};
 use super::echoer::Echoer;
@@ -11,9 +11,11 @@ use super::history::{History, Secret};
 use super::http_client::{CALLS, HttpClient};
 use super::misbehaving::Misbehaving;
 use super::mutation::Mutation;
-use super::oracle::{self, Oracle, Violation};
+use super::oracle;
 use super::ring::SimRing;
+use super::scene::{NEVER, Phase, Plan, Scene};
 use super::setting::Setting;
+use super::violation::{Oracle, Violation};
 use super::wire::Wire;
 use super::world::World;
 use crate::broker::core::Class;
@@ -555,7 +557,7 @@ impl Simulation {
             _ if is_watcher => Role::Browser(Browser::watcher(number, &mut scene, &mut wire)),
             0..=64 => {
                 let user = scene.random().below(9) as usize;
-                let user = (user < super::history::USERS).then_some(user);
+                let user = (user < super::target::USERS).then_some(user);
                 Role::Browser(Browser::new(number, user, &mut scene, &mut wire))
             }
             65..=72 => Role::Echoer(Echoer::new(&mut scene, &mut wire)),

@@ -1,11 +1,12 @@
 //! What a browser's session receives: the handshake's answer, SockJS frames, STOMP frames.
 
 use super::browser::{Browser, OnReceipt, Stage};
-use super::client::Scene;
 use super::forged::forged;
 use super::greed;
-use super::history::{Content, PRESENCE, SECRET, Secret, Target};
-use super::oracle::{Oracle, Violation};
+use super::history::{Content, Secret};
+use super::scene::Scene;
+use super::target::{PRESENCE, SECRET, Target};
+use super::violation::{Oracle, Violation};
 use super::wire::{Heard, Wire};
 use crate::stomp::{ServerFrame, parse_server_frame};
 use crate::time::Instant;

@@ -2,13 +2,12 @@
 //! in exactly this order, and a server whose every answer is known. Failures that a campaign found
 //! at random are kept here as tests.
 
-use super::browser::handshake;
 use super::faults::FaultRates;
 use super::history::Secret;
 use super::ring::SimRing;
 use super::rules::Rules;
 use super::setting::{Configured, Setting};
-use super::wire::{Heard, Wire};
+use super::wire::{Heard, Wire, handshake};
 use super::world::World;
 use super::wrong;
 use crate::config::{Action, Allow, Config, Users};

@@ -1,10 +1,11 @@
 //! The setting of a run: its configuration and its shards.
 
-use super::history::{Secret, USERS};
+use super::history::Secret;
 use super::kernel::Setup as Kernel;
 use super::mutation::Mutation;
 use super::ring::SimRing;
 use super::rules::Rules;
+use super::target::USERS;
 use super::world::World;
 use crate::config::{Config, SlowConsumer, Sources};
 use crate::engine::mailbox::{self, Mailbox};

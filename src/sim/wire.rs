@@ -1,9 +1,9 @@
 //! A client's end of a connection: writes as the socket has room, reads as the client wants to, and
 //! parses WebSocket frames and HTTP answers.
 
-use super::oracle::{Oracle, Violation};
 use super::random::Random;
 use super::socket::{Read, SocketId};
+use super::violation::{Oracle, Violation};
 use super::world::World;
 use crate::limits::WS_CLIENT_HEAD_MAX;
 use crate::ws::{self, Opcode};
@@ -179,6 +179,16 @@ impl Wire {
         self.input.drain(..start + len);
         Ok(Some(Answer { status, body, close }))
     }
+}
+
+/// A WebSocket handshake of a browser on this machine.
+pub(super) fn handshake(path: &str, query: &str) -> Vec<u8> {
+    format!(
+        "GET {path}{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Version: 13\r\n\r\n"
+    )
+    .into_bytes()
 }
 
 #[cfg(test)]

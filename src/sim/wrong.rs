@@ -1,8 +1,7 @@
 //! Invalid input, and the reason under which each is counted: HTTP requests, handshakes, WebSocket
 //! frames, STOMP frames.
 
-use super::browser::handshake;
-use super::wire::Wire;
+use super::wire::{Wire, handshake};
 use crate::metrics::Refusal;
 use crate::metrics::Refusal::*;
 
