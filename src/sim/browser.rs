@@ -1,7 +1,7 @@
 //! A STOMP session of a browser, over WebSocket or SockJS.
 
 use super::forged;
-use super::greed::{self, ALIKE, Greed, Provoked, SUBSCRIPTIONS};
+use super::greed::{self, ALIKE, Greed, PATTERNS_MAX, Provoked, SUBSCRIPTIONS};
 use super::history::{Secret, Trade};
 use super::scene::{Decision, NEVER, Phase, Scene};
 use super::target::{FORWARDED, OWN, PATTERNS, PRESENCE, SECRET, TOPICS, Target, USERS};
@@ -13,8 +13,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Milliseconds of a heart-beat, on both sides.
 pub(super) const BEAT: u64 = 1_500;
-/// The most subscriptions of a session to patterns (`Limits::tiny`).
-const PATTERNS_MAX: usize = 2;
 
 /// The state of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +53,15 @@ pub(super) struct Own {
     pub(super) history: usize,
 }
 
+/// Counts of what a session has begun.
+#[derive(Debug, Default)]
+struct Begun {
+    /// Each has an id for its receipt, wanted or not.
+    frames: u64,
+    subscriptions: u32,
+    publications: u32,
+}
+
 /// The session.
 #[derive(Debug)]
 pub(super) struct Browser {
@@ -69,10 +76,7 @@ pub(super) struct Browser {
     /// Ended ones: messages sequenced before may still arrive.
     pub(super) former: Vec<Own>,
     pub(super) receipts: VecDeque<(u64, OnReceipt)>,
-    ids: u64,
-    /// Subscriptions so far.
-    named: u32,
-    sequence: u32,
+    begun: Begun,
     /// The limit that it will exceed on purpose.
     greed: Option<Greed>,
     /// The ERROR that it has provoked, if any.
@@ -123,9 +127,7 @@ impl Browser {
             subscriptions: Vec::new(),
             former: Vec::new(),
             receipts: VecDeque::new(),
-            ids: 0,
-            named: 0,
-            sequence: 0,
+            begun: Begun::default(),
             greed,
             provoked: None,
             open_at: 0,
@@ -228,7 +230,7 @@ impl Browser {
 
     /// Sends a random frame.
     fn frame(&mut self, scene: &mut Scene<'_>) -> Option<Vec<u8>> {
-        if scene.plan.crowd && self.named == 0 && scene.random().chance(700) {
+        if scene.plan.crowd && self.begun.subscriptions == 0 && scene.random().chance(700) {
             return Some(self.subscribe_to("/topic/**", false, scene));
         }
         match scene.random().below(100) {
@@ -244,8 +246,8 @@ impl Browser {
     }
 
     fn publish(&mut self, target: Target, scene: &mut Scene<'_>) -> (usize, String) {
-        let sender = Some((self.number, self.sequence));
-        self.sequence += 1;
+        let sender = Some((self.number, self.begun.publications));
+        self.begun.publications += 1;
         let publication = scene.history.publish(sender, target);
         let large = if scene.plan.crowd { 6 } else { 1 };
         let pad = match scene.random().below(12) < large {
@@ -264,11 +266,11 @@ impl Browser {
         receipt: Option<OnReceipt>,
     ) -> Vec<u8> {
         let mut headers = headers.to_vec();
-        self.ids += 1;
-        let id = format!("r{}", self.ids);
+        self.begun.frames += 1;
+        let id = format!("r{}", self.begun.frames);
         if let Some(effect) = receipt {
             headers.push(("receipt", &id));
-            self.receipts.push_back((self.ids, effect));
+            self.receipts.push_back((self.begun.frames, effect));
         }
         let frame = ClientFrame { command, headers: &headers, body };
         let mut bytes = vec![0; frame.len(self.version)];
@@ -399,11 +401,11 @@ impl Browser {
         scene: &mut Scene<'_>,
     ) -> Vec<u8> {
         // Most pages use the same subscription ids, which puts them into one group.
-        self.named += 1;
+        self.begun.subscriptions += 1;
         let mine = if scene.plan.crowd { 500 } else { 100 };
         let mut id = match scene.random().chance(mine) {
-            true => format!("mine-{}-{}", self.number, self.named),
-            false => format!("sub-{}", self.named),
+            true => format!("mine-{}-{}", self.number, self.begun.subscriptions),
+            false => format!("sub-{}", self.begun.subscriptions),
         };
         let mut is_used = false;
         match scene.random().below(20) {
@@ -480,6 +482,31 @@ impl Browser {
             7..=8 => Decision::Leave(true),
             _ => Decision::Leave(false),
         }
+    }
+
+    /// The frames that exceed the limit; the last of them is refused.
+    fn provoke(&mut self, greed: Greed, scene: &mut Scene<'_>) -> Vec<Vec<u8>> {
+        let may = match greed {
+            // Ended subscriptions count until the server has confirmed their end.
+            _ if greed.is_of_subscriptions() => self.subscriptions.is_empty() && !self.is_ending(),
+            Greed::Forbidden => self.user.is_none(),
+            Greed::Secret => scene.history.secret == Secret::Kept && self.user != Some(0),
+            _ => true,
+        };
+        let greed = if may { greed } else { Greed::Unaddressed };
+        let to = greed.filling().iter();
+        let mut frames: Vec<_> = to.map(|to| self.subscribe_to(to, false, scene)).collect();
+        let (excess, provoked) = greed.exceed(self.number, scene.random());
+        let headers: Vec<(&str, &str)> =
+            excess.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        frames.push(self.frame_of(excess.command, &headers, &excess.body, None));
+        self.provoked = Some(provoked);
+        frames
+    }
+
+    /// Whether the server has not yet confirmed the end of a subscription.
+    fn is_ending(&self) -> bool {
+        self.receipts.iter().any(|(_, effect)| matches!(effect, OnReceipt::Left(_)))
     }
 
     /// Sends frames: each in a message of its own, several in one, or one in chunks.

@@ -2,18 +2,17 @@
 //! ERROR that it must get. Every other session stays within all limits, to the last byte: an ERROR
 //! that nobody has provoked breaks a rule, as does one that is missing.
 
-use super::browser::{Browser, OnReceipt};
 use super::history::Secret;
 use super::random::Random;
-use super::scene::Scene;
 use super::target::{PATTERNS, SECRET, TOPICS};
-use crate::limits::Limits;
 use crate::stomp::Command;
 
 /// The most subscriptions of a session (`Limits::tiny`).
 pub(super) const SUBSCRIPTIONS: usize = 3;
 /// Those of them to one destination (`Limits::tiny`).
 pub(super) const ALIKE: usize = 2;
+/// The most subscriptions of a session to patterns (`Limits::tiny`).
+pub(super) const PATTERNS_MAX: usize = 2;
 /// Bytes of a whole frame, headers of one, bytes of a name (`Limits::tiny`).
 pub(super) const FRAME: usize = 512;
 pub(super) const HEADERS: usize = 12;
@@ -118,109 +117,86 @@ impl Greed {
             Greed::Nul => ("NUL in the body", 1008),
         }
     }
+
+    /// Where the session subscribes before: as many subscriptions as it may have.
+    pub(super) fn filling(self) -> &'static [&'static str] {
+        match self {
+            Greed::Subscriptions => &TOPICS[..SUBSCRIPTIONS],
+            Greed::Alike => &[TOPICS[0]; ALIKE],
+            Greed::Patterns => &PATTERNS[..PATTERNS_MAX],
+            _ => &[],
+        }
+    }
+
+    /// The frame of a client that exceeds the limit, and the ERROR for it.
+    pub(super) fn exceed(self, client: usize, random: &mut Random) -> (Excess, Provoked) {
+        let mut excess = self.excess(client);
+        // The ERROR for bytes that cannot be parsed as a frame names no receipt.
+        let is_frame = !matches!(self, Greed::Bytes | Greed::Headers | Greed::Blank);
+        let wants_receipt = is_frame && random.chance(700);
+        let receipt = match self {
+            Greed::LongReceipt => Some(long("r", NAME + 1)),
+            _ => wants_receipt.then(|| format!("more-{client}")),
+        };
+        excess.headers.extend(receipt.clone().map(|receipt| ("receipt", receipt)));
+        let (message, code) = self.refusal();
+        (excess, Provoked { message, receipt, code })
+    }
+
+    fn excess(self, client: usize) -> Excess {
+        let subscribe = |id: String, to: &str| Excess {
+            command: Command::Subscribe,
+            headers: vec![("id", id), ("destination", to.to_owned())],
+            body: Vec::new(),
+        };
+        let more = |to: &str| subscribe("more".to_owned(), to);
+        let send = |to: &str, others: &[(&'static str, &str)], body: &[u8]| {
+            let others = others.iter().map(|(name, value)| (*name, (*value).to_owned()));
+            let headers = [("destination", to.to_owned())].into_iter().chain(others).collect();
+            Excess { command: Command::Send, headers, body: body.to_vec() }
+        };
+        match self {
+            Greed::Subscriptions => more(TOPICS[SUBSCRIPTIONS]),
+            Greed::Alike => more(TOPICS[0]),
+            Greed::Patterns => more(PATTERNS[PATTERNS_MAX]),
+            Greed::LongId => subscribe(long("i", NAME + 1), TOPICS[0]),
+            Greed::LongDestination => {
+                subscribe(format!("more-{client}"), &long("/topic/", NAME + 1))
+            }
+            Greed::LongTarget => send(&long("/ws/forward", NAME + 1), &[], b""),
+            Greed::Bytes => send(TOPICS[0], &[], "x".repeat(FRAME).as_bytes()),
+            // content-length is one of them.
+            Greed::Headers => send(TOPICS[0], &NOTES, b"x"),
+            Greed::Unaddressed => {
+                Excess { command: Command::Send, headers: Vec::new(), body: Vec::new() }
+            }
+            Greed::Unknown => send("/nowhere", &[], b""),
+            Greed::Forbidden => send("/user/u1/queue/sub", &[], b""),
+            Greed::Secret => more(SECRET),
+            Greed::Transaction => send(TOPICS[0], &[("transaction", "t")], b""),
+            Greed::Twice => Excess {
+                command: Command::Connect,
+                headers: vec![("accept-version", "1.2".to_owned()), ("host", "x".to_owned())],
+                body: Vec::new(),
+            },
+            Greed::Blank => send(TOPICS[0], &[(" \t", "v")], b""),
+            Greed::Nul => {
+                send(TOPICS[0], &[("content-type", "application/json")], b"{\"a\":\"\0\"}")
+            }
+            Greed::LongReceipt => send(TOPICS[0], &[], b""),
+        }
+    }
+}
+
+/// The frame that the server has to refuse.
+pub(super) struct Excess {
+    pub(super) command: Command,
+    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) body: Vec<u8>,
 }
 
 fn long(start: &str, len: usize) -> String {
     format!("{start}{}", "n".repeat(len - start.len()))
-}
-
-impl Browser {
-    /// The frames that exceed the limit; the last of them is refused.
-    pub(super) fn provoke(&mut self, greed: Greed, scene: &mut Scene<'_>) -> Vec<Vec<u8>> {
-        let may = match greed {
-            // Ended subscriptions count until the server has confirmed their end.
-            _ if greed.is_of_subscriptions() => self.subscriptions.is_empty() && !self.is_ending(),
-            Greed::Forbidden => self.user.is_none(),
-            Greed::Secret => scene.history.secret == Secret::Kept && self.user != Some(0),
-            _ => true,
-        };
-        let greed = if may { greed } else { Greed::Unaddressed };
-        let mut frames = self.fill(greed, scene);
-        let (message, code) = greed.refusal();
-        frames.push(self.excess(greed, message, code, scene));
-        frames
-    }
-
-    /// As many subscriptions as it may have.
-    fn fill(&mut self, greed: Greed, scene: &mut Scene<'_>) -> Vec<Vec<u8>> {
-        let to: &[&str] = match greed {
-            Greed::Subscriptions => &TOPICS[..SUBSCRIPTIONS],
-            Greed::Alike => &[TOPICS[0]; ALIKE],
-            Greed::Patterns => &PATTERNS[..Limits::tiny().patterns as usize],
-            _ => &[],
-        };
-        to.iter().map(|destination| self.subscribe_to(destination, false, scene)).collect()
-    }
-
-    fn excess(
-        &mut self,
-        greed: Greed,
-        message: &'static str,
-        code: u16,
-        scene: &mut Scene<'_>,
-    ) -> Vec<u8> {
-        let (id, long_id) = (format!("more-{}", self.number), long("i", NAME + 1));
-        let (target, far) = (long("/topic/", NAME + 1), long("/ws/forward", NAME + 1));
-        let subscribe = |to: &'static str| vec![("id", "more"), ("destination", to)];
-        let send = |to: &'static str| vec![("destination", to)];
-        let mut body: &[u8] = b"";
-        let mut command = Command::Send;
-        let pad = "x".repeat(FRAME);
-        let headers: Vec<(&str, &str)> = match greed {
-            Greed::Subscriptions => subscribe(TOPICS[SUBSCRIPTIONS]),
-            Greed::Alike => subscribe(TOPICS[0]),
-            Greed::Patterns => subscribe(PATTERNS[Limits::tiny().patterns as usize]),
-            Greed::LongId => vec![("id", &long_id), ("destination", TOPICS[0])],
-            Greed::LongDestination => vec![("id", &id), ("destination", &target)],
-            Greed::LongTarget => vec![("destination", &far)],
-            Greed::Bytes => {
-                body = pad.as_bytes();
-                send(TOPICS[0])
-            }
-            Greed::Headers => {
-                // content-length is one of them.
-                body = b"x";
-                [&send(TOPICS[0])[..], &NOTES].concat()
-            }
-            Greed::Unaddressed => vec![],
-            Greed::Unknown => send("/nowhere"),
-            Greed::Forbidden => send("/user/u1/queue/sub"),
-            Greed::Secret => subscribe(SECRET),
-            Greed::Transaction => vec![("destination", TOPICS[0]), ("transaction", "t")],
-            Greed::Twice => {
-                command = Command::Connect;
-                vec![("accept-version", "1.2"), ("host", "x")]
-            }
-            Greed::Blank => vec![("destination", TOPICS[0]), (" \t", "v")],
-            Greed::Nul => {
-                body = b"{\"a\":\"\0\"}";
-                vec![("destination", TOPICS[0]), ("content-type", "application/json")]
-            }
-            Greed::LongReceipt => send(TOPICS[0]),
-        };
-        if headers.first().is_some_and(|(name, _)| *name == "id") {
-            command = Command::Subscribe;
-        }
-        let mut headers = headers;
-        // The ERROR for bytes that cannot be parsed as a frame names no receipt.
-        let is_frame = !matches!(greed, Greed::Bytes | Greed::Headers | Greed::Blank);
-        let wants_receipt = is_frame && scene.random().chance(700);
-        let receipt = match greed {
-            Greed::LongReceipt => Some(long("r", NAME + 1)),
-            _ => wants_receipt.then(|| format!("more-{}", self.number)),
-        };
-        if let Some(receipt) = &receipt {
-            headers.push(("receipt", receipt));
-        }
-        let frame = self.frame_of(command, &headers, body, None);
-        self.provoked = Some(Provoked { message, receipt, code });
-        frame
-    }
-
-    /// Whether the server has not yet confirmed the end of a subscription.
-    fn is_ending(&self) -> bool {
-        self.receipts.iter().any(|(_, effect)| matches!(effect, OnReceipt::Left(_)))
-    }
 }
 
 /// Fills a body so that its whole frame is as long as a frame may be. `frame` writes it with the
@@ -254,14 +230,16 @@ pub(super) fn full_name(start: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::Limits;
 
     #[test]
     fn the_limits_are_those_of_the_server() {
         let limits = Limits::tiny();
-        let ours = [SUBSCRIPTIONS, ALIKE, FRAME, HEADERS, NAME].map(|n| n as u32);
+        let ours = [SUBSCRIPTIONS, ALIKE, PATTERNS_MAX, FRAME, HEADERS, NAME].map(|n| n as u32);
         let theirs = [
             limits.subscriptions,
             limits.subscriptions_alike,
+            limits.patterns,
             limits.stomp_frame,
             limits.stomp_headers,
             limits.name_bytes,

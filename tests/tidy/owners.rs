@@ -16,7 +16,6 @@ const LISTS: &[&str] = &["src/config/", "src/limits.rs", "src/metrics/"];
 /// Types that may be larger: file or folder, type, methods, files, fields, reason. A ratchet.
 const LARGE: &[(&str, &str, usize, usize, usize, &str)] = &[
     ("src/ring", "Uring", 0, 4, 0, "operations and completions stand apart from the ring"),
-    ("src/sim", "Browser", 0, 0, 22, "a client keeps what it has said and heard"),
     ("src/sim", "Simulation", 0, 0, 23, "a run keeps its plan and all that takes part"),
 ];
 
