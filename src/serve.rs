@@ -15,7 +15,7 @@
 //! ```
 
 use crate::config::{Config, ConfigError, Sources, check};
-use crate::control::{self, End, Failure, Report, Reporter, Reports};
+use crate::control::{self, End, Failure, NotReady, Ready, Reporter};
 use crate::engine::mailbox::{Mailbox, connect};
 use crate::engine::shard::{self, Serves, Shard};
 use crate::engine::shared::{Keys, Shared};
@@ -103,6 +103,15 @@ impl fmt::Display for ServeError {
 
 impl std::error::Error for ServeError {}
 
+impl From<NotReady> for ServeError {
+    fn from(why: NotReady) -> ServeError {
+        match why {
+            NotReady::Refused(error) => ServeError::Ring(error),
+            NotReady::Ended(shard) => ServeError::ShardEnded(shard),
+        }
+    }
+}
+
 impl From<Failure> for ServeError {
     fn from(failure: Failure) -> ServeError {
         match failure {
@@ -162,7 +171,7 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
     let doorbells = Doorbells::new(peers).map_err(ServeError::Start)?;
     let mut mailboxes = connect(peers, shared.limits.mailbox_of(peers as u32));
     let mailbox = mailboxes.pop().expect("the control thread is the last peer");
-    let (reporters, mut reports) = control::reports(shards);
+    let (reporters, reports) = control::reports(shards);
     let gate = Arc::new(OnceLock::new());
     let serves: Vec<Serves> = listeners.iter().map(|listener| listener.serves).collect();
     for (mailbox, reporter) in mailboxes.into_iter().zip(reporters) {
@@ -183,14 +192,15 @@ pub fn run(options: ServeOptions) -> Result<(), ServeError> {
         let thread = std::thread::Builder::new().name(format!("shard-{}", shard.0));
         thread.spawn(move || run_shard(start, reporter)).map_err(ServeError::Start)?;
     }
-    let flavor = all_ready(&mut reports, shards)?;
+    let (all, ends) = reports.ready()?;
+    let flavor = all.last().map_or("", |ready| ready.flavor.label());
     let addresses = listeners.iter().map(|listener| (listener.address, listener.serves)).collect();
     let ready = Box::new(move |log: &control::Log| {
         log.info("serving", &[("shards", &shards), ("slots", &slots), ("ring", &flavor)]);
         announce(addresses, demo);
         gate.set(()).expect("it is opened here only");
     });
-    let setup = control::Setup { shared, sources, mailbox, doorbells, reports, log, ready };
+    let setup = control::Setup { shared, sources, mailbox, doorbells, ends, log, ready };
     match control::run(setup)? {
         End::Drained => Ok(()),
         End::Hurried => Err(ServeError::Hurried),
@@ -239,19 +249,6 @@ fn listen(config: &Config, shards: usize) -> Result<Vec<Listener>, ServeError> {
     wanted.map(listener).collect()
 }
 
-/// Waits until every shard has reported that it can run. Returns the kind of the rings.
-fn all_ready(reports: &mut Reports, shards: u8) -> Result<&'static str, ServeError> {
-    let mut kind = "";
-    for _ in 0..shards {
-        match reports.wait().expect("a shard that ends says so first") {
-            Report::Ready { flavor, .. } => kind = flavor.label(),
-            Report::Refused { error, .. } => return Err(ServeError::Ring(error)),
-            Report::Ended { shard, .. } => return Err(ServeError::ShardEnded(shard)),
-        }
-    }
-    Ok(kind)
-}
-
 /// Prints one line for each listener, and one for the demo.
 fn announce(addresses: Vec<(SocketAddr, Serves)>, demo: bool) {
     let mut out = io::stdout().lock();
@@ -267,15 +264,15 @@ fn announce(addresses: Vec<(SocketAddr, Serves)>, demo: bool) {
 }
 
 /// The whole life of a shard's thread. The reporter reports its end, however it ends.
-fn run_shard(start: Start, reporter: Reporter) {
+fn run_shard(start: Start, mut reporter: Reporter) {
     let gate = start.gate.clone();
     match make_shard(start) {
         Ok((mut shard, slots)) => {
-            reporter.ready(slots, shard.ring().flavor());
+            reporter.start(Ok(Ready { slots, flavor: shard.ring().flavor() }));
             gate.wait();
             while shard.turn() {}
         }
-        Err(error) => reporter.refused(error),
+        Err(error) => reporter.start(Err(error)),
     }
 }
 

@@ -8,8 +8,8 @@
 //! peer.
 //!
 //! **How to drive it.** Start the shards' threads, each with a [`Reporter`] of [`reports`]; when
-//! all have reported that they are ready, [`run`], which returns when the process is to end. It
-//! runs on tokio-uring: a current-thread tokio runtime, so that an HTTP client written for tokio
+//! all are ready ([`Reports::ready`]), [`run`], which returns when the process is to end. It runs
+//! on tokio-uring: a current-thread tokio runtime, so that an HTTP client written for tokio
 //! runs in it, whose file writes go through a ring of their own.
 //!
 //! ```text
@@ -57,4 +57,6 @@ mod tests;
 
 pub use log::Log;
 pub use reload::merge;
-pub use runtime::{End, Failure, Report, Reporter, Reports, Setup, reports, run};
+pub use runtime::{
+    End, Ended, Ends, Failure, NotReady, Ready, Reporter, Reports, Setup, reports, run,
+};

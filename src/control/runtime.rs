@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
@@ -43,32 +43,31 @@ const LOG_TIME: Duration = Duration::from_secs(1);
 /// Why a configuration that would be good at a start is not good at a reload.
 const KEPT: &str = "keys that need a restart keep their values, and the new ones do not fit them";
 
-/// What a shard's thread reports of itself.
+/// A shard is ready to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// It is ready to run.
-    Ready {
-        /// Which one.
-        shard: ShardId,
-        /// Connections that it has room for.
-        slots: u32,
-        /// The kind of its ring.
-        flavor: Flavor,
-    },
-    /// It cannot start.
-    Refused {
-        /// Which one.
-        shard: ShardId,
-        /// Why.
-        error: StartError,
-    },
-    /// It has ended.
-    Ended {
-        /// Which one.
-        shard: ShardId,
-        /// Whether it ended by a panic.
-        panicked: bool,
-    },
+pub struct Ready {
+    /// Connections that it has room for.
+    pub slots: u32,
+    /// The kind of its ring.
+    pub flavor: Flavor,
+}
+
+/// Why not all shards are ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotReady {
+    /// One cannot start.
+    Refused(StartError),
+    /// One has ended before it was ready.
+    Ended(ShardId),
+}
+
+/// A shard's thread has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Which one.
+    pub shard: ShardId,
+    /// Whether it ended by a panic.
+    pub panicked: bool,
 }
 
 /// Reports for one shard's thread. When it is dropped it reports that the thread has ended, by
@@ -76,7 +75,9 @@ pub enum Report {
 #[derive(Debug)]
 pub struct Reporter {
     shard: ShardId,
-    reports: mpsc::UnboundedSender<Report>,
+    /// Until the shard has said how it starts.
+    start: Option<oneshot::Sender<Result<Ready, StartError>>>,
+    ends: mpsc::UnboundedSender<Ended>,
 }
 
 impl Reporter {
@@ -85,45 +86,58 @@ impl Reporter {
         self.shard
     }
 
-    /// The shard is ready to run.
-    pub fn ready(&self, slots: u32, flavor: Flavor) {
-        self.say(Report::Ready { shard: self.shard, slots, flavor });
-    }
-
-    /// The shard cannot start.
-    pub fn refused(&self, error: StartError) {
-        self.say(Report::Refused { shard: self.shard, error });
-    }
-
-    fn say(&self, report: Report) {
-        // Nobody listens any more when the process ends.
-        let _ = self.reports.send(report);
+    /// How the shard starts. It is said once: what is said after it is not heard.
+    pub fn start(&mut self, start: Result<Ready, StartError>) {
+        if let Some(to) = self.start.take() {
+            // Nobody listens any more when the process ends.
+            let _ = to.send(start);
+        }
     }
 }
 
 impl Drop for Reporter {
     fn drop(&mut self) {
-        let panicked = std::thread::panicking();
-        self.say(Report::Ended { shard: self.shard, panicked });
+        // The same here.
+        let _ = self.ends.send(Ended { shard: self.shard, panicked: std::thread::panicking() });
     }
 }
 
-/// Receives the shards' reports.
+/// Receives how the shards start, and then their ends.
 #[derive(Debug)]
-pub struct Reports(mpsc::UnboundedReceiver<Report>);
+pub struct Reports {
+    starts: Vec<oneshot::Receiver<Result<Ready, StartError>>>,
+    ends: Ends,
+}
+
+/// Receives the ends of shards that were all ready.
+#[derive(Debug)]
+pub struct Ends(pub(super) mpsc::UnboundedReceiver<Ended>);
 
 impl Reports {
-    /// The next report, for a thread outside of the runtime. None when every reporter is gone.
-    pub fn wait(&mut self) -> Option<Report> {
-        self.0.blocking_recv()
+    /// Waits until all shards are ready, on a thread outside of the runtime.
+    ///
+    /// The error is that of the first shard, by number, that is not.
+    pub fn ready(self) -> Result<(Vec<Ready>, Ends), NotReady> {
+        let mut all = Vec::with_capacity(self.starts.len());
+        for (shard, start) in (0..).map(ShardId).zip(self.starts) {
+            // A thread that ends drops its reporter, and with it the other end.
+            let start = start.blocking_recv().map_err(|_| NotReady::Ended(shard))?;
+            all.push(start.map_err(NotReady::Refused)?);
+        }
+        Ok((all, self.ends))
     }
 }
 
 /// A reporter for each shard, and what receives their reports. A shard makes at most two.
 pub fn reports(shards: u8) -> (Vec<Reporter>, Reports) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let voice = |shard| Reporter { shard: ShardId(shard), reports: sender.clone() };
-    ((0..shards).map(voice).collect(), Reports(receiver))
+    let (ends, receiver) = mpsc::unbounded_channel();
+    let reporter = |shard| {
+        let (start, started) = oneshot::channel();
+        let shard = ShardId(shard);
+        (Reporter { shard, start: Some(start), ends: ends.clone() }, started)
+    };
+    let (reporters, starts) = (0..shards).map(reporter).unzip();
+    (reporters, Reports { starts, ends: Ends(receiver) })
 }
 
 /// What the control thread is made of.
@@ -136,8 +150,8 @@ pub struct Setup {
     pub mailbox: Mailbox,
     /// The doorbells of all peers.
     pub doorbells: Doorbells,
-    /// The shards' reports; each shard has reported that it is ready.
-    pub reports: Reports,
+    /// The ends of the shards, which are all ready.
+    pub ends: Ends,
     /// The log file; standard error without one.
     pub log: Option<PathBuf>,
     /// Called when signals are handled and the log is open.
@@ -192,7 +206,7 @@ async fn run_inside(setup: Setup) -> Result<End, Failure> {
         sources: setup.sources,
         mailbox: setup.mailbox,
         doorbells: setup.doorbells,
-        reports: setup.reports,
+        ends: setup.ends,
         signals,
         log: log.clone(),
         outgoing: Outgoing::new(shards),
@@ -222,7 +236,7 @@ struct Control {
     sources: Sources,
     mailbox: Mailbox,
     doorbells: Doorbells,
-    reports: Reports,
+    ends: Ends,
     signals: Signals,
     log: Log,
     outgoing: Outgoing,
@@ -246,7 +260,7 @@ enum Woken {
     Doorbell,
     Answered(Id, Outcome),
     Signal(Signal),
-    Report(Report),
+    Ended(Ended),
     Time,
 }
 
@@ -286,7 +300,7 @@ impl Control {
                     Some(then) if then.elapsed() >= STOP_AGAIN => return Ok(End::Hurried),
                     Some(_) => self.log.info("ending already", &[]),
                 },
-                Woken::Report(report) => self.on_report(report)?,
+                Woken::Ended(ended) => self.on_ended(ended)?,
                 Woken::Time => {}
             }
         }
@@ -298,7 +312,7 @@ impl Control {
         tokio::select! {
             biased;
             signal = self.signals.next() => Woken::Signal(signal),
-            Some(report) = self.reports.0.recv() => Woken::Report(report),
+            Some(ended) = self.ends.0.recv() => Woken::Ended(ended),
             ready = self.doorbell.readable() => {
                 ready.expect("the runtime outlives its tasks");
                 Woken::Doorbell
@@ -495,21 +509,14 @@ impl Control {
         }
     }
 
-    fn on_report(&mut self, report: Report) -> Result<(), Failure> {
-        match report {
-            Report::Ended { shard, panicked } if panicked || self.deadline.is_none() => {
-                self.log.error("a shard has ended", &[("shard", &shard.0), ("panic", &panicked)]);
-                Err(Failure::ShardEnded(shard))
-            }
-            Report::Ended { shard, .. } => {
-                self.alive -= 1;
-                self.outgoing.end(shard);
-                Ok(())
-            }
-            Report::Ready { .. } | Report::Refused { .. } => {
-                unreachable!("the shards were ready before this thread ran: {report:?}")
-            }
+    fn on_ended(&mut self, Ended { shard, panicked }: Ended) -> Result<(), Failure> {
+        if panicked || self.deadline.is_none() {
+            self.log.error("a shard has ended", &[("shard", &shard.0), ("panic", &panicked)]);
+            return Err(Failure::ShardEnded(shard));
         }
+        self.alive -= 1;
+        self.outgoing.end(shard);
+        Ok(())
     }
 
     fn say_what_is_left(&self) {

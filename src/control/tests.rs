@@ -12,7 +12,7 @@ use crate::ids::{PeerId, SessionId, SessionIndex, ShardId};
 use crate::limits::{Limits, REFUSALS_WAITING};
 use crate::mem::shares::Place;
 use crate::metrics::{Metrics, Refusal};
-use crate::ring::Doorbells;
+use crate::ring::{Doorbells, Flavor, StartError};
 use hashbrown::HashMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -25,6 +25,8 @@ const SHARD: PeerId = PeerId(0);
 const CONTROL: PeerId = PeerId(1);
 /// Longer than anything takes if it works.
 const LONG: Duration = Duration::from_secs(20);
+
+const READY: Ready = Ready { slots: 1, flavor: Flavor::Full };
 
 /// One shard's end of everything.
 struct StandIn {
@@ -45,12 +47,14 @@ fn start(settings: &str) -> StandIn {
     let mut mailboxes = connect(2, shared.limits.mailbox);
     let doorbells = Doorbells::new(2).expect("two eventfds can be made");
     let (mut reporters, reports) = reports(1);
+    reporters[0].start(Ok(READY));
+    let (_, ends) = reports.ready().expect("it is ready");
     let setup = Setup {
         shared,
         sources: Sources::default(),
         mailbox: mailboxes.pop().expect("two mailboxes"),
         doorbells: doorbells.clone(),
-        reports,
+        ends,
         log: Some("/dev/null".into()),
         ready: Box::new(|_| {}),
     };
@@ -277,18 +281,41 @@ fn a_destination_without_a_hook_is_told_so() {
     drop(shard.end());
 }
 
-#[test]
-fn a_shard_that_panics_ends_the_process() {
-    let (mut reporters, mut reports) = reports(2);
-    let reporter = reporters.pop().expect("two");
+/// Ends the thread of a reporter by a panic.
+fn panic_with(reporter: Reporter) {
     let thread = std::thread::spawn(move || {
         let _last = reporter;
         panic!("on purpose");
     });
     assert!(thread.join().is_err());
-    let ended = Report::Ended { shard: ShardId(1), panicked: true };
-    assert_eq!(reports.wait(), Some(ended));
+}
+
+#[test]
+fn a_shard_that_panics_ends_the_process() {
+    let (mut reporters, reports) = reports(2);
+    reporters.iter_mut().for_each(|reporter| reporter.start(Ok(READY)));
+    let (all, mut ends) = reports.ready().expect("both are ready");
+    assert_eq!(all, [READY; 2]);
+    panic_with(reporters.pop().expect("two"));
+    assert_eq!(ends.0.blocking_recv(), Some(Ended { shard: ShardId(1), panicked: true }));
     drop(reporters);
-    let ended = Report::Ended { shard: ShardId(0), panicked: false };
-    assert_eq!(reports.wait(), Some(ended));
+    assert_eq!(ends.0.blocking_recv(), Some(Ended { shard: ShardId(0), panicked: false }));
+    assert_eq!(ends.0.blocking_recv(), None);
+}
+
+#[test]
+fn a_shard_that_does_not_get_ready_says_why_or_has_ended() {
+    let error = StartError::System("map the segments", 12);
+    let starts: [(Option<_>, NotReady); 2] =
+        [(Some(Err(error)), NotReady::Refused(error)), (None, NotReady::Ended(ShardId(1)))];
+    for (start, expected) in starts {
+        let (mut reporters, reports) = reports(2);
+        let mut last = reporters.pop().expect("two");
+        reporters[0].start(Ok(READY));
+        if let Some(start) = start {
+            last.start(start);
+        }
+        panic_with(last);
+        assert_eq!(reports.ready().map(|(all, _)| all), Err(expected));
+    }
 }
