@@ -163,3 +163,156 @@ impl From<Full> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Pointer;
+    use UpgradeRefusal as Upgrade;
+    use http::Refusal as Http;
+    use identity::Refusal as Identity;
+    use sockjs::Error as Sockjs;
+    use stomp::Error as Stomp;
+    use ws::Error as Ws;
+
+    /// The word by which each error is counted and logged. It does not compile while an error has
+    /// no row.
+    macro_rules! words {
+        ($error:ident { $($variant:ident $(($value:expr))? => $word:literal,)* }) => {
+            let has_row = |error: &$error| match error { $($error::$variant { .. } => true,)* };
+            for (error, word) in [$(($error::$variant $(($value))?, $word),)*] {
+                assert!(has_row(&error), "{error:?}");
+                assert_eq!(Refusal::from(error).label(), word, "{error:?}");
+            }
+        };
+    }
+
+    #[test]
+    fn each_error_of_a_request_has_its_word() {
+        words!(Http {
+            BareLineFeed => "http_bare_line_feed",
+            BodyTooLarge => "http_body_size",
+            Chunk => "http_chunk",
+            ChunkExtensions => "http_chunk_extensions",
+            ContentLengthAndTransferEncoding => "http_length_and_encoding",
+            ContentLength => "http_content_length",
+            ContentLengthRepeated => "http_content_length_repeated",
+            Expectation => "http_expectation",
+            Folding => "http_folding",
+            HeadTooLong => "http_head_size",
+            HeaderName => "http_header_name",
+            HeaderValue => "http_header_value",
+            Host => "http_host",
+            HostMissing => "http_host_missing",
+            HostRepeated => "http_host_repeated",
+            Method => "http_method",
+            MethodTooLong => "http_method_size",
+            Target => "http_target",
+            TargetTooLong => "http_target_size",
+            TooManyHeaders => "http_header_count",
+            TrailersTooLong => "http_trailers_size",
+            TransferEncodingInOld => "http_encoding_in_http10",
+            TransferEncodingUnknown => "http_encoding_unknown",
+            Version => "http_version",
+            VersionUnknown => "http_version_unknown",
+        });
+        words!(Upgrade {
+            Body => "http_upgrade_body",
+            Connection => "http_upgrade_connection",
+            Key => "http_upgrade_key",
+            Method => "http_upgrade_method",
+            NotAnUpgrade => "http_upgrade_missing",
+            Old => "http_upgrade_old",
+            Version => "http_upgrade_version",
+        });
+    }
+
+    #[test]
+    fn each_reason_why_nobody_is_known_has_its_word() {
+        words!(Identity {
+            Nobody => "auth_missing",
+            Name => "auth_user_name",
+            Ambiguous => "auth_user_header_repeated",
+            Malformed => "auth_token_malformed",
+            Algorithm => "auth_token_algorithm",
+            Signature => "auth_token_signature",
+            Expired => "auth_token_expired",
+            Early => "auth_token_not_yet_valid",
+            Issuer => "auth_token_issuer",
+            Audience => "auth_token_audience",
+            Claim => "auth_token_user",
+        });
+    }
+
+    #[test]
+    fn each_error_of_websocket_and_sockjs_has_its_word() {
+        words!(Ws {
+            ReservedBits => "ws_reserved_bits",
+            ReservedOpcode => "ws_reserved_opcode",
+            NotMasked => "ws_not_masked",
+            Masked => "ws_masked",
+            ControlFragmented => "ws_control_fragmented",
+            ControlTooLong => "ws_control_size",
+            ContinuationUnexpected => "ws_continuation_unexpected",
+            ContinuationExpected => "ws_continuation_expected",
+            LengthNotMinimal => "ws_length_not_minimal",
+            LengthHighBit => "ws_length_high_bit",
+            MessageTooBig => "ws_message_size",
+            TextNotUtf8 => "ws_text_not_utf8",
+            NotDeflate => "ws_not_deflate",
+            CloseLength => "ws_close_length",
+            CloseCode => "ws_close_code",
+            CloseReason => "ws_close_reason",
+        });
+        words!(Sockjs {
+            BrokenJson => "sockjs_broken_json",
+        });
+    }
+
+    #[test]
+    fn each_error_of_stomp_has_its_word() {
+        words!(Stomp {
+            UnknownCommand => "stomp_unknown_command",
+            BareCarriageReturn => "stomp_bare_cr",
+            NulInHead => "stomp_nul_in_head",
+            NotUtf8 => "stomp_not_utf8",
+            NoColon => "stomp_no_colon",
+            EmptyName => "stomp_empty_name",
+            BadEscape => "stomp_escape",
+            BadContentLength => "stomp_content_length",
+            NoNulAfterBody => "stomp_no_nul_after_body",
+            BodyNotAllowed => "stomp_body_not_allowed",
+            BadHeartBeat => "stomp_heart_beat",
+            TooLarge => "stomp_frame_size",
+            TooManyHeaders => "stomp_header_count",
+        });
+    }
+
+    #[test]
+    fn each_reason_against_a_callback_has_its_word() {
+        let pointer = Pointer::parse("/a").expect("it is one");
+        words!(Denial {
+            Missing => "callback_signature_missing",
+            Ambiguous => "callback_signature_ambiguous",
+            Garbled => "callback_signature_malformed",
+            Wrong => "callback_signature_wrong",
+            Stale => "callback_signature_stale",
+        });
+        words!(Problem {
+            NotJson => "callback_not_json",
+            TooDeep => "callback_json_depth",
+            Missing(&pointer) => "callback_pointer_missing",
+            Unfit(&pointer) => "callback_pointer_value",
+        });
+    }
+
+    #[test]
+    fn each_reason_why_a_home_is_full_has_its_word() {
+        words!(Full {
+            Table => "limit_destinations",
+            Alike => "limit_patterns_alike",
+            Share => "limit_share_of_destinations",
+            ShareAlike => "limit_share_of_patterns_alike",
+        });
+    }
+}
