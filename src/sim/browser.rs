@@ -349,7 +349,7 @@ impl Browser {
             return Some(self.subscribe_again(scene));
         }
         // The destination that a reload forbids has many subscribers.
-        let tempted = scene.plan.reloads && scene.history.secret == Secret::Open;
+        let tempted = scene.plan.reload_at.is_some() && scene.history.secret == Secret::Open;
         let random = scene.random();
         let (pattern, of_user) = match random.below(10) {
             _ if tempted && random.chance(300) => (SECRET, false),

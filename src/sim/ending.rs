@@ -114,7 +114,7 @@ impl Simulation {
     pub(super) fn end(&mut self) -> Result<(), Violation> {
         let now = self.world.borrow().now();
         self.control.drain(now);
-        self.arrivals = 0;
+        self.arrivals.left = 0;
         self.end_stalls();
         self.go_on("shutting down", |s| s.sleeps.iter().all(|sleep| *sleep == Sleep::Over))?;
         self.shards.iter().for_each(Shard::invariants);

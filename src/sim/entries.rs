@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Entries that are delayed so that they are overtaken.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+struct Kept {
     delivery: Option<KeptEntry<ToShard>>,
     command: Option<KeptEntry<ToHome>>,
 }
@@ -44,13 +44,30 @@ impl Mail<'_> {
     }
 }
 
+/// A run's bug in the mail, and what it keeps.
+#[derive(Debug)]
+pub(super) struct Bug {
+    /// None when there is none, and when one that is added once was.
+    pub(super) mutation: Option<Mutation>,
+    kept: Kept,
+}
+
+impl Bug {
+    pub(super) fn new(mutation: Option<Mutation>) -> Bug {
+        Bug { mutation, kept: Kept::default() }
+    }
+
+    /// Adds it to the entries from one shard to another, if one is suitable.
+    pub(super) fn add(&mut self, mail: Mail<'_>, random: &mut Random) {
+        let done = |mutation| mutate(mutation, mail, &mut self.kept, random);
+        if self.mutation.is_some_and(|mutation| done(mutation) && mutation.is_once()) {
+            self.mutation = None;
+        }
+    }
+}
+
 /// Applies the bug to the entries from one shard to another, if one is suitable. True if it did.
-pub(super) fn mutate(
-    mutation: Mutation,
-    mut mail: Mail<'_>,
-    kept: &mut Kept,
-    random: &mut Random,
-) -> bool {
+fn mutate(mutation: Mutation, mut mail: Mail<'_>, kept: &mut Kept, random: &mut Random) -> bool {
     let pair = (mail.from, mail.to);
     match mutation {
         Mutation::Lost | Mutation::Uncounted => {

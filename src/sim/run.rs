@@ -6,7 +6,7 @@ use super::client::{Client, Reading, Role};
 use super::control::Control;
 use super::counts::{Counts, Event};
 use super::echoer::Echoer;
-use super::entries;
+use super::entries::{Bug, Mail};
 use super::history::{History, Secret};
 use super::http_client::{CALLS, HttpClient};
 use super::misbehaving::Misbehaving;
@@ -103,6 +103,12 @@ pub fn run(seed: u64, options: Options) -> Report {
     simulation.report(seed, violation)
 }
 
+/// Clients that are still to come, and when the next one does.
+pub(super) struct Arrivals {
+    pub(super) left: u32,
+    next_at: Instant,
+}
+
 pub(super) struct Simulation {
     pub(super) world: Rc<RefCell<World>>,
     pub(super) shards: Vec<Shard<SimRing>>,
@@ -112,19 +118,13 @@ pub(super) struct Simulation {
     pub(super) history: History,
     pub(super) plan: Plan,
     pub(super) metrics: Metrics,
-    pub(super) mutation: Option<Mutation>,
-    /// Entries that a mutation delays.
-    kept: entries::Kept,
-    /// Clients that are still to come, and when the next one does.
-    pub(super) arrivals: u32,
-    pub(super) next_arrival: Instant,
+    bug: Bug,
+    pub(super) arrivals: Arrivals,
     pub(super) steps: u64,
     turns: u64,
     /// Clients that have neither left nor vanished: only these are checked.
     pub(super) active: Vec<usize>,
     pub(super) limits: Limits,
-    /// When the rules are reloaded, and whether they were.
-    reload_at: Option<u64>,
     /// The watcher has seen everything.
     pub(super) watched_all: bool,
     pub(super) jumps: u32,
@@ -148,7 +148,7 @@ impl Simulation {
             setting;
         let mut machine = world.borrow_mut();
         let (now, random) = (machine.now(), &mut machine.random);
-        let arrivals = random.between(30, 70) as u32;
+        let arrivals = Arrivals { left: random.between(30, 70) as u32, next_at: now };
         let jumps = if random.chance(200) { 2 } else { 0 };
         let stalls = if random.chance(250) { 2 } else { 0 };
         let power_cut = random.chance(200).then(|| random.between(OPERATIONS_MIN, 4_000));
@@ -170,19 +170,16 @@ impl Simulation {
                 calls: vec![None; CALLS],
                 sessions: Vec::new(),
                 crowd,
-                reloads: reload_at.is_some(),
+                reload_at,
             },
             control: Control::new(control, shared, reloaded),
             metrics,
-            mutation: options.mutation.filter(|mutation| !mutation.is_of_kernel()),
-            kept: entries::Kept::default(),
+            bug: Bug::new(options.mutation.filter(|mutation| !mutation.is_of_kernel())),
             arrivals,
-            next_arrival: now,
             steps: 0,
             turns: 0,
             active: Vec::new(),
             limits,
-            reload_at,
             watched_all: false,
             jumps,
             stalls,
@@ -268,12 +265,12 @@ impl Simulation {
             return true;
         }
         let gone = self.active.iter().all(|&client| client == 0);
-        let gone = gone || world.now().0 > self.next_arrival.0 + LAST_ACTIONS;
+        let gone = gone || world.now().0 > self.arrivals.next_at.0 + LAST_ACTIONS;
         let stands = self.stalled.iter().any(|until| world.now() < *until);
-        let played = !stands && (self.plan.budget == 0 || self.arrivals == 0 && gone);
+        let played = !stands && (self.plan.budget == 0 || self.arrivals.left == 0 && gone);
         if played && operations < OPERATIONS_MIN {
             self.plan.budget = self.plan.budget.max(100);
-            self.arrivals = self.arrivals.max(10);
+            self.arrivals.left = self.arrivals.left.max(10);
             return false;
         }
         played
@@ -348,14 +345,14 @@ impl Simulation {
 
     /// Whether one more client is to connect; none does before the watcher is subscribed.
     fn may_arrive(&mut self) -> bool {
-        let is_time = self.plan.phase == Phase::Main && self.arrivals > 0;
+        let is_time = self.plan.phase == Phase::Main && self.arrivals.left > 0;
         is_time && (self.clients[0].over || self.watched().is_some())
     }
 
     /// Arrivals, and what happens to clocks.
     fn steps_of_chance(&mut self) {
         let now = self.world.borrow().now();
-        if now >= self.next_arrival && self.may_arrive() {
+        if now >= self.arrivals.next_at && self.may_arrive() {
             self.arrive(false);
         }
         if self.stalls > 0 && self.plan.phase == Phase::Main && self.steps.is_multiple_of(1_000) {
@@ -371,7 +368,7 @@ impl Simulation {
             self.next_jump = Instant(world.now().0 + 700_000_000);
         }
         match self.history.secret {
-            Secret::Open if self.reload_at.is_some_and(|at| self.history.actions >= at) => {
+            Secret::Open if self.plan.reload_at.is_some_and(|at| self.history.actions >= at) => {
                 self.control.reload(now);
                 self.history.secret = Secret::Closing;
                 if self.world.borrow_mut().random.chance(500) {
@@ -422,7 +419,7 @@ impl Simulation {
             next = next.min(self.clients[client].next_at(&world));
         }
         if may_arrive {
-            next = next.min(self.next_arrival);
+            next = next.min(self.arrivals.next_at);
         }
         let now = world.now();
         let all_is_over = self.plan.phase != Phase::Main;
@@ -508,18 +505,15 @@ impl Simulation {
     }
 
     fn mutate(&mut self, to: usize) {
-        let Some(mutation) = self.mutation else { return };
+        let Some(mutation) = self.bug.mutation else { return };
         let mut world = self.world.borrow_mut();
         let is_idle = mutation == Mutation::Uncounted && !self.history.rules.shed_all();
         if is_idle || self.history.actions < 50 || !world.random.chance(300) {
             return;
         }
         let from = world.random.index(self.shards.len());
-        let mail = entries::Mail { shards: &mut self.shards, from, to };
-        let done = entries::mutate(mutation, mail, &mut self.kept, &mut world.random);
-        if done && mutation.is_once() {
-            self.mutation = None;
-        }
+        let mail = Mail { shards: &mut self.shards, from, to };
+        self.bug.add(mail, &mut world.random);
     }
 
     fn act(&mut self, client: usize) -> Result<(), Violation> {
@@ -576,9 +570,9 @@ impl Simulation {
         clients.push(Client::new(number, wire, reading, role));
         self.active.push(number);
         if !is_watcher {
-            self.arrivals -= 1;
+            self.arrivals.left -= 1;
             let late = if scene.random().chance(100) { 900_000 } else { 20_000 };
-            self.next_arrival = scene.soon(10, late);
+            self.arrivals.next_at = scene.soon(10, late);
         }
     }
 
