@@ -9,7 +9,7 @@
 //! rest.
 //!
 //! **Bounds.** Those of `limits` for frames, names, subscriptions and receipts; of each client that
-//! is read, as many frames as the loop allows it ([`Stomp::begin_go`]).
+//! is read, as many frames as the loop allows it (`Share`).
 
 mod application;
 mod bounds;
