@@ -243,7 +243,7 @@ refusals! {
     BrokerNotPermitted "broker_not_permitted"
         "No rule allows a user to use a destination.";
     BrokerNoApplication "broker_no_application"
-        "No [[application]] has the destination of a SEND.";
+        "No application rule has the destination of a SEND.";
     BrokerNulInBody "broker_nul_in_body"
         "A body has a NUL, which broker.nul-in-body refuses.";
     BrokerPatternGaveUp "broker_pattern_gave_up"
