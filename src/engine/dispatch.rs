@@ -146,7 +146,8 @@ impl Dispatch {
 
     /// Whether nobody is here any more, and nothing is left to be told.
     pub(super) fn is_deserted(&self) -> bool {
-        self.net.is_empty() && self.stomp.is_empty() && self.ctx.events.is_empty()
+        let is_empty = self.net.is_empty() && self.stomp.is_empty() && self.ctx.events.is_empty();
+        is_empty && !self.is_blocked()
     }
 
     // ---- connections
