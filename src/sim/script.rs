@@ -14,9 +14,10 @@ use crate::config::{Action, Allow, Config, Users};
 use crate::engine::mailbox::{Mailbox, ToShard};
 use crate::engine::shard::Shard;
 use crate::engine::shared::Shared;
-use crate::ids::PeerId;
+use crate::ids::{PeerId, ShardId};
 use crate::metrics::Metrics;
 use crate::ring::Wait;
+use crate::time::Millis;
 use crate::ws::Opcode;
 use core::net::SocketAddr;
 use std::cell::RefCell;
@@ -451,4 +452,41 @@ fn a_client_that_does_not_read_is_soon_not_answered() {
         let most = limits.send_bytes + 200;
         assert!((limits.send_bytes..=most).contains(&audit.answers_most), "{asked:?}: {audit:?}");
     }
+}
+
+#[test]
+fn a_shard_drains_until_the_end_of_its_users_is_told() {
+    let mut stage = Stage::new(2, |config| {
+        Stage::roomy(config);
+        (config.limits.mailbox, config.limits.drain_time) = (2, Millis(60_000));
+    });
+    let names = (0..).map(|n| format!("u{n}"));
+    let homes = stage.shared.homes;
+    let here = names.filter(|name| homes.of_user(name) == ShardId(1));
+    let clients: Vec<_> = here.take(6).map(|name| stage.session(1, &name)).collect();
+    assert_eq!(stage.shards[1].audit().users, 6);
+    // The other one has nobody: it is through at once.
+    stage.control.send(PeerId(0), ToShard::Drain);
+    for _ in 0..10 {
+        stage.turn(0);
+        stage.world.borrow_mut().submit(0);
+    }
+    // It is the home of the presence topic, and sleeps until its queue is full.
+    stage.control.send(PeerId(1), ToShard::Drain);
+    for client in clients {
+        stage.world.borrow_mut().leave(stage.clients[client].socket, true);
+    }
+    for _ in 0..20 {
+        stage.turn(1);
+        stage.world.borrow_mut().submit(1);
+    }
+    assert_eq!(stage.shards[1].audit().connections, 0);
+    assert_ne!(stage.shards[1].audit().users, 0, "the queue was full");
+    let mut goes_on = [true; 2];
+    for shard in [1, 0].into_iter().cycle().take(40) {
+        goes_on[shard] = goes_on[shard] && stage.shards[shard].turn();
+        stage.world.borrow_mut().submit(shard);
+    }
+    assert_eq!(goes_on, [false; 2], "both have ended");
+    assert_eq!(stage.shards[1].audit().users, 0);
 }
