@@ -38,6 +38,13 @@ impl Push {
         vec![("content-type".into(), "application/json".into())]
     }
 
+    /// Bytes that it keeps.
+    fn held(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        let to = self.destination.len() + self.user.as_ref().map_or(0, String::len);
+        to + headers.sum::<usize>() + self.body.len()
+    }
+
     fn home(&self, view: View<'_>) -> ShardId {
         match &self.user {
             Some(user) => view.shared.homes.of_user(user),
@@ -148,7 +155,7 @@ impl Work {
     /// Bytes that it keeps.
     pub fn held(&self) -> usize {
         match self {
-            Work::Pushes { list, .. } => list.iter().map(|push| push.body.len()).sum(),
+            Work::Pushes { list, .. } => list.iter().map(Push::held).sum(),
             Work::Question { items, .. } => items.len(),
             Work::Callback { .. } => 0,
         }
@@ -321,4 +328,25 @@ fn push_response(list: &[Push], heard: &[u32], array: bool) -> String {
     };
     let all: Vec<String> = list.iter().zip(heard).map(one).collect();
     if array { format!("[{}]", all.join(",")) } else { all.concat() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_pushes_keep_is_counted() {
+        let push = |name: &str| Push {
+            user: Some("ann".to_owned()),
+            destination: "/queue/a".to_owned(),
+            headers: vec![(name.to_owned(), "value".to_owned())],
+            body: b"body".to_vec(),
+            only: None,
+        };
+        let one = "ann".len() + "/queue/a".len() + "name".len() + "value".len() + "body".len();
+        assert_eq!(Work::pushes(vec![push("name")], false).held(), one);
+        let long = "x".repeat(10_000);
+        let both = vec![push("name"), push(&long)];
+        assert_eq!(Work::pushes(both, true).held(), 2 * one + long.len() - "name".len());
+    }
 }
