@@ -9,6 +9,7 @@ use super::net::{Peer, State, View};
 use super::session::{Arrived, Message, answer_raw};
 use super::web::{Stage, Step, Upgrade};
 use crate::ids::{ConnId, LinkIndex, Slot};
+use crate::limits::WS_CONTROL_MAX;
 use crate::metrics::Refusal;
 use crate::sockjs;
 use crate::ws::Opcode;
@@ -158,7 +159,7 @@ impl Dispatch {
             Arrived::Nothing => {}
             // RFC 6455 §5.5.3: of several pings the newest may be answered alone.
             Arrived::Ping(payload) if delivery.links.at(link).is_sending() => {
-                let payload: SmallVec<[u8; 125]> = SmallVec::from_slice(payload);
+                let payload: SmallVec<[u8; WS_CONTROL_MAX]> = SmallVec::from_slice(payload);
                 sockets.owe_pong(slot, &payload);
             }
             Arrived::Ping(payload) => {

@@ -5,7 +5,6 @@ use super::problem::{
     Handled, NAME_TOO_LONG, NO_ROOM, TOO_LONG, TOO_MANY, TOO_MANY_ALIKE, TOO_MANY_PATTERNS,
 };
 use super::record::{Session, SubscriptionState};
-
 use crate::broker::pattern;
 use crate::broker::subscription::GROUP;
 use crate::engine::context::Context;

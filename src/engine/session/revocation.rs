@@ -11,7 +11,6 @@ use super::problem::{NOT_PERMITTED, Problem};
 use super::record::{Phase, SubscriptionState};
 use super::rules::written;
 use super::stomp::Stomp;
-
 use crate::engine::delivery::Delivery;
 use crate::engine::net::View;
 use crate::ids::SessionIndex;

@@ -2,7 +2,6 @@
 //! What the rules let a session hear.
 
 use super::record::{Deferred, Session, Subscription, SubscriptionState};
-
 use crate::broker::pattern::{Budget, Outcome};
 use crate::broker::rule::Verdict;
 use crate::engine::context::Context;

@@ -81,23 +81,19 @@ impl Stomp {
 
     /// Whether a link's session is anonymous and has not subscribed to anything.
     pub fn is_stranger(&self, link: LinkIndex) -> bool {
-        let session =
-            self.replies.sessions.of(link).map(|session| self.replies.sessions.at(session));
+        let session = self.replies.sessions.of_link(link);
         session.is_some_and(|s| s.user.is_none() && s.subscriptions.is_empty())
     }
 
     /// Where a link's session is in its life, and the heart-beats that were agreed.
     pub fn phase_and_beat(&self, link: LinkIndex) -> Option<(Phase, Agreed)> {
-        let session = self.replies.sessions.at(self.replies.sessions.of(link)?);
+        let session = self.replies.sessions.of_link(link)?;
         Some((session.phase, session.beat))
     }
 
     /// Bytes that a link's session keeps.
     pub fn held(&self, link: LinkIndex) -> usize {
-        self.replies
-            .sessions
-            .of(link)
-            .map_or(0, |session| self.replies.sessions.at(session).partial.len())
+        self.replies.sessions.of_link(link).map_or(0, |session| session.partial.len())
     }
 
     /// All sessions, those that are leaving among them.

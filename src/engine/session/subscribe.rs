@@ -9,7 +9,6 @@ use super::problem::{
 use super::record::{Deferred, END, Phase, Subscription, SubscriptionState};
 use super::rules;
 use super::stomp::{SUBSCRIBING, Stomp, required};
-
 use crate::broker::command::Command;
 use crate::broker::home::Full;
 use crate::broker::pattern::{self, Budget};
@@ -552,15 +551,13 @@ impl Stomp {
 
 impl Audience for Stomp {
     fn groups_of(&self, link: LinkIndex) -> impl Iterator<Item = GroupIndex> {
-        let session =
-            self.replies.sessions.of(link).map(|session| self.replies.sessions.at(session));
+        let session = self.replies.sessions.of_link(link);
         let subscriptions = session.into_iter().flat_map(|session| &session.subscriptions);
         subscriptions.map(|subscription| subscription.group)
     }
 
     fn may_hear(&self, ctx: &Context, link: LinkIndex, destination: &str) -> bool {
-        let session =
-            self.replies.sessions.of(link).map(|session| self.replies.sessions.at(session));
+        let session = self.replies.sessions.of_link(link);
         let user = session.and_then(|session| session.user.as_deref());
         rules::may_hear(ctx, user, destination, &mut Budget::default())
     }

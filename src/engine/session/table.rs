@@ -55,6 +55,11 @@ impl Sessions {
         self.by_link.get(link.index()).copied().and_then(SessionIndex::get)
     }
 
+    /// The record of the session of a link.
+    pub fn of_link(&self, link: LinkIndex) -> Option<&Session> {
+        self.of(link).map(|index| self.at(index))
+    }
+
     /// The link of a session goes on without it.
     pub fn unlink(&mut self, link: LinkIndex) {
         self.by_link[link.index()] = SessionIndex::NONE;
