@@ -136,6 +136,7 @@ impl Dispatch {
             || !self.delivery.fanout.is_empty()
             || !self.stash.is_empty()
             || self.bus.core().has_announcements()
+            || self.bus.has_stuck_mail()
     }
 
     /// When something is due, if nothing happens before.
@@ -406,7 +407,7 @@ impl Dispatch {
             let mut left = self.ctx.limits.turn_entries;
             while left > 0 {
                 if !self.bus.has_room_to_take(E::CLASS) {
-                    self.bus.mailbox().look_first_at(peer, E::CLASS);
+                    self.bus.mailbox().found_no_room(peer, E::CLASS);
                     return found;
                 }
                 let Some(entry) = self.bus.mailbox().take(peer) else { break };

@@ -490,3 +490,35 @@ fn a_shard_drains_until_the_end_of_its_users_is_told() {
     assert_eq!(goes_on, [false; 2], "both have ended");
     assert_eq!(stage.shards[1].audit().users, 0);
 }
+
+/// A home that has to tell another shard of each message waits while that shard stands still; it
+/// does not ask again and again, which would take the processor from the very shard it waits for.
+#[test]
+fn who_waits_for_room_in_a_mailbox_sleeps() {
+    let mut stage = Stage::new(2, |config| {
+        Stage::roomy(config);
+        config.limits.mailbox = 4;
+    });
+    let home = stage.shared.homes.of_destination("/topic/t0").index();
+    let aside = 1 - home;
+    let (reader, sender) = (stage.session(aside, "u1"), stage.session(home, "u2"));
+    stage.says(reader, &["SUBSCRIBE\nid:s\ndestination:/topic/t0\nreceipt:r\n\n"]);
+    stage.settle();
+    assert_eq!(named(&stage.hears(reader), "receipt-id"), [("RECEIPT", "r")]);
+
+    stage.says(sender, &["SEND\ndestination:/topic/t0\n\nx"; 12]);
+    for _ in 0..20 {
+        stage.turn(home);
+        stage.world.borrow_mut().submit(home);
+    }
+    let now = stage.world.borrow().now();
+    assert_eq!(stage.shards[home].wait(), Wait::Until(now + Millis(1)));
+    stage.settle();
+    let is_message = |heard: &&String| heard.starts_with("MESSAGE");
+    let mut received = 0;
+    while received < 12 {
+        stage.world.borrow_mut().advance(1_000_000);
+        stage.turn(home);
+        received += stage.hears(reader).iter().filter(is_message).count();
+    }
+}

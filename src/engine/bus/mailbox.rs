@@ -187,6 +187,8 @@ pub struct Mailbox {
     ready: [u64; Class::ALL.len()],
     /// Of each class, the writer that is looked at first.
     first: [u8; Class::ALL.len()],
+    /// Classes whose mail found no room for what it produces, one bit each.
+    stuck: u8,
     sleeping: Arc<[Sleeping]>,
     finished: Arc<[AtomicBool]>,
     /// Peers that were written to since they were rung last.
@@ -210,6 +212,7 @@ pub fn connect(peers: usize, entries: u32) -> Vec<Mailbox> {
             masks: masks.clone(),
             ready: [0; Class::ALL.len()],
             first: [0; Class::ALL.len()],
+            stuck: 0,
             sleeping: sleeping.clone(),
             finished: finished.clone(),
             written: 0,
@@ -269,14 +272,22 @@ impl Mailbox {
     /// Peers with mail of a class, in the order in which they are to be looked at.
     pub fn with_mail(&mut self, class: Class) -> impl Iterator<Item = PeerId> + use<> {
         let first = self.first[class as usize];
+        self.stuck &= !(1 << class as u8);
         let ready = self.ready(class).rotate_right(first.into());
         bits(ready).map(move |bit| PeerId((bit as u8 + first) % u64::BITS as u8))
     }
 
     /// There was no room for what the entries of this peer produce. It is looked at first the next
-    /// time, so that those before it do not use up all the room for ever.
-    pub fn look_first_at(&mut self, peer: PeerId, class: Class) {
+    /// time, so that those before it do not use up all the room for ever. Until then the mail of
+    /// its class is no reason to be awake.
+    pub fn found_no_room(&mut self, peer: PeerId, class: Class) {
         self.first[class as usize] = peer.0;
+        self.stuck |= 1 << class as u8;
+    }
+
+    /// Whether mail waits for room. Nobody rings when there is some.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck != 0
     }
 
     /// Peers with mail of a class, one bit each.
@@ -295,10 +306,14 @@ impl Mailbox {
         entry
     }
 
-    /// Whether any queue holds an entry.
+    /// Whether any queue holds an entry that has not been found to wait for room.
     fn has_mail(&mut self) -> bool {
         for class in Class::ALL {
-            for from in bits(self.ready(class)) {
+            let ready = self.ready(class);
+            if self.stuck & 1 << class as u8 != 0 {
+                continue;
+            }
+            for from in bits(ready) {
                 if !self.incoming[from].is_empty(class) {
                     return true;
                 }
@@ -418,12 +433,27 @@ mod tests {
             mailbox.with_mail(Class::Event).map(|peer| peer.0).collect()
         };
         assert_eq!(order(&mut mailboxes[2]), [0, 1, 3]);
-        mailboxes[2].look_first_at(PeerId(1), Class::Event);
+        mailboxes[2].found_no_room(PeerId(1), Class::Event);
         assert_eq!(order(&mut mailboxes[2]), [1, 3, 0]);
-        mailboxes[2].look_first_at(PeerId(2), Class::Event);
+        mailboxes[2].found_no_room(PeerId(2), Class::Event);
         assert_eq!(order(&mut mailboxes[2]), [3, 0, 1]);
-        mailboxes[2].look_first_at(PeerId(0), Class::Home);
+        mailboxes[2].found_no_room(PeerId(0), Class::Home);
         assert_eq!(order(&mut mailboxes[2]), [3, 0, 1], "each class has its own");
+    }
+
+    #[test]
+    fn mail_that_waits_for_room_keeps_nobody_awake_and_new_mail_does() {
+        let mut mailboxes = connect(4, 4);
+        mailboxes[0].send(PeerId(2), ended(1));
+        assert_eq!(mailboxes[2].with_mail(Class::Event).collect::<Vec<_>>(), [PeerId(0)]);
+        assert!(!mailboxes[2].may_sleep(), "nobody has said that it waits");
+        mailboxes[2].found_no_room(PeerId(0), Class::Event);
+        assert!(mailboxes[2].is_stuck() && mailboxes[2].may_sleep());
+        // What comes anew rings, and is looked at with what waits.
+        mailboxes[1].send(PeerId(2), ended(2));
+        assert_eq!(mailboxes[1].doorbells().collect::<Vec<_>>(), [PeerId(2)]);
+        assert_eq!(mailboxes[2].with_mail(Class::Event).count(), 2);
+        assert!(!mailboxes[2].is_stuck() && !mailboxes[2].may_sleep());
     }
 
     #[test]

@@ -117,6 +117,11 @@ impl Bus {
         self.send_effects();
     }
 
+    /// Whether entries wait because there is no room for what handling them may produce.
+    pub fn has_stuck_mail(&self) -> bool {
+        self.mailbox.is_stuck()
+    }
+
     fn send_effects(&mut self) {
         while let Some(effect) = self.core.next_effect() {
             match effect {
