@@ -27,6 +27,8 @@ pub struct FaultRates {
     pub nameless: u32,
     /// A shutdown is late.
     pub late_shutdown: u32,
+    /// How many milliseconds late a wait without a completion ends at most.
+    pub oversleep: u32,
 }
 
 impl FaultRates {
@@ -49,6 +51,9 @@ impl FaultRates {
             accept_fails: one(5, 30),
             nameless: one(5, 30),
             late_shutdown: one(200, 700),
+            // A shard that has no room looks again every millisecond: without this most turns of a
+            // campaign would be such looks.
+            oversleep: if random.chance(100) { 0 } else { random.between(4, 40) as u32 },
         }
     }
 }

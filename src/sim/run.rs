@@ -437,8 +437,9 @@ impl Simulation {
             match self.shards[at].wait() {
                 Wait::No => {}
                 Wait::Until(until) => {
-                    self.world.borrow_mut().submit(at);
-                    self.sleeps[at] = Sleep::Until(until);
+                    let mut world = self.world.borrow_mut();
+                    world.submit(at);
+                    self.sleeps[at] = Sleep::Until(until + world.oversleep());
                     return Ok(());
                 }
             }

@@ -11,7 +11,7 @@ use super::random::Random;
 use super::socket::{Read, Socket, SocketId};
 use crate::ids::PeerId;
 use crate::ring::{Done, Op, Wait};
-use crate::time::Instant;
+use crate::time::{Instant, Millis};
 use core::net::SocketAddr;
 
 /// Wall time at the beginning of every run: 2025-01-01 UTC.
@@ -205,6 +205,12 @@ impl World {
         let (code, a, b) = done_numbers(done);
         self.note(ring, code, a, b);
         Some(done)
+    }
+
+    /// How late a wait ends that no completion ends.
+    pub(super) fn oversleep(&mut self) -> Millis {
+        let most = u64::from(self.fault_rates.oversleep);
+        Millis(self.random.below(most + 1) as u32)
     }
 
     /// Passes what a ring has queued to its kernel, as the `enter` does in which its shard is about
