@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! A shard seen from outside: what it holds, for the simulator's oracles and for tests.
+//! A shard seen from outside: what it holds, for the simulator's oracles and for tests, and in its
+//! gauges.
 
 use super::dispatch::Dispatch;
 use crate::ids::{LinkIndex, Slot};
@@ -90,4 +91,17 @@ pub(super) fn audit(parts: &Dispatch, buffers_held: u32) -> Audit {
         receipts_most: sessions().map(|session| session.receipts.count()).max().unwrap_or(0),
         subscriptions_most: sessions().map(|s| s.subscriptions.len()).max().unwrap_or(0),
     }
+}
+
+/// What outside is known of the shard: at its start, and after each turn that found something to
+/// do.
+pub(super) fn set_gauges(parts: &Dispatch) {
+    let (links, fanout) = (&parts.delivery.links, &parts.delivery.fanout);
+    let metrics = &parts.ctx.metrics;
+    metrics.deflates_total.set(links.deflates() + fanout.deflates());
+    metrics.connections.set(parts.net.len() as u64);
+    metrics.segments_free.set(links.segments().free_count() as u64);
+    metrics.inflate_history_bytes.set(parts.sockets.history_bytes() as u64);
+    metrics.buffered_bytes.set(parts.input.held() as u64);
+    metrics.subscription_groups.set(fanout.groups() as u64);
 }

@@ -1,7 +1,7 @@
 #![forbid(unsafe_code)]
 //! One shard: its loop between the ring and the parts.
 
-use super::audit::{Audit, audit};
+use super::audit::{Audit, audit, set_gauges};
 use super::bus::Bus;
 use super::bus::mailbox::Mailbox;
 use super::context::Context;
@@ -111,6 +111,7 @@ impl<R: Ring> Shard<R> {
         shard.steer_accepts();
         shard.parts.share.begin_turn(&shard.parts.ctx);
         shard.parts.configure();
+        set_gauges(&shard.parts);
         shard
     }
 
@@ -149,6 +150,9 @@ impl<R: Ring> Shard<R> {
             self.ring.push(Op::Doorbell { peer });
         }
         self.parts.end_turn();
+        if found {
+            set_gauges(&self.parts);
+        }
         !self.is_over()
     }
 
