@@ -6,7 +6,7 @@ use crate::limits::SIGNATURE_ELEMENTS_MAX;
 use crate::time::Millis;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use smallvec::SmallVec;
 
@@ -88,9 +88,7 @@ pub fn sign(rule: &Callback, body: &[u8], now: u64) -> Option<String> {
 }
 
 fn mac(secret: &Secret, timestamp: Option<&[u8]>, body: &[u8]) -> Hmac<Sha256> {
-    let key = secret.expose();
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(key).expect("a key of an HMAC may be of any length");
+    let mut mac = secret.hmac();
     if let Some(timestamp) = timestamp {
         mac.update(timestamp);
         mac.update(b".");

@@ -1,6 +1,8 @@
 //! A secret and where secrets come from. It is never shown.
 
 use crate::limits::SECRET_MAX;
+use hmac::{Hmac, KeyInit};
+use sha2::Sha256;
 use std::fmt;
 
 /// A secret's bytes, and where they are from. Its `Debug` shows three asterisks; secrets with the
@@ -8,6 +10,8 @@ use std::fmt;
 #[derive(Clone)]
 pub struct Secret {
     bytes: Vec<u8>,
+    /// The HMAC of this key before its message: half of the work for a short one.
+    keyed: Hmac<Sha256>,
     source: Source,
 }
 
@@ -40,7 +44,7 @@ impl Secret {
         }
         match bytes.len() {
             0 => Err("it is empty".to_string()),
-            1..=SECRET_MAX => Ok(Secret { bytes, source: Source::File(file.to_string()) }),
+            1..=SECRET_MAX => Ok(Secret::from(bytes, Source::File(file.to_string()))),
             _ => Err("it is larger".to_string()),
         }
     }
@@ -52,7 +56,17 @@ impl Secret {
 
     /// Wraps the bytes.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Secret {
-        Secret { bytes: bytes.into(), source: Source::MadeUp }
+        Secret::from(bytes.into(), Source::MadeUp)
+    }
+
+    fn from(bytes: Vec<u8>, source: Source) -> Secret {
+        let keyed = Hmac::new_from_slice(&bytes).expect("HMAC takes keys of any length");
+        Secret { bytes, keyed, source }
+    }
+
+    /// Its HMAC-SHA256, still without a message.
+    pub fn hmac(&self) -> Hmac<Sha256> {
+        self.keyed.clone()
     }
 
     /// The bytes, for a key or a comparison only.
@@ -108,8 +122,7 @@ impl<'a> Secrets<'a> {
     pub(super) fn variable(&self, name: &str) -> Option<Secret> {
         let set = self.environment.iter().find(|(key, value)| key == name && !value.is_empty());
         set.map(|(_, value)| {
-            let source = Source::Variable(name.to_string());
-            Secret { bytes: value.as_bytes().to_vec(), source }
+            Secret::from(value.as_bytes().to_vec(), Source::Variable(name.to_string()))
         })
     }
 
