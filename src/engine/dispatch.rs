@@ -75,7 +75,9 @@ impl Dispatch {
         revocation.run(stomp, delivery, View { ctx, net });
         self.hear();
         self.run_waiting();
-        if !self.stomp.run_leaving(&mut self.delivery.fanout, &mut self.bus, &self.ctx) {
+        if self.stomp.has_leaving()
+            && !self.stomp.run_leaving(&mut self.delivery.fanout, &mut self.bus, &self.ctx)
+        {
             // The next turn goes on with it, and does not sleep before.
             self.share.end_turn();
         }
@@ -134,8 +136,10 @@ impl Dispatch {
 
     /// When something is due, if nothing happens before.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let times = [self.net.next_deadline(), self.delivery.fanout.batches_due()];
-        times.into_iter().flatten().min()
+        match (self.net.next_deadline(), self.delivery.fanout.batches_due()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
     }
 
     /// Whether nobody is here any more, and nothing is left to be told.
@@ -382,15 +386,20 @@ impl Dispatch {
     /// produce. True if there were any.
     pub(super) fn take_entries(&mut self) -> bool {
         for round in 0..ROUNDS {
-            let mut found = self.take_class(Dispatch::on_callback);
-            found |= self.take_class(Dispatch::on_command);
-            found |= self.take_class(Dispatch::on_entry);
+            let found = self.bus.mailbox().may_have_mail() && self.take_classes();
             self.run_woken();
             if !found {
                 return round > 0;
             }
         }
         true
+    }
+
+    fn take_classes(&mut self) -> bool {
+        let mut found = self.take_class(Dispatch::on_callback);
+        found |= self.take_class(Dispatch::on_command);
+        found |= self.take_class(Dispatch::on_entry);
+        found
     }
 
     /// Each is handled by `handle`, which says how many steps patterns took.

@@ -269,6 +269,13 @@ impl Mailbox {
         }
     }
 
+    /// Whether any queue may hold an entry, as far as masks say: most turns need not go through the
+    /// classes.
+    pub fn may_have_mail(&self) -> bool {
+        let is_ready = self.ready.iter().any(|ready| *ready != 0);
+        is_ready || !self.masks[self.me.index()].0.iter().all(Mask::is_empty)
+    }
+
     /// Peers with mail of a class, in the order in which they are to be looked at.
     pub fn with_mail(&mut self, class: Class) -> impl Iterator<Item = PeerId> + use<> {
         let first = self.first[class as usize];
@@ -349,7 +356,7 @@ impl Mailbox {
 
     /// If there is nothing to do, sets the flag and looks once more: true if waiting is safe.
     pub fn may_sleep(&mut self) -> bool {
-        if self.has_mail() {
+        if self.may_have_mail() && self.has_mail() {
             return false;
         }
         let me = self.me.index();
