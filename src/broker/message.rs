@@ -8,12 +8,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// One message: destination, header lines and body, in one run of bytes.
+/// One message: the names of user and destination, and a run of bytes: header lines and body.
 #[derive(Debug, Default)]
 pub struct Message {
+    /// Texts of their own: each home and each shard looks at them, and need not validate them.
+    names: String,
     bytes: Vec<u8>,
     user_len: u32,
-    destination_len: u32,
     headers_len: u32,
     plain: bool,
     text: bool,
@@ -22,12 +23,12 @@ pub struct Message {
 impl Message {
     /// Starts a message to `destination`, at `user` when it is a user destination.
     pub fn begin(&mut self, user: Option<&str>, destination: &str) {
+        self.names.clear();
         self.bytes.clear();
         let user = user.unwrap_or("");
-        self.bytes.extend_from_slice(user.as_bytes());
-        self.bytes.extend_from_slice(destination.as_bytes());
+        self.names.push_str(user);
+        self.names.push_str(destination);
         self.user_len = user.len() as u32;
-        self.destination_len = destination.len() as u32;
         self.headers_len = 0;
         self.plain = true;
         self.text = true;
@@ -58,19 +59,17 @@ impl Message {
 
     /// The user it is for; empty for a broker destination.
     pub fn user(&self) -> &str {
-        text(&self.bytes[..self.user_len as usize])
+        &self.names[..self.user_len as usize]
     }
 
     /// The destination as a broker knows it (without the user prefix).
     pub fn destination(&self) -> &str {
-        let start = self.user_len as usize;
-        text(&self.bytes[start..start + self.destination_len as usize])
+        &self.names[self.user_len as usize..]
     }
 
     /// Header lines in STOMP 1.2 form, `destination` included.
     pub fn headers(&self) -> &[u8] {
-        let start = (self.user_len + self.destination_len) as usize;
-        &self.bytes[start..start + self.headers_len as usize]
+        &self.bytes[..self.headers_len as usize]
     }
 
     /// Whether the header lines look the same in every STOMP version.
@@ -78,20 +77,25 @@ impl Message {
         self.plain
     }
 
-    /// Whether all of it is valid UTF-8, so that it may go out as a text frame.
+    /// Whether header lines and body are valid UTF-8, so that it may go out as a text frame.
     pub fn is_text(&self) -> bool {
         self.text
     }
 
     /// The body.
     pub fn body(&self) -> &[u8] {
-        &self.bytes[(self.user_len + self.destination_len + self.headers_len) as usize..]
+        &self.bytes[self.headers_len as usize..]
     }
-}
 
-/// User and destination come from `&str`s.
-fn text(bytes: &[u8]) -> &str {
-    core::str::from_utf8(bytes).expect("written from a str by `begin`")
+    /// Bytes that it keeps.
+    fn capacity(&self) -> usize {
+        self.names.capacity() + self.bytes.capacity()
+    }
+
+    /// Gives them back.
+    fn give_back(&mut self) {
+        (self.names, self.bytes) = (String::new(), Vec::new());
+    }
 }
 
 /// Above this a block that becomes free gives its memory back, so that rare large messages do not
@@ -135,8 +139,8 @@ impl Pool {
             }
             self.look_from = (self.look_from + 1) % self.blocks.len();
             if let Some(message) = Arc::get_mut(&mut self.blocks[self.look_from]) {
-                self.bytes -= message.bytes.capacity();
-                message.bytes = Vec::new();
+                self.bytes -= message.capacity();
+                message.give_back();
             }
         }
         self.bytes < self.max_bytes
@@ -184,12 +188,12 @@ impl Pool {
         if let Some(front) = self.blocks.front_mut()
             && let Some(message) = Arc::get_mut(front)
         {
-            self.bytes -= message.bytes.capacity();
-            if message.bytes.capacity() > KEEP_BYTES {
-                message.bytes = Vec::new();
+            self.bytes -= message.capacity();
+            if message.capacity() > KEEP_BYTES {
+                message.give_back();
             }
             fill(message);
-            self.bytes += message.bytes.capacity();
+            self.bytes += message.capacity();
             let block = front.clone();
             self.blocks.rotate_left(1);
             return Some(block);
@@ -201,7 +205,7 @@ impl Pool {
         if self.blocks.len() < self.max {
             let mut message = Message::default();
             fill(&mut message);
-            self.bytes += message.bytes.capacity();
+            self.bytes += message.capacity();
             let block = Arc::new(message);
             self.blocks.push_back(block.clone());
             return Some(block);
@@ -286,7 +290,7 @@ mod tests {
         assert!(pool.has_room(), "the others are free");
         while pool.has_bytes() && !pool.has_room_for(900) {}
         assert!(pool.bytes < 100_000);
-        let held: usize = pool.blocks.iter().map(|block| block.bytes.capacity()).sum();
+        let held: usize = pool.blocks.iter().map(|block| block.capacity()).sum();
         assert_eq!(pool.bytes, held, "the sum is that of all blocks");
     }
 }
