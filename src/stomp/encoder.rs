@@ -33,9 +33,9 @@ pub struct Message<'a> {
     pub plain: bool,
     /// The subscription's id, raw. It may be missing in 1.0.
     pub subscription: Option<&'a [u8]>,
-    /// Unique name of the message.
+    /// Unique name of the message, our own: it needs no escaping.
     pub message_id: &'a [u8],
-    /// The id for an ACK of 1.2; only for subscriptions that acknowledge.
+    /// The id for an ACK of 1.2, likewise; only for subscriptions that acknowledge.
     pub ack: Option<&'a [u8]>,
     /// The body, any bytes.
     pub body: &'a [u8],
@@ -74,12 +74,13 @@ impl Message<'_> {
     fn put(&self, sink: &mut impl Sink, version: Version) {
         self.put_headers(sink, version);
         if let Some(subscription) = self.subscription {
-            put_value(sink, SUBSCRIPTION, subscription, version);
+            sink.put(SUBSCRIPTION);
+            escape(sink, subscription, version, Half::Value);
             sink.put(b"\n");
         }
-        put_value(sink, MESSAGE_ID, self.message_id, version);
+        sink.put_all(&[MESSAGE_ID, self.message_id]);
         if let Some(ack) = self.ack {
-            put_value(sink, ACK, ack, version);
+            sink.put_all(&[ACK, ack]);
         }
         sink.put(b"\n");
         put_body(sink, self.body);
@@ -96,15 +97,13 @@ impl Message<'_> {
                 escape(sink, id, version, Half::Value);
                 if let Some(ack) = ack {
                     sink.put(b"\n");
-                    put_value(sink, MESSAGE_ID, self.message_id, version);
-                    put_value(sink, ACK, ack, version);
+                    sink.put_all(&[MESSAGE_ID, self.message_id, ACK, ack]);
                 }
             }
             (Part::Back, ack) => {
                 sink.put(b"\n");
                 if ack.is_none() {
-                    put_value(sink, MESSAGE_ID, self.message_id, version);
-                    sink.put(b"\n");
+                    sink.put_all(&[MESSAGE_ID, self.message_id, b"\n"]);
                 }
                 put_body(sink, self.body);
             }
@@ -126,12 +125,6 @@ const SUBSCRIPTION: &[u8] = b"subscription:";
 const MESSAGE_ID: &[u8] = b"message-id:";
 /// Begins with the end of the line before it.
 const ACK: &[u8] = b"\nack:";
-
-/// Writes one of the server's own lines, without its end. The name needs no escaping.
-fn put_value(sink: &mut impl Sink, name: &[u8], value: &[u8], version: Version) {
-    sink.put(name);
-    escape(sink, value, version, Half::Value);
-}
 
 /// The answer to CONNECT.
 #[derive(Clone, Copy, Debug)]
