@@ -1,6 +1,7 @@
 #![forbid(unsafe_code)]
 //! What a destination is: the broker's, an application's, a user's, or nobody's.
 
+use memchr::memchr;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
@@ -71,6 +72,10 @@ impl Names {
     /// The one way to write a destination: `/user/a%2fb%` and `/user/a%2Fb%25` are the same
     /// user's, and a rule about him is about both. Patterns stay patterns.
     pub fn canonical<'a>(&self, destination: &'a str) -> Cow<'a, str> {
+        // Most have none: then what they address does not matter.
+        if memchr(b'%', destination.as_bytes()).is_none() {
+            return Cow::Borrowed(destination);
+        }
         match self.target(destination) {
             Target::User { user, destination } if user.contains('%') => {
                 let (separator, user) = (self.separator, encode_user(&decode_user(user)));
