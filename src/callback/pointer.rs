@@ -2,6 +2,8 @@
 //!
 //! The text must be valid JSON: [`nesting`] and the parser have checked it before.
 
+use std::borrow::Cow;
+
 /// How deep lists and objects are nested. For text that is not JSON, some number.
 pub(super) fn nesting(text: &[u8]) -> u32 {
     let (mut depth, mut deepest, mut at) = (0_u32, 0, 0);
@@ -74,12 +76,20 @@ fn element<'a>(list: &'a str, token: &str) -> Option<&'a str> {
 
 fn is_name(quoted: &str, name: &str) -> bool {
     let plain = &quoted[1..quoted.len() - 1];
-    if plain.contains('\\') { string(quoted).as_deref() == Some(name) } else { plain == name }
+    if has_escapes(plain) { string(quoted).as_deref() == Some(name) } else { plain == name }
 }
 
 /// The unescaped text of a JSON string. None if it has an unpaired surrogate.
-pub(super) fn string(quoted: &str) -> Option<String> {
-    serde_json::from_str(quoted).ok()
+pub(super) fn string(quoted: &str) -> Option<Cow<'_, str>> {
+    let plain = &quoted[1..quoted.len() - 1];
+    if has_escapes(plain) {
+        return serde_json::from_str(quoted).ok().map(Cow::Owned);
+    }
+    Some(Cow::Borrowed(plain))
+}
+
+fn has_escapes(text: &str) -> bool {
+    text.as_bytes().contains(&b'\\')
 }
 
 fn after_blanks(text: &[u8], mut at: usize) -> usize {
