@@ -64,7 +64,12 @@ impl<'a> Response<'a> {
         at
     }
 
-    fn parts(&self, mut part: impl FnMut(&[u8])) {
+    /// Hands the answer on in its parts, in order, for a buffer that grows.
+    ///
+    /// # Panics
+    ///
+    /// As [`write`](Response::write) does for a header.
+    pub fn parts(&self, mut part: impl FnMut(&[u8])) {
         status_line(self.status, &mut part);
         header_lines(self.headers, self.content_type, &mut part);
         // RFC 9110 §8.6 and §6.4.1: neither length nor body with 1xx, 204 and 304.
@@ -179,7 +184,9 @@ fn escape(character: char, bytes: &mut [u8; 6]) -> &[u8] {
 /// Whether a text is allowed in a header line: it has no control character except tab. Check this
 /// before a text from outside is put into an answer.
 pub fn is_field_value(text: &str) -> bool {
-    text.bytes().all(|byte| byte == b'\t' || (byte >= b' ' && byte != 0x7f))
+    // All bytes are looked at: several at once.
+    let is_control = |byte: u8| byte != b'\t' && (byte < b' ' || byte == 0x7f);
+    !text.bytes().fold(false, |found, byte| found | is_control(byte))
 }
 
 /// The reason phrase of a status; empty for one that ringpush never sends.

@@ -112,10 +112,9 @@ impl Reply<'_> {
             minor_version: meta.minor_version,
         };
         scratch.clear();
-        scratch.resize(response.len(), 0);
-        let len = response.write(scratch);
+        response.parts(|part| scratch.extend_from_slice(part));
         let link = LinkIndex::from(slot);
-        links.send_http(view, link, &scratch[..len]);
+        links.send_http(view, link, scratch);
         if close {
             links.drain_http(link);
         } else if links.is_open(link) {
