@@ -4,8 +4,9 @@
 
 use super::answer::Reply;
 use super::body::Bad;
-use super::push::{Push, Work};
+use super::push::{self, JSON_TYPE, Work};
 use super::request::{Outcome, Signed};
+use crate::broker::message::Message;
 use crate::callback::{self, Denial, HeaderLine, Target};
 use crate::config::{self, Offline};
 use crate::engine::bus::Bus;
@@ -111,11 +112,11 @@ fn push(view: View<'_>, bus: &mut Bus, at: usize, body: &[u8]) -> Result<Option<
             Offline::Drop => return Ok(None),
         },
     };
-    let destination = destination.to_owned();
-    let push = Push { user, destination, headers: Push::json_type(), body: payload, only: None };
     let until = view.wall_millis + u64::from(rule.dedupe_window.0);
     let key = mapped.id.map(|id| (view.shared.fingerprint(&rule.path, &id), until));
-    let Some(message) = bus.try_message(|message| push.write(view, message)) else {
+    let to = (user.as_deref(), destination);
+    let write = |message: &mut Message| push::write(view, message, to, [JSON_TYPE], &payload);
+    let Some(message) = bus.try_message(write) else {
         let text = "too many messages are in flight";
         return Err(Bad::of(Refusal::LimitMessageBlocks, 503, text));
     };

@@ -32,10 +32,14 @@ pub struct Push {
     pub only: Option<SessionId>,
 }
 
+/// The header of a JSON body.
+pub const JSON_TYPE: (&str, &str) = ("content-type", "application/json");
+
 impl Push {
     /// The headers of a JSON body.
     pub fn json_type() -> Headers {
-        vec![("content-type".into(), "application/json".into())]
+        let (name, value) = JSON_TYPE;
+        vec![(name.into(), value.into())]
     }
 
     /// Bytes that it keeps.
@@ -53,16 +57,30 @@ impl Push {
     }
 
     /// Writes it into a message block.
-    pub fn write(&self, view: View<'_>, message: &mut Message) {
-        let prefix = self.user.as_ref().map_or("", |_| &view.shared.names.user);
-        let shown = format!("{prefix}{}", self.destination);
-        message.begin(self.user.as_deref(), &self.destination);
-        for (name, value) in &self.headers {
-            message.header(name.as_bytes(), value.as_bytes());
-        }
-        message.header(b"destination", shown.as_bytes());
-        message.finish(&self.body);
+    fn write(&self, view: View<'_>, message: &mut Message) {
+        let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let to = (self.user.as_deref(), self.destination.as_str());
+        write(view, message, to, headers, &self.body);
     }
+}
+
+/// Writes a push into a message block: to this user, or to a broker destination.
+pub fn write<'h>(
+    view: View<'_>,
+    message: &mut Message,
+    (user, destination): (Option<&str>, &str),
+    headers: impl IntoIterator<Item = (&'h str, &'h str)>,
+    body: &[u8],
+) {
+    message.begin(user, destination);
+    for (name, value) in headers {
+        message.header(name.as_bytes(), value.as_bytes());
+    }
+    match user {
+        Some(_) => message.header(b"destination", &view.shared.names.shown(destination)),
+        None => message.header(b"destination", destination.as_bytes()),
+    }
+    message.finish(body);
 }
 
 /// What is being done about a parked request.
