@@ -191,14 +191,16 @@ impl Web {
             return (Step::Stop(0), None);
         }
         let asked = api::ask(&visitor, sockets, &mut self.entropy, meta, &head, route);
-        if decoder.is_done() {
-            let outcome = api::execute(self.reply(links, view, slot, meta), bus, asked, &[]);
-            return (Step::Used(head.len), self.conclude(links, bus, view, slot, meta, outcome));
+        let behind = &bytes[head.len..];
+        if let Some(body) = whole_body(head.body, behind) {
+            let used = Step::Used(head.len + body.len());
+            let outcome = api::execute(self.reply(links, view, slot, meta), bus, asked, body);
+            return (used, self.conclude(links, bus, view, slot, meta, outcome));
         }
         self.put(slot, Request::Body(Receiving::new(meta, asked, decoder)));
         let link = LinkIndex::from(slot);
         links.report(link, Report::Phase);
-        if head.expect_continue && bytes.len() == head.len {
+        if head.expect_continue && behind.is_empty() {
             links.send_http(view, link, http::CONTINUE);
         }
         (Step::Used(head.len), None)
@@ -363,5 +365,15 @@ impl Web {
     ) {
         let reply = self.reply(links, view, slot, meta).closing();
         reply.error(503, &[RETRY], "this address has too many connections");
+    }
+}
+
+/// The body behind a head, if all of it is there: a short one mostly comes with its head, and is
+/// read where it lies.
+fn whole_body(kind: BodyKind, behind: &[u8]) -> Option<&[u8]> {
+    match kind {
+        BodyKind::None => Some(&[]),
+        BodyKind::Length(len) => usize::try_from(len).ok().and_then(|len| behind.get(..len)),
+        BodyKind::Chunked => None,
     }
 }
