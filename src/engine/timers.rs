@@ -9,7 +9,7 @@ use super::dispatch::Dispatch;
 use super::net::{Peer, Sending, State, View};
 use super::session::Phase;
 use super::web::Stage;
-use crate::ids::{LinkIndex, Slot};
+use crate::ids::{EndpointIndex, LinkIndex, Slot};
 use crate::limits::HANGUP_GRACE;
 use crate::metrics::Refusal;
 use crate::sockjs;
@@ -40,6 +40,19 @@ enum Due {
     Missed,
     /// Time for SockJS's own heart-beat.
     SockJs,
+}
+
+/// The earliest of some deadlines: milliseconds from now, and what it is.
+#[derive(Default)]
+struct Earliest(Option<(u32, Due)>);
+
+impl Earliest {
+    /// One more of them; of two at one time the first counts.
+    fn add(&mut self, left: u32, due: Due) {
+        if self.0.is_none_or(|(least, _)| left < least) {
+            self.0 = Some((left, due));
+        }
+    }
 }
 
 /// A heart-beat goes out this much before it is due, for a tick of the wheel and one of delay.
@@ -82,25 +95,28 @@ impl Dispatch {
             }
             State::Open => {}
         }
-        let is_sending = net.sending(slot) == Sending::Yes;
-        let age = net.send_age(slot, self.ctx.ms);
-        let slow = is_sending.then(|| (limits.send_time.0.saturating_sub(age), Due::Slow));
-        let own = if self.sockets.is_raw(slot) {
-            self.sockjs_beat(slot)
+        let mut next = Earliest::default();
+        if net.sending(slot) == Sending::Yes {
+            let age = net.send_age(slot, self.ctx.ms);
+            next.add(limits.send_time.0.saturating_sub(age), Due::Slow);
+        }
+        let times = net.times(slot);
+        if self.sockets.is_raw(slot) {
+            self.sockjs_beat(slot, &mut next);
         } else if self.sockets.is_upgraded(slot) {
-            self.session_due(slot)
+            self.session_due(slot, &mut next);
         } else {
-            Some(match self.web.stage(slot) {
-                Stage::Idle => (left(net.times(slot).last_in, limits.idle_time.0), Due::Idle),
-                Stage::Head => (left(net.times(slot).since, limits.head_time.0), Due::Request),
-                Stage::Body => (left(net.times(slot).since, limits.body_time.0), Due::Request),
-                Stage::Parked => (left(net.times(slot).since, limits.answer_time.0), Due::Answer),
-            })
-        };
-        let is_paused = self.delivery.links.at(slot.into()).is_paused();
-        let hung_up = (net.peer(slot) != Peer::Here && is_paused)
-            .then(|| (left(net.times(slot).since, HANGUP_GRACE.0), Due::HungUp));
-        earlier(earlier(slow, own), hung_up)
+            match self.web.stage(slot) {
+                Stage::Idle => next.add(left(times.last_in, limits.idle_time.0), Due::Idle),
+                Stage::Head => next.add(left(times.since, limits.head_time.0), Due::Request),
+                Stage::Body => next.add(left(times.since, limits.body_time.0), Due::Request),
+                Stage::Parked => next.add(left(times.since, limits.answer_time.0), Due::Answer),
+            }
+        }
+        if net.peer(slot) != Peer::Here && self.delivery.links.at(slot.into()).is_paused() {
+            next.add(left(times.since, HANGUP_GRACE.0), Due::HungUp);
+        }
+        next.0
     }
 
     /// Milliseconds that are left of a span.
@@ -109,46 +125,50 @@ impl Dispatch {
     }
 
     /// When SockJS's heart-beat is due, at an endpoint that has one, to a client that expects one.
-    fn sockjs_beat(&self, slot: Slot) -> Option<(u32, Due)> {
+    fn sockjs_beat(&self, slot: Slot, next: &mut Earliest) {
         if !self.delivery.links.encoding(slot.into()).has_sockjs_frames() {
-            return None;
+            return;
         }
-        let endpoint = self.net.endpoint(slot)?;
-        let endpoint = self.ctx.shared.endpoints.get(endpoint.index())?;
-        let sockjs = endpoint.config.sockjs.as_ref()?;
-        Some((self.left(self.net.times(slot).last_out, sockjs.heartbeat.0), Due::SockJs))
+        let endpoint = self.net.endpoint(slot).map(EndpointIndex::index);
+        let endpoint = endpoint.and_then(|at| self.ctx.shared.endpoints.get(at));
+        if let Some(sockjs) = endpoint.and_then(|endpoint| endpoint.config.sockjs.as_ref()) {
+            let last_out = self.net.times(slot).last_out;
+            next.add(self.left(last_out, sockjs.heartbeat.0), Due::SockJs);
+        }
     }
 
-    fn session_due(&self, slot: Slot) -> Option<(u32, Due)> {
+    fn session_due(&self, slot: Slot, next: &mut Earliest) {
         let left = |since: u32, span: u32| self.left(since, span);
-        let (net, pause) = (&self.net, self.delivery.links.pause(slot.into()));
-        let (phase, agreed) = self.stomp.phase_and_beat(slot.into())?;
+        let (times, pause) = (self.net.times(slot), self.delivery.links.pause(slot.into()));
+        let Some((phase, agreed)) = self.stomp.phase_and_beat(slot.into()) else { return };
         if phase == Phase::Connecting {
             let span = self.ctx.limits.first_message.0;
-            return Some((left(net.times(slot).since, span), Due::FirstMessage));
+            return next.add(left(times.since, span), Due::FirstMessage);
         }
         let (send, receive) = (agreed.send, agreed.receive);
-        let beat = (send > 0).then(|| {
+        if send > 0 {
             let span = send.saturating_sub(SLACK).max(send / 2).max(1);
-            (left(net.times(slot).last_out, span), Due::Beat)
-        });
+            next.add(left(times.last_out, span), Due::Beat);
+        }
         // While it is paused nothing of it is read: what it sends cannot be told from silence, and
         // the age of what it is sent is bounded anyway.
-        let life = (receive > 0 && pause == Pause::No).then(|| {
-            if net.is_pinged(slot) {
+        if receive > 0 && pause == Pause::No {
+            if self.net.is_pinged(slot) {
                 let span = receive.saturating_mul(2).saturating_add(GRACE);
-                (left(net.times(slot).last_in, span), Due::Missed)
+                next.add(left(times.last_in, span), Due::Missed);
             } else {
-                (left(net.times(slot).last_in, receive.saturating_add(SLACK)), Due::Ping)
+                next.add(left(times.last_in, receive.saturating_add(SLACK)), Due::Ping);
             }
-        });
+        }
         // Each answer that comes ends the pause; this is the time without one.
-        let answer = (pause == Pause::Answer)
-            .then(|| (left(net.times(slot).since, self.ctx.limits.answer_time.0), Due::Answer));
+        if pause == Pause::Answer {
+            next.add(left(times.since, self.ctx.limits.answer_time.0), Due::Answer);
+        }
         // A session whose server sends STOMP heart-beats needs none of SockJS (Spring does the
         // same).
-        let sockjs = if send == 0 { self.sockjs_beat(slot) } else { None };
-        earlier(earlier(earlier(beat, life), answer), sockjs)
+        if send == 0 {
+            self.sockjs_beat(slot, next);
+        }
     }
 
     /// Does what is due.
@@ -211,14 +231,5 @@ impl Dispatch {
             Due::Missed => stomp.replies().on_missed(links, View { ctx, net }, link),
         }
         self.hear();
-    }
-}
-
-/// The earlier of two deadlines; of two at one time the first.
-fn earlier(one: Option<(u32, Due)>, other: Option<(u32, Due)>) -> Option<(u32, Due)> {
-    match (one, other) {
-        (Some((left, _)), Some((other_left, _))) if other_left < left => other,
-        (None, other) => other,
-        (one, _) => one,
     }
 }
