@@ -27,7 +27,8 @@ impl Utf8 {
     /// Validates the next chunk. `false`: the text so far is no prefix of valid UTF-8.
     #[must_use]
     pub(super) fn push(&mut self, chunk: &[u8]) -> bool {
-        if self.missing == 0 && chunk.is_ascii() {
+        // Most chunks end where a code point does.
+        if self.missing == 0 && simdutf8::basic::from_utf8(chunk).is_ok() {
             return true;
         }
         self.push_any(chunk)
