@@ -80,6 +80,10 @@ impl Encoder {
 
     /// The turn is over: what a large message needed does not stay resident.
     pub fn give_back(&mut self) {
+        if self.out.is_empty() {
+            // Nothing was written since the last time.
+            return;
+        }
         self.clear();
         [&mut self.frame, &mut self.quoted, &mut self.deflated].into_iter().for_each(shrink);
     }

@@ -222,6 +222,9 @@ impl Recent {
 
     /// Forgets the message, and gives back what it needed if it was large.
     pub(super) fn give_back(&mut self) {
+        if self.number.is_none() {
+            return;
+        }
         self.parts.give_back();
         shrink(&mut self.parts.bytes);
         (self.number, self.several, self.head) = (None, Several::default(), Head::default());
