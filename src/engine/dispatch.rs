@@ -71,8 +71,10 @@ impl Dispatch {
 
     /// All that a turn does between what has come and what goes out.
     pub(super) fn run_turn(&mut self) {
-        let Dispatch { ctx, net, delivery, stomp, revocation, .. } = self;
-        revocation.run(stomp, delivery, View { ctx, net });
+        if self.revocation.is_going_on() {
+            let Dispatch { ctx, net, delivery, stomp, revocation, .. } = self;
+            revocation.run(stomp, delivery, View { ctx, net });
+        }
         self.hear();
         self.run_waiting();
         if self.stomp.has_leaving()
@@ -395,11 +397,10 @@ impl Dispatch {
         true
     }
 
+    #[inline(never)] // A turn without mail shall not pay for its frame.
     fn take_classes(&mut self) -> bool {
-        let mut found = self.take_class(Dispatch::on_callback);
-        found |= self.take_class(Dispatch::on_command);
-        found |= self.take_class(Dispatch::on_entry);
-        found
+        let found = self.take_class(Dispatch::on_callback) | self.take_class(Dispatch::on_command);
+        self.take_class(Dispatch::on_entry) | found
     }
 
     /// Each is handled by `handle`, which says how many steps patterns took.

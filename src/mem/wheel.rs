@@ -114,20 +114,17 @@ impl Wheel {
 
     fn next_tick(&self) -> Option<u64> {
         let first = (self.now + 1) as usize % WHEEL_SLOTS;
-        let words = WHEEL_SLOTS / 64;
-        for step in 0..=words {
-            let word = (first / 64 + step) % words;
-            let mut bits = self.occupied[word];
-            if step == 0 {
-                bits &= u64::MAX << (first % 64);
-            } else if step == words {
-                bits &= !(u64::MAX << (first % 64));
-            }
+        let mut word = first / 64;
+        let mut bits = self.occupied[word] & u64::MAX << (first % 64);
+        // At last the first word again: of it only what is before `first` is left.
+        for _ in 0..=self.occupied.len() {
             if bits != 0 {
                 let slot = word * 64 + bits.trailing_zeros() as usize;
                 let distance = (slot + WHEEL_SLOTS - first) % WHEEL_SLOTS;
                 return Some(self.now + 1 + distance as u64);
             }
+            word = (word + 1) % self.occupied.len();
+            bits = self.occupied[word];
         }
         None
     }
