@@ -27,9 +27,14 @@ impl Mask {
         if self.is_empty() { 0 } else { self.0.swap(0, Ordering::Acquire) }
     }
 
-    /// Whether nobody has written since the last `take`. The owner's second look, behind the fence
-    /// of its flag.
+    /// Whether nobody has written since the last `take`.
     pub fn is_empty(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.look() == 0
+    }
+
+    /// Who has written since the last `take`, which leaves it so. The owner's second look, behind
+    /// the fence of its flag.
+    pub fn look(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
