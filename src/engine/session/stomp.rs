@@ -34,6 +34,8 @@ use std::sync::Arc;
 
 /// Headers of one frame that are ever looked at (limit `stomp-headers` is not above it).
 const HEADERS: usize = 128;
+/// Most frames have fewer: there is room for these at once, and for all when some frame has more.
+const FEW_HEADERS: usize = 16;
 
 /// What this server calls itself in CONNECTED.
 const SERVER: &[u8] = concat!("ringpush/", env!("CARGO_PKG_VERSION")).as_bytes();
@@ -197,7 +199,7 @@ impl Stomp {
         session: SessionIndex,
         (bytes, decoder): (&mut [u8], &mut Decoder),
     ) -> usize {
-        let mut headers = [Header::default(); HEADERS];
+        let (mut few, mut all) = ([Header::EMPTY; FEW_HEADERS], None::<[Header; HEADERS]>);
         let headers_max = (view.limits.stomp_headers as usize).min(HEADERS);
         let link = self.replies.sessions.at(session).link;
         let mut used = 0;
@@ -215,19 +217,23 @@ impl Stomp {
             if !self.may_read_frame(delivery, bus, view.ctx, share, session) {
                 return used;
             }
-            let state = self.replies.sessions.at(session);
-            let (version, frame_max) = if state.phase == Phase::Live {
-                (Some(state.version), view.limits.stomp_frame)
-            } else {
-                (None, view.limits.stomp_first_frame.min(view.limits.stomp_frame))
+            let (version, frame_max) = self.version_and_bound(view.ctx, session);
+            let is_few = all.is_none() && headers_max > FEW_HEADERS;
+            let headers = match &mut all {
+                None => &mut few[..headers_max.min(FEW_HEADERS)],
+                Some(all) => &mut all[..headers_max],
             };
-            let rest = &mut bytes[used..];
-            match decoder.next(rest, &mut headers[..headers_max], version, frame_max) {
+            match decoder.next(&mut bytes[used..], headers, version, frame_max) {
                 Ok(Step::NeedMore) => return used,
                 Ok(Step::Eol { consumed }) => used += consumed,
                 Ok(Step::Frame { consumed, frame }) => {
                     self.on_frame(delivery, bus, view, share, session, &frame);
                     used += consumed;
+                }
+                Err(stomp::Error::TooManyHeaders) if is_few => {
+                    // Once more, from its beginning.
+                    all = Some([Header::EMPTY; HEADERS]);
+                    continue;
                 }
                 Err(error) => {
                     self.replies.refuse_bytes(delivery, view, session, &bytes[used..], error);
@@ -244,6 +250,15 @@ impl Stomp {
             }
         }
         used
+    }
+
+    /// How a session's frames are read, if CONNECT has said, and bytes of the longest.
+    fn version_and_bound(&self, ctx: &Context, session: SessionIndex) -> (Option<Version>, u32) {
+        let state = self.replies.sessions.at(session);
+        match state.phase {
+            Phase::Live => (Some(state.version), ctx.limits.stomp_frame),
+            _ => (None, ctx.limits.stomp_first_frame.min(ctx.limits.stomp_frame)),
+        }
     }
 
     /// Whether one more frame of a session may be decoded; else its link is paused. This is the one
