@@ -289,6 +289,13 @@ impl Fanout {
     fn settle(&mut self) {
         let Fanout { index, pending, .. } = self;
         let done = pending.deliveries.iter().take_while(|delivery| delivery.groups == 0).count();
+        if done == pending.deliveries.len() {
+            // Mostly all of them: then no group has to be looked at.
+            pending.deliveries.clear();
+            pending.marked.clear();
+            pending.sheds = false;
+            return;
+        }
         pending.deliveries.drain(..done);
         pending.sheds &= !pending.deliveries.is_empty();
         pending.marked.retain(|&group| {
