@@ -197,6 +197,9 @@ impl Segments {
     /// Writes whole frames into a log. The extents have one reference each. Frames that fit one
     /// segment are in one extent.
     pub fn append(&mut self, log: Log, bytes: &[u8]) -> Result<Extents, Full> {
+        if let Some(extent) = self.append_in_place(log, bytes) {
+            return Ok(Extents::from_slice(&[extent]));
+        }
         if !self.has_room(log, bytes.len()) {
             return Err(Full);
         }
@@ -219,7 +222,7 @@ impl Segments {
     pub fn append_in_place(&mut self, log: Log, bytes: &[u8]) -> Option<Extent> {
         let segment = self.open[log as usize]?;
         let left = self.size - self.segments[segment as usize].used;
-        if bytes.len() > left as usize {
+        if bytes.is_empty() || bytes.len() > left as usize {
             return None;
         }
         Some(Extent { range: self.write(segment, bytes), continued: false })
