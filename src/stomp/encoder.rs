@@ -237,7 +237,7 @@ impl ErrorFrame<'_> {
 
 /// Whether a header's line needs no escaping, and is therefore the same in all versions.
 pub fn header_is_plain(name: &[u8], value: &[u8]) -> bool {
-    !name.iter().chain(value).any(|&byte| is_special(byte))
+    ![name, value].into_iter().any(|half| half.iter().any(|&byte| is_special(byte)))
 }
 
 /// Bytes of the line that [`write_header_line`] writes.
