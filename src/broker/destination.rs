@@ -1,7 +1,6 @@
 #![forbid(unsafe_code)]
 //! What a destination is: the broker's, an application's, a user's, or nobody's.
 
-use memchr::memchr;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
@@ -73,7 +72,7 @@ impl Names {
     /// user's, and a rule about him is about both. Patterns stay patterns.
     pub fn canonical<'a>(&self, destination: &'a str) -> Cow<'a, str> {
         // Most have none: then what they address does not matter.
-        if memchr(b'%', destination.as_bytes()).is_none() {
+        if !destination.as_bytes().contains(&b'%') {
             return Cow::Borrowed(destination);
         }
         match self.target(destination) {
