@@ -61,10 +61,10 @@ pub fn parse<'b, 'h>(
             assert_eq!(len, fields.len(), "both parsers find the same blank line");
             headers
         }
-        Ok(Status::Partial) => unreachable!("the lines end with a blank line"),
         Err(httparse::Error::HeaderName) => return Err(Refusal::HeaderName),
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooManyHeaders),
-        Err(_) => return Err(Refusal::HeaderValue),
+        // Never partial: the lines end with a blank line.
+        Ok(Status::Partial) | Err(_) => return Err(Refusal::HeaderValue),
     };
     let facts = Facts::collect(headers)?;
     let old = line.minor_version == 0;

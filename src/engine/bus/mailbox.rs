@@ -344,7 +344,8 @@ impl Mailbox {
 
     /// Peers to ring now: written to since the last call, and waiting.
     pub fn doorbells(&mut self) -> impl Iterator<Item = PeerId> + use<> {
-        let written = core::mem::take(&mut self.written);
+        let written = self.written;
+        self.written = 0;
         let sleeping = (written != 0).then(|| self.sleeping.clone());
         let must_ring =
             move |peer: &usize| sleeping.as_ref().is_some_and(|all| all[*peer].must_ring());

@@ -130,7 +130,9 @@ impl Stomp {
 
     /// Steps that patterns have taken since the last call.
     pub fn take_steps(&mut self) -> u32 {
-        core::mem::take(&mut self.replies.steps)
+        let steps = self.replies.steps;
+        self.replies.steps = 0;
+        steps
     }
 
     // ---- frames
