@@ -132,7 +132,14 @@ impl Bus {
     }
 
     /// Makes changes of presence known, as far as there is room.
+    #[inline]
     pub fn announce_presence(&mut self, ctx: &Context) {
+        if self.core.has_announcements() {
+            self.announce_changes(ctx);
+        }
+    }
+
+    fn announce_changes(&mut self, ctx: &Context) {
         let shared = &ctx.shared;
         while self.core.has_announcements() {
             let Some(topic) = &shared.config.presence.topic else {
