@@ -194,7 +194,9 @@ fn between_frames(input: &[u8]) -> Result<Option<usize>, Error> {
 /// Parses the lines of a whole head, and finds every error that they can have.
 fn read_head(head: &[u8], headers: &mut [Header], version: Option<Version>) -> Result<Head, Error> {
     // STOMP 1.1 and 1.2 "Augmented BNF": command and headers are UTF-8.
-    simdutf8::basic::from_utf8(head).map_err(|_| Error::NotUtf8)?;
+    if !head.is_ascii() {
+        simdutf8::basic::from_utf8(head).map_err(|_| Error::NotUtf8)?;
+    }
     // Most heads have neither: then no line is searched for them.
     let smooth = memchr2(b'\r', b'\\', head).is_none();
     let mut lines = Lines { head, at: 0, smooth };
