@@ -85,7 +85,8 @@ pub(super) fn audit(parts: &Dispatch, buffers_held: u32) -> Audit {
             + stomp.leaving()
             + usize::from(!fanout.is_empty())
             + usize::from(fanout.has_batches())
-            + usize::from(bus.core().has_announcements()),
+            + usize::from(bus.core().has_announcements())
+            + usize::from(bus.has_stuck_mail()),
         outbox_most: net.slots().map(waiting).max().unwrap_or(0),
         answers_most: answers.max().unwrap_or(0),
         receipts_most: sessions().map(|session| session.receipts.count()).max().unwrap_or(0),
