@@ -230,11 +230,8 @@ impl<R: Ring> Shard<R> {
     /// home of its sessions' end needs that home.
     fn is_over(&mut self) -> bool {
         let Some(deadline) = self.parts.ctx.draining else { return false };
-        let (now, shards) = (self.parts.ctx.now, usize::from(self.parts.ctx.shared.shards));
-        if self.parts.is_deserted() && self.accepts.are_off() {
-            self.parts.bus.mailbox().finish();
-        }
-        self.parts.bus.mailbox().all_finished(shards) || now >= deadline
+        let is_idle = self.parts.is_deserted() && self.accepts.are_off();
+        self.parts.bus.mailbox().all_are_over(is_idle) || self.parts.ctx.now >= deadline
     }
 
     /// The kernel's ring, to be looked at from outside.

@@ -522,3 +522,41 @@ fn who_waits_for_room_in_a_mailbox_sleeps() {
         received += stage.hears(reader).iter().filter(is_message).count();
     }
 }
+
+/// A home has nothing to do, and then gets the end of others' users, which a third shard has no
+/// room to be told.
+#[test]
+fn a_home_that_was_idle_drains_until_the_end_of_users_elsewhere_is_told() {
+    let mut stage = Stage::new(3, |config| {
+        Stage::roomy(config);
+        (config.limits.mailbox, config.limits.drain_time) = (2, Millis(60_000));
+    });
+    let homes = stage.shared.homes;
+    let topic = stage.shared.config.presence.topic.as_deref().expect("the simulator has one");
+    let told = homes.of_destination(topic).index();
+    let (home, aside) = ((told + 1) % 3, (told + 2) % 3);
+    let names = (0..).map(|n| format!("u{n}"));
+    let there = names.filter(|name| homes.of_user(name).index() == home);
+    let clients: Vec<_> = there.take(6).map(|name| stage.session(aside, &name)).collect();
+    for shard in [told, home, aside] {
+        stage.control.send(PeerId(shard as u8), ToShard::Drain);
+        if shard != aside {
+            stage.turn(shard);
+        }
+    }
+    for client in clients {
+        stage.world.borrow_mut().leave(stage.clients[client].socket, true);
+    }
+    let mut goes_on = [true; 3];
+    let mut run = |shards: &[usize]| {
+        for &shard in shards {
+            goes_on[shard] = goes_on[shard] && stage.shards[shard].turn();
+            stage.world.borrow_mut().submit(shard);
+        }
+        (goes_on, stage.shards[home].audit().users)
+    };
+    let (goes_on, users) = run(&[aside, home].repeat(20));
+    assert!(users > 0, "there is no room to tell of them");
+    assert_eq!(goes_on, [true; 3]);
+    assert_eq!(run(&[told, aside, home].repeat(20)), ([false; 3], 0));
+}

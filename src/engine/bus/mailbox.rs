@@ -25,8 +25,8 @@ use crate::limits::{HOMES_MAX, MAILBOX_CALLBACKS};
 use crate::mem::shares::Place;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::ending::Ending;
 use super::mask::Mask;
 use super::sleeping::Sleeping;
 use crate::engine::events;
@@ -197,11 +197,15 @@ pub struct Mailbox {
     /// Classes whose mail found no room for what it produces, one bit each.
     stuck: u8,
     sleeping: Arc<[Sleeping]>,
-    finished: Arc<[AtomicBool]>,
+    endings: Arc<[Ending]>,
     /// Peers that were written to since they were rung last.
     written: u64,
     /// Entries that were sent to others.
     sent: u64,
+    /// Those of them that were sent to the control thread.
+    sent_outside: u64,
+    /// Entries of other shards that were taken.
+    taken: u64,
 }
 
 /// The ends of `peers` peers, each connected to each, itself included. The last one is the control
@@ -210,7 +214,7 @@ pub fn connect(peers: usize, entries: u32) -> Vec<Mailbox> {
     assert!((2..=HOMES_MAX).contains(&peers), "a shard at least, and the control thread");
     let sleeping: Arc<[Sleeping]> = (0..peers).map(|_| Sleeping::default()).collect();
     let masks: Arc<[Masks]> = (0..peers).map(|_| Masks::default()).collect();
-    let finished: Arc<[AtomicBool]> = (0..peers).map(|_| AtomicBool::new(false)).collect();
+    let endings: Arc<[Ending]> = (0..peers - 1).map(|_| Ending::default()).collect();
     let mut mailboxes: Vec<Mailbox> = (0..peers)
         .map(|me| Mailbox {
             me: PeerId(me as u8),
@@ -221,9 +225,11 @@ pub fn connect(peers: usize, entries: u32) -> Vec<Mailbox> {
             first: [0; Class::ALL.len()],
             stuck: 0,
             sleeping: sleeping.clone(),
-            finished: finished.clone(),
+            endings: endings.clone(),
             written: 0,
             sent: 0,
+            sent_outside: 0,
+            taken: 0,
         })
         .collect();
     let control = peers - 1;
@@ -273,6 +279,7 @@ impl Mailbox {
             self.masks[to.index()].0[E::CLASS as usize].set(self.me.index());
             self.written |= 1 << to.index();
             self.sent += 1;
+            self.sent_outside += u64::from(!self.is_shard(to));
         }
     }
 
@@ -314,10 +321,16 @@ impl Mailbox {
     /// The next entry of a class from a peer.
     pub fn take<E: Entry>(&mut self, from: PeerId) -> Option<E> {
         let entry = E::reader(&mut self.incoming[from.index()]).pop().ok();
-        if entry.is_none() {
-            self.ready[E::CLASS as usize] &= !(1 << from.index());
+        match entry {
+            Some(_) => self.taken += u64::from(from != self.me && self.is_shard(from)),
+            None => self.ready[E::CLASS as usize] &= !(1 << from.index()),
         }
         entry
+    }
+
+    /// Whether a peer is not the control thread.
+    fn is_shard(&self, peer: PeerId) -> bool {
+        peer.index() < self.endings.len()
     }
 
     /// Whether any queue holds an entry that has not been found to wait for room.
@@ -352,14 +365,13 @@ impl Mailbox {
         bits(written).filter(must_ring).map(|peer| PeerId(peer as u8))
     }
 
-    /// This peer has nothing left to do but to answer others.
-    pub fn finish(&self) {
-        self.finished[self.me.index()].store(true, Ordering::Release);
-    }
-
-    /// Whether the first `count` peers have finished.
-    pub fn all_finished(&self, count: usize) -> bool {
-        self.finished[..count].iter().all(|finished| finished.load(Ordering::Acquire))
+    /// This shard drains, and has nothing left to do but to answer others, or has. True when that
+    /// is so of all shards, and nothing is in flight between them.
+    pub fn all_are_over(&mut self, is_idle: bool) -> bool {
+        let is_idle = is_idle && !self.has_mail();
+        let sent = self.sent - self.sent_outside;
+        self.endings[self.me.index()].tell(is_idle, self.taken, sent);
+        Ending::all_are_over(&self.endings)
     }
 
     /// If there is nothing to do, sets the flag and looks once more: true if waiting is safe.

@@ -9,6 +9,7 @@
 //! **Bounds.** `mailbox` entries a queue; `message-blocks` and `message-bytes` of messages that
 //! somebody holds. A sender has asked for room first.
 
+mod ending;
 pub mod mailbox;
 mod mask;
 mod sleeping;

@@ -1,0 +1,68 @@
+#![forbid(unsafe_code)]
+//! When all shards have drained: each has nothing left to do, and no entry is in flight between
+//! two of them.
+//!
+//! A shard that is idle may still be given work: a session that ends elsewhere tells the homes here,
+//! and those tell others. So it is not enough that each was idle once. Each says at the end of its
+//! turns whether it is, how many entries of other shards it has taken and how many it has sent.
+//! Idle, it sends only because of what it takes. Who looks adds up what was taken first and what
+//! was sent after that: if these are equal and all were idle, nothing is in flight and nothing can
+//! be again.
+
+use super::sync::{AtomicU64, Ordering};
+
+/// What one shard says of itself.
+#[derive(Debug, Default)]
+pub struct Ending {
+    /// Entries of other shards that it has taken, and in the lowest bit whether it is idle: both
+    /// are read at once.
+    taken: AtomicU64,
+    /// Entries that it has sent to other shards.
+    sent: AtomicU64,
+}
+
+impl Ending {
+    /// Called by its owner at the end of a turn.
+    pub fn tell(&self, is_idle: bool, taken: u64, sent: u64) {
+        self.sent.store(sent, Ordering::Release);
+        self.taken.store(taken << 1 | u64::from(is_idle), Ordering::Release);
+    }
+
+    /// Whether all shards are idle, with nothing in flight between them.
+    pub fn all_are_over(all: &[Ending]) -> bool {
+        let mut taken = 0_u64;
+        for ending in all {
+            let word = ending.taken.load(Ordering::Acquire);
+            if word & 1 == 0 {
+                return false;
+            }
+            taken += word >> 1;
+        }
+        let sent: u64 = all.iter().map(|ending| ending.sent.load(Ordering::Acquire)).sum();
+        sent == taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_flight_keeps_all() {
+        let all = [const { Ending { taken: AtomicU64::new(0), sent: AtomicU64::new(0) } }; 3];
+        assert!(!Ending::all_are_over(&all), "nobody has said that it is idle");
+        all.iter().for_each(|ending| ending.tell(true, 0, 0));
+        assert!(Ending::all_are_over(&all));
+        all[0].tell(true, 0, 2);
+        assert!(!Ending::all_are_over(&all), "two are in flight");
+        all[1].tell(true, 1, 0);
+        assert!(!Ending::all_are_over(&all), "one is");
+        // It is taken by one that has work by it, and sends one more.
+        all[2].tell(false, 1, 0);
+        assert!(!Ending::all_are_over(&all), "it is not idle");
+        all[2].tell(true, 1, 1);
+        assert!(!Ending::all_are_over(&all), "that one is in flight");
+        all[1].tell(true, 2, 0);
+        assert!(Ending::all_are_over(&all));
+    }
+}
