@@ -59,8 +59,6 @@ impl Dispatch {
         self.delivery.fanout.compress_from(limits.deflate_min);
     }
 
-    // ---- turns
-
     /// A turn begins.
     pub(super) fn begin_turn(&mut self, now: Instant, wall_millis: u64) {
         self.ctx.now = now;

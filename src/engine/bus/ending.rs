@@ -2,12 +2,12 @@
 //! When all shards have drained: each has nothing left to do, and no entry is in flight between
 //! two of them.
 //!
-//! A shard that is idle may still be given work: a session that ends elsewhere tells the homes here,
-//! and those tell others. So it is not enough that each was idle once. Each says at the end of its
-//! turns whether it is, how many entries of other shards it has taken and how many it has sent.
-//! Idle, it sends only because of what it takes. Who looks adds up what was taken first and what
-//! was sent after that: if these are equal and all were idle, nothing is in flight and nothing can
-//! be again.
+//! A shard that is idle may still be given work: a session that ends elsewhere tells the homes
+//! here, and those tell others. So it is not enough that each was idle once. Each says at the end
+//! of its turns whether it is, how many entries of other shards it has taken and how many it has
+//! sent. Idle, it sends only because of what it takes. Who looks adds up what was taken first and
+//! what was sent after that: if these are equal and all were idle, nothing is in flight and nothing
+//! can be again.
 
 use super::sync::{AtomicU64, Ordering};
 
