@@ -26,4 +26,5 @@ pub mod serve;
 pub mod sim;
 pub mod sockjs;
 pub mod stomp;
+pub mod transport;
 pub mod ws;

@@ -17,7 +17,7 @@
 use crate::config::{Config, ConfigError, Sources, check};
 use crate::control::{self, End, Failure, NotReady, Ready, Reporter};
 use crate::engine::mailbox::{Mailbox, connect};
-use crate::engine::shard::{self, Serves, Shard};
+use crate::engine::shard::{self, ListenerKind, Serves, Shard};
 use crate::engine::shared::{Keys, Shared};
 use crate::ids::ShardId;
 use crate::limits::Limits;
@@ -310,7 +310,7 @@ fn make_shard(start: Start) -> Result<(Shard<Uring>, u32), StartError> {
         mailbox: start.mailbox,
         receive,
         segments,
-        listeners: start.serves,
+        listeners: start.serves.into_iter().map(ListenerKind::from).collect(),
         slots,
         keys: start.keys,
         entropy: start.entropy,

@@ -33,6 +33,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("encoding", 1),
     ("time", 1),
     ("metrics", 1),
+    ("transport", 1),
     ("http", 2),
     ("ws", 2),
     ("stomp", 2),

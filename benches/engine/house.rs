@@ -235,7 +235,7 @@ fn shard(
         mailbox,
         receive,
         segments: Segments::new(memory, limits.segment_size, limits.segment_bytes),
-        listeners: vec![Serves { endpoints: true, api: true, loopback: true }],
+        listeners: vec![Serves { endpoints: true, api: true, loopback: true }.into()],
         slots,
         keys: Random::known(tables),
         entropy: Random::known(entropy),

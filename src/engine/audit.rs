@@ -2,8 +2,9 @@
 //! A shard seen from outside: what it holds, for the simulator's oracles and for tests, and in its
 //! gauges.
 
+use super::delivery::unsent;
 use super::dispatch::Dispatch;
-use crate::ids::{LinkIndex, Slot};
+use crate::ids::Slot;
 
 /// What a shard holds. All but what is free is zero when everybody is gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,9 +58,9 @@ pub(super) fn audit(parts: &Dispatch, buffers_held: u32) -> Audit {
     let (stomp, sockets, bus) = (&parts.stomp, &parts.sockets, &parts.bus);
     let held = |slot: Slot| {
         let others = sockets.held(slot) + parts.web.held(slot) + stomp.held(slot.into());
-        parts.input.len(slot) + others
+        parts.input.len(slot) + others + net.transports().held(slot)
     };
-    let waiting = |slot: Slot| links.at(LinkIndex::from(slot)).waiting();
+    let waiting = |slot: Slot| unsent(links, net, slot.into());
     let answers = net.slots().filter(|&slot| sockets.is_raw(slot)).map(waiting);
     let sessions = || stomp.sessions().map(|(_, session)| session);
     let blocks = bus.messages_in_flight();
@@ -80,6 +81,7 @@ pub(super) fn audit(parts: &Dispatch, buffers_held: u32) -> Audit {
         groups: fanout.groups(),
         names: fanout.index().names_len(),
         waiting: links.waiting()
+            + links.blocked()
             + links.woken()
             + parts.stash.len()
             + stomp.leaving()

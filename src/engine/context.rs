@@ -8,6 +8,7 @@ use crate::ids::{PeerId, ShardId};
 use crate::limits::Limits;
 use crate::metrics::{Refusal, ShardMetrics};
 use crate::time::Instant;
+use crate::transport::MakeTransport;
 use core::net::IpAddr;
 use std::sync::Arc;
 
@@ -20,6 +21,21 @@ pub struct Serves {
     pub api: bool,
     /// It is bound to loopback: a Host proves less there (DNS rebinding).
     pub loopback: bool,
+}
+
+/// A listener as a shard knows it.
+#[derive(Clone, Debug)]
+pub struct ListenerKind {
+    /// What it serves.
+    pub serves: Serves,
+    /// What its connections are sealed by; None: they are not.
+    pub transport: Option<Arc<dyn MakeTransport>>,
+}
+
+impl From<Serves> for ListenerKind {
+    fn from(serves: Serves) -> ListenerKind {
+        ListenerKind { serves, transport: None }
+    }
 }
 
 /// What all parts read. The loop alone sets it, between two of their calls.

@@ -5,22 +5,21 @@
 //! downwards.
 
 use super::bus::Bus;
-use super::bus::mailbox::{Entry, ToControl, ToHome, ToShard};
+use super::bus::mailbox::{Entry, ToHome, ToShard};
 use super::context::Context;
-use super::delivery::{Delivery, Report};
+use super::delivery::{Delivery, Report, unsent};
 use super::net::{Crowd, Input, Net, Peer, State, View};
 use super::session::{Revocation, Sockets, Stomp, answer_query};
 use super::share::Share;
 use super::shared::Shared;
 use super::web::{Stage, Web};
 use crate::broker::command::{Callback, Event, ReplyTo};
-use crate::broker::core::Class;
 use crate::broker::pattern::Budget;
 use crate::ids::{ConnId, LinkIndex, ListenerId, Slot};
 use crate::limits::{FAREWELL, PATTERN_STEPS_A_FRAME, WS_HEAD_MAX};
 use crate::metrics::Refusal;
 use crate::ring::{Op, PollEnd, RecvEnd};
-use crate::time::{Instant, Millis};
+use crate::time::Instant;
 use crate::ws::Opcode;
 use core::net::SocketAddr;
 use std::collections::VecDeque;
@@ -29,8 +28,6 @@ use std::sync::Arc;
 /// A shard sends entries to itself: a round takes the classes in their order, so that a message
 /// that stays on its shard is delivered in the turn it came in. More rounds than this wait a turn.
 const ROUNDS: usize = 4;
-/// When events are offered again that found no room with the control thread.
-const EVENTS_AGAIN: Millis = Millis(100);
 
 /// The parts of a shard.
 #[derive(Debug)]
@@ -127,6 +124,7 @@ impl Dispatch {
     /// at once: others need the time to make it.
     pub(super) fn is_blocked(&self) -> bool {
         self.delivery.links.waiting() > 0
+            || self.delivery.links.blocked() > 0
             || self.stomp.has_leaving()
             || !self.delivery.fanout.is_empty()
             || !self.stash.is_empty()
@@ -179,7 +177,7 @@ impl Dispatch {
             _ if sockets.is_upgraded(slot) => {
                 sockets.is_raw_stranger(slot) || stomp.is_stranger(slot.into())
             }
-            Stage::Idle => delivery.links.at(slot.into()).is_empty(),
+            Stage::Idle => unsent(&delivery.links, net, slot.into()) == 0,
             Stage::Head => true,
             Stage::Body | Stage::Parked => false,
         };
@@ -216,7 +214,7 @@ impl Dispatch {
         self.hang_up(slot, Peer::Ended);
         let links = &mut self.delivery.links;
         let link = LinkIndex::from(slot);
-        let has_bytes = !links.at(link).is_empty();
+        let has_bytes = unsent(links, &self.net, link) > 0;
         let is_idle = self.web.stage(slot) == Stage::Idle && !self.sockets.is_upgraded(slot);
         if links.at(link).is_paused() || links.is_ending(link) && has_bytes {
             // It may still read the answer that it asked for, and what it sent before may count.
@@ -271,7 +269,7 @@ impl Dispatch {
         self.delivery.links.on_sent(&mut self.net, &self.ctx, link, result);
         self.hear();
         if self.sockets.owes_pongs()
-            && !self.delivery.links.at(link).is_sending()
+            && !self.net.sending(slot).is_on()
             && let Some(payload) = self.sockets.take_pong(slot)
         {
             let Dispatch { ctx, net, delivery, .. } = self;
@@ -344,6 +342,7 @@ impl Dispatch {
         self.sockets.leave(slot);
         self.web.leave(slot);
         self.input.take(slot);
+        self.net.transports_mut().forget(slot);
         let is_ending = self.delivery.links.is_ending(link);
         match self.net.state(slot) {
             State::Open if is_ending => self.net.drain(slot, self.ctx.ms),
@@ -361,7 +360,7 @@ impl Dispatch {
             true => self.sockets.held(slot) + self.stomp.held(link),
             false => self.web.held(slot),
         };
-        self.input.note(slot, others);
+        self.input.note(slot, others + self.net.transports().held(slot));
         let is_paused = self.delivery.links.at(link).is_paused();
         self.net.receive_more(slot, is_paused && self.input.waits(slot));
         if is_paused && self.net.peer(slot) != Peer::Here {
@@ -375,7 +374,7 @@ impl Dispatch {
     /// kernel any more.
     fn try_close(&mut self, slot: Slot) {
         if self.net.may_close(slot) {
-            self.delivery.links.clear(slot.into());
+            self.delivery.links.clear(&mut self.net, slot.into());
             self.net.close(slot);
         }
     }
@@ -570,30 +569,15 @@ impl Dispatch {
         for slot in slots {
             let Dispatch { ctx, net, delivery, sockets, web, .. } = self;
             let (view, link, links) = (View { ctx, net }, slot.into(), &mut delivery.links);
+            let is_quiet = unsent(links, net, link) == 0 && !net.transports().is_sealed(slot);
             match web.stage(slot) {
                 _ if sockets.is_upgraded(slot) => links.drain(view, link, 1001, ""),
                 _ if !links.is_open(link) => {}
-                Stage::Idle | Stage::Head if links.at(link).is_empty() => links.cut(link),
+                Stage::Idle | Stage::Head if is_quiet => links.cut(link),
                 Stage::Idle | Stage::Head => links.drain_http(link),
                 Stage::Body | Stage::Parked => {}
             }
         }
         self.hear();
-    }
-
-    /// Hands the control thread what is due for the log.
-    fn tell_log(&mut self) {
-        let Dispatch { ctx, bus, .. } = self;
-        // What nobody can add to is told at once: the control thread ends after the shards.
-        let is_last = ctx.draining.is_some() && self.net.is_empty();
-        if ctx.now < ctx.events.due() && !is_last {
-            return;
-        }
-        let control = ctx.control();
-        while bus.room(control, Class::Outside) > 0 {
-            let Some(event) = ctx.events.take(ctx.now, is_last) else { return };
-            bus.send(control, ToControl::Log(event));
-        }
-        ctx.events.put_off(ctx.now + EVENTS_AGAIN);
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn invariants(parts: &Dispatch) {
     let waits = |slot: Slot| links.at(slot.into()).is_paused() && parts.input.waits(slot);
     parts.net.invariants(waits);
     parts.input.invariants();
-    links.invariants();
+    links.invariants(&parts.net);
     parts.sockets.invariants();
     parts.stomp.invariants();
     connections_have_their_links(parts);
@@ -33,10 +33,11 @@ fn connections_have_their_links(parts: &Dispatch) {
             State::Draining => links.is_ending(link),
         };
         assert!(is_same, "{slot:?}: link and connection are at the same point");
-        let is_sending = net.sending(slot) != super::net::Sending::No;
-        assert_eq!(is_sending, links.at(link).is_sending(), "{slot:?}: one send, known to both");
+        let is_sealed = net.transports().is_sealed(slot);
+        let is_same = is_sealed || net.sending(slot).is_on() == links.at(link).is_sending();
+        assert!(is_same, "{slot:?}: one send, known to both");
         let others = parts.sockets.held(slot) + parts.web.held(slot) + stomp.held(link);
-        let kept = parts.input.len(slot) + others;
+        let kept = parts.input.len(slot) + others + net.transports().held(slot);
         assert_eq!(parts.input.noted(slot), kept, "{slot:?}: what it keeps is counted");
         let may_keep = links.is_open(link) || !parts.input.waits(slot);
         assert!(may_keep, "{slot:?}: only who is open keeps input");

@@ -16,19 +16,56 @@ use crate::ws::Opcode;
 use smallvec::SmallVec;
 
 impl Dispatch {
-    /// Bytes have come in; the receive goes on or not.
-    pub(super) fn on_received(&mut self, id: ConnId, bytes: &mut [u8], more: bool) {
+    /// Bytes have come in; the receive goes on or not. Where they are sealed, what they say goes
+    /// into `opened`.
+    pub(super) fn on_received(
+        &mut self,
+        id: ConnId,
+        bytes: &mut [u8],
+        opened: &mut Vec<u8>,
+        more: bool,
+    ) {
         if !self.net.is_current(id) {
             return;
         }
         let slot = id.slot;
         self.net.received(slot, more);
         self.ctx.metrics.received_bytes_total.add(bytes.len() as u64);
-        self.take_bytes(slot, bytes);
+        match self.net.transports().is_sealed(slot) {
+            false => self.take_bytes(slot, bytes),
+            true => self.take_sealed(slot, bytes, opened),
+        }
         self.hear();
         self.settle(slot);
         if self.input.held() > self.ctx.limits.held_bytes as usize {
             self.refuse_biggest_holder();
+        }
+    }
+
+    /// Opens bytes and takes what they say. Before a record is whole they are no sign of life, and
+    /// begin no request.
+    fn take_sealed(&mut self, slot: Slot, bytes: &mut [u8], opened: &mut Vec<u8>) {
+        let link = LinkIndex::from(slot);
+        if !self.delivery.links.is_open(link) {
+            return;
+        }
+        opened.clear();
+        let transports = self.net.transports_mut();
+        let was_greeting = transports.is_greeting(slot);
+        let result = transports.open(slot, bytes, opened);
+        if !opened.is_empty() {
+            self.take_bytes(slot, opened);
+        }
+        let transports = self.net.transports();
+        if transports.owes(slot) || was_greeting && !transports.is_greeting(slot) {
+            // What waited for the handshake, or what the layer answers by itself.
+            self.delivery.links.mark_dirty(link);
+        }
+        if let Err(error) = result {
+            View { ctx: &self.ctx, net: &self.net }.refuse(slot, error);
+            self.delivery.links.fail(link);
+        } else if self.net.transports().is_ended(slot) && self.net.peer(slot) != Peer::Ended {
+            self.on_peer_ended(slot);
         }
     }
 
@@ -72,7 +109,8 @@ impl Dispatch {
         let mut used = 0;
         while used < bytes.len() && self.delivery.links.is_read(link) {
             let is_upgraded = self.sockets.is_upgraded(slot);
-            if self.delivery.links.pause_for_outbox(&self.ctx, link) {
+            let view = View { ctx: &self.ctx, net: &self.net };
+            if self.delivery.links.pause_for_outbox(view, link) {
                 break;
             }
             if is_upgraded && self.share.is_over() {
@@ -158,7 +196,7 @@ impl Dispatch {
             Arrived::Nothing if used == 0 && !next.is_frame => return Step::Stop(0),
             Arrived::Nothing => {}
             // RFC 6455 §5.5.3: of several pings the newest may be answered alone.
-            Arrived::Ping(payload) if delivery.links.at(link).is_sending() => {
+            Arrived::Ping(payload) if net.sending(slot).is_on() => {
                 let payload: SmallVec<[u8; WS_CONTROL_MAX]> = SmallVec::from_slice(payload);
                 sockets.owe_pong(slot, &payload);
             }
@@ -219,10 +257,11 @@ impl Dispatch {
     fn may_answer_raw(&mut self, slot: Slot) -> bool {
         let link = LinkIndex::from(slot);
         let Dispatch { ctx, net, delivery, share, sockets, bus, .. } = self;
-        if !delivery.links.is_read(link) || delivery.links.pause_for_outbox(ctx, link) {
+        let view = View { ctx, net };
+        if !delivery.links.is_read(link) || delivery.links.pause_for_outbox(view, link) {
             return false;
         }
-        let needs_room = sockets.publishes(View { ctx, net }, slot);
+        let needs_room = sockets.publishes(view, slot);
         let may = !share.is_over() && (!needs_room || bus.has_room_for_frame(ctx));
         match may {
             true => share.spend(1),

@@ -11,6 +11,7 @@ use crate::identity;
 use crate::metrics::Refusal;
 use crate::sockjs;
 use crate::stomp;
+use crate::transport;
 use crate::ws;
 
 impl From<http::Refusal> for Refusal {
@@ -126,6 +127,15 @@ impl From<stomp::Error> for Refusal {
             stomp::Error::BadHeartBeat => Refusal::StompHeartBeat,
             stomp::Error::TooLarge => Refusal::StompFrameSize,
             stomp::Error::TooManyHeaders => Refusal::StompHeaderCount,
+        }
+    }
+}
+
+impl From<transport::Error> for Refusal {
+    fn from(error: transport::Error) -> Refusal {
+        match error {
+            transport::Error::Handshake => Refusal::TransportHandshake,
+            transport::Error::Record => Refusal::TransportRecord,
         }
     }
 }

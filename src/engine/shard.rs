@@ -9,7 +9,7 @@ use super::delivery::{Delivery, Fanout, Links};
 use super::dispatch::Dispatch;
 use super::events::Events;
 use super::invariants::invariants;
-use super::net::{Accepts, Crowd, Input, Net};
+use super::net::{Accepts, Crowd, Input, Net, Transports};
 use super::session::{Revocation, Sockets, Stomp};
 use super::share::Share;
 use super::shared::Shared;
@@ -24,7 +24,7 @@ use crate::time::{Instant, Millis};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-pub use super::context::Serves;
+pub use super::context::{ListenerKind, Serves};
 
 /// What a shard is made of.
 pub struct Setup {
@@ -38,9 +38,8 @@ pub struct Setup {
     pub receive: ReceivePool,
     /// Its segments, lent to the ring already.
     pub segments: Segments,
-    /// Count of its listeners, and whether each serves the API and the page (the others serve
-    /// endpoints and callbacks; with one kind of listener each serves everything).
-    pub listeners: Vec<Serves>,
+    /// Its listeners: what each serves, and what its connections are sealed by.
+    pub listeners: Vec<ListenerKind>,
     /// Descriptors that its ring can hold.
     pub slots: u32,
     /// Gives the keys of its hash tables, which no client may know.
@@ -55,6 +54,8 @@ pub struct Setup {
 pub struct Shard<R: Ring> {
     ring: R,
     receive: ReceivePool,
+    /// What the bytes of one receive say, where they were sealed.
+    opened: Vec<u8>,
     accepts: Accepts,
     parts: Dispatch,
     /// The last turn found completions or entries.
@@ -75,9 +76,11 @@ impl<R: Ring> Shard<R> {
         let Setup { slots, mut keys, entropy, now, .. } = setup;
         let limits = shared.limits.clone();
         let separator = shared.names.separator;
+        let (listeners, makes) =
+            listeners.into_iter().map(|kind| (kind.serves, kind.transport)).unzip();
         let bus = Bus::new(mailbox, me, separator, &limits, slots, &mut keys);
         let parts = Dispatch {
-            net: Net::new(slots, now),
+            net: Net::new(slots, now, Transports::new(makes)),
             input: Input::new(slots),
             delivery: Delivery {
                 links: Links::new(segments, slots, now),
@@ -106,7 +109,8 @@ impl<R: Ring> Shard<R> {
             },
         };
         let accepts = Accepts::new(parts.ctx.listeners.len(), now);
-        let mut shard = Shard { ring, receive, accepts, parts, found_work: false, spin_until: now };
+        let (opened, found_work, spin_until) = (Vec::new(), false, now);
+        let mut shard = Shard { ring, receive, opened, accepts, parts, found_work, spin_until };
         // Before the first wait, which nothing else would end.
         shard.steer_accepts();
         shard.parts.share.begin_turn(&shard.parts.ctx);
@@ -211,7 +215,8 @@ impl<R: Ring> Shard<R> {
     /// Bytes are read where they lie, and their buffer goes back at once.
     fn on_received(&mut self, id: ConnId, buffer: BufferId, len: u32, more: bool) {
         self.receive.on_received(buffer);
-        self.parts.on_received(id, self.receive.bytes_mut(buffer, len), more);
+        let bytes = self.receive.bytes_mut(buffer, len);
+        self.parts.on_received(id, bytes, &mut self.opened, more);
         self.receive.give_back(buffer);
         self.ring.push(Op::GiveBack { buffer });
     }
@@ -242,6 +247,11 @@ impl<R: Ring> Shard<R> {
     /// Its end of the mailboxes.
     pub fn mailbox(&mut self) -> &mut Mailbox {
         self.parts.bus.mailbox()
+    }
+
+    /// Count of links that have no room for what they would seal.
+    pub fn blocked(&self) -> usize {
+        self.parts.delivery.links.blocked()
     }
 
     /// Looks at everything that it holds. Slow: it walks the tables.

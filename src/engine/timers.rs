@@ -1,18 +1,22 @@
 #![forbid(unsafe_code)]
-//! Deadlines: what happens to a connection when nothing happens on it.
+//! Deadlines: what happens to a connection when nothing happens on it, and what the log is told
+//! when that is due.
 //!
 //! One entry of the wheel a connection. When it is due the connection's next deadline is worked out
 //! afresh from its state; often that is later than it was, and the entry is only set again.
 
-use super::delivery::{Pause, SLOW_CONSUMER, heart_beat};
+use super::bus::mailbox::ToControl;
+use super::delivery::{Pause, SLOW_CONSUMER, heart_beat, unsent};
 use super::dispatch::Dispatch;
 use super::net::{Peer, Sending, State, View};
 use super::session::Phase;
 use super::web::Stage;
+use crate::broker::core::Class;
 use crate::ids::{EndpointIndex, LinkIndex, Slot};
 use crate::limits::HANGUP_GRACE;
 use crate::metrics::Refusal;
 use crate::sockjs;
+use crate::time::Millis;
 use crate::ws::Opcode;
 
 /// What is due.
@@ -24,7 +28,7 @@ enum Due {
     Slow,
     /// A kept-alive connection without a request.
     Idle,
-    /// A request head or body that does not end.
+    /// A request head or body that does not end, or the handshake of what seals a connection.
     Request,
     /// A parked request or a session without its answer.
     Answer,
@@ -59,6 +63,9 @@ impl Earliest {
 const SLACK: u32 = 256;
 /// What a client's heart-beat may be late beyond two intervals.
 const GRACE: u32 = 1000;
+
+/// When events are offered again that found no room with the control thread.
+const EVENTS_AGAIN: Millis = Millis(100);
 
 impl Dispatch {
     /// Handles everything that is due.
@@ -107,6 +114,9 @@ impl Dispatch {
             self.session_due(slot, &mut next);
         } else {
             match self.web.stage(slot) {
+                Stage::Idle if net.transports().is_greeting(slot) => {
+                    next.add(left(times.since, limits.head_time.0), Due::Request)
+                }
                 Stage::Idle => next.add(left(times.last_in, limits.idle_time.0), Due::Idle),
                 Stage::Head => next.add(left(times.since, limits.head_time.0), Due::Request),
                 Stage::Body => next.add(left(times.since, limits.body_time.0), Due::Request),
@@ -185,7 +195,7 @@ impl Dispatch {
             Due::Slow => links.stands_still(net, ctx, link),
             Due::Beat => {
                 // A send in flight is a sign of life, too, or the client is too slow for one.
-                if !links.at(link).is_sending() {
+                if !net.sending(slot).is_on() {
                     links.send(View { ctx, net }, link, |encoder, encoding| {
                         encoder.raw(heart_beat(encoding));
                     });
@@ -201,11 +211,13 @@ impl Dispatch {
                 net.set_pinged(slot);
                 links.send_frame(View { ctx, net }, link, Opcode::Ping, b"");
             }
+            // Who is sealed is told that this is the end.
+            Due::Idle if net.transports().may_seal(slot) => links.drain_http(link),
             Due::Linger | Due::Idle => links.cut(link),
             Due::Request => {
                 let view = View { ctx, net };
                 let refusal = match web.stage(slot) {
-                    Stage::Head => Refusal::LimitHeadTime,
+                    Stage::Idle | Stage::Head => Refusal::LimitHeadTime,
                     _ => Refusal::LimitBodyTime,
                 };
                 view.refuse(slot, refusal);
@@ -219,7 +231,7 @@ impl Dispatch {
                 view.refuse(slot, Refusal::LimitAnswerTime);
                 web.refuse(links, view, slot, 504, "no answer in time");
             }
-            Due::HungUp if web.stage(slot) == Stage::Parked && links.at(link).is_empty() => {
+            Due::HungUp if web.stage(slot) == Stage::Parked && unsent(links, net, link) == 0 => {
                 web.refuse(links, View { ctx, net }, slot, 504, "no answer in time");
             }
             Due::HungUp => links.cut(link),
@@ -231,5 +243,21 @@ impl Dispatch {
             Due::Missed => stomp.replies().on_missed(links, View { ctx, net }, link),
         }
         self.hear();
+    }
+
+    /// Hands the control thread what is due for the log.
+    pub(super) fn tell_log(&mut self) {
+        let Dispatch { ctx, bus, .. } = self;
+        // What nobody can add to is told at once: the control thread ends after the shards.
+        let is_last = ctx.draining.is_some() && self.net.is_empty();
+        if ctx.now < ctx.events.due() && !is_last {
+            return;
+        }
+        let control = ctx.control();
+        while bus.room(control, Class::Outside) > 0 {
+            let Some(event) = ctx.events.take(ctx.now, is_last) else { return };
+            bus.send(control, ToControl::Log(event));
+        }
+        ctx.events.put_off(ctx.now + EVENTS_AGAIN);
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! A word begins with the layer that refuses: `http_`, `ws_`, `stomp_`, `sockjs_` for bytes that
 //! cannot be read, `auth_`, `api_`, `callback_`, `broker_`, `hook_` for what cannot be served,
-//! `limit_` for bounds, `net_` for the kernel. The codecs do not know this table: the engine maps
-//! their errors to it by exhaustive matches (`engine::reason`), so that a new error does not
-//! compile until it has a row here.
+//! `limit_` for bounds, `net_` for the kernel, `transport_` for what seals connections. The codecs
+//! do not know this table: the engine maps their errors to it by exhaustive matches
+//! (`engine::reason`), so that a new error does not compile until it has a row here.
 
 /// Declares the table once: variant, word, sentence.
 macro_rules! refusals {
@@ -319,6 +319,11 @@ refusals! {
     // The kernel.
     NetAcceptFailed "net_accept_failed"
         "A listener's accept failed.";
+    // Sealed connections.
+    TransportHandshake "transport_handshake"
+        "The handshake of a sealed connection is malformed or cannot be agreed to.";
+    TransportRecord "transport_record"
+        "A record of a sealed connection is malformed, too long or forged.";
 }
 
 #[cfg(test)]
@@ -326,8 +331,18 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
-    const LAYERS: [&str; 11] = [
-        "api", "auth", "broker", "callback", "hook", "http", "limit", "net", "sockjs", "stomp",
+    const LAYERS: [&str; 12] = [
+        "api",
+        "auth",
+        "broker",
+        "callback",
+        "hook",
+        "http",
+        "limit",
+        "net",
+        "sockjs",
+        "stomp",
+        "transport",
         "ws",
     ];
 

@@ -181,7 +181,8 @@ fn make(
     let limits = &shared.limits;
     let receive = ReceivePool::new(limits.receive_buffers, limits.receive_bytes).expect("memory");
     let memory = Owner::new(limits.segment_bytes as usize).expect("memory");
-    let listeners = vec![Serves { endpoints: true, api: true, loopback: true }; sockets.len()];
+    let serves = Serves { endpoints: true, api: true, loopback: true };
+    let listeners = vec![serves.into(); sockets.len()];
     let ring = Uring::start(Setup {
         submission_entries: 64,
         completion_entries: 1_024,

@@ -20,7 +20,7 @@ const LARGE: &[(&str, &str, usize, usize, usize, &str)] =
 /// The parts of the engine, and the folder that owns the fields of each. A folder is one part.
 const PARTS: &[(&str, &[&str])] = &[
     ("bus", &["Bus", "Mailbox"]),
-    ("net", &["Net", "Input", "Accepts", "Crowd"]),
+    ("net", &["Net", "Input", "Accepts", "Crowd", "Transports"]),
     ("delivery", &["Delivery", "Links", "Fanout"]),
     ("session", &["Stomp", "Replies", "Sockets", "Revocation", "Sessions"]),
     ("web", &["Web", "Answers"]),

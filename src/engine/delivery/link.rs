@@ -210,6 +210,50 @@ impl Link {
         }
     }
 
+    /// The first `len` bytes that wait, where they lie or gathered in `scratch`.
+    pub fn front<'a>(
+        &self,
+        len: u32,
+        segments: &'a Segments,
+        scratch: &'a mut Vec<u8>,
+    ) -> &'a [u8] {
+        let Some(Range { segment, offset, len: whole }) = self.extents.first().map(|e| e.range)
+        else {
+            return &[];
+        };
+        if len <= whole - self.sent {
+            return segments.bytes(Range { segment, offset: offset + self.sent, len });
+        }
+        scratch.clear();
+        let mut skip = self.sent as usize;
+        for extent in &self.extents {
+            let left = len as usize - scratch.len();
+            let bytes = &segments.bytes(extent.range)[skip..];
+            scratch.extend_from_slice(&bytes[..bytes.len().min(left)]);
+            skip = 0;
+        }
+        scratch
+    }
+
+    /// The first `len` bytes that wait are no longer the link's; nothing of it may be in flight.
+    pub fn part_with(&mut self, len: u32, segments: &mut Segments) {
+        assert!(!self.is_sending(), "what is in flight is the link's");
+        let mut left = len;
+        while left > 0 {
+            let now = left.min(self.extents[0].range.len - self.sent);
+            self.in_flight = now;
+            self.end_send(now, segments);
+            left -= now;
+        }
+    }
+
+    /// It is paused for this reason, or not, if it is open.
+    pub(super) fn set_pause(&mut self, pause: Pause) {
+        if let Way::Open(was) = &mut self.way {
+            *was = pause;
+        }
+    }
+
     /// Gives the memory of many extents back when few are left.
     pub(super) fn give_back(&mut self) {
         if self.extents.capacity() > KEEP_EXTENTS && self.extents.len() <= 1 {
@@ -287,8 +331,6 @@ impl Link {
         let first = self.extents.first().map_or(0, |extent| extent.range.len);
         assert!(self.sent + self.in_flight <= first, "a send lies in the first extent");
         assert!(self.sent == 0 || self.sent < first, "what is taken to its end is gone");
-        let is_sent = self.is_empty() || self.is_sending() || self.lists.has(Lists::DIRTY);
-        assert!(self.way == Way::Closed || is_sent, "what waits for it is sent");
     }
 
     /// Whether it keeps memory beside its place in the table.

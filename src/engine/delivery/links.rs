@@ -12,7 +12,7 @@ use crate::broker::subscription::FrameFormat;
 use crate::encoding::Encoding;
 use crate::engine::context::Context;
 use crate::engine::events::Cause;
-use crate::engine::net::View;
+use crate::engine::net::{Net, View};
 use crate::ids::LinkIndex;
 use crate::mem::marks::Droppable;
 use crate::mem::segment::{Extent, Extents, Log, Segments};
@@ -50,6 +50,9 @@ pub struct Links {
     recent: Recent,
     /// Links that have something to begin.
     pub(super) dirty: VecDeque<LinkIndex>,
+    /// Those of them that have no room for what they would seal: they are looked at in the next
+    /// turn.
+    pub(super) blocked: VecDeque<LinkIndex>,
     /// Links whose clients wait for room.
     for_room: VecDeque<LinkIndex>,
     /// Links whose clients' wait for an answer, or for their own reading, may be over.
@@ -74,6 +77,7 @@ impl Links {
             encoder: Encoder::default(),
             recent: Recent::default(),
             dirty: VecDeque::new(),
+            blocked: VecDeque::new(),
             for_room: VecDeque::new(),
             woken: VecDeque::new(),
             reports: VecDeque::new(),
@@ -293,7 +297,7 @@ impl Links {
 
     /// Puts a link into the list of those to look at.
     #[inline]
-    pub(super) fn mark_dirty(&mut self, link: LinkIndex) {
+    pub fn mark_dirty(&mut self, link: LinkIndex) {
         let state = &mut self.list[link.index()];
         if state.way != Way::Closed && state.lists.enter(Lists::DIRTY) {
             self.dirty.push_back(link);
@@ -306,15 +310,15 @@ impl Links {
     /// clients that ask and do not read would fill the pool that all are answered from. Where that
     /// pool is low one answer is enough to wait for; and where it has no room for one more, the
     /// client that asks waits until those who take nothing have given some back (`make_room`).
-    pub fn pause_for_outbox(&mut self, ctx: &Context, link: LinkIndex) -> bool {
-        let waiting = self.at(link).waiting();
-        if waiting > ctx.limits.send_bytes || waiting > 0 && self.segments.is_low() {
-            self.set_pause(link, Pause::Outbox);
+    pub fn pause_for_outbox(&mut self, view: View<'_>, link: LinkIndex) -> bool {
+        let waiting = unsent(self, view.net, link);
+        if waiting > view.limits.send_bytes || waiting > 0 && self.segments.is_low() {
+            self.at_mut(link).set_pause(Pause::Outbox);
             return true;
         }
         if !self.segments.may_answer() {
             self.needs_room = true;
-            self.pause_for_room(ctx, link);
+            self.pause_for_room(view.ctx, link);
             return true;
         }
         false
@@ -323,28 +327,22 @@ impl Links {
     /// Pauses a link until there is room; every turn looks at it.
     pub fn pause_for_room(&mut self, ctx: &Context, link: LinkIndex) {
         ctx.metrics.producers_paused_total.add(1);
-        self.set_pause(link, Pause::Room);
+        self.at_mut(link).set_pause(Pause::Room);
         self.wait_for_room(link);
     }
 
     /// Pauses a link until an answer resumes it.
     pub fn pause_for_answer(&mut self, link: LinkIndex) {
         if self.is_open(link) && self.pause(link) != Pause::Answer {
-            self.set_pause(link, Pause::Answer);
+            self.at_mut(link).set_pause(Pause::Answer);
             self.report(link, Report::Waits);
-        }
-    }
-
-    fn set_pause(&mut self, link: LinkIndex, pause: Pause) {
-        if let Way::Open(was) = &mut self.at_mut(link).way {
-            *was = pause;
         }
     }
 
     /// The pause of a link is over. False if it was not paused.
     pub fn resume(&mut self, link: LinkIndex) -> bool {
         let was_paused = self.at(link).is_paused();
-        self.set_pause(link, Pause::No);
+        self.at_mut(link).set_pause(Pause::No);
         was_paused
     }
 
@@ -435,6 +433,15 @@ impl Links {
         }
     }
 
+    /// What its client sends cannot be opened: what waits in the link is dropped, and it ends when
+    /// its connection has sent what that owes.
+    pub fn fail(&mut self, link: LinkIndex) {
+        if self.is_open(link) {
+            self.list[link.index()].clear(&mut self.segments);
+            self.drain_http(link);
+        }
+    }
+
     /// Ends a link at once; what waits in it is not sent.
     pub fn cut(&mut self, link: LinkIndex) {
         if self.at(link).way != Way::Closed {
@@ -464,28 +471,46 @@ impl Links {
     }
 
     /// Nothing of a link that was cut is in the kernel any more.
-    pub fn clear(&mut self, link: LinkIndex) {
+    pub fn clear(&mut self, net: &mut Net, link: LinkIndex) {
         assert!(self.at(link).way == Way::Closed, "only what has been cut is thrown away");
         self.list[link.index()].clear(&mut self.segments);
+        net.transports_mut().clear(link.slot(), &mut self.segments);
     }
 
     // ---- looking
 
     /// Asserts what holds between links, segments and lists. Slow.
-    pub fn invariants(&self) {
+    pub fn invariants(&self, net: &Net) {
         self.segments.invariants();
         let mut holds = vec![0; self.segments.count()];
         for (at, link) in self.list.iter().enumerate() {
             link.invariants();
             let index = LinkIndex(at as u32);
             let count = |list: &VecDeque<LinkIndex>| list.iter().filter(|at| **at == index).count();
+            let is_blocked = count(&self.blocked);
             let is_dirty = usize::from(link.lists.has(Lists::DIRTY));
-            assert_eq!(count(&self.dirty), is_dirty, "{index:?}: it is to be flushed, once");
+            assert_eq!(
+                count(&self.dirty) + is_blocked,
+                is_dirty,
+                "{index:?}: it is to be flushed, once"
+            );
             let is_waiting = usize::from(link.lists.has(Lists::ROOM));
             assert_eq!(count(&self.for_room), is_waiting, "{index:?}: it waits for room once");
             let waits = link.way == Way::Open(Pause::Room);
             assert!(!waits || is_waiting == 1, "{index:?}: who waits for room is asked again");
-            for extent in link.extents() {
+            let (slot, transports) = (index.slot(), net.transports());
+            let is_sealed = transports.is_sealed(slot);
+            // Behind a handshake it waits for the peer.
+            let is_sending = match is_sealed {
+                true => net.sending(slot).is_on() || link.is_empty() || !transports.may_seal(slot),
+                false => link.is_sending() || link.is_empty(),
+            };
+            assert!(
+                link.way == Way::Closed || is_sending || is_dirty > 0,
+                "what waits for it is sent"
+            );
+            assert!(!is_sealed || !link.is_sending(), "what is sealed is in flight by itself");
+            for extent in link.extents().iter().chain(transports.extents(slot)) {
                 holds[extent.range.segment as usize] += 1;
             }
         }
@@ -496,4 +521,9 @@ impl Links {
         }
         assert!(self.reports.is_empty(), "the loop knows what links report");
     }
+}
+
+/// Bytes that wait for a client, sealed or not: the kernel has not taken them.
+pub fn unsent(links: &Links, net: &Net, link: LinkIndex) -> u32 {
+    links.at(link).waiting() + net.transports().unsent(link.slot())
 }

@@ -21,6 +21,7 @@ mod link;
 mod links;
 mod parts;
 mod pending;
+mod sealing;
 mod sending;
 mod shed;
 #[cfg(test)]
@@ -29,7 +30,7 @@ mod spoiled;
 pub use encode::{MessageId, NO_CODE, heart_beat};
 pub use fanout::{Audience, Fanout};
 pub use link::{LINK_BYTES, Pause};
-pub use links::{Links, Report, SLOW_CONSUMER};
+pub use links::{Links, Report, SLOW_CONSUMER, unsent};
 
 /// The links of a shard and the fan-out to them.
 #[derive(Debug)]

@@ -2,12 +2,13 @@
 //! The sends that empty the links, and what becomes of clients that do not take them: the whole
 //! policy for slow consumers.
 
-use super::link::{Lists, Pause, Way};
-use super::links::Links;
+use super::link::{Link, Lists, Pause, Way};
+use super::links::{Links, unsent};
+use super::sealing::seal;
 use super::shed::Dropped;
 use crate::engine::context::Context;
-use crate::engine::net::{Net, Peer, Sending, State, View};
-use crate::ids::LinkIndex;
+use crate::engine::net::{Net, PATIENCE, Peer, Sending, State, View};
+use crate::ids::{LinkIndex, Range};
 use crate::mem::segment::{Extent, Log, Segments};
 use crate::time::Millis;
 use hashbrown::HashMap;
@@ -25,36 +26,76 @@ impl Links {
         !self.dirty.is_empty()
     }
 
+    /// Count of links that have no room for what they would seal.
+    pub fn blocked(&self) -> usize {
+        self.blocked.len()
+    }
+
     /// Begins sends, at most `send-chunk` of them, so that a large fan-out does not blind the loop.
     pub fn flush(&mut self, net: &mut Net, ctx: &Context) {
+        self.dirty.append(&mut self.blocked);
         let mut sends = 0;
         while sends < ctx.limits.send_chunk {
             let Some(link) = self.dirty.pop_front() else { break };
+            let slot = link.slot();
             let state = self.at_mut(link);
             state.lists.leave(Lists::DIRTY);
             if state.way == Way::Closed {
                 continue;
             }
-            if state.is_sending() {
+            let is_sealed = net.transports().is_sealed(slot);
+            if state.is_sending() || is_sealed && net.sending(slot).is_on() {
                 let is_open = matches!(state.way, Way::Open(_));
-                if is_open && state.waiting() > ctx.limits.send_buffer {
+                let waiting = state.waiting() + net.transports().unsent(slot);
+                if is_open && waiting > ctx.limits.send_buffer {
                     self.over_bound(View { ctx, net }, link);
                 }
                 continue;
             }
-            if state.is_empty() {
+            let range = match is_sealed {
+                true => self.next_sealed(net, ctx, link),
+                false => {
+                    let Links { list, segments, gathered, .. } = self;
+                    let state = &mut list[link.index()];
+                    if state.extents().len() > 1 {
+                        gather(state, segments, ctx, gathered);
+                    }
+                    state.begin_send(ctx.limits.send_bytes)
+                }
+            };
+            if let Some(range) = range {
+                net.send(slot, range, ctx.ms);
+                net.set_timer(slot, ctx.now, ctx.limits.send_time.0);
+                sends += 1;
+            } else if !self.at(link).lists.has(Lists::DIRTY) {
                 self.all_is_sent(net, link);
-                continue;
             }
-            if state.extents().len() > 1 {
-                self.gather(ctx, link);
-            }
-            let range = self.at_mut(link).begin_send(ctx.limits.send_bytes);
-            let slot = link.slot();
-            net.send(slot, range.expect("it is not empty"), ctx.ms);
-            net.set_timer(slot, ctx.now, ctx.limits.send_time.0);
-            sends += 1;
         }
+    }
+
+    /// What the sealed connection of a link sends next: the rest of what is sealed, and when that
+    /// is gone, what is sealed then. If there is no room for it, the link stays among those to
+    /// flush.
+    fn next_sealed(&mut self, net: &mut Net, ctx: &Context, link: LinkIndex) -> Option<Range> {
+        let (slot, transports) = (link.slot(), net.transports_mut());
+        if transports.unsent(slot) == 0 {
+            let Links { list, segments, gathered, .. } = self;
+            let state = &mut list[link.index()];
+            let max = ctx.limits.send_bytes;
+            if seal((state, segments), transports, slot, max, gathered).is_err() {
+                state.lists.enter(Lists::DIRTY);
+                transports.block(slot, ctx.ms);
+                let is_open = matches!(state.way, Way::Open(_));
+                let is_over = state.waiting() > ctx.limits.send_buffer;
+                self.needs_room = true;
+                self.blocked.push_back(link);
+                if is_open && is_over {
+                    self.over_bound(View { ctx, net }, link);
+                }
+                return None;
+            }
+        }
+        transports.begin_send(slot)
     }
 
     /// All of a link is with the kernel.
@@ -63,33 +104,11 @@ impl Links {
             return;
         }
         let slot = link.slot();
-        if net.peer(slot) == Peer::Ended {
+        if net.peer(slot) == Peer::Ended || net.transports().is_greeting(slot) {
+            // A handshake is not gone through for what there is to say in the end.
             self.cut(link);
         } else if net.state(slot) == State::Draining {
             net.end_writing(slot);
-        }
-    }
-
-    /// Copies several small extents into one, which is cheaper than a send for each.
-    fn gather(&mut self, ctx: &Context, link: LinkIndex) {
-        let state = &self.list[link.index()];
-        let most = GATHER_MAX.min(self.segments.size());
-        let Some(mut small) = state.small_extents(most) else { return };
-        if ctx.shared.sheds && small.1 > ctx.limits.send_bytes {
-            // What goes out in one send: marks of frames are not copied.
-            let Some(fewer) = state.small_extents(ctx.limits.send_bytes) else { return };
-            small = fewer;
-        }
-        let (count, bytes) = small;
-        if !self.segments.has_room(Log::Private, bytes as usize) {
-            return;
-        }
-        self.gathered.clear();
-        for extent in &state.extents()[..count] {
-            self.gathered.extend_from_slice(self.segments.bytes(extent.range));
-        }
-        if let Ok(extents) = self.segments.append(Log::Private, &self.gathered) {
-            self.list[link.index()].replace_front(count, extents[0], &mut self.segments);
         }
     }
 
@@ -107,8 +126,13 @@ impl Links {
         let was_stopping = net.sent(slot, taken, ctx.ms);
         let Links { list, segments, .. } = self;
         let state = &mut list[link.index()];
-        let asked = state.in_flight();
-        state.end_send(taken, segments);
+        let asked = if net.transports().is_sealed(slot) {
+            net.transports_mut().end_send(slot, taken, segments)
+        } else {
+            let asked = state.in_flight();
+            state.end_send(taken, segments);
+            asked
+        };
         ctx.metrics.sends_total.add(1);
         ctx.metrics.sent_bytes_total.add(u64::from(taken));
         if was_stopping {
@@ -119,8 +143,10 @@ impl Links {
             return self.reset(ctx, link);
         }
         let waits_for_this = matches!(state.way, Way::Open(Pause::Outbox));
-        let goes_on = state.way == Way::Ending || !state.is_empty();
-        if waits_for_this && state.waiting() <= ctx.limits.send_bytes {
+        let transports = net.transports();
+        let waiting = state.waiting() + transports.unsent(slot);
+        let goes_on = state.way == Way::Ending || waiting > 0 || transports.owes(slot);
+        if waits_for_this && waiting <= ctx.limits.send_bytes {
             self.woken.push_back(link);
         }
         if goes_on {
@@ -133,7 +159,7 @@ impl Links {
     fn send_stopped(&mut self, net: &mut Net, ctx: &Context, link: LinkIndex, taken: u32) {
         if self.is_open(link) {
             self.go_on_or_close(net, ctx, link, taken);
-            let is_little = self.at(link).waiting() <= ctx.limits.send_bytes;
+            let is_little = unsent(self, net, link) <= ctx.limits.send_bytes;
             if self.pause(link) == Pause::Outbox && is_little {
                 self.woken.push_back(link);
             }
@@ -143,6 +169,10 @@ impl Links {
         }
         if let Some(oldest) = self.segments.oldest() {
             self.segments.write_elsewhere(oldest);
+            let transports = net.transports_mut();
+            if !transports.leave(link.slot(), oldest, &mut self.segments) {
+                return self.cut(link);
+            }
         }
         self.gathered.clear();
         self.list[link.index()].take_bytes(&mut self.segments, &mut self.gathered);
@@ -209,17 +239,22 @@ impl Links {
         if taken == 0 && age >= ctx.limits.send_time.0 {
             return self.too_slow(View { ctx, net }, link);
         }
-        self.leave_wanted(View { ctx, net }, link);
-        if taken == 0 && self.is_open(link) && !self.at(link).is_empty() {
+        self.leave_wanted(net, ctx, link);
+        if taken == 0 && self.is_open(link) {
             // A send that has stood still: its age is that of the bytes, which nobody takes.
-            let range = self.at_mut(link).begin_send(ctx.limits.send_bytes);
-            net.send_again(link.slot(), range.expect("it is not empty"));
-            net.set_timer(link.slot(), ctx.now, ctx.limits.send_time.0.saturating_sub(age));
+            let slot = link.slot();
+            let range = match net.transports().is_sealed(slot) {
+                true => net.transports_mut().begin_send(slot),
+                false => self.at_mut(link).begin_send(ctx.limits.send_bytes),
+            };
+            let Some(range) = range else { return };
+            net.send_again(slot, range);
+            net.set_timer(slot, ctx.now, ctx.limits.send_time.0.saturating_sub(age));
         }
     }
 
     /// Gets a client out of the segment that the pool wants, or closes it.
-    fn leave_wanted(&mut self, view: View<'_>, link: LinkIndex) {
+    fn leave_wanted(&mut self, net: &mut Net, ctx: &Context, link: LinkIndex) {
         let is_wanted = self.segments.is_wanting() || self.is_wanted;
         let Some(oldest) = self.segments.oldest().filter(|_| is_wanted) else { return };
         // What is copied out must not land in it again.
@@ -227,13 +262,14 @@ impl Links {
         let encoding = self.encoding(link);
         let Links { list, segments, shedding, .. } = self;
         let state = &mut list[link.index()];
-        if !state.holds(oldest) {
-            return;
+        let mut is_out = net.transports_mut().leave(link.slot(), oldest, segments);
+        if is_out && state.holds(oldest) {
+            let (dropped, is_link_out) = state.vacate(segments, encoding, oldest, shedding);
+            count_dropped(ctx, dropped);
+            is_out = is_link_out;
         }
-        let (dropped, is_out) = state.vacate(segments, encoding, oldest, shedding);
-        count_dropped(view.ctx, dropped);
         if !is_out {
-            self.too_slow(view, link);
+            self.too_slow(View { ctx, net }, link);
         }
     }
 
@@ -255,12 +291,15 @@ impl Links {
     pub fn make_room(&mut self, net: &mut Net, ctx: &Context) {
         ctx.metrics.segment_shortages_total.add(1);
         let Some(oldest) = self.segments.oldest() else { return };
-        for link in self.those_to_part_with(View { ctx, net }, oldest) {
+        for link in those_to_part_with(self, View { ctx, net }, oldest) {
             match self.at(link).way {
-                Way::Open(_) if self.may_shed(ctx, link) => net.stop_sending(link.slot()),
+                // Else it is blocked itself, and what it would send is all that it holds.
+                Way::Open(_) if self.may_shed(ctx, link) && net.sending(link.slot()).is_on() => {
+                    net.stop_sending(link.slot());
+                }
                 Way::Open(_) => {
                     self.too_slow(View { ctx, net }, link);
-                    if self.is_ending(link) && self.at(link).is_sending() {
+                    if self.is_ending(link) {
                         net.stop_sending(link.slot());
                     }
                 }
@@ -269,49 +308,79 @@ impl Links {
             }
         }
     }
+}
 
-    /// Those whose end gives the pool what it lacks, at least one segment. Those who hold most come
-    /// first; but a segment is free only when the last of its holders has gone, so a client whose
-    /// end would free none stays. Clients that may lose messages instead only leave the oldest one.
-    fn those_to_part_with(&self, view: View<'_>, oldest: u32) -> Vec<LinkIndex> {
-        let mut holders: Vec<(u32, LinkIndex)> = Vec::new();
-        let mut freed = Freed::default();
-        for (at, state) in self.list.iter().enumerate().filter(|(_, state)| !state.is_empty()) {
-            let link = LinkIndex(at as u32);
-            let is_stopping = view.net.sending(link.slot()) == Sending::Stopping;
-            if is_stopping || state.way == Way::Closed {
-                // It is in flight already.
-                freed.add(state.extents(), &self.segments);
-            } else if view.net.has_stood_still(link.slot(), view.ms) {
-                holders.push((state.waiting(), link));
-            }
-        }
-        holders.sort_unstable_by_key(|&(waiting, _)| core::cmp::Reverse(waiting));
-        let (mut chosen, mut useful) = (Vec::new(), 0);
-        for (_, link) in holders {
-            if freed.count > 0 && self.segments.free_count() + freed.count >= self.segments.least()
-            {
-                break;
-            }
-            let before = freed.count;
-            let state = self.at(link);
-            if self.may_shed(view.ctx, link) {
-                if !state.holds(oldest) {
-                    continue;
-                }
-                let leaves = state.extents().iter().filter(|p| p.range.segment == oldest);
-                freed.add(leaves, &self.segments);
-            } else {
-                freed.add(state.extents(), &self.segments);
-            }
-            chosen.push(link);
-            if freed.count > before {
-                useful = chosen.len();
-            }
-        }
-        chosen.truncate(useful);
-        chosen
+/// Copies several small extents into one, which is cheaper than a send for each.
+fn gather(state: &mut Link, segments: &mut Segments, ctx: &Context, scratch: &mut Vec<u8>) {
+    let most = GATHER_MAX.min(segments.size());
+    let Some(mut small) = state.small_extents(most) else { return };
+    if ctx.shared.sheds && small.1 > ctx.limits.send_bytes {
+        // What goes out in one send: marks of frames are not copied.
+        let Some(fewer) = state.small_extents(ctx.limits.send_bytes) else { return };
+        small = fewer;
     }
+    let (count, bytes) = small;
+    if !segments.has_room(Log::Private, bytes as usize) {
+        return;
+    }
+    scratch.clear();
+    for extent in &state.extents()[..count] {
+        scratch.extend_from_slice(segments.bytes(extent.range));
+    }
+    if let Ok(extents) = segments.append(Log::Private, scratch) {
+        state.replace_front(count, extents[0], segments);
+    }
+}
+
+/// Those whose end gives the pool what it lacks, at least one segment. Those who hold most come
+/// first; but a segment is free only when the last of its holders has gone, so a client whose
+/// end would free none stays. Clients that may lose messages instead only leave the oldest one.
+fn those_to_part_with(links: &Links, view: View<'_>, oldest: u32) -> Vec<LinkIndex> {
+    let mut holders: Vec<(u32, LinkIndex)> = Vec::new();
+    let mut freed = Freed::default();
+    let transports = view.net.transports();
+    for (at, state) in links.list.iter().enumerate() {
+        let link = LinkIndex(at as u32);
+        let slot = link.slot();
+        let waiting = state.waiting() + transports.unsent(slot);
+        if waiting == 0 {
+            continue;
+        }
+        let is_stopping = view.net.sending(slot) == Sending::Stopping;
+        if is_stopping || state.way == Way::Closed {
+            // It is in flight already.
+            freed.add(state.extents().iter().chain(transports.extents(slot)), &links.segments);
+        } else if view.net.has_stood_still(slot, view.ms)
+            || transports.blocked_for(slot, view.ms) >= PATIENCE.0
+        {
+            holders.push((waiting, link));
+        }
+    }
+    holders.sort_unstable_by_key(|&(waiting, _)| core::cmp::Reverse(waiting));
+    let (mut chosen, mut useful) = (Vec::new(), 0);
+    for (_, link) in holders {
+        if freed.count > 0 && links.segments.free_count() + freed.count >= links.segments.least() {
+            break;
+        }
+        let before = freed.count;
+        let state = links.at(link);
+        let extents = state.extents().iter().chain(transports.extents(link.slot()));
+        if links.may_shed(view.ctx, link) && view.net.sending(link.slot()).is_on() {
+            let mut leaves = extents.filter(|p| p.range.segment == oldest).peekable();
+            if leaves.peek().is_none() {
+                continue;
+            }
+            freed.add(leaves, &links.segments);
+        } else {
+            freed.add(extents, &links.segments);
+        }
+        chosen.push(link);
+        if freed.count > before {
+            useful = chosen.len();
+        }
+    }
+    chosen.truncate(useful);
+    chosen
 }
 
 fn count_dropped(ctx: &Context, dropped: Dropped) {

@@ -63,6 +63,14 @@ pub enum Sending {
     Stopping,
 }
 
+impl Sending {
+    /// Whether one is, asked to stop or not.
+    #[inline]
+    pub fn is_on(self) -> bool {
+        self != Sending::No
+    }
+}
+
 /// When what happened last to a connection, in milliseconds of the clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Times {

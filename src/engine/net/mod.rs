@@ -21,10 +21,12 @@ mod accepts;
 mod address;
 mod conn;
 mod crowd;
+mod flight;
 mod held;
 mod input;
 #[cfg(test)]
 mod spoiled;
+mod transports;
 mod view;
 
 pub use accepts::Accepts;
@@ -32,10 +34,10 @@ pub use conn::{CONN_BYTES, Peer, Sending, State, Times};
 pub use crowd::Crowd;
 pub use held::{Held, Kept};
 pub use input::{INPUT_BYTES, Input};
+pub use transports::Transports;
 pub use view::View;
 
 use super::context::Context;
-use super::events::Site;
 use crate::ids::{ConnId, EndpointIndex, ListenerId, Range, Slot};
 use crate::mem::shares::Place;
 use crate::mem::wheel::Wheel;
@@ -47,7 +49,7 @@ use std::collections::VecDeque;
 
 /// A send that has not ended for so long stands still. Before that the kernel is given the time to
 /// take what it was given.
-const PATIENCE: Millis = Millis(250);
+pub const PATIENCE: Millis = Millis(250);
 
 /// All connections of a shard, by descriptor slot.
 #[derive(Debug)]
@@ -60,12 +62,15 @@ pub struct Net {
     ops: Vec<Op>,
     starved: VecDeque<ConnId>,
     wheel: Wheel,
+    /// The layers of those that are sealed.
+    transports: Transports,
 }
 
 impl Net {
     /// None yet; the tables do not move while there are at most `slots`.
-    pub fn new(slots: u32, now: Instant) -> Net {
+    pub fn new(slots: u32, now: Instant, transports: Transports) -> Net {
         Net {
+            transports,
             conns: Vec::with_capacity(slots as usize),
             places: Vec::with_capacity(slots as usize),
             open: 0,
@@ -89,6 +94,19 @@ impl Net {
         conn.address = peer.ip();
         conn.times = Times { last_in: ms, last_out: ms, since: ms, send_since: 0 };
         self.open += 1;
+        self.transports.accept(slot, listener);
+    }
+
+    /// The layers of sealed connections.
+    #[inline]
+    pub fn transports(&self) -> &Transports {
+        &self.transports
+    }
+
+    /// The same, to open and to seal.
+    #[inline]
+    pub fn transports_mut(&mut self) -> &mut Transports {
+        &mut self.transports
     }
 
     /// What the ring is to do since the last call, in order.
@@ -160,11 +178,6 @@ impl Net {
     /// It is upgraded at this endpoint.
     pub fn set_endpoint(&mut self, slot: Slot, endpoint: EndpointIndex) {
         self.at_mut(slot).endpoint = endpoint;
-    }
-
-    /// Where in the configuration it is.
-    fn site(&self, slot: Slot) -> Site {
-        self.endpoint(slot).map_or(Site::None, Site::Endpoint)
     }
 
     // ---- receiving
@@ -295,6 +308,7 @@ impl Net {
     }
 
     /// Whether a send is in flight.
+    #[inline]
     pub fn sending(&self, slot: Slot) -> Sending {
         self.at(slot).sending
     }
@@ -382,6 +396,7 @@ impl Net {
     pub fn closed(&mut self, slot: Slot) {
         self.wheel.cancel(slot.0);
         self.places[slot.index()] = Place::NONE;
+        self.transports.closed(slot);
         let conn = self.at_mut(slot);
         conn.go(&[State::Closing], State::Free);
         *conn = Conn::free(conn.generation.wrapping_add(1));
@@ -457,6 +472,8 @@ impl Net {
         assert_eq!(self.places.len(), self.conns.len(), "each slot has its place");
         for (slot, conn) in self.conns.iter().enumerate() {
             conn.invariants();
+            let is_sending = conn.sending != Sending::No;
+            self.transports.invariants(Slot(slot as u32), is_sending);
             if conn.state == State::Free {
                 assert!(self.places[slot] == Place::NONE, "a free slot is counted for nobody");
             } else {
@@ -472,7 +489,7 @@ pub(super) mod tests {
 
     #[test]
     fn an_id_of_a_former_connection_finds_nothing() {
-        let mut net = Net::new(1, Instant(0));
+        let mut net = Net::new(1, Instant(0), Transports::new(Vec::new()));
         let peer = SocketAddr::from(([127, 0, 0, 1], 9));
         let slot = Slot(0);
         net.accept(slot, ListenerId(0), peer, 0);

@@ -24,9 +24,14 @@ impl Deref for View<'_> {
 }
 
 impl View<'_> {
+    /// Where in the configuration a connection is.
+    fn site(&self, slot: Slot) -> Site {
+        self.net.endpoint(slot).map_or(Site::None, Site::Endpoint)
+    }
+
     /// Counts a refusal and tells the log of it. `slot` is that of the connection which caused it.
     pub fn refuse(&self, slot: Slot, refusal: impl Into<Refusal>) {
-        self.refuse_at(slot, self.net.site(slot), refusal, None);
+        self.refuse_at(slot, self.site(slot), refusal, None);
     }
 
     /// The same at `site`, with what there is to say of it.
@@ -44,6 +49,6 @@ impl View<'_> {
     /// Tells the log of what a connection has caused, and which is counted elsewhere.
     pub fn note(&self, cause: Cause, slot: Slot) {
         let block = Some(address_block(self.net.address(slot)));
-        self.ctx.tell(Key { cause, site: self.net.site(slot), block }, None);
+        self.ctx.tell(Key { cause, site: self.site(slot), block }, None);
     }
 }

@@ -216,7 +216,7 @@ impl Stomp {
                 // STOMP 1.2 §DISCONNECT: what comes after it is ignored.
                 return bytes.len();
             }
-            if !self.may_read_frame(delivery, bus, view.ctx, share, session) {
+            if !self.may_read_frame(delivery, bus, view, share, session) {
                 return used;
             }
             let (version, frame_max) = self.version_and_bound(view.ctx, session);
@@ -269,21 +269,21 @@ impl Stomp {
         &self,
         delivery: &mut Delivery,
         bus: &mut Bus,
-        ctx: &Context,
+        view: View<'_>,
         share: &Share,
         session: SessionIndex,
     ) -> bool {
         let state = self.replies.sessions.at(session);
-        if state.receipts.count() >= ctx.limits.receipts {
+        if state.receipts.count() >= view.limits.receipts {
             delivery.links.pause_for_answer(state.link);
             return false;
         }
-        if delivery.links.pause_for_outbox(ctx, state.link) {
+        if delivery.links.pause_for_outbox(view, state.link) {
             return false;
         }
-        let has_room = !share.is_over() && bus.has_room_for_frame(ctx);
+        let has_room = !share.is_over() && bus.has_room_for_frame(view.ctx);
         if !has_room {
-            delivery.links.pause_for_room(ctx, state.link);
+            delivery.links.pause_for_room(view.ctx, state.link);
         }
         has_room
     }
