@@ -18,6 +18,8 @@ pub(crate) enum Corruption {
     Deaf,
     /// What waits is neither in flight nor to be sent.
     Forgotten,
+    /// More of what is sealed is taken than the kernel was given.
+    Sealed,
     /// A connection waits for room, and nobody knows.
     Paused,
     /// Input that is kept and not counted.
@@ -44,12 +46,13 @@ pub(crate) enum Corruption {
 
 impl Corruption {
     /// All of them, with a word of the assertion that finds it.
-    pub(crate) const ALL: [(Corruption, &str); 16] = [
+    pub(crate) const ALL: [(Corruption, &str); 17] = [
         (Corruption::Waiting, "waits or is taken"),
         (Corruption::Taken, "lies in the first extent"),
         (Corruption::Stopping, "one send, known to both"),
         (Corruption::Deaf, "is listened to"),
         (Corruption::Forgotten, "what waits for it is sent"),
+        (Corruption::Sealed, "a flight's send lies in its first extent"),
         (Corruption::Paused, "is asked again"),
         (Corruption::Buffered, "what it keeps is counted"),
         (Corruption::Elsewhere, "has one link"),
@@ -70,7 +73,7 @@ impl<R: Ring> Shard<R> {
         use Corruption::*;
         let parts = self.parts();
         match corruption {
-            Waiting | Taken | Stopping | Deaf | Forgotten | Paused | Buffered => {
+            Waiting | Taken | Stopping | Deaf | Forgotten | Sealed | Paused | Buffered => {
                 self.corrupt_connection(corruption)
             }
             Elsewhere => parts.stomp.spoil(Spoil::Elsewhere),
@@ -88,12 +91,15 @@ impl<R: Ring> Shard<R> {
     }
 
     fn corrupt_connection(&mut self, corruption: Corruption) -> bool {
-        let wants_sending = matches!(corruption, Corruption::Taken | Corruption::Forgotten);
+        use Corruption::{Forgotten, Taken};
+        let wants_sealed = corruption == Corruption::Sealed;
+        let wants_sending = wants_sealed || matches!(corruption, Taken | Forgotten);
         let parts = self.parts();
         let (net, links) = (&mut parts.net, &mut parts.delivery.links);
-        let found = net
-            .slots()
-            .find(|&slot| net.is_at_rest(slot, wants_sending) && links.is_at_rest(slot.into()));
+        let found = net.slots().find(|&slot| {
+            let is_meant = net.transports().is_sealed(slot) == wants_sealed;
+            is_meant && net.is_at_rest(slot, wants_sending) && links.is_at_rest(slot.into())
+        });
         let Some(slot) = found else { return false };
         let link = LinkIndex::from(slot);
         match corruption {
@@ -101,6 +107,7 @@ impl<R: Ring> Shard<R> {
             Corruption::Taken => links.spoil_taken(link),
             Corruption::Stopping => net.spoil_sending(slot),
             Corruption::Deaf => net.spoil_receive(slot),
+            Corruption::Sealed => net.transports_mut().spoil(slot),
             Corruption::Forgotten => links.spoil_flight(link),
             Corruption::Paused => links.spoil_pause(link),
             _ => parts.input.spoil(slot),

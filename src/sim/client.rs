@@ -78,9 +78,15 @@ impl Client {
         }
     }
 
+    /// Whether it reads at all. Before the handshake of a sealed connection nobody could ask for
+    /// anything.
+    fn reads(&self) -> bool {
+        self.reading != Reading::Never || self.wire.is_greeting()
+    }
+
     /// Whether it reads what comes now.
     fn may_read(&self, world: &World) -> bool {
-        self.reading != Reading::Never && world.now() >= self.read_at
+        self.reads() && world.now() >= self.read_at
     }
 
     /// Whether it would do something now.
@@ -99,7 +105,7 @@ impl Client {
         if self.over || self.vanished {
             return NEVER;
         }
-        let reads = self.reading != Reading::Never && world.can_read(self.wire.socket);
+        let reads = self.reads() && world.can_read(self.wire.socket);
         let read_at = if reads && self.wire.end.is_none() { self.read_at } else { NEVER };
         read_at.min(self.wake_at)
     }
@@ -110,6 +116,9 @@ impl Client {
         if self.may_read(scene.world) && self.wire.end.is_none() {
             let max = self.appetite(scene);
             if self.wire.read(max, scene.world) {
+                if let Some(violation) = self.wire.take_broken() {
+                    return Err(violation);
+                }
                 self.understand(scene)?;
             }
         }
@@ -139,19 +148,13 @@ impl Client {
             Decision::End => {
                 self.left = true;
                 self.wake_at = NEVER;
-                self.end_writing(scene);
+                self.wire.end_writing(scene.world);
             }
             Decision::Vanish => {
                 scene.world.counts.note(Event::Vanish);
                 self.left = true;
                 self.vanished = true;
             }
-        }
-    }
-
-    fn end_writing(&mut self, scene: &mut Scene<'_>) {
-        if !core::mem::replace(&mut self.wire.write_ended, true) {
-            scene.world.end(self.wire.socket);
         }
     }
 

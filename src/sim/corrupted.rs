@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 const STEPS: u32 = 20_000;
 
 /// What the invariants say of a shard in which something was spoiled.
-fn found(seed: u64, corruption: Corruption) -> String {
+fn found(seed: u64, corruption: Corruption) -> Option<String> {
     let mut simulation = Simulation::new(seed, Options::default());
     simulation.arrive(true);
     for _ in 0..STEPS {
@@ -19,17 +19,18 @@ fn found(seed: u64, corruption: Corruption) -> String {
                 let said = said.expect_err("something is spoiled");
                 let text = said.downcast_ref::<String>().cloned();
                 let text = text.or_else(|| said.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-                return text.expect("an assertion's words");
+                return Some(text.expect("an assertion's words"));
             }
         }
     }
-    panic!("nothing to spoil in {STEPS} steps")
+    None
 }
 
 #[test]
 fn each_corruption_is_found_at_once() {
     for (corruption, expected) in Corruption::ALL {
-        let said = found(1, corruption);
+        // Not every run has sealed connections.
+        let said = (1..9).find_map(|seed| found(seed, corruption)).expect("something to spoil");
         assert!(said.contains(expected), "{corruption:?}: {said}");
     }
 }

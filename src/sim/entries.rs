@@ -87,7 +87,11 @@ fn mutate(mutation: Mutation, mut mail: Mail<'_>, kept: &mut Kept, random: &mut 
             entries.iter_mut().for_each(|callback| callback.key[1] ^= random.next());
             !entries.is_empty()
         }),
-        Mutation::Leak | Mutation::Limit | Mutation::Wake | Mutation::Policy => false,
+        Mutation::Leak
+        | Mutation::Limit
+        | Mutation::Wake
+        | Mutation::Policy
+        | Mutation::Forgotten => false,
     }
 }
 

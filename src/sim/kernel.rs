@@ -75,6 +75,8 @@ pub(super) struct Sending {
 #[derive(Debug, Default)]
 pub(super) struct SlotState {
     pub(super) socket: Option<SocketId>,
+    /// It came by a listener whose connections are sealed: any but the first.
+    pub(super) sealed: bool,
     /// The engine's id of the connection; known from its first operation on.
     pub(super) conn: Option<ConnId>,
     last_generation: Option<u32>,
@@ -274,11 +276,19 @@ impl Kernel {
     }
 
     fn cancel_send(&mut self, conn: ConnId, outside: &mut Outside<'_>) {
-        let Some(sending) = self.named(conn).sending.take() else { return };
+        let slot = self.named(conn);
+        let (sending, sealed) = (slot.sending.take(), slot.sealed);
+        let Some(sending) = sending else { return };
         let result = match sending.taken {
             // `Uring` reports that nothing was taken; the seam allows the errno, too.
             0 if outside.random.chance(500) => Err(CANCELED),
             taken => Ok(taken),
+        };
+        outside.counts.add(Event::SealedCancelled, u64::from(sealed));
+        let is_forgotten = |m: &mut Mutation| sealed && *m == Mutation::Forgotten;
+        let result = match outside.mutation.take_if(is_forgotten) {
+            Some(_) => Ok(sending.range.len),
+            None => result,
         };
         let begun = sending.taken > 0;
         outside.counts.note(if begun { Event::CancelPartly } else { Event::CancelNotBegun });

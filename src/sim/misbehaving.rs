@@ -21,6 +21,12 @@ enum Kind {
     /// A request that is refused at once.
     Wrong(Wrong),
     Noise,
+    /// A sealed connection: a record that is spoiled.
+    Spoilt,
+    /// The same: no record at all.
+    Unsealed,
+    /// The same: half of a handshake.
+    HalfHello,
     /// A handshake on the STOMP endpoint, and then nothing.
     NoConnect,
     WrongSockJs,
@@ -52,6 +58,11 @@ impl Misbehaving {
         scene.world.counts.note(Event::Malformed);
         let random = scene.random();
         let kind = match random.below(17) {
+            at @ 0..=7 if wire.is_sealed() => match at {
+                0..=3 => Kind::Spoilt,
+                4..=5 => Kind::Unsealed,
+                _ => Kind::HalfHello,
+            },
             14..=16 => Kind::Foreign(DOORS[random.index(DOORS.len())]),
             0 => Kind::Silence,
             1 => Kind::HalfHead,
@@ -75,6 +86,18 @@ impl Misbehaving {
                 b"POST /callback/inbound HTTP/1.1\r\nHost: localhost\r\n\
                   Content-Length: 90\r\n\r\n{",
             ),
+            Kind::Spoilt => {
+                wire.spoil();
+                wire.put(&handshake("/portfolio", ""));
+            }
+            Kind::Unsealed => {
+                wire.unseal();
+                wire.put(&handshake("/portfolio", ""));
+            }
+            Kind::HalfHello => {
+                wire.unseal();
+                wire.put(&[0, 13, 1, 7, 7]);
+            }
             Kind::Wrong(wrong) => wrong.put(wire),
             Kind::Noise => {
                 let noise: Vec<u8> = (0..200).map(|_| random.next() as u8).collect();

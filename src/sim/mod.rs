@@ -42,6 +42,7 @@ mod overtaken;
 mod pauses;
 mod progress;
 mod random;
+mod records;
 mod ring;
 mod rules;
 mod run;
@@ -49,6 +50,8 @@ mod scene;
 mod screen;
 #[cfg(test)]
 mod script;
+#[cfg(test)]
+mod sealed;
 mod setting;
 mod socket;
 mod target;

@@ -29,11 +29,13 @@ pub enum Mutation {
     Effect,
     /// A command overtakes the one before it in its class.
     Overtaken,
+    /// The rest of a cancelled send never goes out.
+    Forgotten,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 13] = [
+    pub const ALL: [Mutation; 14] = [
         Mutation::Lost,
         Mutation::Twice,
         Mutation::Order,
@@ -47,11 +49,13 @@ impl Mutation {
         Mutation::Uncounted,
         Mutation::Effect,
         Mutation::Overtaken,
+        Mutation::Forgotten,
     ];
 
     /// Whether it is in the fake kernel or in the configuration, not in the mail between shards.
     pub(super) fn is_of_kernel(self) -> bool {
-        matches!(self, Mutation::Leak | Mutation::Limit | Mutation::Wake | Mutation::Policy)
+        use Mutation::{Forgotten, Leak, Limit, Policy, Wake};
+        matches!(self, Leak | Limit | Wake | Policy | Forgotten)
     }
 
     /// Whether it happens only once in a run; the others happen whenever they can.

@@ -72,6 +72,7 @@ impl Kernel {
     fn admit(&mut self, listener: ListenerId, slot: Slot, id: SocketId, outside: &mut Outside<'_>) {
         let state = &mut self.slots[slot.index()];
         state.socket = Some(id);
+        state.sealed = listener != ListenerId(0);
         if let Some(generation) = state.former() {
             outside.counts.note(Event::SlotReused);
             if outside.random.chance(100) {

@@ -144,8 +144,8 @@ impl Simulation {
         }
         world.mutation = options.mutation.filter(|mutation| mutation.is_of_kernel());
         let setting = Setting::new(world);
-        let Setting { world, shared, shards, control, metrics, limits, secret, rules, reloaded } =
-            setting;
+        let Setting { world, shared, shards, control, metrics, limits, .. } = setting;
+        let Setting { secret, rules, reloaded, sealed, .. } = setting;
         let mut machine = world.borrow_mut();
         let (now, random) = (machine.now(), &mut machine.random);
         let arrivals = Arrivals { left: random.between(30, 70) as u32, next_at: now };
@@ -171,6 +171,7 @@ impl Simulation {
                 sessions: Vec::new(),
                 crowd,
                 reload_at,
+                sealed,
             },
             control: Control::new(control, shared, reloaded),
             metrics,
@@ -462,6 +463,9 @@ impl Simulation {
 
     /// Checks the bounds after a turn. Only for a sample of turns, since it walks the tables.
     fn look_at(&mut self, at: usize) -> Result<(), Violation> {
+        if self.shards[at].blocked() > 0 {
+            self.world.borrow_mut().counts.note(Event::SealedBlocked);
+        }
         if !self.steps.is_multiple_of(8) {
             return Ok(());
         }
@@ -544,8 +548,8 @@ impl Simulation {
         let own = world.random.between(1, HOSTS) as u8;
         let host = if foreign { [10, 0, 0, 7] } else { [127, 0, 0, own] };
         let peer = SocketAddr::from((host, 1_024 + number as u16));
-        let socket = world.connect(ring, 0, peer);
-        let mut wire = Wire::new(socket);
+        let is_sealed = plan.sealed && world.random.chance(500);
+        let mut wire = Wire::connect(ring, peer, is_sealed, &mut world);
         let mut scene = Scene { world: &mut world, history, plan };
         let kind = if foreign { 90 } else { scene.random().below(100) };
         let role = match kind {

@@ -34,6 +34,8 @@ pub(super) struct Plan {
     pub(super) sessions: Vec<(String, usize, Option<usize>)>,
     /// Many slow readers on one shard, and large messages.
     pub(super) crowd: bool,
+    /// The second listener's connections are sealed.
+    pub(super) sealed: bool,
     /// After how many actions the rules are loaded anew, if they are.
     pub(super) reload_at: Option<u64>,
 }

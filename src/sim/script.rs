@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 /// A server of a few shards and its clients, by their numbers.
 pub(super) struct Stage {
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
     pub(super) world: Rc<RefCell<World>>,
     pub(super) shards: Vec<Shard<SimRing>>,
     pub(super) shared: Arc<Shared>,
@@ -43,8 +43,10 @@ impl Stage {
         let mut config = Setting::config();
         change(&mut config);
         let (secret, rules) = (Secret::Open, Rules::default());
-        let setting =
-            Setting::of(world, Configured { config, shards, secret, rules, reloads: false });
+        let setting = Setting::of(
+            world,
+            Configured { config, shards, secret, rules, reloads: false, sealed: true },
+        );
         let Setting { world, shards, shared, control, metrics, .. } = setting;
         Stage { metrics, world, shards, shared, clients: Vec::new(), control }
     }
@@ -66,6 +68,23 @@ impl Stage {
         drop(world);
         self.clients.push(Wire::new(socket));
         let client = self.clients.len() - 1;
+        self.writes(client, request);
+        client
+    }
+
+    /// A client whose connection is sealed, its handshake over, and sends this request.
+    pub(super) fn connects_sealed(&mut self, shard: usize, request: &[u8]) -> usize {
+        let number = self.clients.len() as u16;
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1_000 + number));
+        let mut world = self.world.borrow_mut();
+        let socket = world.connect(shard, 1, peer);
+        world.size_socket(socket, 65_536, 65_536);
+        drop(world);
+        self.clients.push(Wire::sealed(socket, u64::from(number)));
+        let client = self.clients.len() - 1;
+        self.writes(client, b"");
+        self.settle();
+        self.clients[client].read(65_536, &mut self.world.borrow_mut());
         self.writes(client, request);
         client
     }

@@ -3,13 +3,14 @@
 use super::history::Secret;
 use super::kernel::Setup as Kernel;
 use super::mutation::Mutation;
+use super::records::Sealed;
 use super::ring::SimRing;
 use super::rules::Rules;
 use super::target::USERS;
 use super::world::World;
 use crate::config::{Config, SlowConsumer, Sources};
 use crate::engine::mailbox::{self, Mailbox};
-use crate::engine::shard::{Serves, Setup, Shard};
+use crate::engine::shard::{ListenerKind, Serves, Setup, Shard};
 use crate::engine::shared::{Keys, Shared};
 use crate::ids::ShardId;
 use crate::limits::Limits;
@@ -99,6 +100,8 @@ users = ["u0"]
 
 /// How many of a thousand runs have the smallest bounds.
 const POOR: u32 = 300;
+/// How many have a listener whose connections are sealed.
+const SEALED: u32 = 400;
 /// Bounds of destinations, and of patterns that begin alike, in those runs.
 const FEW: (u32, u32) = (6, 2);
 
@@ -128,6 +131,8 @@ pub(super) struct Setting {
     pub(super) rules: Rules,
     /// The shards' settings after a reload in the middle of the run, if there is one.
     pub(super) reloaded: Option<Arc<Shared>>,
+    /// There is a second listener, whose connections are sealed.
+    pub(super) sealed: bool,
 }
 
 /// The configuration of a run.
@@ -138,6 +143,8 @@ pub(super) struct Configured {
     pub(super) rules: Rules,
     /// The configuration is reloaded, with the rule about the secret.
     pub(super) reloads: bool,
+    /// There is a second listener, whose connections are sealed.
+    pub(super) sealed: bool,
 }
 
 impl Setting {
@@ -168,13 +175,14 @@ impl Setting {
             config.slow = Vec::new();
             config.slow_consumer = SlowConsumer::DropOldest;
         }
-        let configured = Configured { config, shards, secret, rules, reloads };
+        let sealed = world.random.chance(SEALED);
+        let configured = Configured { config, shards, secret, rules, reloads, sealed };
         Setting { limits, ..Setting::of(world, configured) }
     }
 
     /// The same with everything given.
     pub(super) fn of(mut world: World, configured: Configured) -> Setting {
-        let Configured { config, shards, secret, rules, reloads } = configured;
+        let Configured { config, shards, secret, rules, reloads, sealed } = configured;
         let metrics = Metrics::new(usize::from(shards));
         let keys = Keys::known(world.random.next());
         let shared = Shared::new(config, shards, keys, "b00t", metrics.clone());
@@ -189,10 +197,11 @@ impl Setting {
         let control = mailboxes.pop().expect("one more than shards");
         let world = Rc::new(RefCell::new(world));
         let shards = mailboxes.into_iter().enumerate();
-        let shards =
-            shards.map(|(number, mailbox)| shard(&world, &shared, number, mailbox)).collect();
+        let shards = shards
+            .map(|(number, mailbox)| shard(&world, &shared, (number, sealed), mailbox))
+            .collect();
         let limits = shared.limits.clone();
-        Setting { world, shared, shards, control, metrics, limits, secret, rules, reloaded }
+        Setting { world, shared, shards, control, metrics, limits, secret, rules, reloaded, sealed }
     }
 
     /// The configuration of every run, without a rule about the secret.
@@ -210,13 +219,18 @@ impl Setting {
 fn shard(
     world: &Rc<RefCell<World>>,
     shared: &Arc<Shared>,
-    number: usize,
+    (number, sealed): (usize, bool),
     mailbox: Mailbox,
 ) -> Shard<SimRing> {
     let limits = &shared.limits;
     let pool = ReceivePool::new(limits.receive_buffers, limits.receive_bytes);
     let receive = pool.expect("a small pool can be mapped");
     let memory = Owner::new(limits.segment_bytes as usize).expect("a small pool can be mapped");
+    let serves = Serves { endpoints: true, api: true, loopback: true };
+    let mut listeners = vec![ListenerKind::from(serves)];
+    if sealed {
+        listeners.push(ListenerKind { serves, transport: Some(Arc::new(Sealed)) });
+    }
     let mut machine = world.borrow_mut();
     let slots = machine.random.between(8, 20) as u32;
     let completion_entries = machine.random.between(4, u64::from(limits.completion_entries));
@@ -227,7 +241,7 @@ fn shard(
         segments: memory.lend(),
         segment_size: limits.segment_size,
         slots,
-        listeners: 1,
+        listeners: listeners.len() as u32,
         submission_entries: limits.submission_entries,
         completion_entries: completion_entries as u32,
         send_chunk: limits.send_chunk,
@@ -242,7 +256,7 @@ fn shard(
         mailbox,
         receive,
         segments: Segments::new(memory, limits.segment_size, limits.segment_bytes),
-        listeners: vec![Serves { endpoints: true, api: true, loopback: true }.into()],
+        listeners,
         slots,
         keys,
         entropy,

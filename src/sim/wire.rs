@@ -1,12 +1,16 @@
 //! A client's end of a connection: writes as the socket has room, reads as the client wants to, and
-//! parses WebSocket frames and HTTP answers.
+//! parses WebSocket frames and HTTP answers. On a sealed connection all of that is in records.
 
+use super::counts::Event;
 use super::random::Random;
+use super::records::Records;
 use super::socket::{Read, SocketId};
 use super::violation::{Oracle, Violation};
 use super::world::World;
 use crate::limits::WS_CLIENT_HEAD_MAX;
+use crate::transport::Transport;
 use crate::ws::{self, Opcode};
+use core::net::SocketAddr;
 
 /// What a WebSocket client receives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +47,13 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct Wire {
     pub(super) socket: SocketId,
+    /// What the connection is sealed by, and what waits to be sealed.
+    layer: Option<Records>,
+    plain: Vec<u8>,
+    /// The next records are spoiled.
+    spoils: bool,
+    /// What is wrong with the records of the server.
+    broken: Option<Violation>,
     out: Vec<u8>,
     input: Vec<u8>,
     decoder: ws::Decoder,
@@ -56,6 +67,10 @@ impl Wire {
     pub(super) fn new(socket: SocketId) -> Wire {
         Wire {
             socket,
+            layer: None,
+            plain: Vec::new(),
+            spoils: false,
+            broken: None,
             out: Vec::new(),
             input: Vec::new(),
             decoder: ws::Decoder::client(),
@@ -65,19 +80,114 @@ impl Wire {
         }
     }
 
-    /// Whether bytes wait to be written.
+    /// A client connects to this ring, to the listener whose connections are sealed or the other.
+    pub(super) fn connect(ring: usize, peer: SocketAddr, sealed: bool, world: &mut World) -> Wire {
+        match sealed {
+            true => Wire::sealed(world.connect(ring, 1, peer), peer.port().into()),
+            false => Wire::new(world.connect(ring, 0, peer)),
+        }
+    }
+
+    /// The end of a sealed connection; the number is for its keys.
+    pub(super) fn sealed(socket: SocketId, number: u64) -> Wire {
+        Wire { layer: Some(Records::client(number)), ..Wire::new(socket) }
+    }
+
+    /// Whether it is sealed.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.layer.is_some()
+    }
+
+    /// Whether the handshake of what seals it is not over.
+    pub(super) fn is_greeting(&self) -> bool {
+        self.layer.as_ref().is_some_and(|layer| !layer.is_established())
+    }
+
+    /// From now on it speaks as if it were not.
+    pub(super) fn unseal(&mut self) {
+        self.layer = None;
+    }
+
+    /// What it says next is spoiled once it is sealed.
+    pub(super) fn spoil(&mut self) {
+        self.spoils = true;
+    }
+
+    /// Whether the server has said by a record that nothing more comes.
+    #[cfg(test)]
+    pub(super) fn is_told_the_end(&self) -> bool {
+        self.layer.as_ref().is_some_and(|layer| layer.ended)
+    }
+
+    /// Whether the server could not open what it was sent.
+    #[cfg(test)]
+    pub(super) fn is_alerted(&self) -> bool {
+        self.layer.as_ref().is_some_and(|layer| layer.alerted)
+    }
+
+    /// Whether bytes wait that may be written.
     pub(super) fn has_output(&self) -> bool {
-        !self.out.is_empty() && !self.write_ended && self.end.is_none()
+        let to_seal = self.layer.as_ref().is_some_and(|layer| {
+            layer.owed() > 0 || layer.is_established() && !self.plain.is_empty()
+        });
+        let has_bytes = !self.out.is_empty() || to_seal;
+        has_bytes && !self.write_ended && self.end.is_none()
     }
 
     /// Whether everything received was parsed.
     pub(super) fn is_read_out(&self) -> bool {
-        self.input.is_empty() && self.message.is_empty()
+        let is_open = self.layer.as_ref().is_none_or(|layer| layer.held() == 0);
+        is_open && self.input.is_empty() && self.message.is_empty()
     }
 
     /// Queues bytes.
     pub(super) fn put(&mut self, bytes: &[u8]) {
-        self.out.extend_from_slice(bytes);
+        let queue = if self.is_sealed() { &mut self.plain } else { &mut self.out };
+        queue.extend_from_slice(bytes);
+    }
+
+    /// Seals what is queued, as far as the handshake has come.
+    fn seal(&mut self, random: &mut Random) {
+        let Some(layer) = &mut self.layer else { return };
+        layer.take_owed(&mut self.out);
+        if !layer.is_established() || self.plain.is_empty() {
+            return;
+        }
+        if random.chance(30) {
+            layer.rekey(&mut self.out);
+        }
+        if random.chance(30) {
+            layer.say_nothing(&mut self.out);
+        }
+        let start = self.out.len();
+        layer.seal(&self.plain, &mut self.out);
+        self.plain.clear();
+        if core::mem::take(&mut self.spoils) {
+            // Not the length of the first: else the server would only wait for more.
+            let at = start + 3 + random.index(self.out.len() - start - 3);
+            self.out[at] ^= 1 << random.below(8);
+        }
+    }
+
+    /// Ends its direction: by a record, by a FIN, or by both.
+    pub(super) fn end_writing(&mut self, world: &mut World) {
+        if core::mem::replace(&mut self.write_ended, true) {
+            return;
+        }
+        if let Some(layer) = self.layer.as_mut().filter(|layer| layer.is_established())
+            && self.out.is_empty()
+            && world.random.chance(700)
+        {
+            layer.close(&mut self.out);
+            let taken = world.write(self.socket, &self.out);
+            let is_whole = taken == Some(self.out.len());
+            self.out.clear();
+            if is_whole && world.random.chance(500) {
+                world.counts.note(Event::EndedByRecord);
+                return;
+            }
+        }
+        world.end(self.socket);
     }
 
     /// Queues a WebSocket frame.
@@ -85,9 +195,9 @@ impl Wire {
         let key = (random.next() as u32).to_be_bytes();
         let mut head = [0; WS_CLIENT_HEAD_MAX];
         let len = ws::client_head(op, fin, payload.len() as u64, key, &mut head);
-        self.out.extend_from_slice(&head[..len]);
+        self.put(&head[..len]);
         let masked = payload.iter().enumerate().map(|(at, byte)| byte ^ key[at % 4]);
-        self.out.extend(masked);
+        self.put(&masked.collect::<Vec<u8>>());
     }
 
     /// Writes what has room, in parts of random size.
@@ -95,6 +205,7 @@ impl Wire {
         if !self.has_output() {
             return;
         }
+        self.seal(&mut world.random);
         let mut len = self.out.len();
         if world.random.chance(300) {
             len = world.random.between(1, len as u64) as usize;
@@ -107,12 +218,41 @@ impl Wire {
 
     /// Reads at most `max` bytes. True if something has changed.
     pub(super) fn read(&mut self, max: usize, world: &mut World) -> bool {
+        let start = self.input.len();
         match world.read(self.socket, max, &mut self.input) {
-            Read::Some(_) => true,
+            Read::Some(_) => {
+                self.open(start, world);
+                true
+            }
             Read::Nothing => false,
             Read::Eof => self.end.replace(End::Eof).is_none(),
             Read::Broken => self.end.replace(End::Broken).is_none(),
         }
+    }
+
+    /// Opens what was received from `start` on.
+    fn open(&mut self, start: usize, world: &mut World) {
+        let Some(layer) = &mut self.layer else { return };
+        let mut records = self.input.split_off(start);
+        let before = (layer.is_established(), layer.ended, layer.alerted);
+        if let Err(error) = layer.open(&mut records, &mut self.input) {
+            let text = format!("a record of the server: {error:?}");
+            self.broken.get_or_insert(Violation::new(Oracle::Protocol, text));
+        }
+        let now = (layer.is_established(), layer.ended, layer.alerted);
+        let events = [
+            (before.0, now.0, Event::Sealed),
+            (before.1, now.1, Event::SealedEnd),
+            (before.2, now.2, Event::SealedAlert),
+        ];
+        for (_, _, event) in events.into_iter().filter(|(before, now, _)| before != now) {
+            world.counts.note(event);
+        }
+    }
+
+    /// What is wrong with the records of the server, if anything is.
+    pub(super) fn take_broken(&mut self) -> Option<Violation> {
+        self.broken.take()
     }
 
     /// Discards what was received.
@@ -196,7 +336,6 @@ mod tests {
     use super::super::kernel::Setup;
     use super::*;
     use crate::mem::region::Owner;
-    use core::net::SocketAddr;
 
     fn wire() -> Wire {
         let mut world = World::new(1);

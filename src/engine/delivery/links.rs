@@ -502,7 +502,11 @@ impl Links {
             let is_sealed = transports.is_sealed(slot);
             // Behind a handshake it waits for the peer.
             let is_sending = match is_sealed {
-                true => net.sending(slot).is_on() || link.is_empty() || !transports.may_seal(slot),
+                true if net.sending(slot).is_on() => true,
+                true => {
+                    let is_sealed = transports.unsent(slot) == 0 && !transports.owes(slot);
+                    is_sealed && (link.is_empty() || !transports.may_seal(slot))
+                }
                 false => link.is_sending() || link.is_empty(),
             };
             assert!(
