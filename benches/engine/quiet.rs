@@ -3,7 +3,7 @@
 
 use ringpush::ids::{BufferId, ConnId, ListenerId, Slot};
 use ringpush::mem::region::Region;
-use ringpush::ring::{Done, Op, RecvEnd, Ring, Wait};
+use ringpush::ring::{Descriptor, Done, Op, RecvEnd, Ring, Wait};
 use ringpush::time::{Instant, Millis};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -108,6 +108,8 @@ impl Ring for Quiet {
             Op::RecvStop { .. }
             | Op::SendCancel { .. }
             | Op::AcceptStop { .. }
+            | Op::Release { .. }
+            | Op::Adopt { .. }
             | Op::Poll { .. }
             | Op::PollStop { .. } => {
                 panic!("{op:?}: everything is taken at once, so nothing has to be stopped")
@@ -122,6 +124,14 @@ impl Ring for Quiet {
 
     fn pop(&mut self) -> Option<Done> {
         self.done.pop_front()
+    }
+
+    fn can_move(&self) -> bool {
+        false
+    }
+
+    fn own(&mut self, number: i32) -> Descriptor {
+        panic!("{number}: nothing moves")
     }
 
     fn now(&self) -> Instant {

@@ -208,7 +208,7 @@ impl<R: Ring> Shard<R> {
             Done::ShutDown { conn } => parts.on_shut_down(conn),
             Done::Closed { conn } => parts.on_closed(conn),
             Done::PollEnded { conn, end } => parts.on_poll_ended(conn, end),
-            Done::Rung => {}
+            Done::Released { .. } | Done::Adopted { .. } | Done::Rung => {}
         }
     }
 

@@ -8,6 +8,8 @@ use crate::time::Instant;
 pub(super) struct Clock {
     /// Monotonic time from the kernel's origin (boot), the same for all threads.
     pub(super) now: Instant,
+    /// When the last entry began to wait.
+    pub(super) waited_from: Instant,
     /// Milliseconds since 1970-01-01 UTC.
     pub(super) wall_millis: u64,
 }
@@ -15,7 +17,7 @@ pub(super) struct Clock {
 impl Clock {
     /// A clock that has been read.
     pub(super) fn started() -> Clock {
-        let mut clock = Clock { now: Instant(0), wall_millis: 0 };
+        let mut clock = Clock { now: Instant(0), waited_from: Instant(0), wall_millis: 0 };
         clock.read();
         clock
     }

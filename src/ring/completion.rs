@@ -4,7 +4,7 @@ use super::slots::{NAMING, POLLING, RECEIVING, SENDING, SHUT, SHUTTING};
 use super::token::{Kind, Token};
 use super::uring::Uring;
 use super::{AcceptEnd, Done, PollEnd, RecvEnd};
-use crate::ids::{BufferId, ListenerId, Slot};
+use crate::ids::{BufferId, ConnId, ListenerId, Slot};
 use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use io_uring::cqueue;
 
@@ -52,6 +52,12 @@ impl Uring {
                 self.slots.end_close(token.slot());
                 None
             }
+            Kind::Number => {
+                self.moving.numbered(conn, result);
+                None
+            }
+            Kind::Leave => Some(self.left(conn, result)),
+            Kind::Adopt => Some(self.adopted(token, result)),
             Kind::Cancel | Kind::Option => None,
             Kind::Doorbell => {
                 self.stats.unheard += u64::from(result.is_err());
@@ -166,6 +172,28 @@ impl Uring {
 }
 
 impl Uring {
+    /// The slot of a connection that leaves is closed, if it has got a number.
+    fn left(&mut self, conn: ConnId, closed: Result<u32, i32>) -> Done {
+        let result = self.moving.closed(conn);
+        assert_eq!(closed.is_ok(), result.is_ok(), "{conn:?}: a close behind its number");
+        self.slots.end_leave(conn.slot);
+        Done::Released { conn, result }
+    }
+
+    /// A number is in the table, or cannot be.
+    fn adopted(&mut self, token: Token, result: Result<u32, i32>) -> Done {
+        let slot = self.moving.give_back(token.number as u8);
+        if let Some(number) = self.moving.next() {
+            self.adopt(number);
+        }
+        let number = token.generation as i32;
+        let result = result.map(|_| slot);
+        if let Ok(slot) = result {
+            self.slots.adopt(slot);
+        }
+        Done::Adopted { number, result }
+    }
+
     /// The end that a poll's mask reports.
     fn polled(&self, slot: Slot, result: Result<u32, i32>) -> PollEnd {
         let has = |mask: u32, flags: i16| mask & flags as u32 != 0;

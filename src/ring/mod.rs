@@ -75,8 +75,10 @@
 mod buffers;
 mod clock;
 mod completion;
+mod descriptor;
 pub mod doorbell;
 pub mod listen;
+mod moving;
 mod names;
 mod ops;
 mod own_fd;
@@ -87,6 +89,7 @@ mod start;
 mod token;
 mod uring;
 
+pub use descriptor::{Descriptor, Numbers};
 pub use doorbell::Doorbells;
 pub use probe::{Flavor, StartError};
 pub use start::Setup;
@@ -163,6 +166,18 @@ pub enum Op {
     Close {
         /// The connection.
         conn: ConnId,
+    },
+    /// Take a connection out of the table, so that another ring can adopt it. Nothing may be in
+    /// flight. Answer: `Released`.
+    Release {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Take a released connection into the table. Its [`Descriptor`] is kept until the answer, and
+    /// dropped then. Answer: `Adopted`.
+    Adopt {
+        /// The descriptor's number.
+        number: i32,
     },
     /// Wake another thread out of its wait. No answer here; `Rung` there.
     Doorbell {
@@ -272,6 +287,22 @@ pub enum Done {
         /// The connection.
         conn: ConnId,
     },
+    /// The connection has left the table: its number, which [`Ring::own`] gives an owner, and the
+    /// slot is free again. Or the positive errno: nothing has changed.
+    Released {
+        /// The connection.
+        conn: ConnId,
+        /// Number, or errno.
+        result: Result<i32, i32>,
+    },
+    /// A released connection is in this table now, in a slot that was free until now; the engine
+    /// gives it a generation. Or the positive errno (ENFILE: the table is full).
+    Adopted {
+        /// The number that was adopted.
+        number: i32,
+        /// Slot, or errno.
+        result: Result<Slot, i32>,
+    },
     /// Somebody rang the doorbell.
     Rung,
 }
@@ -294,6 +325,10 @@ pub trait Ring {
     fn enter(&mut self, wait: Wait);
     /// The next completion.
     fn pop(&mut self) -> Option<Done>;
+    /// Whether connections can be released and adopted (Linux 6.8).
+    fn can_move(&self) -> bool;
+    /// The owner of a number that the last `Released` has named. Called once for each.
+    fn own(&mut self, number: i32) -> Descriptor;
     /// The monotonic clock as it was when the last `enter` returned.
     fn now(&self) -> Instant;
     /// The same clock when that `enter` began to wait, which it reads to know for how long; where

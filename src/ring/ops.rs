@@ -2,11 +2,12 @@
 //!
 //! Entries name memory by address. What keeps that memory valid: for receive buffers, `buffers.rs`
 //! and `ReceivePool`; for bytes of sends, the `SENDING` flag of the slot (and the engine, which
-//! keeps the range until `Sent`); for addresses, the `NAMING` flag and `names.rs`. Options are in a
-//! static.
+//! keeps the range until `Sent`); for addresses, the `NAMING` flag and `names.rs`; for numbers of
+//! connections that come, `moving.rs`. Options are in a static.
 
 use super::buffers::GROUP;
 use super::doorbell::Way;
+use super::moving::{Moving, NUMBER_SIZE};
 use super::names::{NAME_SIZE, Names};
 use super::slots::{NAMING, POLLING, RECEIVING, SENDING, SHUTTING};
 use super::token::{Kind, Token};
@@ -26,6 +27,9 @@ static KEEPALIVE_SECONDS: [i32; 61] = {
     }
     seconds
 };
+
+/// Instead of an offset in the table: the kernel chooses a free slot (IORING_FILE_INDEX_ALLOC).
+const ALLOCATE: i32 = -1;
 
 /// The value written into an eventfd.
 static ONE: u64 = 1;
@@ -51,6 +55,8 @@ impl Uring {
             Op::Poll { conn } => self.poll(conn),
             Op::PollStop { conn } => self.cancel(Token::of(Kind::Poll, conn)),
             Op::Close { conn } => self.close(Token::of(Kind::Close, conn)),
+            Op::Release { conn } => self.release(conn),
+            Op::Adopt { number } => self.adopt(number),
             Op::Doorbell { peer } => self.ring_doorbell(peer),
         }
     }
@@ -129,6 +135,28 @@ impl Uring {
         self.slots.begin_close(token.slot());
         let entry = opcode::Close::new(types::Fixed(token.slot().0)).build();
         self.queue(&marked(entry, token));
+    }
+
+    /// Gives a descriptor a number, and then closes its slot. If there is no number the close does
+    /// not happen.
+    fn release(&mut self, conn: ConnId) {
+        assert!(self.moving.is_possible, "the caller has asked whether it can move");
+        self.slots.begin_leave(conn.slot);
+        self.make_queue_room(2);
+        let (slot, number) = (types::Fixed(conn.slot.0), Token::of(Kind::Number, conn));
+        let entry = opcode::FixedFdInstall::new(slot, 0).build().flags(squeue::Flags::IO_LINK);
+        self.queue(&marked(entry, number));
+        let entry = opcode::Close::new(slot).build();
+        self.queue(&marked(entry, Token::of(Kind::Leave, conn)));
+    }
+
+    /// Takes a number into the table, in a slot of the kernel's choice.
+    pub(super) fn adopt(&mut self, number: i32) {
+        let Some(place) = self.moving.take(number) else { return };
+        let region = self.moving.memory.lend();
+        let address = region.address(Moving::offset(place), NUMBER_SIZE);
+        let entry = opcode::FilesUpdate::new(address.cast_const().cast(), 1).offset(ALLOCATE);
+        self.queue(&marked(entry.build(), Token::new(Kind::Adopt, place.into(), number as u32)));
     }
 
     /// Cancels an operation. Its own completion has the result; the cancellation's is not needed.

@@ -208,6 +208,14 @@ fn check(mut ring: IoUring) -> Result<IoUring, StartError> {
     Ok(ring)
 }
 
+/// Whether connections can be moved between rings: Linux 6.8 has the newer of the two operations.
+pub(super) fn can_move(ring: &IoUring) -> bool {
+    let mut probe = Probe::new();
+    let is_probed = ring.submitter().register_probe(&mut probe).is_ok();
+    let needed = [opcode::FixedFdInstall::CODE, opcode::FilesUpdate::CODE];
+    is_probed && needed.iter().all(|code| probe.is_supported(*code))
+}
+
 /// Tries to read a socket option by the ring, as peers' addresses are read: no probe reports it.
 fn check_socket_option(ring: &mut IoUring) -> Result<(), StartError> {
     let at = |e: io::Error| StartError::at("try a socket", &e);

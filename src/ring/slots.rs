@@ -20,6 +20,8 @@ pub(super) const SHUT: u8 = 1 << 4;
 pub(super) const CLOSING: u8 = 1 << 5;
 /// A poll is armed.
 pub(super) const POLLING: u8 = 1 << 6;
+/// A release is in flight.
+const LEAVING: u8 = 1 << 7;
 
 /// Flags of operations that touch our memory.
 const LENT: u8 = NAMING | RECEIVING | SENDING;
@@ -51,7 +53,8 @@ impl Slots {
     pub(super) fn begin(&mut self, slot: Slot, flag: u8) {
         let flags = &mut self.flags[slot.index()];
         assert!(*flags & flag == 0, "slot {slot}: operation {flag:#x} is in flight already");
-        assert!(*flags & CLOSING == 0, "slot {slot}: operation {flag:#x} after close");
+        let is_over = *flags & (CLOSING | LEAVING) != 0;
+        assert!(!is_over, "slot {slot}: operation {flag:#x} after close");
         *flags |= flag;
         self.lent += u32::from(flag & LENT != 0);
     }
@@ -81,6 +84,26 @@ impl Slots {
         let flags = &mut self.flags[slot.index()];
         assert!(*flags == CLOSING, "slot {slot}: closed, but the flags are {:#x}", *flags);
         *flags = 0;
+    }
+
+    /// Marks the beginning of a release: nothing may be in flight, and both directions are open.
+    pub(super) fn begin_leave(&mut self, slot: Slot) {
+        let flags = &mut self.flags[slot.index()];
+        assert!(*flags == 0, "slot {slot}: release while {:#x} is in flight", *flags);
+        *flags = LEAVING;
+    }
+
+    /// Marks the end of a release: the slot is free, or the connection is as it was.
+    pub(super) fn end_leave(&mut self, slot: Slot) {
+        let flags = &mut self.flags[slot.index()];
+        assert!(*flags == LEAVING, "slot {slot}: released, but the flags are {:#x}", *flags);
+        *flags = 0;
+    }
+
+    /// Marks that a connection has come into a free slot.
+    pub(super) fn adopt(&mut self, slot: Slot) {
+        let flags = self.flags[slot.index()];
+        assert!(flags == 0, "slot {slot}: adopted, but the flags are {flags:#x}");
     }
 
     /// Whether any of `flags` is set.
@@ -128,6 +151,25 @@ mod tests {
         let mut slots = Slots::new(1);
         slots.begin(Slot(0), RECEIVING);
         slots.begin_close(Slot(0));
+    }
+
+    #[test]
+    #[should_panic(expected = "release while 0x4 is in flight")]
+    fn a_release_under_a_send_is_our_bug() {
+        let mut slots = Slots::new(1);
+        slots.begin(Slot(0), SENDING);
+        slots.begin_leave(Slot(0));
+    }
+
+    #[test]
+    #[should_panic(expected = "after close")]
+    fn an_operation_after_a_release_is_our_bug() {
+        let mut slots = Slots::new(1);
+        slots.begin_leave(Slot(0));
+        slots.end_leave(Slot(0));
+        slots.adopt(Slot(0));
+        slots.begin_leave(Slot(0));
+        slots.begin(Slot(0), SENDING);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::Doorbells;
 use super::buffers::{Buffers, GROUP};
 use super::clock::Clock;
+use super::moving::Moving;
 use super::names::Names;
 use super::own_fd::register_ring_fd;
 use super::probe::{self, Flavor, StartError, limit};
@@ -11,7 +12,6 @@ use super::slots::Slots;
 use super::uring::{Listener, RingStats, Uring};
 use crate::ids::{PeerId, SLOT_MAX};
 use crate::mem::region::Region;
-use crate::time::Instant;
 use core::marker::PhantomData;
 use io_uring::{EnterFlags, IoUring};
 use socket2::SockRef;
@@ -67,6 +67,9 @@ impl Uring {
             .map_err(memory)?;
         register(&ring, slots, &buffers)?;
         let names = Names::new().map_err(memory)?;
+        // A chain of two entries has to fit.
+        let can_move = ring.params().sq_entries() > 1 && probe::can_move(&ring);
+        let moving = Moving::new(can_move).map_err(memory)?;
         let listeners = setup.listeners.into_iter().map(listener).collect::<Result<_, _>>()?;
         // Without registration (Linux before 5.18) the descriptor itself is entered.
         let (enter_fd, enter_flags) = match register_ring_fd(&ring) {
@@ -84,6 +87,7 @@ impl Uring {
             segments: setup.segments,
             segment_size: setup.segment_size,
             names,
+            moving,
             listeners,
             doorbells: setup.doorbells,
             peer: setup.peer,
@@ -92,7 +96,6 @@ impl Uring {
             spill,
             after: None,
             clock: Clock::started(),
-            waited_from: Instant(0),
             stats: RingStats::default(),
             not_send: PhantomData,
         };

@@ -41,10 +41,16 @@ pub(super) enum Kind {
     EventFd,
     /// Poll for the end of a peer.
     Poll,
+    /// A number for a connection that leaves.
+    Number,
+    /// Close of the slot of a connection that leaves.
+    Leave,
+    /// A number that is taken into the table; the slot is a place, the generation the number.
+    Adopt,
 }
 
 impl Kind {
-    const ALL: [Kind; 13] = [
+    const ALL: [Kind; 16] = [
         Kind::Accept,
         Kind::PeerName,
         Kind::Refuse,
@@ -58,6 +64,9 @@ impl Kind {
         Kind::Rung,
         Kind::EventFd,
         Kind::Poll,
+        Kind::Number,
+        Kind::Leave,
+        Kind::Adopt,
     ];
 
     fn parse(number: u8) -> Option<Kind> {
@@ -123,7 +132,7 @@ mod tests {
             }
         }
         assert_eq!(Token::unpack(0), None);
-        assert_eq!(Token::unpack(14 << 56), None);
+        assert_eq!(Token::unpack(17 << 56), None);
         assert_eq!(Token::unpack(u64::MAX), None);
     }
 }

@@ -13,12 +13,13 @@
 
 use super::buffers::Buffers;
 use super::clock::{Clock, monotonic};
+use super::moving::Moving;
 use super::names::Names;
 use super::own_fd::unregister_ring_fd;
 use super::probe::Flavor;
 use super::slots::Slots;
 use super::token::{Kind, Token};
-use super::{AcceptEnd, Done, Doorbells, Op, Ring, Wait};
+use super::{AcceptEnd, Descriptor, Done, Doorbells, Op, Ring, Wait};
 use crate::ids::PeerId;
 use crate::mem::region::Region;
 use crate::time::Instant;
@@ -93,6 +94,7 @@ pub struct Uring {
     pub(super) segments: Arc<Region>,
     pub(super) segment_size: u32,
     pub(super) names: Names,
+    pub(super) moving: Moving,
     pub(super) listeners: Vec<Listener>,
     pub(super) doorbells: Doorbells,
     pub(super) peer: PeerId,
@@ -104,8 +106,6 @@ pub struct Uring {
     /// A second answer of the completion that was popped last.
     pub(super) after: Option<Done>,
     pub(super) clock: Clock,
-    /// When the last entry began to wait.
-    pub(super) waited_from: Instant,
     pub(super) stats: RingStats,
     /// The kernel binds the ring to its thread.
     pub(super) not_send: PhantomData<*const ()>,
@@ -130,6 +130,17 @@ impl Uring {
     /// Counters from the start of the ring.
     pub fn stats(&self) -> &RingStats {
         &self.stats
+    }
+
+    /// Enters the kernel if the queue has no room for this many entries: a chain that the end of a
+    /// submission cuts is two chains.
+    pub(super) fn make_queue_room(&mut self, count: usize) {
+        let queue = self.ring.submission();
+        let room = queue.capacity() - queue.len();
+        drop(queue);
+        if room < count {
+            self.submit(None);
+        }
     }
 
     /// Queues an entry; enters the kernel first if the queue is full.
@@ -266,7 +277,7 @@ impl Uring {
             while let Some(completion) = self.next_completion() {
                 self.settle(&completion);
             }
-            if self.slots.lent() == 0 {
+            if self.slots.lent() == 0 && self.moving.lent() == 0 {
                 return true;
             }
         }
@@ -290,7 +301,7 @@ impl Ring for Uring {
         };
         self.submit(wait_nanos);
         self.clock.read();
-        self.waited_from = match (wait, wait_nanos) {
+        self.clock.waited_from = match (wait, wait_nanos) {
             (Wait::Until(until), Some(nanos)) => Instant(until.0 - nanos),
             _ => self.clock.now,
         };
@@ -313,8 +324,16 @@ impl Ring for Uring {
         self.clock.now
     }
 
+    fn can_move(&self) -> bool {
+        self.moving.is_possible
+    }
+
+    fn own(&mut self, number: i32) -> Descriptor {
+        self.moving.claim(number).into()
+    }
+
     fn waited_from(&self) -> Instant {
-        self.waited_from
+        self.clock.waited_from
     }
 
     fn wall_millis(&self) -> u64 {
@@ -330,6 +349,7 @@ impl Drop for Uring {
         if std::thread::panicking() || !self.let_go() {
             core::mem::forget(Arc::clone(&self.segments));
             core::mem::forget(self.names.memory.lend());
+            core::mem::forget(self.moving.memory.lend());
             self.buffers.leak();
         }
         if self.enter_flags.contains(EnterFlags::REGISTERED_RING) {

@@ -27,6 +27,10 @@ pub struct FaultRates {
     pub nameless: u32,
     /// A shutdown is late.
     pub late_shutdown: u32,
+    /// A connection that leaves gets no number.
+    pub release_fails: u32,
+    /// A connection that comes gets no slot.
+    pub adopt_fails: u32,
     /// How many milliseconds late a wait without a completion ends at most.
     pub oversleep: u32,
 }
@@ -51,6 +55,8 @@ impl FaultRates {
             accept_fails: one(5, 30),
             nameless: one(5, 30),
             late_shutdown: one(200, 700),
+            release_fails: one(30, 300),
+            adopt_fails: one(30, 300),
             // A shard that has no room looks again every millisecond: without this most turns of a
             // campaign would be such looks.
             oversleep: if random.chance(100) { 0 } else { random.between(4, 40) as u32 },

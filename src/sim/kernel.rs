@@ -5,6 +5,7 @@
 //! close, buffers given back once, generations that change between two uses of a slot.
 //! `progress.rs` has what happens over time, `completion.rs` when completions are reported.
 
+use super::adrift::Adrift;
 use super::completion::{Completions, Key};
 use super::counts::{Counts, Event};
 use super::faults::FaultRates;
@@ -14,6 +15,7 @@ use super::socket::{Socket, SocketId};
 use crate::ids::{ConnId, PeerId};
 use crate::mem::region::Region;
 use crate::ring::{AcceptEnd, Done, Op, PollEnd, Range, RecvEnd};
+use crate::time::Instant;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -21,6 +23,8 @@ use std::sync::Arc;
 pub(super) const CANCELED: i32 = 125;
 /// EPIPE.
 pub(super) const BROKEN_PIPE: i32 = 32;
+/// EMFILE.
+const TOO_MANY: i32 = 24;
 /// ECONNRESET.
 pub(super) const RESET: i32 = 104;
 
@@ -55,6 +59,8 @@ pub(super) struct Outside<'a> {
     pub(super) counts: &'a mut Counts,
     pub(super) fault_rates: &'a FaultRates,
     pub(super) sockets: &'a mut [Socket],
+    pub(super) adrift: &'a mut Adrift,
+    pub(super) now: Instant,
     pub(super) mutation: &'a mut Option<Mutation>,
     /// Peers that were rung.
     pub(super) rung: &'a mut Vec<PeerId>,
@@ -209,6 +215,8 @@ impl Kernel {
             Op::Shutdown { conn } => self.start_shutdown(conn, true),
             Op::ShutdownWrite { conn } => self.start_shutdown(conn, false),
             Op::Close { conn } => self.close(conn, outside),
+            Op::Release { conn } => self.release(conn, outside),
+            Op::Adopt { number } => self.adopt(number, outside),
             Op::Doorbell { peer } => {
                 assert_ne!(peer, self.me, "a thread does not ring its own doorbell");
                 outside.rung.push(peer);
@@ -305,6 +313,14 @@ impl Kernel {
     }
 
     fn close(&mut self, conn: ConnId, outside: &mut Outside<'_>) {
+        let id = self.leave_slot(conn);
+        assert!(!outside.adrift.has(id), "{conn:?}: close while a number keeps it open");
+        outside.sockets[id.0].close(outside.random, outside.counts);
+        self.completions.push(Key::Life, Done::Closed { conn });
+    }
+
+    /// A connection of which nothing is in flight leaves its slot.
+    fn leave_slot(&mut self, conn: ConnId) -> SocketId {
         let slot = self.named(conn);
         // With an armed receive the slot would become free, but the peer would see no FIN.
         assert!(!slot.receiving, "{conn:?}: close under an armed receive");
@@ -313,8 +329,22 @@ impl Kernel {
         assert!(!slot.polling, "{conn:?}: close under a poll");
         let id = slot.socket.take().expect("`named` has seen it");
         *slot = SlotState { last_generation: Some(conn.generation), ..SlotState::default() };
-        outside.sockets[id.0].close(outside.random, outside.counts);
-        self.completions.push(Key::Life, Done::Closed { conn });
+        id
+    }
+
+    fn release(&mut self, conn: ConnId, outside: &mut Outside<'_>) {
+        let slot = self.named(conn);
+        assert!(!slot.shut && !slot.receive_over, "{conn:?}: released after an end");
+        let result = if outside.random.chance(outside.fault_rates.release_fails) {
+            outside.counts.note(Event::ReleaseFails);
+            Err(TOO_MANY)
+        } else {
+            outside.counts.note(Event::Released);
+            let id = self.leave_slot(conn);
+            outside.sockets[id.0].slot = None;
+            Ok(outside.adrift.number(id, outside.now))
+        };
+        self.completions.push(Key::Life, Done::Released { conn, result });
     }
 
     /// Its doorbell was rung.

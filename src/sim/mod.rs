@@ -17,6 +17,7 @@
 //! ring's trait; `client`, `browser`, `echoer`, `http_client` and `misbehaving` are the clients;
 //! `history` records what was promised and what was received, and `oracle` checks it.
 
+mod adrift;
 mod browser;
 mod calm;
 mod client;

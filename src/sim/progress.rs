@@ -8,6 +8,8 @@ use super::socket::SocketId;
 use crate::ids::{BufferId, ConnId, ListenerId, Slot};
 use crate::ring::{AcceptEnd, Done, PollEnd, RecvEnd};
 
+/// ENFILE.
+const TABLE_FULL: i32 = 23;
 /// ECONNABORTED.
 const ABORTED: i32 = 103;
 
@@ -70,6 +72,34 @@ impl Kernel {
     }
 
     fn admit(&mut self, listener: ListenerId, slot: Slot, id: SocketId, outside: &mut Outside<'_>) {
+        self.occupy(slot, id, outside);
+        let peer = outside.sockets[id.0].peer;
+        self.completions.push(Key::Life, Done::Accepted { listener, slot, peer });
+    }
+
+    /// A connection that another ring has released comes into this table.
+    pub(super) fn adopt(&mut self, number: i32, outside: &mut Outside<'_>) {
+        let id = outside.adrift.socket(number);
+        assert!(outside.sockets[id.0].slot.is_none(), "{number}: it is in no table");
+        let free = self.slots.iter().position(|slot| slot.socket.is_none());
+        let fails = outside.random.chance(outside.fault_rates.adopt_fails);
+        let result = match free {
+            Some(free) if !fails => {
+                outside.counts.note(Event::Adopted);
+                let slot = Slot(free as u32);
+                self.occupy(slot, id, outside);
+                outside.sockets[id.0].ring = usize::from(self.me.0);
+                Ok(slot)
+            }
+            _ => {
+                outside.counts.note(Event::AdoptFails);
+                Err(TABLE_FULL)
+            }
+        };
+        self.completions.push(Key::Life, Done::Adopted { number, result });
+    }
+
+    fn occupy(&mut self, slot: Slot, id: SocketId, outside: &mut Outside<'_>) {
         let state = &mut self.slots[slot.index()];
         state.socket = Some(id);
         state.sealed = listener != ListenerId(0);
@@ -83,10 +113,7 @@ impl Kernel {
                 self.completions.push(Key::Poll(slot), done);
             }
         }
-        let socket = &mut outside.sockets[id.0];
-        socket.slot = Some(slot);
-        let peer = socket.peer;
-        self.completions.push(Key::Life, Done::Accepted { listener, slot, peer });
+        outside.sockets[id.0].slot = Some(slot);
     }
 
     fn end_accept(&mut self, listener: ListenerId, end: AcceptEnd) {

@@ -1,7 +1,7 @@
 //! The ring on the fake kernel.
 
 use super::world::{Clock, World};
-use crate::ring::{Done, Op, Ring, Wait};
+use crate::ring::{Descriptor, Done, Op, Ring, Wait};
 use crate::time::Instant;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -38,6 +38,14 @@ impl Ring for SimRing {
 
     fn pop(&mut self) -> Option<Done> {
         self.world.borrow_mut().pop(self.number)
+    }
+
+    fn can_move(&self) -> bool {
+        true
+    }
+
+    fn own(&mut self, number: i32) -> Descriptor {
+        self.world.borrow().own(number)
     }
 
     fn now(&self) -> Instant {

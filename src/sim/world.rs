@@ -3,6 +3,7 @@
 //! Time moves only when `advance` is called. A client reaches the listener of the ring that it
 //! names, as if SO_REUSEPORT had chosen it.
 
+use super::adrift::Adrift;
 use super::counts::{Counts, Event};
 use super::faults::FaultRates;
 use super::kernel::{Kernel, Outside, Setup};
@@ -10,7 +11,7 @@ use super::mutation::Mutation;
 use super::random::Random;
 use super::socket::{Read, Socket, SocketId};
 use crate::ids::PeerId;
-use crate::ring::{Done, Op, Wait};
+use crate::ring::{Descriptor, Done, Op, Wait};
 use crate::time::{Instant, Millis};
 use core::net::SocketAddr;
 
@@ -36,6 +37,7 @@ pub struct World {
     fault_rates: FaultRates,
     kernels: Vec<Kernel>,
     sockets: Vec<Socket>,
+    adrift: Adrift,
     now: Instant,
     wall_millis: u64,
     /// The clock has just jumped: no ring may be late with what was there before.
@@ -60,6 +62,7 @@ impl World {
             fault_rates,
             kernels: Vec::new(),
             sockets: Vec::new(),
+            adrift: Adrift::default(),
             now: Instant(1_000_000_000),
             wall_millis: WALL_START_MILLIS,
             jumped: false,
@@ -135,11 +138,14 @@ impl World {
     }
 
     fn with<T>(&mut self, ring: usize, act: impl FnOnce(&mut Kernel, &mut Outside<'_>) -> T) -> T {
+        self.adrift.settle(&mut self.sockets, &mut self.random, &mut self.counts);
         let mut outside = Outside {
             random: &mut self.random,
             counts: &mut self.counts,
             fault_rates: &self.fault_rates,
             sockets: &mut self.sockets,
+            adrift: &mut self.adrift,
+            now: self.now,
             mutation: &mut self.mutation,
             rung: &mut self.rung,
         };
@@ -211,6 +217,11 @@ impl World {
     pub(super) fn oversleep(&mut self) -> Millis {
         let most = u64::from(self.fault_rates.oversleep);
         Millis(self.random.below(most + 1) as u32)
+    }
+
+    /// The owner of a number that a ring has released.
+    pub(super) fn own(&self, number: i32) -> Descriptor {
+        self.adrift.own(number)
     }
 
     /// Passes what a ring has queued to its kernel, as the `enter` does in which its shard is about
@@ -330,6 +341,7 @@ impl World {
         self.tell(|| format!("client {} leaves, by a reset: {reset}", id.0));
         if reset {
             self.counts.note(Event::ConnectionReset);
+            self.counts.add(Event::ResetAdrift, self.adrift.has(id).into());
         }
         self.sockets[id.0].leave(reset);
         self.sockets[id.0].gone_at = Some(self.now);
@@ -350,6 +362,14 @@ impl World {
         };
         let late = self.kernels[ring].slots.iter().filter_map(|slot| slot.socket).find(late)?;
         Some(format!("{}: {}", late.0, self.sockets[late.0].tell()))
+    }
+
+    /// A connection that is in no table, and has not been for this long, although all shards have
+    /// had time since then.
+    pub(super) fn forgotten(&self, since: Instant, nanos: u64) -> Option<String> {
+        let before = self.now.0.checked_sub(nanos).filter(|before| *before > since.0)?;
+        let id = self.adrift.released_before(Instant(before))?;
+        Some(format!("{}: {}", id.0, self.sockets[id.0].tell()))
     }
 
     /// Count of connections that are not over on both sides.
@@ -387,7 +407,13 @@ fn op_numbers(op: Op) -> (u64, u64, u64) {
         Op::Doorbell { peer } => (11, peer.0.into(), 0),
         Op::Poll { conn } => (12, of(conn.slot.0, conn.generation), 0),
         Op::PollStop { conn } => (13, of(conn.slot.0, conn.generation), 0),
+        Op::Release { conn } => (14, of(conn.slot.0, conn.generation), 0),
+        Op::Adopt { number } => (15, number as u64, 0),
     }
+}
+
+fn number_of(result: Result<i32, i32>) -> u64 {
+    result.map_or(u64::MAX, |number| number as u64)
 }
 
 fn done_numbers(done: Done) -> (u64, u64, u64) {
@@ -405,5 +431,9 @@ fn done_numbers(done: Done) -> (u64, u64, u64) {
         Done::Closed { conn } => (26, conn.slot.0.into(), 0),
         Done::Rung => (27, 0, 0),
         Done::PollEnded { conn, .. } => (28, conn.slot.0.into(), 0),
+        Done::Released { conn, result } => (29, conn.slot.0.into(), number_of(result)),
+        Done::Adopted { number, result } => {
+            (30, number as u64, number_of(result.map(|slot| slot.0 as i32)))
+        }
     }
 }

@@ -20,6 +20,13 @@
 //! | the connection is reset before accept  | `failures::a_reset_in_the_backlog_is_seen` |
 //! | a peer's address cannot be read        | lib: `a_connection_without_a_name_is_closed` |
 //! | the peer ends without a receive armed  | `polls::a_poll_reports_fin_over_unread_bytes` |
+//! | a release under a receive              | `moves::a_release_under_a_receive_is_our_bug` |
+//! | a release without a free number        | `moves::a_release_without_a_number_changes_nothing` |
+//! | a chain at the end of a full queue     | `moves::a_release_without_a_number_changes_nothing` |
+//! | a receive ends while it is stopped     | `moves::a_stream_survives_ten_thousand_moves` |
+//! | an adoption into a full table          | `moves::a_full_table_takes_nothing` |
+//! | reset or FIN between two rings         | `moves::a_reset_on_the_way_is_found` |
+//! | a released connection is thrown away   | `moves::a_dropped_owner_closes_the_connection` |
 //! | deferred work without an entry         | `basics::an_enter_without_a_wait_sees_arrivals` |
 //! | a ring used by another thread          | does not compile (`Uring` is not `Send`) |
 //!
@@ -32,4 +39,5 @@ mod basics;
 mod bench;
 mod doorbells;
 mod failures;
+mod moves;
 mod polls;
