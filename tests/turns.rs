@@ -1,6 +1,6 @@
 //! A turn of the loop is bounded: if many clients send much at the same moment, it is handled in
 //! several turns, and a client that sends little is answered in the first. And a message needs no
-//! more entries between threads than necessary.
+//! more entries between threads than necessary, nor more room than it has headers.
 
 use hmac::{Hmac, KeyInit, Mac};
 use ringpush::ids::ShardId;
@@ -134,6 +134,29 @@ fn a_callback_takes_four_entries_and_a_repeated_one_two() {
         assert!(seen.starts_with("HTTP/1.1 200"), "{seen}");
         let found = (house.entries() - entries, house.sent().0 - sends);
         assert_eq!(found, (expected_entries, expected_sends));
+    }
+}
+
+/// Most frames have few headers; room for more is made when one has them.
+#[test]
+fn a_frame_may_have_as_many_headers_as_the_limit_says() {
+    let mut house = House::new(1, 2);
+    let names = users(2);
+    let subscriber = house.open(0, &names[..1], &["/topic/a"])[0];
+    let sender = house.open(0, &names[1..], &[])[0];
+    house.watch(subscriber);
+    // Beside the destination and the length of the body.
+    let most = Limits::default().stomp_headers as usize - 2;
+    for (count, is_heard) in [(1, true), (most, true), (most + 1, false)] {
+        let own: Vec<String> = (1..=count).map(|number| format!("h-{number}")).collect();
+        let mut headers = vec![("destination", "/topic/a")];
+        headers.extend(own.iter().map(|name| (name.as_str(), "x")));
+        house.kernel(0).seen.clear();
+        house.say(sender, &frame(Command::Send, &headers, "body"));
+        house.settle();
+        let seen = String::from_utf8_lossy(&house.kernel(0).seen).into_owned();
+        assert_eq!(seen.contains(&format!("\nh-{count}:x\n")), is_heard, "{count}: {seen}");
+        assert_eq!(seen.ends_with("\n\nbody\0"), is_heard, "{count}: {seen}");
     }
 }
 
