@@ -20,8 +20,6 @@ enum Accepting {
 #[derive(Debug)]
 pub struct Accepts {
     list: Vec<Accepting>,
-    /// What was wanted last, if nothing has ended since: then nothing is to be done.
-    steered: Option<bool>,
     /// Nothing is accepted before.
     after: Instant,
 }
@@ -29,15 +27,13 @@ pub struct Accepts {
 impl Accepts {
     /// None of the listeners accepts yet.
     pub fn new(listeners: usize, now: Instant) -> Accepts {
-        Accepts { list: vec![Accepting::Off; listeners], steered: None, after: now }
+        Accepts { list: vec![Accepting::Off; listeners], after: now }
     }
 
     /// What is to be done so that all accept, or none.
     pub fn steer(&mut self, is_wanted: bool, now: Instant) -> impl Iterator<Item = Op> {
         let is_wanted = is_wanted && now >= self.after;
-        let is_news = self.steered.replace(is_wanted) != Some(is_wanted);
-        let list = if is_news { &mut self.list[..] } else { &mut [] };
-        list.iter_mut().enumerate().filter_map(move |(at, state)| {
+        self.list.iter_mut().enumerate().filter_map(move |(at, state)| {
             let listener = ListenerId(at as u8);
             match (*state, is_wanted) {
                 (Accepting::Off, true) => {
@@ -56,7 +52,6 @@ impl Accepts {
     /// The accept of a listener has ended.
     pub fn ended(&mut self, listener: ListenerId) {
         self.list[usize::from(listener.0)] = Accepting::Off;
-        self.steered = None;
     }
 
     /// An accept has failed. Whatever it was is not over in the next turn.
