@@ -208,6 +208,10 @@ limits! {
         "connections of one address (IPv6: of its first 64 bits), of all shards, 0 = no bound; past it 503 with Retry-After"
     stranger_time "stranger-time" reload: Millis = Millis::seconds(5), tiny Millis(100);
         "how long a client that is anonymous and has neither subscribed nor (raw) sent anything is spared once three quarters of the slots are taken, less as fewer are left; past it the oldest is closed for a new one (1013)"
+    moves "moves" reload (0..): u32 = 32, tiny 4;
+        "connections of one shard that are on their way to others, and of all to one, 0 = none moves (as before Linux 6.8); past it a connection stays where it was accepted"
+    move_lead "move-lead" reload (0..): u32 = 64, tiny 64;
+        "connections that a shard may hold beyond the emptiest one's and a quarter of them; past it a new connection moves there"
     share_least "share-least" reload: u32 = 32, tiny 4;
         "what one address may always use of each table that all share (destinations, patterns-alike, hook calls), whatever others use; past it and past a quarter of what they leave free: ERROR and close 1008, or 503"
     share_addresses "share-addresses": u32 = 65_536, tiny 64;
@@ -302,6 +306,9 @@ pub const WS_CONTROL_MAX: usize = 125;
 /// the peer sent before is still read and answered if that begins within this time; past it the
 /// connection ends, a request that waits with 504.
 pub const HANGUP_GRACE: Millis = Millis(1_000);
+/// A connection whose receive does not end within this time after it was stopped is not moved to
+/// another shard.
+pub const MOVE_TIME: Millis = Millis(1_000);
 /// A client that has to leave for a newcomer is waited for this long after its Close frame, not for
 /// `linger`: its slot is wanted.
 pub const FAREWELL: Millis = Millis(250);

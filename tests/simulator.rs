@@ -197,7 +197,8 @@ fn every_mutation_is_found_by_its_oracle() {
             Mutation::Policy | Mutation::Uncounted => Oracle::Lost,
             Mutation::Effect => Oracle::Progress,
             Mutation::Overtaken => Oracle::Order,
-            Mutation::Forgotten => Oracle::Protocol,
+            Mutation::Unsent => Oracle::Protocol,
+            Mutation::Forgotten => Oracle::Leak,
         };
         let options = Options { mutation: Some(mutation), ..Options::default() };
         let found = (0..MUTATION_SEEDS).find(|&seed| {

@@ -489,7 +489,8 @@ impl Control {
         let changed = differences.iter().filter(|difference| difference.reloadable).count();
         if changed > 0 {
             self.shared = Arc::new(self.shared.reloaded(config));
-            self.send_all(&ToShard::Reload(self.shared.clone()));
+            let shared = self.shared.clone();
+            self.send_all(|| ToShard::Reload(shared.clone()));
         }
         self.log.info("reloaded", &[("changed", &changed)]);
     }
@@ -499,13 +500,13 @@ impl Control {
         let now = Instant::now();
         self.stopped_at = Some(now);
         self.deadline = Some(now + span + DRAIN_MARGIN);
-        self.send_all(&ToShard::Drain);
+        self.send_all(|| ToShard::Drain);
         self.log.info("ending", &[("hook-calls", &self.calls.len())]);
     }
 
-    fn send_all(&mut self, entry: &ToShard) {
+    fn send_all(&mut self, entry: impl Fn() -> ToShard) {
         for shard in (0..self.shared.shards).map(ShardId) {
-            self.outgoing.tell(shard, entry.clone());
+            self.outgoing.tell(shard, entry());
         }
     }
 

@@ -40,7 +40,7 @@ pub struct Audit {
     /// Interned names.
     pub names: usize,
     /// Things that wait for room: connections, entries, sessions that leave, messages to be
-    /// fanned out, changes of presence.
+    /// fanned out, changes of presence, connections between two shards.
     pub waiting: usize,
     /// Bytes that wait for the client with the most.
     pub outbox_most: u32,
@@ -85,6 +85,7 @@ pub(super) fn audit(parts: &Dispatch, buffers_held: u32) -> Audit {
             + links.woken()
             + parts.stash.len()
             + stomp.leaving()
+            + parts.moves.between()
             + usize::from(!fanout.is_empty())
             + usize::from(fanout.has_batches())
             + usize::from(bus.core().has_announcements())

@@ -59,6 +59,8 @@ pub struct Context {
     pub listeners: Vec<Serves>,
     /// Descriptors that the ring can hold.
     pub slots: u32,
+    /// Connections can be moved to other shards.
+    pub can_move: bool,
     /// The shard is ending; it does so by then.
     pub draining: Option<Instant>,
     /// What there is to tell the log.

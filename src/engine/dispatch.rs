@@ -8,7 +8,7 @@ use super::bus::Bus;
 use super::bus::mailbox::{Entry, ToHome, ToShard};
 use super::context::Context;
 use super::delivery::{Delivery, Report, unsent};
-use super::net::{Crowd, Input, Net, Peer, State, View};
+use super::net::{Crowd, Input, Moves, Net, Peer, State, View};
 use super::session::{Revocation, Sockets, Stomp, answer_query};
 use super::share::Share;
 use super::shared::Shared;
@@ -18,7 +18,7 @@ use crate::broker::pattern::Budget;
 use crate::ids::{ConnId, LinkIndex, ListenerId, Slot};
 use crate::limits::{FAREWELL, PATTERN_STEPS_A_FRAME, WS_HEAD_MAX};
 use crate::metrics::Refusal;
-use crate::ring::{Op, PollEnd, RecvEnd};
+use crate::ring::{PollEnd, RecvEnd};
 use crate::time::Instant;
 use crate::ws::Opcode;
 use core::net::SocketAddr;
@@ -42,6 +42,7 @@ pub struct Dispatch {
     pub(super) bus: Bus,
     pub(super) revocation: Revocation,
     pub(super) crowd: Crowd,
+    pub(super) moves: Moves,
     /// Deliveries and changes of subscriptions that wait for segments, in order.
     pub(super) stash: VecDeque<Event>,
     pub(super) share: Share,
@@ -72,6 +73,9 @@ impl Dispatch {
         }
         self.hear();
         self.run_waiting();
+        if self.moves.has_waiting() {
+            self.send_moved();
+        }
         if self.stomp.has_leaving()
             && !self.stomp.run_leaving(&mut self.delivery.fanout, &mut self.bus, &self.ctx)
         {
@@ -96,7 +100,9 @@ impl Dispatch {
         while let Some(slot) = self.net.take_starved() {
             self.settle(slot);
         }
-        self.tell_log();
+        // What nobody can add to is told at once: the control thread ends after the shards.
+        let is_last = self.ctx.draining.is_some() && self.net.is_empty();
+        self.bus.tell_log(&mut self.ctx, is_last);
     }
 
     /// The buffers that a turn leaves behind.
@@ -106,11 +112,6 @@ impl Dispatch {
         delivery.links.give_back();
         sockets.give_back();
         ctx.metrics.turns_total.add(1);
-    }
-
-    /// What the ring is to do.
-    pub(super) fn ops(&mut self) -> impl Iterator<Item = Op> {
-        self.net.ops()
     }
 
     /// Whether the next turn has something to do, whatever comes.
@@ -130,6 +131,7 @@ impl Dispatch {
             || !self.stash.is_empty()
             || self.bus.core().has_announcements()
             || self.bus.has_stuck_mail()
+            || self.moves.has_waiting()
     }
 
     /// When something is due, if nothing happens before.
@@ -143,7 +145,7 @@ impl Dispatch {
     /// Whether nobody is here any more, and nothing is left to be told.
     pub(super) fn is_deserted(&self) -> bool {
         let is_empty = self.net.is_empty() && self.stomp.is_empty() && self.ctx.events.is_empty();
-        is_empty && !self.is_blocked()
+        is_empty && self.moves.between() == 0 && !self.is_blocked()
     }
 
     // ---- connections
@@ -155,14 +157,9 @@ impl Dispatch {
         self.net.accept(slot, listener, peer, self.ctx.ms);
         self.input.open(slot);
         self.delivery.links.open(link);
-        if self.ctx.draining.is_some() {
-            self.delivery.links.cut(link);
-        } else {
-            if !self.net.admit(&self.ctx, slot) {
-                let Dispatch { ctx, net, delivery, web, .. } = self;
-                web.refuse_capacity(&mut delivery.links, View { ctx, net }, slot);
-            }
-            self.ease_crowd(slot);
+        let to = self.moves.choose(&self.net, &self.ctx);
+        if to.is_none_or(|to| !self.begin_move(slot, to)) {
+            self.welcome(slot);
         }
         self.hear();
         self.set_timer(slot);
@@ -171,7 +168,7 @@ impl Dispatch {
 
     /// A connection has come: where there are many, a stranger leaves. Its slot is wanted, so
     /// that it is not waited for as long as others.
-    fn ease_crowd(&mut self, newcomer: Slot) {
+    pub(super) fn ease_crowd(&mut self, newcomer: Slot) {
         let Dispatch { ctx, net, delivery, stomp, sockets, web, crowd, .. } = self;
         let is_stranger = |slot: Slot| match web.stage(slot) {
             _ if sockets.is_upgraded(slot) => {
@@ -199,6 +196,9 @@ impl Dispatch {
             return;
         }
         self.net.receive_ended(id, end);
+        if self.net.state(id.slot) == State::Moving {
+            self.on_moving_ended(id.slot, end);
+        }
         match end {
             RecvEnd::Stopped => {}
             RecvEnd::Starved => self.ctx.metrics.receive_starved_total.add(1),
@@ -291,10 +291,13 @@ impl Dispatch {
 
     /// The descriptor is released.
     pub(super) fn on_closed(&mut self, id: ConnId) {
-        if !self.net.is_current(id) {
-            return;
+        if self.net.is_current(id) {
+            self.free(id.slot);
         }
-        let slot = id.slot;
+    }
+
+    /// Nothing of a connection is here any more.
+    pub(super) fn free(&mut self, slot: Slot) {
         if self.sockets.is_raw(slot) {
             let gauge = &self.ctx.metrics.raw_sessions;
             gauge.set(gauge.value() - 1);
@@ -335,8 +338,11 @@ impl Dispatch {
     }
 
     /// The link of a connection has ended.
-    fn on_ended(&mut self, slot: Slot) {
+    pub(super) fn on_ended(&mut self, slot: Slot) {
         let link = LinkIndex::from(slot);
+        if self.net.state(slot) == State::Moving {
+            self.moves.stay(&mut self.net, slot);
+        }
         let work = self.stomp.leave(&mut self.delivery.fanout, &self.ctx, link);
         self.share.spend_turn(work);
         self.sockets.leave(slot);
@@ -367,6 +373,7 @@ impl Dispatch {
             // Its time runs already, and may be the next thing that is due.
             self.set_timer(slot);
         }
+        self.moves.release(&mut self.net, slot);
         self.try_close(slot);
     }
 
@@ -396,7 +403,11 @@ impl Dispatch {
 
     #[inline(never)] // A turn without mail shall not pay for its frame.
     fn take_classes(&mut self) -> bool {
-        let found = self.take_class(Dispatch::on_callback) | self.take_class(Dispatch::on_command);
+        let found = self.take_class(|parts: &mut Dispatch, callback: Callback| {
+            parts.bus.on_callback(callback, &parts.ctx);
+            0
+        });
+        let found = self.take_class(Dispatch::on_command) | found;
         self.take_class(Dispatch::on_entry) | found
     }
 
@@ -417,11 +428,6 @@ impl Dispatch {
             }
         }
         found
-    }
-
-    fn on_callback(&mut self, callback: Callback) -> u32 {
-        self.bus.on_callback(callback, &self.ctx);
-        0
     }
 
     fn on_command(&mut self, entry: ToHome) -> u32 {
@@ -448,6 +454,7 @@ impl Dispatch {
                 self.settle(conn.slot);
             }
             ToShard::Answer { .. } => {}
+            ToShard::Moved(moved) => self.moves.adopt(&mut self.net, *moved),
             ToShard::Reload(shared) => self.reload(shared),
             ToShard::Drain => self.drain_all(),
         }
@@ -565,6 +572,7 @@ impl Dispatch {
         // What was sequenced before is still for those who are here.
         self.delivery.fanout.end_batches(None);
         self.fan_out();
+        self.moves.drop_waiting();
         let slots: Vec<Slot> = self.net.slots().collect();
         for slot in slots {
             let Dispatch { ctx, net, delivery, sockets, web, .. } = self;

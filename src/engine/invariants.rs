@@ -14,6 +14,7 @@ pub(super) fn invariants(parts: &Dispatch) {
     let waits = |slot: Slot| links.at(slot.into()).is_paused() && parts.input.waits(slot);
     parts.net.invariants(waits);
     parts.input.invariants();
+    parts.moves.invariants(&parts.net);
     links.invariants(&parts.net);
     parts.sockets.invariants();
     parts.stomp.invariants();
@@ -29,7 +30,9 @@ fn connections_have_their_links(parts: &Dispatch) {
             State::Free | State::Terminated | State::Closing => {
                 !links.is_open(link) && !links.is_ending(link)
             }
-            State::Open => links.is_open(link),
+            State::Open | State::Moving => links.is_open(link),
+            // It may have ended meanwhile.
+            State::Releasing => !links.is_ending(link),
             State::Draining => links.is_ending(link),
         };
         assert!(is_same, "{slot:?}: link and connection are at the same point");

@@ -82,6 +82,8 @@ impl Dispatch {
         if self.delivery.links.at(link).is_paused() {
             self.input.keep(slot, bytes);
             self.net.stop_receiving(slot);
+        } else if self.net.state(slot) == State::Moving {
+            self.input.keep(slot, bytes);
         } else if self.input.waits(slot) {
             self.input.keep(slot, bytes);
             self.process_tail(slot);
@@ -90,6 +92,15 @@ impl Dispatch {
             if self.delivery.links.is_open(link) {
                 self.input.keep(slot, &bytes[used..]);
             }
+        }
+        self.share.end();
+    }
+
+    /// Reads what was kept while a connection moved.
+    pub(super) fn read_kept(&mut self, slot: Slot) {
+        self.share.begin(&self.ctx, 1);
+        if self.delivery.links.is_read(slot.into()) {
+            self.process_tail(slot);
         }
         self.share.end();
     }

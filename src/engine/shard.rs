@@ -9,12 +9,12 @@ use super::delivery::{Delivery, Fanout, Links};
 use super::dispatch::Dispatch;
 use super::events::Events;
 use super::invariants::invariants;
-use super::net::{Accepts, Crowd, Input, Net, Transports};
+use super::net::{Accepts, Crowd, Input, Moves, Net, Transports};
 use super::session::{Revocation, Sockets, Stomp};
 use super::share::Share;
 use super::shared::Shared;
 use super::web::Web;
-use crate::ids::{BufferId, ConnId, ShardId};
+use crate::ids::{BufferId, ConnId, ShardId, Slot};
 use crate::mem::receive::ReceivePool;
 use crate::mem::secret::Random;
 use crate::mem::segment::Segments;
@@ -92,6 +92,7 @@ impl<R: Ring> Shard<R> {
             bus,
             revocation: Revocation::default(),
             crowd: Crowd::default(),
+            moves: Moves::default(),
             stash: VecDeque::new(),
             share: Share::default(),
             ctx: Context {
@@ -104,6 +105,7 @@ impl<R: Ring> Shard<R> {
                 shared,
                 listeners,
                 slots,
+                can_move: ring.can_move(),
                 draining: None,
                 events: Events::default(),
             },
@@ -147,7 +149,7 @@ impl<R: Ring> Shard<R> {
         }
         self.parts.run_turn();
         self.steer_accepts();
-        for op in self.parts.ops() {
+        for op in self.parts.net.ops() {
             self.ring.push(op);
         }
         for peer in self.parts.bus.mailbox().doorbells() {
@@ -208,7 +210,11 @@ impl<R: Ring> Shard<R> {
             Done::ShutDown { conn } => parts.on_shut_down(conn),
             Done::Closed { conn } => parts.on_closed(conn),
             Done::PollEnded { conn, end } => parts.on_poll_ended(conn, end),
-            Done::Released { .. } | Done::Adopted { .. } | Done::Rung => {}
+            Done::Released { conn, result } => {
+                parts.on_released(conn, result.map(|number| self.ring.own(number)));
+            }
+            Done::Adopted { number, result } => parts.on_adopted(number, result),
+            Done::Rung => {}
         }
     }
 
@@ -262,6 +268,16 @@ impl<R: Ring> Shard<R> {
     /// Asserts that everything fits together. Slow: it walks all tables.
     pub fn invariants(&self) {
         invariants(&self.parts);
+    }
+
+    /// Begins to move one of the connections that may be moved: the next from slot `from` on. False
+    /// if there is none. For the simulator, which moves more than the engine does by itself.
+    pub fn move_one(&mut self, from: Slot, to: ShardId) -> bool {
+        let parts = &mut self.parts;
+        let (mut slots, mut first): (Vec<Slot>, Vec<Slot>) =
+            parts.net.slots().partition(|slot| *slot >= from);
+        slots.append(&mut first);
+        to != parts.ctx.me && slots.into_iter().any(|slot| parts.begin_move(slot, to))
     }
 
     /// Its parts, to be spoiled on purpose.

@@ -3,6 +3,7 @@
 //!
 //! A reload makes a new one and sends it to every shard.
 
+use super::moved::Coming;
 use crate::broker::application::{Answer, Application, Applications};
 use crate::broker::core::Context;
 use crate::broker::destination::Names;
@@ -98,6 +99,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// What each address holds of what all share.
     pub shares: Arc<Shares>,
+    /// Connections on their way to each shard.
+    pub coming: Coming,
 }
 
 impl Shared {
@@ -141,6 +144,7 @@ impl Shared {
             boot: boot.to_owned(),
             metrics,
             shares: Arc::new(Shares::new(config.limits.share_addresses, keys.addresses)),
+            coming: Coming::new(shards),
             config,
         }
     }
@@ -149,7 +153,7 @@ impl Shared {
     pub fn reloaded(&self, config: Config) -> Shared {
         let metrics = self.metrics.clone();
         let new = Shared::new(config, self.shards, self.keys, &self.boot, metrics);
-        Shared { shares: self.shares.clone(), ..new }
+        Shared { shares: self.shares.clone(), coming: self.coming.clone(), ..new }
     }
 
     /// How much of a table there is for everybody.

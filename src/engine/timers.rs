@@ -1,27 +1,25 @@
 #![forbid(unsafe_code)]
-//! Deadlines: what happens to a connection when nothing happens on it, and what the log is told
-//! when that is due.
+//! Deadlines: what happens to a connection when nothing happens on it.
 //!
 //! One entry of the wheel a connection. When it is due the connection's next deadline is worked out
 //! afresh from its state; often that is later than it was, and the entry is only set again.
 
-use super::bus::mailbox::ToControl;
 use super::delivery::{Pause, SLOW_CONSUMER, heart_beat, unsent};
 use super::dispatch::Dispatch;
 use super::net::{Peer, Sending, State, View};
 use super::session::Phase;
 use super::web::Stage;
-use crate::broker::core::Class;
 use crate::ids::{EndpointIndex, LinkIndex, Slot};
 use crate::limits::HANGUP_GRACE;
 use crate::metrics::Refusal;
 use crate::sockjs;
-use crate::time::Millis;
 use crate::ws::Opcode;
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
+    /// Its receive does not end, so it is not moved.
+    Move,
     /// Draining took too long.
     Linger,
     /// The kernel has not taken bytes for too long.
@@ -64,19 +62,16 @@ const SLACK: u32 = 256;
 /// What a client's heart-beat may be late beyond two intervals.
 const GRACE: u32 = 1000;
 
-/// When events are offered again that found no room with the control thread.
-const EVENTS_AGAIN: Millis = Millis(100);
-
 impl Dispatch {
     /// Handles everything that is due.
     pub(super) fn run_timers(&mut self) {
         self.net.advance(self.ctx.now);
         while let Some(slot) = self.net.next_timer() {
             // Each moves its own deadline, or ends the link.
-            let mut next = self.next_due(slot);
+            let mut next = next_due(self, slot);
             while let Some((0, due)) = next {
                 self.on_due(slot, due);
-                next = self.next_due(slot);
+                next = next_due(self, slot);
             }
             if let Some((left, _)) = next {
                 self.net.set_timer(slot, self.ctx.now, left);
@@ -86,98 +81,8 @@ impl Dispatch {
 
     /// Sees to it that a connection is looked at when its next deadline comes.
     pub(super) fn set_timer(&mut self, slot: Slot) {
-        if let Some((left, _)) = self.next_due(slot) {
+        if let Some((left, _)) = next_due(self, slot) {
             self.net.set_timer(slot, self.ctx.now, left);
-        }
-    }
-
-    /// The next deadline of a connection: milliseconds from now, and what it is.
-    fn next_due(&self, slot: Slot) -> Option<(u32, Due)> {
-        let (net, limits) = (&self.net, &self.ctx.limits);
-        let left = |since: u32, span: u32| self.left(since, span);
-        match net.state(slot) {
-            State::Free | State::Terminated | State::Closing => return None,
-            State::Draining => {
-                return Some((left(net.times(slot).since, limits.linger.0), Due::Linger));
-            }
-            State::Open => {}
-        }
-        let mut next = Earliest::default();
-        if net.sending(slot) == Sending::Yes {
-            let age = net.send_age(slot, self.ctx.ms);
-            next.add(limits.send_time.0.saturating_sub(age), Due::Slow);
-        }
-        let times = net.times(slot);
-        if self.sockets.is_raw(slot) {
-            self.sockjs_beat(slot, &mut next);
-        } else if self.sockets.is_upgraded(slot) {
-            self.session_due(slot, &mut next);
-        } else {
-            match self.web.stage(slot) {
-                Stage::Idle if net.transports().is_greeting(slot) => {
-                    next.add(left(times.since, limits.head_time.0), Due::Request)
-                }
-                Stage::Idle => next.add(left(times.last_in, limits.idle_time.0), Due::Idle),
-                Stage::Head => next.add(left(times.since, limits.head_time.0), Due::Request),
-                Stage::Body => next.add(left(times.since, limits.body_time.0), Due::Request),
-                Stage::Parked => next.add(left(times.since, limits.answer_time.0), Due::Answer),
-            }
-        }
-        if net.peer(slot) != Peer::Here && self.delivery.links.at(slot.into()).is_paused() {
-            next.add(left(times.since, HANGUP_GRACE.0), Due::HungUp);
-        }
-        next.0
-    }
-
-    /// Milliseconds that are left of a span.
-    fn left(&self, since: u32, span: u32) -> u32 {
-        span.saturating_sub(self.ctx.ms.wrapping_sub(since))
-    }
-
-    /// When SockJS's heart-beat is due, at an endpoint that has one, to a client that expects one.
-    fn sockjs_beat(&self, slot: Slot, next: &mut Earliest) {
-        if !self.delivery.links.encoding(slot.into()).has_sockjs_frames() {
-            return;
-        }
-        let endpoint = self.net.endpoint(slot).map(EndpointIndex::index);
-        let endpoint = endpoint.and_then(|at| self.ctx.shared.endpoints.get(at));
-        if let Some(sockjs) = endpoint.and_then(|endpoint| endpoint.config.sockjs.as_ref()) {
-            let last_out = self.net.times(slot).last_out;
-            next.add(self.left(last_out, sockjs.heartbeat.0), Due::SockJs);
-        }
-    }
-
-    fn session_due(&self, slot: Slot, next: &mut Earliest) {
-        let left = |since: u32, span: u32| self.left(since, span);
-        let (times, pause) = (self.net.times(slot), self.delivery.links.pause(slot.into()));
-        let Some((phase, agreed)) = self.stomp.phase_and_beat(slot.into()) else { return };
-        if phase == Phase::Connecting {
-            let span = self.ctx.limits.first_message.0;
-            return next.add(left(times.since, span), Due::FirstMessage);
-        }
-        let (send, receive) = (agreed.send, agreed.receive);
-        if send > 0 {
-            let span = send.saturating_sub(SLACK).max(send / 2).max(1);
-            next.add(left(times.last_out, span), Due::Beat);
-        }
-        // While it is paused nothing of it is read: what it sends cannot be told from silence, and
-        // the age of what it is sent is bounded anyway.
-        if receive > 0 && pause == Pause::No {
-            if self.net.is_pinged(slot) {
-                let span = receive.saturating_mul(2).saturating_add(GRACE);
-                next.add(left(times.last_in, span), Due::Missed);
-            } else {
-                next.add(left(times.last_in, receive.saturating_add(SLACK)), Due::Ping);
-            }
-        }
-        // Each answer that comes ends the pause; this is the time without one.
-        if pause == Pause::Answer {
-            next.add(left(times.since, self.ctx.limits.answer_time.0), Due::Answer);
-        }
-        // A session whose server sends STOMP heart-beats needs none of SockJS (Spring does the
-        // same).
-        if send == 0 {
-            self.sockjs_beat(slot, next);
         }
     }
 
@@ -192,6 +97,7 @@ impl Dispatch {
         );
         ctx.metrics.timeouts_total.add(u64::from(is_timeout));
         match due {
+            Due::Move => self.stay(slot),
             Due::Slow => links.stands_still(net, ctx, link),
             Due::Beat => {
                 // A send in flight is a sign of life, too, or the client is too slow for one.
@@ -244,20 +150,95 @@ impl Dispatch {
         }
         self.hear();
     }
+}
 
-    /// Hands the control thread what is due for the log.
-    pub(super) fn tell_log(&mut self) {
-        let Dispatch { ctx, bus, .. } = self;
-        // What nobody can add to is told at once: the control thread ends after the shards.
-        let is_last = ctx.draining.is_some() && self.net.is_empty();
-        if ctx.now < ctx.events.due() && !is_last {
-            return;
+/// The next deadline of a connection: milliseconds from now, and what it is.
+fn next_due(parts: &Dispatch, slot: Slot) -> Option<(u32, Due)> {
+    let (net, limits) = (&parts.net, &parts.ctx.limits);
+    let left = |since: u32, span: u32| left(parts, since, span);
+    match net.state(slot) {
+        State::Free | State::Terminated | State::Closing | State::Releasing => return None,
+        State::Moving => return Some((parts.moves.left(slot, parts.ctx.ms), Due::Move)),
+        State::Draining => {
+            return Some((left(net.times(slot).since, limits.linger.0), Due::Linger));
         }
-        let control = ctx.control();
-        while bus.room(control, Class::Outside) > 0 {
-            let Some(event) = ctx.events.take(ctx.now, is_last) else { return };
-            bus.send(control, ToControl::Log(event));
+        State::Open => {}
+    }
+    let mut next = Earliest::default();
+    if net.sending(slot) == Sending::Yes {
+        let age = net.send_age(slot, parts.ctx.ms);
+        next.add(limits.send_time.0.saturating_sub(age), Due::Slow);
+    }
+    let times = net.times(slot);
+    if parts.sockets.is_raw(slot) {
+        sockjs_beat(parts, slot, &mut next);
+    } else if parts.sockets.is_upgraded(slot) {
+        session_due(parts, slot, &mut next);
+    } else {
+        match parts.web.stage(slot) {
+            Stage::Idle if net.transports().is_greeting(slot) => {
+                next.add(left(times.since, limits.head_time.0), Due::Request);
+            }
+            Stage::Idle => next.add(left(times.last_in, limits.idle_time.0), Due::Idle),
+            Stage::Head => next.add(left(times.since, limits.head_time.0), Due::Request),
+            Stage::Body => next.add(left(times.since, limits.body_time.0), Due::Request),
+            Stage::Parked => next.add(left(times.since, limits.answer_time.0), Due::Answer),
         }
-        ctx.events.put_off(ctx.now + EVENTS_AGAIN);
+    }
+    if net.peer(slot) != Peer::Here && parts.delivery.links.at(slot.into()).is_paused() {
+        next.add(left(times.since, HANGUP_GRACE.0), Due::HungUp);
+    }
+    next.0
+}
+
+/// Milliseconds that are left of a span.
+fn left(parts: &Dispatch, since: u32, span: u32) -> u32 {
+    span.saturating_sub(parts.ctx.ms.wrapping_sub(since))
+}
+
+/// When SockJS's heart-beat is due, at an endpoint that has one, to a client that expects one.
+fn sockjs_beat(parts: &Dispatch, slot: Slot, next: &mut Earliest) {
+    if !parts.delivery.links.encoding(slot.into()).has_sockjs_frames() {
+        return;
+    }
+    let endpoint = parts.net.endpoint(slot).map(EndpointIndex::index);
+    let endpoint = endpoint.and_then(|at| parts.ctx.shared.endpoints.get(at));
+    if let Some(sockjs) = endpoint.and_then(|endpoint| endpoint.config.sockjs.as_ref()) {
+        let last_out = parts.net.times(slot).last_out;
+        next.add(left(parts, last_out, sockjs.heartbeat.0), Due::SockJs);
+    }
+}
+
+fn session_due(parts: &Dispatch, slot: Slot, next: &mut Earliest) {
+    let left = |since: u32, span: u32| left(parts, since, span);
+    let (times, pause) = (parts.net.times(slot), parts.delivery.links.pause(slot.into()));
+    let Some((phase, agreed)) = parts.stomp.phase_and_beat(slot.into()) else { return };
+    if phase == Phase::Connecting {
+        let span = parts.ctx.limits.first_message.0;
+        return next.add(left(times.since, span), Due::FirstMessage);
+    }
+    let (send, receive) = (agreed.send, agreed.receive);
+    if send > 0 {
+        let span = send.saturating_sub(SLACK).max(send / 2).max(1);
+        next.add(left(times.last_out, span), Due::Beat);
+    }
+    // While it is paused nothing of it is read: what it sends cannot be told from silence, and
+    // the age of what it is sent is bounded anyway.
+    if receive > 0 && pause == Pause::No {
+        if parts.net.is_pinged(slot) {
+            let span = receive.saturating_mul(2).saturating_add(GRACE);
+            next.add(left(times.last_in, span), Due::Missed);
+        } else {
+            next.add(left(times.last_in, receive.saturating_add(SLACK)), Due::Ping);
+        }
+    }
+    // Each answer that comes ends the pause; this is the time without one.
+    if pause == Pause::Answer {
+        next.add(left(times.since, parts.ctx.limits.answer_time.0), Due::Answer);
+    }
+    // A session whose server sends STOMP heart-beats needs none of SockJS (Spring does the
+    // same).
+    if send == 0 {
+        sockjs_beat(parts, slot, next);
     }
 }

@@ -85,6 +85,8 @@ counters! {
     subscription_groups "gauge" "Groups of subscribers that see the same bytes.";
     users "gauge" "Users online whose home this shard is.";
     accepted_total "counter" "Connections accepted.";
+    moved_total "counter" "Connections given to another shard.";
+    moves_failed_total "counter" "Moves for which there was no descriptor.";
     refused_capacity_total "counter" "Connections answered 503 because of a capacity bound.";
     requests_total "counter" "HTTP requests answered.";
     frames_received_total "counter" "STOMP frames and raw messages received.";

@@ -319,6 +319,8 @@ refusals! {
     // The kernel.
     NetAcceptFailed "net_accept_failed"
         "A listener's accept failed.";
+    NetMoveFailed "net_move_failed"
+        "A connection from another shard found no slot.";
     // Sealed connections.
     TransportHandshake "transport_handshake"
         "The handshake of a sealed connection is malformed or cannot be agreed to.";

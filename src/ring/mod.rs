@@ -65,12 +65,18 @@
 //! belongs to the engine from `Done::Received` until `Op::GiveBack`; bytes of an `Op::Send` belong
 //! to the kernel until its `Done::Sent`.
 //!
+//! **Moves.** A connection goes from one ring to another by a number: `Op::Release` here,
+//! [`Ring::own`] when it has left, `Op::Adopt` there. Between the two its [`Descriptor`] owns it,
+//! on whichever thread, and closes it when it is dropped.
+//!
 //! **Bounds.** `submission-entries`: a full queue enters the kernel. `completion-entries`: an
 //! overflow is counted, loses nothing, and ends multishot operations. `receive-buffers`:
 //! `RecvEnd::Starved`. `send-chunk`: the ring enters the kernel after this many sends. Descriptor
-//! slots (the least of RLIMIT_NOFILE and the configured number): `AcceptEnd::TableFull`.
+//! slots (the least of RLIMIT_NOFILE and the configured number): `AcceptEnd::TableFull`, and ENFILE
+//! of `Adopted`. Free descriptors: EMFILE of `Released`.
 //!
-//! **State.** One byte of flags per slot; the kernel keeps the rest.
+//! **State.** One byte of flags per slot, and the numbers of connections that have left and have
+//! no owner yet; the kernel keeps the rest.
 
 mod buffers;
 mod clock;

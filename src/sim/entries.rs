@@ -74,24 +74,23 @@ fn mutate(mutation: Mutation, mut mail: Mail<'_>, kept: &mut Kept, random: &mut 
             mail.of_class(|entries, _| drop_one(entries, is_delivery))
         }
         Mutation::Effect => mail.of_class(|entries, _| drop_one(entries, is_answer)),
-        Mutation::Twice => mail.of_class(|entries, room| repeat(entries, room, is_delivery)),
-        Mutation::Presence => mail.of_class(|entries, room| repeat(entries, room, is_presence)),
+        Mutation::Twice => mail.of_class(|entries, room| repeat(entries, room, copy_delivery)),
+        Mutation::Presence => mail.of_class(|entries, room| repeat(entries, room, copy_presence)),
         Mutation::Order => mail.of_class(|entries, room| {
             overtake(entries, room, pair, &mut kept.delivery, is_delivery)
         }),
         Mutation::Overtaken => {
             mail.of_class(|entries, room| overtake(entries, room, pair, &mut kept.command, is_send))
         }
+        Mutation::Forgotten => mail.of_class(forget),
         Mutation::Isolation => mail.of_class(|entries, _| misdirect(entries, random)),
         Mutation::Callback => mail.of_class(|entries: &mut Vec<Callback>, _| {
             entries.iter_mut().for_each(|callback| callback.key[1] ^= random.next());
             !entries.is_empty()
         }),
-        Mutation::Leak
-        | Mutation::Limit
-        | Mutation::Wake
-        | Mutation::Policy
-        | Mutation::Forgotten => false,
+        Mutation::Leak | Mutation::Limit | Mutation::Wake | Mutation::Policy | Mutation::Unsent => {
+            false
+        }
     }
 }
 
@@ -115,16 +114,33 @@ fn is_answer(entry: &ToShard) -> bool {
     matches!(entry, ToShard::Event(Event::Begun { .. } | Event::Ended { .. }))
 }
 
+/// Loses the first connection that is on its way: nobody closes it.
+fn forget(entries: &mut Vec<ToShard>, _room: usize) -> bool {
+    let at = entries.iter().position(|entry| matches!(entry, ToShard::Moved(_)));
+    at.map(|at| core::mem::forget(entries.remove(at))).is_some()
+}
+
 fn drop_one<E>(entries: &mut Vec<E>, fits: fn(&E) -> bool) -> bool {
     let at = entries.iter().position(fits);
     at.map(|at| entries.remove(at)).is_some()
 }
 
-fn repeat<E: Clone>(entries: &mut Vec<E>, room: usize, fits: fn(&E) -> bool) -> bool {
-    let Some(at) = entries.iter().position(fits).filter(|_| entries.len() < room) else {
-        return false;
-    };
-    entries.insert(at, entries[at].clone());
+fn copy_delivery(entry: &ToShard) -> Option<ToShard> {
+    match entry {
+        ToShard::Event(event) if is_delivery(entry) => Some(ToShard::Event(event.clone())),
+        _ => None,
+    }
+}
+
+fn copy_presence(entry: &ToHome) -> Option<ToHome> {
+    is_presence(entry).then(|| entry.clone())
+}
+
+/// Doubles the first entry that can be copied.
+fn repeat<E>(entries: &mut Vec<E>, room: usize, copy: fn(&E) -> Option<E>) -> bool {
+    let copied = entries.iter().enumerate().find_map(|(at, entry)| Some((at, copy(entry)?)));
+    let Some((at, copied)) = copied.filter(|_| entries.len() < room) else { return false };
+    entries.insert(at, copied);
     true
 }
 

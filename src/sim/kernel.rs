@@ -81,7 +81,7 @@ pub(super) struct Sending {
 #[derive(Debug, Default)]
 pub(super) struct SlotState {
     pub(super) socket: Option<SocketId>,
-    /// It came by a listener whose connections are sealed: any but the first.
+    /// Its connection is sealed.
     pub(super) sealed: bool,
     /// The engine's id of the connection; known from its first operation on.
     pub(super) conn: Option<ConnId>,
@@ -293,8 +293,8 @@ impl Kernel {
             taken => Ok(taken),
         };
         outside.counts.add(Event::SealedCancelled, u64::from(sealed));
-        let is_forgotten = |m: &mut Mutation| sealed && *m == Mutation::Forgotten;
-        let result = match outside.mutation.take_if(is_forgotten) {
+        let is_unsent = |m: &mut Mutation| sealed && *m == Mutation::Unsent;
+        let result = match outside.mutation.take_if(is_unsent) {
             Some(_) => Ok(sending.range.len),
             None => result,
         };

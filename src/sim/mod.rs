@@ -18,6 +18,7 @@
 //! `history` records what was promised and what was received, and `oracle` checks it.
 
 mod adrift;
+mod bounds;
 mod browser;
 mod calm;
 mod client;
@@ -36,6 +37,8 @@ mod history;
 mod http_client;
 mod kernel;
 mod misbehaving;
+#[cfg(test)]
+mod moves;
 mod mutation;
 mod oracle;
 mod overtaken;

@@ -30,12 +30,14 @@ pub enum Mutation {
     /// A command overtakes the one before it in its class.
     Overtaken,
     /// The rest of a cancelled send never goes out.
+    Unsent,
+    /// A connection on its way to another shard is dropped without being closed.
     Forgotten,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 14] = [
+    pub const ALL: [Mutation; 15] = [
         Mutation::Lost,
         Mutation::Twice,
         Mutation::Order,
@@ -49,13 +51,14 @@ impl Mutation {
         Mutation::Uncounted,
         Mutation::Effect,
         Mutation::Overtaken,
+        Mutation::Unsent,
         Mutation::Forgotten,
     ];
 
     /// Whether it is in the fake kernel or in the configuration, not in the mail between shards.
     pub(super) fn is_of_kernel(self) -> bool {
-        use Mutation::{Forgotten, Leak, Limit, Policy, Wake};
-        matches!(self, Leak | Limit | Wake | Policy | Forgotten)
+        use Mutation::{Leak, Limit, Policy, Unsent, Wake};
+        matches!(self, Leak | Limit | Wake | Policy | Unsent)
     }
 
     /// Whether it happens only once in a run; the others happen whenever they can.

@@ -102,7 +102,7 @@ impl Kernel {
     fn occupy(&mut self, slot: Slot, id: SocketId, outside: &mut Outside<'_>) {
         let state = &mut self.slots[slot.index()];
         state.socket = Some(id);
-        state.sealed = listener != ListenerId(0);
+        state.sealed = outside.sockets[id.0].sealed;
         if let Some(generation) = state.former() {
             outside.counts.note(Event::SlotReused);
             if outside.random.chance(100) {

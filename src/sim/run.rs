@@ -1,6 +1,7 @@
 //! One run: shards, clients and the control thread take turns at random, on one thread, until
 //! everything has ended; then the oracles check the history.
 
+use super::bounds::Look;
 use super::browser::Browser;
 use super::client::{Client, Reading, Role};
 use super::control::Control;
@@ -18,9 +19,8 @@ use super::setting::Setting;
 use super::violation::{Oracle, Violation};
 use super::wire::Wire;
 use super::world::World;
-use crate::broker::core::Class;
 use crate::engine::shard::Shard;
-use crate::ids::PeerId;
+use crate::ids::{ShardId, Slot};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::ring::Wait;
@@ -70,8 +70,6 @@ const PLAY_MAX: u64 = 600_000_000_000;
 const LAST_ACTIONS: u64 = 20_000_000_000;
 /// The most virtual time that passes in one step while the end of a phase is waited for.
 const LEAP: u64 = 1_000_000_000;
-/// Virtual time in which a shard has to end the connection of a client that is gone.
-const GONE: u64 = 1_500_000_000;
 /// The least number of operations of a run.
 pub const OPERATIONS_MIN: u64 = 2_000;
 /// Client addresses on this machine.
@@ -152,6 +150,7 @@ impl Simulation {
         let jumps = if random.chance(200) { 2 } else { 0 };
         let stalls = if random.chance(250) { 2 } else { 0 };
         let power_cut = random.chance(200).then(|| random.between(OPERATIONS_MIN, 4_000));
+        let moves = *random.pick(&[0, 10, 100]);
         let budget = random.between(400, 700) as u32;
         let crowd = random.chance(300);
         let reload_at = reloaded.as_ref().map(|_| random.between(50, 400));
@@ -170,6 +169,7 @@ impl Simulation {
                 calls: vec![None; CALLS],
                 sessions: Vec::new(),
                 crowd,
+                moves,
                 reload_at,
                 sealed,
             },
@@ -446,6 +446,7 @@ impl Simulation {
             }
         }
         self.mutate(at);
+        self.move_one(at);
         self.sleeps[at] = match self.shards[at].turn() {
             true => Sleep::Awake,
             false => Sleep::Over,
@@ -469,44 +470,26 @@ impl Simulation {
         if !self.steps.is_multiple_of(8) {
             return Ok(());
         }
-        let limits = &self.limits;
-        let audit = self.shards[at].audit();
-        let bounds = [
-            ("outbox", audit.outbox_most as usize, self.outbox_max(limits)),
-            ("answers", audit.answers_most as usize, answers_max(limits)),
-            ("receipts", audit.receipts_most as usize, limits.receipts as usize),
-            ("subscriptions", audit.subscriptions_most, limits.subscriptions as usize),
-            ("held bytes", audit.buffered, (limits.held_bytes + 2 * limits.message) as usize),
-            ("destinations", audit.destinations, limits.destinations as usize),
-        ];
-        for (what, value, bound) in bounds {
-            if value > bound {
-                let text = format!("shard {at}: {what} {value} > {bound}: {audit:?}");
-                return Err(Violation::new(Oracle::Limit, text));
-            }
-        }
-        if audit.buffered != audit.buffered_counted {
-            let text = format!("shard {at} miscounts what it holds: {audit:?}");
-            return Err(Violation::new(Oracle::Leak, text));
-        }
-        let has_jumped = self.jumps_taken() > 0;
+        let look = Look {
+            at,
+            limits: &self.limits,
+            collects: self.history.rules.collect(),
+            stalled: (self.jumps_taken() == 0).then_some(&self.stalled),
+            shard: &mut self.shards[at],
+        };
+        look.check(&mut self.world.borrow_mut())
+    }
+
+    /// A connection is moved that has nothing to be told: the engine moves fewer by itself.
+    fn move_one(&mut self, from: usize) {
         let mut world = self.world.borrow_mut();
-        if let Some(socket) = world.overdue(at, self.stalled[at], GONE).filter(|_| !has_jumped) {
-            let text = format!("shard {at} does not let go of a client that is gone: {socket}");
-            return Err(Violation::new(Oracle::Leak, text));
+        if self.plan.phase != Phase::Main || !world.random.chance(self.plan.moves) {
+            return;
         }
-        if audit.blocks_free == 0 {
-            world.counts.note(Event::BlocksFull);
-        }
-        let peers = self.shards.len();
-        for class in [Class::Dedupe, Class::Home, Class::Event] {
-            let mailbox = self.shards[at].mailbox();
-            let full = (0..peers).any(|to| mailbox.room(PeerId(to as u8), class) == 0);
-            if full {
-                world.counts.note(Event::MailboxFull);
-            }
-        }
-        Ok(())
+        let first = Slot(world.random.below(20) as u32);
+        let to = ShardId(world.random.index(self.shards.len()) as u8);
+        drop(world);
+        self.shards[from].move_one(first, to);
     }
 
     fn mutate(&mut self, to: usize) {
@@ -580,20 +563,4 @@ impl Simulation {
             self.arrivals.next_at = scene.soon(10, late);
         }
     }
-
-    /// Bytes that may wait for one client at the end of a turn. The bound is checked when an outbox
-    /// is flushed, and until then a turn's messages are queued: as many as one class may have (in
-    /// all seeds tried so far), and those of batches that end, each of them for every subscription
-    /// that matches it (seed 987337227343).
-    fn outbox_max(&self, limits: &Limits) -> usize {
-        let batched = if self.history.rules.collect() { limits.batch_messages } else { 0 };
-        let frames = (limits.turn_entries + batched) * limits.subscriptions;
-        (limits.send_buffer + frames * limits.message) as usize
-    }
-}
-
-/// Bytes that may wait for a client that gets answers only. With more than `send-bytes` it is no
-/// longer read, but one more message may have been answered before. Quoting may double the length.
-fn answers_max(limits: &Limits) -> usize {
-    (limits.send_bytes + 2 * limits.message) as usize
 }

@@ -36,6 +36,8 @@ pub(super) struct Plan {
     pub(super) crowd: bool,
     /// The second listener's connections are sealed.
     pub(super) sealed: bool,
+    /// How many of a thousand turns begin a move that the engine would not begin by itself.
+    pub(super) moves: u32,
     /// After how many actions the rules are loaded anew, if they are.
     pub(super) reload_at: Option<u64>,
 }

@@ -32,7 +32,7 @@ pub(super) struct Stage {
     pub(super) shared: Arc<Shared>,
     pub(super) clients: Vec<Wire>,
     /// The control thread's end of the mailboxes.
-    control: Mailbox,
+    pub(super) control: Mailbox,
 }
 
 impl Stage {
@@ -163,7 +163,7 @@ impl Stage {
     }
 
     /// Gives all shards another configuration.
-    fn reload(&mut self, change: impl FnOnce(&mut Config)) {
+    pub(super) fn reload(&mut self, change: impl FnOnce(&mut Config)) {
         let mut config = self.shared.config.clone();
         change(&mut config);
         let reloaded = Arc::new(self.shared.reloaded(config));

@@ -164,6 +164,8 @@ impl Setting {
             (config.limits.destinations, config.limits.patterns_alike) = FEW;
             config.limits.share_least = *world.random.pick(&[1, 2, FEW.0]);
         }
+        // Connections move often in some runs, and by themselves never in others.
+        config.limits.move_lead = *world.random.pick(&[0, 1, 1_000]);
         // The oracles use these limits, even if a mutation changes the server's.
         let limits = config.limits.clone();
         if world.mutation.take_if(|m| *m == Mutation::Limit).is_some() {

@@ -38,6 +38,8 @@ pub(super) struct Socket {
     pub(super) ring: usize,
     /// The client's address.
     pub(super) peer: SocketAddr,
+    /// It reached a listener whose connections are sealed: any but the first.
+    pub(super) sealed: bool,
     /// Its slot while the server has it.
     pub(super) slot: Option<Slot>,
     pub(super) inbound: VecDeque<u8>,
@@ -63,6 +65,7 @@ impl Socket {
         Socket {
             ring,
             peer,
+            sealed: false,
             slot: None,
             inbound: VecDeque::new(),
             inbound_max: random.between(16, 600) as usize,

@@ -288,7 +288,9 @@ impl World {
     pub fn connect(&mut self, ring: usize, listener: usize, peer: SocketAddr) -> SocketId {
         let id = SocketId(self.sockets.len());
         self.tell(|| format!("client {} connects to ring {ring} from {peer}", id.0));
-        self.sockets.push(Socket::new(ring, peer, &mut self.random));
+        let mut socket = Socket::new(ring, peer, &mut self.random);
+        socket.sealed = listener != 0;
+        self.sockets.push(socket);
         let kernel = &mut self.kernels[ring];
         kernel.listeners[listener].backlog.push_back(id);
         kernel.poked = true;

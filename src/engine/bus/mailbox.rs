@@ -30,6 +30,7 @@ use super::ending::Ending;
 use super::mask::Mask;
 use super::sleeping::Sleeping;
 use crate::engine::events;
+use crate::engine::moved::Moved;
 use crate::engine::shared::Shared;
 
 /// What an API query wants to know, or to happen; every shard answers for itself.
@@ -78,13 +79,15 @@ pub enum ToControl {
 }
 
 /// To a shard, which takes it whatever else is full. Class `Event`.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[expect(missing_docs, reason = "the sentence of a variant says what its fields are")]
 pub enum ToShard {
     /// What a home says, or the control thread in its stead.
     Event(Event),
     /// Answer to a query: JSON items, their count, and whether some are left out.
     Answer { conn: ConnId, items: Arc<str>, count: u32, cut: bool },
+    /// A connection that goes on there.
+    Moved(Box<Moved>),
     /// A new configuration.
     Reload(Arc<Shared>),
     /// End all sessions, then the shard.

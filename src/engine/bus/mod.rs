@@ -23,8 +23,12 @@ use crate::ids::{PeerId, ShardId};
 use crate::limits::Limits;
 use crate::mem::secret::Random;
 use crate::metrics::Refusal;
-use mailbox::{Entry, Mailbox, ToHome, ToShard};
+use crate::time::Millis;
+use mailbox::{Entry, Mailbox, ToControl, ToHome, ToShard};
 use std::sync::Arc;
+
+/// When events are offered again that found no room with the control thread.
+const EVENTS_AGAIN: Millis = Millis(100);
 
 /// A shard's end of the mailboxes, its homes, and the messages that it makes.
 #[derive(Debug)]
@@ -156,6 +160,19 @@ impl Bus {
             self.command(home, Command::Publish { message, reply_to: ReplyTo::None });
         }
         ctx.metrics.users.set(self.core.users().online() as u64);
+    }
+
+    /// Hands the control thread what is due for the log; all of it if that is the last.
+    pub fn tell_log(&mut self, ctx: &mut Context, is_last: bool) {
+        if ctx.now < ctx.events.due() && !is_last {
+            return;
+        }
+        let control = ctx.control();
+        while self.room(control, Class::Outside) > 0 {
+            let Some(event) = ctx.events.take(ctx.now, is_last) else { return };
+            self.send(control, ToControl::Log(event));
+        }
+        ctx.events.put_off(ctx.now + EVENTS_AGAIN);
     }
 
     /// The homes here.

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! Free ─accepted─▶ Open ─drain─▶ Draining ─terminate─▶ Terminated ─close─▶ Closing ─▶ Free
-//!                   └───────────── terminate ───────────▲
+//!                   ├───────────── terminate ───────────▲
+//!                   └─ Moving ─▶ Releasing ─▶ Free, or Open again (`moves`)
 //! ```
 
 use crate::ids::{EndpointIndex, ListenerId};
@@ -23,6 +24,10 @@ pub enum State {
     Terminated,
     /// The descriptor is being released.
     Closing,
+    /// It goes to another shard; the kernel is giving back what it holds.
+    Moving,
+    /// It leaves the table for another shard.
+    Releasing,
 }
 
 /// What is known of the peer's direction.
@@ -159,6 +164,11 @@ impl Conn {
         matches!(self.state, State::Open | State::Draining)
     }
 
+    /// Whether both directions are open, as far as is known, and nothing is being sent.
+    pub fn is_whole(&self) -> bool {
+        self.peer == Peer::Here && self.sending == Sending::No && self.pending_operations == 0
+    }
+
     /// Whether a receive is armed.
     pub fn is_receiving(&self) -> bool {
         matches!(self.receive, Receive::On | Receive::Stopping)
@@ -174,14 +184,17 @@ impl Conn {
 
     /// Asserts what holds between its fields whenever a turn is over, in use or not. Slow.
     pub fn invariants(&self) {
-        use State::{Closing, Draining, Free, Terminated};
+        use State::{Closing, Draining, Free, Moving, Releasing, Terminated};
         let is_in = |states: &[State]| states.contains(&self.state);
         assert!(self.pending_operations <= 1, "one shutdown at a time");
         let may_be_ended = is_in(&[Draining, Terminated, Closing]);
         assert!(!self.write_ended || may_be_ended, "our end is a drain's");
         assert!(!self.cut || is_in(&[Terminated, Closing]), "only who is terminated is cut");
-        assert!(!is_in(&[Free, Closing]) || self.is_joined(), "the kernel holds nothing of it");
-        assert!(!is_in(&[Terminated]) || !self.is_joined(), "it goes on when it is joined");
+        assert!(
+            !is_in(&[Free, Closing, Releasing]) || self.is_joined(),
+            "the kernel holds nothing of it"
+        );
+        assert!(!is_in(&[Terminated, Moving]) || !self.is_joined(), "it goes on when it is joined");
     }
 
     /// Asserts that what comes from the peer is received, or that its end is polled for. `waits`:

@@ -24,6 +24,7 @@ mod crowd;
 mod flight;
 mod held;
 mod input;
+mod moves;
 #[cfg(test)]
 mod spoiled;
 mod transports;
@@ -34,6 +35,7 @@ pub use conn::{CONN_BYTES, Peer, Sending, State, Times};
 pub use crowd::Crowd;
 pub use held::{Held, Kept};
 pub use input::{INPUT_BYTES, Input};
+pub use moves::Moves;
 pub use transports::Transports;
 pub use view::View;
 
@@ -392,13 +394,13 @@ impl Net {
         self.ops.push(Op::Close { conn: id });
     }
 
-    /// The descriptor is released: the slot may be used again.
+    /// The descriptor has left the table: the slot may be used again.
     pub fn closed(&mut self, slot: Slot) {
         self.wheel.cancel(slot.0);
         self.places[slot.index()] = Place::NONE;
         self.transports.closed(slot);
         let conn = self.at_mut(slot);
-        conn.go(&[State::Closing], State::Free);
+        conn.go(&[State::Closing, State::Releasing], State::Free);
         *conn = Conn::free(conn.generation.wrapping_add(1));
         self.open -= 1;
     }

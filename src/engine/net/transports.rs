@@ -53,6 +53,20 @@ impl Transports {
         assert!(former.is_none(), "a former connection's layer is gone");
     }
 
+    /// A connection of another shard has come with the layer that it had there.
+    pub(super) fn adopt(&mut self, slot: Slot, transport: Option<Box<dyn Transport>>) {
+        if let (Some(transport), Some(sealed)) = (transport, self.at_mut(slot)) {
+            sealed.transport = transport;
+        }
+    }
+
+    /// A connection with nothing to send leaves: gives its layer, which goes with it.
+    pub(super) fn part_with(&mut self, slot: Slot) -> Option<Box<dyn Transport>> {
+        let sealed = self.list.get_mut(slot.index())?.take()?;
+        assert!(sealed.flight.is_empty(), "what is sealed is sent from here");
+        Some(sealed.transport)
+    }
+
     /// The slot is free again.
     pub(super) fn closed(&mut self, slot: Slot) {
         if let Some(place) = self.list.get_mut(slot.index()) {

@@ -1,0 +1,85 @@
+#![forbid(unsafe_code)]
+//! What travels with a connection from one shard to another, and how many are on their way.
+
+use crate::ids::{ListenerId, ShardId};
+use crate::ring::Descriptor;
+use crate::transport::Transport;
+use core::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A connection on its way. Thrown away, it is closed.
+#[derive(Debug)]
+pub struct Moved {
+    /// The socket.
+    pub descriptor: Descriptor,
+    /// What was received and not used, opened.
+    pub received: Vec<u8>,
+    /// Its layer, if it is sealed.
+    pub transport: Option<Box<dyn Transport>>,
+    /// The address that it is counted for and known by.
+    pub address: IpAddr,
+    /// The listener that it came from: all shards have the same ones.
+    pub listener: ListenerId,
+    /// When bytes last came, and when its present phase began, by the clock that all shards share.
+    pub times: (u32, u32),
+    /// It is counted as being on its way.
+    pub ticket: Ticket,
+}
+
+/// Connections on their way to each shard, from whichever.
+#[derive(Clone, Debug)]
+pub struct Coming(Arc<[AtomicU32]>);
+
+impl Coming {
+    /// None yet, for this many shards.
+    pub fn new(shards: u8) -> Coming {
+        Coming((0..shards).map(|_| AtomicU32::new(0)).collect())
+    }
+
+    /// How many are on their way to a shard.
+    pub fn count(&self, to: ShardId) -> u32 {
+        self.0[to.index()].load(Ordering::Relaxed)
+    }
+
+    /// One more is, as long as its ticket lives.
+    pub fn announce(&self, to: ShardId) -> Ticket {
+        self.0[to.index()].fetch_add(1, Ordering::Relaxed);
+        Ticket { coming: self.clone(), to }
+    }
+}
+
+/// Stands for one connection on its way to a shard.
+#[derive(Debug)]
+pub struct Ticket {
+    coming: Coming,
+    to: ShardId,
+}
+
+impl Ticket {
+    /// Where it goes.
+    pub fn to(&self) -> ShardId {
+        self.to
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.coming.0[self.to.index()].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_on_his_way_is_counted_until_his_ticket_is_dropped() {
+        let coming = Coming::new(2);
+        let tickets = [coming.announce(ShardId(1)), coming.clone().announce(ShardId(1))];
+        assert_eq!((coming.count(ShardId(0)), coming.count(ShardId(1))), (0, 2));
+        assert_eq!(tickets[1].to(), ShardId(1));
+        drop(tickets);
+        assert_eq!(coming.count(ShardId(1)), 0);
+    }
+}
