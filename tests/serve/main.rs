@@ -36,6 +36,7 @@ mod hook;
 mod hooks;
 mod kicks;
 mod logs;
+mod moves;
 mod origins;
 mod pauses;
 mod peer;
