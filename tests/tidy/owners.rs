@@ -24,7 +24,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ("bus", &["Bus", "Mailbox"]),
     ("net", &["Net", "Input", "Accepts", "Crowd", "Transports", "Moves"]),
     ("delivery", &["Delivery", "Links", "Fanout"]),
-    ("session", &["Stomp", "Replies", "Sockets", "Revocation", "Sessions"]),
+    ("session", &["Stomp", "Sockets", "Revocation", "Sessions"]),
     ("web", &["Web", "Answers"]),
 ];
 

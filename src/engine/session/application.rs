@@ -2,7 +2,7 @@
 //! Application destinations: a SEND gets its answer from the configuration, or from a hook at the
 //! control thread.
 
-use super::replies::Replies;
+use super::table::Sessions;
 use crate::broker::application::Answer;
 use crate::broker::command::Command;
 use crate::broker::core::Class;
@@ -34,7 +34,7 @@ pub(super) struct Found<'a> {
 
 /// A SEND to an application destination. The caller has seen to room for its entries.
 pub(super) fn ask(
-    replies: &mut Replies,
+    sessions: &mut Sessions,
     delivery: &mut Delivery,
     bus: &mut Bus,
     view: View<'_>,
@@ -45,11 +45,11 @@ pub(super) fn ask(
     let shared = &view.ctx.shared;
     let application = shared.applications.at(found.at);
     match &application.answer {
-        Answer::Reply { .. } => reply(replies, delivery, bus, view, session, frame, found),
+        Answer::Reply { .. } => reply(sessions, delivery, bus, view, session, frame, found),
         Answer::Forward(template) => {
             let destination = shared.applications.fill(found.at, found.rest, template);
             let home = shared.homes.of_destination(&destination);
-            let reply_to = replies.receipt(delivery, view, session, frame, (1, Some(home)));
+            let reply_to = sessions.receipt(delivery, view, session, frame, (1, Some(home)));
             let message = bus.message(|message| {
                 message.begin(None, &destination);
                 message.header(b"destination", destination.as_bytes());
@@ -64,13 +64,13 @@ pub(super) fn ask(
             let destination = &application.destination;
             let text = format!("set hook in the [[application]] with destination {destination}");
             let problem = (Refusal::HookUnset, 501, text.as_str());
-            answer_error(replies, delivery, bus, view, session, frame, problem);
+            answer_error(sessions, delivery, bus, view, session, frame, problem);
         }
         Answer::Hook(Some(_)) | Answer::Provider => {
-            if let Err((refusal, text)) = ask_hook(replies, delivery, bus, view, session, frame) {
+            if let Err((refusal, text)) = ask_hook(sessions, delivery, bus, view, session, frame) {
                 view.metrics.hooks_refused_total.add(1);
                 let problem = (refusal, 503, text);
-                answer_error(replies, delivery, bus, view, session, frame, problem);
+                answer_error(sessions, delivery, bus, view, session, frame, problem);
             }
         }
     }
@@ -78,7 +78,7 @@ pub(super) fn ask(
 
 /// The control thread asks the hook; or why not.
 fn ask_hook(
-    replies: &mut Replies,
+    sessions: &mut Sessions,
     delivery: &mut Delivery,
     bus: &mut Bus,
     view: View<'_>,
@@ -89,7 +89,7 @@ fn ask_hook(
     if bus.room(control, Class::Outside) == 0 {
         return Err((Refusal::HookQueueFull, "too many hook calls are waiting"));
     }
-    let state = replies.sessions.at(session);
+    let state = sessions.at(session);
     let place = take_hook_share(view, state.link.slot());
     let place = place.ok_or((Refusal::LimitShareOfHookCalls, SHARE_OF_HOOK_CALLS))?;
     let destination = frame.header(b"destination").unwrap_or(b"");
@@ -104,8 +104,8 @@ fn ask_hook(
     let user = state.user.clone();
     // The control thread answers like a home: its receipts keep their order.
     let home = Some(ShardId(control.0));
-    let reply_to = replies.receipt(delivery, view, session, frame, (1, home));
-    let session = replies.sessions.id(session);
+    let reply_to = sessions.receipt(delivery, view, session, frame, (1, home));
+    let session = sessions.id(session);
     bus.send(control, ToControl::Hook { message, user, session, reply_to, place });
     Ok(())
 }
@@ -121,7 +121,7 @@ fn take_hook_share(view: View<'_>, slot: Slot) -> Option<Place> {
 
 /// A fixed reply goes where the application says.
 fn reply(
-    replies: &mut Replies,
+    sessions: &mut Sessions,
     delivery: &mut Delivery,
     bus: &mut Bus,
     view: View<'_>,
@@ -132,13 +132,13 @@ fn reply(
     let shared = &view.ctx.shared;
     let Answer::Reply { body, json } = &shared.applications.at(found.at).answer else { return };
     let content_type: &[u8] = if *json { b"application/json" } else { b"text/plain;charset=UTF-8" };
-    let user = replies.sessions.at(session).user.clone();
-    let id = replies.sessions.id(session);
+    let user = sessions.at(session).user.clone();
+    let id = sessions.id(session);
     let list = publications(&shared.applications, found.at, found.rest, id, user.as_deref());
     let list: SmallVec<[Publication<'_>; 2]> = list.collect();
     let homes = list.iter().filter_map(|one| one.home(&shared.homes));
     let answers = homes.fold((0, None), |(count, _), home| (count + 1, Some(home)));
-    let reply_to = replies.receipt(delivery, view, session, frame, answers);
+    let reply_to = sessions.receipt(delivery, view, session, frame, answers);
     for one in list {
         let message = bus.message(|message: &mut Message| {
             one.write(&shared.names, Some(content_type), body.as_bytes(), message);
@@ -150,7 +150,7 @@ fn reply(
             }
             To::Session(_) => {
                 let number = bus.next_number();
-                replies.deliver_at_once(delivery, view, session, &message, number);
+                sessions.deliver_at_once(delivery, view, session, &message, number);
             }
             To::Everybody => {
                 let home = shared.homes.of_destination(&one.destination);
@@ -162,7 +162,7 @@ fn reply(
 
 /// Tells one session on its error queue what went wrong, and gives the receipt.
 fn answer_error(
-    replies: &mut Replies,
+    sessions: &mut Sessions,
     delivery: &mut Delivery,
     bus: &mut Bus,
     view: View<'_>,
@@ -170,7 +170,7 @@ fn answer_error(
     frame: &Frame<'_, '_>,
     (refusal, code, text): (Refusal, u16, &str),
 ) {
-    view.refuse(replies.sessions.at(session).link.slot(), refusal);
+    view.refuse(sessions.at(session).link.slot(), refusal);
     let body = serde_json::json!({ "code": code, "msg": text }).to_string();
     let shown = view.shared.names.shown(ERRORS);
     let message = bus.message(|message| {
@@ -180,6 +180,6 @@ fn answer_error(
         message.finish(body.as_bytes());
     });
     let number = bus.next_number();
-    replies.deliver_at_once(delivery, view, session, &message, number);
-    replies.receipt(delivery, view, session, frame, (0, None));
+    sessions.deliver_at_once(delivery, view, session, &message, number);
+    sessions.receipt(delivery, view, session, frame, (0, None));
 }

@@ -60,25 +60,23 @@ pub fn answer_query(
             }
         }
         Query::Sessions(user) => {
-            for session in stomp.replies.sessions.of_user(user) {
+            for session in stomp.sessions.of_user(user) {
                 // One that has not said CONNECT hears nothing: it does not make him ON_LINE.
-                if stomp.replies.sessions.at(session).phase == Phase::Live {
+                if stomp.sessions.at(session).phase == Phase::Live {
                     items.add(&describe(stomp, delivery, view, session));
                 }
             }
         }
         Query::KickUser(user) => {
             // Raw ones and those before CONNECT among them.
-            let stomp =
-                stomp.replies.sessions.of_user(user).map(|s| stomp.replies.sessions.at(s).link);
+            let stomp = stomp.sessions.of_user(user).map(|s| stomp.sessions.at(s).link);
             let raw = sockets.raw_slots_of(user).map(LinkIndex::from);
             for link in stomp.chain(raw) {
                 items.count += u32::from(kick(delivery, view, link));
             }
         }
         Query::KickSession(id) => {
-            let session =
-                stomp.replies.sessions.find(*id).map(|session| stomp.replies.sessions.at(session));
+            let session = stomp.sessions.find(*id).map(|session| stomp.sessions.at(session));
             if let Some(session) = session.filter(|session| session.phase != Phase::Leaving) {
                 items.count += u32::from(kick(delivery, view, session.link));
             }
@@ -95,7 +93,7 @@ fn kick(delivery: &mut Delivery, view: View<'_>, link: LinkIndex) -> bool {
 }
 
 fn describe(stomp: &Stomp, delivery: &Delivery, view: View<'_>, session: SessionIndex) -> Value {
-    let state = stomp.replies.sessions.at(session);
+    let state = stomp.sessions.at(session);
     let prefix = &view.shared.names.user;
     let subscriptions = state.subscriptions.iter().map(|subscription| {
         let destination = delivery.fanout.text(subscription.destination);
@@ -107,7 +105,7 @@ fn describe(stomp: &Stomp, delivery: &Delivery, view: View<'_>, session: Session
     });
     let subscriptions: Vec<Value> = subscriptions.collect();
     serde_json::json!({
-        "session": stomp.replies.sessions.id(session).to_string(),
+        "session": stomp.sessions.id(session).to_string(),
         "address": view.net.address(state.link.slot()).to_string(),
         "version": state.version.text(),
         "subscriptions": subscriptions,

@@ -20,15 +20,7 @@ use smallvec::SmallVec;
 /// Characters of a destination that an ERROR repeats.
 const SHOWN_CHARACTERS: usize = 256;
 
-/// The sessions, and what their frames have cost.
-#[derive(Debug)]
-pub struct Replies {
-    pub(super) sessions: Sessions,
-    /// Steps that patterns have taken for the frame or entry that is being handled.
-    pub(super) steps: u32,
-}
-
-impl Replies {
+impl Sessions {
     /// Notes the receipt that a frame asks for; it is given when `answers` have come
     /// from their home, and never before those of earlier frames.
     pub(super) fn receipt(
@@ -40,7 +32,7 @@ impl Replies {
         answers: (u32, Option<ShardId>),
     ) -> ReplyTo {
         let Some(id) = frame.header(b"receipt") else { return ReplyTo::None };
-        let sequence = self.sessions.at(session).sequence;
+        let sequence = self.at(session).sequence;
         self.receipt_of(delivery, view, session, (id, sequence), answers)
     }
 
@@ -53,12 +45,12 @@ impl Replies {
         (id, sequence): (&[u8], u32),
         (answers, home): (u32, Option<ShardId>),
     ) -> ReplyTo {
-        if !delivery.links.is_open(self.sessions.at(session).link) {
+        if !delivery.links.is_open(self.at(session).link) {
             // What the frame has done ended the session: nobody waits for its receipt.
             return ReplyTo::None;
         }
-        self.sessions.push_receipt(session, id, sequence, answers);
-        let state = self.sessions.at_mut(session);
+        self.push_receipt(session, id, sequence, answers);
+        let state = self.at_mut(session);
         let alone = state.receipts.count() == 1;
         if alone || answers > 0 && state.receipts_home != home {
             state.receipts_home = if alone { home } else { None };
@@ -66,7 +58,7 @@ impl Replies {
         if answers == 0 {
             self.give_receipts(delivery, view, session);
         }
-        ReplyTo::Frame(self.sessions.id(session), sequence)
+        ReplyTo::Frame(self.id(session), sequence)
     }
 
     /// A home has sequenced what a frame published.
@@ -77,8 +69,8 @@ impl Replies {
         id: SessionId,
         sequence: u32,
     ) {
-        if let Some(session) = self.sessions.find(id) {
-            self.sessions.answer_receipt(session, sequence);
+        if let Some(session) = self.find(id) {
+            self.answer_receipt(session, sequence);
             self.give_receipts(delivery, view, session);
         }
     }
@@ -90,19 +82,19 @@ impl Replies {
         view: View<'_>,
         session: SessionIndex,
     ) {
-        let state = self.sessions.at(session);
+        let state = self.at(session);
         let (link, version) = (state.link, state.version);
         if state.phase != Phase::Live || !delivery.links.is_open(link) {
             return;
         }
-        while let Some(receipt) = self.sessions.pop_receipt(session) {
+        while let Some(receipt) = self.pop_receipt(session) {
             let frame = stomp::Receipt { receipt_id: &receipt.id };
             self.reply(delivery, view, link, frame.len(version), |out| frame.write(version, out));
             if !delivery.links.is_open(link) {
                 return;
             }
         }
-        let state = self.sessions.at(session);
+        let state = self.at(session);
         if state.receipts.count() == 0 && state.disconnecting && state.deferred.is_none() {
             delivery.links.drain(view, link, 1000, "");
         } else if delivery.links.pause(link) == Pause::Answer {
@@ -135,10 +127,10 @@ impl Replies {
     ) {
         // Until its home has ended it, a subscription hears what came before.
         let hears = |state| state != SubscriptionState::Beginning;
-        let mut next = self.sessions.first_of(message.user());
+        let mut next = self.first_of(message.user());
         while let Some(session) = next {
-            next = self.sessions.at(session).same_user.next();
-            if only.is_none_or(|only| only == self.sessions.id(session)) {
+            next = self.at(session).same_user.next();
+            if only.is_none_or(|only| only == self.id(session)) {
                 self.deliver(delivery, view, session, (message, number), hears);
             }
         }
@@ -152,7 +144,7 @@ impl Replies {
         (message, number): (&Message, u64),
         id: SessionId,
     ) {
-        if let Some(session) = self.sessions.find(id) {
+        if let Some(session) = self.find(id) {
             self.deliver_at_once(delivery, view, session, message, number);
         }
     }
@@ -182,7 +174,7 @@ impl Replies {
     ) {
         let Delivery { links, fanout } = delivery;
         let shared = &view.ctx.shared;
-        let state = self.sessions.at(session);
+        let state = self.at(session);
         if state.phase != Phase::Live {
             return;
         }
@@ -230,10 +222,10 @@ impl Replies {
             let cut = if shown.len() < destination.len() { "…" } else { "" };
             text.push_str(&format!("\ndestination: {shown}{cut}"));
         }
-        if let Some(user) = &self.sessions.at(session).user {
+        if let Some(user) = &self.at(session).user {
             text.push_str(&format!("\nuser: {user}"));
         }
-        text.push_str(&format!("\nsession: {}", self.sessions.id(session)));
+        text.push_str(&format!("\nsession: {}", self.id(session)));
         text
     }
 
@@ -247,7 +239,7 @@ impl Replies {
         problem: Problem<'_>,
         receipt: Option<&[u8]>,
     ) {
-        let sequence = self.sessions.at(session).sequence;
+        let sequence = self.at(session).sequence;
         self.refuse_numbered(delivery, view, session, problem, (receipt, sequence));
     }
 
@@ -261,7 +253,7 @@ impl Replies {
         problem: Problem<'_>,
         (receipt, sequence): (Option<&[u8]>, u32),
     ) {
-        let state = self.sessions.at_mut(session);
+        let state = self.at_mut(session);
         if let Some(Deferred::Refuse { sequence: other, .. }) = state.deferred.as_deref()
             && !is_before(sequence, *other)
         {
@@ -289,7 +281,7 @@ impl Replies {
     ) {
         view.refuse(link.slot(), problem.refusal);
         view.metrics.errors_sent_total.add(1);
-        let version = self.sessions.at(session).version;
+        let version = self.at(session).version;
         let frame = ErrorFrame {
             message: problem.message,
             receipt_id: receipt,
@@ -320,7 +312,7 @@ impl Replies {
             refusal: error.into(),
         };
         // It has a number of its own: the frame before it may yet be refused by its home.
-        let sequence = &mut self.sessions.at_mut(session).sequence;
+        let sequence = &mut self.at_mut(session).sequence;
         *sequence = (*sequence + 1) & SEQUENCE_MASK;
         self.refuse_in_turn(delivery, view, session, problem, Decoder::faulty_receipt(bytes));
     }
@@ -330,8 +322,8 @@ impl Replies {
         const BODY: &str =
             "The server could not tell in time what became of a frame (limit answer-time).";
         // The frame that has no answer is the first one whose receipt is still owed.
-        let Some(session) = self.sessions.of(link) else { return };
-        let receipt = self.sessions.first_receipt(session).map(SmallVec::<[u8; 24]>::from_slice);
+        let Some(session) = self.of(link) else { return };
+        let receipt = self.first_receipt(session).map(SmallVec::<[u8; 24]>::from_slice);
         let problem = Problem {
             message: "no answer in time",
             body: &self.with_facts(session, BODY, None),
@@ -344,7 +336,7 @@ impl Replies {
     /// Nothing came from a client for too long.
     pub fn on_missed(&mut self, links: &mut Links, view: View<'_>, link: LinkIndex) {
         const BODY: &str = "Nothing came from the client for two of its heart-beat intervals.";
-        let Some(session) = self.sessions.of(link) else { return };
+        let Some(session) = self.of(link) else { return };
         view.metrics.heartbeat_missed_total.add(1);
         let problem = Problem {
             message: "heart-beat missed",

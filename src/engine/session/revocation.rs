@@ -31,7 +31,7 @@ pub struct Revocation {
 impl Revocation {
     /// The rules have changed: every session is looked at.
     pub fn begin(&mut self, stomp: &Stomp) {
-        self.below = stomp.replies.sessions.places();
+        self.below = stomp.sessions.places();
     }
 
     /// Whether there is something left to look at.
@@ -47,10 +47,10 @@ impl Revocation {
             self.below = below;
             let session = SessionIndex(below);
             let mut work = 1;
-            let is_there = stomp.replies.sessions.contains(session);
-            if is_there && stomp.replies.sessions.at(session).phase == Phase::Live {
-                work += stomp.replies.sessions.at(session).subscriptions.len() as u32;
-                stomp.replies.steps = 0;
+            let is_there = stomp.sessions.contains(session);
+            if is_there && stomp.sessions.at(session).phase == Phase::Live {
+                work += stomp.sessions.at(session).subscriptions.len() as u32;
+                stomp.sessions.steps = 0;
                 revoke(stomp, delivery, view, session);
                 work += stomp.take_steps() / PATTERN_STEPS_A_FRAME;
             }
@@ -61,15 +61,15 @@ impl Revocation {
 
 fn revoke(stomp: &mut Stomp, delivery: &mut Delivery, view: View<'_>, session: SessionIndex) {
     let Some(destination) = leave_what_is_kept(stomp, delivery, view, session) else { return };
-    if stomp.replies.sessions.at(session).disconnecting {
+    if stomp.sessions.at(session).disconnecting {
         // It ends anyway, when its receipts are given.
         return;
     }
     let body = format!("The rules no longer allow this user to use {destination}.");
-    let body = stomp.replies.with_facts(session, &body, None);
+    let body = stomp.sessions.with_facts(session, &body, None);
     let problem =
         Problem { body: &body, refusal: Refusal::BrokerNoLongerPermitted, ..NOT_PERMITTED };
-    stomp.replies.refuse_in_turn(delivery, view, session, problem, None);
+    stomp.sessions.refuse_in_turn(delivery, view, session, problem, None);
 }
 
 /// Takes a session out of the groups of what the rules do not allow; the first of it as its client
@@ -81,8 +81,8 @@ fn leave_what_is_kept(
     session: SessionIndex,
 ) -> Option<String> {
     let mut first = None;
-    for at in 0..stomp.replies.sessions.at(session).subscriptions.len() {
-        let subscription = stomp.replies.sessions.at(session).subscriptions[at];
+    for at in 0..stomp.sessions.at(session).subscriptions.len() {
+        let subscription = stomp.sessions.at(session).subscriptions[at];
         let name = written(view.ctx, &subscription, delivery.fanout.text(subscription.destination));
         if stomp.is_permitted(view.ctx, session, &name) {
             continue;

@@ -25,10 +25,9 @@ pub enum Spoil {
 impl Stomp {
     /// The next frame of each session has this number.
     pub fn number_frames(&mut self, next: u32) {
-        let all: Vec<SessionIndex> =
-            self.replies.sessions.indexed().map(|(index, _)| index).collect();
+        let all: Vec<SessionIndex> = self.sessions.indexed().map(|(index, _)| index).collect();
         for index in all {
-            self.replies.sessions.at_mut(index).sequence = next - 1;
+            self.sessions.at_mut(index).sequence = next - 1;
         }
     }
 
@@ -45,21 +44,21 @@ impl Stomp {
             let has_all = session.user.is_some() && session.subscriptions.iter().any(in_group);
             session.phase == Phase::Live && is_at_rest && session.deferred.is_none() && has_all
         };
-        let found = self.replies.sessions.indexed().find(|(_, session)| fits(session));
+        let found = self.sessions.indexed().find(|(_, session)| fits(session));
         let Some((index, Session { link, user, .. })) = found else { return false };
         let (link, user) = (*link, user.clone().expect("one with a user was looked for"));
-        let first = self.replies.sessions.first_of(&user).expect("it is in his list");
-        let session = self.replies.sessions.at_mut(index);
+        let first = self.sessions.first_of(&user).expect("it is in his list");
+        let session = self.sessions.at_mut(index);
         let subscription = session.subscriptions.iter_mut().find(|s| in_group(s));
         let subscription = subscription.expect("one in a group was looked for");
         match spoil {
             Spoil::Elsewhere => session.link = LinkIndex(link.0 ^ 1),
-            Spoil::Orphan => self.replies.sessions.unlink(link),
+            Spoil::Orphan => self.sessions.unlink(link),
             Spoil::Leaving => {
                 session.subscriptions.iter_mut().for_each(|s| s.group = GroupIndex::NONE);
                 session.phase = Phase::Leaving;
             }
-            Spoil::User => self.replies.sessions.at_mut(first).user = Some("somebody else".into()),
+            Spoil::User => self.sessions.at_mut(first).user = Some("somebody else".into()),
             Spoil::Group => subscription.group = GroupIndex::NONE,
             Spoil::Place => subscription.position += 1,
         }

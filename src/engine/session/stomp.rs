@@ -10,7 +10,6 @@ use super::problem::{
     UNKNOWN_DESTINATION, VERSIONS, permit,
 };
 use super::record::{Phase, SEQUENCE_MASK, Session};
-use super::replies::Replies;
 use super::table::Sessions;
 use crate::broker::command;
 use crate::broker::destination::{Target, decode_user};
@@ -47,7 +46,7 @@ pub(super) const SUBSCRIBING: u32 = 16;
 /// The STOMP sessions of a shard.
 #[derive(Debug)]
 pub struct Stomp {
-    pub(super) replies: Replies,
+    pub(super) sessions: Sessions,
     /// Sessions whose end is not known everywhere.
     pub(super) leaving: VecDeque<SessionIndex>,
     /// Subscriptions of all sessions.
@@ -60,7 +59,7 @@ impl Stomp {
     /// None yet; with the hash key of the table of users.
     pub fn new(shard: ShardId, key: HashKey, slots: u32) -> Stomp {
         Stomp {
-            replies: Replies { sessions: Sessions::new(shard, key, slots), steps: 0 },
+            sessions: Sessions::new(shard, key, slots),
             leaving: VecDeque::new(),
             subscriptions: 0,
             beginning: 0,
@@ -70,37 +69,37 @@ impl Stomp {
     /// A connection has been upgraded for STOMP. From here on a kick of its user ends it, whether
     /// or not CONNECT has come.
     pub fn open(&mut self, link: LinkIndex, user: Option<Arc<str>>) {
-        let session = self.replies.sessions.insert(Session::new(link));
+        let session = self.sessions.insert(Session::new(link));
         if let Some(user) = user {
-            self.replies.sessions.link_user(session, user);
+            self.sessions.link_user(session, user);
         }
     }
 
     /// Whether no record of a session is left.
     pub fn is_empty(&self) -> bool {
-        self.replies.sessions.len() == 0
+        self.sessions.len() == 0
     }
 
     /// Whether a link's session is anonymous and has not subscribed to anything.
     pub fn is_stranger(&self, link: LinkIndex) -> bool {
-        let session = self.replies.sessions.of_link(link);
+        let session = self.sessions.of_link(link);
         session.is_some_and(|s| s.user.is_none() && s.subscriptions.is_empty())
     }
 
     /// Where a link's session is in its life, and the heart-beats that were agreed.
     pub fn phase_and_beat(&self, link: LinkIndex) -> Option<(Phase, Agreed)> {
-        let session = self.replies.sessions.of_link(link)?;
+        let session = self.sessions.of_link(link)?;
         Some((session.phase, session.beat))
     }
 
     /// Bytes that a link's session keeps.
     pub fn held(&self, link: LinkIndex) -> usize {
-        self.replies.sessions.of_link(link).map_or(0, |session| session.partial.len())
+        self.sessions.of_link(link).map_or(0, |session| session.partial.len())
     }
 
     /// All sessions, those that are leaving among them.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionIndex, &Session)> {
-        self.replies.sessions.indexed()
+        self.sessions.indexed()
     }
 
     /// Count of sessions whose homes have yet to be told of their end.
@@ -115,23 +114,23 @@ impl Stomp {
 
     /// Asserts what holds between sessions and lists. Slow.
     pub fn invariants(&self) {
-        self.replies.sessions.invariants();
+        self.sessions.invariants();
         let leaving: BTreeSet<SessionIndex> = self.leaving.iter().copied().collect();
         assert_eq!(leaving.len(), self.leaving.len(), "a session leaves once");
-        let known = self.replies.sessions.indexed().filter(|(_, session)| session.is_leaving());
+        let known = self.sessions.indexed().filter(|(_, session)| session.is_leaving());
         let known: BTreeSet<SessionIndex> = known.map(|(index, _)| index).collect();
         assert_eq!(leaving, known, "the homes of those who leave are being told");
     }
 
     /// What sessions are sent.
-    pub fn replies(&mut self) -> &mut Replies {
-        &mut self.replies
+    pub fn replies(&mut self) -> &mut Sessions {
+        &mut self.sessions
     }
 
     /// Steps that patterns have taken since the last call.
     pub fn take_steps(&mut self) -> u32 {
-        let steps = self.replies.steps;
-        self.replies.steps = 0;
+        let steps = self.sessions.steps;
+        self.sessions.steps = 0;
         steps
     }
 
@@ -147,9 +146,9 @@ impl Stomp {
         link: LinkIndex,
         bytes: &mut [u8],
     ) {
-        let Some(session) = self.replies.sessions.of(link) else { return };
+        let Some(session) = self.sessions.of(link) else { return };
         let is_paused = !delivery.links.is_read(link);
-        let partial = &mut self.replies.sessions.at_mut(session).partial;
+        let partial = &mut self.sessions.at_mut(session).partial;
         match partial.take() {
             None if is_paused => partial.keep(bytes, Decoder::new()),
             None => {
@@ -157,7 +156,7 @@ impl Stomp {
                 let used =
                     self.run_frames(delivery, bus, view, share, session, (bytes, &mut decoder));
                 if delivery.links.is_open(link) {
-                    self.replies.sessions.at_mut(session).partial.keep(&bytes[used..], decoder);
+                    self.sessions.at_mut(session).partial.keep(&bytes[used..], decoder);
                 }
             }
             Some(mut kept) => {
@@ -168,7 +167,7 @@ impl Stomp {
                     false => self.run_frames(delivery, bus, view, share, session, (rest, decoder)),
                 };
                 if delivery.links.is_open(link) {
-                    self.replies.sessions.at_mut(session).partial.put_back(kept, used);
+                    self.sessions.at_mut(session).partial.put_back(kept, used);
                 }
             }
         }
@@ -183,7 +182,7 @@ impl Stomp {
         share: &mut Share,
         link: LinkIndex,
     ) {
-        let Some(session) = self.replies.sessions.of(link) else { return };
+        let Some(session) = self.sessions.of(link) else { return };
         self.run_deferred(delivery, bus, view, session);
         if delivery.links.is_read(link) {
             self.feed(delivery, bus, view, share, link, &mut []);
@@ -203,7 +202,7 @@ impl Stomp {
     ) -> usize {
         let (mut few, mut all) = ([Header::EMPTY; FEW_HEADERS], None::<[Header; HEADERS]>);
         let headers_max = (view.limits.stomp_headers as usize).min(HEADERS);
-        let link = self.replies.sessions.at(session).link;
+        let link = self.sessions.at(session).link;
         let mut used = 0;
         while used < bytes.len() {
             if bytes[used] == b'\n' && decoder.is_between_frames() {
@@ -211,7 +210,7 @@ impl Stomp {
                 used += 1;
                 continue;
             }
-            let state = self.replies.sessions.at(session);
+            let state = self.sessions.at(session);
             if state.disconnecting && state.receipts.count() < view.limits.receipts {
                 // STOMP 1.2 §DISCONNECT: what comes after it is ignored.
                 return bytes.len();
@@ -238,7 +237,7 @@ impl Stomp {
                     continue;
                 }
                 Err(error) => {
-                    self.replies.refuse_bytes(delivery, view, session, &bytes[used..], error);
+                    self.sessions.refuse_bytes(delivery, view, session, &bytes[used..], error);
                     return used;
                 }
             }
@@ -246,7 +245,7 @@ impl Stomp {
                 return used;
             }
             *decoder = Decoder::new();
-            if self.replies.sessions.at(session).deferred.is_some() {
+            if self.sessions.at(session).deferred.is_some() {
                 delivery.links.pause_for_answer(link);
                 return used;
             }
@@ -256,7 +255,7 @@ impl Stomp {
 
     /// How a session's frames are read, if CONNECT has said, and bytes of the longest.
     fn version_and_bound(&self, ctx: &Context, session: SessionIndex) -> (Option<Version>, u32) {
-        let state = self.replies.sessions.at(session);
+        let state = self.sessions.at(session);
         match state.phase {
             Phase::Live => (Some(state.version), ctx.limits.stomp_frame),
             _ => (None, ctx.limits.stomp_first_frame.min(ctx.limits.stomp_frame)),
@@ -273,7 +272,7 @@ impl Stomp {
         share: &Share,
         session: SessionIndex,
     ) -> bool {
-        let state = self.replies.sessions.at(session);
+        let state = self.sessions.at(session);
         if state.receipts.count() >= view.limits.receipts {
             delivery.links.pause_for_answer(state.link);
             return false;
@@ -303,14 +302,20 @@ impl Stomp {
             _ => 1,
         };
         share.spend(work);
-        let sequence = &mut self.replies.sessions.at_mut(session).sequence;
+        let sequence = &mut self.sessions.at_mut(session).sequence;
         *sequence = (*sequence + 1) & SEQUENCE_MASK;
-        self.replies.steps = 0;
+        self.sessions.steps = 0;
         if let Err(problem) = self.handle_frame(delivery, bus, view, session, frame) {
             let destination = frame.header(b"destination");
-            let body = self.replies.with_facts(session, problem.body, destination);
+            let body = self.sessions.with_facts(session, problem.body, destination);
             let problem = Problem { body: &body, ..problem };
-            self.replies.refuse_in_turn(delivery, view, session, problem, frame.header(b"receipt"));
+            self.sessions.refuse_in_turn(
+                delivery,
+                view,
+                session,
+                problem,
+                frame.header(b"receipt"),
+            );
         }
         // What its names and patterns make dear is its sender's time.
         let steps = self.take_steps();
@@ -325,7 +330,7 @@ impl Stomp {
         session: SessionIndex,
         frame: &Frame<'_, '_>,
     ) -> Handled {
-        let is_connecting = self.replies.sessions.at(session).phase == Phase::Connecting;
+        let is_connecting = self.sessions.at(session).phase == Phase::Connecting;
         let receipt_len = frame.header(b"receipt").map_or(0, <[u8]>::len);
         match (is_connecting, frame.command()) {
             _ if receipt_len > view.limits.name_bytes as usize => Err(NAME_TOO_LONG),
@@ -350,9 +355,9 @@ impl Stomp {
                 self.on_unsubscribe(delivery, bus, view, session, frame)
             }
             (false, Command::Disconnect) => {
-                self.replies.sessions.at_mut(session).disconnecting = true;
-                self.replies.receipt(delivery, view, session, frame, (0, None));
-                self.replies.give_receipts(delivery, view, session);
+                self.sessions.at_mut(session).disconnecting = true;
+                self.sessions.receipt(delivery, view, session, frame, (0, None));
+                self.sessions.give_receipts(delivery, view, session);
                 Ok(())
             }
             (false, Command::Ack | Command::Nack) => {
@@ -360,7 +365,7 @@ impl Stomp {
                 // in STOMP 1.2 and by `message-id` before; stompjs 2 says `message-id` whatever the
                 // version.
                 required(frame, b"id").or_else(|_| required(frame, b"message-id"))?;
-                self.replies.receipt(delivery, view, session, frame, (0, None));
+                self.sessions.receipt(delivery, view, session, frame, (0, None));
                 Ok(())
             }
             (false, Command::Begin | Command::Commit | Command::Abort) => Err(NO_TRANSACTIONS),
@@ -397,22 +402,22 @@ impl Stomp {
                 });
             }
         };
-        if self.replies.sessions.at(session).user.is_none() {
+        if self.sessions.at(session).user.is_none() {
             self.identify(view.ctx, session, frame)?;
         }
         let offered = view.shared.config.broker.heartbeat;
         let offered = (offered[0].0, offered[1].0);
-        let state = self.replies.sessions.at_mut(session);
+        let state = self.sessions.at_mut(session);
         state.phase = Phase::Live;
         state.version = version;
         state.beat = stomp::heartbeat::negotiate(client, offered);
         let (user, link) = (state.user.clone(), state.link);
-        let id = self.replies.sessions.id(session);
+        let id = self.sessions.id(session);
         view.metrics.sessions.set(view.metrics.sessions.value() + 1);
         // Before the answer: where that finds no room the session ends, and leaves again.
         if let Some(user) = user.clone() {
             let home = view.shared.homes.of_user(&user);
-            self.replies.sessions.at_mut(session).joined = true;
+            self.sessions.at_mut(session).joined = true;
             bus.command(home, command::Command::Join { user, session: id });
         }
         let name = id.to_string();
@@ -423,7 +428,7 @@ impl Stomp {
             server: SERVER,
             user_name: user.as_deref().map(str::as_bytes),
         };
-        self.replies.reply(delivery, view, link, connected.len(), |out| connected.write(out));
+        self.sessions.reply(delivery, view, link, connected.len(), |out| connected.write(out));
         delivery.links.report(link, Report::Timer);
         Ok(())
     }
@@ -433,7 +438,7 @@ impl Stomp {
         let auth = &ctx.shared.config.auth;
         let (passcode, header) = (frame.header(b"passcode"), frame.header(b"Authorization"));
         match identity::user_of_connect(auth, passcode, header, ctx.wall_millis / 1000) {
-            Identity::User(name) => self.replies.sessions.link_user(session, Arc::from(name)),
+            Identity::User(name) => self.sessions.link_user(session, Arc::from(name)),
             Identity::Anonymous | Identity::Deferred => {}
             Identity::Refused(refusal) => {
                 return Err(Problem {
@@ -468,9 +473,9 @@ impl Stomp {
             return self.unaddressed(delivery, view, session, frame, UNKNOWN_DESTINATION);
         }
         let mut budget = Budget::default();
-        let user = self.replies.sessions.at(session).user.as_deref();
+        let user = self.sessions.at(session).user.as_deref();
         let verdict = shared.rules.may_send(&shared.names, destination, user, &mut budget);
-        self.replies.steps += budget.spent();
+        self.sessions.steps += budget.spent();
         permit(verdict)?;
         if shared.refuses_body(frame.header(b"content-type"), frame.body()) {
             return Err(NUL_IN_BODY);
@@ -481,7 +486,7 @@ impl Stomp {
                 let message = bus.message(|m| fill(m, None, destination, shown, frame));
                 let home = shared.homes.of_destination(destination);
                 let reply_to =
-                    self.replies.receipt(delivery, view, session, frame, (1, Some(home)));
+                    self.sessions.receipt(delivery, view, session, frame, (1, Some(home)));
                 bus.command(home, command::Command::Publish { message, reply_to });
             }
             Target::User { user: whose, destination } => {
@@ -491,12 +496,12 @@ impl Stomp {
             Target::Application(rest) => {
                 let mut budget = Budget::default();
                 let found = shared.applications.find(rest, &mut budget);
-                self.replies.steps += budget.spent();
+                self.sessions.steps += budget.spent();
                 let Some(at) = found else {
                     return self.unaddressed(delivery, view, session, frame, NO_APPLICATION);
                 };
                 let found = application::Found { at, rest };
-                application::ask(&mut self.replies, delivery, bus, view, session, frame, found);
+                application::ask(&mut self.sessions, delivery, bus, view, session, frame, found);
             }
             Target::Unknown => {}
         }
@@ -514,14 +519,14 @@ impl Stomp {
     ) {
         let shown = view.shared.names.shown(destination);
         let message = bus.message(|m| fill(m, Some(whose), destination, &shown, frame));
-        if self.replies.sessions.at(session).user.as_deref() == Some(whose) {
+        if self.sessions.at(session).user.as_deref() == Some(whose) {
             // Spring's rule: what a user sends to himself comes back to that session only.
             let number = bus.next_number();
-            self.replies.deliver_at_once(delivery, view, session, &message, number);
-            self.replies.receipt(delivery, view, session, frame, (0, None));
+            self.sessions.deliver_at_once(delivery, view, session, &message, number);
+            self.sessions.receipt(delivery, view, session, frame, (0, None));
         } else {
             let home = view.shared.homes.of_user(whose);
-            let reply_to = self.replies.receipt(delivery, view, session, frame, (1, Some(home)));
+            let reply_to = self.sessions.receipt(delivery, view, session, frame, (1, Some(home)));
             bus.command(home, command::Command::PublishUser { message, only: None, reply_to });
         }
     }
@@ -538,7 +543,7 @@ impl Stomp {
         match view.shared.config.broker.unknown_destination {
             UnknownDestination::Error => Err(problem),
             UnknownDestination::Ignore => {
-                self.replies.receipt(delivery, view, session, frame, (0, None));
+                self.sessions.receipt(delivery, view, session, frame, (0, None));
                 Ok(())
             }
         }

@@ -30,7 +30,7 @@ impl Stomp {
         frame: &Frame<'_, '_>,
     ) -> Handled {
         let destination = required(frame, b"destination")?;
-        let state = self.replies.sessions.at(session);
+        let state = self.sessions.at(session);
         let (user, key) = (state.user.as_deref(), state.sequence);
         let id = match (frame.header(b"id"), state.version) {
             // STOMP 1.0 §SUBSCRIBE: the id is optional; MESSAGE then names no subscription.
@@ -49,18 +49,19 @@ impl Stomp {
         }
         let mut budget = Budget::default();
         let verdict = rules::may_have(view.ctx, user, destination, &mut budget);
-        self.replies.steps += budget.spent();
+        self.sessions.steps += budget.spent();
         permit(verdict)?;
         let asked = Asked { id, destination, receipt: frame.header(b"receipt"), key, acks };
+        let state = self.sessions.at(session);
         if has_subscribed(state, &mut delivery.fanout, view.ctx, asked) {
             // The first one stays.
-            self.replies.receipt(delivery, view, session, frame, (0, None));
+            self.sessions.receipt(delivery, view, session, frame, (0, None));
             return Ok(());
         }
         let counted = (self.subscriptions, self.beginning);
-        fits(self.replies.sessions.at(session), &mut delivery.fanout, view.ctx, asked, counted)?;
+        fits(self.sessions.at(session), &mut delivery.fanout, view.ctx, asked, counted)?;
         let home = self.home_of_subscription(view.ctx, session, destination);
-        let state = self.replies.sessions.at_mut(session);
+        let state = self.sessions.at_mut(session);
         // Answers of homes name a subscription by the number of its frame, and numbers wrap.
         if state.by_key(key).is_some() {
             return Err(NUMBER_TAKEN);
@@ -92,7 +93,7 @@ impl Stomp {
         view: View<'_>,
         session: SessionIndex,
     ) {
-        let state = self.replies.sessions.at(session);
+        let state = self.sessions.at(session);
         let link = state.link;
         let waits = match state.deferred.as_deref() {
             None => return,
@@ -109,21 +110,21 @@ impl Stomp {
         if !bus.has_room_for_frame(view.ctx) {
             return delivery.links.pause_for_room(view.ctx, link);
         }
-        match self.replies.sessions.at_mut(session).deferred.take().map(|deferred| *deferred) {
+        match self.sessions.at_mut(session).deferred.take().map(|deferred| *deferred) {
             None => {}
             Some(Deferred::Subscribe { id, destination, receipt, sequence, acks }) => {
                 // A reload may have come in between.
-                let user = self.replies.sessions.at(session).user.as_deref();
+                let user = self.sessions.at(session).user.as_deref();
                 let verdict = rules::may_have(view.ctx, user, &destination, &mut Budget::default());
                 if let Err(problem) = permit(verdict) {
-                    let body = self.replies.with_facts(
+                    let body = self.sessions.with_facts(
                         session,
                         problem.body,
                         Some(destination.as_bytes()),
                     );
                     let problem = Problem { body: &body, ..problem };
                     let links = &mut delivery.links;
-                    return self.replies.refuse_now(
+                    return self.sessions.refuse_now(
                         links,
                         view,
                         (link, session),
@@ -143,7 +144,7 @@ impl Stomp {
             Some(Deferred::Refuse { problem, body, receipt, .. }) => {
                 let problem = Problem { body: &body, ..problem };
                 let links = &mut delivery.links;
-                self.replies.refuse_now(links, view, (link, session), problem, receipt.as_deref());
+                self.sessions.refuse_now(links, view, (link, session), problem, receipt.as_deref());
             }
         }
     }
@@ -158,7 +159,7 @@ impl Stomp {
         if ctx.shared.names.own(destination).is_none() {
             return Some(ctx.shared.homes.of_destination(destination));
         }
-        let user = self.replies.sessions.at(session).user.as_ref()?;
+        let user = self.sessions.at(session).user.as_ref()?;
         Some(ctx.shared.homes.of_user(user))
     }
 
@@ -192,17 +193,17 @@ impl Stomp {
             acks,
             is_pattern: pattern::is_pattern(plain),
         };
-        self.replies.sessions.at_mut(session).subscriptions.push(subscription);
+        self.sessions.at_mut(session).subscriptions.push(subscription);
         self.subscriptions += 1;
         self.beginning += u32::from(!of_user);
         if let Some(receipt) = receipt {
             let answers = (u32::from(home.is_some()), home);
-            self.replies.receipt_of(delivery, view, session, (receipt, key), answers);
+            self.sessions.receipt_of(delivery, view, session, (receipt, key), answers);
         }
         let Some(home) = home else { return };
         let destination = delivery.fanout.text(name).clone();
-        let state = self.replies.sessions.at(session);
-        let session = self.replies.sessions.id(session);
+        let state = self.sessions.at(session);
+        let session = self.sessions.id(session);
         let command = match state.user.clone() {
             Some(user) if of_user => Command::SubscribeUser { user, destination, session, key },
             _ => {
@@ -221,24 +222,24 @@ impl Stomp {
         session: SessionIndex,
         frame: &Frame<'_, '_>,
     ) -> Handled {
-        let version = self.replies.sessions.at(session).version;
+        let version = self.sessions.at(session).version;
         let at = match frame.header(b"id") {
             // STOMP 1.0 §UNSUBSCRIBE: by destination if the subscription had no id.
             None if version == Version::V1_0 => {
                 let destination = required(frame, b"destination")?;
-                let state = self.replies.sessions.at(session);
+                let state = self.sessions.at(session);
                 by_destination(state, &mut delivery.fanout, view.ctx, destination, None)
             }
             _ => {
                 let id = delivery.fanout.names().find(required(frame, b"id")?);
-                id.and_then(|id| self.replies.sessions.at(session).by_id(id))
+                id.and_then(|id| self.sessions.at(session).by_id(id))
             }
         };
         let Some(at) = at else {
-            self.replies.receipt(delivery, view, session, frame, (0, None));
+            self.sessions.receipt(delivery, view, session, frame, (0, None));
             return Ok(());
         };
-        let session_state = self.replies.sessions.at_mut(session);
+        let session_state = self.sessions.at_mut(session);
         let Subscription { key, state, .. } = session_state.subscriptions[at];
         let sequence = session_state.sequence;
         let receipt = frame.header(b"receipt");
@@ -263,17 +264,17 @@ impl Stomp {
         session: SessionIndex,
         (key, receipt): (u32, Option<(&[u8], u32)>),
     ) {
-        let state = self.replies.sessions.at(session);
+        let state = self.sessions.at(session);
         let Some(at) = state.by_key(key) else { return };
         let subscription = state.subscriptions[at];
-        let id = self.replies.sessions.id(session);
+        let id = self.sessions.id(session);
         let destination = delivery.fanout.text(subscription.destination).clone();
         let homes = &view.shared.homes;
         let (home, command) = match state.user.clone() {
             None if subscription.of_user => {
                 self.forget_subscription(&mut delivery.fanout, session, at);
                 if let Some(receipt) = receipt {
-                    self.replies.receipt_of(delivery, view, session, receipt, (0, None));
+                    self.sessions.receipt_of(delivery, view, session, receipt, (0, None));
                 }
                 return;
             }
@@ -286,9 +287,15 @@ impl Stomp {
                 Command::Unsubscribe { destination, session: id, key: Some(key) },
             ),
         };
-        self.replies.sessions.at_mut(session).subscriptions[at].state = SubscriptionState::Ending;
+        self.sessions.at_mut(session).subscriptions[at].state = SubscriptionState::Ending;
         if let Some((receipt, _)) = receipt {
-            self.replies.receipt_of(delivery, view, session, (receipt, key | END), (1, Some(home)));
+            self.sessions.receipt_of(
+                delivery,
+                view,
+                session,
+                (receipt, key | END),
+                (1, Some(home)),
+            );
         }
         bus.command(home, command);
     }
@@ -303,14 +310,14 @@ impl Stomp {
         key: u32,
         refused: Option<Full>,
     ) {
-        let Some(session) = self.replies.sessions.find(id) else { return };
-        let Some(at) = self.replies.sessions.at(session).by_key(key) else { return };
-        let of_user = self.replies.sessions.at(session).subscriptions[at].of_user;
+        let Some(session) = self.sessions.find(id) else { return };
+        let Some(at) = self.sessions.at(session).by_key(key) else { return };
+        let of_user = self.sessions.at(session).subscriptions[at].of_user;
         self.beginning -= u32::from(!of_user);
         if let Some(full) = refused {
             return self.on_refused(delivery, view, session, at, full);
         }
-        let state = self.replies.sessions.at_mut(session);
+        let state = self.sessions.at_mut(session);
         state.subscriptions[at].state = SubscriptionState::Active;
         let subscription = state.subscriptions[at];
         let link = state.link;
@@ -320,15 +327,15 @@ impl Stomp {
         }
         if !of_user && self.may_begin(&delivery.fanout, view.ctx, session, &subscription) {
             let Subscription { destination, id, acks, .. } = subscription;
-            let state = self.replies.sessions.at_mut(session);
+            let state = self.sessions.at_mut(session);
             let encoding = delivery.links.encoding(link);
             let format = FrameFormat { encoding, version: state.version, acks };
             let (group, position) = delivery.fanout.join(destination, id, format, link);
             let entry = &mut state.subscriptions[at];
             (entry.group, entry.position) = (group, position);
         }
-        self.replies.sessions.answer_receipt(session, key);
-        self.replies.give_receipts(delivery, view, session);
+        self.sessions.answer_receipt(session, key);
+        self.sessions.give_receipts(delivery, view, session);
         self.wake_deferred(delivery, session);
     }
 
@@ -341,7 +348,7 @@ impl Stomp {
         session: SessionIndex,
         subscription: &Subscription,
     ) -> bool {
-        if !rules::is_ending(self.replies.sessions.at(session)) {
+        if !rules::is_ending(self.sessions.at(session)) {
             return true;
         }
         let name = rules::written(ctx, subscription, fanout.text(subscription.destination));
@@ -356,16 +363,16 @@ impl Stomp {
         session: SessionIndex,
         written: &str,
     ) -> bool {
-        let user = self.replies.sessions.at(session).user.as_deref();
+        let user = self.sessions.at(session).user.as_deref();
         let mut budget = Budget::default();
         let verdict = rules::may_have(ctx, user, written, &mut budget);
-        self.replies.steps += budget.spent();
+        self.sessions.steps += budget.spent();
         verdict.is_allowed()
     }
 
     /// Whatever a deferred frame waited for may be there now.
     fn wake_deferred(&self, delivery: &mut Delivery, session: SessionIndex) {
-        let state = self.replies.sessions.at(session);
+        let state = self.sessions.at(session);
         if state.deferred.is_some() && state.phase == Phase::Live {
             delivery.links.wake(state.link);
         }
@@ -381,32 +388,32 @@ impl Stomp {
         at: usize,
         full: Full,
     ) {
-        let is_live = self.replies.sessions.at(session).phase == Phase::Live;
-        let Subscription { destination, key, .. } =
-            self.replies.sessions.at(session).subscriptions[at];
+        let is_live = self.sessions.at(session).phase == Phase::Live;
+        let Subscription { destination, key, .. } = self.sessions.at(session).subscriptions[at];
         let destination = delivery.fanout.text(destination).clone();
         self.forget_subscription(&mut delivery.fanout, session, at);
         if is_live {
             // Its own receipt is never given, so the refusal must not wait for it.
-            let receipt = self.replies.sessions.cut_receipts(session, key);
+            let receipt = self.sessions.cut_receipts(session, key);
             let problem = no_room(full);
-            let body = self.replies.with_facts(session, problem.body, Some(destination.as_bytes()));
+            let body =
+                self.sessions.with_facts(session, problem.body, Some(destination.as_bytes()));
             let problem = Problem { body: &body, ..problem };
             let frame = (receipt.as_deref(), key);
-            self.replies.refuse_numbered(delivery, view, session, problem, frame);
+            self.sessions.refuse_numbered(delivery, view, session, problem, frame);
             self.wake_deferred(delivery, session);
         }
     }
 
     /// A home says that a subscription has ended.
     pub fn on_ended(&mut self, delivery: &mut Delivery, view: View<'_>, id: SessionId, key: u32) {
-        let Some(session) = self.replies.sessions.find(id) else { return };
-        let Some(at) = self.replies.sessions.at(session).by_key(key) else { return };
-        if self.replies.sessions.at(session).phase == Phase::Live {
+        let Some(session) = self.sessions.find(id) else { return };
+        let Some(at) = self.sessions.at(session).by_key(key) else { return };
+        if self.sessions.at(session).phase == Phase::Live {
             self.leave_group(&mut delivery.fanout, session, at);
             self.forget_subscription(&mut delivery.fanout, session, at);
-            self.replies.sessions.answer_receipt(session, key | END);
-            self.replies.give_receipts(delivery, view, session);
+            self.sessions.answer_receipt(session, key | END);
+            self.sessions.give_receipts(delivery, view, session);
         } else {
             self.forget_subscription(&mut delivery.fanout, session, at);
         }
@@ -415,8 +422,8 @@ impl Stomp {
     /// Whether messages wait in a batch for the very group that is about to have one member more
     /// or fewer, since this subscription begins or ends.
     pub fn changes_batched_group(&self, delivery: &Delivery, id: SessionId, key: u32) -> bool {
-        let Some(session) = self.replies.sessions.find(id) else { return false };
-        let session = self.replies.sessions.at(session);
+        let Some(session) = self.sessions.find(id) else { return false };
+        let session = self.sessions.at(session);
         let Some(at) = session.by_key(key) else { return false };
         let Subscription { destination, id, acks, of_user, group, .. } = session.subscriptions[at];
         // One that is leaving is in no group any more.
@@ -432,15 +439,15 @@ impl Stomp {
     }
 
     pub(super) fn leave_group(&mut self, fanout: &mut Fanout, session: SessionIndex, at: usize) {
-        let entry = &mut self.replies.sessions.at_mut(session).subscriptions[at];
+        let entry = &mut self.sessions.at_mut(session).subscriptions[at];
         let Subscription { group, position, .. } = *entry;
         if group == GroupIndex::NONE {
             return;
         }
         entry.group = GroupIndex::NONE;
         if let Some(moved) = fanout.leave(group, position) {
-            let moved = self.replies.sessions.of(moved).expect("a member has a session");
-            let entries = &mut self.replies.sessions.at_mut(moved).subscriptions;
+            let moved = self.sessions.of(moved).expect("a member has a session");
+            let entries = &mut self.sessions.at_mut(moved).subscriptions;
             let entry = entries.iter_mut().find(|entry| entry.group == group);
             entry.expect("a member has a subscription in its group").position = position;
         }
@@ -448,7 +455,7 @@ impl Stomp {
 
     fn forget_subscription(&mut self, fanout: &mut Fanout, session: SessionIndex, at: usize) {
         let Subscription { id, destination, .. } =
-            self.replies.sessions.at_mut(session).subscriptions.swap_remove(at);
+            self.sessions.at_mut(session).subscriptions.swap_remove(at);
         self.subscriptions -= 1;
         fanout.names().release(id);
         fanout.names().release(destination);
@@ -459,25 +466,25 @@ impl Stomp {
     /// The link of a session has ended: it hears nothing more from now on, and its homes are told
     /// as room allows. Says how many frames that is worth: a thousand subscriptions are work, too.
     pub fn leave(&mut self, fanout: &mut Fanout, ctx: &Context, link: LinkIndex) -> u32 {
-        let Some(session) = self.replies.sessions.of(link) else { return 0 };
-        let state = self.replies.sessions.at_mut(session);
+        let Some(session) = self.sessions.of(link) else { return 0 };
+        let state = self.sessions.at_mut(session);
         let was_live = state.phase == Phase::Live;
         state.phase = Phase::Leaving;
         state.partial.take();
         state.deferred = None;
         let has_user = state.user.is_some();
         let count = state.subscriptions.len();
-        self.replies.sessions.drop_receipts(session);
+        self.sessions.drop_receipts(session);
         if was_live {
             ctx.metrics.sessions.set(ctx.metrics.sessions.value() - 1);
         }
         if has_user {
-            self.replies.sessions.unlink_user(session);
+            self.sessions.unlink_user(session);
         }
         for at in 0..count {
             self.leave_group(fanout, session, at);
         }
-        self.replies.sessions.unlink(link);
+        self.sessions.unlink(link);
         self.leaving.push_back(session);
         count as u32
     }
@@ -512,10 +519,10 @@ impl Stomp {
         session: SessionIndex,
         most: &mut u32,
     ) -> bool {
-        let id = self.replies.sessions.id(session);
+        let id = self.sessions.id(session);
         let homes = &ctx.shared.homes;
         let mut at = 0;
-        while let Some(&subscription) = self.replies.sessions.at(session).subscriptions.get(at) {
+        while let Some(&subscription) = self.sessions.at(session).subscriptions.get(at) {
             if !subscription.of_user {
                 if subscription.state != SubscriptionState::Active {
                     // Its home has yet to answer.
@@ -532,7 +539,7 @@ impl Stomp {
             }
             self.forget_subscription(fanout, session, at);
         }
-        let state = self.replies.sessions.at(session);
+        let state = self.sessions.at(session);
         if !state.subscriptions.is_empty() {
             return false;
         }
@@ -544,20 +551,20 @@ impl Stomp {
             }
             bus.command(home, Command::Leave { user, session: id });
         }
-        self.replies.sessions.remove(session);
+        self.sessions.remove(session);
         true
     }
 }
 
 impl Audience for Stomp {
     fn groups_of(&self, link: LinkIndex) -> impl Iterator<Item = GroupIndex> {
-        let session = self.replies.sessions.of_link(link);
+        let session = self.sessions.of_link(link);
         let subscriptions = session.into_iter().flat_map(|session| &session.subscriptions);
         subscriptions.map(|subscription| subscription.group)
     }
 
     fn may_hear(&self, ctx: &Context, link: LinkIndex, destination: &str) -> bool {
-        let session = self.replies.sessions.of_link(link);
+        let session = self.sessions.of_link(link);
         let user = session.and_then(|session| session.user.as_deref());
         rules::may_hear(ctx, user, destination, &mut Budget::default())
     }

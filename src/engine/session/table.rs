@@ -22,6 +22,8 @@ pub struct Sessions {
     by_user: HashTable<SessionIndex>,
     key: HashKey,
     receipts: Slab<WaitingReceipt>,
+    /// Steps that patterns have taken for the frame or entry that is being handled.
+    pub(super) steps: u32,
 }
 
 impl Sessions {
@@ -35,6 +37,7 @@ impl Sessions {
             by_user: HashTable::with_capacity(capacity as usize),
             key,
             receipts: Slab::default(),
+            steps: 0,
         }
     }
 
