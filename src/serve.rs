@@ -288,7 +288,7 @@ fn make_shard(start: Start) -> Result<(Shard<Uring>, u32), StartError> {
     let memory = Owner::new(limits.segment_bytes as usize).map_err(at("map the segments"))?;
     let lent = memory.lend();
     let segments = Segments::new(memory, limits.segment_size, limits.segment_bytes);
-    let ring = Uring::start(crate::ring::Setup {
+    let ring = crate::ring::start(crate::ring::Setup {
         submission_entries: limits.submission_entries,
         completion_entries: limits.completion_entries,
         slots: start.slots,

@@ -13,14 +13,14 @@
 //! ```
 //! use ringpush::ids::{ConnId, ListenerId, PeerId};
 //! use ringpush::mem::{receive::ReceivePool, region::Owner};
-//! use ringpush::ring::{Done, Doorbells, Op, Ring, Setup, Uring, Wait, listen};
+//! use ringpush::ring::{self, Done, Doorbells, Op, Ring, Setup, Wait, listen};
 //! use ringpush::time::Millis;
 //!
 //! let mut pool = ReceivePool::new(4, 64).unwrap();
 //! let segments = Owner::new(1024).unwrap();
 //! let any_port = ([127, 0, 0, 1], 0).into();
 //! let (address, listeners) = listen::bind(any_port, 1, listen::SendBound::Kernel).unwrap();
-//! let mut ring = Uring::start(Setup {
+//! let mut ring = ring::start(Setup {
 //!     submission_entries: 8,
 //!     completion_entries: 32,
 //!     slots: 2,
@@ -98,7 +98,7 @@ mod uring;
 pub use descriptor::{Descriptor, Numbers};
 pub use doorbell::Doorbells;
 pub use probe::{Flavor, StartError};
-pub use start::Setup;
+pub use start::{Setup, start};
 pub use uring::{RingStats, Uring};
 
 pub use crate::ids::Range;

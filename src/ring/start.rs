@@ -53,56 +53,54 @@ pub struct Setup {
     pub flavor: Option<Flavor>,
 }
 
-impl Uring {
-    /// Makes the ring, gives it its memory and publishes its doorbell.
-    pub fn start(setup: Setup) -> Result<Uring, StartError> {
-        let least = setup.segment_size.min(setup.send_chunk).min(setup.slots);
-        assert!(least > 0, "these limits are not zero: {setup:?}");
-        let (ring, flavor) =
-            probe::ring(setup.flavor, setup.submission_entries, setup.completion_entries)?;
-        let open_max = probe::limit(libc::RLIMIT_NOFILE).min(u64::from(SLOT_MAX)) as u32;
-        let slots = setup.slots.min(open_max);
-        let memory = |e| StartError::at("map memory", &e);
-        let buffers = Buffers::new(setup.receive, setup.receive_buffers, setup.receive_bytes)
-            .map_err(memory)?;
-        register(&ring, slots, &buffers)?;
-        let names = Names::new().map_err(memory)?;
-        // A chain of two entries has to fit.
-        let can_move = ring.params().sq_entries() > 1 && probe::can_move(&ring);
-        let moving = Moving::new(can_move).map_err(memory)?;
-        let listeners = setup.listeners.into_iter().map(listener).collect::<Result<_, _>>()?;
-        // Without registration (Linux before 5.18) the descriptor itself is entered.
-        let (enter_fd, enter_flags) = match register_ring_fd(&ring) {
-            Some(index) => (index, EnterFlags::REGISTERED_RING),
-            None => (ring.as_raw_fd(), EnterFlags::empty()),
-        };
-        let spill = VecDeque::with_capacity(ring.params().cq_entries() as usize);
-        let mut uring = Uring {
-            ring,
-            enter_fd,
-            enter_flags,
-            flavor,
-            buffers,
-            slots: Slots::new(slots),
-            segments: setup.segments,
-            segment_size: setup.segment_size,
-            names,
-            moving,
-            listeners,
-            doorbells: setup.doorbells,
-            peer: setup.peer,
-            send_chunk: setup.send_chunk,
-            sends_queued: 0,
-            spill,
-            after: None,
-            clock: Clock::started(),
-            stats: RingStats::default(),
-            not_send: PhantomData,
-        };
-        uring.watch_doorbell();
-        uring.doorbells.publish(uring.peer, uring.ring.as_raw_fd());
-        Ok(uring)
-    }
+/// Makes the ring, gives it its memory and publishes its doorbell.
+pub fn start(setup: Setup) -> Result<Uring, StartError> {
+    let least = setup.segment_size.min(setup.send_chunk).min(setup.slots);
+    assert!(least > 0, "these limits are not zero: {setup:?}");
+    let (ring, flavor) =
+        probe::ring(setup.flavor, setup.submission_entries, setup.completion_entries)?;
+    let open_max = probe::limit(libc::RLIMIT_NOFILE).min(u64::from(SLOT_MAX)) as u32;
+    let slots = setup.slots.min(open_max);
+    let memory = |e| StartError::at("map memory", &e);
+    let buffers =
+        Buffers::new(setup.receive, setup.receive_buffers, setup.receive_bytes).map_err(memory)?;
+    register(&ring, slots, &buffers)?;
+    let names = Names::new().map_err(memory)?;
+    // A chain of two entries has to fit.
+    let can_move = ring.params().sq_entries() > 1 && probe::can_move(&ring);
+    let moving = Moving::new(can_move).map_err(memory)?;
+    let listeners = setup.listeners.into_iter().map(listener).collect::<Result<_, _>>()?;
+    // Without registration (Linux before 5.18) the descriptor itself is entered.
+    let (enter_fd, enter_flags) = match register_ring_fd(&ring) {
+        Some(index) => (index, EnterFlags::REGISTERED_RING),
+        None => (ring.as_raw_fd(), EnterFlags::empty()),
+    };
+    let spill = VecDeque::with_capacity(ring.params().cq_entries() as usize);
+    let mut uring = Uring {
+        ring,
+        enter_fd,
+        enter_flags,
+        flavor,
+        buffers,
+        slots: Slots::new(slots),
+        segments: setup.segments,
+        segment_size: setup.segment_size,
+        names,
+        moving,
+        listeners,
+        doorbells: setup.doorbells,
+        peer: setup.peer,
+        send_chunk: setup.send_chunk,
+        sends_queued: 0,
+        spill,
+        after: None,
+        clock: Clock::started(),
+        stats: RingStats::default(),
+        not_send: PhantomData,
+    };
+    uring.watch_doorbell();
+    uring.doorbells.publish(uring.peer, uring.ring.as_raw_fd());
+    Ok(uring)
 }
 
 /// Registers the table of descriptors and the receive buffers.

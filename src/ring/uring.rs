@@ -364,8 +364,8 @@ fn errno() -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Setup;
     use super::super::listen::{self, SendBound};
+    use super::super::{Setup, start};
     use super::*;
     use crate::ids::{ListenerId, Slot};
     use crate::mem::region::Owner;
@@ -393,7 +393,7 @@ mod tests {
             peer: PeerId(0),
             flavor: None,
         };
-        (Uring::start(setup).expect("this kernel has io_uring"), address)
+        (start(setup).expect("this kernel has io_uring"), address)
     }
 
     #[test]

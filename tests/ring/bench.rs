@@ -73,7 +73,7 @@ impl Shape {
         let (doorbells, peer) = self
             .doorbells
             .unwrap_or_else(|| (Doorbells::new(1).expect("an eventfd can be made"), PeerId(0)));
-        let ring = Uring::start(Setup {
+        let ring = ringpush::ring::start(Setup {
             submission_entries: self.submission,
             completion_entries: self.completion,
             slots: self.slots,

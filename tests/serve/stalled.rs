@@ -185,7 +185,7 @@ fn make(
     let memory = Owner::new(limits.segment_bytes as usize).expect("memory");
     let serves = Serves { endpoints: true, api: true, loopback: true };
     let listeners = vec![serves.into(); sockets.len()];
-    let ring = Uring::start(Setup {
+    let ring = ringpush::ring::start(Setup {
         submission_entries: 64,
         completion_entries: 1_024,
         slots: 256,
