@@ -68,6 +68,13 @@ pub struct Context {
 }
 
 impl Context {
+    /// A turn begins, at this time.
+    pub(super) fn begin_turn(&mut self, now: Instant, wall_millis: u64) {
+        self.now = now;
+        self.ms = now.millis() as u32;
+        self.wall_millis = wall_millis;
+    }
+
     /// The control thread's place in the mailboxes.
     pub fn control(&self) -> PeerId {
         PeerId(self.shared.shards)

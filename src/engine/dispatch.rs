@@ -57,14 +57,6 @@ impl Dispatch {
         self.delivery.fanout.compress_from(limits.deflate_min);
     }
 
-    /// A turn begins.
-    pub(super) fn begin_turn(&mut self, now: Instant, wall_millis: u64) {
-        self.ctx.now = now;
-        self.ctx.ms = now.millis() as u32;
-        self.ctx.wall_millis = wall_millis;
-        self.share.begin_turn(&self.ctx);
-    }
-
     /// All that a turn does between what has come and what goes out.
     pub(super) fn run_turn(&mut self) {
         if self.revocation.is_going_on() {

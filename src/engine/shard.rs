@@ -133,7 +133,8 @@ impl<R: Ring> Shard<R> {
             metrics.turn_duration.observe(took);
         }
         self.parts.bus.mailbox().awake();
-        self.parts.begin_turn(self.ring.now(), self.ring.wall_millis());
+        self.parts.ctx.begin_turn(self.ring.now(), self.ring.wall_millis());
+        self.parts.share.begin_turn(&self.parts.ctx);
         let mut found = false;
         while let Some(done) = self.ring.pop() {
             found = true;
