@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub struct Moved {
     /// The socket.
     pub descriptor: Descriptor,
-    /// What was received and not used, opened.
+    /// What was received and not used; of a sealed one, not opened either.
     pub received: Vec<u8>,
     /// Its layer, if it is sealed.
     pub transport: Option<Box<dyn Transport>>,

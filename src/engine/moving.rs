@@ -25,7 +25,7 @@ impl Dispatch {
         let links = &self.delivery.links;
         let is_idle = links.is_read(link)
             && unsent(links, &self.net, link) == 0
-            && !self.net.transports().owes(slot)
+            && self.may_leave_sealed(slot)
             && !self.sockets.is_upgraded(slot)
             && matches!(self.web.stage(slot), Stage::Idle | Stage::Head);
         let begins = is_idle && self.moves.begin(&mut self.net, &self.ctx, slot, to);
@@ -34,6 +34,13 @@ impl Dispatch {
             self.settle(slot);
         }
         begins
+    }
+
+    /// Whether the layer of a connection may go with it, if it has one: nothing is to be sent, and
+    /// what is kept while it moves is not mixed with what was opened before.
+    fn may_leave_sealed(&self, slot: Slot) -> bool {
+        let transports = self.net.transports();
+        !transports.is_sealed(slot) || !transports.owes(slot) && !self.input.waits(slot)
     }
 
     /// The receive of a moving connection has ended. At the end of its peer it stays.
@@ -105,7 +112,11 @@ impl Dispatch {
             let block = Some(address_block(moved.address));
             self.ctx.refuse_from(block, Site::None, Refusal::NetMoveFailed, None);
             self.ctx.metrics.refused_capacity_total.add(1);
-            return moved.descriptor.refuse(NO_PLACE);
+            // Bytes that nothing seals are no answer for one that is sealed: it is closed.
+            if moved.transport.is_none() {
+                moved.descriptor.refuse(NO_PLACE);
+            }
+            return;
         };
         let received = Moves::open(&mut self.net, slot, moved, self.ctx.ms);
         self.input.open(slot);

@@ -31,7 +31,8 @@ impl Dispatch {
         let slot = id.slot;
         self.net.received(slot, more);
         self.ctx.metrics.received_bytes_total.add(bytes.len() as u64);
-        match self.net.transports().is_sealed(slot) {
+        // What comes of one that moves is opened where it goes.
+        match self.net.transports().is_sealed(slot) && self.net.state(slot) != State::Moving {
             false => self.take_bytes(slot, bytes),
             true => self.take_sealed(slot, bytes, opened),
         }
@@ -98,6 +99,10 @@ impl Dispatch {
 
     /// Reads what was kept while a connection moved.
     pub(super) fn read_kept(&mut self, slot: Slot) {
+        if self.net.transports().is_sealed(slot) {
+            let mut wire = self.input.take(slot).map_or_else(Vec::new, |kept| kept.to_vec());
+            return self.take_sealed(slot, &mut wire, &mut Vec::new());
+        }
         self.share.begin(&self.ctx, 1);
         if self.delivery.links.is_read(slot.into()) {
             self.process_tail(slot);
