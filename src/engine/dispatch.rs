@@ -569,7 +569,9 @@ impl Dispatch {
         for slot in slots {
             let Dispatch { ctx, net, delivery, sockets, web, .. } = self;
             let (view, link, links) = (View { ctx, net }, slot.into(), &mut delivery.links);
-            let is_quiet = unsent(links, net, link) == 0 && !net.transports().is_sealed(slot);
+            // Of a sealed one the end of our direction is sent, but not of one that moves.
+            let says_end = net.transports().is_sealed(slot) && net.state(slot) == State::Open;
+            let is_quiet = unsent(links, net, link) == 0 && !says_end;
             match web.stage(slot) {
                 _ if sockets.is_upgraded(slot) => links.drain(view, link, 1001, ""),
                 _ if !links.is_open(link) => {}
