@@ -5,22 +5,21 @@
 //! downwards.
 
 use super::bus::Bus;
-use super::bus::mailbox::{Entry, ToControl, ToHome, ToShard};
+use super::bus::mailbox::{Entry, ToHome, ToShard};
 use super::context::Context;
 use super::delivery::{Delivery, Report};
-use super::net::{Crowd, Input, Net, Peer, State, View};
+use super::net::{Client, Crowd, Input, Net, Peer, State, View};
 use super::session::{Revocation, Sockets, Stomp, answer_query};
 use super::share::Share;
 use super::shared::Shared;
 use super::web::{Stage, Web};
 use crate::broker::command::{Callback, Event, ReplyTo};
-use crate::broker::core::Class;
 use crate::broker::pattern::Budget;
 use crate::ids::{ConnId, LinkIndex, ListenerId, Slot};
 use crate::limits::{FAREWELL, PATTERN_STEPS_A_FRAME, WS_HEAD_MAX};
 use crate::metrics::Refusal;
 use crate::ring::{Op, PollEnd, RecvEnd};
-use crate::time::{Instant, Millis};
+use crate::time::Instant;
 use crate::ws::Opcode;
 use core::net::SocketAddr;
 use std::collections::VecDeque;
@@ -29,8 +28,6 @@ use std::sync::Arc;
 /// A shard sends entries to itself: a round takes the classes in their order, so that a message
 /// that stays on its shard is delivered in the turn it came in. More rounds than this wait a turn.
 const ROUNDS: usize = 4;
-/// When events are offered again that found no room with the control thread.
-const EVENTS_AGAIN: Millis = Millis(100);
 
 /// The parts of a shard.
 #[derive(Debug)]
@@ -97,7 +94,10 @@ impl Dispatch {
         while let Some(slot) = self.net.take_starved() {
             self.settle(slot);
         }
-        self.tell_log();
+        // What nobody can add to is told at once: the control thread ends after the shards.
+        let is_last = self.ctx.draining.is_some() && self.net.is_empty();
+        let to = (self.ctx.control(), self.ctx.now);
+        self.bus.tell_log(&mut self.ctx.events, to, is_last);
     }
 
     /// What a turn leaves behind: buffers, and what outside is known of the shard.
@@ -158,7 +158,7 @@ impl Dispatch {
         self.ctx.metrics.accepted_total.add(1);
         self.net.accept(slot, listener, peer, self.ctx.ms);
         self.input.open(slot);
-        self.delivery.links.open(link);
+        self.delivery.links.open(slot);
         if self.ctx.draining.is_some() {
             self.delivery.links.cut(link);
         } else {
@@ -270,7 +270,7 @@ impl Dispatch {
             return;
         }
         let (slot, link) = (id.slot, LinkIndex::from(id.slot));
-        self.delivery.links.on_sent(&mut self.net, &self.ctx, link, result);
+        self.delivery.links.on_sent(&mut self.net, &self.ctx, slot, result);
         self.hear();
         if self.sockets.owes_pongs()
             && !self.delivery.links.at(link).is_sending()
@@ -322,27 +322,39 @@ impl Dispatch {
 
     fn hear_reports(&mut self) {
         while let Some((link, report)) = self.delivery.links.next_report() {
-            let (slot, ms) = (link.slot(), self.ctx.ms);
+            let (slot, ms) = (self.delivery.links.slot(link), self.ctx.ms);
             match report {
-                Report::Ended => self.on_ended(slot),
+                Report::Ended => match slot {
+                    Some(slot) => self.on_ended(slot),
+                    None => self.on_session_ended(link),
+                },
                 // The time of a parked request began when it was parked.
-                Report::Waits if !self.sockets.is_upgraded(slot) => {}
-                Report::Waits | Report::Phase => self.net.begin_phase(slot, ms),
+                Report::Waits if slot.is_some_and(|slot| !self.sockets.is_upgraded(slot)) => {}
+                Report::Waits | Report::Phase => self.net.begin_phase(link, ms),
                 Report::Answered => {
-                    self.net.times_mut(slot).last_in = ms;
-                    self.net.begin_phase(slot, ms);
+                    self.net.times_mut(link).last_in = ms;
+                    self.net.begin_phase(link, ms);
                 }
                 Report::Timer => {}
             }
-            self.set_timer(slot);
+            self.set_timer(link);
+        }
+    }
+
+    /// The link of a session over HTTP has ended: the session leaves. A link that was cut is free
+    /// again.
+    fn on_session_ended(&mut self, link: LinkIndex) {
+        self.share.spend_turn(self.stomp.leave(&mut self.delivery.fanout, &self.ctx, link));
+        if !self.delivery.links.is_ending(link) {
+            self.delivery.links.close_standalone(link);
+            self.net.set_client(link, Client::NONE);
         }
     }
 
     /// The link of a connection has ended.
     fn on_ended(&mut self, slot: Slot) {
         let link = LinkIndex::from(slot);
-        let work = self.stomp.leave(&mut self.delivery.fanout, &self.ctx, link);
-        self.share.spend_turn(work);
+        self.share.spend_turn(self.stomp.leave(&mut self.delivery.fanout, &self.ctx, link));
         self.sockets.leave(slot);
         self.web.leave(slot);
         self.input.take(slot);
@@ -577,21 +589,5 @@ impl Dispatch {
             }
         }
         self.hear();
-    }
-
-    /// Hands the control thread what is due for the log.
-    fn tell_log(&mut self) {
-        let Dispatch { ctx, bus, .. } = self;
-        // What nobody can add to is told at once: the control thread ends after the shards.
-        let is_last = ctx.draining.is_some() && self.net.is_empty();
-        if ctx.now < ctx.events.due() && !is_last {
-            return;
-        }
-        let control = ctx.control();
-        while bus.room(control, Class::Outside) > 0 {
-            let Some(event) = ctx.events.take(ctx.now, is_last) else { return };
-            bus.send(control, ToControl::Log(event));
-        }
-        ctx.events.put_off(ctx.now + EVENTS_AGAIN);
     }
 }

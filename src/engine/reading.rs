@@ -119,7 +119,7 @@ impl Dispatch {
         net.set_endpoint(slot, upgrade.endpoint);
         net.begin_phase(slot, ctx.ms);
         net.times_mut(slot).last_in = ctx.ms;
-        links.upgrade(link, encoding);
+        links.upgrade(slot, encoding);
         if let Some(bits) = upgrade.takeover_bits {
             sockets.open_history(slot, bits);
         }
@@ -173,7 +173,7 @@ impl Dispatch {
             Arrived::Stream(stream) => stomp.feed(delivery, bus, view, share, link, stream),
             Arrived::Message(opcode, bytes) => {
                 ctx.metrics.frames_received_total.add(1);
-                answer_raw(&mut delivery.links, bus, view, link, Message(opcode, bytes));
+                answer_raw(&mut delivery.links, bus, view, slot, Message(opcode, bytes));
             }
             Arrived::Messages(count) => self.messages(slot, count),
             Arrived::NotSockJs(error) => {
@@ -207,7 +207,7 @@ impl Dispatch {
             let (view, bytes) = (View { ctx, net }, sockets.message(at));
             if is_raw {
                 let message = Message(Opcode::Text, bytes);
-                answer_raw(&mut delivery.links, bus, view, link, message);
+                answer_raw(&mut delivery.links, bus, view, slot, message);
             } else {
                 stomp.feed(delivery, bus, view, share, link, bytes);
             }
@@ -246,7 +246,7 @@ impl Dispatch {
             let len = u32::from_le_bytes(*len) as usize;
             let Dispatch { ctx, net, delivery, bus, .. } = self;
             let message = Message(Opcode::Text, &rest[..len]);
-            answer_raw(&mut delivery.links, bus, View { ctx, net }, link, message);
+            answer_raw(&mut delivery.links, bus, View { ctx, net }, slot, message);
             used += 4 + len;
         }
         self.sockets.put_back_backlog(slot, backlog, used);
@@ -259,10 +259,10 @@ impl Dispatch {
         if !self.delivery.links.resume(link) {
             return;
         }
-        let slot = link.slot();
         // Others that wait have as much.
         let clients = self.delivery.links.waiting() as u32 + 1;
         self.share.begin(&self.ctx, clients);
+        let Some(slot) = self.delivery.links.slot(link) else { return self.resume_session(link) };
         let is_upgraded = self.sockets.is_upgraded(slot);
         if self.sockets.is_raw(slot) {
             self.resume_raw(slot);
@@ -291,6 +291,15 @@ impl Dispatch {
         self.settle(slot);
     }
 
+    /// The same for a session whose link has no connection of its own.
+    fn resume_session(&mut self, link: LinkIndex) {
+        let Dispatch { ctx, net, delivery, stomp, bus, share, .. } = self;
+        stomp.resume(delivery, bus, View { ctx, net }, share, link);
+        self.share.end();
+        self.hear();
+        self.set_timer(link);
+    }
+
     /// Clients that waited for room try again, each once, as many as this turn has time for. Half
     /// of it is theirs: new input has had the other.
     pub(super) fn run_waiting(&mut self) {
@@ -302,7 +311,8 @@ impl Dispatch {
             let Some(link) = self.delivery.links.next_waiting() else { return };
             let may_answer = self.delivery.links.segments().may_answer();
             let has_room = may_answer && self.bus.has_room_for_frame(&self.ctx);
-            if has_room || self.web.holds_message(link.slot()) {
+            let slot = self.delivery.links.slot(link);
+            if has_room || slot.is_some_and(|slot| self.web.holds_message(slot)) {
                 self.resume(link);
             } else {
                 self.delivery.links.wait_for_room(link);

@@ -43,6 +43,9 @@ pub struct Setup {
     pub listeners: Vec<Serves>,
     /// Descriptors that its ring can hold.
     pub slots: u32,
+    /// Sessions over HTTP at most, each with a link that has no connection of its own. Nothing
+    /// opens one by itself yet.
+    pub sessions: u32,
     /// Gives the keys of its hash tables, which no client may know.
     pub keys: Random,
     /// Gives what clients are told: no secret comes from it.
@@ -72,7 +75,7 @@ impl<R: Ring> Shard<R> {
     /// A shard on its ring. It accepts from the first turn on.
     pub fn new(ring: R, setup: Setup) -> Shard<R> {
         let Setup { shard: me, shared, mailbox, receive, segments, listeners, .. } = setup;
-        let Setup { slots, mut keys, entropy, now, .. } = setup;
+        let Setup { slots, sessions, mut keys, entropy, now, .. } = setup;
         let limits = shared.limits.clone();
         let separator = shared.names.separator;
         let bus = Bus::new(mailbox, me, separator, &limits, slots, &mut keys);
@@ -80,7 +83,7 @@ impl<R: Ring> Shard<R> {
             net: Net::new(slots, now),
             input: Input::new(slots),
             delivery: Delivery {
-                links: Links::new(segments, slots, now),
+                links: Links::new(segments, (slots, sessions), now),
                 fanout: Fanout::new(separator, &mut keys),
             },
             stomp: Stomp::new(me, keys.key(), slots),
@@ -253,9 +256,8 @@ impl<R: Ring> Shard<R> {
         invariants(&self.parts);
     }
 
-    /// Its parts, to be spoiled on purpose.
-    #[cfg(test)]
-    pub(super) fn parts(&mut self) -> &mut Dispatch {
+    /// Its parts: sessions over HTTP are opened there, and tests look at them.
+    pub fn parts(&mut self) -> &mut Dispatch {
         &mut self.parts
     }
 }

@@ -208,6 +208,7 @@ fn make(
         segments,
         listeners,
         slots,
+        sessions: 0,
         keys: Random::known(11),
         entropy: Random::known(12),
         now,

@@ -15,6 +15,7 @@ mod sleeping;
 mod sync;
 
 use super::context::Context;
+use super::events::Events;
 use crate::broker::command::{Callback, Command, ReplyTo};
 use crate::broker::core::{Class, Core, Effect};
 use crate::broker::message::{Message, Pool};
@@ -22,8 +23,12 @@ use crate::ids::{PeerId, ShardId};
 use crate::limits::Limits;
 use crate::mem::secret::Random;
 use crate::metrics::Refusal;
-use mailbox::{Entry, Mailbox, ToHome, ToShard};
+use crate::time::{Instant, Millis};
+use mailbox::{Entry, Mailbox, ToControl, ToHome, ToShard};
 use std::sync::Arc;
+
+/// When events are offered again that found no room with the control thread.
+const EVENTS_AGAIN: Millis = Millis(100);
 
 /// A shard's end of the mailboxes, its homes, and the messages that it makes.
 #[derive(Debug)]
@@ -143,6 +148,19 @@ impl Bus {
             self.command(home, Command::Publish { message, reply_to: ReplyTo::None });
         }
         ctx.metrics.users.set(self.core.users().online() as u64);
+    }
+
+    /// Hands the control thread what is due for the log; all of it if it is the last time.
+    pub fn tell_log(&mut self, events: &mut Events, to: (PeerId, Instant), is_last: bool) {
+        let (control, now) = to;
+        if now < events.due() && !is_last {
+            return;
+        }
+        while self.room(control, Class::Outside) > 0 {
+            let Some(event) = events.take(now, is_last) else { return };
+            self.send(control, ToControl::Log(event));
+        }
+        events.put_off(now + EVENTS_AGAIN);
     }
 
     /// The homes here.

@@ -4,22 +4,24 @@
 //! A link that ends tells the loop by a [`Report`]; the loop tells its session and its connection.
 
 use super::encode::{Encoder, MessageId};
-use super::link::{Link, Lists, Pause, Way};
+use super::link::{Lists, Pause, Way};
 use super::parts::Recent;
 use super::shed::Shedding;
+use super::table::Table;
 use crate::broker::message::Message;
 use crate::broker::subscription::FrameFormat;
 use crate::encoding::Encoding;
 use crate::engine::context::Context;
 use crate::engine::events::Cause;
 use crate::engine::net::View;
-use crate::ids::LinkIndex;
+use crate::ids::{LinkIndex, Slot};
 use crate::mem::marks::Droppable;
 use crate::mem::segment::{Extent, Extents, Log, Segments};
 use crate::metrics::Refusal;
 use crate::stomp::Version;
 use crate::time::Instant;
 use crate::ws;
+use core::ops::Deref;
 use std::collections::VecDeque;
 
 /// Close code of a session that reads too slowly (Spring's).
@@ -43,7 +45,7 @@ pub enum Report {
 /// All links of a shard, and the bytes that wait in them.
 #[derive(Debug)]
 pub struct Links {
-    pub(super) list: Vec<Link>,
+    pub(super) table: Table,
     pub(super) segments: Segments,
     encoder: Encoder,
     /// The message that was last written for one session, in the variants so far.
@@ -65,11 +67,19 @@ pub struct Links {
     pub(super) is_wanted: bool,
 }
 
+impl Deref for Links {
+    type Target = Table;
+    fn deref(&self) -> &Table {
+        &self.table
+    }
+}
+
 impl Links {
-    /// None yet, with the segments that the ring sends from.
-    pub fn new(segments: Segments, slots: u32, now: Instant) -> Links {
+    /// None yet, with the segments that the ring sends from; of so many connections, and so many
+    /// that have none of their own.
+    pub fn new(segments: Segments, (slots, sessions): (u32, u32), now: Instant) -> Links {
         Links {
-            list: Vec::with_capacity(slots as usize),
+            table: Table::new(slots, sessions),
             segments,
             encoder: Encoder::default(),
             recent: Recent::default(),
@@ -108,61 +118,28 @@ impl Links {
         &self.segments
     }
 
-    // ---- one link
-
     /// A connection has come: its link is open, for HTTP.
-    pub fn open(&mut self, link: LinkIndex) {
-        while self.list.len() <= link.index() {
-            self.list.push(Link::default());
-        }
-        let state = &mut self.list[link.index()];
-        assert!(state.way == Way::Closed && state.is_empty(), "a link is used once at a time");
-        state.way = Way::Open(Pause::No);
-        state.encoding = None;
+    pub fn open(&mut self, slot: Slot) {
+        self.table.open(slot);
     }
 
     /// From here on its client is sent messages, as they travel so.
-    pub fn upgrade(&mut self, link: LinkIndex, encoding: Encoding) {
-        self.at_mut(link).encoding = Some(encoding);
+    pub fn upgrade(&mut self, slot: Slot, encoding: Encoding) {
+        self.table.upgrade(slot, encoding);
     }
 
-    /// A link in use.
-    pub fn at(&self, link: LinkIndex) -> &Link {
-        &self.list[link.index()]
+    /// A session opens whose link has no connection of its own: its link, if there is one left.
+    pub fn open_standalone(&mut self, encoding: Encoding) -> Option<LinkIndex> {
+        self.table.allocate(encoding)
     }
 
-    pub(super) fn at_mut(&mut self, link: LinkIndex) -> &mut Link {
-        &mut self.list[link.index()]
+    /// Such a link has been cut: it is thrown away.
+    pub fn close_standalone(&mut self, link: LinkIndex) {
+        self.clear(link);
+        self.table.give_back(link);
     }
 
-    /// Whether more may be put into it.
-    pub fn is_open(&self, link: LinkIndex) -> bool {
-        matches!(self.at(link).way, Way::Open(_))
-    }
-
-    /// Whether its client is read: it is open and not paused.
-    pub fn is_read(&self, link: LinkIndex) -> bool {
-        self.at(link).way == Way::Open(Pause::No)
-    }
-
-    /// Why its client waits.
-    pub fn pause(&self, link: LinkIndex) -> Pause {
-        match self.at(link).way {
-            Way::Open(pause) => pause,
-            Way::Closed | Way::Ending => Pause::No,
-        }
-    }
-
-    /// How messages of a link that has a session travel.
-    pub fn encoding(&self, link: LinkIndex) -> Encoding {
-        self.at(link).encoding.expect("only sessions have messages")
-    }
-
-    /// Whether it has a session, STOMP or raw, whose client is told why it ends. Else its
-    /// connection is between two requests or in one.
-    pub fn has_session(&self, link: LinkIndex) -> bool {
-        self.at(link).encoding.is_some()
-    }
+    // ---- reports
 
     /// What the loop has to know, in order.
     pub fn next_report(&mut self) -> Option<(LinkIndex, Report)> {
@@ -244,8 +221,8 @@ impl Links {
             self.needs_room = true;
             return self.too_slow(view, link);
         }
-        let Links { list, segments, encoder, .. } = self;
-        let (state, bytes) = (&mut list[link.index()], encoder.bytes());
+        let Links { table, segments, encoder, .. } = self;
+        let (state, bytes) = (&mut table.list[link.index()], encoder.bytes());
         // An HTTP answer has no frame boundaries: it never merges with what follows.
         let has_units = state.encoding.is_some();
         let mut push = |extent: Extent, segments: &mut Segments| {
@@ -265,7 +242,7 @@ impl Links {
         } else {
             // Nobody else can be let go in the middle of this: room is made later in the turn.
             self.needs_room = true;
-            view.refuse(link.slot(), Refusal::LimitSegmentBytes);
+            view.refuse(link, Refusal::LimitSegmentBytes);
             return self.cut(link);
         }
         self.mark_dirty(link);
@@ -274,8 +251,8 @@ impl Links {
     /// Gives extents of the log to a link that is open, which holds them too from now on.
     #[inline]
     pub(super) fn share(&mut self, link: LinkIndex, extents: &Extents) {
-        let Links { list, segments, dirty, .. } = self;
-        let state = &mut list[link.index()];
+        let Links { table, segments, dirty, .. } = self;
+        let state = &mut table.list[link.index()];
         for extent in extents {
             state.push_shared(*extent, segments);
         }
@@ -287,14 +264,15 @@ impl Links {
     /// The last of the pool is for those who take what they are sent.
     #[cold]
     fn must_not_have_the_last(&self, view: View<'_>, link: LinkIndex) -> bool {
-        let stands_still = view.net.has_stood_still(link.slot(), view.ms);
+        let slot = self.slot(link);
+        let stands_still = slot.is_none_or(|slot| view.net.has_stood_still(slot, view.ms));
         self.is_open(link) && stands_still && !self.may_shed(view.ctx, link)
     }
 
     /// Puts a link into the list of those to look at.
     #[inline]
     pub(super) fn mark_dirty(&mut self, link: LinkIndex) {
-        let state = &mut self.list[link.index()];
+        let state = &mut self.table.list[link.index()];
         if state.way != Way::Closed && state.lists.enter(Lists::DIRTY) {
             self.dirty.push_back(link);
         }
@@ -336,7 +314,7 @@ impl Links {
     }
 
     fn set_pause(&mut self, link: LinkIndex, pause: Pause) {
-        if let Way::Open(was) = &mut self.at_mut(link).way {
+        if let Way::Open(was) = &mut self.table.at_mut(link).way {
             *was = pause;
         }
     }
@@ -350,7 +328,7 @@ impl Links {
 
     /// Puts a link behind all others that wait for room, once.
     pub fn wait_for_room(&mut self, link: LinkIndex) {
-        if self.at_mut(link).lists.enter(Lists::ROOM) {
+        if self.table.at_mut(link).lists.enter(Lists::ROOM) {
             self.for_room.push_back(link);
         }
     }
@@ -358,7 +336,7 @@ impl Links {
     /// The link whose client has waited longest for room.
     pub fn next_waiting(&mut self) -> Option<LinkIndex> {
         while let Some(link) = self.for_room.pop_front() {
-            let state = self.at_mut(link);
+            let state = self.table.at_mut(link);
             state.lists.leave(Lists::ROOM);
             if state.way == Way::Open(Pause::Room) {
                 return Some(link);
@@ -412,7 +390,7 @@ impl Links {
             // It would not read them in time anyway. Who ends for another reason hears all that
             // is due to it, also more than send-buffer: one turn may bring that to a client that
             // reads well, and its RECEIPTs stand among it.
-            self.list[link.index()].keep_begun(&mut self.segments, encoding);
+            self.table.list[link.index()].keep_begun(&mut self.segments, encoding);
         }
         self.encoder.clear();
         write(&mut self.encoder, encoding);
@@ -421,7 +399,7 @@ impl Links {
         }
         self.encoder.close(code, reason);
         self.report(link, Report::Ended);
-        self.at_mut(link).way = Way::Ending;
+        self.table.at_mut(link).way = Way::Ending;
         self.queue(view, link, None);
         self.mark_dirty(link);
     }
@@ -429,7 +407,7 @@ impl Links {
     /// The last answer of an HTTP connection is queued: the link ends when it is sent.
     pub fn drain_http(&mut self, link: LinkIndex) {
         if self.is_open(link) {
-            self.at_mut(link).way = Way::Ending;
+            self.table.at_mut(link).way = Way::Ending;
             self.report(link, Report::Ended);
             self.mark_dirty(link);
         }
@@ -438,7 +416,7 @@ impl Links {
     /// Ends a link at once; what waits in it is not sent.
     pub fn cut(&mut self, link: LinkIndex) {
         if self.at(link).way != Way::Closed {
-            self.at_mut(link).way = Way::Closed;
+            self.table.at_mut(link).way = Way::Closed;
             self.report(link, Report::Ended);
         }
     }
@@ -451,22 +429,17 @@ impl Links {
         }
     }
 
-    /// Whether it still sends what it has.
-    pub fn is_ending(&self, link: LinkIndex) -> bool {
-        self.at(link).way == Way::Ending
-    }
-
     /// A client does not take what is due to it.
     pub fn too_slow(&mut self, view: View<'_>, link: LinkIndex) {
         view.metrics.slow_consumers_total.add(1);
-        view.note(Cause::SlowConsumer, link.slot());
+        view.note(Cause::SlowConsumer, link);
         self.drain(view, link, SLOW_CONSUMER, "the client reads too slowly");
     }
 
     /// Nothing of a link that was cut is in the kernel any more.
     pub fn clear(&mut self, link: LinkIndex) {
         assert!(self.at(link).way == Way::Closed, "only what has been cut is thrown away");
-        self.list[link.index()].clear(&mut self.segments);
+        self.table.list[link.index()].clear(&mut self.segments);
     }
 
     // ---- looking
@@ -475,7 +448,7 @@ impl Links {
     pub fn invariants(&self) {
         self.segments.invariants();
         let mut holds = vec![0; self.segments.count()];
-        for (at, link) in self.list.iter().enumerate() {
+        for (at, link) in self.table.list.iter().enumerate() {
             link.invariants();
             let index = LinkIndex(at as u32);
             let count = |list: &VecDeque<LinkIndex>| list.iter().filter(|at| **at == index).count();

@@ -25,6 +25,7 @@ mod sending;
 mod shed;
 #[cfg(test)]
 mod spoiled;
+mod table;
 
 pub use encode::{MessageId, NO_CODE, heart_beat};
 pub use fanout::{Audience, Fanout};

@@ -7,7 +7,7 @@ use super::links::Links;
 use super::shed::Dropped;
 use crate::engine::context::Context;
 use crate::engine::net::{Net, Peer, Sending, State, View};
-use crate::ids::LinkIndex;
+use crate::ids::{LinkIndex, Slot};
 use crate::mem::segment::{Extent, Log, Segments};
 use crate::time::Millis;
 use hashbrown::HashMap;
@@ -30,7 +30,8 @@ impl Links {
         let mut sends = 0;
         while sends < ctx.limits.send_chunk {
             let Some(link) = self.dirty.pop_front() else { break };
-            let state = self.at_mut(link);
+            let Some(slot) = self.slot(link) else { continue };
+            let state = self.table.at_mut(link);
             state.lists.leave(Lists::DIRTY);
             if state.way == Way::Closed {
                 continue;
@@ -43,26 +44,25 @@ impl Links {
                 continue;
             }
             if state.is_empty() {
-                self.all_is_sent(net, link);
+                self.all_is_sent(net, slot);
                 continue;
             }
             if state.extents().len() > 1 {
                 self.gather(ctx, link);
             }
-            let range = self.at_mut(link).begin_send(ctx.limits.send_bytes);
-            let slot = link.slot();
+            let range = self.table.at_mut(link).begin_send(ctx.limits.send_bytes);
             net.send(slot, range.expect("it is not empty"), ctx.ms);
             net.set_timer(slot, ctx.now, ctx.limits.send_time.0);
             sends += 1;
         }
     }
 
-    /// All of a link is with the kernel.
-    fn all_is_sent(&mut self, net: &mut Net, link: LinkIndex) {
+    /// All of a connection's link is with the kernel.
+    fn all_is_sent(&mut self, net: &mut Net, slot: Slot) {
+        let link = LinkIndex::from(slot);
         if !self.is_ending(link) {
             return;
         }
-        let slot = link.slot();
         if net.peer(slot) == Peer::Ended {
             self.cut(link);
         } else if net.state(slot) == State::Draining {
@@ -72,7 +72,7 @@ impl Links {
 
     /// Copies several small extents into one, which is cheaper than a send for each.
     fn gather(&mut self, ctx: &Context, link: LinkIndex) {
-        let state = &self.list[link.index()];
+        let state = &self.table.list[link.index()];
         let most = GATHER_MAX.min(self.segments.size());
         let Some(mut small) = state.small_extents(most) else { return };
         if ctx.shared.sheds && small.1 > ctx.limits.send_bytes {
@@ -89,30 +89,24 @@ impl Links {
             self.gathered.extend_from_slice(self.segments.bytes(extent.range));
         }
         if let Ok(extents) = self.segments.append(Log::Private, &self.gathered) {
-            self.list[link.index()].replace_front(count, extents[0], &mut self.segments);
+            self.table.list[link.index()].replace_front(count, extents[0], &mut self.segments);
         }
     }
 
-    /// A send has ended.
+    /// A connection's send has ended.
     #[inline]
-    pub fn on_sent(
-        &mut self,
-        net: &mut Net,
-        ctx: &Context,
-        link: LinkIndex,
-        result: Result<u32, i32>,
-    ) {
-        let slot = link.slot();
+    pub fn on_sent(&mut self, net: &mut Net, ctx: &Context, slot: Slot, result: Result<u32, i32>) {
+        let link = LinkIndex::from(slot);
         let taken = result.unwrap_or(0);
         let was_stopping = net.sent(slot, taken, ctx.ms);
-        let Links { list, segments, .. } = self;
-        let state = &mut list[link.index()];
+        let Links { table, segments, .. } = self;
+        let state = &mut table.list[link.index()];
         let asked = state.in_flight();
         state.end_send(taken, segments);
         ctx.metrics.sends_total.add(1);
         ctx.metrics.sent_bytes_total.add(u64::from(taken));
         if was_stopping {
-            return self.send_stopped(net, ctx, link, taken);
+            return self.send_stopped(net, ctx, slot, taken);
         }
         if taken < asked {
             // WAITALL was not satisfied: the peer is gone.
@@ -130,9 +124,10 @@ impl Links {
 
     /// A cancelled send has come back: what is left moves out of the old segments.
     #[cold]
-    fn send_stopped(&mut self, net: &mut Net, ctx: &Context, link: LinkIndex, taken: u32) {
+    fn send_stopped(&mut self, net: &mut Net, ctx: &Context, slot: Slot, taken: u32) {
+        let link = LinkIndex::from(slot);
         if self.is_open(link) {
-            self.go_on_or_close(net, ctx, link, taken);
+            self.go_on_or_close(net, ctx, slot, taken);
             let is_little = self.at(link).waiting() <= ctx.limits.send_bytes;
             if self.pause(link) == Pause::Outbox && is_little {
                 self.woken.push_back(link);
@@ -145,7 +140,7 @@ impl Links {
             self.segments.write_elsewhere(oldest);
         }
         self.gathered.clear();
-        self.list[link.index()].take_bytes(&mut self.segments, &mut self.gathered);
+        self.table.list[link.index()].take_bytes(&mut self.segments, &mut self.gathered);
         if !self.gathered.is_empty() {
             let is_large = self.gathered.len() > self.segments.size() as usize / 2;
             if self.segments.is_scarce() || is_large && self.segments.is_short() {
@@ -158,7 +153,7 @@ impl Links {
             for extent in extents {
                 // It may begin in the middle of a frame.
                 let extent = Extent { continued: true, ..extent };
-                self.list[link.index()].push(extent, &mut self.segments);
+                self.table.list[link.index()].push(extent, &mut self.segments);
             }
         }
         self.mark_dirty(link);
@@ -177,8 +172,8 @@ impl Links {
     fn over_bound(&mut self, view: View<'_>, link: LinkIndex) {
         if self.may_shed(view.ctx, link) {
             let encoding = self.encoding(link);
-            let Links { list, segments, shedding, .. } = self;
-            let state = &mut list[link.index()];
+            let Links { table, segments, shedding, .. } = self;
+            let state = &mut table.list[link.index()];
             let most = view.limits.send_buffer;
             let dropped = state.shed(segments, encoding, most / 2, shedding);
             // Not to the last byte: the next look at it shall not come with the next message.
@@ -193,28 +188,29 @@ impl Links {
 
     /// A send is older than `send-time`. Of a client that may lose messages it is asked first how
     /// much the kernel took.
-    pub fn stands_still(&mut self, net: &mut Net, ctx: &Context, link: LinkIndex) {
+    pub fn stands_still(&mut self, net: &mut Net, ctx: &Context, slot: Slot) {
+        let link = LinkIndex::from(slot);
         if self.may_shed(ctx, link) {
-            net.stop_sending(link.slot());
+            net.stop_sending(slot);
         } else {
             self.too_slow(View { ctx, net }, link);
         }
     }
 
-    /// A send of an open link was stopped: since it stood still too long, or since the pool wants
-    /// its segment.
+    /// The send of a connection whose link is open was stopped: since it stood still too long, or
+    /// since the pool wants its segment.
     #[cold]
-    fn go_on_or_close(&mut self, net: &mut Net, ctx: &Context, link: LinkIndex, taken: u32) {
-        let age = net.send_age(link.slot(), ctx.ms);
+    fn go_on_or_close(&mut self, net: &mut Net, ctx: &Context, slot: Slot, taken: u32) {
+        let (link, age) = (LinkIndex::from(slot), net.send_age(slot, ctx.ms));
         if taken == 0 && age >= ctx.limits.send_time.0 {
             return self.too_slow(View { ctx, net }, link);
         }
         self.leave_wanted(View { ctx, net }, link);
         if taken == 0 && self.is_open(link) && !self.at(link).is_empty() {
             // A send that has stood still: its age is that of the bytes, which nobody takes.
-            let range = self.at_mut(link).begin_send(ctx.limits.send_bytes);
-            net.send_again(link.slot(), range.expect("it is not empty"));
-            net.set_timer(link.slot(), ctx.now, ctx.limits.send_time.0.saturating_sub(age));
+            let range = self.table.at_mut(link).begin_send(ctx.limits.send_bytes);
+            net.send_again(slot, range.expect("it is not empty"));
+            net.set_timer(slot, ctx.now, ctx.limits.send_time.0.saturating_sub(age));
         }
     }
 
@@ -225,8 +221,8 @@ impl Links {
         // What is copied out must not land in it again.
         self.segments.write_elsewhere(oldest);
         let encoding = self.encoding(link);
-        let Links { list, segments, shedding, .. } = self;
-        let state = &mut list[link.index()];
+        let Links { table, segments, shedding, .. } = self;
+        let state = &mut table.list[link.index()];
         if !state.holds(oldest) {
             return;
         }
@@ -255,13 +251,14 @@ impl Links {
     pub fn make_room(&mut self, net: &mut Net, ctx: &Context) {
         ctx.metrics.segment_shortages_total.add(1);
         let Some(oldest) = self.segments.oldest() else { return };
-        for link in self.those_to_part_with(View { ctx, net }, oldest) {
+        for slot in self.those_to_part_with(View { ctx, net }, oldest) {
+            let link = LinkIndex::from(slot);
             match self.at(link).way {
-                Way::Open(_) if self.may_shed(ctx, link) => net.stop_sending(link.slot()),
+                Way::Open(_) if self.may_shed(ctx, link) => net.stop_sending(slot),
                 Way::Open(_) => {
                     self.too_slow(View { ctx, net }, link);
                     if self.is_ending(link) && self.at(link).is_sending() {
-                        net.stop_sending(link.slot());
+                        net.stop_sending(slot);
                     }
                 }
                 Way::Ending => self.cut(link),
@@ -273,29 +270,28 @@ impl Links {
     /// Those whose end gives the pool what it lacks, at least one segment. Those who hold most come
     /// first; but a segment is free only when the last of its holders has gone, so a client whose
     /// end would free none stays. Clients that may lose messages instead only leave the oldest one.
-    fn those_to_part_with(&self, view: View<'_>, oldest: u32) -> Vec<LinkIndex> {
-        let mut holders: Vec<(u32, LinkIndex)> = Vec::new();
+    fn those_to_part_with(&self, view: View<'_>, oldest: u32) -> Vec<Slot> {
+        let mut holders: Vec<(u32, Slot)> = Vec::new();
         let mut freed = Freed::default();
-        for (at, state) in self.list.iter().enumerate().filter(|(_, state)| !state.is_empty()) {
-            let link = LinkIndex(at as u32);
-            let is_stopping = view.net.sending(link.slot()) == Sending::Stopping;
+        for (slot, state) in self.of_connections().filter(|(_, state)| !state.is_empty()) {
+            let is_stopping = view.net.sending(slot) == Sending::Stopping;
             if is_stopping || state.way == Way::Closed {
                 // It is in flight already.
                 freed.add(state.extents(), &self.segments);
-            } else if view.net.has_stood_still(link.slot(), view.ms) {
-                holders.push((state.waiting(), link));
+            } else if view.net.has_stood_still(slot, view.ms) {
+                holders.push((state.waiting(), slot));
             }
         }
         holders.sort_unstable_by_key(|&(waiting, _)| core::cmp::Reverse(waiting));
         let (mut chosen, mut useful) = (Vec::new(), 0);
-        for (_, link) in holders {
+        for (_, slot) in holders {
             if freed.count > 0 && self.segments.free_count() + freed.count >= self.segments.least()
             {
                 break;
             }
             let before = freed.count;
-            let state = self.at(link);
-            if self.may_shed(view.ctx, link) {
+            let state = self.at(slot.into());
+            if self.may_shed(view.ctx, slot.into()) {
                 if !state.holds(oldest) {
                     continue;
                 }
@@ -304,7 +300,7 @@ impl Links {
             } else {
                 freed.add(state.extents(), &self.segments);
             }
-            chosen.push(link);
+            chosen.push(slot);
             if freed.count > before {
                 useful = chosen.len();
             }

@@ -12,12 +12,12 @@ impl Links {
 
     /// One byte more waits than is queued.
     pub fn spoil_waiting(&mut self, link: LinkIndex) {
-        self.at_mut(link).waiting += 1;
+        self.table.at_mut(link).waiting += 1;
     }
 
     /// More of an extent is taken than it has.
     pub fn spoil_taken(&mut self, link: LinkIndex) {
-        let state = self.at_mut(link);
+        let state = self.table.at_mut(link);
         let rest = state.extents[0].range.len - state.sent;
         state.sent += rest;
         state.waiting -= rest;
@@ -25,12 +25,12 @@ impl Links {
 
     /// What waits is neither in flight nor to be sent.
     pub fn spoil_flight(&mut self, link: LinkIndex) {
-        self.at_mut(link).in_flight = 0;
+        self.table.at_mut(link).in_flight = 0;
     }
 
     /// Its client waits for room, and nobody knows.
     pub fn spoil_pause(&mut self, link: LinkIndex) {
-        self.at_mut(link).way = Way::Open(Pause::Room);
+        self.table.at_mut(link).way = Way::Open(Pause::Room);
     }
 
     /// A segment is held once more or less than links do. False if none is in use.

@@ -28,15 +28,14 @@ mod spoiled;
 mod view;
 
 pub use accepts::Accepts;
-pub use conn::{CONN_BYTES, Peer, Sending, State, Times};
+pub use conn::{CONN_BYTES, Client, Peer, Sending, State, Times};
 pub use crowd::Crowd;
 pub use held::{Held, Kept};
 pub use input::{INPUT_BYTES, Input};
 pub use view::View;
 
 use super::context::Context;
-use super::events::Site;
-use crate::ids::{ConnId, EndpointIndex, ListenerId, Range, Slot};
+use crate::ids::{ConnId, EndpointIndex, LinkIndex, ListenerId, Range, Slot};
 use crate::mem::shares::Place;
 use crate::mem::wheel::Wheel;
 use crate::ring::{Op, RecvEnd};
@@ -59,7 +58,13 @@ pub struct Net {
     /// What the ring is to do, in order.
     ops: Vec<Op>,
     starved: VecDeque<ConnId>,
+    /// One for all links: an entry has a link's index, which for that of a connection is its slot's
+    /// number. A second one would have to be asked each turn, too.
     wheel: Wheel,
+    /// From this index on links have no connection of their own.
+    slots: u32,
+    /// The clients of those.
+    clients: Vec<Client>,
 }
 
 impl Net {
@@ -72,6 +77,8 @@ impl Net {
             ops: Vec::new(),
             starved: VecDeque::new(),
             wheel: Wheel::new(now.millis(), slots as usize),
+            slots,
+            clients: Vec::new(),
         }
     }
 
@@ -160,11 +167,6 @@ impl Net {
     /// It is upgraded at this endpoint.
     pub fn set_endpoint(&mut self, slot: Slot, endpoint: EndpointIndex) {
         self.at_mut(slot).endpoint = endpoint;
-    }
-
-    /// Where in the configuration it is.
-    fn site(&self, slot: Slot) -> Site {
-        self.endpoint(slot).map_or(Site::None, Site::Endpoint)
     }
 
     // ---- receiving
@@ -391,21 +393,26 @@ impl Net {
     // ---- times
 
     /// A phase of it begins. After the end of its peer no new time runs.
-    pub fn begin_phase(&mut self, slot: Slot, ms: u32) {
-        let conn = self.at_mut(slot);
-        if conn.peer == Peer::Here {
-            conn.times.since = ms;
+    pub fn begin_phase(&mut self, link: impl Into<LinkIndex>, ms: u32) {
+        let link = link.into();
+        let conn = self.conns.get(link.index());
+        if link.0 >= self.slots || conn.is_some_and(|conn| conn.peer == Peer::Here) {
+            self.times_mut(link).since = ms;
         }
     }
 
-    /// When what happened last to it.
+    /// When what happened last to a connection.
     pub fn times(&self, slot: Slot) -> Times {
         self.at(slot).times
     }
 
-    /// The same, to be changed.
-    pub fn times_mut(&mut self, slot: Slot) -> &mut Times {
-        &mut self.at_mut(slot).times
+    /// When what happened last to the client of a link, to be changed.
+    pub fn times_mut(&mut self, link: impl Into<LinkIndex>) -> &mut Times {
+        let link = link.into();
+        match link.0.checked_sub(self.slots) {
+            Some(at) => &mut self.clients[at as usize].times,
+            None => &mut self.conns[link.index()].times,
+        }
     }
 
     /// Whether a ping was sent because nothing came for an interval.
@@ -418,9 +425,9 @@ impl Net {
         self.at_mut(slot).pinged = true;
     }
 
-    /// It is looked at in `left` milliseconds, or earlier if that was set before.
-    pub fn set_timer(&mut self, slot: Slot, now: Instant, left: u32) {
-        self.wheel.set(slot.0, now.millis() + u64::from(left));
+    /// A link is looked at in `left` milliseconds, or earlier if that was set before.
+    pub fn set_timer(&mut self, link: impl Into<LinkIndex>, now: Instant, left: u32) {
+        self.wheel.set(link.into().0, now.millis() + u64::from(left));
     }
 
     /// Time has come this far.
@@ -428,9 +435,9 @@ impl Net {
         self.wheel.advance(now.millis());
     }
 
-    /// The next connection that is to be looked at.
-    pub fn next_timer(&mut self) -> Option<Slot> {
-        self.wheel.pop().map(Slot)
+    /// The next link that is to be looked at.
+    pub fn next_timer(&mut self) -> Option<LinkIndex> {
+        self.wheel.pop().map(LinkIndex)
     }
 
     /// When the next one is.

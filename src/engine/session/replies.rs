@@ -287,7 +287,7 @@ impl Replies {
         problem: Problem<'_>,
         receipt: Option<&[u8]>,
     ) {
-        view.refuse(link.slot(), problem.refusal);
+        view.refuse(link, problem.refusal);
         view.metrics.errors_sent_total.add(1);
         let version = self.sessions.at(session).version;
         let frame = ErrorFrame {
