@@ -36,6 +36,14 @@ const NONE: u32 = u32::MAX;
 /// Set of variants, one bit each.
 pub type Variants = u128;
 
+/// Windows of a compressor, and none.
+const WINDOWS: u32 = 9;
+/// Ways that parts differ in: each window plain and quoted, and quoted over HTTP.
+const WAYS: u32 = 2 * WINDOWS + 1;
+/// STOMP versions.
+const VERSIONS: u32 = 3;
+const _: () = assert!(WAYS * VERSIONS * 2 <= Variants::BITS);
+
 /// The variant of a message's frames with this format, as a bit; none for frames that are written
 /// as they are.
 pub fn variant_of(format: FrameFormat, message: &Message) -> Variants {
@@ -43,9 +51,13 @@ pub fn variant_of(format: FrameFormat, message: &Message) -> Variants {
         return 0;
     }
     let window = u32::from(format.encoding.deflate().saturating_sub(ws::WINDOW_BITS_MIN - 1));
+    // Windows are 0 (none) and 1 to 8; over HTTP there is none, and all ways have their strings in
+    // common. How an answer escapes them once more is not kept.
     let way = match format.encoding {
-        Encoding::WebSocket { .. } => 0,
-        Encoding::SockJsWebSocket { .. } => 1,
+        Encoding::WebSocket { .. } => window,
+        Encoding::SockJsWebSocket { .. } => WINDOWS + window,
+        Encoding::Queued | Encoding::XhrStreaming { .. } => 2 * WINDOWS,
+        Encoding::EventSource { .. } | Encoding::HtmlFile { .. } => return 0,
     };
     let version = match format.version {
         // The same in all versions.
@@ -54,7 +66,12 @@ pub fn variant_of(format: FrameFormat, message: &Message) -> Variants {
         Version::V1_1 => 1,
         Version::V1_0 => 2,
     };
-    1 << (window + 9 * (way + 2 * (version + 3 * u32::from(format.acks))))
+    1 << (way + WAYS * (version + VERSIONS * u32::from(format.acks)))
+}
+
+/// Whether its quoted parts are those of a unit `,"…"`.
+fn is_over_http(encoding: Encoding) -> bool {
+    encoding == Encoding::Queued || encoding.stream().is_some()
 }
 
 /// Variants of one message that several groups have, so that it pays to keep their parts.
@@ -289,6 +306,9 @@ impl Encoder {
                 ws::store(stored, &mut self.out);
                 self.out.extend_from_slice(back);
             }
+            Kept::Short | Kept::Plain if is_over_http(format.encoding) => {
+                self.unit(format.encoding, [front, middle, back]);
+            }
             Kept::Short | Kept::Plain if format.encoding.is_quoted() => {
                 let opcode = opcode_in(format.encoding, message);
                 let len = ws::head(opcode, true, plain as u64, &mut ws_head);
@@ -332,8 +352,12 @@ impl Encoder {
         // As for whole frames: parts meet at ASCII, so what is no UTF-8 in one is none in the
         // whole.
         let text = String::from_utf8_lossy(&bytes[..len]);
-        let opening = if part == Part::Front { MESSAGE_OPENING } else { "" };
-        let end = if part == Part::Back { MESSAGE_END } else { "" };
+        let (opening, end) = match is_over_http(format.encoding) {
+            true => (",\"", "\""),
+            false => (MESSAGE_OPENING, MESSAGE_END),
+        };
+        let opening = if part == Part::Front { opening } else { "" };
+        let end = if part == Part::Back { end } else { "" };
         let from = opening.len();
         let len = from + sockjs::quoted_len(&text);
         make_long(out, len + end.len());
@@ -480,6 +504,10 @@ mod tests {
             alone.message(plain, message, &id, name);
             let bound = super::super::encode::message_bound(format, message, &id, name);
             assert!(encoder.bytes().len() <= bound, "within what is reckoned with");
+            if is_over_http(format.encoding) {
+                assert!(encoder.bytes() == alone.bytes());
+                continue;
+            }
             let ((packed, opcode, payload), expected) = (frame(encoder.bytes()), alone.bytes());
             let (_, plain_opcode, plain) = frame(expected);
             assert_eq!(opcode, plain_opcode);
@@ -496,7 +524,18 @@ mod tests {
     fn formats() -> impl Iterator<Item = FrameFormat> {
         let ways = [Encoding::PLAIN, Encoding::SockJsWebSocket { deflate: 0 }];
         let windows = [0u8].into_iter().chain(8..=15);
-        windows.flat_map(move |deflate| {
+        let over_http = [
+            Encoding::Queued,
+            Encoding::XhrStreaming { chunked: true },
+            Encoding::EventSource { chunked: true },
+            Encoding::HtmlFile { chunked: false },
+        ];
+        let over_http = over_http.into_iter().map(|encoding| FrameFormat {
+            encoding,
+            version: Version::V1_1,
+            acks: true,
+        });
+        let others = windows.flat_map(move |deflate| {
             ways.into_iter().flat_map(move |way| {
                 [Version::V1_0, Version::V1_1, Version::V1_2].map(move |version| FrameFormat {
                     encoding: way.with_deflate(deflate),
@@ -504,7 +543,8 @@ mod tests {
                     acks: version != Version::V1_1,
                 })
             })
-        })
+        });
+        others.chain(over_http)
     }
 
     #[test]
@@ -519,9 +559,9 @@ mod tests {
             variants.dedup();
             variants.len()
         };
-        // Eight windows and none for SockJS, eight for WebSocket, with and without acks; and what
-        // is written as it is.
-        assert_eq!((count(&plain), count(&escaped)), (2 * 17 + 1, 3 * 17 + 1));
+        // Eight windows and none for SockJS, eight for WebSocket, with and without acks; one over
+        // HTTP; and what is written as it is.
+        assert_eq!((count(&plain), count(&escaped)), (2 * 17 + 2, 3 * 17 + 2));
         let mut several = Several::default();
         assert!(!several.note(2) && !several.have(2) && !several.note(0) && !several.note(0));
         assert!(several.note(2) && !several.note(2) && several.have(2) && !several.have(0));
