@@ -101,6 +101,17 @@ impl Encoding {
         }
     }
 
+    /// How what is for one client alone is written: over HTTP it is wrapped for whoever receives.
+    pub fn for_one(self) -> Encoding {
+        match self {
+            Encoding::WebSocket { .. } | Encoding::SockJsWebSocket { .. } => self,
+            Encoding::Queued
+            | Encoding::XhrStreaming { .. }
+            | Encoding::EventSource { .. }
+            | Encoding::HtmlFile { .. } => Encoding::Queued,
+        }
+    }
+
     /// What is put around each frame of an answer that goes on, and whether that is a chunk.
     pub fn stream(self) -> Option<(Wrap, bool)> {
         match self {

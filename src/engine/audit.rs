@@ -68,7 +68,8 @@ pub(super) fn audit(parts: &Dispatch, buffers_held: u32) -> Audit {
         sessions: sessions().count(),
         receipts: sessions().map(|session| session.receipts.count() as usize).sum(),
         buffered: parts.input.held(),
-        buffered_counted: net.slots().map(held).sum(),
+        buffered_counted: net.slots().map(held).sum::<usize>()
+            + links.all_standalone().map(|link| links.kept(link) + stomp.held(link)).sum::<usize>(),
         segment_refcounts: links.segments().refcounts(),
         segments_free: links.segments().free_count(),
         buffers_held,

@@ -85,6 +85,7 @@ impl Dispatch {
             self.delivery.fanout.end_batches(Some(self.ctx.now));
         }
         self.fan_out();
+        self.feed_links();
         // Before the last of it is gone: clients that cannot be answered then are let go.
         self.delivery.links.make_room_if_wanted(&mut self.net, &self.ctx);
         self.hear();
@@ -336,6 +337,8 @@ impl Dispatch {
                     self.net.begin_phase(link, ms);
                 }
                 Report::Timer => {}
+                Report::Kept => self.note_session(link),
+                Report::Released => self.net.begin_phase(link, ms),
             }
             self.set_timer(link);
         }
@@ -348,12 +351,14 @@ impl Dispatch {
         if !self.delivery.links.is_ending(link) {
             self.delivery.links.close_standalone(link);
             self.net.set_client(link, Client::NONE);
+            self.input.note_link(link, 0);
         }
     }
 
     /// The link of a connection has ended.
     fn on_ended(&mut self, slot: Slot) {
         let link = LinkIndex::from(slot);
+        self.delivery.links.lose_receiver(slot);
         self.share.spend_turn(self.stomp.leave(&mut self.delivery.fanout, &self.ctx, link));
         self.sockets.leave(slot);
         self.web.leave(slot);
@@ -588,6 +593,6 @@ impl Dispatch {
                 Stage::Body | Stage::Parked => {}
             }
         }
-        self.hear();
+        self.end_sessions_over_http();
     }
 }

@@ -37,7 +37,7 @@ fn connections_have_their_links(parts: &Dispatch) {
         assert_eq!(is_sending, links.at(link).is_sending(), "{slot:?}: one send, known to both");
         let others = parts.sockets.held(slot) + parts.web.held(slot) + stomp.held(link);
         let kept = parts.input.len(slot) + others;
-        assert_eq!(parts.input.noted(slot), kept, "{slot:?}: what it keeps is counted");
+        assert_eq!(parts.input.noted(link), kept, "{slot:?}: what it keeps is counted");
         let may_keep = links.is_open(link) || !parts.input.waits(slot);
         assert!(may_keep, "{slot:?}: only who is open keeps input");
         let stage = parts.web.stage(slot);
@@ -57,6 +57,12 @@ fn connections_have_their_links(parts: &Dispatch) {
             None => links.is_open(session.link),
         };
         assert!(is_used, "{index:?}: a session has a link in use");
+    }
+    for link in links.all_standalone() {
+        let kept = links.kept(link) + stomp.held(link);
+        assert_eq!(parts.input.noted(link), kept, "{link:?}: what it keeps is counted");
+        let has_session = stomp.phase_and_beat(link).is_some();
+        assert_eq!(has_session, links.is_open(link), "{link:?}: who is open has its session");
     }
     let free = |slot: &Slot| net.state(*slot) == State::Free;
     let slots = (0..parts.ctx.slots).map(Slot).filter(|slot| net.knows(*slot));

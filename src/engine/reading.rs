@@ -297,7 +297,36 @@ impl Dispatch {
         stomp.resume(delivery, bus, View { ctx, net }, share, link);
         self.share.end();
         self.hear();
+        self.note_session(link);
         self.set_timer(link);
+    }
+
+    /// What a session over HTTP keeps is counted: what waits for its client, and what it has sent
+    /// of a frame.
+    pub(super) fn note_session(&mut self, link: LinkIndex) {
+        self.input.note_link(link, self.delivery.links.kept(link) + self.stomp.held(link));
+    }
+
+    /// What was put into links without a connection of their own leaves the log.
+    pub(super) fn feed_links(&mut self) {
+        self.delivery.links.feed(&mut self.net, &self.ctx);
+        self.hear();
+        if self.input.held() > self.ctx.limits.held_bytes as usize {
+            self.refuse_biggest_holder();
+        }
+    }
+
+    /// Ends all sessions over HTTP: shutdown. Who receives is told.
+    pub(super) fn end_sessions_over_http(&mut self) {
+        let all: Vec<LinkIndex> = self.delivery.links.all_standalone().collect();
+        for link in all {
+            let Dispatch { ctx, net, delivery, .. } = self;
+            match delivery.links.receiver(link) {
+                Some(_) => delivery.links.drain(View { ctx, net }, link, 1001, ""),
+                None => delivery.links.cut(link),
+            }
+        }
+        self.hear();
     }
 
     /// Clients that waited for room try again, each once, as many as this turn has time for. Half
@@ -328,20 +357,25 @@ impl Dispatch {
         }
     }
 
-    /// The shard keeps as much unfinished input as it may: the client that keeps most of it is let
-    /// go, not the one that comes next.
-    fn refuse_biggest_holder(&mut self) {
+    /// The shard keeps as much as it may: the client that keeps most of it is let go, not the one
+    /// that comes next.
+    pub(super) fn refuse_biggest_holder(&mut self) {
         let open = self.net.slots().filter(|&slot| self.net.state(slot) == State::Open);
-        let Some(slot) = open.max_by_key(|&slot| self.input.noted(slot)) else { return };
+        let all = open.map(LinkIndex::from).chain(self.delivery.links.all_standalone());
+        let Some(link) = all.max_by_key(|&link| self.input.noted(link)) else { return };
         let Dispatch { ctx, net, delivery, web, .. } = self;
-        let (view, link) = (View { ctx, net }, LinkIndex::from(slot));
-        view.refuse(slot, Refusal::LimitBufferedBytes);
-        if delivery.links.has_session(link) {
-            delivery.links.drain(view, link, 1013, "try again later");
-        } else {
-            web.refuse_capacity(&mut delivery.links, view, slot);
+        let view = View { ctx, net };
+        view.refuse(link, Refusal::LimitBufferedBytes);
+        let slot = delivery.links.slot(link);
+        match slot {
+            // What it keeps is what waits for its client.
+            None => delivery.links.cut(link),
+            Some(_) if delivery.links.has_session(link) => {
+                delivery.links.drain(view, link, 1013, "try again later");
+            }
+            Some(slot) => web.refuse_capacity(&mut delivery.links, view, slot),
         }
         self.hear();
-        self.settle(slot);
+        slot.into_iter().for_each(|slot| self.settle(slot));
     }
 }

@@ -12,7 +12,6 @@ use super::web::Stage;
 use crate::ids::{LinkIndex, Slot};
 use crate::limits::HANGUP_GRACE;
 use crate::metrics::Refusal;
-use crate::sockjs;
 use crate::ws::Opcode;
 
 /// What is due.
@@ -93,8 +92,7 @@ impl Dispatch {
                 net.times_mut(link).last_out = ms;
             }
             Due::SockJs => {
-                let frame = sockjs::HEARTBEAT.as_bytes();
-                links.send_frame(View { ctx, net }, link, Opcode::Text, frame);
+                links.beat(View { ctx, net }, link);
                 net.times_mut(link).last_out = ms;
             }
             Due::Answer if links.has_session(link) => {
@@ -201,7 +199,9 @@ fn left_of(parts: &Dispatch, since: u32, span: u32) -> u32 {
 
 /// When SockJS's heart-beat is due, at an endpoint that has one, to a client that expects one.
 fn sockjs_beat(parts: &Dispatch, link: LinkIndex) -> Option<(u32, Due)> {
-    if !parts.delivery.links.encoding(link).has_sockjs_frames() {
+    let links = &parts.delivery.links;
+    let is_there = links.slot(link).is_some() || links.receiver(link).is_some();
+    if !is_there || !links.encoding(link).has_sockjs_frames() {
         return None;
     }
     let endpoint = parts.net.client(link).endpoint()?;

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! All links of a shard: what is put into them, why their clients wait, and how they end.
+//! All links of a shard, and the bytes that wait in them: what is put in, and how they end.
 //!
 //! A link that ends tells the loop by a [`Report`]; the loop tells its session and its connection.
 
@@ -7,7 +7,7 @@ use super::encode::{Encoder, MessageId};
 use super::link::{Lists, Pause, Way};
 use super::parts::Recent;
 use super::shed::Shedding;
-use super::table::Table;
+use super::table::{Report, Table};
 use crate::broker::message::Message;
 use crate::broker::subscription::FrameFormat;
 use crate::encoding::Encoding;
@@ -21,42 +21,24 @@ use crate::metrics::Refusal;
 use crate::stomp::Version;
 use crate::time::Instant;
 use crate::ws;
-use core::ops::Deref;
+use core::ops::{Deref, DerefMut};
 use std::collections::VecDeque;
 
 /// Close code of a session that reads too slowly (Spring's).
 pub const SLOW_CONSUMER: u16 = 4500;
-
-/// What the loop has to know of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// It is not open any more: it sends what it has, or has been cut.
-    Ended,
-    /// Its client waits for an answer.
-    Waits,
-    /// A phase of its client begins: a request, or the time of a parked one.
-    Phase,
-    /// Its client's request is answered.
-    Answered,
-    /// Its next deadline may have moved.
-    Timer,
-}
 
 /// All links of a shard, and the bytes that wait in them.
 #[derive(Debug)]
 pub struct Links {
     pub(super) table: Table,
     pub(super) segments: Segments,
-    encoder: Encoder,
+    pub(super) encoder: Encoder,
     /// The message that was last written for one session, in the variants so far.
     recent: Recent,
     /// Links that have something to begin.
     pub(super) dirty: VecDeque<LinkIndex>,
-    /// Links whose clients wait for room.
-    for_room: VecDeque<LinkIndex>,
-    /// Links whose clients' wait for an answer, or for their own reading, may be over.
-    pub(super) woken: VecDeque<LinkIndex>,
-    reports: VecDeque<(LinkIndex, Report)>,
+    /// Links without a connection of their own that have something new.
+    pub(super) to_feed: Vec<LinkIndex>,
     pub(super) shedding: Shedding,
     pub(super) gathered: Vec<u8>,
     /// The pool had no room: somebody has to part with some.
@@ -74,6 +56,12 @@ impl Deref for Links {
     }
 }
 
+impl DerefMut for Links {
+    fn deref_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+}
+
 impl Links {
     /// None yet, with the segments that the ring sends from; of so many connections, and so many
     /// that have none of their own.
@@ -84,9 +72,7 @@ impl Links {
             encoder: Encoder::default(),
             recent: Recent::default(),
             dirty: VecDeque::new(),
-            for_room: VecDeque::new(),
-            woken: VecDeque::new(),
-            reports: VecDeque::new(),
+            to_feed: Vec::new(),
             shedding: Shedding::default(),
             gathered: Vec::new(),
             needs_room: false,
@@ -118,45 +104,6 @@ impl Links {
         &self.segments
     }
 
-    /// A connection has come: its link is open, for HTTP.
-    pub fn open(&mut self, slot: Slot) {
-        self.table.open(slot);
-    }
-
-    /// From here on its client is sent messages, as they travel so.
-    pub fn upgrade(&mut self, slot: Slot, encoding: Encoding) {
-        self.table.upgrade(slot, encoding);
-    }
-
-    /// A session opens whose link has no connection of its own: its link, if there is one left.
-    pub fn open_standalone(&mut self, encoding: Encoding) -> Option<LinkIndex> {
-        self.table.allocate(encoding)
-    }
-
-    /// Such a link has been cut: it is thrown away.
-    pub fn close_standalone(&mut self, link: LinkIndex) {
-        self.clear(link);
-        self.table.give_back(link);
-    }
-
-    // ---- reports
-
-    /// What the loop has to know, in order.
-    pub fn next_report(&mut self) -> Option<(LinkIndex, Report)> {
-        self.reports.pop_front()
-    }
-
-    /// Whether there is something that the loop has to know.
-    #[inline]
-    pub fn has_reports(&self) -> bool {
-        !self.reports.is_empty()
-    }
-
-    /// Something that the loop has to know.
-    pub fn report(&mut self, link: LinkIndex, report: Report) {
-        self.reports.push_back((link, report));
-    }
-
     // ---- putting in
 
     /// Sends what `write` encodes to the client of a session. Whole units only. May end the link.
@@ -169,7 +116,7 @@ impl Links {
         if !self.is_open(link) {
             return;
         }
-        let encoding = self.encoding(link);
+        let encoding = self.encoding(link).for_one();
         self.encoder.clear();
         write(&mut self.encoder, encoding);
         self.queue(view, link, None);
@@ -188,7 +135,7 @@ impl Links {
             return;
         }
         let (message, number, id) = message;
-        let format = FrameFormat { encoding: self.encoding(link), version, acks };
+        let format = FrameFormat { encoding: self.encoding(link).for_one(), version, acks };
         self.encoder.clear();
         self.recent.encode(&mut self.encoder, format, message, (number, id), subscription);
         self.queue(view, link, droppable);
@@ -217,7 +164,8 @@ impl Links {
 
     /// Puts what is encoded into the log and the queue of one link. May end the link.
     fn queue(&mut self, view: View<'_>, link: LinkIndex, droppable: Option<Droppable>) {
-        if self.segments.is_scarce() && self.must_not_have_the_last(view, link) {
+        let Some(slot) = self.slot(link) else { return self.keep_encoded(link, droppable) };
+        if self.segments.is_scarce() && self.must_not_have_the_last(view, slot) {
             self.needs_room = true;
             return self.too_slow(view, link);
         }
@@ -263,9 +211,8 @@ impl Links {
 
     /// The last of the pool is for those who take what they are sent.
     #[cold]
-    fn must_not_have_the_last(&self, view: View<'_>, link: LinkIndex) -> bool {
-        let slot = self.slot(link);
-        let stands_still = slot.is_none_or(|slot| view.net.has_stood_still(slot, view.ms));
+    fn must_not_have_the_last(&self, view: View<'_>, slot: Slot) -> bool {
+        let (link, stands_still) = (slot.into(), view.net.has_stood_still(slot, view.ms));
         self.is_open(link) && stands_still && !self.may_shed(view.ctx, link)
     }
 
@@ -298,73 +245,6 @@ impl Links {
         false
     }
 
-    /// Pauses a link until there is room; every turn looks at it.
-    pub fn pause_for_room(&mut self, ctx: &Context, link: LinkIndex) {
-        ctx.metrics.producers_paused_total.add(1);
-        self.set_pause(link, Pause::Room);
-        self.wait_for_room(link);
-    }
-
-    /// Pauses a link until an answer resumes it.
-    pub fn pause_for_answer(&mut self, link: LinkIndex) {
-        if self.is_open(link) && self.pause(link) != Pause::Answer {
-            self.set_pause(link, Pause::Answer);
-            self.report(link, Report::Waits);
-        }
-    }
-
-    fn set_pause(&mut self, link: LinkIndex, pause: Pause) {
-        if let Way::Open(was) = &mut self.table.at_mut(link).way {
-            *was = pause;
-        }
-    }
-
-    /// The pause of a link is over. False if it was not paused.
-    pub fn resume(&mut self, link: LinkIndex) -> bool {
-        let was_paused = self.at(link).is_paused();
-        self.set_pause(link, Pause::No);
-        was_paused
-    }
-
-    /// Puts a link behind all others that wait for room, once.
-    pub fn wait_for_room(&mut self, link: LinkIndex) {
-        if self.table.at_mut(link).lists.enter(Lists::ROOM) {
-            self.for_room.push_back(link);
-        }
-    }
-
-    /// The link whose client has waited longest for room.
-    pub fn next_waiting(&mut self) -> Option<LinkIndex> {
-        while let Some(link) = self.for_room.pop_front() {
-            let state = self.table.at_mut(link);
-            state.lists.leave(Lists::ROOM);
-            if state.way == Way::Open(Pause::Room) {
-                return Some(link);
-            }
-        }
-        None
-    }
-
-    /// Whatever a client waited for may be there: it is looked at again.
-    pub fn wake(&mut self, link: LinkIndex) {
-        self.woken.push_back(link);
-    }
-
-    /// The next client that is to be looked at again.
-    pub fn next_woken(&mut self) -> Option<LinkIndex> {
-        self.woken.pop_front()
-    }
-
-    /// Count of clients that are to be looked at again.
-    pub fn woken(&self) -> usize {
-        self.woken.len()
-    }
-
-    /// Count of clients that wait for room.
-    pub fn waiting(&self) -> usize {
-        self.for_room.len()
-    }
-
     // ---- ending
 
     /// Ends the link of a session: what is queued and the Close frame are still sent. Of a slow
@@ -386,6 +266,9 @@ impl Links {
             return;
         }
         let Some(encoding) = self.at(link).encoding else { return self.cut(link) };
+        if self.slot(link).is_none() {
+            return self.drain_standalone(link, (code, reason), write);
+        }
         if code == SLOW_CONSUMER {
             // It would not read them in time anyway. Who ends for another reason hears all that
             // is due to it, also more than send-buffer: one turn may bring that to a client that
@@ -448,14 +331,19 @@ impl Links {
     pub fn invariants(&self) {
         self.segments.invariants();
         let mut holds = vec![0; self.segments.count()];
+        self.table.invariants();
         for (at, link) in self.table.list.iter().enumerate() {
-            link.invariants();
             let index = LinkIndex(at as u32);
+            link.invariants(self.slot(index).is_some());
             let count = |list: &VecDeque<LinkIndex>| list.iter().filter(|at| **at == index).count();
             let is_dirty = usize::from(link.lists.has(Lists::DIRTY));
             assert_eq!(count(&self.dirty), is_dirty, "{index:?}: it is to be flushed, once");
             let is_waiting = usize::from(link.lists.has(Lists::ROOM));
-            assert_eq!(count(&self.for_room), is_waiting, "{index:?}: it waits for room once");
+            assert_eq!(
+                count(&self.table.for_room),
+                is_waiting,
+                "{index:?}: it waits for room once"
+            );
             let waits = link.way == Way::Open(Pause::Room);
             assert!(!waits || is_waiting == 1, "{index:?}: who waits for room is asked again");
             for extent in link.extents() {
@@ -467,6 +355,6 @@ impl Links {
             let known = self.segments.refcount_of(segment as u32);
             assert_eq!(known, holds, "segment {segment}: links hold it");
         }
-        assert!(self.reports.is_empty(), "the loop knows what links report");
+        assert!(!self.has_reports(), "the loop knows what links report");
     }
 }

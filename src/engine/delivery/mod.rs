@@ -17,10 +17,13 @@
 mod batch;
 mod encode;
 mod fanout;
+mod feeding;
+mod kept;
 mod link;
 mod links;
 mod parts;
 mod pending;
+mod receiver;
 mod sending;
 mod shed;
 #[cfg(test)]
@@ -30,7 +33,9 @@ mod table;
 pub use encode::{MessageId, NO_CODE, heart_beat};
 pub use fanout::{Audience, Fanout};
 pub use link::{LINK_BYTES, Pause};
-pub use links::{Links, Report, SLOW_CONSUMER};
+pub use links::{Links, SLOW_CONSUMER};
+pub use receiver::Answer;
+pub use table::Report;
 
 /// The links of a shard and the fan-out to them.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ const ROOM_PAUSE_WANTED: Millis = Millis(4);
 impl Links {
     /// Whether something is to be sent, or looked at.
     pub fn has_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || self.woken() > 0
     }
 
     /// Begins sends, at most `send-chunk` of them, so that a large fan-out does not blind the loop.
@@ -30,7 +30,10 @@ impl Links {
         let mut sends = 0;
         while sends < ctx.limits.send_chunk {
             let Some(link) = self.dirty.pop_front() else { break };
-            let Some(slot) = self.slot(link) else { continue };
+            let Some(slot) = self.slot(link) else {
+                self.feed_one(net, ctx, link);
+                continue;
+            };
             let state = self.table.at_mut(link);
             state.lists.leave(Lists::DIRTY);
             if state.way == Way::Closed {
@@ -44,7 +47,7 @@ impl Links {
                 continue;
             }
             if state.is_empty() {
-                self.all_is_sent(net, slot);
+                self.all_is_sent(net, ctx, slot);
                 continue;
             }
             if state.extents().len() > 1 {
@@ -58,10 +61,10 @@ impl Links {
     }
 
     /// All of a connection's link is with the kernel.
-    fn all_is_sent(&mut self, net: &mut Net, slot: Slot) {
+    fn all_is_sent(&mut self, net: &mut Net, ctx: &Context, slot: Slot) {
         let link = LinkIndex::from(slot);
         if !self.is_ending(link) {
-            return;
+            return self.go_on_serving(net, ctx, slot);
         }
         if net.peer(slot) == Peer::Ended {
             self.cut(link);
@@ -112,10 +115,14 @@ impl Links {
             // WAITALL was not satisfied: the peer is gone.
             return self.reset(ctx, link);
         }
+        if state.way == Way::Open(Pause::No) && state.is_empty() {
+            return;
+        }
         let waits_for_this = matches!(state.way, Way::Open(Pause::Outbox));
-        let goes_on = state.way == Way::Ending || !state.is_empty();
+        let is_serving = state.lists.has(Lists::SERVING);
+        let goes_on = state.way == Way::Ending || !state.is_empty() || is_serving;
         if waits_for_this && state.waiting() <= ctx.limits.send_bytes {
-            self.woken.push_back(link);
+            self.table.wake(link);
         }
         if goes_on {
             self.mark_dirty(link);
@@ -130,7 +137,7 @@ impl Links {
             self.go_on_or_close(net, ctx, slot, taken);
             let is_little = self.at(link).waiting() <= ctx.limits.send_bytes;
             if self.pause(link) == Pause::Outbox && is_little {
-                self.woken.push_back(link);
+                self.table.wake(link);
             }
         }
         if !self.is_ending(link) {
@@ -250,6 +257,7 @@ impl Links {
     /// What is left of the frame in flight is copied when the cancelled send has come back.
     pub fn make_room(&mut self, net: &mut Net, ctx: &Context) {
         ctx.metrics.segment_shortages_total.add(1);
+        self.keep_all();
         let Some(oldest) = self.segments.oldest() else { return };
         for slot in self.those_to_part_with(View { ctx, net }, oldest) {
             let link = LinkIndex::from(slot);
@@ -310,7 +318,7 @@ impl Links {
     }
 }
 
-fn count_dropped(ctx: &Context, dropped: Dropped) {
+pub(super) fn count_dropped(ctx: &Context, dropped: Dropped) {
     ctx.metrics.dropped_oldest.add(dropped.oldest);
     ctx.metrics.dropped_conflated.add(dropped.conflated);
 }
