@@ -244,7 +244,7 @@ fn shard(
         segments: Segments::new(memory, limits.segment_size, limits.segment_bytes),
         listeners: vec![Serves { endpoints: true, api: true, loopback: true }],
         slots,
-        sessions: 0,
+        sessions: 16,
         keys,
         entropy,
         now,
