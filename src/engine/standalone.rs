@@ -38,7 +38,10 @@ pub fn feed(parts: &mut Dispatch, link: LinkIndex, bytes: &mut [u8]) {
 /// A connection receives what the session's link has, and is answered like this.
 pub fn attach(parts: &mut Dispatch, link: LinkIndex, slot: Slot, answer: Answer) {
     parts.delivery.links.attach(link, slot, answer);
+    // A heart-beat is due so long after that.
+    parts.net.times_mut(link).last_out = parts.ctx.ms;
     parts.hear();
+    parts.set_timer(link);
 }
 
 /// Ends such a session at once: nobody has come for what waits.

@@ -547,3 +547,26 @@ fn what_does_not_fit_together_is_found() {
         assert!(text.is_some_and(|text| text.contains(expected)), "{text:?}: {expected}");
     }
 }
+
+#[test]
+fn a_heart_beat_ends_a_poll_and_is_only_for_those_who_are_there() {
+    let mut bench = Bench::new("", 1);
+    let link = bench.open(STREAM, 10);
+    let beat = |bench: &mut Bench| {
+        let view = View { ctx: &bench.ctx, net: &bench.net };
+        bench.links.beat(view, link);
+        bench.settle();
+    };
+    let read = |bench: &mut Bench| messages(&core::mem::take(&mut bench.wire[3])).1;
+    beat(&mut bench);
+    bench.links.attach(link, Slot(3), answer(0, 0));
+    bench.settle();
+    assert_eq!(read(&mut bench), ["o"]);
+    beat(&mut bench);
+    bench.links.attach(link, Slot(3), answer(0, 0));
+    bench.settle();
+    assert!(bench.wire[3].is_empty(), "nobody was there when it beat");
+    beat(&mut bench);
+    assert_eq!(read(&mut bench), ["h"]);
+    assert_eq!(bench.released, [link, link]);
+}
