@@ -56,7 +56,7 @@ impl fmt::Display for Slot {
 }
 
 /// Index of a link, the ordered way to one client. The link of a connection has its slot's number
-/// as long as the connection lives.
+/// as long as the connection lives; above all slots are links that have no connection of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(transparent)]
 pub struct LinkIndex(pub u32);
@@ -65,11 +65,6 @@ impl LinkIndex {
     /// The link as an index.
     pub fn index(self) -> usize {
         self.0 as usize
-    }
-
-    /// The slot of its connection.
-    pub fn slot(self) -> Slot {
-        Slot(self.0)
     }
 }
 

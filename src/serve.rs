@@ -312,6 +312,7 @@ fn make_shard(start: Start) -> Result<(Shard<Uring>, u32), StartError> {
         segments,
         listeners: start.serves.into_iter().map(ListenerKind::from).collect(),
         slots,
+        sessions: 0,
         keys: start.keys,
         entropy: start.entropy,
         now,

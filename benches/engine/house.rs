@@ -237,6 +237,7 @@ fn shard(
         segments: Segments::new(memory, limits.segment_size, limits.segment_bytes),
         listeners: vec![Serves { endpoints: true, api: true, loopback: true }.into()],
         slots,
+        sessions: 0,
         keys: Random::known(tables),
         entropy: Random::known(entropy),
         now: ring.now(),

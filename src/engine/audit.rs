@@ -60,7 +60,7 @@ pub(super) fn audit(parts: &Dispatch, buffers_held: u32) -> Audit {
         let others = sockets.held(slot) + parts.web.held(slot) + stomp.held(slot.into());
         parts.input.len(slot) + others + net.transports().held(slot)
     };
-    let waiting = |slot: Slot| unsent(links, net, slot.into());
+    let waiting = |slot: Slot| unsent(links, net, slot);
     let answers = net.slots().filter(|&slot| sockets.is_raw(slot)).map(waiting);
     let sessions = || stomp.sessions().map(|(_, session)| session);
     let blocks = bus.messages_in_flight();
@@ -70,7 +70,8 @@ pub(super) fn audit(parts: &Dispatch, buffers_held: u32) -> Audit {
         sessions: sessions().count(),
         receipts: sessions().map(|session| session.receipts.count() as usize).sum(),
         buffered: parts.input.held(),
-        buffered_counted: net.slots().map(held).sum(),
+        buffered_counted: net.slots().map(held).sum::<usize>()
+            + links.all_standalone().map(|link| links.kept(link) + stomp.held(link)).sum::<usize>(),
         segment_refcounts: links.segments().refcounts(),
         segments_free: links.segments().free_count(),
         buffers_held,

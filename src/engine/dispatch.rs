@@ -1,33 +1,35 @@
 #![forbid(unsafe_code)]
 //! The hands of the loop: finds for each completion, entry and deadline the part that handles it,
-//! and carries what one part reports to the others. Who calls whom is readable here, in `reading`
-//! (what bytes become) and in `timers` (what is due) alone; the parts do not know each other but
-//! downwards.
+//! and carries what one part reports to the others. Who calls whom is readable here, in `shard`
+//! (the order of a turn), in `reading` (what bytes become) and in `timers` (what is due) alone; the
+//! parts do not know each other but downwards.
 
 use super::bus::Bus;
-use super::bus::mailbox::{Entry, ToHome, ToShard};
+use super::bus::mailbox::{ToHome, ToShard};
 use super::context::Context;
 use super::delivery::{Delivery, Report, unsent};
-use super::net::{Crowd, Input, Moves, Net, Peer, State, View};
+use super::events::Site;
+use super::net::{Client, Crowd, Input, Moves, Net, Peer, State, View};
 use super::session::{Revocation, Sockets, Stomp, answer_query};
 use super::share::Share;
 use super::shared::Shared;
 use super::web::{Stage, Web};
-use crate::broker::command::{Callback, Event, ReplyTo};
+use crate::broker::command::{Event, ReplyTo};
+use crate::broker::core::Class;
 use crate::broker::pattern::Budget;
-use crate::ids::{ConnId, LinkIndex, ListenerId, Slot};
-use crate::limits::{FAREWELL, PATTERN_STEPS_A_FRAME, WS_HEAD_MAX};
+use crate::ids::{ConnId, LinkIndex, ListenerId, ShardId, Slot, address_block};
+use crate::limits::{FAREWELL, WS_HEAD_MAX};
 use crate::metrics::Refusal;
-use crate::ring::{PollEnd, RecvEnd};
-use crate::time::Instant;
+use crate::ring::{Descriptor, RecvEnd};
 use crate::ws::Opcode;
 use core::net::SocketAddr;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// A shard sends entries to itself: a round takes the classes in their order, so that a message
-/// that stays on its shard is delivered in the turn it came in. More rounds than this wait a turn.
-const ROUNDS: usize = 4;
+/// For a connection from another shard that finds no slot. Behind bytes that nobody has read it
+/// may not arrive: the close resets the connection then.
+const NO_PLACE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n\
+                          Content-Length: 0\r\nConnection: close\r\n\r\n";
 
 /// The parts of a shard.
 #[derive(Debug)]
@@ -57,98 +59,14 @@ impl Dispatch {
         self.delivery.fanout.compress_from(limits.deflate_min);
     }
 
-    /// All that a turn does between what has come and what goes out.
-    pub(super) fn run_turn(&mut self) {
-        if self.revocation.is_going_on() {
-            let Dispatch { ctx, net, delivery, stomp, revocation, .. } = self;
-            revocation.run(stomp, delivery, View { ctx, net });
-        }
-        self.hear();
-        self.run_waiting();
-        if self.moves.has_waiting() {
-            self.send_moved();
-        }
-        if self.stomp.has_leaving()
-            && !self.stomp.run_leaving(&mut self.delivery.fanout, &mut self.bus, &self.ctx)
-        {
-            // The next turn goes on with it, and does not sleep before.
-            self.share.end_turn();
-        }
-        self.bus.announce_presence(&self.ctx);
-        self.run_timers();
-        self.take_entries();
-        self.run_stash();
-        self.run_woken();
-        if self.delivery.fanout.has_batches() {
-            self.delivery.fanout.end_batches(Some(self.ctx.now));
-        }
-        self.fan_out();
-        // Before the last of it is gone: clients that cannot be answered then are let go.
-        self.delivery.links.make_room_if_wanted(&mut self.net, &self.ctx);
-        self.hear();
-        self.delivery.links.flush(&mut self.net, &self.ctx);
-        self.hear();
-        // This turn has given buffers back.
-        while let Some(slot) = self.net.take_starved() {
-            self.settle(slot);
-        }
-        // What nobody can add to is told at once: the control thread ends after the shards.
-        let is_last = self.ctx.draining.is_some() && self.net.is_empty();
-        self.bus.tell_log(&mut self.ctx, is_last);
-    }
-
-    /// The buffers that a turn leaves behind.
-    pub(super) fn end_turn(&mut self) {
-        let Dispatch { ctx, delivery, sockets, .. } = self;
-        delivery.fanout.give_back();
-        delivery.links.give_back();
-        sockets.give_back();
-        ctx.metrics.turns_total.add(1);
-    }
-
-    /// Whether the next turn has something to do, whatever comes.
-    pub(super) fn is_busy(&self) -> bool {
-        self.delivery.links.has_dirty()
-            || self.revocation.is_going_on()
-            || self.share.is_turn_over()
-    }
-
-    /// Whether something could not be done because there was no room. It is tried again soon, not
-    /// at once: others need the time to make it.
-    pub(super) fn is_blocked(&self) -> bool {
-        self.delivery.links.waiting() > 0
-            || self.delivery.links.blocked() > 0
-            || self.stomp.has_leaving()
-            || !self.delivery.fanout.is_empty()
-            || !self.stash.is_empty()
-            || self.bus.core().has_announcements()
-            || self.bus.has_stuck_mail()
-            || self.moves.has_waiting()
-    }
-
-    /// When something is due, if nothing happens before.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        match (self.net.next_deadline(), self.delivery.fanout.batches_due()) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
-    }
-
-    /// Whether nobody is here any more, and nothing is left to be told.
-    pub(super) fn is_deserted(&self) -> bool {
-        let is_empty = self.net.is_empty() && self.stomp.is_empty() && self.ctx.events.is_empty();
-        is_empty && self.moves.between() == 0 && !self.is_blocked()
-    }
-
     // ---- connections
 
     /// A connection has come in.
     pub(super) fn on_accepted(&mut self, listener: ListenerId, slot: Slot, peer: SocketAddr) {
-        let link = LinkIndex::from(slot);
         self.ctx.metrics.accepted_total.add(1);
         self.net.accept(slot, listener, peer, self.ctx.ms);
         self.input.open(slot);
-        self.delivery.links.open(link);
+        self.delivery.links.open(slot);
         let to = self.moves.choose(&self.net, &self.ctx);
         if to.is_none_or(|to| !self.begin_move(slot, to)) {
             self.welcome(slot);
@@ -166,7 +84,7 @@ impl Dispatch {
             _ if sockets.is_upgraded(slot) => {
                 sockets.is_raw_stranger(slot) || stomp.is_stranger(slot.into())
             }
-            Stage::Idle => unsent(&delivery.links, net, slot.into()) == 0,
+            Stage::Idle => unsent(&delivery.links, net, slot) == 0,
             Stage::Head => true,
             Stage::Body | Stage::Parked => false,
         };
@@ -182,75 +100,132 @@ impl Dispatch {
         }
     }
 
-    /// The receive of a connection has ended.
-    pub(super) fn on_receive_ended(&mut self, id: ConnId, end: RecvEnd) {
-        if !self.net.is_current(id) {
-            return;
-        }
-        self.net.receive_ended(id, end);
-        if self.net.state(id.slot) == State::Moving {
-            self.on_moving_ended(id.slot, end);
-        }
-        match end {
-            RecvEnd::Stopped => {}
-            RecvEnd::Starved => self.ctx.metrics.receive_starved_total.add(1),
-            RecvEnd::Eof => self.on_peer_ended(id.slot),
-            RecvEnd::Failed(_) => self.delivery.links.reset(&self.ctx, id.slot.into()),
-        }
-        self.hear();
-        self.settle(id.slot);
-    }
+    // ---- moves between shards
 
-    /// The peer has ended its direction, and the socket is read to its end.
-    pub(super) fn on_peer_ended(&mut self, slot: Slot) {
-        self.hang_up(slot, Peer::Ended);
-        let links = &mut self.delivery.links;
+    /// Begins to move a connection that has nothing to be told and asks for nothing. False if it
+    /// cannot be moved now.
+    pub(super) fn begin_move(&mut self, slot: Slot, to: ShardId) -> bool {
         let link = LinkIndex::from(slot);
-        let has_bytes = unsent(links, &self.net, link) > 0;
-        let is_idle = self.web.stage(slot) == Stage::Idle && !self.sockets.is_upgraded(slot);
-        if links.at(link).is_paused() || links.is_ending(link) && has_bytes {
-            // It may still read the answer that it asked for, and what it sent before may count.
-        } else if links.is_open(link) && is_idle && has_bytes {
-            links.drain_http(link);
-        } else {
-            links.cut(link);
-        }
-    }
-
-    /// The end of the peer's direction is known. While the link is paused that ends nothing at
-    /// once: who sends a request and then FIN waits for its answer, and what came before the FIN
-    /// was sent in good faith. But a paused client is not listened to, so nothing else would
-    /// tell that the peer has gone: after HANGUP_GRACE the connection ends, whatever it waits for.
-    /// That time runs from the first news of the FIN and is never begun anew. A reset ends it at
-    /// once.
-    fn hang_up(&mut self, slot: Slot, peer: Peer) {
-        let is_news = self.net.hang_up(slot, peer);
-        if is_news && self.delivery.links.at(slot.into()).is_paused() {
-            self.net.times_mut(slot).since = self.ctx.ms;
+        let links = &self.delivery.links;
+        // The layer of a sealed one goes with it: nothing is to be sent, and what is kept while it
+        // moves is not mixed with what was opened before.
+        let transports = self.net.transports();
+        let is_owed = transports.owes(slot) || self.input.waits(slot);
+        let may_leave = !transports.is_sealed(slot) || !is_owed;
+        let is_idle = links.is_read(link)
+            && unsent(links, &self.net, slot) == 0
+            && may_leave
+            && !self.sockets.is_upgraded(slot)
+            && matches!(self.web.stage(slot), Stage::Idle | Stage::Head);
+        let begins = is_idle && self.moves.begin(&mut self.net, &self.ctx, slot, to);
+        if begins {
             self.set_timer(slot);
+            self.settle(slot);
+        }
+        begins
+    }
+
+    /// The receive of a moving connection has ended. At the end of its peer it stays.
+    pub(super) fn on_moving_ended(&mut self, slot: Slot, end: RecvEnd) {
+        match end {
+            RecvEnd::Eof => {
+                self.net.hang_up(slot, Peer::Ended);
+                self.net.times_mut(slot).since = self.ctx.ms;
+                self.stay(slot);
+            }
+            RecvEnd::Failed(_) => self.moves.stay(&mut self.net, slot),
+            RecvEnd::Starved | RecvEnd::Stopped => {}
         }
     }
 
-    /// The poll for the end of a peer is over.
-    pub(super) fn on_poll_ended(&mut self, id: ConnId, end: PollEnd) {
-        if !self.net.is_current(id) {
-            return;
+    /// A connection stays after all: it goes on where it was.
+    pub(super) fn stay(&mut self, slot: Slot) {
+        self.moves.stay(&mut self.net, slot);
+        if !Moves::is_admitted(&self.net, slot) {
+            self.welcome(slot);
         }
-        let link = LinkIndex::from(id.slot);
-        self.net.poll_ended(id.slot);
-        let is_here = self.net.peer(id.slot) == Peer::Here;
-        let is_paused = self.delivery.links.at(link).is_paused();
-        match end {
-            _ if !self.delivery.links.is_open(link) => {}
-            // Who is read again hears of it by its receive.
-            PollEnd::HungUp if !is_paused || !is_here => {}
-            PollEnd::HungUp => self.hang_up(id.slot, Peer::HungUp),
-            PollEnd::Reset => self.delivery.links.reset(&self.ctx, link),
-            PollEnd::Stopped => {}
+        self.read_kept(slot);
+        self.hear();
+        self.set_timer(slot);
+        self.settle(slot);
+    }
+
+    /// A connection has left the table, or could not.
+    pub(super) fn on_released(&mut self, id: ConnId, result: Result<Descriptor, i32>) {
+        assert!(self.net.is_current(id), "its slot is its own until then");
+        let (slot, link) = (id.slot, LinkIndex::from(id.slot));
+        let is_open = self.delivery.links.is_open(link);
+        let Ok(descriptor) = result else {
+            self.ctx.metrics.moves_failed_total.add(1);
+            if is_open {
+                return self.stay(slot);
+            }
+            // It has ended meanwhile.
+            self.moves.stay(&mut self.net, slot);
+            return self.on_ended(slot);
+        };
+        let received = self.input.take(slot).map_or_else(Vec::new, |kept| kept.to_vec());
+        let moved = self.moves.leave(&mut self.net, slot, descriptor, received);
+        self.delivery.links.cut(link);
+        self.hear();
+        self.delivery.links.clear(&mut self.net, link);
+        self.free(slot);
+        // What has ended meanwhile is closed with its entry.
+        if is_open {
+            self.ctx.metrics.moved_total.add(1);
+            self.moves.wait(moved);
+            self.send_moved();
+        }
+    }
+
+    /// Sends what waits to the shards that have room.
+    pub(super) fn send_moved(&mut self) {
+        let Dispatch { moves, bus, .. } = self;
+        while let Some(moved) = moves.next(|to| bus.room(to.into(), Class::Event) > 0) {
+            let to = moved.ticket.to();
+            bus.send(to.into(), ToShard::Moved(moved));
+        }
+    }
+
+    /// A connection of another shard is in the table, or cannot be.
+    pub(super) fn on_adopted(&mut self, number: i32, result: Result<Slot, i32>) {
+        let moved = self.moves.adopted(number);
+        let Ok(slot) = result else {
+            let block = Some(address_block(moved.address));
+            self.ctx.refuse_from(block, Site::None, Refusal::NetMoveFailed, None);
+            self.ctx.metrics.refused_capacity_total.add(1);
+            // Bytes that nothing seals are no answer for one that is sealed: it is closed.
+            if moved.transport.is_none() {
+                moved.descriptor.refuse(NO_PLACE);
+            }
+            return;
+        };
+        let received = Moves::open(&mut self.net, slot, moved, self.ctx.ms);
+        self.input.open(slot);
+        self.delivery.links.open(slot);
+        self.welcome(slot);
+        if self.delivery.links.is_open(slot.into()) {
+            self.input.keep(slot, &received);
+            self.read_kept(slot);
         }
         self.hear();
-        self.settle(id.slot);
+        self.set_timer(slot);
+        self.settle(slot);
     }
+
+    /// A connection is in the table: it is let in, or told why not.
+    pub(super) fn welcome(&mut self, slot: Slot) {
+        if self.ctx.draining.is_some() {
+            return self.delivery.links.cut(slot.into());
+        }
+        if !self.net.admit(&self.ctx, slot) {
+            let Dispatch { ctx, net, delivery, web, .. } = self;
+            web.refuse_capacity(&mut delivery.links, View { ctx, net }, slot);
+        }
+        self.ease_crowd(slot);
+    }
+
+    // ---- sends and closes
 
     /// A send has ended.
     pub(super) fn on_sent(&mut self, id: ConnId, result: Result<u32, i32>) {
@@ -258,7 +233,7 @@ impl Dispatch {
             return;
         }
         let (slot, link) = (id.slot, LinkIndex::from(id.slot));
-        self.delivery.links.on_sent(&mut self.net, &self.ctx, link, result);
+        self.delivery.links.on_sent(&mut self.net, &self.ctx, slot, result);
         self.hear();
         if self.sockets.owes_pongs()
             && !self.net.sending(slot).is_on()
@@ -313,19 +288,35 @@ impl Dispatch {
 
     fn hear_reports(&mut self) {
         while let Some((link, report)) = self.delivery.links.next_report() {
-            let (slot, ms) = (link.slot(), self.ctx.ms);
+            let (slot, ms) = (self.delivery.links.slot(link), self.ctx.ms);
             match report {
-                Report::Ended => self.on_ended(slot),
+                Report::Ended => match slot {
+                    Some(slot) => self.on_ended(slot),
+                    None => self.on_session_ended(link),
+                },
                 // The time of a parked request began when it was parked.
-                Report::Waits if !self.sockets.is_upgraded(slot) => {}
-                Report::Waits | Report::Phase => self.net.begin_phase(slot, ms),
+                Report::Waits if slot.is_some_and(|slot| !self.sockets.is_upgraded(slot)) => {}
+                Report::Waits | Report::Phase => self.net.begin_phase(link, ms),
                 Report::Answered => {
-                    self.net.times_mut(slot).last_in = ms;
-                    self.net.begin_phase(slot, ms);
+                    self.net.times_mut(link).last_in = ms;
+                    self.net.begin_phase(link, ms);
                 }
                 Report::Timer => {}
+                Report::Kept => self.note_session(link),
+                Report::Released => self.net.begin_phase(link, ms),
             }
-            self.set_timer(slot);
+            self.set_timer(link);
+        }
+    }
+
+    /// The link of a session over HTTP has ended: the session leaves. A link that was cut is free
+    /// again.
+    fn on_session_ended(&mut self, link: LinkIndex) {
+        self.share.spend_turn(self.stomp.leave(&mut self.delivery.fanout, &self.ctx, link));
+        if !self.delivery.links.is_ending(link) {
+            self.delivery.links.close_standalone(&mut self.net, link);
+            self.net.set_client(link, Client::NONE);
+            self.input.note_link(link, 0);
         }
     }
 
@@ -335,8 +326,8 @@ impl Dispatch {
         if self.net.state(slot) == State::Moving {
             self.moves.stay(&mut self.net, slot);
         }
-        let work = self.stomp.leave(&mut self.delivery.fanout, &self.ctx, link);
-        self.share.spend_turn(work);
+        self.delivery.links.lose_receiver(slot);
+        self.share.spend_turn(self.stomp.leave(&mut self.delivery.fanout, &self.ctx, link));
         self.sockets.leave(slot);
         self.web.leave(slot);
         self.input.take(slot);
@@ -380,49 +371,8 @@ impl Dispatch {
 
     // ---- entries
 
-    /// Takes what lies in the mailboxes, of a class while there is room for what its entries
-    /// produce. True if there were any.
-    pub(super) fn take_entries(&mut self) -> bool {
-        for round in 0..ROUNDS {
-            let found = self.bus.mailbox().may_have_mail() && self.take_classes();
-            self.run_woken();
-            if !found {
-                return round > 0;
-            }
-        }
-        true
-    }
-
-    #[inline(never)] // A turn without mail shall not pay for its frame.
-    fn take_classes(&mut self) -> bool {
-        let found = self.take_class(|parts: &mut Dispatch, callback: Callback| {
-            parts.bus.on_callback(callback, &parts.ctx);
-            0
-        });
-        let found = self.take_class(Dispatch::on_command) | found;
-        self.take_class(Dispatch::on_entry) | found
-    }
-
-    /// Each is handled by `handle`, which says how many steps patterns took.
-    fn take_class<E: Entry>(&mut self, handle: fn(&mut Self, E) -> u32) -> bool {
-        let mut found = false;
-        for peer in self.bus.mailbox().with_mail(E::CLASS) {
-            let mut left = self.ctx.limits.turn_entries;
-            while left > 0 {
-                if !self.bus.has_room_to_take(E::CLASS) {
-                    self.bus.mailbox().found_no_room(peer, E::CLASS);
-                    return found;
-                }
-                let Some(entry) = self.bus.mailbox().take(peer) else { break };
-                found = true;
-                let steps = handle(self, entry);
-                left = left.saturating_sub(1 + steps / PATTERN_STEPS_A_FRAME);
-            }
-        }
-        found
-    }
-
-    fn on_command(&mut self, entry: ToHome) -> u32 {
+    /// An entry for the homes here. Says how many steps patterns took.
+    pub(super) fn on_command(&mut self, entry: ToHome) -> u32 {
         match entry {
             ToHome::Command(command) => self.bus.on_command(command, &self.ctx),
             ToHome::Query { query, shard, conn } => {
@@ -437,7 +387,8 @@ impl Dispatch {
         }
     }
 
-    fn on_entry(&mut self, entry: ToShard) -> u32 {
+    /// An entry for this shard, likewise.
+    pub(super) fn on_entry(&mut self, entry: ToShard) -> u32 {
         match entry {
             ToShard::Event(event) => return self.on_event(event),
             ToShard::Answer { conn, items, count, cut } if self.net.is_current(conn) => {
@@ -466,7 +417,7 @@ impl Dispatch {
     }
 
     /// What waited for the pool goes on.
-    fn run_stash(&mut self) {
+    pub(super) fn run_stash(&mut self) {
         while let Some(event) = self.stash.pop_front() {
             let changes = matches!(event, Event::Begun { .. } | Event::Ended { .. });
             if changes && !self.fan_out_before(&event) {
@@ -489,7 +440,7 @@ impl Dispatch {
     }
 
     /// Gives every group what it has heard. False if something is left, because there is no room.
-    fn fan_out(&mut self) -> bool {
+    pub(super) fn fan_out(&mut self) -> bool {
         let Dispatch { ctx, net, delivery: Delivery { links, fanout }, stomp, .. } = self;
         let is_whole = fanout.run(links, stomp, ctx);
         if !is_whole {
@@ -568,10 +519,11 @@ impl Dispatch {
         let slots: Vec<Slot> = self.net.slots().collect();
         for slot in slots {
             let Dispatch { ctx, net, delivery, sockets, web, .. } = self;
-            let (view, link, links) = (View { ctx, net }, slot.into(), &mut delivery.links);
+            let (view, links) = (View { ctx, net }, &mut delivery.links);
+            let link = LinkIndex::from(slot);
             // Of a sealed one the end of our direction is sent, but not of one that moves.
             let says_end = net.transports().is_sealed(slot) && net.state(slot) == State::Open;
-            let is_quiet = unsent(links, net, link) == 0 && !says_end;
+            let is_quiet = unsent(links, net, slot) == 0 && !says_end;
             match web.stage(slot) {
                 _ if sockets.is_upgraded(slot) => links.drain(view, link, 1001, ""),
                 _ if !links.is_open(link) => {}
@@ -580,6 +532,6 @@ impl Dispatch {
                 Stage::Body | Stage::Parked => {}
             }
         }
-        self.hear();
+        self.end_sessions_over_http();
     }
 }

@@ -41,7 +41,7 @@ fn connections_have_their_links(parts: &Dispatch) {
         assert!(is_same, "{slot:?}: one send, known to both");
         let others = parts.sockets.held(slot) + parts.web.held(slot) + stomp.held(link);
         let kept = parts.input.len(slot) + others + net.transports().held(slot);
-        assert_eq!(parts.input.noted(slot), kept, "{slot:?}: what it keeps is counted");
+        assert_eq!(parts.input.noted(link), kept, "{slot:?}: what it keeps is counted");
         let may_keep = links.is_open(link) || !parts.input.waits(slot);
         assert!(may_keep, "{slot:?}: only who is open keeps input");
         let stage = parts.web.stage(slot);
@@ -56,8 +56,17 @@ fn connections_have_their_links(parts: &Dispatch) {
         assert_eq!(links.has_session(link), parts.sockets.is_upgraded(slot), "{slot:?}: upgraded");
     }
     for (index, session) in stomp.sessions().filter(|(_, session)| !session.is_leaving()) {
-        let is_used = net.state(session.link.slot()) != State::Free;
-        assert!(is_used, "{index:?}: a session has a connection");
+        let is_used = match links.slot(session.link) {
+            Some(slot) => net.state(slot) != State::Free,
+            None => links.is_open(session.link),
+        };
+        assert!(is_used, "{index:?}: a session has a link in use");
+    }
+    for link in links.all_standalone() {
+        let kept = links.kept(link) + stomp.held(link);
+        assert_eq!(parts.input.noted(link), kept, "{link:?}: what it keeps is counted");
+        let has_session = stomp.phase_and_beat(link).is_some();
+        assert_eq!(has_session, links.is_open(link), "{link:?}: who is open has its session");
     }
     let free = |slot: &Slot| net.state(*slot) == State::Free;
     let slots = (0..parts.ctx.slots).map(Slot).filter(|slot| net.knows(*slot));

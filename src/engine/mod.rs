@@ -16,7 +16,7 @@
 //! **Parts**, from the highest to the lowest: `web` (HTTP), `session` (who a client is), `delivery`
 //! (links and fan-out), `net` (connections) and `bus` (other threads, and the homes here). Each
 //! owns its fields and takes what else it changes as parameters; what it cannot do itself it
-//! reports. The loop (`shard`, `dispatch`, `reading`, `moving`, `timers`) knows them all.
+//! reports. The loop (`shard`, `dispatch`, `reading`, `standalone`, `timers`) knows them all.
 //!
 //! **The way of a message**, six hops: `ring` pops a completion → `reading` finds what the
 //! connection speaks → `session` or `web` makes a publish for its home → `bus` has the home number
@@ -35,7 +35,6 @@ mod dispatch;
 pub mod events;
 mod invariants;
 mod moved;
-mod moving;
 mod net;
 mod reading;
 mod reason;
@@ -43,6 +42,7 @@ mod session;
 pub mod shard;
 mod share;
 pub mod shared;
+pub mod standalone;
 mod timers;
 mod web;
 

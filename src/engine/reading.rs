@@ -3,7 +3,7 @@
 //! receive is stopped so that it does not drain the shared buffers. Bound: `held-bytes` for all
 //! that connections keep.
 
-use super::delivery::{Delivery, NO_CODE};
+use super::delivery::{Delivery, NO_CODE, unsent};
 use super::dispatch::Dispatch;
 use super::net::{Peer, State, View};
 use super::session::{Arrived, Message, answer_raw};
@@ -11,6 +11,7 @@ use super::web::{Stage, Step, Upgrade};
 use crate::ids::{ConnId, LinkIndex, Slot};
 use crate::limits::WS_CONTROL_MAX;
 use crate::metrics::Refusal;
+use crate::ring::{PollEnd, RecvEnd};
 use crate::sockjs;
 use crate::ws::Opcode;
 use smallvec::SmallVec;
@@ -173,7 +174,7 @@ impl Dispatch {
         net.set_endpoint(slot, upgrade.endpoint);
         net.begin_phase(slot, ctx.ms);
         net.times_mut(slot).last_in = ctx.ms;
-        links.upgrade(link, encoding);
+        links.upgrade(slot, encoding);
         if let Some(bits) = upgrade.takeover_bits {
             sockets.open_history(slot, bits);
         }
@@ -227,7 +228,7 @@ impl Dispatch {
             Arrived::Stream(stream) => stomp.feed(delivery, bus, view, share, link, stream),
             Arrived::Message(opcode, bytes) => {
                 ctx.metrics.frames_received_total.add(1);
-                answer_raw(&mut delivery.links, bus, view, link, Message(opcode, bytes));
+                answer_raw(&mut delivery.links, bus, view, slot, Message(opcode, bytes));
             }
             Arrived::Messages(count) => self.messages(slot, count),
             Arrived::NotSockJs(error) => {
@@ -261,7 +262,7 @@ impl Dispatch {
             let (view, bytes) = (View { ctx, net }, sockets.message(at));
             if is_raw {
                 let message = Message(Opcode::Text, bytes);
-                answer_raw(&mut delivery.links, bus, view, link, message);
+                answer_raw(&mut delivery.links, bus, view, slot, message);
             } else {
                 stomp.feed(delivery, bus, view, share, link, bytes);
             }
@@ -301,10 +302,82 @@ impl Dispatch {
             let len = u32::from_le_bytes(*len) as usize;
             let Dispatch { ctx, net, delivery, bus, .. } = self;
             let message = Message(Opcode::Text, &rest[..len]);
-            answer_raw(&mut delivery.links, bus, View { ctx, net }, link, message);
+            answer_raw(&mut delivery.links, bus, View { ctx, net }, slot, message);
             used += 4 + len;
         }
         self.sockets.put_back_backlog(slot, backlog, used);
+    }
+
+    // ---- the end of the peer's direction
+
+    /// The receive of a connection has ended.
+    pub(super) fn on_receive_ended(&mut self, id: ConnId, end: RecvEnd) {
+        if !self.net.is_current(id) {
+            return;
+        }
+        self.net.receive_ended(id, end);
+        if self.net.state(id.slot) == State::Moving {
+            self.on_moving_ended(id.slot, end);
+        }
+        match end {
+            RecvEnd::Stopped => {}
+            RecvEnd::Starved => self.ctx.metrics.receive_starved_total.add(1),
+            RecvEnd::Eof => self.on_peer_ended(id.slot),
+            RecvEnd::Failed(_) => self.delivery.links.reset(&self.ctx, id.slot.into()),
+        }
+        self.hear();
+        self.settle(id.slot);
+    }
+
+    /// The peer has ended its direction, and the socket is read to its end.
+    pub(super) fn on_peer_ended(&mut self, slot: Slot) {
+        self.hang_up(slot, Peer::Ended);
+        let links = &mut self.delivery.links;
+        let link = LinkIndex::from(slot);
+        let has_bytes = unsent(links, &self.net, slot) > 0;
+        let is_idle = self.web.stage(slot) == Stage::Idle && !self.sockets.is_upgraded(slot);
+        if links.at(link).is_paused() || links.is_ending(link) && has_bytes {
+            // It may still read the answer that it asked for, and what it sent before may count.
+        } else if links.is_open(link) && is_idle && has_bytes {
+            links.drain_http(link);
+        } else {
+            links.cut(link);
+        }
+    }
+
+    /// The end of the peer's direction is known. While the link is paused that ends nothing at
+    /// once: who sends a request and then FIN waits for its answer, and what came before the FIN
+    /// was sent in good faith. But a paused client is not listened to, so nothing else would
+    /// tell that the peer has gone: after HANGUP_GRACE the connection ends, whatever it waits for.
+    /// That time runs from the first news of the FIN and is never begun anew. A reset ends it at
+    /// once.
+    fn hang_up(&mut self, slot: Slot, peer: Peer) {
+        let is_news = self.net.hang_up(slot, peer);
+        if is_news && self.delivery.links.at(slot.into()).is_paused() {
+            self.net.times_mut(slot).since = self.ctx.ms;
+            self.set_timer(slot);
+        }
+    }
+
+    /// The poll for the end of a peer is over.
+    pub(super) fn on_poll_ended(&mut self, id: ConnId, end: PollEnd) {
+        if !self.net.is_current(id) {
+            return;
+        }
+        let link = LinkIndex::from(id.slot);
+        self.net.poll_ended(id.slot);
+        let is_here = self.net.peer(id.slot) == Peer::Here;
+        let is_paused = self.delivery.links.at(link).is_paused();
+        match end {
+            _ if !self.delivery.links.is_open(link) => {}
+            // Who is read again hears of it by its receive.
+            PollEnd::HungUp if !is_paused || !is_here => {}
+            PollEnd::HungUp => self.hang_up(id.slot, Peer::HungUp),
+            PollEnd::Reset => self.delivery.links.reset(&self.ctx, link),
+            PollEnd::Stopped => {}
+        }
+        self.hear();
+        self.settle(id.slot);
     }
 
     // ---- waiting
@@ -314,10 +387,10 @@ impl Dispatch {
         if !self.delivery.links.resume(link) {
             return;
         }
-        let slot = link.slot();
         // Others that wait have as much.
         let clients = self.delivery.links.waiting() as u32 + 1;
         self.share.begin(&self.ctx, clients);
+        let Some(slot) = self.delivery.links.slot(link) else { return self.resume_session(link) };
         let is_upgraded = self.sockets.is_upgraded(slot);
         if self.sockets.is_raw(slot) {
             self.resume_raw(slot);
@@ -346,6 +419,44 @@ impl Dispatch {
         self.settle(slot);
     }
 
+    /// The same for a session whose link has no connection of its own.
+    fn resume_session(&mut self, link: LinkIndex) {
+        let Dispatch { ctx, net, delivery, stomp, bus, share, .. } = self;
+        stomp.resume(delivery, bus, View { ctx, net }, share, link);
+        self.share.end();
+        self.hear();
+        self.note_session(link);
+        self.set_timer(link);
+    }
+
+    /// What a session over HTTP keeps is counted: what waits for its client, and what it has sent
+    /// of a frame.
+    pub(super) fn note_session(&mut self, link: LinkIndex) {
+        self.input.note_link(link, self.delivery.links.kept(link) + self.stomp.held(link));
+    }
+
+    /// What was put into links without a connection of their own leaves the log.
+    pub(super) fn feed_links(&mut self) {
+        self.delivery.links.feed(&mut self.net, &self.ctx);
+        self.hear();
+        if self.input.held() > self.ctx.limits.held_bytes as usize {
+            self.refuse_biggest_holder();
+        }
+    }
+
+    /// Ends all sessions over HTTP: shutdown. Who receives is told.
+    pub(super) fn end_sessions_over_http(&mut self) {
+        let all: Vec<LinkIndex> = self.delivery.links.all_standalone().collect();
+        for link in all {
+            let Dispatch { ctx, net, delivery, .. } = self;
+            match delivery.links.receiver(link) {
+                Some(_) => delivery.links.drain(View { ctx, net }, link, 1001, ""),
+                None => delivery.links.cut(link),
+            }
+        }
+        self.hear();
+    }
+
     /// Clients that waited for room try again, each once, as many as this turn has time for. Half
     /// of it is theirs: new input has had the other.
     pub(super) fn run_waiting(&mut self) {
@@ -357,7 +468,8 @@ impl Dispatch {
             let Some(link) = self.delivery.links.next_waiting() else { return };
             let may_answer = self.delivery.links.segments().may_answer();
             let has_room = may_answer && self.bus.has_room_for_frame(&self.ctx);
-            if has_room || self.web.holds_message(link.slot()) {
+            let slot = self.delivery.links.slot(link);
+            if has_room || slot.is_some_and(|slot| self.web.holds_message(slot)) {
                 self.resume(link);
             } else {
                 self.delivery.links.wait_for_room(link);
@@ -373,20 +485,25 @@ impl Dispatch {
         }
     }
 
-    /// The shard keeps as much unfinished input as it may: the client that keeps most of it is let
-    /// go, not the one that comes next.
-    fn refuse_biggest_holder(&mut self) {
+    /// The shard keeps as much as it may: the client that keeps most of it is let go, not the one
+    /// that comes next.
+    pub(super) fn refuse_biggest_holder(&mut self) {
         let open = self.net.slots().filter(|&slot| self.net.state(slot) == State::Open);
-        let Some(slot) = open.max_by_key(|&slot| self.input.noted(slot)) else { return };
+        let all = open.map(LinkIndex::from).chain(self.delivery.links.all_standalone());
+        let Some(link) = all.max_by_key(|&link| self.input.noted(link)) else { return };
         let Dispatch { ctx, net, delivery, web, .. } = self;
-        let (view, link) = (View { ctx, net }, LinkIndex::from(slot));
-        view.refuse(slot, Refusal::LimitBufferedBytes);
-        if delivery.links.has_session(link) {
-            delivery.links.drain(view, link, 1013, "try again later");
-        } else {
-            web.refuse_capacity(&mut delivery.links, view, slot);
+        let view = View { ctx, net };
+        view.refuse(link, Refusal::LimitBufferedBytes);
+        let slot = delivery.links.slot(link);
+        match slot {
+            // What it keeps is what waits for its client.
+            None => delivery.links.cut(link),
+            Some(_) if delivery.links.has_session(link) => {
+                delivery.links.drain(view, link, 1013, "try again later");
+            }
+            Some(slot) => web.refuse_capacity(&mut delivery.links, view, slot),
         }
         self.hear();
-        self.settle(slot);
+        slot.into_iter().for_each(|slot| self.settle(slot));
     }
 }

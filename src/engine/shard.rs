@@ -3,18 +3,20 @@
 
 use super::audit::{Audit, audit, set_gauges};
 use super::bus::Bus;
-use super::bus::mailbox::Mailbox;
+use super::bus::mailbox::{Entry, Mailbox};
 use super::context::Context;
 use super::delivery::{Delivery, Fanout, Links};
 use super::dispatch::Dispatch;
 use super::events::Events;
 use super::invariants::invariants;
-use super::net::{Accepts, Crowd, Input, Moves, Net, Transports};
+use super::net::{Accepts, Crowd, Input, Moves, Net, Transports, View};
 use super::session::{Revocation, Sockets, Stomp};
 use super::share::Share;
 use super::shared::Shared;
 use super::web::Web;
+use crate::broker::command::Callback;
 use crate::ids::{BufferId, ConnId, ShardId, Slot};
+use crate::limits::PATTERN_STEPS_A_FRAME;
 use crate::mem::receive::ReceivePool;
 use crate::mem::secret::Random;
 use crate::mem::segment::Segments;
@@ -42,6 +44,9 @@ pub struct Setup {
     pub listeners: Vec<ListenerKind>,
     /// Descriptors that its ring can hold.
     pub slots: u32,
+    /// Sessions over HTTP at most, each with a link that has no connection of its own. Nothing
+    /// opens one by itself yet.
+    pub sessions: u32,
     /// Gives the keys of its hash tables, which no client may know.
     pub keys: Random,
     /// Gives what clients are told: no secret comes from it.
@@ -64,6 +69,9 @@ pub struct Shard<R: Ring> {
     spin_until: Instant,
 }
 
+/// A shard sends entries to itself: a round takes the classes in their order, so that a message
+/// that stays on its shard is delivered in the turn it came in. More rounds than this wait a turn.
+const ROUNDS: usize = 4;
 /// What a shard that has drained waits at most before it looks whether the others have, too.
 const DRAIN_WAIT: Millis = Millis(10);
 /// What a shard waits at most when nothing is due.
@@ -73,7 +81,7 @@ impl<R: Ring> Shard<R> {
     /// A shard on its ring. It accepts from the first turn on.
     pub fn new(ring: R, setup: Setup) -> Shard<R> {
         let Setup { shard: me, shared, mailbox, receive, segments, listeners, .. } = setup;
-        let Setup { slots, mut keys, entropy, now, .. } = setup;
+        let Setup { slots, sessions, mut keys, entropy, now, .. } = setup;
         let limits = shared.limits.clone();
         let separator = shared.names.separator;
         let (listeners, makes) =
@@ -83,7 +91,7 @@ impl<R: Ring> Shard<R> {
             net: Net::new(slots, now, Transports::new(makes)),
             input: Input::new(slots),
             delivery: Delivery {
-                links: Links::new(segments, slots, now),
+                links: Links::new(segments, (slots, sessions), now),
                 fanout: Fanout::new(separator, &mut keys),
             },
             stomp: Stomp::new(me, keys.key(), slots),
@@ -140,7 +148,7 @@ impl<R: Ring> Shard<R> {
             found = true;
             self.on_done(done);
         }
-        found |= self.parts.take_entries();
+        found |= self.take_entries();
         self.found_work = found;
         if found {
             let spin = self.parts.ctx.shared.config.engine.spin;
@@ -148,7 +156,7 @@ impl<R: Ring> Shard<R> {
         } else if was_spinning {
             self.parts.ctx.metrics.spins_total.add(1);
         }
-        self.parts.run_turn();
+        self.run_turn();
         self.steer_accepts();
         for op in self.parts.net.ops() {
             self.ring.push(op);
@@ -156,18 +164,150 @@ impl<R: Ring> Shard<R> {
         for peer in self.parts.bus.mailbox().doorbells() {
             self.ring.push(Op::Doorbell { peer });
         }
-        self.parts.end_turn();
+        self.end_turn();
         if found {
             set_gauges(&self.parts);
         }
         !self.is_over()
     }
 
+    /// All that a turn does between what has come and what goes out.
+    fn run_turn(&mut self) {
+        if self.parts.revocation.is_going_on() {
+            let Dispatch { ctx, net, delivery, stomp, revocation, .. } = &mut self.parts;
+            revocation.run(stomp, delivery, View { ctx, net });
+        }
+        self.parts.hear();
+        self.parts.run_waiting();
+        if self.parts.moves.has_waiting() {
+            self.parts.send_moved();
+        }
+        if self.parts.stomp.has_leaving()
+            && !self.parts.stomp.run_leaving(
+                &mut self.parts.delivery.fanout,
+                &mut self.parts.bus,
+                &self.parts.ctx,
+            )
+        {
+            // The next turn goes on with it, and does not sleep before.
+            self.parts.share.end_turn();
+        }
+        self.parts.bus.announce_presence(&self.parts.ctx);
+        self.parts.run_timers();
+        self.take_entries();
+        self.parts.run_stash();
+        self.parts.run_woken();
+        if self.parts.delivery.fanout.has_batches() {
+            self.parts.delivery.fanout.end_batches(Some(self.parts.ctx.now));
+        }
+        self.parts.fan_out();
+        self.parts.feed_links();
+        // Before the last of it is gone: clients that cannot be answered then are let go.
+        self.parts.delivery.links.make_room_if_wanted(&mut self.parts.net, &self.parts.ctx);
+        self.parts.hear();
+        self.parts.delivery.links.flush(&mut self.parts.net, &self.parts.ctx);
+        self.parts.hear();
+        // This turn has given buffers back.
+        while let Some(slot) = self.parts.net.take_starved() {
+            self.parts.settle(slot);
+        }
+        // What nobody can add to is told at once: the control thread ends after the shards.
+        let is_last = self.parts.ctx.draining.is_some() && self.parts.net.is_empty();
+        self.parts.bus.tell_log(&mut self.parts.ctx, is_last);
+    }
+
+    /// The buffers that a turn leaves behind.
+    fn end_turn(&mut self) {
+        let Dispatch { ctx, delivery, sockets, .. } = &mut self.parts;
+        delivery.fanout.give_back();
+        delivery.links.give_back();
+        sockets.give_back();
+        ctx.metrics.turns_total.add(1);
+    }
+
+    /// Whether the next turn has something to do, whatever comes.
+    fn is_busy(&self) -> bool {
+        self.parts.delivery.links.has_dirty()
+            || self.parts.revocation.is_going_on()
+            || self.parts.share.is_turn_over()
+    }
+
+    /// Whether something could not be done because there was no room. It is tried again soon, not
+    /// at once: others need the time to make it.
+    fn is_blocked(&self) -> bool {
+        self.parts.delivery.links.waiting() > 0
+            || self.parts.delivery.links.blocked() > 0
+            || self.parts.stomp.has_leaving()
+            || !self.parts.delivery.fanout.is_empty()
+            || !self.parts.stash.is_empty()
+            || self.parts.bus.core().has_announcements()
+            || self.parts.bus.has_stuck_mail()
+            || self.parts.moves.has_waiting()
+    }
+
+    /// When something is due, if nothing happens before.
+    fn next_deadline(&self) -> Option<Instant> {
+        match (self.parts.net.next_deadline(), self.parts.delivery.fanout.batches_due()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// Whether nobody is here any more, and nothing is left to be told.
+    fn is_deserted(&self) -> bool {
+        let is_empty = self.parts.net.is_empty()
+            && self.parts.stomp.is_empty()
+            && self.parts.ctx.events.is_empty();
+        is_empty && self.parts.moves.between() == 0 && !self.is_blocked()
+    }
+
+    /// Takes what lies in the mailboxes, of a class while there is room for what its entries
+    /// produce. True if there were any.
+    fn take_entries(&mut self) -> bool {
+        for round in 0..ROUNDS {
+            let found = self.parts.bus.mailbox().may_have_mail() && self.take_classes();
+            self.parts.run_woken();
+            if !found {
+                return round > 0;
+            }
+        }
+        true
+    }
+
+    #[inline(never)] // A turn without mail shall not pay for its frame.
+    fn take_classes(&mut self) -> bool {
+        let found = self.take_class(|parts: &mut Dispatch, callback: Callback| {
+            parts.bus.on_callback(callback, &parts.ctx);
+            0
+        });
+        let found = self.take_class(Dispatch::on_command) | found;
+        self.take_class(Dispatch::on_entry) | found
+    }
+
+    /// Each is handled by `handle`, which says how many steps patterns took.
+    fn take_class<E: Entry>(&mut self, handle: fn(&mut Dispatch, E) -> u32) -> bool {
+        let mut found = false;
+        for peer in self.parts.bus.mailbox().with_mail(E::CLASS) {
+            let mut left = self.parts.ctx.limits.turn_entries;
+            while left > 0 {
+                if !self.parts.bus.has_room_to_take(E::CLASS) {
+                    self.parts.bus.mailbox().found_no_room(peer, E::CLASS);
+                    return found;
+                }
+                let Some(entry) = self.parts.bus.mailbox().take(peer) else { break };
+                found = true;
+                let steps = handle(&mut self.parts, entry);
+                left = left.saturating_sub(1 + steps / PATTERN_STEPS_A_FRAME);
+            }
+        }
+        found
+    }
+
     /// How long the next entry may wait. Asked by `turn` itself, and by a thread that runs several
     /// shards on one thread, before it lets one sleep.
     pub fn wait(&mut self) -> Wait {
         // While it looks for work by itself nobody has to ring for it.
-        let is_busy = self.parts.is_busy() || self.is_spinning();
+        let is_busy = self.is_busy() || self.is_spinning();
         if is_busy || !self.parts.bus.mailbox().may_sleep() {
             return Wait::No;
         }
@@ -182,14 +322,14 @@ impl<R: Ring> Shard<R> {
     /// When there is something to do again, if nothing happens.
     fn wait_until(&self) -> Instant {
         let now = self.parts.ctx.now;
-        let idle = if self.parts.is_blocked() {
+        let idle = if self.is_blocked() {
             now + Millis(1)
         } else if self.parts.ctx.draining.is_some() {
             now + DRAIN_WAIT
         } else {
             self.accepts.paused_until(now).unwrap_or(now + IDLE_WAIT)
         };
-        self.parts.next_deadline().map_or(idle, |deadline| deadline.min(idle))
+        self.next_deadline().map_or(idle, |deadline| deadline.min(idle))
     }
 
     fn on_done(&mut self, done: Done) {
@@ -242,7 +382,7 @@ impl<R: Ring> Shard<R> {
     /// home of its sessions' end needs that home.
     fn is_over(&mut self) -> bool {
         let Some(deadline) = self.parts.ctx.draining else { return false };
-        let is_idle = self.parts.is_deserted() && self.accepts.are_off();
+        let is_idle = self.is_deserted() && self.accepts.are_off();
         self.parts.bus.mailbox().all_are_over(is_idle) || self.parts.ctx.now >= deadline
     }
 
@@ -281,9 +421,8 @@ impl<R: Ring> Shard<R> {
         to != parts.ctx.me && slots.into_iter().any(|slot| parts.begin_move(slot, to))
     }
 
-    /// Its parts, to be spoiled on purpose.
-    #[cfg(test)]
-    pub(super) fn parts(&mut self) -> &mut Dispatch {
+    /// Its parts: sessions over HTTP are opened there, and tests look at them.
+    pub fn parts(&mut self) -> &mut Dispatch {
         &mut self.parts
     }
 }

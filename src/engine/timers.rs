@@ -1,8 +1,8 @@
 #![forbid(unsafe_code)]
-//! Deadlines: what happens to a connection when nothing happens on it.
+//! Deadlines: what happens to a link, and to its connection, when nothing happens on it.
 //!
-//! One entry of the wheel a connection. When it is due the connection's next deadline is worked out
-//! afresh from its state; often that is later than it was, and the entry is only set again.
+//! One entry of the wheel a link. When it is due the link's next deadline is worked out afresh from
+//! its state; often that is later than it was, and the entry is only set again.
 
 use super::delivery::{Pause, SLOW_CONSUMER, heart_beat, unsent};
 use super::dispatch::Dispatch;
@@ -12,7 +12,6 @@ use super::web::Stage;
 use crate::ids::{EndpointIndex, LinkIndex, Slot};
 use crate::limits::HANGUP_GRACE;
 use crate::metrics::Refusal;
-use crate::sockjs;
 use crate::ws::Opcode;
 
 /// What is due.
@@ -66,60 +65,89 @@ impl Dispatch {
     /// Handles everything that is due.
     pub(super) fn run_timers(&mut self) {
         self.net.advance(self.ctx.now);
-        while let Some(slot) = self.net.next_timer() {
+        while let Some(link) = self.net.next_timer() {
             // Each moves its own deadline, or ends the link.
-            let mut next = next_due(self, slot);
+            let mut next = next_due(self, link);
             while let Some((0, due)) = next {
-                self.on_due(slot, due);
-                next = next_due(self, slot);
+                self.on_due(link, due);
+                next = next_due(self, link);
             }
             if let Some((left, _)) = next {
-                self.net.set_timer(slot, self.ctx.now, left);
+                self.net.set_timer(link, self.ctx.now, left);
             }
         }
     }
 
-    /// Sees to it that a connection is looked at when its next deadline comes.
-    pub(super) fn set_timer(&mut self, slot: Slot) {
-        if let Some((left, _)) = next_due(self, slot) {
-            self.net.set_timer(slot, self.ctx.now, left);
+    /// Sees to it that a link is looked at when its next deadline comes.
+    pub(super) fn set_timer(&mut self, link: impl Into<LinkIndex>) {
+        let link = link.into();
+        if let Some((left, _)) = next_due(self, link) {
+            self.net.set_timer(link, self.ctx.now, left);
         }
     }
 
     /// Does what is due.
-    fn on_due(&mut self, slot: Slot, due: Due) {
+    fn on_due(&mut self, link: LinkIndex, due: Due) {
         let ms = self.ctx.ms;
-        let Dispatch { ctx, net, delivery, stomp, web, .. } = self;
-        let (links, link) = (&mut delivery.links, LinkIndex::from(slot));
+        let Dispatch { ctx, net, delivery, stomp, .. } = self;
+        let links = &mut delivery.links;
         let is_timeout = matches!(
             due,
             Due::Linger | Due::Idle | Due::Request | Due::Answer | Due::HungUp | Due::FirstMessage
         );
         ctx.metrics.timeouts_total.add(u64::from(is_timeout));
         match due {
-            Due::Move => self.stay(slot),
-            Due::Slow => links.stands_still(net, ctx, link),
             Due::Beat => {
                 // A send in flight is a sign of life, too, or the client is too slow for one.
-                if !net.sending(slot).is_on() {
+                if !links.slot(link).is_some_and(|slot| net.sending(slot).is_on()) {
                     links.send(View { ctx, net }, link, |encoder, encoding| {
                         encoder.raw(heart_beat(encoding));
                     });
                 }
-                net.times_mut(slot).last_out = ms;
+                net.times_mut(link).last_out = ms;
             }
             Due::SockJs => {
-                let frame = sockjs::HEARTBEAT.as_bytes();
-                links.send_frame(View { ctx, net }, link, Opcode::Text, frame);
-                net.times_mut(slot).last_out = ms;
+                links.beat(View { ctx, net }, link);
+                net.times_mut(link).last_out = ms;
             }
+            Due::Answer if links.has_session(link) => {
+                stomp.replies().on_unanswered(links, View { ctx, net }, link);
+            }
+            Due::FirstMessage => {
+                let view = View { ctx, net };
+                view.refuse(link, Refusal::LimitFirstMessage);
+                links.drain(view, link, SLOW_CONSUMER, "no CONNECT in time");
+            }
+            Due::Missed => stomp.replies().on_missed(links, View { ctx, net }, link),
+            Due::Move
+            | Due::Slow
+            | Due::Ping
+            | Due::Linger
+            | Due::Idle
+            | Due::Request
+            | Due::Answer
+            | Due::HungUp => {
+                let slot = links.slot(link).expect("only a connection has such a deadline");
+                self.on_due_of_connection(slot, due);
+            }
+        }
+        self.hear();
+    }
+
+    fn on_due_of_connection(&mut self, slot: Slot, due: Due) {
+        if due == Due::Move {
+            return self.stay(slot);
+        }
+        let Dispatch { ctx, net, delivery, web, .. } = self;
+        let (links, link) = (&mut delivery.links, LinkIndex::from(slot));
+        match due {
+            Due::Slow => links.stands_still(net, ctx, slot),
             Due::Ping => {
                 net.set_pinged(slot);
                 links.send_frame(View { ctx, net }, link, Opcode::Ping, b"");
             }
             // Who is sealed is told that this is the end.
             Due::Idle if net.transports().may_seal(slot) => links.drain_http(link),
-            Due::Linger | Due::Idle => links.cut(link),
             Due::Request => {
                 let view = View { ctx, net };
                 let refusal = match web.stage(slot) {
@@ -129,51 +157,51 @@ impl Dispatch {
                 view.refuse(slot, refusal);
                 web.refuse(links, view, slot, 408, "the request took too long");
             }
-            Due::Answer if links.has_session(link) => {
-                stomp.replies().on_unanswered(links, View { ctx, net }, link);
-            }
             Due::Answer => {
                 let view = View { ctx, net };
                 view.refuse(slot, Refusal::LimitAnswerTime);
                 web.refuse(links, view, slot, 504, "no answer in time");
             }
-            Due::HungUp if web.stage(slot) == Stage::Parked && unsent(links, net, link) == 0 => {
+            Due::HungUp if web.stage(slot) == Stage::Parked && unsent(links, net, slot) == 0 => {
                 web.refuse(links, View { ctx, net }, slot, 504, "no answer in time");
             }
-            Due::HungUp => links.cut(link),
-            Due::FirstMessage => {
-                let view = View { ctx, net };
-                view.refuse(slot, Refusal::LimitFirstMessage);
-                links.drain(view, link, SLOW_CONSUMER, "no CONNECT in time");
-            }
-            Due::Missed => stomp.replies().on_missed(links, View { ctx, net }, link),
+            // Linger, Idle, HungUp.
+            _ => links.cut(link),
         }
-        self.hear();
     }
 }
 
-/// The next deadline of a connection: milliseconds from now, and what it is.
-fn next_due(parts: &Dispatch, slot: Slot) -> Option<(u32, Due)> {
+/// The next deadline of a link: milliseconds from now, and what it is.
+fn next_due(parts: &Dispatch, link: LinkIndex) -> Option<(u32, Due)> {
+    let links = &parts.delivery.links;
+    let mut next = Earliest::default();
+    match links.slot(link) {
+        Some(slot) => connection_due(parts, slot, &mut next),
+        None if links.is_open(link) => session_due(parts, link, &mut next),
+        // How long it is remembered is the business of whoever opened it.
+        None => {}
+    }
+    next.0
+}
+
+fn connection_due(parts: &Dispatch, slot: Slot, next: &mut Earliest) {
     let (net, limits) = (&parts.net, &parts.ctx.limits);
     let left = |since: u32, span: u32| left(parts, since, span);
+    let times = net.times(slot);
     match net.state(slot) {
-        State::Free | State::Terminated | State::Closing | State::Releasing => return None,
-        State::Moving => return Some((parts.moves.left(slot, parts.ctx.ms), Due::Move)),
-        State::Draining => {
-            return Some((left(net.times(slot).since, limits.linger.0), Due::Linger));
-        }
+        State::Free | State::Terminated | State::Closing | State::Releasing => return,
+        State::Moving => return next.add(parts.moves.left(slot, parts.ctx.ms), Due::Move),
+        State::Draining => return next.add(left(times.since, limits.linger.0), Due::Linger),
         State::Open => {}
     }
-    let mut next = Earliest::default();
     if net.sending(slot) == Sending::Yes {
         let age = net.send_age(slot, parts.ctx.ms);
         next.add(limits.send_time.0.saturating_sub(age), Due::Slow);
     }
-    let times = net.times(slot);
     if parts.sockets.is_raw(slot) {
-        sockjs_beat(parts, slot, &mut next);
+        sockjs_beat(parts, slot.into(), next);
     } else if parts.sockets.is_upgraded(slot) {
-        session_due(parts, slot, &mut next);
+        session_due(parts, slot.into(), next);
     } else {
         match parts.web.stage(slot) {
             Stage::Idle if net.transports().is_greeting(slot) => {
@@ -188,7 +216,6 @@ fn next_due(parts: &Dispatch, slot: Slot) -> Option<(u32, Due)> {
     if net.peer(slot) != Peer::Here && parts.delivery.links.at(slot.into()).is_paused() {
         next.add(left(times.since, HANGUP_GRACE.0), Due::HungUp);
     }
-    next.0
 }
 
 /// Milliseconds that are left of a span.
@@ -197,22 +224,25 @@ fn left(parts: &Dispatch, since: u32, span: u32) -> u32 {
 }
 
 /// When SockJS's heart-beat is due, at an endpoint that has one, to a client that expects one.
-fn sockjs_beat(parts: &Dispatch, slot: Slot, next: &mut Earliest) {
-    if !parts.delivery.links.encoding(slot.into()).has_sockjs_frames() {
+fn sockjs_beat(parts: &Dispatch, link: LinkIndex, next: &mut Earliest) {
+    let links = &parts.delivery.links;
+    let is_there = links.slot(link).is_some() || links.receiver(link).is_some();
+    if !is_there || !links.encoding(link).has_sockjs_frames() {
         return;
     }
-    let endpoint = parts.net.endpoint(slot).map(EndpointIndex::index);
+    let client = parts.net.client(link);
+    let endpoint = client.endpoint().map(EndpointIndex::index);
     let endpoint = endpoint.and_then(|at| parts.ctx.shared.endpoints.get(at));
     if let Some(sockjs) = endpoint.and_then(|endpoint| endpoint.config.sockjs.as_ref()) {
-        let last_out = parts.net.times(slot).last_out;
-        next.add(left(parts, last_out, sockjs.heartbeat.0), Due::SockJs);
+        next.add(left(parts, client.times.last_out, sockjs.heartbeat.0), Due::SockJs);
     }
 }
 
-fn session_due(parts: &Dispatch, slot: Slot, next: &mut Earliest) {
+fn session_due(parts: &Dispatch, link: LinkIndex, next: &mut Earliest) {
     let left = |since: u32, span: u32| left(parts, since, span);
-    let (times, pause) = (parts.net.times(slot), parts.delivery.links.pause(slot.into()));
-    let Some((phase, agreed)) = parts.stomp.phase_and_beat(slot.into()) else { return };
+    let (links, net) = (&parts.delivery.links, &parts.net);
+    let (times, pause) = (net.client(link).times, links.pause(link));
+    let Some((phase, agreed)) = parts.stomp.phase_and_beat(link) else { return };
     if phase == Phase::Connecting {
         let span = parts.ctx.limits.first_message.0;
         return next.add(left(times.since, span), Due::FirstMessage);
@@ -225,7 +255,8 @@ fn session_due(parts: &Dispatch, slot: Slot, next: &mut Earliest) {
     // While it is paused nothing of it is read: what it sends cannot be told from silence, and
     // the age of what it is sent is bounded anyway.
     if receive > 0 && pause == Pause::No {
-        if parts.net.is_pinged(slot) {
+        // Who has no connection of its own cannot be asked with a ping.
+        if links.slot(link).is_none_or(|slot| net.is_pinged(slot)) {
             let span = receive.saturating_mul(2).saturating_add(GRACE);
             next.add(left(times.last_in, span), Due::Missed);
         } else {
@@ -239,6 +270,6 @@ fn session_due(parts: &Dispatch, slot: Slot, next: &mut Earliest) {
     // A session whose server sends STOMP heart-beats needs none of SockJS (Spring does the
     // same).
     if send == 0 {
-        sockjs_beat(parts, slot, next);
+        sockjs_beat(parts, link, next);
     }
 }

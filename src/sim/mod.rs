@@ -27,6 +27,8 @@ mod control;
 #[cfg(test)]
 mod corrupted;
 mod counts;
+#[cfg(test)]
+mod detached;
 mod echoer;
 mod ending;
 mod entries;

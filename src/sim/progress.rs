@@ -113,7 +113,8 @@ impl Kernel {
                 self.completions.push(Key::Poll(slot), done);
             }
         }
-        outside.sockets[id.0].slot = Some(slot);
+        let socket = &mut outside.sockets[id.0];
+        (socket.slot, socket.came_at) = (Some(slot), outside.now);
     }
 
     fn end_accept(&mut self, listener: ListenerId, end: AcceptEnd) {

@@ -260,6 +260,7 @@ fn shard(
         segments: Segments::new(memory, limits.segment_size, limits.segment_bytes),
         listeners,
         slots,
+        sessions: 16,
         keys,
         entropy,
         now,

@@ -42,6 +42,8 @@ pub(super) struct Socket {
     pub(super) sealed: bool,
     /// Its slot while the server has it.
     pub(super) slot: Option<Slot>,
+    /// When it came into the table of its ring.
+    pub(super) came_at: Instant,
     pub(super) inbound: VecDeque<u8>,
     pub(super) inbound_max: usize,
     pub(super) inbound_ended: bool,
@@ -67,6 +69,7 @@ impl Socket {
             peer,
             sealed: false,
             slot: None,
+            came_at: Instant(0),
             inbound: VecDeque::new(),
             inbound_max: random.between(16, 600) as usize,
             inbound_ended: false,

@@ -359,8 +359,9 @@ impl World {
     /// shard has had time since then.
     pub(super) fn overdue(&self, ring: usize, since: Instant, nanos: u64) -> Option<String> {
         let late = |id: &SocketId| {
-            let gone_at = self.sockets[id.0].gone_at;
-            gone_at.is_some_and(|gone_at| self.now.0 > gone_at.max(since).0 + nanos)
+            let socket = &self.sockets[id.0];
+            let since = since.max(socket.came_at);
+            socket.gone_at.is_some_and(|gone_at| self.now.0 > gone_at.max(since).0 + nanos)
         };
         let late = self.kernels[ring].slots.iter().filter_map(|slot| slot.socket).find(late)?;
         Some(format!("{}: {}", late.0, self.sockets[late.0].tell()))

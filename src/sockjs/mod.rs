@@ -46,6 +46,7 @@ mod decode;
 mod framing;
 mod info;
 mod url;
+mod wrap;
 
 pub use decode::{Error, Messages, decode};
 pub use framing::{
@@ -54,6 +55,9 @@ pub use framing::{
 };
 pub use info::Info;
 pub use url::{Route, Transport, route};
+pub use wrap::{
+    CHUNK, LAST_CHUNK, unit_len, unwrap_unit, wrapped_len, write_jsonp, write_unit, write_wrapped,
+};
 
 /// Body of the answer to [`Route::Greeting`]; its type is `text/plain; charset=UTF-8`.
 pub const GREETING: &str = "Welcome to SockJS!\n";

@@ -211,6 +211,7 @@ fn make(
         segments,
         listeners,
         slots,
+        sessions: 0,
         keys: Random::known(11),
         entropy: Random::known(12),
         now,

@@ -5,6 +5,7 @@ use crate::broker::message::Message;
 use crate::broker::subscription::FrameFormat;
 use crate::encoding::Encoding;
 use crate::limits::ENCODE_KEEP;
+use crate::sockjs;
 use crate::stomp;
 use crate::ws::{self, Compressor};
 
@@ -155,9 +156,21 @@ impl Encoder {
         debug_assert_eq!(written, len, "a frame is as long as it said");
         match encoding {
             Encoding::WebSocket { .. } => self.maybe_deflated(encoding, opcode, &frame),
+            // SockJS carries text only: what is not UTF-8 is replaced (a STOMP body of arbitrary
+            // bytes has no form there).
+            Encoding::Queued
+            | Encoding::XhrStreaming { .. }
+            | Encoding::EventSource { .. }
+            | Encoding::HtmlFile { .. } => {
+                let text = String::from_utf8_lossy(&frame);
+                let mut unit = core::mem::take(&mut self.quoted);
+                unit.clear();
+                unit.resize(sockjs::quoted_len(&text) + UNIT_QUOTES, 0);
+                sockjs::write_unit(&text, &mut unit);
+                self.unit(encoding, [&unit, b"", b""]);
+                self.quoted = unit;
+            }
             Encoding::SockJsWebSocket { .. } => {
-                // SockJS carries text only: what is not UTF-8 is replaced (a STOMP body of
-                // arbitrary bytes has no form there).
                 let text = String::from_utf8_lossy(&frame);
                 let mut quoted = core::mem::take(&mut self.quoted);
                 quoted.clear();
@@ -168,6 +181,20 @@ impl Encoder {
             }
         }
         self.frame = frame;
+    }
+
+    /// Adds a unit `,"…"` whose bytes come in three parts, as it travels over HTTP.
+    pub(super) fn unit(&mut self, encoding: Encoding, unit: [&[u8]; 3]) {
+        let Some((wrap, chunked)) = encoding.stream() else {
+            return unit.iter().for_each(|part| self.out.extend_from_slice(part));
+        };
+        let [front, middle, back] = unit;
+        sockjs::write_wrapped(
+            wrap,
+            chunked,
+            &[b"a[", &front[1..], middle, back, b"]"],
+            &mut self.out,
+        );
     }
 
     /// Adds a WebSocket message, compressed where that was negotiated and makes it shorter.
@@ -206,9 +233,13 @@ impl Encoder {
 /// The whole length of the unit that begins with `bytes`: what a queue may be cut between. None:
 /// too little of it is there to say, so it goes on behind `bytes`.
 pub fn unit_len(encoding: Encoding, bytes: &[u8]) -> Option<u64> {
-    match encoding {
-        Encoding::WebSocket { .. } | Encoding::SockJsWebSocket { .. } => ws::frame_len(bytes),
-    }
+    let Some((wrap, chunked)) = encoding.stream() else {
+        return match encoding {
+            Encoding::Queued => sockjs::unit_len(bytes).map(|len| len as u64),
+            _ => ws::frame_len(bytes),
+        };
+    };
+    sockjs::wrapped_len(wrap, chunked, bytes).map(|(len, _)| len as u64)
 }
 
 /// The WebSocket message that a MESSAGE is by itself.
@@ -220,7 +251,11 @@ fn opcode_of(message: &Message) -> ws::Opcode {
 pub(super) fn opcode_in(encoding: Encoding, message: &Message) -> ws::Opcode {
     match encoding {
         Encoding::WebSocket { .. } => opcode_of(message),
-        Encoding::SockJsWebSocket { .. } => ws::Opcode::Text,
+        Encoding::SockJsWebSocket { .. }
+        | Encoding::Queued
+        | Encoding::XhrStreaming { .. }
+        | Encoding::EventSource { .. }
+        | Encoding::HtmlFile { .. } => ws::Opcode::Text,
     }
 }
 
@@ -247,7 +282,11 @@ pub fn bound_with(format: FrameFormat, without: usize, subscription: &str) -> us
     match format.encoding {
         Encoding::WebSocket { .. } => len + ws::head_len(len as u64),
         // Every byte may become a six-character escape, and three more when it is not UTF-8.
-        Encoding::SockJsWebSocket { .. } => len * 6 + 16,
+        Encoding::SockJsWebSocket { .. } | Encoding::Queued => len * 6 + 16,
+        // A percent sign becomes three bytes, and is none of those.
+        Encoding::XhrStreaming { .. } | Encoding::EventSource { .. } => len * 6 + WRAPPING,
+        // Such an escape has a backslash, which is doubled.
+        Encoding::HtmlFile { .. } => len * 7 + WRAPPING,
     }
 }
 
@@ -264,8 +303,26 @@ pub fn heart_beat(encoding: Encoding) -> &'static [u8] {
     match encoding {
         Encoding::WebSocket { .. } => b"\x81\x01\n",
         Encoding::SockJsWebSocket { .. } => b"\x81\x07a[\"\\n\"]",
+        Encoding::Queued => b",\"\\n\"",
+        Encoding::XhrStreaming { chunked: true } => b"8\r\na[\"\\n\"]\n\r\n",
+        Encoding::XhrStreaming { chunked: false } => b"a[\"\\n\"]\n",
+        Encoding::EventSource { chunked: true } => b"11\r\ndata: a[\"\\n\"]\r\n\r\n\r\n",
+        Encoding::EventSource { chunked: false } => b"data: a[\"\\n\"]\r\n\r\n",
+        Encoding::HtmlFile { chunked: true } => {
+            b"25\r\n<script>\np(\"a[\\\"\\\\n\\\"]\");\n</script>\r\n\r\n"
+        }
+        Encoding::HtmlFile { chunked: false } => {
+            b"<script>\np(\"a[\\\"\\\\n\\\"]\");\n</script>\r\n"
+        }
     }
 }
+
+/// Bytes of a unit beside what is between its quotes: `,""`.
+pub(super) const UNIT_QUOTES: usize = 3;
+/// Bytes that a stream puts around a frame, and `a[""]`, at most.
+const WRAPPING: usize = 64;
+const _: () =
+    assert!(sockjs::CHUNK + "<script>\np(\"a[\\\"\\\"]\");\n</script>\r\n".len() < WRAPPING);
 
 /// Bytes of `subscription:` and the line's end.
 const SUBSCRIPTION_LINE: usize = "subscription:\n".len();
@@ -292,6 +349,19 @@ mod tests {
     use super::super::parts::{Head, Parts, Recent, variant_of};
     use super::*;
     use crate::stomp::Version;
+
+    /// Every way, uncompressed.
+    const EVERY: [Encoding; 9] = [
+        Encoding::PLAIN,
+        Encoding::SockJsWebSocket { deflate: 0 },
+        Encoding::Queued,
+        Encoding::XhrStreaming { chunked: true },
+        Encoding::XhrStreaming { chunked: false },
+        Encoding::EventSource { chunked: true },
+        Encoding::EventSource { chunked: false },
+        Encoding::HtmlFile { chunked: true },
+        Encoding::HtmlFile { chunked: false },
+    ];
 
     fn held(encoder: &Encoder, recent: &Recent, parts: &Parts) -> Vec<usize> {
         let Encoder { frame, quoted, deflated, .. } = encoder;
@@ -350,8 +420,7 @@ mod tests {
     /// All that an encoder writes, in every encoding and around each step of a head's length.
     #[test]
     fn units_are_found_again_in_their_bytes() {
-        let ways = [Encoding::PLAIN, Encoding::SockJsWebSocket { deflate: 0 }];
-        for encoding in ways.into_iter().flat_map(|way| [way, way.with_deflate(15)]) {
+        for encoding in EVERY.into_iter().flat_map(|way| [way, way.with_deflate(15)]) {
             let mut encoder = Encoder::default();
             encoder.compress_from(512);
             let mut ends = Vec::new();
@@ -361,12 +430,14 @@ mod tests {
                 text_of(&mut encoder, encoding, &text);
                 ends.push(encoder.bytes().len());
             }
-            encoder.ws(ws::Opcode::Ping, b"");
-            ends.push(encoder.bytes().len());
-            encoder.sockjs_close(3000, "Go away!");
-            ends.push(encoder.bytes().len());
-            encoder.close(1000, "");
-            ends.push(encoder.bytes().len());
+            if matches!(encoding, Encoding::WebSocket { .. } | Encoding::SockJsWebSocket { .. }) {
+                encoder.ws(ws::Opcode::Ping, b"");
+                ends.push(encoder.bytes().len());
+                encoder.sockjs_close(3000, "Go away!");
+                ends.push(encoder.bytes().len());
+                encoder.close(1000, "");
+                ends.push(encoder.bytes().len());
+            }
             let (bytes, mut start) = (encoder.bytes(), 0);
             for end in ends {
                 let len = (end - start) as u64;
@@ -391,7 +462,7 @@ mod tests {
 
     #[test]
     fn a_heart_beat_is_what_the_encoder_would_write() {
-        for way in [Encoding::PLAIN, Encoding::SockJsWebSocket { deflate: 0 }] {
+        for way in EVERY {
             for encoding in [way, way.with_deflate(8), way.with_deflate(15)] {
                 let mut encoder = Encoder::default();
                 encoder.compress_from(0);

@@ -49,6 +49,8 @@ impl Lists {
     pub const DIRTY: Lists = Lists(1);
     /// Of those whose clients wait for room.
     pub const ROOM: Lists = Lists(2);
+    /// Of those whose connection receives for a link that has none of its own.
+    pub const SERVING: Lists = Lists(4);
 
     /// Whether it stands in this one.
     pub fn has(self, list: Lists) -> bool {
@@ -323,13 +325,14 @@ impl Link {
         (keep, keep_first)
     }
 
-    /// Asserts what holds between its fields. Slow.
-    pub fn invariants(&self) {
+    /// Asserts what holds between its fields. `is_own`: it is a connection's, and sends. Slow.
+    pub fn invariants(&self, is_own: bool) {
         let queued: u32 = self.extents.iter().map(|extent| extent.range.len).sum();
         assert!(self.extents.iter().all(|extent| extent.range.len > 0), "no extent is empty");
         assert_eq!(self.waiting + self.sent, queued, "what is queued waits or is taken");
         let first = self.extents.first().map_or(0, |extent| extent.range.len);
         assert!(self.sent + self.in_flight <= first, "a send lies in the first extent");
+        assert!(is_own || self.sent + self.in_flight == 0, "only a connection's own link sends");
         assert!(self.sent == 0 || self.sent < first, "what is taken to its end is gone");
     }
 

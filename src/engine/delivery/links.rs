@@ -1,63 +1,47 @@
 #![forbid(unsafe_code)]
-//! All links of a shard: what is put into them, why their clients wait, and how they end.
+//! All links of a shard, and the bytes that wait in them: what is put in, and how they end.
 //!
 //! A link that ends tells the loop by a [`Report`]; the loop tells its session and its connection.
 
 use super::encode::{Encoder, MessageId};
-use super::link::{Link, Lists, Pause, Way};
+use super::link::{Lists, Pause, Way};
 use super::parts::Recent;
 use super::shed::Shedding;
+use super::table::{Report, Table};
 use crate::broker::message::Message;
 use crate::broker::subscription::FrameFormat;
 use crate::encoding::Encoding;
 use crate::engine::context::Context;
 use crate::engine::events::Cause;
 use crate::engine::net::{Net, View};
-use crate::ids::LinkIndex;
+use crate::ids::{LinkIndex, Slot};
 use crate::mem::marks::Droppable;
 use crate::mem::segment::{Extent, Extents, Log, Segments};
 use crate::metrics::Refusal;
 use crate::stomp::Version;
 use crate::time::Instant;
 use crate::ws;
+use core::ops::{Deref, DerefMut};
 use std::collections::VecDeque;
 
 /// Close code of a session that reads too slowly (Spring's).
 pub const SLOW_CONSUMER: u16 = 4500;
 
-/// What the loop has to know of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
-    /// It is not open any more: it sends what it has, or has been cut.
-    Ended,
-    /// Its client waits for an answer.
-    Waits,
-    /// A phase of its client begins: a request, or the time of a parked one.
-    Phase,
-    /// Its client's request is answered.
-    Answered,
-    /// Its next deadline may have moved.
-    Timer,
-}
-
 /// All links of a shard, and the bytes that wait in them.
 #[derive(Debug)]
 pub struct Links {
-    pub(super) list: Vec<Link>,
+    pub(super) table: Table,
     pub(super) segments: Segments,
-    encoder: Encoder,
+    pub(super) encoder: Encoder,
     /// The message that was last written for one session, in the variants so far.
     recent: Recent,
     /// Links that have something to begin.
     pub(super) dirty: VecDeque<LinkIndex>,
+    /// Links without a connection of their own that have something new.
+    pub(super) to_feed: Vec<LinkIndex>,
     /// Those of them that have no room for what they would seal: they are looked at in the next
     /// turn.
     pub(super) blocked: VecDeque<LinkIndex>,
-    /// Links whose clients wait for room.
-    for_room: VecDeque<LinkIndex>,
-    /// Links whose clients' wait for an answer, or for their own reading, may be over.
-    pub(super) woken: VecDeque<LinkIndex>,
-    reports: VecDeque<(LinkIndex, Report)>,
     pub(super) shedding: Shedding,
     pub(super) gathered: Vec<u8>,
     /// The pool had no room: somebody has to part with some.
@@ -68,19 +52,31 @@ pub struct Links {
     pub(super) is_wanted: bool,
 }
 
+impl Deref for Links {
+    type Target = Table;
+    fn deref(&self) -> &Table {
+        &self.table
+    }
+}
+
+impl DerefMut for Links {
+    fn deref_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+}
+
 impl Links {
-    /// None yet, with the segments that the ring sends from.
-    pub fn new(segments: Segments, slots: u32, now: Instant) -> Links {
+    /// None yet, with the segments that the ring sends from; of so many connections, and so many
+    /// that have none of their own.
+    pub fn new(segments: Segments, (slots, sessions): (u32, u32), now: Instant) -> Links {
         Links {
-            list: Vec::with_capacity(slots as usize),
+            table: Table::new(slots, sessions),
             segments,
             encoder: Encoder::default(),
             recent: Recent::default(),
             dirty: VecDeque::new(),
+            to_feed: Vec::new(),
             blocked: VecDeque::new(),
-            for_room: VecDeque::new(),
-            woken: VecDeque::new(),
-            reports: VecDeque::new(),
             shedding: Shedding::default(),
             gathered: Vec::new(),
             needs_room: false,
@@ -112,78 +108,6 @@ impl Links {
         &self.segments
     }
 
-    // ---- one link
-
-    /// A connection has come: its link is open, for HTTP.
-    pub fn open(&mut self, link: LinkIndex) {
-        while self.list.len() <= link.index() {
-            self.list.push(Link::default());
-        }
-        let state = &mut self.list[link.index()];
-        assert!(state.way == Way::Closed && state.is_empty(), "a link is used once at a time");
-        state.way = Way::Open(Pause::No);
-        state.encoding = None;
-    }
-
-    /// From here on its client is sent messages, as they travel so.
-    pub fn upgrade(&mut self, link: LinkIndex, encoding: Encoding) {
-        self.at_mut(link).encoding = Some(encoding);
-    }
-
-    /// A link in use.
-    pub fn at(&self, link: LinkIndex) -> &Link {
-        &self.list[link.index()]
-    }
-
-    pub(super) fn at_mut(&mut self, link: LinkIndex) -> &mut Link {
-        &mut self.list[link.index()]
-    }
-
-    /// Whether more may be put into it.
-    pub fn is_open(&self, link: LinkIndex) -> bool {
-        matches!(self.at(link).way, Way::Open(_))
-    }
-
-    /// Whether its client is read: it is open and not paused.
-    pub fn is_read(&self, link: LinkIndex) -> bool {
-        self.at(link).way == Way::Open(Pause::No)
-    }
-
-    /// Why its client waits.
-    pub fn pause(&self, link: LinkIndex) -> Pause {
-        match self.at(link).way {
-            Way::Open(pause) => pause,
-            Way::Closed | Way::Ending => Pause::No,
-        }
-    }
-
-    /// How messages of a link that has a session travel.
-    pub fn encoding(&self, link: LinkIndex) -> Encoding {
-        self.at(link).encoding.expect("only sessions have messages")
-    }
-
-    /// Whether it has a session, STOMP or raw, whose client is told why it ends. Else its
-    /// connection is between two requests or in one.
-    pub fn has_session(&self, link: LinkIndex) -> bool {
-        self.at(link).encoding.is_some()
-    }
-
-    /// What the loop has to know, in order.
-    pub fn next_report(&mut self) -> Option<(LinkIndex, Report)> {
-        self.reports.pop_front()
-    }
-
-    /// Whether there is something that the loop has to know.
-    #[inline]
-    pub fn has_reports(&self) -> bool {
-        !self.reports.is_empty()
-    }
-
-    /// Something that the loop has to know.
-    pub fn report(&mut self, link: LinkIndex, report: Report) {
-        self.reports.push_back((link, report));
-    }
-
     // ---- putting in
 
     /// Sends what `write` encodes to the client of a session. Whole units only. May end the link.
@@ -196,7 +120,7 @@ impl Links {
         if !self.is_open(link) {
             return;
         }
-        let encoding = self.encoding(link);
+        let encoding = self.encoding(link).for_one();
         self.encoder.clear();
         write(&mut self.encoder, encoding);
         self.queue(view, link, None);
@@ -215,7 +139,7 @@ impl Links {
             return;
         }
         let (message, number, id) = message;
-        let format = FrameFormat { encoding: self.encoding(link), version, acks };
+        let format = FrameFormat { encoding: self.encoding(link).for_one(), version, acks };
         self.encoder.clear();
         self.recent.encode(&mut self.encoder, format, message, (number, id), subscription);
         self.queue(view, link, droppable);
@@ -244,12 +168,13 @@ impl Links {
 
     /// Puts what is encoded into the log and the queue of one link. May end the link.
     fn queue(&mut self, view: View<'_>, link: LinkIndex, droppable: Option<Droppable>) {
-        if self.segments.is_scarce() && self.must_not_have_the_last(view, link) {
+        let Some(slot) = self.slot(link) else { return self.keep_encoded(link, droppable) };
+        if self.segments.is_scarce() && self.must_not_have_the_last(view, slot) {
             self.needs_room = true;
             return self.too_slow(view, link);
         }
-        let Links { list, segments, encoder, .. } = self;
-        let (state, bytes) = (&mut list[link.index()], encoder.bytes());
+        let Links { table, segments, encoder, .. } = self;
+        let (state, bytes) = (&mut table.list[link.index()], encoder.bytes());
         // An HTTP answer has no frame boundaries: it never merges with what follows.
         let has_units = state.encoding.is_some();
         let mut push = |extent: Extent, segments: &mut Segments| {
@@ -269,7 +194,7 @@ impl Links {
         } else {
             // Nobody else can be let go in the middle of this: room is made later in the turn.
             self.needs_room = true;
-            view.refuse(link.slot(), Refusal::LimitSegmentBytes);
+            view.refuse(link, Refusal::LimitSegmentBytes);
             return self.cut(link);
         }
         self.mark_dirty(link);
@@ -278,8 +203,8 @@ impl Links {
     /// Gives extents of the log to a link that is open, which holds them too from now on.
     #[inline]
     pub(super) fn share(&mut self, link: LinkIndex, extents: &Extents) {
-        let Links { list, segments, dirty, .. } = self;
-        let state = &mut list[link.index()];
+        let Links { table, segments, dirty, .. } = self;
+        let state = &mut table.list[link.index()];
         for extent in extents {
             state.push_shared(*extent, segments);
         }
@@ -290,15 +215,15 @@ impl Links {
 
     /// The last of the pool is for those who take what they are sent.
     #[cold]
-    fn must_not_have_the_last(&self, view: View<'_>, link: LinkIndex) -> bool {
-        let stands_still = view.net.has_stood_still(link.slot(), view.ms);
+    fn must_not_have_the_last(&self, view: View<'_>, slot: Slot) -> bool {
+        let (link, stands_still) = (slot.into(), view.net.has_stood_still(slot, view.ms));
         self.is_open(link) && stands_still && !self.may_shed(view.ctx, link)
     }
 
     /// Puts a link into the list of those to look at.
     #[inline]
     pub fn mark_dirty(&mut self, link: LinkIndex) {
-        let state = &mut self.list[link.index()];
+        let state = &mut self.table.list[link.index()];
         if state.way != Way::Closed && state.lists.enter(Lists::DIRTY) {
             self.dirty.push_back(link);
         }
@@ -311,9 +236,10 @@ impl Links {
     /// pool is low one answer is enough to wait for; and where it has no room for one more, the
     /// client that asks waits until those who take nothing have given some back (`make_room`).
     pub fn pause_for_outbox(&mut self, view: View<'_>, link: LinkIndex) -> bool {
-        let waiting = unsent(self, view.net, link);
+        // Who has no connection of its own is not answered there.
+        let waiting = self.slot(link).map_or(0, |slot| unsent(self, view.net, slot));
         if waiting > view.limits.send_bytes || waiting > 0 && self.segments.is_low() {
-            self.at_mut(link).set_pause(Pause::Outbox);
+            self.table.at_mut(link).set_pause(Pause::Outbox);
             return true;
         }
         if !self.segments.may_answer() {
@@ -322,67 +248,6 @@ impl Links {
             return true;
         }
         false
-    }
-
-    /// Pauses a link until there is room; every turn looks at it.
-    pub fn pause_for_room(&mut self, ctx: &Context, link: LinkIndex) {
-        ctx.metrics.producers_paused_total.add(1);
-        self.at_mut(link).set_pause(Pause::Room);
-        self.wait_for_room(link);
-    }
-
-    /// Pauses a link until an answer resumes it.
-    pub fn pause_for_answer(&mut self, link: LinkIndex) {
-        if self.is_open(link) && self.pause(link) != Pause::Answer {
-            self.at_mut(link).set_pause(Pause::Answer);
-            self.report(link, Report::Waits);
-        }
-    }
-
-    /// The pause of a link is over. False if it was not paused.
-    pub fn resume(&mut self, link: LinkIndex) -> bool {
-        let was_paused = self.at(link).is_paused();
-        self.at_mut(link).set_pause(Pause::No);
-        was_paused
-    }
-
-    /// Puts a link behind all others that wait for room, once.
-    pub fn wait_for_room(&mut self, link: LinkIndex) {
-        if self.at_mut(link).lists.enter(Lists::ROOM) {
-            self.for_room.push_back(link);
-        }
-    }
-
-    /// The link whose client has waited longest for room.
-    pub fn next_waiting(&mut self) -> Option<LinkIndex> {
-        while let Some(link) = self.for_room.pop_front() {
-            let state = self.at_mut(link);
-            state.lists.leave(Lists::ROOM);
-            if state.way == Way::Open(Pause::Room) {
-                return Some(link);
-            }
-        }
-        None
-    }
-
-    /// Whatever a client waited for may be there: it is looked at again.
-    pub fn wake(&mut self, link: LinkIndex) {
-        self.woken.push_back(link);
-    }
-
-    /// The next client that is to be looked at again.
-    pub fn next_woken(&mut self) -> Option<LinkIndex> {
-        self.woken.pop_front()
-    }
-
-    /// Count of clients that are to be looked at again.
-    pub fn woken(&self) -> usize {
-        self.woken.len()
-    }
-
-    /// Count of clients that wait for room.
-    pub fn waiting(&self) -> usize {
-        self.for_room.len()
     }
 
     // ---- ending
@@ -406,11 +271,14 @@ impl Links {
             return;
         }
         let Some(encoding) = self.at(link).encoding else { return self.cut(link) };
+        if self.slot(link).is_none() {
+            return self.drain_standalone(link, (code, reason), write);
+        }
         if code == SLOW_CONSUMER {
             // It would not read them in time anyway. Who ends for another reason hears all that
             // is due to it, also more than send-buffer: one turn may bring that to a client that
             // reads well, and its RECEIPTs stand among it.
-            self.list[link.index()].keep_begun(&mut self.segments, encoding);
+            self.table.list[link.index()].keep_begun(&mut self.segments, encoding);
         }
         self.encoder.clear();
         write(&mut self.encoder, encoding);
@@ -419,7 +287,7 @@ impl Links {
         }
         self.encoder.close(code, reason);
         self.report(link, Report::Ended);
-        self.at_mut(link).way = Way::Ending;
+        self.table.at_mut(link).way = Way::Ending;
         self.queue(view, link, None);
         self.mark_dirty(link);
     }
@@ -427,7 +295,7 @@ impl Links {
     /// The last answer of an HTTP connection is queued: the link ends when it is sent.
     pub fn drain_http(&mut self, link: LinkIndex) {
         if self.is_open(link) {
-            self.at_mut(link).way = Way::Ending;
+            self.table.at_mut(link).way = Way::Ending;
             self.report(link, Report::Ended);
             self.mark_dirty(link);
         }
@@ -437,7 +305,7 @@ impl Links {
     /// its connection has sent what that owes.
     pub fn fail(&mut self, link: LinkIndex) {
         if self.is_open(link) {
-            self.list[link.index()].clear(&mut self.segments);
+            self.table.list[link.index()].clear(&mut self.segments);
             self.drain_http(link);
         }
     }
@@ -445,7 +313,7 @@ impl Links {
     /// Ends a link at once; what waits in it is not sent.
     pub fn cut(&mut self, link: LinkIndex) {
         if self.at(link).way != Way::Closed {
-            self.at_mut(link).way = Way::Closed;
+            self.table.at_mut(link).way = Way::Closed;
             self.report(link, Report::Ended);
         }
     }
@@ -458,23 +326,20 @@ impl Links {
         }
     }
 
-    /// Whether it still sends what it has.
-    pub fn is_ending(&self, link: LinkIndex) -> bool {
-        self.at(link).way == Way::Ending
-    }
-
     /// A client does not take what is due to it.
     pub fn too_slow(&mut self, view: View<'_>, link: LinkIndex) {
         view.metrics.slow_consumers_total.add(1);
-        view.note(Cause::SlowConsumer, link.slot());
+        view.note(Cause::SlowConsumer, link);
         self.drain(view, link, SLOW_CONSUMER, "the client reads too slowly");
     }
 
     /// Nothing of a link that was cut is in the kernel any more.
     pub fn clear(&mut self, net: &mut Net, link: LinkIndex) {
         assert!(self.at(link).way == Way::Closed, "only what has been cut is thrown away");
-        self.list[link.index()].clear(&mut self.segments);
-        net.transports_mut().clear(link.slot(), &mut self.segments);
+        self.table.list[link.index()].clear(&mut self.segments);
+        if let Some(slot) = self.slot(link) {
+            net.transports_mut().clear(slot, &mut self.segments);
+        }
     }
 
     // ---- looking
@@ -483,9 +348,10 @@ impl Links {
     pub fn invariants(&self, net: &Net) {
         self.segments.invariants();
         let mut holds = vec![0; self.segments.count()];
-        for (at, link) in self.list.iter().enumerate() {
-            link.invariants();
+        self.table.invariants(net);
+        for (at, link) in self.table.list.iter().enumerate() {
             let index = LinkIndex(at as u32);
+            link.invariants(self.slot(index).is_some());
             let count = |list: &VecDeque<LinkIndex>| list.iter().filter(|at| **at == index).count();
             let is_blocked = count(&self.blocked);
             let is_dirty = usize::from(link.lists.has(Lists::DIRTY));
@@ -495,10 +361,16 @@ impl Links {
                 "{index:?}: it is to be flushed, once"
             );
             let is_waiting = usize::from(link.lists.has(Lists::ROOM));
-            assert_eq!(count(&self.for_room), is_waiting, "{index:?}: it waits for room once");
+            assert_eq!(
+                count(&self.table.for_room),
+                is_waiting,
+                "{index:?}: it waits for room once"
+            );
             let waits = link.way == Way::Open(Pause::Room);
             assert!(!waits || is_waiting == 1, "{index:?}: who waits for room is asked again");
-            let (slot, transports) = (index.slot(), net.transports());
+            link.extents().iter().for_each(|e| holds[e.range.segment as usize] += 1);
+            let Some(slot) = self.slot(index) else { continue };
+            let transports = net.transports();
             let is_sealed = transports.is_sealed(slot);
             // Behind a handshake it waits for the peer.
             let is_sending = match is_sealed {
@@ -514,20 +386,18 @@ impl Links {
                 "what waits for it is sent"
             );
             assert!(!is_sealed || !link.is_sending(), "what is sealed is in flight by itself");
-            for extent in link.extents().iter().chain(transports.extents(slot)) {
-                holds[extent.range.segment as usize] += 1;
-            }
+            transports.extents(slot).iter().for_each(|e| holds[e.range.segment as usize] += 1);
         }
         // Between two turns nobody else does.
         for (segment, holds) in holds.into_iter().enumerate() {
             let known = self.segments.refcount_of(segment as u32);
             assert_eq!(known, holds, "segment {segment}: links hold it");
         }
-        assert!(self.reports.is_empty(), "the loop knows what links report");
+        assert!(!self.has_reports(), "the loop knows what links report");
     }
 }
 
-/// Bytes that wait for a client, sealed or not: the kernel has not taken them.
-pub fn unsent(links: &Links, net: &Net, link: LinkIndex) -> u32 {
-    links.at(link).waiting() + net.transports().unsent(link.slot())
+/// Bytes that wait for the client of a connection, sealed or not: the kernel has not taken them.
+pub fn unsent(links: &Links, net: &Net, slot: Slot) -> u32 {
+    links.at(slot.into()).waiting() + net.transports().unsent(slot)
 }

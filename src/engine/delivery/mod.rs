@@ -17,20 +17,26 @@
 mod batch;
 mod encode;
 mod fanout;
+mod feeding;
+mod kept;
 mod link;
 mod links;
 mod parts;
 mod pending;
+mod receiver;
 mod sealing;
 mod sending;
 mod shed;
 #[cfg(test)]
 mod spoiled;
+mod table;
 
 pub use encode::{MessageId, NO_CODE, heart_beat};
 pub use fanout::{Audience, Fanout};
 pub use link::{LINK_BYTES, Pause};
-pub use links::{Links, Report, SLOW_CONSUMER, unsent};
+pub use links::{Links, SLOW_CONSUMER, unsent};
+pub use receiver::Answer;
+pub use table::Report;
 
 /// The links of a shard and the fan-out to them.
 #[derive(Debug)]

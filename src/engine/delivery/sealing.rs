@@ -129,7 +129,7 @@ mod tests {
         let transports = net.transports_mut();
         seal((&mut link, &mut segments), transports, SLOT, 12, &mut scratch).expect("room");
         assert_eq!((link.waiting(), transports.unsent(SLOT)), (48, 14));
-        link.invariants();
+        link.invariants(true);
         // The second frame has begun, the third has not.
         link.keep_begun(&mut segments, Encoding::PLAIN);
         assert_eq!(link.waiting(), 18);

@@ -8,7 +8,7 @@ use super::sealing::seal;
 use super::shed::Dropped;
 use crate::engine::context::Context;
 use crate::engine::net::{Net, PATIENCE, Peer, Sending, State, View};
-use crate::ids::{LinkIndex, Range};
+use crate::ids::{LinkIndex, Range, Slot};
 use crate::mem::segment::{Extent, Log, Segments};
 use crate::time::Millis;
 use hashbrown::HashMap;
@@ -23,7 +23,7 @@ const ROOM_PAUSE_WANTED: Millis = Millis(4);
 impl Links {
     /// Whether something is to be sent, or looked at.
     pub fn has_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || self.woken() > 0
     }
 
     /// Count of links that have no room for what they would seal.
@@ -37,8 +37,11 @@ impl Links {
         let mut sends = 0;
         while sends < ctx.limits.send_chunk {
             let Some(link) = self.dirty.pop_front() else { break };
-            let slot = link.slot();
-            let state = self.at_mut(link);
+            let Some(slot) = self.slot(link) else {
+                self.feed_one(net, ctx, link);
+                continue;
+            };
+            let state = self.table.at_mut(link);
             state.lists.leave(Lists::DIRTY);
             if state.way == Way::Closed {
                 continue;
@@ -53,10 +56,10 @@ impl Links {
                 continue;
             }
             let range = match is_sealed {
-                true => self.next_sealed(net, ctx, link),
+                true => self.next_sealed(net, ctx, slot),
                 false => {
-                    let Links { list, segments, gathered, .. } = self;
-                    let state = &mut list[link.index()];
+                    let Links { table, segments, gathered, .. } = self;
+                    let state = &mut table.list[link.index()];
                     if state.extents().len() > 1 {
                         gather(state, segments, ctx, gathered);
                     }
@@ -68,7 +71,7 @@ impl Links {
                 net.set_timer(slot, ctx.now, ctx.limits.send_time.0);
                 sends += 1;
             } else if !self.at(link).lists.has(Lists::DIRTY) {
-                self.all_is_sent(net, link);
+                self.all_is_sent(net, ctx, slot);
             }
         }
     }
@@ -76,11 +79,11 @@ impl Links {
     /// What the sealed connection of a link sends next: the rest of what is sealed, and when that
     /// is gone, what is sealed then. If there is no room for it, the link stays among those to
     /// flush.
-    fn next_sealed(&mut self, net: &mut Net, ctx: &Context, link: LinkIndex) -> Option<Range> {
-        let (slot, transports) = (link.slot(), net.transports_mut());
+    fn next_sealed(&mut self, net: &mut Net, ctx: &Context, slot: Slot) -> Option<Range> {
+        let (link, transports) = (LinkIndex::from(slot), net.transports_mut());
         if transports.unsent(slot) == 0 {
-            let Links { list, segments, gathered, .. } = self;
-            let state = &mut list[link.index()];
+            let Links { table, segments, gathered, .. } = self;
+            let state = &mut table.list[link.index()];
             let max = ctx.limits.send_bytes;
             if seal((state, segments), transports, slot, max, gathered).is_err() {
                 state.lists.enter(Lists::DIRTY);
@@ -98,12 +101,12 @@ impl Links {
         transports.begin_send(slot)
     }
 
-    /// All of a link is with the kernel.
-    fn all_is_sent(&mut self, net: &mut Net, link: LinkIndex) {
+    /// All of a connection's link is with the kernel.
+    fn all_is_sent(&mut self, net: &mut Net, ctx: &Context, slot: Slot) {
+        let link = LinkIndex::from(slot);
         if !self.is_ending(link) {
-            return;
+            return self.go_on_serving(net, ctx, slot);
         }
-        let slot = link.slot();
         if net.peer(slot) == Peer::Ended || net.transports().is_greeting(slot) {
             // A handshake is not gone through for what there is to say in the end.
             self.cut(link);
@@ -112,20 +115,14 @@ impl Links {
         }
     }
 
-    /// A send has ended.
+    /// A connection's send has ended.
     #[inline]
-    pub fn on_sent(
-        &mut self,
-        net: &mut Net,
-        ctx: &Context,
-        link: LinkIndex,
-        result: Result<u32, i32>,
-    ) {
-        let slot = link.slot();
+    pub fn on_sent(&mut self, net: &mut Net, ctx: &Context, slot: Slot, result: Result<u32, i32>) {
+        let link = LinkIndex::from(slot);
         let taken = result.unwrap_or(0);
         let was_stopping = net.sent(slot, taken, ctx.ms);
-        let Links { list, segments, .. } = self;
-        let state = &mut list[link.index()];
+        let Links { table, segments, .. } = self;
+        let state = &mut table.list[link.index()];
         let asked = if net.transports().is_sealed(slot) {
             net.transports_mut().end_send(slot, taken, segments)
         } else {
@@ -136,7 +133,7 @@ impl Links {
         ctx.metrics.sends_total.add(1);
         ctx.metrics.sent_bytes_total.add(u64::from(taken));
         if was_stopping {
-            return self.send_stopped(net, ctx, link, taken);
+            return self.send_stopped(net, ctx, slot, taken);
         }
         if taken < asked {
             // WAITALL was not satisfied: the peer is gone.
@@ -145,9 +142,11 @@ impl Links {
         let waits_for_this = matches!(state.way, Way::Open(Pause::Outbox));
         let transports = net.transports();
         let waiting = state.waiting() + transports.unsent(slot);
-        let goes_on = state.way == Way::Ending || waiting > 0 || transports.owes(slot);
+        let is_serving = state.lists.has(Lists::SERVING);
+        let goes_on =
+            state.way == Way::Ending || waiting > 0 || transports.owes(slot) || is_serving;
         if waits_for_this && waiting <= ctx.limits.send_bytes {
-            self.woken.push_back(link);
+            self.table.wake(link);
         }
         if goes_on {
             self.mark_dirty(link);
@@ -156,12 +155,13 @@ impl Links {
 
     /// A cancelled send has come back: what is left moves out of the old segments.
     #[cold]
-    fn send_stopped(&mut self, net: &mut Net, ctx: &Context, link: LinkIndex, taken: u32) {
+    fn send_stopped(&mut self, net: &mut Net, ctx: &Context, slot: Slot, taken: u32) {
+        let link = LinkIndex::from(slot);
         if self.is_open(link) {
-            self.go_on_or_close(net, ctx, link, taken);
-            let is_little = unsent(self, net, link) <= ctx.limits.send_bytes;
+            self.go_on_or_close(net, ctx, slot, taken);
+            let is_little = unsent(self, net, slot) <= ctx.limits.send_bytes;
             if self.pause(link) == Pause::Outbox && is_little {
-                self.woken.push_back(link);
+                self.table.wake(link);
             }
         }
         if !self.is_ending(link) {
@@ -170,12 +170,12 @@ impl Links {
         if let Some(oldest) = self.segments.oldest() {
             self.segments.write_elsewhere(oldest);
             let transports = net.transports_mut();
-            if !transports.leave(link.slot(), oldest, &mut self.segments) {
+            if !transports.leave(slot, oldest, &mut self.segments) {
                 return self.cut(link);
             }
         }
         self.gathered.clear();
-        self.list[link.index()].take_bytes(&mut self.segments, &mut self.gathered);
+        self.table.list[link.index()].take_bytes(&mut self.segments, &mut self.gathered);
         if !self.gathered.is_empty() {
             let is_large = self.gathered.len() > self.segments.size() as usize / 2;
             if self.segments.is_scarce() || is_large && self.segments.is_short() {
@@ -188,7 +188,7 @@ impl Links {
             for extent in extents {
                 // It may begin in the middle of a frame.
                 let extent = Extent { continued: true, ..extent };
-                self.list[link.index()].push(extent, &mut self.segments);
+                self.table.list[link.index()].push(extent, &mut self.segments);
             }
         }
         self.mark_dirty(link);
@@ -207,8 +207,8 @@ impl Links {
     fn over_bound(&mut self, view: View<'_>, link: LinkIndex) {
         if self.may_shed(view.ctx, link) {
             let encoding = self.encoding(link);
-            let Links { list, segments, shedding, .. } = self;
-            let state = &mut list[link.index()];
+            let Links { table, segments, shedding, .. } = self;
+            let state = &mut table.list[link.index()];
             let most = view.limits.send_buffer;
             let dropped = state.shed(segments, encoding, most / 2, shedding);
             // Not to the last byte: the next look at it shall not come with the next message.
@@ -223,9 +223,10 @@ impl Links {
 
     /// A send is older than `send-time`. Of a client that may lose messages it is asked first how
     /// much the kernel took.
-    pub fn stands_still(&mut self, net: &mut Net, ctx: &Context, link: LinkIndex) {
+    pub fn stands_still(&mut self, net: &mut Net, ctx: &Context, slot: Slot) {
+        let link = LinkIndex::from(slot);
         if self.may_shed(ctx, link) {
-            net.stop_sending(link.slot());
+            net.stop_sending(slot);
         } else {
             self.too_slow(View { ctx, net }, link);
         }
@@ -234,18 +235,17 @@ impl Links {
     /// A send of an open link was stopped: since it stood still too long, or since the pool wants
     /// its segment.
     #[cold]
-    fn go_on_or_close(&mut self, net: &mut Net, ctx: &Context, link: LinkIndex, taken: u32) {
-        let age = net.send_age(link.slot(), ctx.ms);
+    fn go_on_or_close(&mut self, net: &mut Net, ctx: &Context, slot: Slot, taken: u32) {
+        let (link, age) = (LinkIndex::from(slot), net.send_age(slot, ctx.ms));
         if taken == 0 && age >= ctx.limits.send_time.0 {
             return self.too_slow(View { ctx, net }, link);
         }
-        self.leave_wanted(net, ctx, link);
+        self.leave_wanted(net, ctx, slot);
         if taken == 0 && self.is_open(link) {
             // A send that has stood still: its age is that of the bytes, which nobody takes.
-            let slot = link.slot();
             let range = match net.transports().is_sealed(slot) {
                 true => net.transports_mut().begin_send(slot),
-                false => self.at_mut(link).begin_send(ctx.limits.send_bytes),
+                false => self.table.at_mut(link).begin_send(ctx.limits.send_bytes),
             };
             let Some(range) = range else { return };
             net.send_again(slot, range);
@@ -254,15 +254,16 @@ impl Links {
     }
 
     /// Gets a client out of the segment that the pool wants, or closes it.
-    fn leave_wanted(&mut self, net: &mut Net, ctx: &Context, link: LinkIndex) {
+    fn leave_wanted(&mut self, net: &mut Net, ctx: &Context, slot: Slot) {
+        let link = LinkIndex::from(slot);
         let is_wanted = self.segments.is_wanting() || self.is_wanted;
         let Some(oldest) = self.segments.oldest().filter(|_| is_wanted) else { return };
         // What is copied out must not land in it again.
         self.segments.write_elsewhere(oldest);
         let encoding = self.encoding(link);
-        let Links { list, segments, shedding, .. } = self;
-        let state = &mut list[link.index()];
-        let mut is_out = net.transports_mut().leave(link.slot(), oldest, segments);
+        let Links { table, segments, shedding, .. } = self;
+        let state = &mut table.list[link.index()];
+        let mut is_out = net.transports_mut().leave(slot, oldest, segments);
         if is_out && state.holds(oldest) {
             let (dropped, is_link_out) = state.vacate(segments, encoding, oldest, shedding);
             count_dropped(ctx, dropped);
@@ -290,17 +291,19 @@ impl Links {
     /// What is left of the frame in flight is copied when the cancelled send has come back.
     pub fn make_room(&mut self, net: &mut Net, ctx: &Context) {
         ctx.metrics.segment_shortages_total.add(1);
+        self.keep_all();
         let Some(oldest) = self.segments.oldest() else { return };
-        for link in those_to_part_with(self, View { ctx, net }, oldest) {
+        for slot in those_to_part_with(self, View { ctx, net }, oldest) {
+            let link = LinkIndex::from(slot);
             match self.at(link).way {
                 // Else it is blocked itself, and what it would send is all that it holds.
-                Way::Open(_) if self.may_shed(ctx, link) && net.sending(link.slot()).is_on() => {
-                    net.stop_sending(link.slot());
+                Way::Open(_) if self.may_shed(ctx, link) && net.sending(slot).is_on() => {
+                    net.stop_sending(slot);
                 }
                 Way::Open(_) => {
                     self.too_slow(View { ctx, net }, link);
                     if self.is_ending(link) {
-                        net.stop_sending(link.slot());
+                        net.stop_sending(slot);
                     }
                 }
                 Way::Ending => self.cut(link),
@@ -335,13 +338,11 @@ fn gather(state: &mut Link, segments: &mut Segments, ctx: &Context, scratch: &mu
 /// Those whose end gives the pool what it lacks, at least one segment. Those who hold most come
 /// first; but a segment is free only when the last of its holders has gone, so a client whose
 /// end would free none stays. Clients that may lose messages instead only leave the oldest one.
-fn those_to_part_with(links: &Links, view: View<'_>, oldest: u32) -> Vec<LinkIndex> {
-    let mut holders: Vec<(u32, LinkIndex)> = Vec::new();
+fn those_to_part_with(links: &Links, view: View<'_>, oldest: u32) -> Vec<Slot> {
+    let mut holders: Vec<(u32, Slot)> = Vec::new();
     let mut freed = Freed::default();
     let transports = view.net.transports();
-    for (at, state) in links.list.iter().enumerate() {
-        let link = LinkIndex(at as u32);
-        let slot = link.slot();
+    for (slot, state) in links.of_connections() {
         let waiting = state.waiting() + transports.unsent(slot);
         if waiting == 0 {
             continue;
@@ -353,19 +354,19 @@ fn those_to_part_with(links: &Links, view: View<'_>, oldest: u32) -> Vec<LinkInd
         } else if view.net.has_stood_still(slot, view.ms)
             || transports.blocked_for(slot, view.ms) >= PATIENCE.0
         {
-            holders.push((waiting, link));
+            holders.push((waiting, slot));
         }
     }
     holders.sort_unstable_by_key(|&(waiting, _)| core::cmp::Reverse(waiting));
     let (mut chosen, mut useful) = (Vec::new(), 0);
-    for (_, link) in holders {
+    for (_, slot) in holders {
         if freed.count > 0 && links.segments.free_count() + freed.count >= links.segments.least() {
             break;
         }
         let before = freed.count;
-        let state = links.at(link);
-        let extents = state.extents().iter().chain(transports.extents(link.slot()));
-        if links.may_shed(view.ctx, link) && view.net.sending(link.slot()).is_on() {
+        let state = links.at(slot.into());
+        let extents = state.extents().iter().chain(transports.extents(slot));
+        if links.may_shed(view.ctx, slot.into()) && view.net.sending(slot).is_on() {
             let mut leaves = extents.filter(|p| p.range.segment == oldest).peekable();
             if leaves.peek().is_none() {
                 continue;
@@ -374,7 +375,7 @@ fn those_to_part_with(links: &Links, view: View<'_>, oldest: u32) -> Vec<LinkInd
         } else {
             freed.add(extents, &links.segments);
         }
-        chosen.push(link);
+        chosen.push(slot);
         if freed.count > before {
             useful = chosen.len();
         }
@@ -383,7 +384,7 @@ fn those_to_part_with(links: &Links, view: View<'_>, oldest: u32) -> Vec<LinkInd
     chosen
 }
 
-fn count_dropped(ctx: &Context, dropped: Dropped) {
+pub(super) fn count_dropped(ctx: &Context, dropped: Dropped) {
     ctx.metrics.dropped_oldest.add(dropped.oldest);
     ctx.metrics.dropped_conflated.add(dropped.conflated);
 }

@@ -2,7 +2,9 @@
 
 use super::link::{Lists, Pause, Way};
 use super::links::Links;
-use crate::ids::LinkIndex;
+use super::receiver::{Answer, Receiver};
+use crate::ids::{LinkIndex, Slot};
+use crate::mem::segment::Log;
 
 impl Links {
     /// Whether a link is read, and does not stand in the list of those to flush.
@@ -12,12 +14,12 @@ impl Links {
 
     /// One byte more waits than is queued.
     pub fn spoil_waiting(&mut self, link: LinkIndex) {
-        self.at_mut(link).waiting += 1;
+        self.table.at_mut(link).waiting += 1;
     }
 
     /// More of an extent is taken than it has.
     pub fn spoil_taken(&mut self, link: LinkIndex) {
-        let state = self.at_mut(link);
+        let state = self.table.at_mut(link);
         let rest = state.extents[0].range.len - state.sent;
         state.sent += rest;
         state.waiting -= rest;
@@ -25,12 +27,12 @@ impl Links {
 
     /// What waits is neither in flight nor to be sent.
     pub fn spoil_flight(&mut self, link: LinkIndex) {
-        self.at_mut(link).in_flight = 0;
+        self.table.at_mut(link).in_flight = 0;
     }
 
     /// Its client waits for room, and nobody knows.
     pub fn spoil_pause(&mut self, link: LinkIndex) {
-        self.at_mut(link).way = Way::Open(Pause::Room);
+        self.table.at_mut(link).way = Way::Open(Pause::Room);
     }
 
     /// A segment is held once more or less than links do. False if none is in use.
@@ -41,5 +43,56 @@ impl Links {
             false => self.segments.release(segment),
         }
         true
+    }
+}
+
+impl Links {
+    /// A unit that waits outside the log is lost, or there twice. Where none waits, one that never
+    /// was is there.
+    pub fn spoil_kept(&mut self, link: LinkIndex, twice: bool) {
+        let state = self.table.standalone_mut(link).expect("it has no connection of its own");
+        let kept = &mut state.kept;
+        let unit = if kept.is_empty() { b",\"#0 \"".to_vec() } else { kept.front(1).to_vec() };
+        if kept.is_empty() || twice {
+            kept.push(&unit, None);
+        } else {
+            kept.drop_front(unit.len());
+        }
+        state.noted = state.held();
+    }
+
+    /// Nobody looks at links without a connection of their own: they keep what they have in the
+    /// log.
+    pub fn spoil_feeding(&mut self) {
+        let Links { table, dirty, .. } = self;
+        dirty.retain(|link| table.slot(*link).is_some());
+    }
+
+    /// A detached link holds bytes of the log.
+    pub fn spoil_pin(&mut self, link: LinkIndex) {
+        let extents = self.segments.append(Log::Shared, b"1\r\n\n\r\n").expect("room");
+        self.table.at_mut(link).push(extents[0], &mut self.segments);
+    }
+
+    /// It says that a connection receives for it, which does not.
+    pub fn spoil_receiver(&mut self, link: LinkIndex) {
+        let answer = Answer::Poll { head: Box::default(), callback: None };
+        let receiver = Receiver { slot: Slot(1), answer, is_done: false };
+        self.table.standalone_mut(link).expect("it has none of its own").receiver = Some(receiver);
+    }
+
+    /// The link of a connection that receives does not know it.
+    pub fn spoil_serving(&mut self) {
+        self.table.list.iter_mut().for_each(|link| link.lists.leave(Lists::SERVING));
+    }
+
+    /// It keeps a byte more than the loop knows.
+    pub fn spoil_noted(&mut self, link: LinkIndex) {
+        self.table.standalone_mut(link).expect("it has none of its own").noted -= 1;
+    }
+
+    /// One byte less is kept than units have.
+    pub fn spoil_units(&mut self, link: LinkIndex) {
+        self.table.standalone_mut(link).expect("it has none of its own").kept.spoil();
     }
 }

@@ -128,6 +128,18 @@ pub(super) struct Conn {
     pub times: Times,
 }
 
+/// The client of a link: a connection's peer, or who opened the session of a link that has no
+/// connection of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The address that it is counted for and known by.
+    pub address: IpAddr,
+    /// The endpoint that its session is at.
+    pub(super) endpoint: EndpointIndex,
+    /// When what happened last; no send of its own is in flight.
+    pub times: Times,
+}
+
 /// Bytes of a connection.
 pub const CONN_BYTES: usize = size_of::<Conn>();
 const _: () = assert!(CONN_BYTES <= 52);

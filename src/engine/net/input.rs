@@ -3,7 +3,7 @@
 //! how much each keeps in whatever part, so that all together keep no more than `held-bytes`.
 
 use super::held::{Held, Kept};
-use crate::ids::Slot;
+use crate::ids::{LinkIndex, Slot};
 
 /// What all connections of a shard keep, by slot.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ impl Input {
     pub fn open(&mut self, slot: Slot) {
         if self.tails.len() <= slot.index() {
             self.tails.resize_with(slot.index() + 1, Held::default);
+        }
+        if self.noted.len() <= slot.index() {
             self.noted.resize(slot.index() + 1, 0);
         }
     }
@@ -57,15 +59,22 @@ impl Input {
 
     /// Counts what a connection keeps now, here and in `others`, instead of what it kept before.
     pub fn note(&mut self, slot: Slot, others: usize) {
-        let held = self.len(slot) + others;
-        let noted = &mut self.noted[slot.index()];
+        self.note_link(slot.into(), self.len(slot) + others);
+    }
+
+    /// The same of a link that has no connection of its own, and keeps so much.
+    pub fn note_link(&mut self, link: LinkIndex, held: usize) {
+        if self.noted.len() <= link.index() {
+            self.noted.resize(link.index() + 1, 0);
+        }
+        let noted = &mut self.noted[link.index()];
         self.held = self.held + held - *noted as usize;
         *noted = held as u32;
     }
 
-    /// Bytes that a connection was last counted with.
-    pub fn noted(&self, slot: Slot) -> usize {
-        self.noted[slot.index()] as usize
+    /// Bytes that a link was last counted with.
+    pub fn noted(&self, link: LinkIndex) -> usize {
+        self.noted.get(link.index()).map_or(0, |noted| *noted as usize)
     }
 
     /// Bytes that all connections keep, as last counted.

@@ -31,7 +31,7 @@ mod transports;
 mod view;
 
 pub use accepts::Accepts;
-pub use conn::{CONN_BYTES, Peer, Sending, State, Times};
+pub use conn::{CONN_BYTES, Client, Peer, Sending, State, Times};
 pub use crowd::Crowd;
 pub use held::{Held, Kept};
 pub use input::{INPUT_BYTES, Input};
@@ -40,12 +40,12 @@ pub use transports::Transports;
 pub use view::View;
 
 use super::context::Context;
-use crate::ids::{ConnId, EndpointIndex, ListenerId, Range, Slot};
+use crate::ids::{ConnId, EndpointIndex, LinkIndex, ListenerId, Range, Slot};
 use crate::mem::shares::Place;
 use crate::mem::wheel::Wheel;
 use crate::ring::{Op, RecvEnd};
 use crate::time::{Instant, Millis};
-use conn::{Conn, NOWHERE, Receive};
+use conn::{Conn, Receive};
 use core::net::{IpAddr, SocketAddr};
 use std::collections::VecDeque;
 
@@ -63,9 +63,15 @@ pub struct Net {
     /// What the ring is to do, in order.
     ops: Vec<Op>,
     starved: VecDeque<ConnId>,
+    /// One for all links: an entry has a link's index, which for that of a connection is its slot's
+    /// number. A second one would have to be asked each turn, too.
     wheel: Wheel,
     /// The layers of those that are sealed.
     transports: Transports,
+    /// From this index on links have no connection of their own.
+    slots: u32,
+    /// The clients of those.
+    clients: Vec<Client>,
 }
 
 impl Net {
@@ -79,6 +85,8 @@ impl Net {
             ops: Vec::new(),
             starved: VecDeque::new(),
             wheel: Wheel::new(now.millis(), slots as usize),
+            slots,
+            clients: Vec::new(),
         }
     }
 
@@ -170,11 +178,6 @@ impl Net {
     /// The listener that it came from.
     pub fn listener(&self, slot: Slot) -> ListenerId {
         self.at(slot).listener
-    }
-
-    /// The endpoint that it was upgraded at.
-    pub fn endpoint(&self, slot: Slot) -> Option<EndpointIndex> {
-        Some(self.at(slot).endpoint).filter(|endpoint| *endpoint != NOWHERE)
     }
 
     /// It is upgraded at this endpoint.
@@ -408,21 +411,26 @@ impl Net {
     // ---- times
 
     /// A phase of it begins. After the end of its peer no new time runs.
-    pub fn begin_phase(&mut self, slot: Slot, ms: u32) {
-        let conn = self.at_mut(slot);
-        if conn.peer == Peer::Here {
-            conn.times.since = ms;
+    pub fn begin_phase(&mut self, link: impl Into<LinkIndex>, ms: u32) {
+        let link = link.into();
+        let conn = self.conns.get(link.index());
+        if link.0 >= self.slots || conn.is_some_and(|conn| conn.peer == Peer::Here) {
+            self.times_mut(link).since = ms;
         }
     }
 
-    /// When what happened last to it.
+    /// When what happened last to a connection.
     pub fn times(&self, slot: Slot) -> Times {
         self.at(slot).times
     }
 
-    /// The same, to be changed.
-    pub fn times_mut(&mut self, slot: Slot) -> &mut Times {
-        &mut self.at_mut(slot).times
+    /// When what happened last to the client of a link, to be changed.
+    pub fn times_mut(&mut self, link: impl Into<LinkIndex>) -> &mut Times {
+        let link = link.into();
+        match link.0.checked_sub(self.slots) {
+            Some(at) => &mut self.clients[at as usize].times,
+            None => &mut self.conns[link.index()].times,
+        }
     }
 
     /// Whether a ping was sent because nothing came for an interval.
@@ -435,9 +443,9 @@ impl Net {
         self.at_mut(slot).pinged = true;
     }
 
-    /// It is looked at in `left` milliseconds, or earlier if that was set before.
-    pub fn set_timer(&mut self, slot: Slot, now: Instant, left: u32) {
-        self.wheel.set(slot.0, now.millis() + u64::from(left));
+    /// A link is looked at in `left` milliseconds, or earlier if that was set before.
+    pub fn set_timer(&mut self, link: impl Into<LinkIndex>, now: Instant, left: u32) {
+        self.wheel.set(link.into().0, now.millis() + u64::from(left));
     }
 
     /// Time has come this far.
@@ -445,9 +453,9 @@ impl Net {
         self.wheel.advance(now.millis());
     }
 
-    /// The next connection that is to be looked at.
-    pub fn next_timer(&mut self) -> Option<Slot> {
-        self.wheel.pop().map(Slot)
+    /// The next link that is to be looked at.
+    pub fn next_timer(&mut self) -> Option<LinkIndex> {
+        self.wheel.pop().map(LinkIndex)
     }
 
     /// When the next one is.

@@ -3,7 +3,7 @@
 
 use super::{Context, Net};
 use crate::engine::events::{Cause, Key, Site};
-use crate::ids::{Slot, address_block};
+use crate::ids::{LinkIndex, address_block};
 use crate::metrics::Refusal;
 use core::ops::Deref;
 
@@ -24,31 +24,28 @@ impl Deref for View<'_> {
 }
 
 impl View<'_> {
-    /// Where in the configuration a connection is.
-    fn site(&self, slot: Slot) -> Site {
-        self.net.endpoint(slot).map_or(Site::None, Site::Endpoint)
-    }
-
-    /// Counts a refusal and tells the log of it. `slot` is that of the connection which caused it.
-    pub fn refuse(&self, slot: Slot, refusal: impl Into<Refusal>) {
-        self.refuse_at(slot, self.site(slot), refusal, None);
+    /// Counts a refusal and tells the log of it. `link` is that of the client who caused it.
+    pub fn refuse(&self, link: impl Into<LinkIndex>, refusal: impl Into<Refusal>) {
+        let link = link.into();
+        self.refuse_at(link, self.net.client(link).site(), refusal, None);
     }
 
     /// The same at `site`, with what there is to say of it.
     pub fn refuse_at(
         &self,
-        slot: Slot,
+        link: impl Into<LinkIndex>,
         site: Site,
         refusal: impl Into<Refusal>,
         text: Option<&str>,
     ) {
-        let block = address_block(self.net.address(slot));
+        let block = address_block(self.net.client(link.into()).address);
         self.ctx.refuse_from(Some(block), site, refusal.into(), text);
     }
 
-    /// Tells the log of what a connection has caused, and which is counted elsewhere.
-    pub fn note(&self, cause: Cause, slot: Slot) {
-        let block = Some(address_block(self.net.address(slot)));
-        self.ctx.tell(Key { cause, site: self.site(slot), block }, None);
+    /// Tells the log of what a client has caused, and which is counted elsewhere.
+    pub fn note(&self, cause: Cause, link: LinkIndex) {
+        let client = self.net.client(link);
+        let (site, block) = (client.site(), Some(address_block(client.address)));
+        self.ctx.tell(Key { cause, site, block }, None);
     }
 }

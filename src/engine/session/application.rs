@@ -12,7 +12,7 @@ use crate::engine::bus::Bus;
 use crate::engine::bus::mailbox::ToControl;
 use crate::engine::delivery::Delivery;
 use crate::engine::net::View;
-use crate::ids::{SessionIndex, ShardId, Slot};
+use crate::ids::{LinkIndex, SessionIndex, ShardId};
 use crate::mem::shares::{Kind, Place};
 use crate::metrics::Refusal;
 use crate::stomp::Frame;
@@ -90,7 +90,7 @@ fn ask_hook(
         return Err((Refusal::HookQueueFull, "too many hook calls are waiting"));
     }
     let state = sessions.at(session);
-    let place = take_hook_share(view, state.link.slot());
+    let place = take_hook_share(view, state.link);
     let place = place.ok_or((Refusal::LimitShareOfHookCalls, SHARE_OF_HOOK_CALLS))?;
     let destination = frame.header(b"destination").unwrap_or(b"");
     let destination = core::str::from_utf8(destination).unwrap_or("");
@@ -111,8 +111,8 @@ fn ask_hook(
 }
 
 /// Counts one hook call more for an address, if it has room in its share.
-fn take_hook_share(view: View<'_>, slot: Slot) -> Option<Place> {
-    let Some(key) = view.net.share_key(view.ctx, slot) else { return Some(Place::NONE) };
+fn take_hook_share(view: View<'_>, link: LinkIndex) -> Option<Place> {
+    let Some(key) = view.net.client(link).share_key(view.ctx) else { return Some(Place::NONE) };
     let hooks = view.shared.config.hooks;
     // Those that run have left the queue.
     let bound = view.shared.bound(hooks.queue.saturating_add(hooks.concurrent));
@@ -170,7 +170,7 @@ fn answer_error(
     frame: &Frame<'_, '_>,
     (refusal, code, text): (Refusal, u16, &str),
 ) {
-    view.refuse(sessions.at(session).link.slot(), refusal);
+    view.refuse(sessions.at(session).link, refusal);
     let body = serde_json::json!({ "code": code, "msg": text }).to_string();
     let shown = view.shared.names.shown(ERRORS);
     let message = bus.message(|message| {

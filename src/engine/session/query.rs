@@ -106,7 +106,7 @@ fn describe(stomp: &Stomp, delivery: &Delivery, view: View<'_>, session: Session
     let subscriptions: Vec<Value> = subscriptions.collect();
     serde_json::json!({
         "session": stomp.sessions.id(session).to_string(),
-        "address": view.net.address(state.link.slot()).to_string(),
+        "address": view.net.client(state.link).address.to_string(),
         "version": state.version.text(),
         "subscriptions": subscriptions,
     })

@@ -7,19 +7,13 @@ use crate::config::OnMessage;
 use crate::engine::bus::Bus;
 use crate::engine::delivery::Links;
 use crate::engine::net::View;
-use crate::ids::LinkIndex;
+use crate::ids::{LinkIndex, Slot};
 use crate::ws::Opcode;
 
 /// One whole message. The caller has asked for room.
-pub fn answer(
-    links: &mut Links,
-    bus: &mut Bus,
-    view: View<'_>,
-    link: LinkIndex,
-    message: Message<'_>,
-) {
-    let Message(opcode, bytes) = message;
-    let Some(endpoint) = view.net.endpoint(link.slot()) else { return };
+pub fn answer(links: &mut Links, bus: &mut Bus, view: View<'_>, slot: Slot, message: Message<'_>) {
+    let (Message(opcode, bytes), link) = (message, LinkIndex::from(slot));
+    let Some(endpoint) = view.net.client(slot.into()).endpoint() else { return };
     let Some(endpoint) = view.shared.endpoints.get(endpoint.index()) else { return };
     match endpoint.config.on_message.as_ref().unwrap_or(&OnMessage::Echo) {
         OnMessage::Echo => send(links, view, link, opcode, bytes),
@@ -27,7 +21,7 @@ pub fn answer(
         OnMessage::Publish(destination) => {
             let kind = if opcode == Opcode::Text { TEXT } else { BYTES };
             if view.shared.refuses_body(Some(kind), bytes) {
-                view.refuse(link.slot(), NUL_IN_BODY.refusal);
+                view.refuse(slot, NUL_IN_BODY.refusal);
                 // RFC 6455 §7.4.1: 1007 is for what is no text; this is, and breaks a policy.
                 return links.drain(view, link, NUL_IN_BODY.code, NUL_IN_BODY.message);
             }

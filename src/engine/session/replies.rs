@@ -279,7 +279,7 @@ impl Sessions {
         problem: Problem<'_>,
         receipt: Option<&[u8]>,
     ) {
-        view.refuse(link.slot(), problem.refusal);
+        view.refuse(link, problem.refusal);
         view.metrics.errors_sent_total.add(1);
         let version = self.at(session).version;
         let frame = ErrorFrame {

@@ -28,7 +28,7 @@ pub(super) fn hears_own(
         Outcome::Match => {}
         Outcome::NoMatch => return false,
         Outcome::GaveUp => {
-            view.refuse(session.link.slot(), Refusal::BrokerPatternGaveUp);
+            view.refuse(session.link, Refusal::BrokerPatternGaveUp);
             return false;
         }
     }

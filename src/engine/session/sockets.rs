@@ -232,7 +232,7 @@ impl Sockets {
 
     /// Whether the connection's endpoint publishes what it is sent, and so needs room first.
     pub fn publishes(&self, view: View<'_>, slot: Slot) -> bool {
-        let endpoint = self.is_raw(slot).then(|| view.net.endpoint(slot)).flatten();
+        let endpoint = self.is_raw(slot).then(|| view.net.client(slot.into()).endpoint()).flatten();
         let endpoint = endpoint.and_then(|at| view.shared.endpoints.get(at.index()));
         endpoint.is_some_and(|e| matches!(e.config.on_message, Some(OnMessage::Publish(_))))
     }

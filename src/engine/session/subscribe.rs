@@ -207,7 +207,7 @@ impl Stomp {
         let command = match state.user.clone() {
             Some(user) if of_user => Command::SubscribeUser { user, destination, session, key },
             _ => {
-                let owner = view.net.share_key(view.ctx, state.link.slot());
+                let owner = view.net.client(state.link).share_key(view.ctx);
                 Command::Subscribe { destination, session, key, owner }
             }
         };
