@@ -241,7 +241,7 @@ fn sockjs_beat(parts: &Dispatch, link: LinkIndex, next: &mut Earliest) {
 fn session_due(parts: &Dispatch, link: LinkIndex, next: &mut Earliest) {
     let left = |since: u32, span: u32| left(parts, since, span);
     let (links, net) = (&parts.delivery.links, &parts.net);
-    let (times, pause) = (net.client(link).times, links.pause(link));
+    let (times, pause) = (net.times(link), links.pause(link));
     let Some((phase, agreed)) = parts.stomp.phase_and_beat(link) else { return };
     if phase == Phase::Connecting {
         let span = parts.ctx.limits.first_message.0;

@@ -40,7 +40,7 @@ const fn wrong(before: Before, bytes: &'static [u8], refusal: Refusal) -> Wrong 
 use Before::{Head, Nothing, Raw, Session, Socket};
 
 /// All invalid inputs.
-pub(super) const ALL: [Wrong; 67] = [
+pub(super) const ALL: [Wrong; 69] = [
     wrong(Nothing, b"GET / HTTP/1.1\nHost: localhost\r\n\r\n", HttpBareLineFeed),
     wrong(Nothing, b"GET / HTTP/1.1\r\nHost: localhost\r\nX: a\n\r\n", HttpBareLineFeed),
     wrong(Nothing, b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", HttpHost),
@@ -142,6 +142,8 @@ pub(super) const ALL: [Wrong; 67] = [
     wrong(Socket, b"CONNECT\naccept-version:1.2\nheart-beat:x\n\n\0", StompHeartBeat),
     wrong(Session, b"SEND\n\nbody\0", StompMissingHeader),
     wrong(Session, b"SEND\ndestination:/nowhere\n\nbody\0", BrokerUnknownDestination),
+    wrong(Session, b"SEND\ndestination:/ws/nothing\n\nbody\0", BrokerNoApplication),
+    wrong(Session, b"SUBSCRIBE\nid:1\ndestination:/topic/t0\nack:x\n\n\0", StompAckMode),
     wrong(Session, b"FLY\n\n\0", StompUnknownCommand),
     wrong(Session, b"SEND\na:b\rc\n\n\0", StompBareCr),
     wrong(Session, b"SEND\na:b\0", StompNulInHead),

@@ -201,7 +201,7 @@ impl Links {
     }
 
     /// Gives extents of the log to a link that is open, which holds them too from now on.
-    #[inline]
+    #[inline(always)] // The walk over a group's members is made of it.
     pub(super) fn share(&mut self, link: LinkIndex, extents: &Extents) {
         let Links { table, segments, dirty, .. } = self;
         let state = &mut table.list[link.index()];

@@ -46,41 +46,47 @@ impl Links {
             if state.way == Way::Closed {
                 continue;
             }
-            let is_sealed = net.transports().is_sealed(slot);
-            if state.is_sending() || is_sealed && net.sending(slot).is_on() {
+            let range = if net.transports().is_sealed(slot) {
+                let Some(range) = self.next_sealed(net, ctx, slot) else { continue };
+                range
+            } else if state.is_sending() {
                 let is_open = matches!(state.way, Way::Open(_));
-                let waiting = state.waiting() + net.transports().unsent(slot);
-                if is_open && waiting > ctx.limits.send_buffer {
+                if is_open && state.waiting() > ctx.limits.send_buffer {
                     self.over_bound(View { ctx, net }, link);
                 }
                 continue;
-            }
-            let range = match is_sealed {
-                true => self.next_sealed(net, ctx, slot),
-                false => {
+            } else {
+                if state.extents().len() > 1 {
                     let Links { table, segments, gathered, .. } = self;
-                    let state = &mut table.list[link.index()];
-                    if state.extents().len() > 1 {
-                        gather(state, segments, ctx, gathered);
-                    }
-                    state.begin_send(ctx.limits.send_bytes)
+                    gather(&mut table.list[link.index()], segments, ctx, gathered);
                 }
+                let state = self.table.at_mut(link);
+                let Some(range) = state.begin_send(ctx.limits.send_bytes) else {
+                    self.all_is_sent(net, ctx, slot);
+                    continue;
+                };
+                range
             };
-            if let Some(range) = range {
-                net.send(slot, range, ctx.ms);
-                net.set_timer(slot, ctx.now, ctx.limits.send_time.0);
-                sends += 1;
-            } else if !self.at(link).lists.has(Lists::DIRTY) {
-                self.all_is_sent(net, ctx, slot);
-            }
+            net.send(slot, range, ctx.ms);
+            net.set_timer(slot, ctx.now, ctx.limits.send_time.0);
+            sends += 1;
         }
     }
 
-    /// What the sealed connection of a link sends next: the rest of what is sealed, and when that
-    /// is gone, what is sealed then. If there is no room for it, the link stays among those to
-    /// flush.
+    /// What the sealed connection of a link sends next, if nothing of it is in flight: the rest of
+    /// what is sealed, and when that is gone, what is sealed then. If there is no room for it, the
+    /// link stays among those to flush.
+    #[inline(never)] // Most connections are not sealed.
     fn next_sealed(&mut self, net: &mut Net, ctx: &Context, slot: Slot) -> Option<Range> {
-        let (link, transports) = (LinkIndex::from(slot), net.transports_mut());
+        let link = LinkIndex::from(slot);
+        if net.sending(slot).is_on() {
+            let is_open = matches!(self.at(link).way, Way::Open(_));
+            if is_open && unsent(self, net, slot) > ctx.limits.send_buffer {
+                self.over_bound(View { ctx, net }, link);
+            }
+            return None;
+        }
+        let transports = net.transports_mut();
         if transports.unsent(slot) == 0 {
             let Links { table, segments, gathered, .. } = self;
             let state = &mut table.list[link.index()];
@@ -98,7 +104,11 @@ impl Links {
                 return None;
             }
         }
-        transports.begin_send(slot)
+        let range = transports.begin_send(slot);
+        if range.is_none() {
+            self.all_is_sent(net, ctx, slot);
+        }
+        range
     }
 
     /// All of a connection's link is with the kernel.
@@ -123,7 +133,8 @@ impl Links {
         let was_stopping = net.sent(slot, taken, ctx.ms);
         let Links { table, segments, .. } = self;
         let state = &mut table.list[link.index()];
-        let asked = if net.transports().is_sealed(slot) {
+        let is_sealed = net.transports().is_sealed(slot);
+        let asked = if is_sealed {
             net.transports_mut().end_send(slot, taken, segments)
         } else {
             let asked = state.in_flight();
@@ -140,11 +151,13 @@ impl Links {
             return self.reset(ctx, link);
         }
         let waits_for_this = matches!(state.way, Way::Open(Pause::Outbox));
-        let transports = net.transports();
-        let waiting = state.waiting() + transports.unsent(slot);
-        let is_serving = state.lists.has(Lists::SERVING);
-        let goes_on =
-            state.way == Way::Ending || waiting > 0 || transports.owes(slot) || is_serving;
+        let mut waiting = state.waiting();
+        let mut goes_on = state.way == Way::Ending || state.lists.has(Lists::SERVING);
+        if is_sealed {
+            waiting += net.transports().unsent(slot);
+            goes_on |= net.transports().owes(slot);
+        }
+        goes_on |= waiting > 0;
         if waits_for_this && waiting <= ctx.limits.send_bytes {
             self.table.wake(link);
         }

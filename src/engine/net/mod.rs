@@ -419,12 +419,16 @@ impl Net {
         }
     }
 
-    /// When what happened last to a connection.
-    pub fn times(&self, slot: Slot) -> Times {
-        self.at(slot).times
+    /// When what happened last to the client of a link.
+    pub fn times(&self, link: impl Into<LinkIndex>) -> Times {
+        let link = link.into();
+        match link.0.checked_sub(self.slots) {
+            Some(at) => self.clients[at as usize].times,
+            None => self.conns[link.index()].times,
+        }
     }
 
-    /// When what happened last to the client of a link, to be changed.
+    /// The same, to be changed.
     pub fn times_mut(&mut self, link: impl Into<LinkIndex>) -> &mut Times {
         let link = link.into();
         match link.0.checked_sub(self.slots) {
