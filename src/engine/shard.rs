@@ -156,7 +156,7 @@ impl<R: Ring> Shard<R> {
         } else if was_spinning {
             self.parts.ctx.metrics.spins_total.add(1);
         }
-        self.run_turn();
+        found |= self.run_turn();
         self.steer_accepts();
         for op in self.parts.net.ops() {
             self.ring.push(op);
@@ -171,8 +171,8 @@ impl<R: Ring> Shard<R> {
         !self.is_over()
     }
 
-    /// All that a turn does between what has come and what goes out.
-    fn run_turn(&mut self) {
+    /// All that a turn does between what has come and what goes out. True if there was something.
+    fn run_turn(&mut self) -> bool {
         if self.parts.revocation.is_going_on() {
             let Dispatch { ctx, net, delivery, stomp, revocation, .. } = &mut self.parts;
             revocation.run(stomp, delivery, View { ctx, net });
@@ -193,15 +193,18 @@ impl<R: Ring> Shard<R> {
             self.parts.share.end_turn();
         }
         self.parts.bus.announce_presence(&self.parts.ctx);
-        self.parts.run_timers();
-        self.take_entries();
+        let mut found = self.parts.run_timers();
+        found |= self.take_entries();
         self.parts.run_stash();
         self.parts.run_woken();
         if self.parts.delivery.fanout.has_batches() {
+            found = true;
             self.parts.delivery.fanout.end_batches(Some(self.parts.ctx.now));
         }
         self.parts.fan_out();
-        self.parts.feed_links();
+        if self.parts.delivery.links.has_standalone() {
+            self.parts.feed_links();
+        }
         // Before the last of it is gone: clients that cannot be answered then are let go.
         self.parts.delivery.links.make_room_if_wanted(&mut self.parts.net, &self.parts.ctx);
         self.parts.hear();
@@ -214,6 +217,7 @@ impl<R: Ring> Shard<R> {
         // What nobody can add to is told at once: the control thread ends after the shards.
         let is_last = self.parts.ctx.draining.is_some() && self.parts.net.is_empty();
         self.parts.bus.tell_log(&mut self.parts.ctx, is_last);
+        found
     }
 
     /// The buffers that a turn leaves behind.

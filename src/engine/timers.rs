@@ -6,7 +6,7 @@
 
 use super::delivery::{Pause, SLOW_CONSUMER, heart_beat, unsent};
 use super::dispatch::Dispatch;
-use super::net::{Peer, Sending, State, View};
+use super::net::{Peer, Sending, State, Times, View};
 use super::session::Phase;
 use super::web::Stage;
 use crate::ids::{EndpointIndex, LinkIndex, Slot};
@@ -62,10 +62,12 @@ const SLACK: u32 = 256;
 const GRACE: u32 = 1000;
 
 impl Dispatch {
-    /// Handles everything that is due.
-    pub(super) fn run_timers(&mut self) {
+    /// Handles everything that is due. True if something was.
+    pub(super) fn run_timers(&mut self) -> bool {
         self.net.advance(self.ctx.now);
+        let mut found = false;
         while let Some(link) = self.net.next_timer() {
+            found = true;
             // Each moves its own deadline, or ends the link.
             let mut next = next_due(self, link);
             while let Some((0, due)) = next {
@@ -76,6 +78,7 @@ impl Dispatch {
                 self.net.set_timer(link, self.ctx.now, left);
             }
         }
+        found
     }
 
     /// Sees to it that a link is looked at when its next deadline comes.
@@ -177,7 +180,9 @@ fn next_due(parts: &Dispatch, link: LinkIndex) -> Option<(u32, Due)> {
     let mut next = Earliest::default();
     match links.slot(link) {
         Some(slot) => connection_due(parts, slot, &mut next),
-        None if links.is_open(link) => session_due(parts, link, &mut next),
+        None if links.is_open(link) => {
+            session_due(parts, link, (parts.net.times(link), None), &mut next);
+        }
         // How long it is remembered is the business of whoever opened it.
         None => {}
     }
@@ -187,13 +192,10 @@ fn next_due(parts: &Dispatch, link: LinkIndex) -> Option<(u32, Due)> {
 fn connection_due(parts: &Dispatch, slot: Slot, next: &mut Earliest) {
     let (net, limits) = (&parts.net, &parts.ctx.limits);
     let left = |since: u32, span: u32| left(parts, since, span);
-    let times = net.times(slot);
-    match net.state(slot) {
-        State::Free | State::Terminated | State::Closing | State::Releasing => return,
-        State::Moving => return next.add(parts.moves.left(slot, parts.ctx.ms), Due::Move),
-        State::Draining => return next.add(left(times.since, limits.linger.0), Due::Linger),
-        State::Open => {}
+    if net.state(slot) != State::Open {
+        return leaver_due(parts, slot, next);
     }
+    let times = net.times(slot);
     if net.sending(slot) == Sending::Yes {
         let age = net.send_age(slot, parts.ctx.ms);
         next.add(limits.send_time.0.saturating_sub(age), Due::Slow);
@@ -201,7 +203,7 @@ fn connection_due(parts: &Dispatch, slot: Slot, next: &mut Earliest) {
     if parts.sockets.is_raw(slot) {
         sockjs_beat(parts, slot.into(), next);
     } else if parts.sockets.is_upgraded(slot) {
-        session_due(parts, slot.into(), next);
+        session_due(parts, slot.into(), (times, Some(slot)), next);
     } else {
         match parts.web.stage(slot) {
             Stage::Idle if net.transports().is_greeting(slot) => {
@@ -215,6 +217,19 @@ fn connection_due(parts: &Dispatch, slot: Slot, next: &mut Earliest) {
     }
     if net.peer(slot) != Peer::Here && parts.delivery.links.at(slot.into()).is_paused() {
         next.add(left(times.since, HANGUP_GRACE.0), Due::HungUp);
+    }
+}
+
+/// The same of one that is about to go.
+#[cold]
+fn leaver_due(parts: &Dispatch, slot: Slot, next: &mut Earliest) {
+    match parts.net.state(slot) {
+        State::Moving => next.add(parts.moves.left(slot, parts.ctx.ms), Due::Move),
+        State::Draining => {
+            let since = parts.net.times(slot).since;
+            next.add(left(parts, since, parts.ctx.limits.linger.0), Due::Linger);
+        }
+        State::Free | State::Open | State::Terminated | State::Closing | State::Releasing => {}
     }
 }
 
@@ -238,10 +253,14 @@ fn sockjs_beat(parts: &Dispatch, link: LinkIndex, next: &mut Earliest) {
     }
 }
 
-fn session_due(parts: &Dispatch, link: LinkIndex, next: &mut Earliest) {
+#[inline(always)] // The deadline of nearly every connection.
+fn session_due(
+    parts: &Dispatch,
+    link: LinkIndex,
+    (times, slot): (Times, Option<Slot>),
+    next: &mut Earliest,
+) {
     let left = |since: u32, span: u32| left(parts, since, span);
-    let (links, net) = (&parts.delivery.links, &parts.net);
-    let (times, pause) = (net.times(link), links.pause(link));
     let Some((phase, agreed)) = parts.stomp.phase_and_beat(link) else { return };
     if phase == Phase::Connecting {
         let span = parts.ctx.limits.first_message.0;
@@ -254,9 +273,10 @@ fn session_due(parts: &Dispatch, link: LinkIndex, next: &mut Earliest) {
     }
     // While it is paused nothing of it is read: what it sends cannot be told from silence, and
     // the age of what it is sent is bounded anyway.
+    let pause = parts.delivery.links.pause(link);
     if receive > 0 && pause == Pause::No {
         // Who has no connection of its own cannot be asked with a ping.
-        if links.slot(link).is_none_or(|slot| net.is_pinged(slot)) {
+        if slot.is_none_or(|slot| parts.net.is_pinged(slot)) {
             let span = receive.saturating_mul(2).saturating_add(GRACE);
             next.add(left(times.last_in, span), Due::Missed);
         } else {

@@ -33,7 +33,9 @@ impl Links {
 
     /// Begins sends, at most `send-chunk` of them, so that a large fan-out does not blind the loop.
     pub fn flush(&mut self, net: &mut Net, ctx: &Context) {
-        self.dirty.append(&mut self.blocked);
+        if !self.blocked.is_empty() {
+            self.dirty.append(&mut self.blocked);
+        }
         let mut sends = 0;
         while sends < ctx.limits.send_chunk {
             let Some(link) = self.dirty.pop_front() else { break };

@@ -127,7 +127,7 @@ impl Table {
 
     /// Whether links are in use that have no connection of their own.
     #[inline]
-    pub(super) fn has_standalone(&self) -> bool {
+    pub fn has_standalone(&self) -> bool {
         self.free.len() < self.standalone.len()
     }
 
