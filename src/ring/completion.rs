@@ -52,10 +52,7 @@ impl Uring {
                 self.slots.end_close(token.slot());
                 None
             }
-            Kind::Number => {
-                self.moving.numbered(conn, result);
-                None
-            }
+            Kind::Number => self.numbered(conn, result),
             Kind::Leave => Some(self.left(conn, result)),
             Kind::Adopt => Some(self.adopted(token, result)),
             Kind::Cancel | Kind::Option => None,
@@ -172,12 +169,26 @@ impl Uring {
 }
 
 impl Uring {
-    /// The slot of a connection that leaves is closed, if it has got a number.
+    /// A connection that leaves has a number, and its slot is to be closed; or it stays.
+    fn numbered(&mut self, conn: ConnId, result: Result<u32, i32>) -> Option<Done> {
+        match result {
+            Ok(number) => {
+                self.moving.numbered(conn, number);
+                self.leave(conn);
+                None
+            }
+            Err(errno) => {
+                self.slots.end_leave(conn.slot);
+                Some(Done::Released { conn, result: Err(errno) })
+            }
+        }
+    }
+
+    /// The slot of a connection that leaves is closed.
     fn left(&mut self, conn: ConnId, closed: Result<u32, i32>) -> Done {
-        let result = self.moving.closed(conn);
-        assert_eq!(closed.is_ok(), result.is_ok(), "{conn:?}: a close behind its number");
+        assert_eq!(closed, Ok(0), "slot {}: an open descriptor closes", conn.slot);
         self.slots.end_leave(conn.slot);
-        Done::Released { conn, result }
+        Done::Released { conn, result: Ok(self.moving.closed(conn)) }
     }
 
     /// A number is in the table, or cannot be.

@@ -1,7 +1,7 @@
 //! What a ring keeps of sockets that leave its table or come into it.
 //!
-//! Leaving takes two operations: the descriptor gets a number, then its slot is closed. The answer
-//! is given when both are over. For coming in the kernel reads the number from a place in our
+//! Leaving takes two operations: the descriptor gets a number, and when it has that its slot is
+//! closed. The answer is given when both are over, or there is no number. For coming in the kernel reads the number from a place in our
 //! memory and writes the slot there. Bound: [`PLACES`]; a number that finds no free place waits
 //! for one.
 #![allow(unsafe_code)]
@@ -25,8 +25,8 @@ pub(super) struct Moving {
     pub(super) memory: Owner,
     free: Vec<u8>,
     waiting: VecDeque<i32>,
-    /// Connections whose number is known, or why there is none; their close is still to come.
-    leaving: Vec<(ConnId, Result<OwnedFd, i32>)>,
+    /// Connections that have their number; the close of their slot is still to come.
+    leaving: Vec<(ConnId, OwnedFd)>,
     /// Numbers that nobody has claimed yet.
     left: Vec<OwnedFd>,
 }
@@ -39,22 +39,20 @@ impl Moving {
         Ok(Moving { is_possible, memory, free, waiting, leaving, left })
     }
 
-    /// A connection has got its number, or cannot have one: the kernel's answer.
-    pub(super) fn numbered(&mut self, conn: ConnId, result: Result<u32, i32>) {
+    /// A connection has got its number.
+    pub(super) fn numbered(&mut self, conn: ConnId, number: u32) {
         // SAFETY: the kernel has just made this descriptor, and nobody else has heard of it.
-        let own = |number| unsafe { OwnedFd::from_raw_fd(number as i32) };
-        self.leaving.push((conn, result.map(own)));
+        let fd = unsafe { OwnedFd::from_raw_fd(number as i32) };
+        self.leaving.push((conn, fd));
     }
 
-    /// The close of a connection that leaves is over: its number, which can be claimed now, or why
-    /// there is none.
-    pub(super) fn closed(&mut self, conn: ConnId) -> Result<i32, i32> {
+    /// The close of a connection that leaves is over: its number, which can be claimed now.
+    pub(super) fn closed(&mut self, conn: ConnId) -> i32 {
         let at = self.leaving.iter().position(|(of, _)| *of == conn);
-        let at = at.expect("it got its number before its close");
-        let fd = self.leaving.swap_remove(at).1?;
+        let fd = self.leaving.swap_remove(at.expect("it got its number before its close")).1;
         let number = fd.as_raw_fd();
         self.left.push(fd);
-        Ok(number)
+        number
     }
 
     /// Gives away a number that has left.
@@ -121,10 +119,8 @@ mod tests {
         let conn = |slot| ConnId { slot: Slot(slot), generation: 1 };
         let fd = OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket"));
         let number = fd.into_raw_fd();
-        moving.numbered(conn(1), Ok(number as u32));
-        moving.numbered(conn(2), Err(libc::EMFILE));
-        assert_eq!(moving.closed(conn(2)), Err(libc::EMFILE));
-        assert_eq!(moving.closed(conn(1)), Ok(number));
+        moving.numbered(conn(1), number as u32);
+        assert_eq!(moving.closed(conn(1)), number);
         assert_eq!(moving.claim(number).as_raw_fd(), number);
         assert!(moving.left.is_empty() && moving.leaving.is_empty());
     }

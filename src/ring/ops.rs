@@ -137,16 +137,19 @@ impl Uring {
         self.queue(&marked(entry, token));
     }
 
-    /// Gives a descriptor a number, and then closes its slot. If there is no number the close does
-    /// not happen.
+    /// Gives a descriptor a number. When it has that its slot is closed (`leave`): a linked close
+    /// would run some time after its number was told, and the kernel could give away the slot before
+    /// anybody here knows that it is free.
     fn release(&mut self, conn: ConnId) {
         assert!(self.moving.is_possible, "the caller has asked whether it can move");
         self.slots.begin_leave(conn.slot);
-        self.make_queue_room(2);
-        let (slot, number) = (types::Fixed(conn.slot.0), Token::of(Kind::Number, conn));
-        let entry = opcode::FixedFdInstall::new(slot, 0).build().flags(squeue::Flags::IO_LINK);
-        self.queue(&marked(entry, number));
-        let entry = opcode::Close::new(slot).build();
+        let entry = opcode::FixedFdInstall::new(types::Fixed(conn.slot.0), 0).build();
+        self.queue(&marked(entry, Token::of(Kind::Number, conn)));
+    }
+
+    /// Closes the slot of a connection that has its number.
+    pub(super) fn leave(&mut self, conn: ConnId) {
+        let entry = opcode::Close::new(types::Fixed(conn.slot.0)).build();
         self.queue(&marked(entry, Token::of(Kind::Leave, conn)));
     }
 

@@ -66,9 +66,7 @@ pub fn start(setup: Setup) -> Result<Uring, StartError> {
         Buffers::new(setup.receive, setup.receive_buffers, setup.receive_bytes).map_err(memory)?;
     register(&ring, slots, &buffers)?;
     let names = Names::new().map_err(memory)?;
-    // A chain of two entries has to fit.
-    let can_move = ring.params().sq_entries() > 1 && probe::can_move(&ring);
-    let moving = Moving::new(can_move).map_err(memory)?;
+    let moving = Moving::new(probe::can_move(&ring)).map_err(memory)?;
     let listeners = setup.listeners.into_iter().map(listener).collect::<Result<_, _>>()?;
     // Without registration (Linux before 5.18) the descriptor itself is entered.
     let (enter_fd, enter_flags) = match register_ring_fd(&ring) {

@@ -132,17 +132,6 @@ impl Uring {
         &self.stats
     }
 
-    /// Enters the kernel if the queue has no room for this many entries: a chain that the end of a
-    /// submission cuts is two chains.
-    pub(super) fn make_queue_room(&mut self, count: usize) {
-        let queue = self.ring.submission();
-        let room = queue.capacity() - queue.len();
-        drop(queue);
-        if room < count {
-            self.submit(None);
-        }
-    }
-
     /// Queues an entry; enters the kernel first if the queue is full.
     ///
     /// The memory that `entry` names must be lent to the ring until the completion. All callers are

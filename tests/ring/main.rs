@@ -22,7 +22,7 @@
 //! | the peer ends without a receive armed  | `polls::a_poll_reports_fin_over_unread_bytes` |
 //! | a release under a receive              | `moves::a_release_under_a_receive_is_our_bug` |
 //! | a release without a free number        | `moves::a_release_without_a_number_changes_nothing` |
-//! | a chain at the end of a full queue     | `moves::a_release_without_a_number_changes_nothing` |
+//! | a slot is reused as soon as it is left | `moves::a_slot_that_is_left_is_taken_at_once` |
 //! | a receive ends while it is stopped     | `moves::a_stream_survives_ten_thousand_moves` |
 //! | an adoption into a full table          | `moves::a_full_table_takes_nothing` |
 //! | reset or FIN between two rings         | `moves::a_reset_on_the_way_is_found` |
