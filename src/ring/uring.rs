@@ -264,7 +264,16 @@ impl Uring {
         for _ in 0..LET_GO_TURNS {
             self.submit(Some(LET_GO_NANOS));
             while let Some(completion) = self.next_completion() {
-                self.settle(&completion);
+                let token = self.settle(&completion);
+                let number = u32::try_from(completion.result());
+                match (token.kind, number) {
+                    // It has no owner else, and would stay open.
+                    (Kind::Number, Ok(number)) => self.moving.numbered(token.conn(), number),
+                    (Kind::Adopt, _) => {
+                        self.moving.give_back(token.number as u8);
+                    }
+                    _ => {}
+                }
             }
             if self.slots.lent() == 0 && self.moving.lent() == 0 {
                 return true;

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// ENFILE and EMFILE.
@@ -123,6 +124,24 @@ fn a_dropped_owner_closes_the_connection() {
     let (mut client, conn) = a.pair();
     drop(released(&mut a, conn).expect("there is a number"));
     assert_eof(&mut client);
+}
+
+#[test]
+fn a_ring_that_ends_in_the_middle_of_moves_leaves_nothing_open() {
+    let [mut a, mut b] = two(Shape::default);
+    let (mut leaving, conn) = a.pair();
+    let (mut coming, other) = a.pair();
+    let descriptor = released(&mut a, other).expect("there is a number");
+    let memory = [a.segments.lend(), b.segments.lend()];
+    a.ring.push(Op::Release { conn });
+    b.ring.push(Op::Adopt { number: descriptor.number() });
+    drop((a.ring, b.ring));
+    drop(descriptor);
+    assert_eof(&mut leaving);
+    assert_eof(&mut coming);
+    // A ring that gives up waiting for the kernel keeps its memory for ever.
+    drop((a.segments, b.segments));
+    assert_eq!(memory.map(|region| Arc::strong_count(&region)), [1, 1]);
 }
 
 #[test]
