@@ -5,9 +5,10 @@
 //! A shard that is idle may still be given work: a session that ends elsewhere tells the homes
 //! here, and those tell others. So it is not enough that each was idle once. Each says at the end
 //! of its turns whether it is, how many entries of other shards it has taken and how many it has
-//! sent. Idle, it sends only because of what it takes. Who looks adds up what was taken first and
-//! what was sent after that: if these are equal and all were idle, nothing is in flight and nothing
-//! can be again.
+//! sent; and once it has said so, it counts each entry before it sends it, since others may take
+//! that at once. Idle, it sends only because of what it takes. Who looks adds up what was taken
+//! first and what was sent after that: if these are equal and all were idle, nothing is in flight
+//! and nothing can be again.
 
 use super::sync::{AtomicU64, Ordering};
 
@@ -26,6 +27,11 @@ impl Ending {
     pub fn tell(&self, is_idle: bool, taken: u64, sent: u64) {
         self.sent.store(sent, Ordering::Release);
         self.taken.store(taken << 1 | u64::from(is_idle), Ordering::Release);
+    }
+
+    /// Called by its owner, once it has told of itself, before it sends an entry: so many with it.
+    pub fn sends(&self, sent: u64) {
+        self.sent.store(sent, Ordering::Release);
     }
 
     /// Whether all shards are idle, with nothing in flight between them.

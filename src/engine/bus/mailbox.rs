@@ -201,6 +201,8 @@ pub struct Mailbox {
     stuck: u8,
     sleeping: Arc<[Sleeping]>,
     endings: Arc<[Ending]>,
+    /// Whether this shard has told others of its ending.
+    has_told: bool,
     /// Peers that were written to since they were rung last.
     written: u64,
     /// Entries that were sent to others.
@@ -229,6 +231,7 @@ pub fn connect(peers: usize, entries: u32) -> Vec<Mailbox> {
             stuck: 0,
             sleeping: sleeping.clone(),
             endings: endings.clone(),
+            has_told: false,
             written: 0,
             sent: 0,
             sent_outside: 0,
@@ -274,15 +277,21 @@ impl Mailbox {
 
     /// Writes an entry. The caller has asked for room.
     pub fn send<E: Entry>(&mut self, to: PeerId, entry: E) {
+        let is_own = to == self.me;
+        if !is_own {
+            self.sent += 1;
+            self.sent_outside += u64::from(!self.is_shard(to));
+            if self.has_told {
+                self.endings[self.me.index()].sends(self.sent - self.sent_outside);
+            }
+        }
         let queue = E::writer(&mut self.outgoing[to.index()]);
         assert!(queue.push(entry).is_ok(), "the caller asked for room first");
-        if to == self.me {
+        if is_own {
             self.ready[E::CLASS as usize] |= 1 << to.index();
         } else {
             self.masks[to.index()].0[E::CLASS as usize].set(self.me.index());
             self.written |= 1 << to.index();
-            self.sent += 1;
-            self.sent_outside += u64::from(!self.is_shard(to));
         }
     }
 
@@ -373,6 +382,7 @@ impl Mailbox {
     pub fn all_are_over(&mut self, is_idle: bool) -> bool {
         let is_idle = is_idle && !self.has_mail();
         let sent = self.sent - self.sent_outside;
+        self.has_told = true;
         self.endings[self.me.index()].tell(is_idle, self.taken, sent);
         Ending::all_are_over(&self.endings)
     }
@@ -484,6 +494,23 @@ mod tests {
         assert_eq!(mailboxes[1].doorbells().collect::<Vec<_>>(), [PeerId(2)]);
         assert_eq!(mailboxes[2].with_mail(Class::Event).count(), 2);
         assert!(!mailboxes[2].is_stuck() && !mailboxes[2].may_sleep());
+    }
+
+    #[test]
+    fn what_is_taken_before_its_sender_has_told_keeps_all() {
+        let mut mailboxes = connect(3, 4);
+        assert!(!mailboxes[1].all_are_over(true), "the other has said nothing");
+        mailboxes[0].send(PeerId(1), ended(1));
+        assert!(!mailboxes[0].all_are_over(true), "one is in flight");
+        // Its turn is not over when the first of two that it sends is taken.
+        assert!(mailboxes[1].take::<ToShard>(PeerId(0)).is_some());
+        mailboxes[1].send(PeerId(0), ended(2));
+        mailboxes[0].take::<ToShard>(PeerId(1)).expect("it was sent");
+        assert!(!mailboxes[0].all_are_over(true), "a shard is in the middle of a turn");
+        mailboxes[1].send(PeerId(0), ended(3));
+        assert!(!mailboxes[1].all_are_over(true), "the second is in flight");
+        mailboxes[0].take::<ToShard>(PeerId(1)).expect("it was sent");
+        assert!(mailboxes[0].all_are_over(true) && mailboxes[1].all_are_over(true));
     }
 
     #[test]
