@@ -12,7 +12,9 @@
 //! established, and [`Transport::close`] last of all. What these give is sent in their order.
 //!
 //! **Bounds.** A transport keeps less than one record, or one flight of its handshake
-//! ([`Transport::held`]), and opening never gives more bytes than have come.
+//! ([`Transport::held`]), and opening never gives more bytes than have come. What it owes is not
+//! bounded by itself: a peer that makes it answer and does not read is let go when that and what is
+//! sealed are more than `send-buffer`.
 
 use core::fmt::Debug;
 
@@ -44,7 +46,8 @@ pub trait Transport: Debug + Send {
     /// Whether its peer has said that nothing more comes.
     fn is_ended(&self) -> bool;
 
-    /// Bytes that it owes its peer by itself, for its handshake, a change of keys or an alert.
+    /// Bytes that it owes its peer by itself, for its handshake, a change of keys or an alert. Each
+    /// record that comes adds one short answer at most; the caller bounds the sum.
     fn owed(&self) -> usize;
 
     /// Appends these to `wire`; they count as sent.

@@ -68,6 +68,8 @@ impl Dispatch {
             self.delivery.links.fail(link);
         } else if self.net.transports().is_ended(slot) && self.net.peer(slot) != Peer::Ended {
             self.on_peer_ended(slot);
+        } else if self.net.transports().owes_too_much(slot, self.ctx.limits.send_buffer) {
+            self.delivery.links.too_slow(View { ctx: &self.ctx, net: &self.net }, link);
         }
     }
 

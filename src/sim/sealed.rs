@@ -76,3 +76,35 @@ fn a_handshake_has_the_time_of_a_head() {
     let idle = stage.clients[idle].socket;
     assert_eq!((world.is_closed(silent), world.is_closed(idle)), (true, false));
 }
+
+#[test]
+fn who_has_keys_changed_for_ever_and_does_not_read_is_let_go() {
+    let mut stage = Stage::new(1, Stage::roomy);
+    let client = echoes(&mut stage);
+    let socket = stage.clients[client].socket;
+    stage.world.borrow_mut().size_socket(socket, 65_536, 100);
+    let most = stage.shared.limits.send_buffer as usize;
+    // Each is answered by a record of eight bytes.
+    for _ in 0..most / 8 / 50 + 10 {
+        stage.clients[client].rekeys(50);
+        stage.writes(client, b"");
+        stage.settle();
+    }
+    assert_eq!(stage.metrics.shard(0).slow_consumers_total.value(), 1);
+    stage.shards[0].invariants();
+}
+
+#[test]
+fn an_answer_that_cannot_be_sealed_any_more_holds_nothing_up() {
+    let mut stage = Stage::new(1, Stage::roomy);
+    let client = stage.connects_sealed(0, b"");
+    // A bad request, and behind it in the same receive a record that was spoiled.
+    stage.clients[client].spoil_after(b"GET\r\n\r\n", &mut stage.world.borrow_mut());
+    stage.settle();
+    let refusals = stage.metrics.refusals();
+    assert!(refusals.contains(&(Refusal::TransportRecord, 1)) && refusals.len() == 2);
+    stage.hears(client);
+    assert!(stage.clients[client].is_alerted(), "it is told why");
+    assert_eq!(stage.clients[client].end, Some(End::Eof), "before it has ended itself");
+    stage.shards[0].invariants();
+}

@@ -113,6 +113,24 @@ impl Wire {
         self.spoils = true;
     }
 
+    /// Says this in a record, and in the same write something in one that is spoiled.
+    #[cfg(test)]
+    pub(super) fn spoil_after(&mut self, bytes: &[u8], world: &mut World) {
+        let layer = self.layer.as_mut().expect("it is sealed");
+        layer.seal(bytes, &mut self.out);
+        layer.seal(b"spoiled", &mut self.out);
+        *self.out.last_mut().expect("it was sealed") ^= 1;
+        assert_eq!(world.write(self.socket, &self.out), Some(self.out.len()), "it has room");
+        self.out.clear();
+    }
+
+    /// It has its keys changed so many times.
+    #[cfg(test)]
+    pub(super) fn rekeys(&mut self, times: usize) {
+        let layer = self.layer.as_mut().expect("it is sealed");
+        (0..times).for_each(|_| layer.rekey(&mut self.out));
+    }
+
     /// Whether the server has said by a record that nothing more comes.
     #[cfg(test)]
     pub(super) fn is_told_the_end(&self) -> bool {
