@@ -106,5 +106,9 @@ fn an_answer_that_cannot_be_sealed_any_more_holds_nothing_up() {
     stage.hears(client);
     assert!(stage.clients[client].is_alerted(), "it is told why");
     assert_eq!(stage.clients[client].end, Some(End::Eof), "before it has ended itself");
+    let socket = stage.clients[client].socket;
+    stage.world.borrow_mut().end(socket);
+    stage.settle();
+    assert!(stage.world.borrow().is_closed(socket), "it keeps no slot");
     stage.shards[0].invariants();
 }
