@@ -311,10 +311,11 @@ impl Links {
         for slot in those_to_part_with(self, View { ctx, net }, oldest) {
             let link = LinkIndex::from(slot);
             match self.at(link).way {
-                // Else it is blocked itself, and what it would send is all that it holds.
-                Way::Open(_) if self.may_shed(ctx, link) && net.sending(slot).is_on() => {
-                    net.stop_sending(slot);
-                }
+                Way::Open(_) if self.may_shed(ctx, link) => match net.sending(slot).is_on() {
+                    true => net.stop_sending(slot),
+                    // It is blocked itself, and nothing of it is in the kernel's hands.
+                    false => self.leave_wanted(net, ctx, slot),
+                },
                 Way::Open(_) => {
                     self.too_slow(View { ctx, net }, link);
                     if self.is_ending(link) {
@@ -381,7 +382,7 @@ fn those_to_part_with(links: &Links, view: View<'_>, oldest: u32) -> Vec<Slot> {
         let before = freed.count;
         let state = links.at(slot.into());
         let extents = state.extents().iter().chain(transports.extents(slot));
-        if links.may_shed(view.ctx, slot.into()) && view.net.sending(slot).is_on() {
+        if links.may_shed(view.ctx, slot.into()) {
             let mut leaves = extents.filter(|p| p.range.segment == oldest).peekable();
             if leaves.peek().is_none() {
                 continue;
