@@ -194,6 +194,15 @@ impl Segments {
         len <= left || len.div_ceil(size) <= free
     }
 
+    /// Bytes of the largest private append that is in one extent now.
+    pub fn fits_one(&self) -> usize {
+        let left = |open: u32| (self.size - self.segments[open as usize].used) as usize;
+        match self.free.is_empty() {
+            true => self.open[Log::Private as usize].map_or(0, left),
+            false => self.size as usize,
+        }
+    }
+
     /// Writes whole frames into a log. The extents have one reference each. Frames that fit one
     /// segment are in one extent.
     pub fn append(&mut self, log: Log, bytes: &[u8]) -> Result<Extents, Full> {

@@ -9,7 +9,9 @@ use crate::ids::Slot;
 use crate::mem::segment::{Full, Log, Segments};
 
 /// Seals at most `max` bytes of a link, behind what its connection's layer owes by itself; of a
-/// link that ends, the end of our direction after its last byte. `scratch` is to gather in.
+/// link that ends, the end of our direction after its last byte. What is sealed with bytes of a
+/// link fits one segment: where the pool is low a client gets its part of what is left, and not
+/// nothing. `scratch` is to gather in.
 pub(super) fn seal(
     (state, segments): (&mut Link, &mut Segments),
     transports: &mut Transports,
@@ -18,15 +20,22 @@ pub(super) fn seal(
     scratch: &mut Vec<u8>,
 ) -> Result<(), Full> {
     let may_seal = transports.may_seal(slot);
-    let len = if may_seal { state.waiting().min(max) } else { 0 };
-    let is_last = may_seal && state.way == Way::Ending && len == state.waiting();
-    let most = transports.most(slot, len as usize, is_last);
+    let is_last = |len: u32| may_seal && state.way == Way::Ending && len == state.waiting();
+    let wanted = if may_seal { state.waiting().min(max) } else { 0 };
+    let (mut len, mut most) = (wanted, transports.most(slot, wanted as usize, is_last(wanted)));
     if most == 0 {
         return Ok(());
     }
-    if !segments.has_room(Log::Private, most) {
+    let over = most.saturating_sub(segments.fits_one());
+    if over > 0 && wanted > 0 {
+        // So many bytes less become at least so many less.
+        len = wanted.saturating_sub(over as u32);
+        most = transports.most(slot, len as usize, is_last(len));
+    }
+    if most == 0 || !segments.has_room(Log::Private, most) {
         return Err(Full);
     }
+    let is_last = is_last(len);
     transports.seal(slot, state.front(len, segments, scratch), is_last);
     state.part_with(len, segments);
     transports.launch(slot, segments);
@@ -148,8 +157,35 @@ mod tests {
     fn several_extents_are_sealed_together() {
         let (mut net, mut link, mut segments, all) = sealed();
         let (transports, mut scratch) = (net.transports_mut(), Vec::new());
+        seal((&mut link, &mut segments), transports, SLOT, 40, &mut scratch).expect("room");
+        assert_eq!(sends(&mut net, &mut segments), [b"<", &all[..40], b">"].concat());
+        let transports = net.transports_mut();
+        seal((&mut link, &mut segments), transports, SLOT, 40, &mut scratch).expect("room");
+        assert_eq!(sends(&mut net, &mut segments), [b"<", &all[40..], b">"].concat());
+        assert!(link.is_empty() && segments.refcounts() == 0);
+    }
+
+    #[test]
+    fn what_is_sealed_fits_one_segment_and_what_is_left_of_one() {
+        let (mut net, mut link, mut segments, all) = sealed();
+        link.way = Way::Ending;
+        // Of the last free segment 40 bytes are others'.
+        let others = segments.append(Log::Private, &[0; 50 * 3]).expect("room");
+        let rest = segments.append(Log::Private, &[0; 40]).expect("room");
+        let (transports, mut scratch) = (net.transports_mut(), Vec::new());
         seal((&mut link, &mut segments), transports, SLOT, 100, &mut scratch).expect("room");
-        assert_eq!(sends(&mut net, &mut segments), [b"<", &all[..], b">"].concat());
+        assert_eq!(sends(&mut net, &mut segments), [b"<", &all[..7], b">"].concat());
+        let transports = net.transports_mut();
+        let refused = seal((&mut link, &mut segments), transports, SLOT, 100, &mut scratch);
+        assert_eq!(refused, Err(Full), "nothing is left");
+        segments.release_all(&others);
+        segments.release_all(&rest);
+        let transports = net.transports_mut();
+        seal((&mut link, &mut segments), transports, SLOT, 100, &mut scratch).expect("room");
+        assert_eq!(sends(&mut net, &mut segments), [b"<", &all[7..54], b">"].concat());
+        let transports = net.transports_mut();
+        seal((&mut link, &mut segments), transports, SLOT, 100, &mut scratch).expect("room");
+        assert_eq!(sends(&mut net, &mut segments), [b"<", &all[54..], b">!"].concat());
         assert!(link.is_empty() && segments.refcounts() == 0);
     }
 
@@ -163,6 +199,6 @@ mod tests {
         assert_eq!((link.waiting(), transports.unsent(SLOT)), (60, 0));
         segments.release_all(&others);
         seal((&mut link, &mut segments), transports, SLOT, 100, &mut scratch).expect("room");
-        assert_eq!(sends(&mut net, &mut segments), [b"<", &all[..], b">"].concat());
+        assert_eq!(sends(&mut net, &mut segments), [b"<", &all[..48], b">"].concat());
     }
 }
