@@ -21,7 +21,8 @@ pub struct Moved {
     pub address: IpAddr,
     /// The listener that it came from: all shards have the same ones.
     pub listener: ListenerId,
-    /// When bytes last came, and when its present phase began, by the clock that all shards share.
+    /// When its client last gave a sign of life, and when its present phase began, by the clock that
+    /// all shards share.
     pub times: (u32, u32),
     /// It is counted as being on its way.
     pub ticket: Ticket,
@@ -42,10 +43,12 @@ impl Coming {
         self.0[to.index()].load(Ordering::Relaxed)
     }
 
-    /// One more is, as long as its ticket lives.
-    pub fn announce(&self, to: ShardId) -> Ticket {
-        self.0[to.index()].fetch_add(1, Ordering::Relaxed);
-        Ticket { coming: self.clone(), to }
+    /// One more is, as long as its ticket lives; no more than `most` at a time.
+    pub fn announce(&self, to: ShardId, most: u32) -> Option<Ticket> {
+        let one_more = |count: u32| (count < most).then(|| count + 1);
+        let count = &self.0[to.index()];
+        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Ticket { coming: self.clone(), to })
     }
 }
 
@@ -76,9 +79,12 @@ mod tests {
     #[test]
     fn who_is_on_his_way_is_counted_until_his_ticket_is_dropped() {
         let coming = Coming::new(2);
-        let tickets = [coming.announce(ShardId(1)), coming.clone().announce(ShardId(1))];
+        let to = ShardId(1);
+        let tickets = [&coming, &coming.clone()].map(|coming| coming.announce(to, 2));
         assert_eq!((coming.count(ShardId(0)), coming.count(ShardId(1))), (0, 2));
-        assert_eq!(tickets[1].to(), ShardId(1));
+        assert!(tickets.iter().all(|ticket| ticket.as_ref().is_some_and(|it| it.to() == to)));
+        assert!(coming.announce(to, 2).is_none(), "no more may be");
+        assert_eq!(coming.count(to), 2, "and that one is not counted");
         drop(tickets);
         assert_eq!(coming.count(ShardId(1)), 0);
     }

@@ -44,8 +44,8 @@ impl Dispatch {
         }
     }
 
-    /// Opens bytes and takes what they say. Before a record is whole they are no sign of life, and
-    /// begin no request.
+    /// Opens bytes and takes what they say. Those that say nothing, such as the first part of a
+    /// record or a change of keys, are no sign of life and begin no request.
     fn take_sealed(&mut self, slot: Slot, bytes: &mut [u8], opened: &mut Vec<u8>) {
         let link = LinkIndex::from(slot);
         if !self.delivery.links.is_open(link) {
@@ -490,9 +490,11 @@ impl Dispatch {
     /// The shard keeps as much as it may: the client that keeps most of it is let go, not the one
     /// that comes next.
     pub(super) fn refuse_biggest_holder(&mut self) {
-        let open = self.net.slots().filter(|&slot| self.net.state(slot) == State::Open);
-        let all = open.map(LinkIndex::from).chain(self.delivery.links.all_standalone());
-        let Some(link) = all.max_by_key(|&link| self.input.noted(link)) else { return };
+        let may_end = |slot: &Slot| matches!(self.net.state(*slot), State::Open | State::Moving);
+        let slots = self.net.slots().filter(may_end);
+        let all = slots.map(LinkIndex::from).chain(self.delivery.links.all_standalone());
+        let holders = all.filter(|&link| self.input.noted(link) > 0);
+        let Some(link) = holders.max_by_key(|&link| self.input.noted(link)) else { return };
         let Dispatch { ctx, net, delivery, web, .. } = self;
         let view = View { ctx, net };
         view.refuse(link, Refusal::LimitBufferedBytes);

@@ -75,8 +75,9 @@
 //! slots (the least of RLIMIT_NOFILE and the configured number): `AcceptEnd::TableFull`, and ENFILE
 //! of `Adopted`. Free descriptors: EMFILE of `Released`.
 //!
-//! **State.** One byte of flags per slot, and the numbers of connections that have left and have
-//! no owner yet; the kernel keeps the rest.
+//! **State.** One byte of flags per slot; addresses that are being asked for; the numbers of
+//! connections that leave, or have left and have no owner yet, and of those that come. The kernel
+//! keeps the rest.
 
 mod buffers;
 mod clock;

@@ -1,9 +1,9 @@
 //! What a ring keeps of sockets that leave its table or come into it.
 //!
 //! Leaving takes two operations: the descriptor gets a number, and when it has that its slot is
-//! closed. The answer is given when both are over, or there is no number. For coming in the kernel reads the number from a place in our
-//! memory and writes the slot there. Bound: [`PLACES`]; a number that finds no free place waits
-//! for one.
+//! closed. The answer is given when both are over, or there is no number. For coming in the kernel
+//! reads the number from a place in our memory and writes the slot there. Bound: [`PLACES`]; a
+//! number that finds no free place waits for one.
 #![allow(unsafe_code)]
 
 use crate::ids::{ConnId, Slot};

@@ -65,8 +65,8 @@ impl Flight {
         asked
     }
 
-    /// Copies what is left into other segments than this one. False if there is no room, or nothing
-    /// of it lies there. Nothing may be in the kernel's hands.
+    /// Copies what is left into other segments if any of it lies in this one. False if there is no
+    /// room for that. Nothing may be in the kernel's hands.
     pub fn leave(&mut self, segment: u32, segments: &mut Segments) -> bool {
         assert_eq!(self.in_flight, 0, "the kernel reads where it was told to");
         if !self.holds(segment) {

@@ -78,12 +78,14 @@ impl Moves {
         if conn.state != State::Open || !conn.is_whole() || !self.has_place(ctx, to) {
             return false;
         }
+        // Others may announce theirs at the same moment.
+        let Some(ticket) = ctx.shared.coming.announce(to, ctx.limits.moves) else { return false };
         conn.go(&[State::Open], State::Moving);
         if conn.watched {
             net.ops.push(Op::PollStop { conn: id });
         }
         net.stop_receiving(slot);
-        self.leaving.push(Leaver { slot, ticket: ctx.shared.coming.announce(to), since: ctx.ms });
+        self.leaving.push(Leaver { slot, ticket, since: ctx.ms });
         true
     }
 

@@ -55,6 +55,8 @@ impl Transports {
 
     /// A connection of another shard has come with the layer that it had there.
     pub(super) fn adopt(&mut self, slot: Slot, transport: Option<Box<dyn Transport>>) {
+        let is_sealed = self.is_sealed(slot);
+        assert_eq!(transport.is_some(), is_sealed, "it is sealed here as it was there");
         if let (Some(transport), Some(sealed)) = (transport, self.at_mut(slot)) {
             sealed.transport = transport;
         }
