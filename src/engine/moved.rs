@@ -21,8 +21,8 @@ pub struct Moved {
     pub address: IpAddr,
     /// The listener that it came from: all shards have the same ones.
     pub listener: ListenerId,
-    /// When its client last gave a sign of life, and when its present phase began, by the clock that
-    /// all shards share.
+    /// When its client last gave a sign of life, and when its present phase began, by the clock
+    /// that all shards share.
     pub times: (u32, u32),
     /// It is counted as being on its way.
     pub ticket: Ticket,

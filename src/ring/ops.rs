@@ -138,8 +138,8 @@ impl Uring {
     }
 
     /// Gives a descriptor a number. When it has that its slot is closed (`leave`): a linked close
-    /// would run some time after its number was told, and the kernel could give away the slot before
-    /// anybody here knows that it is free.
+    /// would run some time after its number was told, and the kernel could give away the slot
+    /// before anybody here knows that it is free.
     fn release(&mut self, conn: ConnId) {
         assert!(self.moving.is_possible, "the caller has asked whether it can move");
         self.slots.begin_leave(conn.slot);

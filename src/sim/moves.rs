@@ -218,6 +218,24 @@ fn what_comes_while_it_moves_is_answered_in_order() {
 }
 
 #[test]
+fn who_keeps_most_is_refused_also_while_he_moves() {
+    let mut stage = stage(|config| config.limits.held_bytes = 300);
+    faults(&mut stage, |rates| rates.after_stop = 1_000);
+    let other = stage.idle(HERE);
+    let client = stage.connects(HERE, OK);
+    stage.settle();
+    assert_eq!(stage.statuses(client), [200]);
+    assert!(stage.shards[HERE].move_one(Slot(1), ShardId(THERE as u8)));
+    stage.writes(client, &OK.repeat(400 / OK.len() + 1));
+    stage.settle();
+    assert_eq!(stage.metrics.refusals(), [(Refusal::LimitBufferedBytes, 1)]);
+    assert_eq!((stage.statuses(client), stage.statuses(other)), (vec![503], vec![]));
+    assert_eq!((stage.end_of(client), stage.end_of(other)), (Some(End::Eof), None));
+    assert_eq!(stage.moved(), 0);
+    stage.shards[HERE].invariants();
+}
+
+#[test]
 fn a_receive_that_ends_by_itself_while_it_is_stopped_is_no_obstacle() {
     let mut stage = stage(|config| {
         (config.limits.receive_buffers, config.limits.receive_bytes) = (1, 64);

@@ -301,8 +301,8 @@ impl Links {
         }
     }
 
-    /// What its client sends cannot be opened: what waits in the link cannot be sealed any more, and
-    /// is dropped. It ends when its connection has sent what that owes, also if it was ending.
+    /// What its client sends cannot be opened: what waits in the link cannot be sealed any more,
+    /// and is dropped. It ends when its connection has sent what that owes, also if it was ending.
     pub fn fail(&mut self, link: LinkIndex) {
         if self.at(link).way != Way::Closed {
             self.table.list[link.index()].clear(&mut self.segments);

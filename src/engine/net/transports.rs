@@ -131,7 +131,7 @@ impl Transports {
         self.at(slot).is_some_and(|sealed| sealed.transport.owed() > 0)
     }
 
-    /// Whether more than `most` bytes wait because a peer makes its layer answer, and does not read.
+    /// Whether more than `most` bytes wait since a peer makes its layer answer, and does not read.
     pub fn owes_too_much(&self, slot: Slot, most: u32) -> bool {
         self.at(slot).is_some_and(|Sealed { transport, flight, .. }| {
             let owed = transport.owed();
