@@ -185,7 +185,8 @@ impl Link {
                 u.fate = Fate::Stays;
             });
             self.rebuild((segments, encoding), work, &[], None);
-            return (dropped, false);
+            // All that lay there may be gone.
+            return (dropped, !self.holds(wanted));
         }
         let append = |segments: &mut Segments, bytes: &[u8]| match bytes {
             [] => crate::mem::segment::Extents::new(),
@@ -428,6 +429,27 @@ mod tests {
             }
             assert_eq!(before, b'z');
         }
+    }
+
+    #[test]
+    fn a_segment_that_is_left_by_dropping_needs_no_room() {
+        let (mut link, mut segments) = (Link::default(), segments());
+        let first = push(&mut link, &mut segments, (b'a', 60), Some(Droppable::Oldest));
+        let wanted = first[0].range.segment;
+        while push(&mut link, &mut segments, (b'b', 60), Some(Droppable::Oldest))[0].range.segment
+            == wanted
+        {}
+        let mut others = Vec::new();
+        while let Ok(extents) = segments.append(Log::Private, &[0]) {
+            others.extend(extents);
+        }
+        let work = &mut Shedding::default();
+        let (dropped, is_out) = link.vacate(&mut segments, Encoding::PLAIN, wanted, work);
+        assert!(segments.is_short() && is_out && !link.holds(wanted));
+        assert!(dropped.oldest > 0);
+        assert_eq!(segments.refcount_of(wanted), 0, "it is free");
+        others.iter().for_each(|other: &Extent| segments.release(other.range.segment));
+        assert_eq!(drained(&mut link, &mut segments), "b");
     }
 
     #[test]
