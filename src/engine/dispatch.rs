@@ -310,11 +310,12 @@ impl Dispatch {
     }
 
     /// The link of a session over HTTP has ended: the session leaves. A link that was cut is free
-    /// again.
+    /// again, once: one that was drained and cut before this was heard is told of twice.
     fn on_session_ended(&mut self, link: LinkIndex) {
         self.share.spend_turn(self.stomp.leave(&mut self.delivery.fanout, &self.ctx, link));
-        if !self.delivery.links.is_ending(link) {
-            self.delivery.links.close_standalone(&mut self.net, link);
+        let links = &mut self.delivery.links;
+        if links.has_session(link) && !links.is_ending(link) {
+            links.close_standalone(&mut self.net, link);
             self.net.set_client(link, Client::NONE);
             self.input.note_link(link, 0);
         }

@@ -49,3 +49,11 @@ pub fn cut(parts: &mut Dispatch, link: LinkIndex) {
     parts.delivery.links.cut(link);
     parts.hear();
 }
+
+/// It ends, and its owner cuts it before anybody has heard of that.
+#[cfg(test)]
+pub(crate) fn end_and_cut(parts: &mut Dispatch, link: LinkIndex) {
+    let Dispatch { ctx, net, delivery, .. } = &mut *parts;
+    delivery.links.drain(View { ctx, net }, link, 1001, "");
+    cut(parts, link);
+}

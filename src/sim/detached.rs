@@ -1,21 +1,25 @@
 //! Sessions over HTTP that nobody receives, beside all that the simulator plays: what is put into
 //! their links is kept, bounded and counted, and nothing of it stays in the log.
 
+use super::ring::SimRing;
 use super::run::{Options, Simulation};
+use super::script::Stage;
+use crate::config::Config;
 use crate::encoding::Encoding;
+use crate::engine::shard::Shard;
 use crate::engine::standalone::{self, Client};
 use crate::ids::{EndpointIndex, LinkIndex};
 use core::net::Ipv4Addr;
 
 const STEPS: u64 = 20_000;
 const QUEUE: u32 = 20;
-const CONNECT: &[u8] = b"CONNECT\naccept-version:1.2\nhost:h\n\n\0";
+const CONNECT: &[u8] = b"CONNECT\naccept-version:1.2\nhost:h\nheart-beat:0,1500\n\n\0";
 const ENCODINGS: [Encoding; 2] = [Encoding::Queued, Encoding::XhrStreaming { chunked: true }];
 
 /// Opens a session that hears everything, as far as there is room for one more.
-fn open(simulation: &mut Simulation, shard: usize, at: usize) -> Option<LinkIndex> {
+fn open(shard: &mut Shard<SimRing>, at: usize) -> Option<LinkIndex> {
     let client = Client::new(Ipv4Addr::LOCALHOST.into(), EndpointIndex(0), 0);
-    let parts = simulation.shards[shard].parts();
+    let parts = shard.parts();
     let link = standalone::open(parts, (ENCODINGS[at % 2], QUEUE), client, None)?;
     standalone::feed(parts, link, &mut CONNECT.to_vec());
     for (id, destination) in ["/topic/t0", "/topic/a/b", "/topic/**"].iter().enumerate() {
@@ -25,16 +29,22 @@ fn open(simulation: &mut Simulation, shard: usize, at: usize) -> Option<LinkInde
     Some(link)
 }
 
+/// What a session's own input may add between two turns of its shard.
+const SLACK: usize = 512;
+/// The run goes on for so many steps at least.
+const STEPS_MIN: u64 = 5_000;
+
 #[test]
 fn detached_sessions_are_bounded_beside_everything_else() {
     let mut simulation = Simulation::new(3, Options::default());
     simulation.arrive(true);
     let shards = simulation.shards.len();
-    let (mut links, mut opened, mut most) = (Vec::new(), 0, 0);
+    let bound = simulation.limits.held_bytes as usize + SLACK;
+    let (mut links, mut opened, mut most, mut steps) = (Vec::new(), 0, 0, 0);
     for step in 0..STEPS {
         if step % 50 == 0 {
             let shard = opened % shards;
-            links.extend(open(&mut simulation, shard, opened).map(|link| (shard, link)));
+            links.extend(open(&mut simulation.shards[shard], opened).map(|link| (shard, link)));
             opened += 1;
         }
         // Some end before they have as much as may wait for them.
@@ -42,16 +52,41 @@ fn detached_sessions_are_bounded_beside_everything_else() {
             let (shard, link) = links.remove(0);
             standalone::cut(simulation.shards[shard].parts(), link);
         }
-        if simulation.step().is_err() {
-            // What nobody here answers for: sessions of which no client of the run knows.
-            break;
-        }
+        let stepped = simulation.step();
         for shard in &mut simulation.shards {
             shard.invariants();
             let audit = shard.audit();
             assert_eq!(audit.buffered, audit.buffered_counted);
+            assert!(audit.buffered <= bound, "{} bytes are kept", audit.buffered);
             most = most.max(audit.buffered);
         }
+        steps = step;
+        if let Err(violation) = stepped {
+            panic!("{steps}: {violation:?}");
+        }
     }
+    assert!(steps >= STEPS_MIN, "{steps} steps");
     assert!(opened > 100 && most > 1_000, "{opened} sessions, {most} bytes at most");
+}
+
+/// A server with one session over HTTP, which hears everything and is sent heart-beats.
+fn stage(change: impl FnOnce(&mut Config)) -> (Stage, LinkIndex) {
+    let mut stage = Stage::new(1, |config| {
+        Stage::roomy(config);
+        change(config);
+    });
+    let link = open(&mut stage.shards[0], 0).expect("there is one left");
+    stage.settle();
+    (stage, link)
+}
+
+#[test]
+fn a_link_that_ends_twice_in_a_turn_is_free_once() {
+    let (mut stage, link) = stage(|_| {});
+    let shard = &mut stage.shards[0];
+    standalone::end_and_cut(shard.parts(), link);
+    shard.invariants();
+    let links = [(); 2].map(|()| open(shard, 0).expect("there is one left"));
+    assert_ne!(links[0], links[1]);
+    shard.invariants();
 }

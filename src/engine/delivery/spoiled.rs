@@ -91,6 +91,11 @@ impl Links {
         self.table.standalone_mut(link).expect("it has none of its own").noted -= 1;
     }
 
+    /// It is in use, and free as well.
+    pub fn spoil_free(&mut self, link: LinkIndex) {
+        self.table.spoil_free(link);
+    }
+
     /// One byte less is kept than units have.
     pub fn spoil_units(&mut self, link: LinkIndex) {
         self.table.standalone_mut(link).expect("it has none of its own").kept.spoil();

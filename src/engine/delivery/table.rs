@@ -125,6 +125,12 @@ impl Table {
         self.free.push(link);
     }
 
+    /// It may be given away once more.
+    #[cfg(test)]
+    pub(super) fn spoil_free(&mut self, link: LinkIndex) {
+        self.free.push(link);
+    }
+
     /// Whether links are in use that have no connection of their own.
     #[inline]
     pub fn has_standalone(&self) -> bool {
@@ -325,6 +331,8 @@ impl Table {
         }
         let received = self.standalone.iter().filter(|state| state.receiver.is_some());
         assert_eq!(received.count(), self.serving.len(), "each is received by one");
+        let used = self.all_standalone().count();
+        assert_eq!(self.free.len() + used, self.standalone.len(), "who is free is free once");
         for (at, state) in self.standalone.iter().enumerate() {
             let link = LinkIndex(self.slots + at as u32);
             state.kept.invariants();

@@ -523,7 +523,8 @@ type Spoil = (fn(&mut Links, LinkIndex), &'static str);
 
 #[test]
 fn what_does_not_fit_together_is_found() {
-    let spoil: [Spoil; 5] = [
+    let spoil: [Spoil; 6] = [
+        (|links, link| links.spoil_free(link), "is free once"),
         (|links, link| links.spoil_pin(link), "pins nothing past its turn"),
         (|links, link| links.spoil_receiver(link), "is received by one"),
         (|links, _| links.spoil_serving(), "known by its own link"),
