@@ -14,6 +14,7 @@ use crate::metrics::Refusal;
 use crate::ring::{PollEnd, RecvEnd};
 use crate::sockjs;
 use crate::ws::Opcode;
+use core::cmp::Reverse;
 use smallvec::SmallVec;
 
 impl Dispatch {
@@ -39,7 +40,7 @@ impl Dispatch {
         }
         self.hear();
         self.settle(slot);
-        if self.input.held() > self.ctx.limits.held_bytes as usize {
+        if self.holds_too_much() {
             self.refuse_biggest_holder();
         }
     }
@@ -441,8 +442,19 @@ impl Dispatch {
     pub(super) fn feed_links(&mut self) {
         self.delivery.links.feed(&mut self.net, &self.ctx);
         self.hear();
-        if self.input.held() > self.ctx.limits.held_bytes as usize {
-            self.refuse_biggest_holder();
+        if self.holds_too_much() {
+            // A message for many may have brought much more than one of them gives back.
+            let mut all: Vec<LinkIndex> = self.holders().collect();
+            all.sort_unstable_by_key(|&link| Reverse(self.input.noted(link)));
+            for link in all {
+                if !self.holds_too_much() {
+                    return;
+                }
+                // It may have ended with one before it.
+                if self.input.noted(link) > 0 {
+                    self.refuse_holder(link);
+                }
+            }
         }
     }
 
@@ -490,11 +502,24 @@ impl Dispatch {
     /// The shard keeps as much as it may: the client that keeps most of it is let go, not the one
     /// that comes next.
     pub(super) fn refuse_biggest_holder(&mut self) {
+        if let Some(link) = self.holders().max_by_key(|&link| self.input.noted(link)) {
+            self.refuse_holder(link);
+        }
+    }
+
+    fn holds_too_much(&self) -> bool {
+        self.input.held() > self.ctx.limits.held_bytes as usize
+    }
+
+    /// Those who may be let go for what they keep.
+    fn holders(&self) -> impl Iterator<Item = LinkIndex> {
         let may_end = |slot: &Slot| matches!(self.net.state(*slot), State::Open | State::Moving);
         let slots = self.net.slots().filter(may_end);
         let all = slots.map(LinkIndex::from).chain(self.delivery.links.all_standalone());
-        let holders = all.filter(|&link| self.input.noted(link) > 0);
-        let Some(link) = holders.max_by_key(|&link| self.input.noted(link)) else { return };
+        all.filter(|&link| self.input.noted(link) > 0)
+    }
+
+    fn refuse_holder(&mut self, link: LinkIndex) {
         let Dispatch { ctx, net, delivery, web, .. } = self;
         let view = View { ctx, net };
         view.refuse(link, Refusal::LimitBufferedBytes);

@@ -90,3 +90,23 @@ fn a_link_that_ends_twice_in_a_turn_is_free_once() {
     assert_ne!(links[0], links[1]);
     shard.invariants();
 }
+
+#[test]
+fn all_that_sessions_over_http_keep_is_bounded_in_each_turn() {
+    const SESSIONS: usize = 8;
+    let (mut stage, _) = stage(|config| config.limits.held_bytes = 4_096);
+    let shard = &mut stage.shards[0];
+    (1..SESSIONS).for_each(|at| assert!(open(shard, at).is_some()));
+    let sender = stage.session(0, "u1");
+    let send = format!("SEND\ndestination:/topic/t0\n\n{}", "x".repeat(300));
+    let (mut most, mut ended) = (0, 0);
+    for _ in 0..2 {
+        stage.says(sender, &[send.as_str()]);
+        (0..3).for_each(|_| stage.turn(0));
+        stage.shards[0].invariants();
+        let audit = stage.shards[0].audit();
+        most = most.max(audit.buffered);
+        ended = SESSIONS + 1 - audit.sessions;
+    }
+    assert!(most <= 4_096 && ended > 1, "{most} bytes are kept, {ended} have ended");
+}
