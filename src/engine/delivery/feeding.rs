@@ -132,15 +132,16 @@ impl Links {
                 net.times_mut(link).last_out = ctx.ms;
             }
         }
-        self.check_bounds(View { ctx, net }, link);
+        self.check_bounds(View { ctx, net }, link, None);
         self.note_kept(link);
     }
 
-    /// More waits for a client than may.
-    fn check_bounds(&mut self, view: View<'_>, link: LinkIndex) {
-        let bytes = view.limits.send_buffer as usize;
+    /// More waits for a client than may. Within a turn `more` bytes may, of any number of messages.
+    pub(super) fn check_bounds(&mut self, view: View<'_>, link: LinkIndex, more: Option<u32>) {
+        let bytes = (view.limits.send_buffer + more.unwrap_or(0)) as usize;
         let Some(state) = self.standalone(link).filter(|_| self.is_open(link)) else { return };
-        let count = if state.receiver.is_some() { usize::MAX } else { state.queue as usize };
+        let is_any = more.is_some() || state.receiver.is_some();
+        let count = if is_any { usize::MAX } else { state.queue as usize };
         let waiting = state.kept.len() + self.at(link).waiting() as usize;
         if waiting <= bytes && state.kept.count() <= count {
             return;
@@ -193,7 +194,7 @@ impl Links {
     }
 
     /// What a link keeps has changed.
-    fn note_kept(&mut self, link: LinkIndex) {
+    pub(super) fn note_kept(&mut self, link: LinkIndex) {
         let Some(state) = self.table.standalone_mut(link) else { return };
         let held = state.held();
         if core::mem::replace(&mut state.noted, held) != held {

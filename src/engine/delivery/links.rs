@@ -167,8 +167,13 @@ impl Links {
     }
 
     /// Puts what is encoded into the log and the queue of one link. May end the link.
-    fn queue(&mut self, view: View<'_>, link: LinkIndex, droppable: Option<Droppable>) {
-        let Some(slot) = self.slot(link) else { return self.keep_encoded(link, droppable) };
+    pub(super) fn queue(&mut self, view: View<'_>, link: LinkIndex, droppable: Option<Droppable>) {
+        let Some(slot) = self.slot(link) else {
+            self.keep_encoded(link, droppable);
+            // One turn may bring more than its end allows, but no more than this.
+            self.check_bounds(view, link, Some(view.limits.message));
+            return self.note_kept(link);
+        };
         if self.segments.is_scarce() && self.must_not_have_the_last(view, slot) {
             self.needs_room = true;
             return self.too_slow(view, link);

@@ -20,6 +20,8 @@ use crate::time::Instant;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+mod bounds;
+
 const SLOTS: u32 = 4;
 const STREAM: Encoding = Encoding::XhrStreaming { chunked: true };
 
@@ -415,41 +417,6 @@ fn a_thousand_detached_links_pin_nothing_beside_other_traffic() {
 fn a_detached_link_that_pins_the_log_is_found() {
     let (shortages, sent, _) = busy_second(Some(Links::spoil_feeding));
     assert!(shortages > 0, "{sent} bytes were taken");
-}
-
-#[test]
-fn past_its_bounds_a_detached_link_ends_and_tells_who_comes() {
-    let mut bench = Bench::new("", 4);
-    let of_count = bench.open(STREAM, 10);
-    let of_bytes = bench.open(Encoding::Queued, 1_000_000);
-    bench.join("/topic/count", of_count);
-    for number in 0..10 {
-        bench.publish("/topic/count", text(number).as_bytes());
-    }
-    bench.turn();
-    assert!(bench.links.is_open(of_count), "as many as may wait");
-    bench.publish("/topic/count", b"one more");
-    let most = bench.ctx.limits.send_buffer as usize;
-    (0..most / 1_000).for_each(|_| bench.send(of_bytes, &"x".repeat(1_001)));
-    bench.turn();
-    bench.ended.sort_unstable();
-    assert_eq!(bench.ended, [of_count, of_bytes]);
-    for link in [of_count, of_bytes] {
-        assert!(bench.links.is_ending(link) && bench.links.kept(link) < 100);
-        // As often as somebody asks.
-        for _ in 0..2 {
-            bench.links.attach(link, Slot(1), answer(0, 0));
-            bench.settle();
-            let (numbers, others) = messages(&core::mem::take(&mut bench.wire[1]));
-            let close = "c[4500,\"the client reads too slowly\"]";
-            let is_first = others == ["o"];
-            assert!(numbers.is_empty() && (is_first || others == [close]), "{others:?}");
-        }
-        bench.links.cut(link);
-        bench.links.close_standalone(&mut bench.net, link);
-    }
-    bench.hear();
-    bench.links.invariants(&bench.net);
 }
 
 #[test]

@@ -1,0 +1,65 @@
+//! Bounds of what links without a connection of their own keep, and what becomes of who meets one.
+
+use super::*;
+
+#[test]
+fn past_its_bounds_a_detached_link_ends_and_tells_who_comes() {
+    let mut bench = Bench::new("", 4);
+    let of_count = bench.open(STREAM, 10);
+    let of_bytes = bench.open(Encoding::Queued, 1_000_000);
+    bench.join("/topic/count", of_count);
+    for number in 0..10 {
+        bench.publish("/topic/count", text(number).as_bytes());
+    }
+    bench.turn();
+    assert!(bench.links.is_open(of_count), "as many as may wait");
+    bench.publish("/topic/count", b"one more");
+    let most = bench.ctx.limits.send_buffer as usize;
+    (0..most / 1_000).for_each(|_| bench.send(of_bytes, &"x".repeat(1_001)));
+    bench.turn();
+    bench.ended.sort_unstable();
+    assert_eq!(bench.ended, [of_count, of_bytes]);
+    for link in [of_count, of_bytes] {
+        assert!(bench.links.is_ending(link) && bench.links.kept(link) < 100);
+        // As often as somebody asks.
+        for _ in 0..2 {
+            bench.links.attach(link, Slot(1), answer(0, 0));
+            bench.settle();
+            let (numbers, others) = messages(&core::mem::take(&mut bench.wire[1]));
+            let close = "c[4500,\"the client reads too slowly\"]";
+            let is_first = others == ["o"];
+            assert!(numbers.is_empty() && (is_first || others == [close]), "{others:?}");
+        }
+        bench.links.cut(link);
+        bench.links.close_standalone(&mut bench.net, link);
+    }
+    bench.hear();
+    bench.links.invariants(&bench.net);
+}
+
+#[test]
+fn what_is_encoded_for_one_link_is_bounded_within_a_turn() {
+    for (settings, droppable) in
+        [("", None), ("[limits]\nslow-consumer = \"drop-oldest\"\n", Some(Droppable::Oldest))]
+    {
+        let mut bench = Bench::new(settings, 1);
+        let link = bench.open(Encoding::Queued, 1_000_000);
+        let limits = &bench.ctx.limits;
+        let bound = (limits.send_buffer + limits.message) as usize;
+        let unit = [b",\"".to_vec(), vec![b'x'; 9_997], b"\"".to_vec()].concat();
+        let mut most = 0;
+        for _ in 0..3 * bound / unit.len() {
+            let view = View { ctx: &bench.ctx, net: &bench.net };
+            bench.links.encoder.clear();
+            bench.links.encoder.raw(&unit);
+            if bench.links.is_open(link) {
+                bench.links.queue(view, link, droppable);
+            }
+            let kept = &bench.links.standalone(link).expect("it has none of its own").kept;
+            most = most.max(kept.len());
+        }
+        assert!(most > bound / 2 && most <= bound, "{most} bytes, {settings}");
+        bench.hear();
+        assert_eq!(bench.links.is_open(link), droppable.is_some());
+    }
+}
