@@ -223,6 +223,14 @@ impl Links {
         if bytes == 0 {
             return false;
         }
+        let has_end = body >= limit && encoding.stream().is_some_and(|(_, chunked)| chunked);
+        if has_end && !segments.has_room(Log::Private, sockjs::LAST_CHUNK.len()) {
+            // The answer's end has to come with them: they wait outside the log.
+            self.needs_room = true;
+            table.hungry.push(link);
+            self.keep(link, encoding);
+            return false;
+        }
         let ends = standalone.spend(body);
         let taken = state.take_front(bytes, segments);
         let own = table.at_mut(slot.into());

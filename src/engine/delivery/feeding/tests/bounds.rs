@@ -63,3 +63,31 @@ fn what_is_encoded_for_one_link_is_bounded_within_a_turn() {
         assert_eq!(bench.links.is_open(link), droppable.is_some());
     }
 }
+
+#[test]
+fn who_receives_is_not_lost_over_the_end_of_an_answer() {
+    let mut bench = Bench::new(SMALL, 1);
+    let link = bench.open(STREAM, 10);
+    bench.join("/topic/a", link);
+    let (encoding, limit) = (STREAM, 40);
+    bench.links.attach(link, Slot(0), Answer::Stream { encoding, limit, closes: false });
+    bench.settle();
+    bench.publish("/topic/a", b"#1 is longer than the answer may be");
+    bench.fan_out();
+    // No private byte has room any more.
+    let other = Slot(3);
+    while let Ok(extents) = bench.links.segments.append(Log::Private, &[b'x'; 5]) {
+        for extent in extents {
+            let own = bench.links.table.at_mut(other.into());
+            own.push(Extent { continued: true, ..extent }, &mut bench.links.segments);
+        }
+    }
+    bench.links.feed(&mut bench.net, &bench.ctx);
+    bench.hear();
+    assert!(bench.links.needs_room && bench.ended.is_empty(), "it waits for room");
+    assert_eq!(bench.links.receiver(link), Some(Slot(0)));
+    bench.links.table.at_mut(other.into()).clear(&mut bench.links.segments);
+    bench.settle();
+    assert_eq!(bench.released, [link]);
+    assert_eq!(messages(&bench.wire[0]), (vec![1], vec!["o".to_owned()]));
+}
