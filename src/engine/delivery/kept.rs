@@ -89,6 +89,13 @@ impl Kept {
         } else if self.done >= self.bytes.len() / 2 {
             self.bytes.drain(..self.done);
             self.done = 0;
+            // What was much once is counted no more, and does not stay.
+            if self.bytes.capacity() > 4 * self.bytes.len() {
+                self.bytes.shrink_to(2 * self.bytes.len());
+            }
+            if self.units.capacity() > 4 * self.units.len() {
+                self.units.shrink_to(2 * self.units.len());
+            }
         }
     }
 
@@ -174,6 +181,19 @@ mod tests {
         assert_eq!(text(&kept), ",\"bcdefgh\",\"c\",\"d\"");
         kept.drop_front(18);
         assert_eq!((kept.is_empty(), kept.held(), kept.bytes.capacity()), (true, 0, 0));
+    }
+
+    #[test]
+    fn what_has_been_taken_does_not_stay_resident() {
+        let mut kept = Kept::default();
+        (0..1_000).for_each(|_| kept.push(b",\"abcdefgh\"", None));
+        while kept.count() > 1 {
+            kept.drop_front(11);
+            let (bytes, units) = (kept.bytes.len(), kept.units.len());
+            assert!(kept.bytes.capacity() <= 4 * bytes, "{bytes} bytes");
+            assert!(kept.units.capacity() <= 8 * units.max(4), "{units} units");
+        }
+        kept.invariants();
     }
 
     #[test]
