@@ -84,6 +84,8 @@ impl Dispatch {
             _ if sockets.is_upgraded(slot) => {
                 sockets.is_raw_stranger(slot) || stomp.is_stranger(slot.into())
             }
+            // Who receives for a session over HTTP is none.
+            _ if delivery.links.served_by(slot).is_some() => false,
             Stage::Idle => unsent(&delivery.links, net, slot) == 0,
             Stage::Head => true,
             Stage::Body | Stage::Parked => false,
@@ -528,6 +530,8 @@ impl Dispatch {
             match web.stage(slot) {
                 _ if sockets.is_upgraded(slot) => links.drain(view, link, 1001, ""),
                 _ if !links.is_open(link) => {}
+                // It is given the end of the session that it receives for, and then its own.
+                _ if links.served_by(slot).is_some() => {}
                 Stage::Idle | Stage::Head if is_quiet => links.cut(link),
                 Stage::Idle | Stage::Head => links.drain_http(link),
                 Stage::Body | Stage::Parked => {}

@@ -530,6 +530,8 @@ impl Dispatch {
             Some(_) if delivery.links.has_session(link) => {
                 delivery.links.drain(view, link, 1013, "try again later");
             }
+            // In the middle of an answer there is no place for another.
+            Some(slot) if delivery.links.served_by(slot).is_some() => delivery.links.cut(link),
             Some(slot) => web.refuse_capacity(&mut delivery.links, view, slot),
         }
         self.hear();

@@ -101,8 +101,10 @@ impl Dispatch {
         ctx.metrics.timeouts_total.add(u64::from(is_timeout));
         match due {
             Due::Beat => {
-                // A send in flight is a sign of life, too, or the client is too slow for one.
-                if !links.slot(link).is_some_and(|slot| net.sending(slot).is_on()) {
+                // A send in flight is a sign of life, too, or the client is too slow for one; and
+                // who is away needs none.
+                let to = links.slot(link).or_else(|| links.receiver(link));
+                if to.is_some_and(|slot| !net.sending(slot).is_on()) {
                     links.send(View { ctx, net }, link, |encoder, encoding| {
                         encoder.raw(heart_beat(encoding));
                     });
@@ -165,7 +167,11 @@ impl Dispatch {
                 view.refuse(slot, Refusal::LimitAnswerTime);
                 web.refuse(links, view, slot, 504, "no answer in time");
             }
-            Due::HungUp if web.stage(slot) == Stage::Parked && unsent(links, net, slot) == 0 => {
+            Due::HungUp
+                if web.stage(slot) == Stage::Parked
+                    && unsent(links, net, slot) == 0
+                    && links.served_by(slot).is_none() =>
+            {
                 web.refuse(links, View { ctx, net }, slot, 504, "no answer in time");
             }
             // Linger, Idle, HungUp.
@@ -204,7 +210,8 @@ fn connection_due(parts: &Dispatch, slot: Slot, next: &mut Earliest) {
         sockjs_beat(parts, slot.into(), next);
     } else if parts.sockets.is_upgraded(slot) {
         session_due(parts, slot.into(), (times, Some(slot)), next);
-    } else {
+    } else if parts.delivery.links.served_by(slot).is_none() {
+        // Who receives for a session over HTTP waits as long as that has nothing to say.
         match parts.web.stage(slot) {
             Stage::Idle if net.transports().is_greeting(slot) => {
                 next.add(left(times.since, limits.head_time.0), Due::Request);

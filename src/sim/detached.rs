@@ -6,9 +6,11 @@ use super::run::{Options, Simulation};
 use super::script::Stage;
 use crate::config::Config;
 use crate::encoding::Encoding;
+use crate::engine::mailbox::ToShard;
 use crate::engine::shard::Shard;
-use crate::engine::standalone::{self, Client};
-use crate::ids::{EndpointIndex, LinkIndex};
+use crate::engine::standalone::{self, Answer, Client};
+use crate::ids::{EndpointIndex, LinkIndex, PeerId, Slot};
+use crate::time::Millis;
 use core::net::Ipv4Addr;
 
 const STEPS: u64 = 20_000;
@@ -80,6 +82,28 @@ fn stage(change: impl FnOnce(&mut Config)) -> (Stage, LinkIndex) {
     (stage, link)
 }
 
+/// A connection comes for what the session has, and waits for it.
+fn polls(stage: &mut Stage, link: LinkIndex) {
+    let head = (*b"HTTP/1.1 200 OK\r\n").into();
+    let answer = Answer::Poll { head, callback: None };
+    standalone::attach(stage.shards[0].parts(), link, Slot(0), answer);
+    stage.settle();
+}
+
+/// The body of the answer that a client has been given.
+fn body(stage: &mut Stage, client: usize) -> Option<String> {
+    let wire = &mut stage.clients[client];
+    wire.read(65_536, &mut stage.world.borrow_mut());
+    let answer = wire.answer().expect("an answer")?;
+    Some(String::from_utf8(answer.body).expect("it is text"))
+}
+
+fn passes(stage: &mut Stage, millis: u64) {
+    stage.world.borrow_mut().advance(millis * 1_000_000);
+    stage.turn(0);
+    stage.settle();
+}
+
 #[test]
 fn a_link_that_ends_twice_in_a_turn_is_free_once() {
     let (mut stage, link) = stage(|_| {});
@@ -109,4 +133,49 @@ fn all_that_sessions_over_http_keep_is_bounded_in_each_turn() {
         ended = SESSIONS + 1 - audit.sessions;
     }
     assert!(most <= 4_096 && ended > 1, "{most} bytes are kept, {ended} have ended");
+}
+
+#[test]
+fn who_receives_waits_as_long_as_it_takes_and_is_told_the_end() {
+    let (mut stage, link) = stage(|config| {
+        let limits = &mut config.limits;
+        (limits.idle_time, limits.answer_time) = (Millis(700), Millis(700));
+    });
+    let client = stage.connects(0, b"");
+    stage.settle();
+    polls(&mut stage, link);
+    assert_eq!(body(&mut stage, client).as_deref(), Some("o\n"));
+    polls(&mut stage, link);
+    assert_eq!(body(&mut stage, client).map(|text| text.starts_with("a[\"CONNECTED")), Some(true));
+    polls(&mut stage, link);
+    for _ in 0..20 {
+        passes(&mut stage, 500);
+        if let Some(beat) = body(&mut stage, client) {
+            assert_eq!(beat, "a[\"\\n\"]\n");
+            polls(&mut stage, link);
+        }
+        assert_eq!(stage.shards[0].audit().connections, 1, "it is not idle");
+    }
+    assert_eq!(stage.metrics.shard(0).timeouts_total.value(), 0);
+    stage.control.send(PeerId(0), ToShard::Drain);
+    while stage.shards[0].turn() {
+        let mut world = stage.world.borrow_mut();
+        world.submit(0);
+        world.advance(1_000_000);
+    }
+    assert_eq!(body(&mut stage, client).as_deref(), Some("c[1001,\"\"]\n"));
+    assert!(stage.clients[client].is_read_out(), "its connection ends with the answer");
+    let client = Client::new(Ipv4Addr::LOCALHOST.into(), EndpointIndex(0), 0);
+    let parts = stage.shards[0].parts();
+    let link = standalone::open(parts, (Encoding::Queued, QUEUE), client, None);
+    assert!(link.is_none(), "nobody comes in any more");
+}
+
+#[test]
+fn heart_beats_are_not_kept_for_those_who_are_away() {
+    let (mut stage, _) = stage(|_| {});
+    let before = stage.shards[0].audit().buffered;
+    (0..20).for_each(|_| passes(&mut stage, 500));
+    let audit = stage.shards[0].audit();
+    assert_eq!((audit.sessions, audit.buffered), (1, before));
 }

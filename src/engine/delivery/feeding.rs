@@ -303,7 +303,7 @@ impl Links {
         self.report(link, Report::Released);
         let closes =
             |receiver: &Receiver| matches!(receiver.answer, Answer::Stream { closes: true, .. });
-        if receiver.as_ref().is_some_and(closes) {
+        if ctx.draining.is_some() || receiver.as_ref().is_some_and(closes) {
             self.drain_http(slot.into());
         }
     }
