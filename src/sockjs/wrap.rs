@@ -89,7 +89,8 @@ pub fn write_jsonp(callback: &str, parts: &[&[u8]], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\");\r\n");
 }
 
-/// The whole length of the chunk that begins with `bytes`; None if too little of it is there.
+/// The lengths of the head and of the data of the chunk that begins with `bytes`; None if its head
+/// is not there.
 fn chunk_len(bytes: &[u8]) -> Option<(usize, usize)> {
     let digits = bytes.iter().take(CHUNK_DIGITS + 1).position(|byte| *byte == b'\r')?;
     let text = core::str::from_utf8(&bytes[..digits]).ok()?;
@@ -98,7 +99,8 @@ fn chunk_len(bytes: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// The whole length of the wrapped frame that begins with `bytes`, and how much of it is the
-/// answer's body; None if too little of it is there. No frame has a line's end within.
+/// answer's body. Of a chunk its head is enough, and the rest may be missing; any other has to be
+/// there to its end, which is that of a line, since no frame has one within. Else None.
 pub fn wrapped_len(wrap: Wrap, chunked: bool, bytes: &[u8]) -> Option<(usize, usize)> {
     if chunked {
         let (head, len) = chunk_len(bytes)?;

@@ -1,5 +1,6 @@
 #![forbid(unsafe_code)]
-//! STOMP frames in the form of their transport: WebSocket, or SockJS over WebSocket.
+//! STOMP frames in the form of their transport: WebSocket, SockJS over WebSocket, or SockJS over
+//! HTTP, as units that wait for an answer or as those of a stream.
 
 use crate::broker::message::Message;
 use crate::broker::subscription::FrameFormat;
@@ -82,7 +83,7 @@ impl Encoder {
     /// The turn is over: what a large message needed does not stay resident.
     pub fn give_back(&mut self) {
         if self.out.is_empty() {
-            // Nothing was written since the last time.
+            // Nothing was written since the last time: whoever clears it writes, or gives back.
             return;
         }
         self.clear();

@@ -336,7 +336,8 @@ impl Links {
             list.clear(segments);
             standalone.expect("it has no connection of its own").kept.clear();
         }
-        self.encoder.clear();
+        // There may be no last frame.
+        self.encoder.give_back();
         write(&mut self.encoder, Encoding::Queued);
         self.keep_encoded(link, None);
         let mut frame = vec![0; sockjs::close_len(code, reason)];

@@ -247,7 +247,7 @@ pub fn ask(
         Route::Websocket { .. } if sockjs.websocket => {
             upgraded(Encoding::SockJsWebSocket { deflate: 0 })
         }
-        // The other transports are built with the issue on SockJS.
+        // Transports over HTTP are not built yet.
         _ => AtEndpoint::NotFound,
     }
 }

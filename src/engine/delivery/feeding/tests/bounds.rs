@@ -1,6 +1,7 @@
 //! Bounds of what links without a connection of their own keep, and what becomes of who meets one.
 
 use super::*;
+use crate::limits::ENCODE_KEEP;
 
 #[test]
 fn past_its_bounds_a_detached_link_ends_and_tells_who_comes() {
@@ -62,6 +63,19 @@ fn what_is_encoded_for_one_link_is_bounded_within_a_turn() {
         bench.hear();
         assert_eq!(bench.links.is_open(link), droppable.is_some());
     }
+}
+
+#[test]
+fn what_a_large_message_needed_is_given_back_in_the_turn_that_ends_its_link() {
+    let mut bench = Bench::new("", 1);
+    let link = bench.open(STREAM, 10);
+    bench.send(link, &"x".repeat(2 * ENCODE_KEEP));
+    let view = View { ctx: &bench.ctx, net: &bench.net };
+    bench.links.drain(view, link, 1001, "");
+    bench.links.give_back();
+    let encoder = &bench.links.encoder;
+    let held = [&encoder.frame, &encoder.quoted].map(Vec::capacity);
+    assert!(held.iter().all(|held| *held <= ENCODE_KEEP), "{held:?}");
 }
 
 #[test]
