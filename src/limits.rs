@@ -209,7 +209,7 @@ limits! {
     stranger_time "stranger-time" reload: Millis = Millis::seconds(5), tiny Millis(100);
         "how long a client that is anonymous and has neither subscribed nor (raw) sent anything is spared once three quarters of the slots are taken, less as fewer are left; past it the oldest is closed for a new one (1013)"
     moves "moves" reload (0..): u32 = 32, tiny 4;
-        "connections of one shard that are on their way to others, and of all to one, 0 = none moves (as before Linux 6.8); past it a connection stays where it was accepted"
+        "connections of one shard that are in flight to others, and of all to one, 0 = none moves (as before Linux 6.8); past it a connection stays where it was accepted"
     move_lead "move-lead" reload (0..): u32 = 64, tiny 64;
         "connections that a shard may hold beyond the emptiest one's and a quarter of them; past it a new connection moves there"
     share_least "share-least" reload: u32 = 32, tiny 4;

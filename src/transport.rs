@@ -53,7 +53,7 @@ pub trait Transport: Debug + Send {
     /// Appends these to `wire`; they count as sent.
     fn take_owed(&mut self, wire: &mut Vec<u8>);
 
-    /// The most bytes that so many bytes of plaintext become.
+    /// The most bytes that this many bytes of plaintext become.
     fn sealed_max(&self, plain: usize) -> usize;
 
     /// Appends records with all of `plain`, which is not empty, to `wire`; they count as sent.

@@ -90,7 +90,7 @@ pub enum Event {
     Begun { session: SessionId, key: u32, refused: Option<Full> },
     /// A subscription has ended.
     Ended { session: SessionId, key: u32 },
-    /// A publish is sequenced, and so many subscriptions will hear it.
+    /// A publish is sequenced, and this many subscriptions will hear it.
     Sequenced { reply_to: ReplyTo, heard: u32 },
     /// A callback's id was seen before: nothing is pushed.
     Duplicate { reply_to: ReplyTo },

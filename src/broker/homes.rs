@@ -13,7 +13,7 @@ pub struct Homes {
 }
 
 impl Homes {
-    /// Homes on so many shards, at least one.
+    /// Homes on this many shards, at least one.
     pub fn new(key: HashKey, shards: u8) -> Homes {
         assert!(shards > 0, "somebody has to do it");
         Homes { key, shards }

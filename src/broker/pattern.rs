@@ -217,7 +217,7 @@ impl Run<'_> {
     }
 }
 
-/// The text without its first characters, if it has so many.
+/// The text without its first characters, if it has this many.
 fn skip(text: &str, count: usize) -> Option<&str> {
     let mut chars = text.chars();
     (0..count).try_for_each(|_| chars.next().map(|_| ()))?;

@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! What travels with a connection from one shard to another, and how many are on their way.
+//! What travels with a connection from one shard to another, and how many are in flight.
 
 use crate::ids::{ListenerId, ShardId};
 use crate::ring::Descriptor;
@@ -8,7 +8,7 @@ use core::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A connection on its way. Thrown away, it is closed.
+/// A connection in flight. Thrown away, it is closed.
 #[derive(Debug)]
 pub struct Moved {
     /// The socket.
@@ -24,11 +24,11 @@ pub struct Moved {
     /// When its client last gave a sign of life, and when its present phase began, by the clock
     /// that all shards share.
     pub times: (u32, u32),
-    /// It is counted as being on its way.
+    /// It is counted as being in flight.
     pub ticket: Ticket,
 }
 
-/// Connections on their way to each shard, from whichever.
+/// Connections in flight to each shard, from any.
 #[derive(Clone, Debug)]
 pub struct Coming(Arc<[AtomicU32]>);
 
@@ -38,7 +38,7 @@ impl Coming {
         Coming((0..shards).map(|_| AtomicU32::new(0)).collect())
     }
 
-    /// How many are on their way to a shard.
+    /// How many are in flight to a shard.
     pub fn count(&self, to: ShardId) -> u32 {
         self.0[to.index()].load(Ordering::Relaxed)
     }
@@ -52,7 +52,7 @@ impl Coming {
     }
 }
 
-/// Stands for one connection on its way to a shard.
+/// Stands for one connection in flight to a shard.
 #[derive(Debug)]
 pub struct Ticket {
     coming: Coming,

@@ -99,7 +99,7 @@ pub struct Shared {
     pub metrics: Metrics,
     /// What each address holds of what all share.
     pub shares: Arc<Shares>,
-    /// Connections on their way to each shard.
+    /// Connections in flight to each shard.
     pub coming: Coming,
 }
 

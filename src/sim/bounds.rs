@@ -69,7 +69,7 @@ fn late(world: &World, at: usize, stalled: &[Instant]) -> Result<(), Violation> 
         let text = format!("shard {at} does not let go of a client that is gone: {socket}");
         return Err(Violation::new(Oracle::Leak, text));
     }
-    // Whoever stalls keeps what is on its way to it.
+    // Whoever stalls keeps what is in flight to it.
     let since = stalled.iter().max().copied().unwrap_or_default();
     if let Some(socket) = world.forgotten(since, GONE) {
         let text = format!("a connection that moved is in no table: {socket}");

@@ -50,7 +50,7 @@ events! {
     ReleaseFails "fault: no number for a connection that leaves"
     AdoptFails "fault: no slot for a connection that comes"
     ResetAdrift "fault: peer resets while its connection moves"
-    MoveThrownAway "fault: connection closed on its way"
+    MoveThrownAway "fault: connection closed in flight"
     ShortReceive "fault: short receive"
     ShortTake "fault: kernel takes part of a send at a time"
     LateCompletion "fault: late completion"
@@ -84,7 +84,7 @@ events! {
     Conflated "bound: message dropped for a slow consumer, as a newer one waits"
     ProducerPaused "bound: producer not read without room"
     CapacityRefused "bound: connection answered 503"
-    MoveRefused "bound: connection on its way answered 503 without a slot"
+    MoveRefused "bound: connection in flight answered 503 without a slot"
     Deadline "bound: connection ended by a deadline"
 }
 

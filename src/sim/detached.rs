@@ -33,7 +33,7 @@ fn open(shard: &mut Shard<SimRing>, at: usize) -> Option<LinkIndex> {
 
 /// What a session's own input may add between two turns of its shard.
 const SLACK: usize = 512;
-/// The run goes on for so many steps at least.
+/// The run goes on for this many steps at least.
 const STEPS_MIN: u64 = 5_000;
 
 #[test]

@@ -114,7 +114,7 @@ fn is_answer(entry: &ToShard) -> bool {
     matches!(entry, ToShard::Event(Event::Begun { .. } | Event::Ended { .. }))
 }
 
-/// Loses the first connection that is on its way: nobody closes it.
+/// Loses the first connection that is in flight: nobody closes it.
 fn forget(entries: &mut Vec<ToShard>, _room: usize) -> bool {
     let at = entries.iter().position(|entry| matches!(entry, ToShard::Moved(_)));
     at.map(|at| core::mem::forget(entries.remove(at))).is_some()

@@ -107,7 +107,7 @@ impl Stage {
         let shares = &self.shared.shares;
         assert_eq!((shares.connections(), shares.total(Kind::Connections)), (all, all));
         for to in [HERE, THERE] {
-            assert_eq!(self.shared.coming.count(ShardId(to as u8)), 0, "on their way to {to}");
+            assert_eq!(self.shared.coming.count(ShardId(to as u8)), 0, "in flight to {to}");
         }
     }
 }

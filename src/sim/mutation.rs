@@ -31,7 +31,7 @@ pub enum Mutation {
     Overtaken,
     /// The rest of a cancelled send never goes out.
     Unsent,
-    /// A connection on its way to another shard is dropped without being closed.
+    /// A connection in flight to another shard is dropped without being closed.
     Forgotten,
 }
 

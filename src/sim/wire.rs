@@ -124,7 +124,7 @@ impl Wire {
         self.out.clear();
     }
 
-    /// It has its keys changed so many times.
+    /// It has its keys changed this many times.
     #[cfg(test)]
     pub(super) fn rekeys(&mut self, times: usize) {
         let layer = self.layer.as_mut().expect("it is sealed");

@@ -29,7 +29,8 @@ impl Ending {
         self.taken.store(taken << 1 | u64::from(is_idle), Ordering::Release);
     }
 
-    /// Called by its owner, once it has told of itself, before it sends an entry: so many with it.
+    /// Called by its owner before it sends an entry, once it has told of itself: this many
+    /// with it.
     pub fn sends(&self, sent: u64) {
         self.sent.store(sent, Ordering::Release);
     }

@@ -75,7 +75,7 @@ impl Kept {
         &self.bytes[self.done..][..len]
     }
 
-    /// The first units, of so many bytes, are on their way.
+    /// The first units, of this many bytes, are in flight.
     pub fn drop_front(&mut self, len: usize) {
         let mut left = len;
         while left > 0 {

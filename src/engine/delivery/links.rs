@@ -66,8 +66,8 @@ impl DerefMut for Links {
 }
 
 impl Links {
-    /// None yet, with the segments that the ring sends from; of so many connections, and so many
-    /// that have none of their own.
+    /// None yet, with the segments that the ring sends from; at most of this many connections, and
+    /// this many sessions over HTTP.
     pub fn new(segments: Segments, (slots, sessions): (u32, u32), now: Instant) -> Links {
         Links {
             table: Table::new(slots, sessions),

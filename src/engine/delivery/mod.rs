@@ -8,8 +8,8 @@
 //! come in.
 //!
 //! **How to drive it.** Put in with [`Links::send`] and [`Fanout::deliver`]; once a turn
-//! [`Fanout::run`], then [`Links::flush`]; [`Links::next_report`] after each call, until it gives
-//! none.
+//! [`Fanout::run`], then [`Links::flush`]; `next_report` of the links after each call, until it
+//! gives none.
 //!
 //! **Bounds.** `segment-bytes` for all that waits; `send-buffer` for one link, past which the
 //! policy for slow consumers decides; `batch-messages`, `batch-bytes`.

@@ -69,7 +69,7 @@ pub(super) struct Piece {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Open,
-    /// Units of so many bytes.
+    /// Units of this many bytes.
     Units(usize),
     Beat,
     Close,

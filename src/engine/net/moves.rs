@@ -13,7 +13,7 @@
 //! released only when the receive has told its end: bytes that the kernel hands out after that
 //! would be lost.
 //!
-//! **Bounds.** `moves` leave at a time, and as many are on their way to one shard from all others.
+//! **Bounds.** `moves` leave at a time, and as many are in flight to one shard from all others.
 
 use super::conn::Receive;
 use super::{Net, State, Times};

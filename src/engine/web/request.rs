@@ -1,5 +1,5 @@
 #![forbid(unsafe_code)]
-//! A request on its way: what its head asks for, its body so far, and the stage it is in.
+//! A request in flight: what its head asks for, its body so far, and the stage it is in.
 
 use super::answer::RequestMeta;
 use super::body::Bad;

@@ -274,7 +274,7 @@ enum Mutation {
     Twice,
 }
 
-/// An answer of one kind; streams have so many bytes.
+/// An answer of one kind; streams have this many bytes.
 fn answer(which: u64, limit: u32) -> Answer {
     let head = (*b"HTTP/1.1 200 OK\r\n").into();
     let encoding = match which {
@@ -287,7 +287,7 @@ fn answer(which: u64, limit: u32) -> Answer {
     Answer::Stream { encoding, limit, closes: false }
 }
 
-/// A numbered stream of messages over so many connections; what is wrong with what comes.
+/// A numbered stream of messages over this many connections; what is wrong with what comes.
 fn stream(seed: u64, encoding: Encoding, changes: u32, mutation: Mutation) -> Result<(), String> {
     let mut bench = Bench::new(SMALL, 2);
     let link = bench.open(encoding, 1_000_000);
