@@ -18,7 +18,7 @@ use crate::engine::context::Context;
 use crate::engine::net::{Net, View};
 use crate::ids::{LinkIndex, Range, Slot};
 use crate::mem::marks::Droppable;
-use crate::mem::segment::{Extent, Log, Segments};
+use crate::mem::segment::{Extent, Extents, Full, Log, Segments};
 use crate::sockjs;
 use smallvec::SmallVec;
 
@@ -98,15 +98,13 @@ impl Links {
         dirty.retain(|link| {
             let is_own = table.slot(*link).is_some();
             if !is_own {
-                to_feed.push(*link);
+                to_feed.push_back(*link);
             }
             is_own
         });
-        let mut list = core::mem::take(to_feed);
-        for link in list.drain(..) {
+        while let Some(link) = self.to_feed.pop_front() {
             self.feed_one(net, ctx, link);
         }
-        self.to_feed = list;
     }
 
     pub(super) fn feed_one(&mut self, net: &mut Net, ctx: &Context, link: LinkIndex) {
@@ -250,13 +248,14 @@ impl Links {
         if let Answer::Stream { encoding, .. } = receiver.answer
             && encoding.stream().is_some_and(|(_, chunked)| chunked)
         {
-            self.push_private(ctx, slot, sockjs::LAST_CHUNK);
+            let appended = self.segments.append(Log::Private, sockjs::LAST_CHUNK);
+            self.push_private(ctx, slot, appended);
         }
     }
 
-    /// Bytes of an answer that cannot do without them.
-    fn push_private(&mut self, ctx: &Context, slot: Slot, bytes: &[u8]) {
-        let Ok(extents) = self.segments.append(Log::Private, bytes) else {
+    /// Bytes of an answer that cannot do without them, if there was room for them.
+    fn push_private(&mut self, ctx: &Context, slot: Slot, appended: Result<Extents, Full>) {
+        let Ok(extents) = appended else {
             self.needs_room = true;
             ctx.refuse_for_nobody(crate::metrics::Refusal::LimitSegmentBytes);
             return self.cut(slot.into());
@@ -281,9 +280,8 @@ impl Links {
             return false;
         }
         state.wrote(piece);
-        let bytes = core::mem::take(gathered);
-        self.push_private(ctx, slot, &bytes);
-        self.gathered = bytes;
+        let appended = segments.append(Log::Private, gathered);
+        self.push_private(ctx, slot, appended);
         true
     }
 

@@ -38,7 +38,7 @@ pub struct Links {
     /// Links that have something to begin.
     pub(super) dirty: VecDeque<LinkIndex>,
     /// Links without a connection of their own that have something new.
-    pub(super) to_feed: Vec<LinkIndex>,
+    pub(super) to_feed: VecDeque<LinkIndex>,
     /// Those of them that have no room for what they would seal: they are looked at in the next
     /// turn.
     pub(super) blocked: VecDeque<LinkIndex>,
@@ -75,7 +75,7 @@ impl Links {
             encoder: Encoder::default(),
             recent: Recent::default(),
             dirty: VecDeque::new(),
-            to_feed: Vec::new(),
+            to_feed: VecDeque::new(),
             blocked: VecDeque::new(),
             shedding: Shedding::default(),
             gathered: Vec::new(),

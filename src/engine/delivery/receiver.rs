@@ -43,7 +43,7 @@ pub(super) struct Receiver {
 pub(super) struct Standalone {
     /// What waits and is not in the log.
     pub kept: Kept,
-    /// So many messages may wait while nobody receives.
+    /// This many messages may wait while nobody receives.
     pub queue: u32,
     pub receiver: Option<Receiver>,
     /// Its client does not know yet that the session is open.
@@ -145,7 +145,7 @@ impl Standalone {
         self.receiver.as_mut().expect("somebody receives").is_done |= piece.ends;
     }
 
-    /// So many bytes of a stream's body are queued. True if the answer has to end with them.
+    /// This many bytes of a stream's body are queued. True if the answer has to end with them.
     pub fn spend(&mut self, body: u32) -> bool {
         let receiver = self.receiver.as_mut().expect("somebody receives");
         match &mut receiver.answer {

@@ -28,7 +28,7 @@ pub(super) fn seal(
     }
     let over = most.saturating_sub(segments.fits_one());
     if over > 0 && wanted > 0 {
-        // So many bytes less become at least so many less.
+        // N bytes of plaintext less are at least N bytes less when they are sealed.
         len = wanted.saturating_sub(over as u32);
         most = transports.most(slot, len as usize, is_last(len));
     }

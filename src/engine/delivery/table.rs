@@ -38,7 +38,7 @@ pub struct Table {
     pub(super) list: Vec<Link>,
     /// From this index on links have no connection of their own.
     slots: u32,
-    /// So many of those at most.
+    /// This many of those at most.
     most: u32,
     /// What else they have, each above the slots.
     standalone: Vec<Standalone>,
