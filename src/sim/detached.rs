@@ -33,8 +33,6 @@ fn open(shard: &mut Shard<SimRing>, at: usize) -> Option<LinkIndex> {
 
 /// What a session's own input may add between two turns of its shard.
 const SLACK: usize = 512;
-/// The run goes on for this many steps at least.
-const STEPS_MIN: u64 = 5_000;
 
 #[test]
 fn detached_sessions_are_bounded_beside_everything_else() {
@@ -42,7 +40,7 @@ fn detached_sessions_are_bounded_beside_everything_else() {
     simulation.arrive(true);
     let shards = simulation.shards.len();
     let bound = simulation.limits.held_bytes as usize + SLACK;
-    let (mut links, mut opened, mut most, mut steps) = (Vec::new(), 0, 0, 0);
+    let (mut links, mut opened, mut most) = (Vec::new(), 0, 0);
     for step in 0..STEPS {
         if step % 50 == 0 {
             let shard = opened % shards;
@@ -62,12 +60,8 @@ fn detached_sessions_are_bounded_beside_everything_else() {
             assert!(audit.buffered <= bound, "{} bytes are kept", audit.buffered);
             most = most.max(audit.buffered);
         }
-        steps = step;
-        if let Err(violation) = stepped {
-            panic!("{steps}: {violation:?}");
-        }
+        stepped.unwrap_or_else(|violation| panic!("step {step}: {violation:?}"));
     }
-    assert!(steps >= STEPS_MIN, "{steps} steps");
     assert!(opened > 100 && most > 1_000, "{opened} sessions, {most} bytes at most");
 }
 
