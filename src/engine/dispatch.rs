@@ -463,10 +463,15 @@ impl Dispatch {
                 return budget.spent();
             }
             Event::DeliverUser { message, number, only } => {
-                stomp.replies().deliver_to_user(delivery, view, (&message, number), only);
+                stomp.sessions_mut().deliver_to_user(delivery, view, (&message, number), only);
             }
             Event::DeliverSession { message, session, number } => {
-                stomp.replies().deliver_to_session(delivery, view, (&message, number), session);
+                stomp.sessions_mut().deliver_to_session(
+                    delivery,
+                    view,
+                    (&message, number),
+                    session,
+                );
             }
             Event::Begun { session, key, refused } => {
                 stomp.on_begun(delivery, view, session, key, refused);
@@ -475,7 +480,7 @@ impl Dispatch {
             Event::Sequenced { reply_to, heard } => match reply_to {
                 ReplyTo::None => {}
                 ReplyTo::Frame(id, sequence) => {
-                    stomp.replies().on_sequenced(delivery, view, id, sequence)
+                    stomp.sessions_mut().on_sequenced(delivery, view, id, sequence)
                 }
                 ReplyTo::Request(_, conn) if net.is_current(conn) => {
                     web.on_pushed(&mut delivery.links, conn.slot, heard);

@@ -173,50 +173,48 @@ impl<R: Ring> Shard<R> {
 
     /// All that a turn does between what has come and what goes out. True if there was something.
     fn run_turn(&mut self) -> bool {
-        if self.parts.revocation.is_going_on() {
-            let Dispatch { ctx, net, delivery, stomp, revocation, .. } = &mut self.parts;
+        let parts = &mut self.parts;
+        if parts.revocation.is_going_on() {
+            let Dispatch { ctx, net, delivery, stomp, revocation, .. } = parts;
             revocation.run(stomp, delivery, View { ctx, net });
         }
-        self.parts.hear();
-        self.parts.run_waiting();
-        if self.parts.moves.has_waiting() {
-            self.parts.send_moved();
+        parts.hear();
+        parts.run_waiting();
+        if parts.moves.has_waiting() {
+            parts.send_moved();
         }
-        if self.parts.stomp.has_leaving()
-            && !self.parts.stomp.run_leaving(
-                &mut self.parts.delivery.fanout,
-                &mut self.parts.bus,
-                &self.parts.ctx,
-            )
+        if parts.stomp.has_leaving()
+            && !parts.stomp.run_leaving(&mut parts.delivery.fanout, &mut parts.bus, &parts.ctx)
         {
             // The next turn goes on with it, and does not sleep before.
-            self.parts.share.end_turn();
+            parts.share.end_turn();
         }
-        self.parts.bus.announce_presence(&self.parts.ctx);
-        let mut found = self.parts.run_timers();
+        parts.bus.announce_presence(&parts.ctx);
+        let mut found = parts.run_timers();
         found |= self.take_entries();
-        self.parts.run_stash();
-        self.parts.run_woken();
-        if self.parts.delivery.fanout.has_batches() {
+        let parts = &mut self.parts;
+        parts.run_stash();
+        parts.run_woken();
+        if parts.delivery.fanout.has_batches() {
             found = true;
-            self.parts.delivery.fanout.end_batches(Some(self.parts.ctx.now));
+            parts.delivery.fanout.end_batches(Some(parts.ctx.now));
         }
-        self.parts.fan_out();
-        if self.parts.delivery.links.has_standalone() {
-            self.parts.feed_links();
+        parts.fan_out();
+        if parts.delivery.links.has_standalone() {
+            parts.feed_links();
         }
         // Before the last of it is gone: clients that cannot be answered then are let go.
-        self.parts.delivery.links.make_room_if_wanted(&mut self.parts.net, &self.parts.ctx);
-        self.parts.hear();
-        self.parts.delivery.links.flush(&mut self.parts.net, &self.parts.ctx);
-        self.parts.hear();
+        parts.delivery.links.make_room_if_wanted(&mut parts.net, &parts.ctx);
+        parts.hear();
+        parts.delivery.links.flush(&mut parts.net, &parts.ctx);
+        parts.hear();
         // This turn has given buffers back.
-        while let Some(slot) = self.parts.net.take_starved() {
-            self.parts.settle(slot);
+        while let Some(slot) = parts.net.take_starved() {
+            parts.settle(slot);
         }
         // What nobody can add to is told at once: the control thread ends after the shards.
-        let is_last = self.parts.ctx.draining.is_some() && self.parts.net.is_empty();
-        self.parts.bus.tell_log(&mut self.parts.ctx, is_last);
+        let is_last = parts.ctx.draining.is_some() && parts.net.is_empty();
+        parts.bus.tell_log(&mut parts.ctx, is_last);
         found
     }
 
@@ -231,27 +229,30 @@ impl<R: Ring> Shard<R> {
 
     /// Whether the next turn has something to do, whatever comes.
     fn is_busy(&self) -> bool {
-        self.parts.delivery.links.has_dirty()
-            || self.parts.revocation.is_going_on()
-            || self.parts.share.is_turn_over()
+        let parts = &self.parts;
+        parts.delivery.links.has_dirty()
+            || parts.revocation.is_going_on()
+            || parts.share.is_turn_over()
     }
 
     /// Whether something could not be done because there was no room. It is tried again soon, not
     /// at once: others need the time to make it.
     fn is_blocked(&self) -> bool {
-        self.parts.delivery.links.waiting() > 0
-            || self.parts.delivery.links.blocked() > 0
-            || self.parts.stomp.has_leaving()
-            || !self.parts.delivery.fanout.is_empty()
-            || !self.parts.stash.is_empty()
-            || self.parts.bus.core().has_announcements()
-            || self.parts.bus.has_stuck_mail()
-            || self.parts.moves.has_waiting()
+        let parts = &self.parts;
+        parts.delivery.links.waiting() > 0
+            || parts.delivery.links.blocked() > 0
+            || parts.stomp.has_leaving()
+            || !parts.delivery.fanout.is_empty()
+            || !parts.stash.is_empty()
+            || parts.bus.core().has_announcements()
+            || parts.bus.has_stuck_mail()
+            || parts.moves.has_waiting()
     }
 
     /// When something is due, if nothing happens before.
     fn next_deadline(&self) -> Option<Instant> {
-        match (self.parts.net.next_deadline(), self.parts.delivery.fanout.batches_due()) {
+        let parts = &self.parts;
+        match (parts.net.next_deadline(), parts.delivery.fanout.batches_due()) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         }
@@ -259,10 +260,10 @@ impl<R: Ring> Shard<R> {
 
     /// Whether nobody is here any more, and nothing is left to be told.
     fn is_deserted(&self) -> bool {
-        let is_empty = self.parts.net.is_empty()
-            && self.parts.stomp.is_empty()
-            && self.parts.ctx.events.is_empty();
-        is_empty && self.parts.moves.between() == 0 && !self.is_blocked()
+        let parts = &self.parts;
+        let is_empty =
+            parts.net.is_empty() && parts.stomp.is_empty() && parts.ctx.events.is_empty();
+        is_empty && parts.moves.between() == 0 && !self.is_blocked()
     }
 
     /// Takes what lies in the mailboxes, of a class while there is room for what its entries

@@ -116,14 +116,14 @@ impl Dispatch {
                 net.times_mut(link).last_out = ms;
             }
             Due::Answer if links.has_session(link) => {
-                stomp.replies().on_unanswered(links, View { ctx, net }, link);
+                stomp.sessions_mut().on_unanswered(links, View { ctx, net }, link);
             }
             Due::FirstMessage => {
                 let view = View { ctx, net };
                 view.refuse(link, Refusal::LimitFirstMessage);
                 links.drain(view, link, SLOW_CONSUMER, "no CONNECT in time");
             }
-            Due::Missed => stomp.replies().on_missed(links, View { ctx, net }, link),
+            Due::Missed => stomp.sessions_mut().on_missed(links, View { ctx, net }, link),
             Due::Move
             | Due::Slow
             | Due::Ping

@@ -65,7 +65,7 @@ pub enum Arrived<'a> {
     Stream(&'a mut [u8]),
     /// A whole message of a raw endpoint.
     Message(Opcode, &'a [u8]),
-    /// So many messages of one SockJS frame: [`Sockets::message`].
+    /// This many messages of one SockJS frame: [`Sockets::message`].
     Messages(usize),
     /// The message is not SockJS's.
     NotSockJs(sockjs::Error),

@@ -39,7 +39,7 @@ const FEW_HEADERS: usize = 16;
 /// What this server calls itself in CONNECTED.
 const SERVER: &[u8] = concat!("ringpush/", env!("CARGO_PKG_VERSION")).as_bytes();
 
-/// So many other frames are as much work as a SUBSCRIBE or an UNSUBSCRIBE of a name that nobody
+/// This many other frames are as much work as a SUBSCRIBE or an UNSUBSCRIBE of a name that nobody
 /// else has: measured, with its entries to its home and back, at 4 microseconds.
 pub(super) const SUBSCRIBING: u32 = 16;
 
@@ -122,8 +122,8 @@ impl Stomp {
         assert_eq!(leaving, known, "the homes of those who leave are being told");
     }
 
-    /// What sessions are sent.
-    pub fn replies(&mut self) -> &mut Sessions {
+    /// The records of sessions, to send them something.
+    pub fn sessions_mut(&mut self) -> &mut Sessions {
         &mut self.sessions
     }
 
