@@ -17,12 +17,18 @@ pub struct Encoder {
     pub(super) out: Vec<u8>,
     pub(super) frame: Vec<u8>,
     pub(super) quoted: Vec<u8>,
+    pub(super) packer: Packer,
+}
+
+/// Compresses what is worth it.
+#[derive(Debug, Default)]
+pub(super) struct Packer {
     deflated: Vec<u8>,
-    pub(super) compressor: Compressor,
+    pub compressor: Compressor,
     /// Bytes of the shortest message that is compressed (limit `deflate-min`); without it none is.
-    pub(super) deflate_min: Option<u32>,
+    pub deflate_min: Option<u32>,
     /// Times that the compressor has run.
-    pub(super) deflates: u64,
+    pub deflates: u64,
 }
 
 /// Stands for a Close frame without a code (RFC 6455 §7.1.5); it never goes onto the wire.
@@ -70,7 +76,7 @@ impl MessageId {
 impl Encoder {
     /// Compresses messages of at least `deflate_min` bytes.
     pub fn compress_from(&mut self, deflate_min: u32) {
-        self.deflate_min = Some(deflate_min);
+        self.packer.deflate_min = Some(deflate_min);
     }
 
     /// Forgets what was encoded.
@@ -87,12 +93,13 @@ impl Encoder {
             return;
         }
         self.clear();
-        [&mut self.frame, &mut self.quoted, &mut self.deflated].into_iter().for_each(shrink);
+        let Encoder { frame, quoted, packer, .. } = self;
+        [frame, quoted, &mut packer.deflated].into_iter().for_each(shrink);
     }
 
     /// Times that the compressor has run.
     pub fn deflates(&self) -> u64 {
-        self.deflates
+        self.packer.deflates
     }
 
     /// What was encoded since.
@@ -107,10 +114,7 @@ impl Encoder {
 
     /// Adds a WebSocket frame.
     pub fn ws(&mut self, opcode: ws::Opcode, payload: &[u8]) {
-        let mut head = [0; 10];
-        let len = ws::head(opcode, true, payload.len() as u64, &mut head);
-        self.out.extend_from_slice(&head[..len]);
-        self.out.extend_from_slice(payload);
+        put_ws(&mut self.out, opcode, payload);
     }
 
     /// Adds a Close frame (RFC 6455 §5.5.1).
@@ -123,12 +127,11 @@ impl Encoder {
 
     /// Adds SockJS's own close frame, which goes before the WebSocket's.
     pub fn sockjs_close(&mut self, code: u16, reason: &str) {
-        self.frame.clear();
-        self.frame.resize(crate::sockjs::close_len(code, reason), 0);
-        crate::sockjs::write_close(code, reason, &mut self.frame);
-        let frame = core::mem::take(&mut self.frame);
-        self.ws(ws::Opcode::Text, &frame);
-        self.frame = frame;
+        let Encoder { out, frame, .. } = self;
+        frame.clear();
+        frame.resize(sockjs::close_len(code, reason), 0);
+        sockjs::write_close(code, reason, frame);
+        put_ws(out, ws::Opcode::Text, frame);
     }
 
     /// Adds a message of `len` bytes that `write` writes, as it travels.
@@ -150,69 +153,27 @@ impl Encoder {
             debug_assert_eq!(written, len, "a frame is as long as it said");
             return;
         }
-        let mut frame = core::mem::take(&mut self.frame);
+        let Encoder { out, frame, quoted, packer } = self;
         frame.clear();
         frame.resize(len, 0);
-        let written = write(&mut frame);
+        let written = write(frame);
         debug_assert_eq!(written, len, "a frame is as long as it said");
-        match encoding {
-            Encoding::WebSocket { .. } => self.maybe_deflated(encoding, opcode, &frame),
-            // SockJS carries text only: what is not UTF-8 is replaced (a STOMP body of arbitrary
-            // bytes has no form there).
-            Encoding::Queued
-            | Encoding::XhrStreaming { .. }
-            | Encoding::EventSource { .. }
-            | Encoding::HtmlFile { .. } => {
-                let text = String::from_utf8_lossy(&frame);
-                let mut unit = core::mem::take(&mut self.quoted);
-                unit.clear();
-                unit.resize(sockjs::quoted_len(&text) + UNIT_QUOTES, 0);
-                sockjs::write_unit(&text, &mut unit);
-                self.unit(encoding, [&unit, b"", b""]);
-                self.quoted = unit;
-            }
-            Encoding::SockJsWebSocket { .. } => {
-                let text = String::from_utf8_lossy(&frame);
-                let mut quoted = core::mem::take(&mut self.quoted);
-                quoted.clear();
-                quoted.resize(crate::sockjs::message_len(&text), 0);
-                crate::sockjs::write_message(&text, &mut quoted);
-                self.maybe_deflated(encoding, ws::Opcode::Text, &quoted);
-                self.quoted = quoted;
-            }
+        if let Encoding::WebSocket { .. } = encoding {
+            return packer.put(out, encoding, opcode, frame);
         }
-        self.frame = frame;
-    }
-
-    /// Adds a unit `,"…"` whose bytes come in three parts, as it travels over HTTP.
-    pub(super) fn unit(&mut self, encoding: Encoding, unit: [&[u8]; 3]) {
-        let Some((wrap, chunked)) = encoding.stream() else {
-            return unit.iter().for_each(|part| self.out.extend_from_slice(part));
-        };
-        let [front, middle, back] = unit;
-        sockjs::write_wrapped(
-            wrap,
-            chunked,
-            &[b"a[", &front[1..], middle, back, b"]"],
-            &mut self.out,
-        );
-    }
-
-    /// Adds a WebSocket message, compressed where that was negotiated and makes it shorter.
-    fn maybe_deflated(&mut self, encoding: Encoding, opcode: ws::Opcode, payload: &[u8]) {
-        self.deflated.clear();
-        let worth_it = encoding.deflate() > 0
-            && self.deflate_min.is_some_and(|least| payload.len() >= least as usize);
-        self.deflates += u64::from(worth_it);
-        let shorter =
-            worth_it && self.compressor.compress(payload, encoding.deflate(), &mut self.deflated);
-        if !shorter {
-            return self.ws(opcode, payload);
+        // SockJS carries text only: what is not UTF-8 is replaced (a STOMP body of arbitrary
+        // bytes has no form there).
+        let text = String::from_utf8_lossy(frame);
+        quoted.clear();
+        if let Encoding::SockJsWebSocket { .. } = encoding {
+            quoted.resize(sockjs::message_len(&text), 0);
+            sockjs::write_message(&text, quoted);
+            packer.put(out, encoding, ws::Opcode::Text, quoted);
+        } else {
+            quoted.resize(sockjs::quoted_len(&text) + UNIT_QUOTES, 0);
+            sockjs::write_unit(&text, quoted);
+            put_unit(out, encoding, [quoted, b"", b""]);
         }
-        let mut head = [0; 10];
-        let len = ws::compressed_head(opcode, true, self.deflated.len() as u64, &mut head);
-        self.out.extend_from_slice(&head[..len]);
-        self.out.extend_from_slice(&self.deflated);
     }
 
     /// Adds the MESSAGE of a block for one subscription id.
@@ -229,6 +190,43 @@ impl Encoder {
             frame.write(format.version, out)
         });
     }
+}
+
+impl Packer {
+    /// Adds a WebSocket message to `out`, compressed where that was negotiated and makes it
+    /// shorter.
+    fn put(&mut self, out: &mut Vec<u8>, encoding: Encoding, opcode: ws::Opcode, payload: &[u8]) {
+        self.deflated.clear();
+        let worth_it = encoding.deflate() > 0
+            && self.deflate_min.is_some_and(|least| payload.len() >= least as usize);
+        self.deflates += u64::from(worth_it);
+        let shorter =
+            worth_it && self.compressor.compress(payload, encoding.deflate(), &mut self.deflated);
+        if !shorter {
+            return put_ws(out, opcode, payload);
+        }
+        let mut head = [0; 10];
+        let len = ws::compressed_head(opcode, true, self.deflated.len() as u64, &mut head);
+        out.extend_from_slice(&head[..len]);
+        out.extend_from_slice(&self.deflated);
+    }
+}
+
+/// Adds a WebSocket frame.
+fn put_ws(out: &mut Vec<u8>, opcode: ws::Opcode, payload: &[u8]) {
+    let mut head = [0; 10];
+    let len = ws::head(opcode, true, payload.len() as u64, &mut head);
+    out.extend_from_slice(&head[..len]);
+    out.extend_from_slice(payload);
+}
+
+/// Adds a unit `,"…"` whose bytes come in three parts, as it travels over HTTP.
+pub(super) fn put_unit(out: &mut Vec<u8>, encoding: Encoding, unit: [&[u8]; 3]) {
+    let Some((wrap, chunked)) = encoding.stream() else {
+        return unit.iter().for_each(|part| out.extend_from_slice(part));
+    };
+    let [front, middle, back] = unit;
+    sockjs::write_wrapped(wrap, chunked, &[b"a[", &front[1..], middle, back, b"]"], out);
 }
 
 /// The whole length of the unit that begins with `bytes`: what a queue may be cut between. None:
@@ -365,8 +363,8 @@ mod tests {
     ];
 
     fn held(encoder: &Encoder, recent: &Recent, parts: &Parts) -> Vec<usize> {
-        let Encoder { frame, quoted, deflated, .. } = encoder;
-        let own = [frame, quoted, deflated].map(Vec::capacity);
+        let Encoder { frame, quoted, packer, .. } = encoder;
+        let own = [frame, quoted, &packer.deflated].map(Vec::capacity);
         [&own[..], &recent.held(), &parts.held()].concat()
     }
 

@@ -16,7 +16,9 @@
 //!
 //! Bound: [`PARTS_MAX`], kept by the fan-out, which takes fewer messages at a time.
 
-use super::encode::{Encoder, KEEP_BYTES, MessageId, frame_of, opcode_in, shrink};
+use super::encode::{
+    Encoder, KEEP_BYTES, MessageId, Packer, frame_of, opcode_in, put_unit, shrink,
+};
 use crate::broker::message::Message;
 use crate::broker::subscription::FrameFormat;
 use crate::encoding::Encoding;
@@ -168,13 +170,6 @@ impl Parts {
         &self.bytes[from as usize..][..len as usize]
     }
 
-    /// Adds bytes as they are.
-    fn add(&mut self, bytes: &[u8]) -> Span {
-        let from = self.bytes.len();
-        self.bytes.extend_from_slice(bytes);
-        (from as u32, bytes.len() as u32)
-    }
-
     /// The entry of a variant that is good for a frame with `middle` bytes between front and back.
     #[inline]
     fn find(&self, head: Head, variant: Variants, middle: usize, least: usize) -> Option<Entry> {
@@ -189,6 +184,13 @@ impl Parts {
         }
         None
     }
+}
+
+/// Adds bytes as they are.
+fn add(all: &mut Vec<u8>, bytes: &[u8]) -> Span {
+    let from = all.len();
+    all.extend_from_slice(bytes);
+    (from as u32, bytes.len() as u32)
 }
 
 /// Makes a buffer at least so long; what it holds does not matter. In large steps: a number that
@@ -268,11 +270,11 @@ impl Encoder {
         if variant == 0 || subscription.is_empty() {
             return self.message(format, message, id, subscription);
         }
+        let Encoder { out, frame: buffer, quoted, packer } = self;
         let least = match format.encoding.deflate() {
             0 => usize::MAX,
-            _ => self.deflate_min.map_or(usize::MAX, |least| least as usize),
+            _ => packer.deflate_min.map_or(usize::MAX, |least| least as usize),
         };
-        let mut buffer = core::mem::take(&mut self.frame);
         let is_itself = !format.encoding.is_quoted()
             && !format.acks
             && stomp::header_is_plain(b"", subscription.as_bytes());
@@ -280,12 +282,12 @@ impl Encoder {
             subscription.as_bytes()
         } else {
             let frame = frame_of(format, message, id, subscription);
-            let len = self.write_part(format, &frame, Part::Middle, &mut buffer);
+            let len = write_part(format, &frame, Part::Middle, quoted, buffer);
             &buffer[..len]
         };
         let entry = parts.find(*head, variant, middle.len(), least).unwrap_or_else(|| {
             let frame = frame_of(format, message, id, subscription);
-            let mut entry = self.make_parts(format, &frame, middle.len(), least, parts);
+            let mut entry = parts.make(format, &frame, (middle.len(), least), quoted, packer);
             (entry.variant, entry.next) = (variant, head.0);
             *head = Head(parts.entries.len() as u32);
             parts.entries.push(entry);
@@ -304,20 +306,20 @@ impl Encoder {
             Kept::Back | Kept::Both if plain >= least && total < plain => {
                 let opcode = opcode_in(format.encoding, message);
                 let len = ws::compressed_head(opcode, true, total as u64, &mut ws_head);
-                self.out.extend_from_slice(&ws_head[..len]);
-                self.out.extend_from_slice(packed);
-                ws::store(stored, &mut self.out);
-                self.out.extend_from_slice(back);
+                out.extend_from_slice(&ws_head[..len]);
+                out.extend_from_slice(packed);
+                ws::store(stored, out);
+                out.extend_from_slice(back);
             }
             Kept::Short | Kept::Plain if is_over_http(format.encoding) => {
-                self.unit(format.encoding, [front, middle, back]);
+                put_unit(out, format.encoding, [front, middle, back]);
             }
             Kept::Short | Kept::Plain if format.encoding.is_quoted() => {
                 let opcode = opcode_in(format.encoding, message);
                 let len = ws::head(opcode, true, plain as u64, &mut ws_head);
-                self.out.extend_from_slice(&ws_head[..len]);
+                out.extend_from_slice(&ws_head[..len]);
                 for bytes in [front, middle, back] {
-                    self.out.extend_from_slice(bytes);
+                    out.extend_from_slice(bytes);
                 }
             }
             _ => {
@@ -325,104 +327,101 @@ impl Encoder {
                 self.message(FrameFormat { encoding, ..format }, message, id, subscription);
             }
         }
-        self.frame = buffer;
     }
+}
 
-    /// Writes a part as it travels before it is compressed, to the front of `out`. Its length.
-    fn write_part(
-        &mut self,
-        format: FrameFormat,
-        frame: &stomp::Message<'_>,
-        part: Part,
-        out: &mut Vec<u8>,
-    ) -> usize {
-        // The middle is written for each subscriber: it is not counted before.
-        let bound = match part {
-            Part::Middle => {
-                let [subscription, ack] = [frame.subscription, frame.ack];
-                let ids = [subscription, Some(frame.message_id), ack].into_iter().flatten();
-                MIDDLE_NAMES + ids.map(|id| 2 * id.len()).sum::<usize>()
-            }
-            part => frame.part_len(part, format.version),
-        };
-        if !format.encoding.is_quoted() {
-            make_long(out, bound);
-            return frame.write_part(part, format.version, out);
+/// Writes a part as it travels before it is compressed, to the front of `out`; `plain` is to write
+/// in what is quoted then. Its length.
+fn write_part(
+    format: FrameFormat,
+    frame: &stomp::Message<'_>,
+    part: Part,
+    plain: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) -> usize {
+    // The middle is written for each subscriber: it is not counted before.
+    let bound = match part {
+        Part::Middle => {
+            let [subscription, ack] = [frame.subscription, frame.ack];
+            let ids = [subscription, Some(frame.message_id), ack].into_iter().flatten();
+            MIDDLE_NAMES + ids.map(|id| 2 * id.len()).sum::<usize>()
         }
-        let mut bytes = core::mem::take(&mut self.quoted);
-        make_long(&mut bytes, bound);
-        let len = frame.write_part(part, format.version, &mut bytes);
-        // As for whole frames: parts meet at ASCII, so what is no UTF-8 in one is none in the
-        // whole.
-        let text = String::from_utf8_lossy(&bytes[..len]);
-        let (opening, end) = match is_over_http(format.encoding) {
-            true => (",\"", "\""),
-            false => (MESSAGE_OPENING, MESSAGE_END),
-        };
-        let opening = if part == Part::Front { opening } else { "" };
-        let end = if part == Part::Back { end } else { "" };
-        let from = opening.len();
-        let len = from + sockjs::quoted_len(&text);
-        make_long(out, len + end.len());
-        out[..from].copy_from_slice(opening.as_bytes());
-        sockjs::write_quoted(&text, &mut out[from..]);
-        out[len..len + end.len()].copy_from_slice(end.as_bytes());
-        drop(text);
-        self.quoted = bytes;
-        len + end.len()
+        part => frame.part_len(part, format.version),
+    };
+    if !format.encoding.is_quoted() {
+        make_long(out, bound);
+        return frame.write_part(part, format.version, out);
     }
+    make_long(plain, bound);
+    let len = frame.write_part(part, format.version, plain);
+    // As for whole frames: parts meet at ASCII, so what is no UTF-8 in one is none in the whole.
+    let text = String::from_utf8_lossy(&plain[..len]);
+    let (opening, end) = match is_over_http(format.encoding) {
+        true => (",\"", "\""),
+        false => (MESSAGE_OPENING, MESSAGE_END),
+    };
+    let opening = if part == Part::Front { opening } else { "" };
+    let end = if part == Part::Back { end } else { "" };
+    let from = opening.len();
+    let len = from + sockjs::quoted_len(&text);
+    make_long(out, len + end.len());
+    out[..from].copy_from_slice(opening.as_bytes());
+    sockjs::write_quoted(&text, &mut out[from..]);
+    out[len..len + end.len()].copy_from_slice(end.as_bytes());
+    len + end.len()
+}
 
+impl Parts {
     /// Makes front and back of a variant. `middle` and `least` say whether a frame is long enough
-    /// to be compressed.
-    fn make_parts(
+    /// to be compressed; `plain` is to write in.
+    fn make(
         &mut self,
         format: FrameFormat,
         frame: &stomp::Message<'_>,
-        middle: usize,
-        least: usize,
-        parts: &mut Parts,
+        (middle, least): (usize, usize),
+        plain: &mut Vec<u8>,
+        packer: &mut Packer,
     ) -> Entry {
-        let mut front = core::mem::take(&mut parts.front);
-        let mut back = core::mem::take(&mut parts.back);
-        let front_len = self.write_part(format, frame, Part::Front, &mut front);
-        let back_len = self.write_part(format, frame, Part::Back, &mut back);
+        let Parts { bytes, front, back, .. } = self;
+        let front_len = write_part(format, frame, Part::Front, plain, front);
+        let back_len = write_part(format, frame, Part::Back, plain, back);
         let plain = front_len + back_len;
-        let (front_bytes, back_bytes) = (&front[..front_len], &back[..back_len]);
+        let (front, back) = (&front[..front_len], &back[..back_len]);
         let mut entry =
             Entry { variant: 0, kept: Kept::Short, plain, front: (0, 0), back: (0, 0), next: NONE };
         if plain + middle >= least {
             entry.kept = Kept::Plain;
-            if let Some(span) = self.deflate_part(format.encoding, back_bytes, true, parts) {
+            if let Some(span) = packer.pack(format.encoding, back, true, bytes) {
                 (entry.kept, entry.back) = (Kept::Back, span);
                 let long = front_len >= least;
-                let packed =
-                    long.then(|| self.deflate_part(format.encoding, front_bytes, false, parts));
+                let packed = long.then(|| packer.pack(format.encoding, front, false, bytes));
                 match packed.flatten() {
                     Some(span) => (entry.kept, entry.front) = (Kept::Both, span),
-                    None => entry.front = parts.add(front_bytes),
+                    None => entry.front = add(bytes, front),
                 }
             }
         }
         if matches!(entry.kept, Kept::Short | Kept::Plain) && format.encoding.is_quoted() {
-            (entry.front, entry.back) = (parts.add(front_bytes), parts.add(back_bytes));
+            (entry.front, entry.back) = (add(bytes, front), add(bytes, back));
         }
-        (parts.front, parts.back) = (front, back);
         entry
     }
+}
 
-    fn deflate_part(
+impl Packer {
+    /// Compresses a part behind those in `out`, if that makes it shorter.
+    fn pack(
         &mut self,
         encoding: Encoding,
-        bytes: &[u8],
+        part: &[u8],
         is_last: bool,
-        parts: &mut Parts,
+        out: &mut Vec<u8>,
     ) -> Option<Span> {
         self.deflates += 1;
-        let from = parts.bytes.len();
-        let out = &mut parts.bytes;
-        out.reserve((bytes.len() + 16).next_power_of_two());
-        let shorter = self.compressor.compress_chunk(bytes, encoding.deflate(), is_last, out);
-        shorter.then(|| (from as u32, (parts.bytes.len() - from) as u32))
+        let from = out.len();
+        out.reserve((part.len() + 16).next_power_of_two());
+        let shorter = self.compressor.compress_chunk(part, encoding.deflate(), is_last, out);
+        shorter.then(|| (from as u32, (out.len() - from) as u32))
     }
 }
 

@@ -54,7 +54,8 @@ impl Flight {
     /// The send is over; `taken` bytes of it are the kernel's. Says how many were asked for.
     pub fn end_send(&mut self, taken: u32, segments: &mut Segments) -> u32 {
         assert!(taken <= self.in_flight, "the kernel takes no more than it was given");
-        let asked = core::mem::take(&mut self.in_flight);
+        let asked = self.in_flight;
+        self.in_flight = 0;
         self.sent += taken;
         let first = self.extents[0].range;
         if self.sent == first.len {
