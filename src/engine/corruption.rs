@@ -1,5 +1,6 @@
 //! Records of a shard spoiled on purpose, one at a time: `Shard::invariants` has to find each.
 
+use super::delivery::spoiled;
 use super::session::Spoil;
 use super::shard::Shard;
 use crate::ids::LinkIndex;
@@ -86,7 +87,7 @@ impl<R: Ring> Shard<R> {
                 parts.stomp.spoil_count();
                 true
             }
-            Hold | Free => parts.delivery.links.spoil_segment(corruption == Hold),
+            Hold | Free => spoiled::segment(&mut parts.delivery.links, corruption == Hold),
         }
     }
 
@@ -98,18 +99,20 @@ impl<R: Ring> Shard<R> {
         let (net, links) = (&mut parts.net, &mut parts.delivery.links);
         let found = net.slots().find(|&slot| {
             let is_meant = net.transports().is_sealed(slot) == wants_sealed;
-            is_meant && net.is_at_rest(slot, wants_sending) && links.is_at_rest(slot.into())
+            is_meant
+                && net.is_at_rest(slot, wants_sending)
+                && spoiled::is_at_rest(links, slot.into())
         });
         let Some(slot) = found else { return false };
         let link = LinkIndex::from(slot);
         match corruption {
-            Corruption::Waiting => links.spoil_waiting(link),
-            Corruption::Taken => links.spoil_taken(link),
+            Corruption::Waiting => spoiled::waiting(links, link),
+            Corruption::Taken => spoiled::taken(links, link),
             Corruption::Stopping => net.spoil_sending(slot),
             Corruption::Deaf => net.spoil_receive(slot),
             Corruption::Sealed => net.transports_mut().spoil(slot),
-            Corruption::Forgotten => links.spoil_flight(link),
-            Corruption::Paused => links.spoil_pause(link),
+            Corruption::Forgotten => spoiled::flight(links, link),
+            Corruption::Paused => spoiled::pause(links, link),
             _ => parts.input.spoil(slot),
         }
         true

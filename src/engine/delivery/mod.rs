@@ -28,7 +28,7 @@ mod sealing;
 mod sending;
 mod shed;
 #[cfg(test)]
-mod spoiled;
+pub mod spoiled;
 mod table;
 
 pub use encode::{MessageId, NO_CODE, heart_beat};

@@ -6,98 +6,94 @@ use super::receiver::{Answer, Receiver};
 use crate::ids::{LinkIndex, Slot};
 use crate::mem::segment::Log;
 
-impl Links {
-    /// Whether a link is read, and does not stand in the list of those to flush.
-    pub fn is_at_rest(&self, link: LinkIndex) -> bool {
-        self.is_read(link) && !self.at(link).lists.has(Lists::DIRTY)
-    }
-
-    /// One byte more waits than is queued.
-    pub fn spoil_waiting(&mut self, link: LinkIndex) {
-        self.table.at_mut(link).waiting += 1;
-    }
-
-    /// More of an extent is taken than it has.
-    pub fn spoil_taken(&mut self, link: LinkIndex) {
-        let state = self.table.at_mut(link);
-        let rest = state.extents[0].range.len - state.sent;
-        state.sent += rest;
-        state.waiting -= rest;
-    }
-
-    /// What waits is neither in flight nor to be sent.
-    pub fn spoil_flight(&mut self, link: LinkIndex) {
-        self.table.at_mut(link).in_flight = 0;
-    }
-
-    /// Its client waits for room, and nobody knows.
-    pub fn spoil_pause(&mut self, link: LinkIndex) {
-        self.table.at_mut(link).way = Way::Open(Pause::Room);
-    }
-
-    /// A segment is held once more or less than links do. False if none is in use.
-    pub fn spoil_segment(&mut self, more: bool) -> bool {
-        let Some(segment) = self.segments.oldest() else { return false };
-        match more {
-            true => self.segments.retain(segment),
-            false => self.segments.release(segment),
-        }
-        true
-    }
+/// Whether a link is read, and does not stand in the list of those to flush.
+pub fn is_at_rest(links: &Links, link: LinkIndex) -> bool {
+    links.is_read(link) && !links.at(link).lists.has(Lists::DIRTY)
 }
 
-impl Links {
-    /// A unit that waits outside the log is lost, or there twice. Where none waits, one that never
-    /// was is there.
-    pub fn spoil_kept(&mut self, link: LinkIndex, twice: bool) {
-        let state = self.table.standalone_mut(link).expect("it has no connection of its own");
-        let kept = &mut state.kept;
-        let unit = if kept.is_empty() { b",\"#0 \"".to_vec() } else { kept.front(1).to_vec() };
-        if kept.is_empty() || twice {
-            kept.push(&unit, None);
-        } else {
-            kept.drop_front(unit.len());
-        }
-        state.noted = state.held();
-    }
+/// One byte more waits than is queued.
+pub fn waiting(links: &mut Links, link: LinkIndex) {
+    links.table.at_mut(link).waiting += 1;
+}
 
-    /// Nobody looks at links without a connection of their own: they keep what they have in the
-    /// log.
-    pub fn spoil_feeding(&mut self) {
-        let Links { table, dirty, .. } = self;
-        dirty.retain(|link| table.slot(*link).is_some());
-    }
+/// More of an extent is taken than it has.
+pub fn taken(links: &mut Links, link: LinkIndex) {
+    let state = links.table.at_mut(link);
+    let rest = state.extents[0].range.len - state.sent;
+    state.sent += rest;
+    state.waiting -= rest;
+}
 
-    /// A detached link holds bytes of the log.
-    pub fn spoil_pin(&mut self, link: LinkIndex) {
-        let extents = self.segments.append(Log::Shared, b"1\r\n\n\r\n").expect("room");
-        self.table.at_mut(link).push(extents[0], &mut self.segments);
-    }
+/// What waits is neither in flight nor to be sent.
+pub fn flight(links: &mut Links, link: LinkIndex) {
+    links.table.at_mut(link).in_flight = 0;
+}
 
-    /// It says that a connection receives for it, which does not.
-    pub fn spoil_receiver(&mut self, link: LinkIndex) {
-        let answer = Answer::Poll { head: Box::default(), callback: None };
-        let receiver = Receiver { slot: Slot(1), answer, is_done: false };
-        self.table.standalone_mut(link).expect("it has none of its own").receiver = Some(receiver);
-    }
+/// Its client waits for room, and nobody knows.
+pub fn pause(links: &mut Links, link: LinkIndex) {
+    links.table.at_mut(link).way = Way::Open(Pause::Room);
+}
 
-    /// The link of a connection that receives does not know it.
-    pub fn spoil_serving(&mut self) {
-        self.table.list.iter_mut().for_each(|link| link.lists.leave(Lists::SERVING));
+/// A segment is held once more or less than links do. False if none is in use.
+pub fn segment(links: &mut Links, more: bool) -> bool {
+    let Some(segment) = links.segments.oldest() else { return false };
+    match more {
+        true => links.segments.retain(segment),
+        false => links.segments.release(segment),
     }
+    true
+}
 
-    /// It keeps a byte more than the loop knows.
-    pub fn spoil_noted(&mut self, link: LinkIndex) {
-        self.table.standalone_mut(link).expect("it has none of its own").noted -= 1;
+/// A unit that waits outside the log is lost, or there twice. Where none waits, one that never
+/// was is there.
+pub fn kept(links: &mut Links, link: LinkIndex, twice: bool) {
+    let state = links.table.standalone_mut(link).expect("it has no connection of its own");
+    let kept = &mut state.kept;
+    let unit = if kept.is_empty() { b",\"#0 \"".to_vec() } else { kept.front(1).to_vec() };
+    if kept.is_empty() || twice {
+        kept.push(&unit, None);
+    } else {
+        kept.drop_front(unit.len());
     }
+    state.noted = state.held();
+}
 
-    /// It is in use, and free as well.
-    pub fn spoil_free(&mut self, link: LinkIndex) {
-        self.table.spoil_free(link);
-    }
+/// Nobody looks at links without a connection of their own: they keep what they have in the
+/// log.
+pub fn feeding(links: &mut Links) {
+    let Links { table, dirty, .. } = links;
+    dirty.retain(|link| table.slot(*link).is_some());
+}
 
-    /// One byte less is kept than units have.
-    pub fn spoil_units(&mut self, link: LinkIndex) {
-        self.table.standalone_mut(link).expect("it has none of its own").kept.spoil();
-    }
+/// A detached link holds bytes of the log.
+pub fn pin(links: &mut Links, link: LinkIndex) {
+    let extents = links.segments.append(Log::Shared, b"1\r\n\n\r\n").expect("room");
+    links.table.at_mut(link).push(extents[0], &mut links.segments);
+}
+
+/// It says that a connection receives for it, which does not.
+pub fn receiver(links: &mut Links, link: LinkIndex) {
+    let answer = Answer::Poll { head: Box::default(), callback: None };
+    let receiver = Receiver { slot: Slot(1), answer, is_done: false };
+    links.table.standalone_mut(link).expect("it has none of its own").receiver = Some(receiver);
+}
+
+/// The link of a connection that receives does not know it.
+pub fn serving(links: &mut Links) {
+    links.table.list.iter_mut().for_each(|link| link.lists.leave(Lists::SERVING));
+}
+
+/// It keeps a byte more than the loop knows.
+pub fn noted(links: &mut Links, link: LinkIndex) {
+    links.table.standalone_mut(link).expect("it has none of its own").noted -= 1;
+}
+
+/// It is in use, and free as well.
+pub fn free(links: &mut Links, link: LinkIndex) {
+    links.table.spoil_free(link);
+}
+
+/// One byte less is kept than units have.
+pub fn units(links: &mut Links, link: LinkIndex) {
+    links.table.standalone_mut(link).expect("it has none of its own").kept.spoil();
 }

@@ -6,7 +6,7 @@ use crate::broker::message::Message;
 use crate::broker::pattern::Budget;
 use crate::broker::subscription::FrameFormat;
 use crate::config::Sources;
-use crate::engine::delivery::{Audience, Fanout};
+use crate::engine::delivery::{Audience, Fanout, spoiled};
 use crate::engine::events::Events;
 use crate::engine::net::Transports;
 use crate::engine::shared::{Keys, Shared};
@@ -325,8 +325,8 @@ fn stream(seed: u64, encoding: Encoding, changes: u32, mutation: Mutation) -> Re
         }
         bench.settle();
         match mutation {
-            Mutation::Lost if change == changes / 2 => bench.links.spoil_kept(link, false),
-            Mutation::Twice if change == changes / 2 => bench.links.spoil_kept(link, true),
+            Mutation::Lost if change == changes / 2 => spoiled::kept(&mut bench.links, link, false),
+            Mutation::Twice if change == changes / 2 => spoiled::kept(&mut bench.links, link, true),
             _ => {}
         }
         // Streams that wait for more go on.
@@ -415,7 +415,7 @@ fn a_thousand_detached_links_pin_nothing_beside_other_traffic() {
 /// The mutation: what was put into a detached link stays in the log.
 #[test]
 fn a_detached_link_that_pins_the_log_is_found() {
-    let (shortages, sent, _) = busy_second(Some(Links::spoil_feeding));
+    let (shortages, sent, _) = busy_second(Some(spoiled::feeding));
     assert!(shortages > 0, "{sent} bytes were taken");
 }
 
@@ -491,12 +491,12 @@ type Spoil = (fn(&mut Links, LinkIndex), &'static str);
 #[test]
 fn what_does_not_fit_together_is_found() {
     let spoil: [Spoil; 6] = [
-        (|links, link| links.spoil_free(link), "is free once"),
-        (|links, link| links.spoil_pin(link), "pins nothing past its turn"),
-        (|links, link| links.spoil_receiver(link), "is received by one"),
-        (|links, _| links.spoil_serving(), "known by its own link"),
-        (|links, link| links.spoil_noted(link), "what it keeps is told"),
-        (|links, link| links.spoil_units(link), "whole units"),
+        (spoiled::free, "is free once"),
+        (spoiled::pin, "pins nothing past its turn"),
+        (spoiled::receiver, "is received by one"),
+        (|links, _| spoiled::serving(links), "known by its own link"),
+        (spoiled::noted, "what it keeps is told"),
+        (spoiled::units, "whole units"),
     ];
     for (spoil, expected) in spoil {
         let mut bench = Bench::new("", 2);
