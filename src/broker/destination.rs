@@ -72,7 +72,7 @@ impl Names {
     /// user's, and a rule about him is about both. Patterns stay patterns.
     pub fn canonical<'a>(&self, destination: &'a str) -> Cow<'a, str> {
         // Most have none: then what they address does not matter.
-        if !destination.as_bytes().contains(&b'%') {
+        if !destination.bytes().fold(false, |any, byte| any | (byte == b'%')) {
             return Cow::Borrowed(destination);
         }
         match self.target(destination) {

@@ -82,8 +82,15 @@ impl Decoder {
             if arrived >= frame_max as usize { Err(Error::TooLarge) } else { Ok(Step::NeedMore) };
         let mut head = None;
         if self.body == 0 {
-            let Some(body) = self.head_end(&input[..window])? else { return unfinished };
-            let read = read_head(&input[..body], headers, version)?;
+            let is_new = self.searched == 0;
+            let quick = is_new.then(|| quick_head(&input[..window], headers, version)).flatten();
+            let (read, body) = match quick {
+                Some(found) => found,
+                None => {
+                    let Some(body) = self.head_end(&input[..window])? else { return unfinished };
+                    (read_head(&input[..body], headers, version)?, body)
+                }
+            };
             self.expect_body(&read, body, frame_max)?;
             head = Some(read);
         }
@@ -191,6 +198,92 @@ fn between_frames(input: &[u8]) -> Result<Option<usize>, Error> {
     }
 }
 
+/// Heads up to this length are read byte by byte: their lines are too short to be searched for.
+const QUICK_HEAD: usize = 512;
+
+/// What a byte of a head is to [`quick_head`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ordinary,
+    Colon,
+    Lf,
+    /// Not ASCII.
+    Wide,
+    /// It needs more care.
+    Other,
+}
+
+fn kind_of(byte: u8) -> Kind {
+    KINDS[usize::from(byte)]
+}
+
+static KINDS: [Kind; 256] = {
+    let (mut kinds, mut byte) = ([Kind::Ordinary; 256], 0);
+    while byte < 256 {
+        kinds[byte] = match byte as u8 {
+            b':' => Kind::Colon,
+            b'\n' => Kind::Lf,
+            0 | b'\r' | b'\\' => Kind::Other,
+            0x80.. => Kind::Wide,
+            _ => Kind::Ordinary,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
+/// Reads a head in one pass, if it is as nearly all are: whole, short, nothing escaped, nothing
+/// wrong. Also says where the body starts. None: [`read_head`] has to look at it.
+fn quick_head(
+    window: &[u8],
+    headers: &mut [Header],
+    version: Option<Version>,
+) -> Option<(Head, usize)> {
+    if version == Some(Version::V1_0) {
+        return None;
+    }
+    let window = &window[..window.len().min(QUICK_HEAD)];
+    let (mut command, mut content_length) = (None, None);
+    // The first colon of this line lies behind its start.
+    let (mut start, mut colon, mut count, mut is_wide) = (0, 0, 0, false);
+    let mut at = 0;
+    loop {
+        at += window[at..].iter().position(|&byte| kind_of(byte) != Kind::Ordinary)?;
+        match kind_of(window[at]) {
+            Kind::Colon if at > start => colon = if colon > start { colon } else { at },
+            Kind::Wide => is_wide = true,
+            Kind::Lf if at == start => break,
+            Kind::Lf if command.is_none() => {
+                command = Some(Command::parse(&window[..at])?);
+                start = at + 1;
+            }
+            Kind::Lf => {
+                if colon <= start || !window[start].is_ascii_graphic() {
+                    return None;
+                }
+                let header = headers.get_mut(count)?;
+                (header.name, header.value) = (Span::new(start, colon), Span::new(colon + 1, at));
+                count += 1;
+                if &window[start..colon] == b"content-length" {
+                    let length = content_length_of(&window[colon + 1..at]).ok()?;
+                    if content_length.is_some_and(|earlier| earlier != length) {
+                        return None;
+                    }
+                    content_length = Some(length);
+                }
+                start = at + 1;
+            }
+            Kind::Ordinary | Kind::Colon | Kind::Other => return None,
+        }
+        at += 1;
+    }
+    if is_wide {
+        simdutf8::basic::from_utf8(&window[..at]).ok()?;
+    }
+    let head = Head { command: command?, escapes: false, headers: count, content_length };
+    Some((head, at + 1))
+}
+
 /// Parses the lines of a whole head, and finds every error that they can have.
 fn read_head(head: &[u8], headers: &mut [Header], version: Option<Version>) -> Result<Head, Error> {
     // STOMP 1.1 and 1.2 "Augmented BNF": command and headers are UTF-8.
@@ -230,7 +323,7 @@ fn read_head(head: &[u8], headers: &mut [Header], version: Option<Version>) -> R
             slot.value = trimmed(head, slot.value);
         }
         if slot.name.of(head) == b"content-length" {
-            let length = content_length(slot.value.of(head))?;
+            let length = content_length_of(slot.value.of(head))?;
             if read.content_length.is_some_and(|earlier| earlier != length) {
                 return Err(Error::BadContentLength);
             }
@@ -276,7 +369,7 @@ fn trimmed(head: &[u8], value: Span) -> Span {
     Span::new(value.start as usize + front, value.end as usize - back)
 }
 
-fn content_length(digits: &[u8]) -> Result<u32, Error> {
+fn content_length_of(digits: &[u8]) -> Result<u32, Error> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Err(Error::BadContentLength);
     }
@@ -381,7 +474,7 @@ mod tests {
 
     #[test]
     fn each_error_of_a_head_has_a_name() {
-        let cases: [(&[u8], Error); 21] = [
+        let cases: [(&[u8], Error); 22] = [
             (b"HELLO\n\n\0", Error::UnknownCommand),
             (b"MESSAGE\n\n\0", Error::UnknownCommand),
             (b"send\n\n\0", Error::UnknownCommand),
@@ -392,6 +485,7 @@ mod tests {
             (b"SEND\na:b\n\0", Error::NulInHead),
             (b"SEND\na\n\n\0", Error::NoColon),
             (b"SEND\n:a\n\n\0", Error::EmptyName),
+            (b"SEND\n:a:b\n\n\0", Error::EmptyName),
             (b"SEND\n \t\\n\xc2\xa0:a\n\n\0", Error::EmptyName),
             (b"SEND\na:\xff\n\n\0", Error::NotUtf8),
             (b"SEND\na:\\t\n\n\0", Error::BadEscape),
@@ -453,6 +547,19 @@ mod tests {
         }
         assert_eq!(receipt(b"SEND\nreceipt:a\\cb\n\n\0"), None);
         assert_eq!(receipt(b"SEND\na:b\0\nreceipt:1\n"), None);
+    }
+
+    #[test]
+    fn heads_of_any_length_are_read_alike() {
+        for len in QUICK_HEAD - 40..QUICK_HEAD + 8 {
+            let value = "x".repeat(len);
+            for (colon, end) in [("", "\n"), (":", "\n"), ("\u{7533}", "\n"), ("", "\r\n")] {
+                let input = format!("SEND{end}a:{value}{colon}{end}b:{end}{end}body\0");
+                let headers = [("a", &*format!("{value}{colon}")), ("b", "")];
+                let expected = frame(Command::Send, &headers, b"body");
+                assert_eq!(only(input.as_bytes(), V1_2), expected, "{len} {colon:?} {end:?}");
+            }
+        }
     }
 
     proptest! {

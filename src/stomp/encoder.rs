@@ -71,6 +71,7 @@ impl Message<'_> {
         fill.len
     }
 
+    #[inline]
     fn put(&self, sink: &mut impl Sink, version: Version) {
         self.put_headers(sink, version);
         if let Some(subscription) = self.subscription {
@@ -110,6 +111,7 @@ impl Message<'_> {
         }
     }
 
+    #[inline(always)] // To count is to add up.
     fn put_headers(&self, sink: &mut impl Sink, version: Version) {
         sink.put(b"MESSAGE\n");
         if self.plain || version == Version::V1_2 {
@@ -296,6 +298,7 @@ fn put_canonical(sink: &mut impl Sink, lines: &[u8], version: Version) {
 }
 
 /// `content-length`, the blank line, the body and the NUL.
+#[inline(always)] // To count is to add up.
 pub(super) fn put_body(sink: &mut impl Sink, body: &[u8]) {
     sink.put(b"content-length:");
     put_number(sink, body.len() as u64);

@@ -94,6 +94,10 @@ fn replacement(byte: u8, version: Version, half: Half) -> &'static [u8] {
 /// Writes the escaped form of a raw name or value.
 pub(super) fn escape(sink: &mut impl Sink, raw: &[u8], version: Version, half: Half) {
     let mut rest = raw;
+    // Most have none: all bytes are looked at, without a branch for each.
+    if !raw.iter().fold(false, |any, &byte| any | is_special(byte)) {
+        return sink.put(raw);
+    }
     while let Some(at) = rest.iter().position(|&byte| is_special(byte)) {
         sink.put(&rest[..at]);
         sink.put(replacement(rest[at], version, half));

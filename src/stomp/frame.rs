@@ -102,6 +102,10 @@ impl Span {
         Span { start: start as u32, end: end as u32 }
     }
 
+    fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
     pub(super) fn of(self, input: &[u8]) -> &[u8] {
         &input[self.start as usize..self.end as usize]
     }
@@ -168,7 +172,9 @@ impl<'a, 'h> Frame<'a, 'h> {
 
     /// The value of the first header of that name: STOMP 1.2 "Repeated Header Entries".
     pub fn header(&self, name: &[u8]) -> Option<&'a [u8]> {
-        let found = self.headers.iter().find(|header| header.name.of(self.text) == name)?;
+        let is_it =
+            |header: &&Header| header.name.len() == name.len() && header.name.of(self.text) == name;
+        let found = self.headers.iter().find(is_it)?;
         Some(found.value.of(self.text))
     }
 
