@@ -43,7 +43,12 @@ pub struct Wheel {
     /// Every tick up to this one has been handled.
     now: u64,
     target: u64,
+    /// The first tick with an entry, or [`NEVER`].
+    first: u64,
 }
+
+/// Stands for the tick of an empty wheel's first entry.
+const NEVER: u64 = u64::MAX;
 
 impl Wheel {
     /// An empty wheel whose clock is at `now_millis`, for indexes below `indexes` without
@@ -56,26 +61,32 @@ impl Wheel {
             occupied: [0; WHEEL_SLOTS / 64],
             now,
             target: now,
+            first: NEVER,
         }
     }
 
     /// Ensures that `index` is visited at `deadline_millis` or up to one tick later. An entry that
     /// is due earlier stays where it is: its owner checks the deadline when it is visited.
+    #[inline]
     pub fn set(&mut self, index: u32, deadline_millis: u64) {
+        let tick = ((deadline_millis >> TICK_SHIFT) + 1)
+            .clamp(self.now + 1, self.now + WHEEL_SLOTS as u64 - 1);
+        // Both lie within the horizon, so their distances from now can be compared.
+        let now = self.now as u32;
+        let is_early = |node: &Node| {
+            node.is_linked() && node.tick.wrapping_sub(now) <= (tick as u32).wrapping_sub(now)
+        };
+        if !self.nodes.get(index as usize).is_some_and(is_early) {
+            self.move_to(index, tick);
+        }
+    }
+
+    #[inline(never)] // Most are due earlier already.
+    fn move_to(&mut self, index: u32, tick: u64) {
         if index as usize >= self.nodes.len() {
             self.nodes.resize(index as usize + 1, Node::EMPTY);
         }
-        let tick = ((deadline_millis >> TICK_SHIFT) + 1)
-            .clamp(self.now + 1, self.now + WHEEL_SLOTS as u64 - 1);
-        let node = &self.nodes[index as usize];
-        if node.is_linked() {
-            // Both lie within the horizon, so their distances from now can be compared.
-            let now = self.now as u32;
-            if node.tick.wrapping_sub(now) <= (tick as u32).wrapping_sub(now) {
-                return;
-            }
-            self.unlink(index);
-        }
+        self.cancel(index);
         self.link(index, tick);
     }
 
@@ -86,30 +97,34 @@ impl Wheel {
         }
     }
 
-    /// Moves the clock; `pop` then returns the due entries.
-    pub fn advance(&mut self, now_millis: u64) {
+    /// Moves the clock; `pop` then returns the due entries. True if there is one.
+    #[inline]
+    pub fn advance(&mut self, now_millis: u64) -> bool {
         self.target = self.target.max(now_millis >> TICK_SHIFT);
+        let is_due = self.first <= self.target;
+        if !is_due {
+            self.now = self.target;
+        }
+        is_due
     }
 
     /// The next due entry, taken out of the wheel.
     pub fn pop(&mut self) -> Option<u32> {
-        while self.now < self.target {
-            let slot = (self.now + 1) as usize % WHEEL_SLOTS;
-            if self.slots[slot] == NONE {
-                self.now = self.next_tick().map_or(self.target, |tick| (tick - 1).min(self.target));
-                continue;
-            }
-            let index = self.slots[slot];
-            debug_assert_eq!(self.nodes[index as usize].tick, (self.now + 1) as u32);
-            self.unlink(index);
-            return Some(index);
+        if self.first > self.target {
+            self.now = self.target;
+            return None;
         }
-        None
+        self.now = self.first - 1;
+        let index = self.slots[self.first as usize % WHEEL_SLOTS];
+        debug_assert_eq!(self.nodes[index as usize].tick, self.first as u32);
+        self.unlink(index);
+        Some(index)
     }
 
     /// When the next entry is due, in milliseconds; None if the wheel is empty.
+    #[inline]
     pub fn next_deadline_millis(&self) -> Option<u64> {
-        self.next_tick().map(|tick| tick << TICK_SHIFT)
+        (self.first != NEVER).then_some(self.first << TICK_SHIFT)
     }
 
     fn next_tick(&self) -> Option<u64> {
@@ -139,6 +154,7 @@ impl Wheel {
         }
         self.slots[slot] = index;
         self.occupied[slot / 64] |= 1 << (slot % 64);
+        self.first = self.first.min(tick);
     }
 
     fn unlink(&mut self, index: u32) {
@@ -149,6 +165,9 @@ impl Wheel {
             self.slots[slot] = node.next;
             if node.next == NONE {
                 self.occupied[slot / 64] &= !(1 << (slot % 64));
+                if node.tick == self.first as u32 {
+                    self.first = self.next_tick().unwrap_or(NEVER);
+                }
             }
         } else {
             self.nodes[node.previous as usize].next = node.next;
@@ -166,8 +185,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn due(wheel: &mut Wheel, now: u64) -> Vec<u32> {
-        wheel.advance(now);
+        let is_due = wheel.advance(now);
         let mut all: Vec<u32> = core::iter::from_fn(|| wheel.pop()).collect();
+        assert_eq!(is_due, !all.is_empty(), "who advances is told whether something is due");
+        assert_eq!(wheel.first, wheel.next_tick().unwrap_or(NEVER), "the first is known");
         all.sort_unstable();
         all
     }
