@@ -4,7 +4,7 @@
 //! One entry of the wheel a link. When it is due the link's next deadline is worked out afresh from
 //! its state; often that is later than it was, and the entry is only set again.
 
-use super::delivery::{Pause, SLOW_CONSUMER, heart_beat, unsent};
+use super::delivery::{PING, Pause, SLOW_CONSUMER, heart_beat, unsent};
 use super::dispatch::Dispatch;
 use super::net::{Peer, Sending, State, Times, View};
 use super::session::Phase;
@@ -12,7 +12,6 @@ use super::web::Stage;
 use crate::ids::{EndpointIndex, LinkIndex, Slot};
 use crate::limits::HANGUP_GRACE;
 use crate::metrics::Refusal;
-use crate::ws::Opcode;
 
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +63,9 @@ const GRACE: u32 = 1000;
 impl Dispatch {
     /// Handles everything that is due. True if something was.
     pub(super) fn run_timers(&mut self) -> bool {
-        self.net.advance(self.ctx.now);
+        if !self.net.advance(self.ctx.now) {
+            return false;
+        }
         let mut found = false;
         while let Some(link) = self.net.next_timer() {
             found = true;
@@ -105,9 +106,8 @@ impl Dispatch {
                 // who is away needs none.
                 let to = links.slot(link).or_else(|| links.receiver(link));
                 if to.is_some_and(|slot| !net.sending(slot).is_on()) {
-                    links.send(View { ctx, net }, link, |encoder, encoding| {
-                        encoder.raw(heart_beat(encoding));
-                    });
+                    let bytes = heart_beat(links.encoding(link).for_one());
+                    links.send_bytes(View { ctx, net }, link, bytes);
                 }
                 net.times_mut(link).last_out = ms;
             }
@@ -149,7 +149,7 @@ impl Dispatch {
             Due::Slow => links.stands_still(net, ctx, slot),
             Due::Ping => {
                 net.set_pinged(slot);
-                links.send_frame(View { ctx, net }, link, Opcode::Ping, b"");
+                links.send_bytes(View { ctx, net }, link, PING);
             }
             // Who is sealed is told that this is the end.
             Due::Idle if net.transports().may_seal(slot) => links.drain_http(link),

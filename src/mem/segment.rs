@@ -151,6 +151,7 @@ impl Segments {
     }
 
     /// Whether even private bytes will soon have no room.
+    #[inline]
     pub fn is_short(&self) -> bool {
         self.free.len() < self.reserve()
     }

@@ -297,6 +297,9 @@ pub(super) fn shrink(buffer: &mut Vec<u8>) {
     }
 }
 
+/// A Ping without a payload (RFC 6455 §5.5.2).
+pub const PING: &[u8] = b"\x89\0";
+
 /// A STOMP heart-beat as it travels. It is the same each time, and too short to be compressed.
 pub fn heart_beat(encoding: Encoding) -> &'static [u8] {
     match encoding {
@@ -469,6 +472,13 @@ mod tests {
                 assert_eq!(heart_beat(encoding), encoder.bytes(), "{encoding:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_ping_is_what_the_encoder_would_write() {
+        let mut encoder = Encoder::default();
+        encoder.ws(ws::Opcode::Ping, b"");
+        assert_eq!(PING, encoder.bytes());
     }
 
     #[test]

@@ -123,7 +123,15 @@ impl Links {
         let encoding = self.encoding(link).for_one();
         self.encoder.clear();
         write(&mut self.encoder, encoding);
-        self.queue(view, link, None);
+        self.queue(view, link, None, None);
+    }
+
+    /// Sends bytes as they are: whole units of a session, an HTTP answer or a part of one. May end
+    /// the link.
+    pub fn send_bytes(&mut self, view: View<'_>, link: LinkIndex, bytes: &[u8]) {
+        if self.is_open(link) {
+            self.queue(view, link, Some(bytes), None);
+        }
     }
 
     /// Sends a MESSAGE for one session, which may be dropped where it cannot be sent soon enough.
@@ -142,7 +150,7 @@ impl Links {
         let format = FrameFormat { encoding: self.encoding(link).for_one(), version, acks };
         self.encoder.clear();
         self.recent.encode(&mut self.encoder, format, message, (number, id), subscription);
-        self.queue(view, link, droppable);
+        self.queue(view, link, None, droppable);
     }
 
     /// A WebSocket frame as it is.
@@ -158,17 +166,23 @@ impl Links {
 
     /// Sends an HTTP answer, or a part of one.
     pub fn send_http(&mut self, view: View<'_>, link: LinkIndex, bytes: &[u8]) {
-        if !self.is_open(link) {
-            return;
-        }
-        self.encoder.clear();
-        self.encoder.raw(bytes);
-        self.queue(view, link, None);
+        self.send_bytes(view, link, bytes);
     }
 
-    /// Puts what is encoded into the log and the queue of one link. May end the link.
-    pub(super) fn queue(&mut self, view: View<'_>, link: LinkIndex, droppable: Option<Droppable>) {
+    /// Puts what is encoded, or `ready` instead, into the log and the queue of one link. May end
+    /// the link.
+    pub(super) fn queue(
+        &mut self,
+        view: View<'_>,
+        link: LinkIndex,
+        ready: Option<&[u8]>,
+        droppable: Option<Droppable>,
+    ) {
         let Some(slot) = self.slot(link) else {
+            if let Some(bytes) = ready {
+                self.encoder.clear();
+                self.encoder.raw(bytes);
+            }
             self.keep_encoded(link, droppable);
             // One turn may bring more than its end allows, but no more than this.
             self.check_bounds(view, link, Some(view.limits.message));
@@ -179,7 +193,8 @@ impl Links {
             return self.too_slow(view, link);
         }
         let Links { table, segments, encoder, .. } = self;
-        let (state, bytes) = (&mut table.list[link.index()], encoder.bytes());
+        let (state, bytes) =
+            (&mut table.list[link.index()], ready.unwrap_or_else(|| encoder.bytes()));
         // An HTTP answer has no frame boundaries: it never merges with what follows.
         let has_units = state.encoding.is_some();
         let mut push = |extent: Extent, segments: &mut Segments| {
@@ -293,7 +308,7 @@ impl Links {
         self.encoder.close(code, reason);
         self.report(link, Report::Ended);
         self.table.at_mut(link).way = Way::Ending;
-        self.queue(view, link, None);
+        self.queue(view, link, None, None);
         self.mark_dirty(link);
     }
 

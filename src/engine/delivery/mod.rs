@@ -31,7 +31,7 @@ mod shed;
 pub mod spoiled;
 mod table;
 
-pub use encode::{MessageId, NO_CODE, heart_beat};
+pub use encode::{MessageId, NO_CODE, PING, heart_beat};
 pub use fanout::{Audience, Fanout};
 pub use link::{LINK_BYTES, Pause};
 pub use links::{Links, SLOW_CONSUMER, unsent};

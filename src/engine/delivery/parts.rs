@@ -134,6 +134,8 @@ pub struct Parts {
     /// Where a front and a back are written before they are compressed.
     front: Vec<u8>,
     back: Vec<u8>,
+    /// Parts were made since the last `give_back`.
+    is_used: bool,
 }
 
 /// The parts of one message: the first of its entries.
@@ -157,6 +159,10 @@ impl Parts {
     /// Gives back what a large message needed. Forgets all. What many messages of a turn have in
     /// common may stay, up to [`PARTS_MAX`].
     pub fn give_back(&mut self) {
+        if !self.is_used {
+            return;
+        }
+        self.is_used = false;
         self.clear();
         [&mut self.front, &mut self.back].into_iter().for_each(shrink);
     }
@@ -382,6 +388,7 @@ impl Parts {
         plain: &mut Vec<u8>,
         packer: &mut Packer,
     ) -> Entry {
+        self.is_used = true;
         let Parts { bytes, front, back, .. } = self;
         let front_len = write_part(format, frame, Part::Front, plain, front);
         let back_len = write_part(format, frame, Part::Back, plain, back);

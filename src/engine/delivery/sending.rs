@@ -36,7 +36,7 @@ impl Links {
         if !self.blocked.is_empty() {
             self.dirty.append(&mut self.blocked);
         }
-        let mut sends = 0;
+        let (mut sends, due) = (0, ctx.now.millis() + u64::from(ctx.limits.send_time.0));
         while sends < ctx.limits.send_chunk {
             let Some(link) = self.dirty.pop_front() else { break };
             let Some(slot) = self.slot(link) else {
@@ -69,8 +69,7 @@ impl Links {
                 };
                 range
             };
-            net.send(slot, range, ctx.ms);
-            net.set_timer(slot, ctx.now, ctx.limits.send_time.0);
+            net.send(slot, range, ctx.ms, due);
             sends += 1;
         }
     }
@@ -133,18 +132,17 @@ impl Links {
         let link = LinkIndex::from(slot);
         let taken = result.unwrap_or(0);
         let was_stopping = net.sent(slot, taken, ctx.ms);
+        ctx.metrics.sends_total.add(1);
+        ctx.metrics.sent_bytes_total.add(u64::from(taken));
         let Links { table, segments, .. } = self;
         let state = &mut table.list[link.index()];
-        let is_sealed = net.transports().is_sealed(slot);
-        let asked = if is_sealed {
-            net.transports_mut().end_send(slot, taken, segments)
+        let (asked, mut waiting, mut owes) = if net.transports().is_sealed(slot) {
+            sealed_sent(net, slot, taken, segments)
         } else {
             let asked = state.in_flight();
             state.end_send(taken, segments);
-            asked
+            (asked, 0, false)
         };
-        ctx.metrics.sends_total.add(1);
-        ctx.metrics.sent_bytes_total.add(u64::from(taken));
         if was_stopping {
             return self.send_stopped(net, ctx, slot, taken);
         }
@@ -152,18 +150,16 @@ impl Links {
             // WAITALL was not satisfied: the peer is gone.
             return self.reset(ctx, link);
         }
-        let waits_for_this = matches!(state.way, Way::Open(Pause::Outbox));
-        let mut waiting = state.waiting();
-        let mut goes_on = state.way == Way::Ending || state.lists.has(Lists::SERVING);
-        if is_sealed {
-            waiting += net.transports().unsent(slot);
-            goes_on |= net.transports().owes(slot);
+        waiting += state.waiting();
+        owes |= state.lists.has(Lists::SERVING);
+        if waiting == 0 && !owes && state.way == Way::Open(Pause::No) {
+            // Most have been sent all that they had.
+            return;
         }
-        goes_on |= waiting > 0;
-        if waits_for_this && waiting <= ctx.limits.send_bytes {
+        if state.way == Way::Open(Pause::Outbox) && waiting <= ctx.limits.send_bytes {
             self.table.wake(link);
         }
-        if goes_on {
+        if waiting > 0 || owes || self.is_ending(link) {
             self.mark_dirty(link);
         }
     }
@@ -289,6 +285,12 @@ impl Links {
         }
     }
 
+    /// Whether the pool is short of room, as far as those who wait for some do not tell.
+    #[inline]
+    pub fn wants_room(&self) -> bool {
+        self.needs_room || self.segments.is_short()
+    }
+
     /// Makes room where the pool is short, or somebody waits for some; not too often.
     pub fn make_room_if_wanted(&mut self, net: &mut Net, ctx: &Context) {
         // Somebody waits for an answer that has no room, or had none when he asked.
@@ -327,6 +329,15 @@ impl Links {
             }
         }
     }
+}
+
+/// The send of a sealed connection has ended: how many bytes were asked for, how many are sealed
+/// and not sent, and whether its layer owes some.
+#[inline(never)] // Most connections are not sealed.
+fn sealed_sent(net: &mut Net, slot: Slot, taken: u32, segments: &mut Segments) -> (u32, u32, bool) {
+    let transports = net.transports_mut();
+    let asked = transports.end_send(slot, taken, segments);
+    (asked, transports.unsent(slot), transports.owes(slot))
 }
 
 /// Copies several small extents into one, which is cheaper than a send for each.

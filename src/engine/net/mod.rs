@@ -274,14 +274,15 @@ impl Net {
 
     // ---- sending
 
-    /// Begins a send; `ms` is now.
-    pub fn send(&mut self, slot: Slot, range: Range, ms: u32) {
+    /// Begins a send; `ms` is now. At millisecond `due` of the clock its link is looked at.
+    pub fn send(&mut self, slot: Slot, range: Range, ms: u32, due: u64) {
         let conn = &mut self.conns[slot.index()];
         assert!(conn.sending == Sending::No, "one send a socket");
         conn.sending = Sending::Yes;
         (conn.times.last_out, conn.times.send_since) = (ms, ms);
         let id = ConnId { slot, generation: conn.generation };
         self.ops.push(Op::Send { conn: id, range });
+        self.wheel.set(slot.0, due);
     }
 
     /// Begins a send of bytes that nobody took: their age goes on.
@@ -452,9 +453,10 @@ impl Net {
         self.wheel.set(link.into().0, now.millis() + u64::from(left));
     }
 
-    /// Time has come this far.
-    pub fn advance(&mut self, now: Instant) {
-        self.wheel.advance(now.millis());
+    /// Time has come this far. True if a link is to be looked at.
+    #[inline]
+    pub fn advance(&mut self, now: Instant) -> bool {
+        self.wheel.advance(now.millis())
     }
 
     /// The next link that is to be looked at.
@@ -463,6 +465,7 @@ impl Net {
     }
 
     /// When the next one is.
+    #[inline]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.wheel.next_deadline_millis().map(|ms| Instant(ms * 1_000_000))
     }

@@ -54,7 +54,7 @@ fn what_is_encoded_for_one_link_is_bounded_within_a_turn() {
             bench.links.encoder.clear();
             bench.links.encoder.raw(&unit);
             if bench.links.is_open(link) {
-                bench.links.queue(view, link, droppable);
+                bench.links.queue(view, link, None, droppable);
             }
             let kept = &bench.links.standalone(link).expect("it has none of its own").kept;
             most = most.max(kept.len());
