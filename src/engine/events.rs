@@ -133,6 +133,7 @@ impl Events {
     }
 
     /// When [`Events::take`] may give something; far away when nothing waits.
+    #[inline]
     pub fn due(&self) -> Instant {
         self.0.borrow().due
     }

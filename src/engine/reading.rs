@@ -474,7 +474,6 @@ impl Dispatch {
     /// Clients that waited for room try again, each once, as many as this turn has time for. Half
     /// of it is theirs: new input has had the other.
     pub(super) fn run_waiting(&mut self) {
-        self.share.add_rest(&self.ctx);
         for _ in 0..self.delivery.links.waiting() {
             if self.share.is_turn_over() {
                 return;

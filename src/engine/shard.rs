@@ -69,6 +69,18 @@ pub struct Shard<R: Ring> {
     spin_until: Instant,
 }
 
+/// What the turns before have left to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Nothing, whatever time it is.
+    Nothing,
+    /// Something that had no room. It is tried again soon, not at once: others need the time to
+    /// make it.
+    Blocked,
+    /// Something that the next turn does, whatever comes.
+    Work,
+}
+
 /// A shard sends entries to itself: a round takes the classes in their order, so that a message
 /// that stays on its shard is delivered in the turn it came in. More rounds than this wait a turn.
 const ROUNDS: usize = 4;
@@ -132,7 +144,8 @@ impl<R: Ring> Shard<R> {
     /// One turn of the loop. False when the shard has drained and nothing is left to do.
     pub fn turn(&mut self) -> bool {
         let was_spinning = self.is_spinning();
-        let wait = self.wait();
+        let left = self.left();
+        let wait = self.wait_with(left);
         let began = self.parts.ctx.now;
         self.ring.enter(wait);
         let metrics = &self.parts.ctx.metrics;
@@ -156,15 +169,19 @@ impl<R: Ring> Shard<R> {
         } else if was_spinning {
             self.parts.ctx.metrics.spins_total.add(1);
         }
-        found |= self.run_turn();
+        self.parts.share.add_rest(&self.parts.ctx);
+        if found || left != Left::Nothing || self.is_due() {
+            found |= self.run_turn();
+            self.give_back();
+        }
         self.steer_accepts();
         for op in self.parts.net.ops() {
             self.ring.push(op);
         }
-        for peer in self.parts.bus.mailbox().doorbells() {
-            self.ring.push(Op::Doorbell { peer });
+        if self.parts.bus.mailbox().has_written() {
+            self.ring_doorbells();
         }
-        self.end_turn();
+        self.parts.ctx.metrics.turns_total.add(1);
         if found {
             set_gauges(&self.parts);
         }
@@ -179,7 +196,9 @@ impl<R: Ring> Shard<R> {
             revocation.run(stomp, delivery, View { ctx, net });
         }
         parts.hear();
-        parts.run_waiting();
+        if parts.delivery.links.waiting() > 0 {
+            parts.run_waiting();
+        }
         if parts.moves.has_waiting() {
             parts.send_moved();
         }
@@ -193,13 +212,19 @@ impl<R: Ring> Shard<R> {
         let mut found = parts.run_timers();
         found |= self.take_entries();
         let parts = &mut self.parts;
-        parts.run_stash();
-        parts.run_woken();
+        if !parts.stash.is_empty() {
+            parts.run_stash();
+        }
+        if parts.delivery.links.woken() > 0 {
+            parts.run_woken();
+        }
         if parts.delivery.fanout.has_batches() {
             found = true;
             parts.delivery.fanout.end_batches(Some(parts.ctx.now));
         }
-        parts.fan_out();
+        if !parts.delivery.fanout.is_empty() {
+            parts.fan_out();
+        }
         if parts.delivery.links.has_standalone() {
             parts.feed_links();
         }
@@ -219,24 +244,48 @@ impl<R: Ring> Shard<R> {
     }
 
     /// The buffers that a turn leaves behind.
-    fn end_turn(&mut self) {
-        let Dispatch { ctx, delivery, sockets, .. } = &mut self.parts;
+    fn give_back(&mut self) {
+        let Dispatch { delivery, sockets, .. } = &mut self.parts;
         delivery.fanout.give_back();
         delivery.links.give_back();
         sockets.give_back();
-        ctx.metrics.turns_total.add(1);
     }
 
-    /// Whether the next turn has something to do, whatever comes.
-    fn is_busy(&self) -> bool {
+    #[inline(never)] // Most turns write to nobody.
+    fn ring_doorbells(&mut self) {
+        for peer in self.parts.bus.mailbox().doorbells() {
+            self.ring.push(Op::Doorbell { peer });
+        }
+    }
+
+    /// What the turns before have left to do.
+    fn left(&self) -> Left {
         let parts = &self.parts;
-        parts.delivery.links.has_dirty()
+        let has_work = parts.delivery.links.has_dirty()
             || parts.revocation.is_going_on()
-            || parts.share.is_turn_over()
+            || parts.share.is_turn_over();
+        if has_work {
+            Left::Work
+        } else if self.is_blocked() {
+            Left::Blocked
+        } else {
+            Left::Nothing
+        }
     }
 
-    /// Whether something could not be done because there was no room. It is tried again soon, not
-    /// at once: others need the time to make it.
+    /// Where nothing was left and nothing has come: whether there is something to do since it is
+    /// time, or since somebody outside has done something. Most turns of an idle shard end here.
+    fn is_due(&mut self) -> bool {
+        let Dispatch { ctx, net, delivery, .. } = &mut self.parts;
+        net.advance(ctx.now)
+            || delivery.fanout.has_batches()
+            || delivery.links.wants_room()
+            || delivery.links.has_reports()
+            || ctx.now >= ctx.events.due()
+            || ctx.draining.is_some()
+    }
+
+    /// Whether something could not be done because there was no room.
     fn is_blocked(&self) -> bool {
         let parts = &self.parts;
         parts.delivery.links.waiting() > 0
@@ -311,12 +360,16 @@ impl<R: Ring> Shard<R> {
     /// How long the next entry may wait. Asked by `turn` itself, and by a thread that runs several
     /// shards on one thread, before it lets one sleep.
     pub fn wait(&mut self) -> Wait {
+        let left = self.left();
+        self.wait_with(left)
+    }
+
+    fn wait_with(&mut self, left: Left) -> Wait {
         // While it looks for work by itself nobody has to ring for it.
-        let is_busy = self.is_busy() || self.is_spinning();
-        if is_busy || !self.parts.bus.mailbox().may_sleep() {
+        if left == Left::Work || self.is_spinning() || !self.parts.bus.mailbox().may_sleep() {
             return Wait::No;
         }
-        Wait::Until(self.wait_until().min(self.parts.ctx.events.due()))
+        Wait::Until(self.wait_until(left).min(self.parts.ctx.events.due()))
     }
 
     /// Whether it goes on looking for work, since there was some a moment ago.
@@ -325,9 +378,9 @@ impl<R: Ring> Shard<R> {
     }
 
     /// When there is something to do again, if nothing happens.
-    fn wait_until(&self) -> Instant {
+    fn wait_until(&self, left: Left) -> Instant {
         let now = self.parts.ctx.now;
-        let idle = if self.is_blocked() {
+        let idle = if left == Left::Blocked {
             now + Millis(1)
         } else if self.parts.ctx.draining.is_some() {
             now + DRAIN_WAIT
@@ -378,6 +431,9 @@ impl<R: Ring> Shard<R> {
         let ctx = &self.parts.ctx;
         let used = self.parts.net.len() as u32;
         let has_room = ctx.draining.is_none() && used + ctx.reserve() / 2 < ctx.slots;
+        if self.accepts.is_steady(has_room, ctx.now) {
+            return;
+        }
         for op in self.accepts.steer(has_room, ctx.now) {
             self.ring.push(op);
         }

@@ -21,7 +21,7 @@ impl Share {
         self.turn = ctx.limits.turn_frames / 2;
     }
 
-    /// The other half is for clients that waited.
+    /// What is new has been read: the other half is for clients that waited.
     pub fn add_rest(&mut self, ctx: &Context) {
         self.turn += ctx.limits.turn_frames.div_ceil(2);
     }

@@ -367,6 +367,12 @@ impl Mailbox {
         self.sent
     }
 
+    /// Whether others were written to since they were rung last.
+    #[inline]
+    pub fn has_written(&self) -> bool {
+        self.written != 0
+    }
+
     /// Peers to ring now: written to since the last call, and waiting.
     pub fn doorbells(&mut self) -> impl Iterator<Item = PeerId> + use<> {
         let written = self.written;

@@ -163,10 +163,15 @@ impl Bus {
     }
 
     /// Hands the control thread what is due for the log; all of it if that is the last.
+    #[inline]
     pub fn tell_log(&mut self, ctx: &mut Context, is_last: bool) {
-        if ctx.now < ctx.events.due() && !is_last {
-            return;
+        if ctx.now >= ctx.events.due() || is_last {
+            self.tell_events(ctx, is_last);
         }
+    }
+
+    #[inline(never)] // Most turns have nothing to tell.
+    fn tell_events(&mut self, ctx: &mut Context, is_last: bool) {
         let control = ctx.control();
         while self.room(control, Class::Outside) > 0 {
             let Some(event) = ctx.events.take(ctx.now, is_last) else { return };

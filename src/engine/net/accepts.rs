@@ -22,17 +22,26 @@ pub struct Accepts {
     list: Vec<Accepting>,
     /// Nothing is accepted before.
     after: Instant,
+    /// What all listeners were asked for last, if none has stopped by itself since.
+    steady: Option<bool>,
 }
 
 impl Accepts {
     /// None of the listeners accepts yet.
     pub fn new(listeners: usize, now: Instant) -> Accepts {
-        Accepts { list: vec![Accepting::Off; listeners], after: now }
+        Accepts { list: vec![Accepting::Off; listeners], after: now, steady: None }
+    }
+
+    /// Whether [`Accepts::steer`] has nothing to do: asked each turn.
+    #[inline]
+    pub fn is_steady(&self, is_wanted: bool, now: Instant) -> bool {
+        self.steady == Some(is_wanted && now >= self.after)
     }
 
     /// What is to be done so that all accept, or none.
     pub fn steer(&mut self, is_wanted: bool, now: Instant) -> impl Iterator<Item = Op> {
         let is_wanted = is_wanted && now >= self.after;
+        self.steady = Some(is_wanted);
         self.list.iter_mut().enumerate().filter_map(move |(at, state)| {
             let listener = ListenerId(at as u8);
             match (*state, is_wanted) {
@@ -52,6 +61,7 @@ impl Accepts {
     /// The accept of a listener has ended.
     pub fn ended(&mut self, listener: ListenerId) {
         self.list[usize::from(listener.0)] = Accepting::Off;
+        self.steady = None;
     }
 
     /// An accept has failed. Whatever it was is not over in the next turn.
