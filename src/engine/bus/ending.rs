@@ -8,7 +8,7 @@
 //! sent; and once it has said so, it counts each entry before it sends it, since others may take
 //! that at once. Idle, it sends only because of what it takes. Who looks adds up what was taken
 //! first and what was sent after that: if these are equal and all were idle, nothing is in flight
-//! and nothing can be again.
+//! and nothing can be again. `tests/loom_ending.rs` tries this very file.
 
 use super::sync::{AtomicU64, Ordering};
 
@@ -47,29 +47,5 @@ impl Ending {
         }
         let sent: u64 = all.iter().map(|ending| ending.sent.load(Ordering::Acquire)).sum();
         sent == taken
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_in_flight_keeps_all() {
-        let all = [const { Ending { taken: AtomicU64::new(0), sent: AtomicU64::new(0) } }; 3];
-        assert!(!Ending::all_are_over(&all), "nobody has said that it is idle");
-        all.iter().for_each(|ending| ending.tell(true, 0, 0));
-        assert!(Ending::all_are_over(&all));
-        all[0].tell(true, 0, 2);
-        assert!(!Ending::all_are_over(&all), "two are in flight");
-        all[1].tell(true, 1, 0);
-        assert!(!Ending::all_are_over(&all), "one is");
-        // It is taken by one that has work by it, and sends one more.
-        all[2].tell(false, 1, 0);
-        assert!(!Ending::all_are_over(&all), "it is not idle");
-        all[2].tell(true, 1, 1);
-        assert!(!Ending::all_are_over(&all), "that one is in flight");
-        all[1].tell(true, 2, 0);
-        assert!(Ending::all_are_over(&all));
     }
 }

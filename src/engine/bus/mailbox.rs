@@ -503,6 +503,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_in_flight_keeps_all() {
+        let all: [Ending; 3] = Default::default();
+        assert!(!Ending::all_are_over(&all), "nobody has said that it is idle");
+        all.iter().for_each(|ending| ending.tell(true, 0, 0));
+        assert!(Ending::all_are_over(&all));
+        all[0].tell(true, 0, 2);
+        assert!(!Ending::all_are_over(&all), "two are in flight");
+        all[1].tell(true, 1, 0);
+        assert!(!Ending::all_are_over(&all), "one is");
+        // It is taken by one that has work by it, and sends one more.
+        all[2].tell(false, 1, 0);
+        assert!(!Ending::all_are_over(&all), "it is not idle");
+        all[2].tell(true, 1, 1);
+        assert!(!Ending::all_are_over(&all), "that one is in flight");
+        all[1].tell(true, 2, 0);
+        assert!(Ending::all_are_over(&all));
+    }
+
+    #[test]
     fn what_is_taken_before_its_sender_has_told_keeps_all() {
         let mut mailboxes = connect(3, 4);
         assert!(!mailboxes[1].all_are_over(true), "the other has said nothing");
