@@ -296,6 +296,11 @@ impl Links {
         let receiver = state.receiver.take();
         state.beats = false;
         self.table.stop_serving(slot);
+        // What the answer had no room for leaves the log with it.
+        if let Some(encoding) = self.at(link).encoding {
+            self.keep(link, encoding);
+            self.note_kept(link);
+        }
         self.report(slot.into(), Report::Answered);
         self.wake(slot.into());
         self.report(link, Report::Released);

@@ -105,3 +105,17 @@ fn who_receives_is_not_lost_over_the_end_of_an_answer() {
     assert_eq!(bench.released, [link]);
     assert_eq!(messages(&bench.wire[0]), (vec![1], vec!["o".to_owned()]));
 }
+
+#[test]
+fn what_a_stream_has_no_room_for_leaves_the_log_with_its_end() {
+    let mut bench = Bench::new("", 1);
+    let link = bench.open(STREAM, 9);
+    bench.join("/topic/a", link);
+    let answer = Answer::Stream { encoding: STREAM, limit: 20, closes: false };
+    bench.links.attach(link, Slot(0), answer);
+    bench.settle();
+    (1..=2).for_each(|number| bench.publish("/topic/a", text(number).as_bytes()));
+    bench.settle();
+    assert_eq!(bench.released, [link], "the first of them has reached the limit");
+    assert!(bench.links.at(link).is_empty() && bench.links.kept(link) > 0, "the second waits");
+}
