@@ -85,6 +85,7 @@ fn syntax_error(text: &str, error: &toml::de::Error) -> ConfigError {
 fn resolve(document: Section, context: Context<'_>, embedded: bool) -> Result<Config, ConfigError> {
     let mut config = Config::read(document, context, embedded)?;
     demo::check(config.demo.enabled, &config.listen, &config.auth)?;
+    each_has_its_destination(&config.applications)?;
     room_for_answers(&config.applications, &config.limits)?;
     config.warnings = shares(&config.limits, config.hooks.queue);
     Ok(config)
@@ -106,6 +107,30 @@ fn shares(limits: &Limits, queue: u32) -> Vec<String> {
         )
     };
     too_small.map(line).collect()
+}
+
+/// Of two applications with one destination the second would never be asked. Names of variables
+/// make no difference.
+fn each_has_its_destination(applications: &[Application]) -> Result<(), ConfigError> {
+    let nameless = |application: &Application| {
+        let mut parts = application.destination.split('{');
+        let mut text = parts.next().unwrap_or_default().to_owned();
+        for (inside, rest) in parts.filter_map(|part| part.split_once('}')) {
+            let expression = inside.split_once(':').map_or("", |(_, expression)| expression);
+            text += &format!("{{{expression}}}{rest}");
+        }
+        text
+    };
+    for (at, application) in applications.iter().enumerate() {
+        if applications[..at].iter().any(|other| nameless(other) == nameless(application)) {
+            return Err(ConfigError::new(
+                &format!("application[{at}].destination"),
+                &quoted(&application.destination),
+                "a destination that no [[application]] before it has",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A frame is read only when there is room for everything that its application publishes, so there
@@ -227,6 +252,14 @@ mod tests {
             "listen.api-address",
             "\"127.0.0.1:8080\"",
             "an address of its own",
+        ),
+        (
+            "[[application]]\ndestination = '/a/{x}/b'\nreply = '1'\n\
+             [[application]]\ndestination = '/a/b'\nreply = '2'\n\
+             [[application]]\ndestination = '/a/{id}/b'\nreply = '3'\n",
+            "application[2].destination",
+            "\"/a/{id}/b\"",
+            "a destination that no [[application]] before it has",
         ),
         ("listen.external-url = 'x'", "listen.external-url", "\"x\"", "an http or https URL"),
         ("listen.trusted-proxies = ['x']", "listen.trusted-proxies", "\"x\"", "a list of IP"),
