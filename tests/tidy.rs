@@ -146,6 +146,7 @@ fn complaints(files: &[Source]) -> Vec<String> {
             banned(file, &mut found);
             lints(file, &mut found);
             room_head(file, &mut found);
+            kept_messages(file, &mut found);
         }
         if file.path.ends_with("package-lock.json") && file.text.contains("\"resolved\"") {
             found.push(format!("{}: names the host of a registry", file.path));
@@ -312,6 +313,24 @@ fn banned(file: &Source, found: &mut Vec<String>) {
             if words(code, name).next().is_some() {
                 found.push(format!("{}:{line}: `{name}` is banned: {reason}", file.path));
             }
+        }
+    }
+}
+
+/// Types of homes that hold messages: what is said to them and what they say, which goes within the
+/// turn. Whatever else a home keeps of a message is a copy in a store of its own: a block that is
+/// kept never comes home to its publisher, and when all are kept nobody can send.
+const SAYINGS: &[&str] = &["Command", "Event", "Callback"];
+
+/// A home keeps no block of a publisher.
+fn kept_messages(file: &Source, found: &mut Vec<String>) {
+    if !file.path.starts_with("src/broker/") || file.path == "src/broker/message.rs" {
+        return;
+    }
+    for (name, line) in file.types_with("Message") {
+        if !SAYINGS.contains(&name.as_str()) {
+            let at = format!("{}:{line}", file.path);
+            found.push(format!("{at}: {name} holds a message: a home copies what it keeps"));
         }
     }
 }

@@ -231,6 +231,28 @@ impl Core {
         self.users.announce()
     }
 
+    /// Asserts what holds between commands. Slow.
+    pub fn invariants(&self) {
+        // Nothing else here can hold a message: `tests/tidy.rs` sees to that.
+        assert!(self.effects.is_empty(), "a home keeps no message past its turn");
+        self.home.invariants();
+        self.users.invariants();
+        self.dedupe.invariants();
+    }
+
+    /// An effect stays.
+    #[cfg(test)]
+    pub(crate) fn spoil_effects(&mut self) {
+        let (message, number) = (Arc::new(Message::default()), self.next_number());
+        self.say(self.me, Event::Deliver { message, number });
+    }
+
+    /// What is kept of destinations, users and callbacks.
+    #[cfg(test)]
+    pub(crate) fn tables(&mut self) -> (&mut Home, &mut Users, &mut Dedupe) {
+        (&mut self.home, &mut self.users, &mut self.dedupe)
+    }
+
     /// The users whose home this is.
     pub fn users(&self) -> &Users {
         &self.users

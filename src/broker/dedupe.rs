@@ -45,6 +45,19 @@ impl Dedupe {
         self.order.len()
     }
 
+    /// Asserts what holds between the table and the list of ages. Slow.
+    pub fn invariants(&self) {
+        assert!(self.order.len() <= self.max.max(1), "callbacks are bounded");
+        let listed = |(key, until): (&u128, &u64)| self.order.contains(&(*key, *until));
+        assert!(self.until.iter().all(listed), "whatever is remembered is forgotten one day");
+    }
+
+    /// One is remembered for ever. False if there is none.
+    #[cfg(test)]
+    pub(crate) fn spoil(&mut self) -> bool {
+        self.order.pop_front().is_some_and(|(key, until)| self.until.get(&key) == Some(&until))
+    }
+
     /// Whether nothing is remembered.
     pub fn is_empty(&self) -> bool {
         self.order.is_empty()

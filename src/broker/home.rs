@@ -201,6 +201,40 @@ impl Home {
         self.destinations.len() + self.patterns.len()
     }
 
+    /// Asserts what holds between the tables. Slow.
+    pub fn invariants(&self) {
+        assert!(self.len() <= self.max as usize, "destinations are bounded");
+        for (table, of_patterns) in [(&self.destinations, false), (&self.patterns, true)] {
+            for (name, entry) in table {
+                assert_eq!(pattern::is_pattern(name), of_patterns, "{name} is in its table");
+                let is_heard = entry.counts.iter().any(|count| *count > 0);
+                assert!(is_heard, "{name}: a destination has a subscription");
+            }
+        }
+        for name in self.patterns.keys() {
+            let alike = self.by_prefix.list(name).iter();
+            let found = alike.filter(|(other, _)| other == name).count();
+            assert_eq!(found, 1, "{name}: a pattern is found by how it begins");
+        }
+        assert_eq!(self.by_prefix.count(), self.patterns.len(), "only patterns are looked for");
+    }
+
+    /// The last subscription to a destination is forgotten, or to a pattern how it begins. False
+    /// if there is none.
+    #[cfg(test)]
+    pub(crate) fn spoil(&mut self, of_pattern: bool) -> bool {
+        let table = if of_pattern { &self.patterns } else { &self.destinations };
+        let Some(name) = table.keys().next().cloned() else { return false };
+        let entry = self.table_of(&name).get_mut(&name).expect("it was just seen");
+        if of_pattern {
+            let place = entry.place;
+            self.by_prefix.remove(&name, &(name.clone(), place));
+        } else {
+            entry.counts.clear();
+        }
+        true
+    }
+
     /// Whether nobody has subscribed to anything.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

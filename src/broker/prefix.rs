@@ -46,6 +46,11 @@ impl<T: PartialEq> ByPrefix<T> {
         }
     }
 
+    /// Count of all patterns. Slow.
+    pub fn count(&self) -> usize {
+        self.lists.values().map(Vec::len).sum()
+    }
+
     /// Every pattern that may match a destination.
     pub fn may_match(&self, destination: &str, mut visit: impl FnMut(&T)) {
         if self.lists.is_empty() {

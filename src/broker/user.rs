@@ -230,6 +230,39 @@ impl Users {
         audience
     }
 
+    /// Asserts what holds between the tables. Slow.
+    pub fn invariants(&self) {
+        assert_eq!(self.table.len(), self.records.len(), "each user has one record");
+        let mut listed = 0;
+        for (index, record) in &self.records {
+            let name = &record.name;
+            assert_eq!(self.find(name), Some(index as u32), "{name} is found by the name");
+            let is_known = record.listed || record.announced != record.members.is_empty();
+            assert!(is_known, "{name}: a change of presence is listed");
+            listed += usize::from(record.listed);
+            for (at, member) in record.members.iter().enumerate() {
+                let same = |other: &Member| other.session == member.session;
+                assert!(!record.members[..at].iter().any(same), "{name}: a session joins once");
+            }
+        }
+        assert_eq!(listed, self.changed.len(), "who is listed stands in the list");
+        let is_listed = |index: &u32| self.records[*index as usize].listed;
+        assert!(self.changed.iter().all(is_listed), "who stands in the list is listed");
+    }
+
+    /// The last session of a user is forgotten, or what was announced. False if there is nobody.
+    #[cfg(test)]
+    pub(crate) fn spoil(&mut self, forgets_session: bool) -> bool {
+        let fits = |record: &User| record.announced && !record.listed && record.members.len() == 1;
+        let found = self.records.iter_mut().map(|(_, record)| record).find(|record| fits(record));
+        let Some(record) = found else { return false };
+        match forgets_session {
+            true => drop(record.members.pop()),
+            false => record.listed = true,
+        }
+        true
+    }
+
     /// Users online with the count of their sessions.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, usize)> {
         let records = self.table.iter().map(|&index| &self.records[index as usize]);

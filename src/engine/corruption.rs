@@ -3,6 +3,7 @@
 use super::delivery::spoiled;
 use super::session::Spoil;
 use super::shard::Shard;
+use crate::broker::core::Core;
 use crate::ids::LinkIndex;
 use crate::ring::Ring;
 
@@ -43,11 +44,23 @@ pub(crate) enum Corruption {
     Hold,
     /// A segment that is free before its bytes are sent.
     Free,
+    /// A message that a home keeps.
+    Kept,
+    /// A destination at its home without a subscription.
+    Unheard,
+    /// A pattern that its home does not find.
+    Unfound,
+    /// A user's session that his home has forgotten.
+    Absent,
+    /// A user who is to be announced, and does not stand in the list.
+    Unlisted,
+    /// A callback that is remembered for ever.
+    Remembered,
 }
 
 impl Corruption {
     /// All of them, with a word of the assertion that finds it.
-    pub(crate) const ALL: [(Corruption, &str); 17] = [
+    pub(crate) const ALL: [(Corruption, &str); 23] = [
         (Corruption::Waiting, "waits or is taken"),
         (Corruption::Taken, "lies in the first extent"),
         (Corruption::Stopping, "one send, known to both"),
@@ -65,7 +78,26 @@ impl Corruption {
         (Corruption::Count, "subscriptions are counted"),
         (Corruption::Hold, "links hold it"),
         (Corruption::Free, "links hold it"),
+        (Corruption::Kept, "keeps no message past its turn"),
+        (Corruption::Unheard, "a destination has a subscription"),
+        (Corruption::Unfound, "is found by how it begins"),
+        (Corruption::Absent, "a change of presence is listed"),
+        (Corruption::Unlisted, "who is listed stands in the list"),
+        (Corruption::Remembered, "is forgotten one day"),
     ];
+}
+
+fn corrupt_home(core: &mut Core, corruption: Corruption) -> bool {
+    if corruption == Corruption::Kept {
+        core.spoil_effects();
+        return true;
+    }
+    let (home, users, dedupe) = core.tables();
+    match corruption {
+        Corruption::Unheard | Corruption::Unfound => home.spoil(corruption == Corruption::Unfound),
+        Corruption::Remembered => dedupe.spoil(),
+        _ => users.spoil(corruption == Corruption::Absent),
+    }
 }
 
 impl<R: Ring> Shard<R> {
@@ -86,6 +118,9 @@ impl<R: Ring> Shard<R> {
             Count => {
                 parts.stomp.spoil_count();
                 true
+            }
+            Kept | Unheard | Unfound | Absent | Unlisted | Remembered => {
+                corrupt_home(parts.bus.core_mut(), corruption)
             }
             Hold | Free => spoiled::segment(&mut parts.delivery.links, corruption == Hold),
         }

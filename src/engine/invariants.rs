@@ -18,6 +18,7 @@ pub(super) fn invariants(parts: &Dispatch) {
     links.invariants(&parts.net);
     parts.sockets.invariants();
     parts.stomp.invariants();
+    parts.bus.core().invariants();
     connections_have_their_links(parts);
     subscriptions_have_their_groups(parts);
 }

@@ -101,6 +101,18 @@ fn pure_rooms() {
 }
 
 #[test]
+fn homes_keep_no_messages() {
+    let says = "holds a message";
+    bad("src/broker/home.rs", "struct Home {\n    last: Option<Arc<Message>>,\n}", says);
+    bad("src/broker/core.rs", "pub struct Kept(Vec<Arc<Message>>);", says);
+    bad("src/broker/user.rs", "enum Row<T> {\n    A(T),\n    B { message: Message },\n}", says);
+    good("src/broker/command.rs", "pub enum Event {\n    Deliver { message: Arc<Message> },\n}");
+    good("src/broker/a.rs", "struct A {\n    b: u8,\n}\nfn f(message: &Message) {}");
+    good("src/broker/message.rs", "pub struct Pool {\n    free: Vec<Arc<Message>>,\n}");
+    good("src/engine/a.rs", "struct Waits {\n    message: Arc<Message>,\n}");
+}
+
+#[test]
 fn unsafe_and_bans() {
     bad("src/mem/slab.rs", "fn f() { unsafe { } }", "unsafe stands only");
     bad("src/engine/a.rs", "#[cfg(test)]\nmod tests {\nunsafe fn f() {}\n}", "unsafe stands only");

@@ -53,6 +53,26 @@ impl Source {
         }
         found
     }
+
+    /// Structs and enums outside tests that name a type in their fields: each with its line.
+    pub fn types_with(&self, named: &str) -> Vec<(String, usize)> {
+        let mut found = Vec::new();
+        for at in words(&self.code, "struct").chain(words(&self.code, "enum")) {
+            let line = self.line_of(at);
+            let rest = self.code[at..].split_once(' ').map_or("", |(_, rest)| rest);
+            let name = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next();
+            let Some(open) = rest.find(['{', ';', '(']) else { continue };
+            let fields = match rest[open..].starts_with('{') {
+                true => &rest[open..open + block_len(&rest[open..])],
+                false => rest[open..].split(';').next().unwrap_or_default(),
+            };
+            let is_test = self.test.get(line - 1).copied().unwrap_or(false);
+            if !is_test && words(fields, named).next().is_some() {
+                found.push((name.unwrap_or_default().to_string(), line));
+            }
+        }
+        found
+    }
 }
 
 /// Marks files as tests that their parent declares under `cfg(test)`: `#[cfg(test)] mod oracle;`.

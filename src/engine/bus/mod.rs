@@ -185,6 +185,12 @@ impl Bus {
         &self.core
     }
 
+    /// The homes here, to be spoiled.
+    #[cfg(test)]
+    pub(crate) fn core_mut(&mut self) -> &mut Core {
+        &mut self.core
+    }
+
     /// The messages that are in flight.
     pub fn messages_in_flight(&self) -> usize {
         self.blocks.in_flight()
