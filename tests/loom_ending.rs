@@ -2,9 +2,9 @@
 //! lets a load see, of three shards that hand work on to each other.
 //!
 //! What they say of themselves is the engine's own file, compiled with the model's atomics. One
-//! shard has a session whose end it tells a home; that home tells a third shard. Nobody may see that
-//! all are over before the last of it has been handled. The model has to find the older rule, a
-//! flag that stays set, and others that look right.
+//! shard has a session whose end it tells a home; that home tells a third shard. Nobody may see
+//! that all are over before the last of it has been handled. The model has to find the older rule,
+//! a flag that stays set, and others that look right.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};

@@ -109,7 +109,7 @@ fn homes_keep_no_messages() {
     good("src/broker/command.rs", "pub enum Event {\n    Deliver { message: Arc<Message> },\n}");
     good("src/broker/a.rs", "struct A {\n    b: u8,\n}\nfn f(message: &Message) {}");
     good("src/broker/message.rs", "pub struct Pool {\n    free: Vec<Arc<Message>>,\n}");
-    good("src/engine/a.rs", "struct Waits {\n    message: Arc<Message>,\n}");
+    good("src/engine/web/a.rs", "struct Waits {\n    message: Arc<Message>,\n}");
 }
 
 #[test]
