@@ -337,7 +337,11 @@ impl Dispatch {
         self.net.transports_mut().forget(slot);
         let is_ending = self.delivery.links.is_ending(link);
         match self.net.state(slot) {
-            State::Open if is_ending => self.net.drain(slot, self.ctx.ms),
+            State::Open if is_ending => {
+                self.net.drain(slot, self.ctx.ms);
+                // If it has sent all before this was heard, nothing else would look at it.
+                self.delivery.links.mark_dirty(link);
+            }
             State::Open | State::Draining if !is_ending => self.net.terminate(slot),
             _ => {}
         }

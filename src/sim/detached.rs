@@ -4,6 +4,7 @@
 use super::ring::SimRing;
 use super::run::{Options, Simulation};
 use super::script::Stage;
+use super::wire::End;
 use crate::config::Config;
 use crate::encoding::Encoding;
 use crate::engine::mailbox::ToShard;
@@ -163,6 +164,20 @@ fn who_receives_waits_as_long_as_it_takes_and_is_told_the_end() {
     let parts = stage.shards[0].parts();
     let link = standalone::open(parts, (Encoding::Queued, QUEUE), client, None);
     assert!(link.is_none(), "nobody comes in any more");
+}
+
+#[test]
+fn the_connection_of_a_stream_that_closes_it_ends_with_the_stream() {
+    let (mut stage, link) = stage(|_| {});
+    let client = stage.connects(0, b"");
+    stage.settle();
+    let encoding = Encoding::XhrStreaming { chunked: false };
+    let answer = Answer::Stream { encoding, limit: 1, closes: true };
+    standalone::attach(stage.shards[0].parts(), link, Slot(0), answer);
+    stage.settle();
+    let Stage { clients, world, .. } = &mut stage;
+    while clients[client].read(65_536, &mut world.borrow_mut()) {}
+    assert_eq!(clients[client].end, Some(End::Eof), "long before the end of its drain");
 }
 
 #[test]
