@@ -16,7 +16,7 @@
 //! bounded by itself: a peer that makes it answer and does not read is let go when that and what is
 //! sealed are more than `send-buffer`.
 
-use core::fmt::Debug;
+use core::fmt::{self, Debug};
 
 /// Why the bytes of a peer cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,17 @@ pub enum Error {
     /// A record is malformed, too long or forged.
     Record,
 }
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Error::Handshake => "the handshake is malformed, or nothing in it can be agreed to",
+            Error::Record => "a record is malformed, too long or forged",
+        })
+    }
+}
+
+impl core::error::Error for Error {}
 
 /// The layer of one connection.
 pub trait Transport: Debug + Send {

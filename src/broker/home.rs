@@ -6,6 +6,7 @@ use super::prefix::ByPrefix;
 use crate::ids::ShardId;
 use crate::mem::secret::{HashKey, Random};
 use crate::mem::shares::{Bound, Key, Kind, Place, Shares, may_hold};
+use core::fmt;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -52,6 +53,19 @@ pub enum Full {
     /// The address holds its share of the patterns that begin like this one.
     ShareAlike,
 }
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Full::Table => "the table of destinations and patterns is full",
+            Full::Alike => "too many patterns begin alike",
+            Full::Share => "the address has its share of the table",
+            Full::ShareAlike => "the address has its share of the patterns that begin alike",
+        })
+    }
+}
+
+impl core::error::Error for Full {}
 
 /// Whose share a new destination comes out of.
 #[derive(Clone, Copy, Debug)]

@@ -6,6 +6,7 @@ use crate::limits::SIGNATURE_ELEMENTS_MAX;
 use crate::time::Millis;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use core::fmt;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use smallvec::SmallVec;
@@ -40,6 +41,20 @@ impl Denial {
         }
     }
 }
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Denial::Missing => "the signature is missing",
+            Denial::Ambiguous => "there is more than one signature or timestamp",
+            Denial::Garbled => "the signature does not have the configured form",
+            Denial::Wrong => "the signature does not match",
+            Denial::Stale => "the signed time is too far from now",
+        })
+    }
+}
+
+impl core::error::Error for Denial {}
 
 /// Verifies the signature of the body and, if the form has a timestamp, its time. `now` is the wall
 /// time in milliseconds since 1970.

@@ -4,6 +4,7 @@
 
 use super::head::Head;
 use super::url::{Authority, default_port};
+use core::fmt;
 use core::net::IpAddr;
 use core::str;
 
@@ -59,6 +60,14 @@ impl PatternError {
         }
     }
 }
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl core::error::Error for PatternError {}
 
 impl Pattern {
     /// Compiles an exact origin, a pattern or `*`.

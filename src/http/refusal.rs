@@ -1,5 +1,7 @@
 //! The reasons for which a request is refused, each with its status and text.
 
+use core::fmt;
+
 /// A request that is not served. Every refusal closes the connection: after an invalid head or body
 /// it is unknown where the next request begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +131,14 @@ impl Refusal {
         }
     }
 }
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl core::error::Error for Refusal {}
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ use super::response::{header_line, put, status_line};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use core::fmt;
 use sha1::{Digest, Sha1};
 
 /// Why a request is not answered with 101.
@@ -68,6 +69,14 @@ impl UpgradeRefusal {
         }
     }
 }
+
+impl fmt::Display for UpgradeRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl core::error::Error for UpgradeRefusal {}
 
 /// A handshake that may be answered with 101.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Parts of URLs: percent-decoding, query parameters, host and port.
 
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::str;
 
@@ -24,6 +25,14 @@ impl UrlError {
         }
     }
 }
+
+impl fmt::Display for UrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl core::error::Error for UrlError {}
 
 /// Decodes percent-encoding (RFC 3986 §2.1) into `out`; `+` stays `+`.
 pub fn decode<'o>(text: &str, out: &'o mut [u8]) -> Result<&'o str, UrlError> {

@@ -29,6 +29,7 @@ mod token;
 mod verifier;
 
 use crate::config::{Auth, Method, Token, TokenSource};
+use core::fmt;
 
 /// Bytes of the longest user name.
 pub const NAME_MAX: usize = 128;
@@ -121,6 +122,14 @@ impl Refusal {
         }
     }
 }
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl core::error::Error for Refusal {}
 
 /// A method's result: none, a name, or a refusal.
 type Found = Result<Option<String>, Refusal>;

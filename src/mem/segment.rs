@@ -16,6 +16,7 @@
 use super::marks::{Droppable, Marks};
 use super::region::Owner;
 use crate::ids::Range;
+use core::fmt;
 use smallvec::SmallVec;
 
 /// An extent: a range of bytes of the log in the queue of a link.
@@ -53,6 +54,14 @@ pub enum Log {
 /// The pool has no room for this append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the pool of segments has no room")
+    }
+}
+
+impl core::error::Error for Full {}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Segment {

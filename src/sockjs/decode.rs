@@ -2,6 +2,7 @@
 
 use super::alloc::string::String;
 use super::alloc::vec::Vec;
+use core::fmt;
 
 /// What a client did wrong. It ends the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +26,14 @@ impl Error {
         }
     }
 }
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl core::error::Error for Error {}
 
 /// The strings of one message of a client. The caller reuses it, so that nothing is allocated once
 /// it has had the largest message.

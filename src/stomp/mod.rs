@@ -52,6 +52,8 @@
 //! head's lines are parsed when the head is whole, and again when the body is (unless both arrive
 //! together), so a frame that arrives byte by byte still costs time linear in its length.
 
+use core::fmt;
+
 mod client;
 mod decoder;
 mod encoder;
@@ -176,6 +178,14 @@ impl Error {
         }
     }
 }
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl core::error::Error for Error {}
 
 #[cfg(test)]
 mod tests {

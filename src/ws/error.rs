@@ -1,5 +1,7 @@
 //! What a peer did wrong, and how it is told (RFC 6455 §7.4.1).
 
+use core::fmt;
+
 /// What the peer did wrong. The caller closes the connection with [`Error::close_code`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
@@ -79,4 +81,34 @@ impl Error {
             Error::CloseReason => "close-reason",
         }
     }
+
+    /// A sentence about it.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Error::ReservedBits => "a reserved bit is set without an extension that uses it",
+            Error::ReservedOpcode => "the opcode is not defined",
+            Error::NotMasked => "a client's frame is not masked",
+            Error::Masked => "a server's frame is masked",
+            Error::ControlFragmented => "a control frame is fragmented",
+            Error::ControlTooLong => "a control frame has more than 125 bytes",
+            Error::ContinuationUnexpected => "a continuation comes although no message is open",
+            Error::ContinuationExpected => "a message begins within another",
+            Error::LengthNotMinimal => "a length is not in its shortest form",
+            Error::LengthHighBit => "a length has its highest bit set",
+            Error::MessageTooBig => "the message is too long",
+            Error::TextNotUtf8 => "a text message is not UTF-8",
+            Error::NotDeflate => "a compressed message is not a DEFLATE stream",
+            Error::CloseLength => "the payload of a Close has one byte",
+            Error::CloseCode => "a Close has a code that must not be sent",
+            Error::CloseReason => "the reason of a Close is not UTF-8",
+        }
+    }
 }
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl core::error::Error for Error {}

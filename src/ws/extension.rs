@@ -1,6 +1,8 @@
 //! Negotiation of permessage-deflate (RFC 7692 §7.1) in Sec-WebSocket-Extensions (RFC 6455 §9.1).
 //! Only the server's side; nothing is allocated.
 
+use core::fmt;
+
 /// Bytes of the longest answer.
 pub const ANSWER_MAX: usize = 101;
 /// The largest window, as a power of two (RFC 7692 §7.1.2).
@@ -56,6 +58,14 @@ pub struct Agreement {
 /// A header that does not follow the grammar; RFC 6455 §9.1: the handshake fails (400).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sec-WebSocket-Extensions does not follow its grammar")
+    }
+}
+
+impl core::error::Error for Malformed {}
 
 /// Chooses among the offers of a handshake: `lines` are the values of all its
 /// Sec-WebSocket-Extensions lines. `None`: go on without compression.
