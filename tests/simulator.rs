@@ -6,8 +6,9 @@
 //! drawn at random and printed first, unless `RINGPUSH_SIM_FIRST` names it. Without both variables
 //! a fixed range of seeds from 0 on is run, and then some from a random first one. A campaign stops
 //! after its first few failures and prints how to replay each. After each ten thousand seeds it
-//! prints its results so far to stderr, in case it is interrupted. With `RINGPUSH_SIM_TRACE=1` a
-//! run prints everything that happened in it.
+//! prints its results so far to stderr, in case it is interrupted.
+//!
+//! `examples/seed.rs` runs one seed and shows what happened in it.
 
 use ringpush::sim::{Counts, Event, Mutation, OPERATIONS_MIN, Options, Oracle, Report, run};
 use std::io::Write;
@@ -61,15 +62,14 @@ impl Campaign {
     fn add(&mut self, report: &Report) {
         if let Some(violation) = &report.violation {
             println!(
-                "seed {seed}: {violation}\nreplay: RINGPUSH_SIM_FIRST={seed} RINGPUSH_SIM_SEEDS=1 \
-                 RINGPUSH_SIM_TRACE=1 cargo test --profile sim --test simulator all_seeds -- \
-                 --nocapture",
+                "seed {seed}: {violation}\nreplay: cargo run --profile sim --example seed -- \
+                 {seed} --trace",
                 seed = report.seed
             );
+            for line in &report.backtrace {
+                println!("  {line}");
+            }
             self.failed.push(report.seed);
-        }
-        for line in &report.trace {
-            println!("{line}");
         }
         self.counts.merge(&report.counts);
         self.runs += 1;
@@ -139,8 +139,7 @@ fn campaign(first: u64, seeds: u64, options: Options) -> Campaign {
 
 /// Runs seeds and checks their results.
 fn all_are_green(first: u64, seeds: u64) {
-    let trace = std::env::var_os("RINGPUSH_SIM_TRACE").is_some();
-    let campaign = campaign(first, seeds, Options { trace, ..Options::default() });
+    let campaign = campaign(first, seeds, Options::default());
     campaign.tell();
     assert_eq!(campaign.failed, Vec::<u64>::new(), "these seeds failed, of {seeds} from {first}");
     assert!(campaign.least.is_none_or(|least| least >= OPERATIONS_MIN));
@@ -179,6 +178,22 @@ fn a_seed_replays_exactly() {
         assert_eq!(one.digest, other.digest, "seed {seed}");
         assert_eq!((&one.counts, one.received), (&other.counts, other.received), "seed {seed}");
     }
+}
+
+#[test]
+fn a_trace_changes_nothing_and_ends_where_it_is_to() {
+    let plain = run(1, Options::default());
+    let traced = run(1, Options { trace: true, ..Options::default() });
+    assert_eq!((plain.digest, plain.operations), (traced.digest, traced.operations));
+    assert!(plain.trace.is_empty());
+    for part in [" of shard 0", "shard 0 -> shard 1: ", " -> control: ", "control -> shard "] {
+        assert!(traced.trace.iter().any(|line| line.contains(part)), "{part}");
+    }
+    let until = Some(plain.operations / 2);
+    let half = run(1, Options { trace: true, until, ..Options::default() });
+    assert_eq!(half.violation.map(|violation| violation.oracle), Some(Oracle::Until));
+    assert!((plain.operations / 2..plain.operations).contains(&half.operations));
+    assert!(half.trace.len() > 100 && traced.trace.starts_with(&half.trace));
 }
 
 #[test]

@@ -5,11 +5,12 @@
 //! done the publisher finds itself alone with it (`Arc::get_mut`) and writes the next message into
 //! it: blocks go home without a lock, and a warm shard allocates nothing.
 
+use core::fmt;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// One message: the names of user and destination, and a run of bytes: header lines and body.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Message {
     /// Texts of their own: each home and each shard looks at them, and need not validate them.
     names: String,
@@ -18,6 +19,14 @@ pub struct Message {
     headers_len: u32,
     plain: bool,
     text: bool,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (user, destination) = self.names.split_at(self.user_len as usize);
+        let bytes = self.bytes.escape_ascii();
+        write!(f, "Message {{ user: {user:?}, destination: {destination:?}, bytes: \"{bytes}\" }}")
+    }
 }
 
 impl Message {

@@ -79,6 +79,11 @@ impl Control {
         &self.shared.shares
     }
 
+    /// Its end of the mailboxes.
+    pub(super) fn mailbox(&mut self) -> &mut Mailbox {
+        &mut self.mailbox
+    }
+
     fn shards(&self) -> u8 {
         self.shared.shards
     }

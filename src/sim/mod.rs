@@ -5,9 +5,9 @@
 //! **What it does not know.** The kernel, a clock, a thread: everything happens on one thread, in
 //! virtual time, and follows from the seed alone.
 //!
-//! **How to drive it.** [`run`] with a seed and [`Options`]; the [`Report`] says what happened, how
-//! often each fault fired, and which [`Oracle`] was violated, if one was. The same seed does the
-//! same again. A [`Mutation`] adds a bug on purpose, to show that its oracle finds it.
+//! **How to drive it.** [`run()`] with a seed and [`Options`]; the [`Report`] says what happened,
+//! how often each fault fired, and which [`Oracle`] was violated, if one was. The same seed does
+//! the same again. A [`Mutation`] adds a bug on purpose, to show that its oracle finds it.
 //!
 //! **Bounds.** `Limits::tiny()`: mailboxes of two entries, four receive buffers, 32 small segments,
 //! so that every bound is reached. Some runs have even less, and clients that exceed each limit by
@@ -44,6 +44,7 @@ mod moves;
 mod mutation;
 mod oracle;
 mod overtaken;
+mod panics;
 #[cfg(test)]
 mod pauses;
 mod progress;
@@ -61,6 +62,7 @@ mod sealed;
 mod setting;
 mod socket;
 mod target;
+mod trace;
 mod violation;
 mod wire;
 mod world;

@@ -13,9 +13,11 @@ use super::http_client::{CALLS, HttpClient};
 use super::misbehaving::Misbehaving;
 use super::mutation::Mutation;
 use super::oracle;
+use super::panics::{Caught, caught};
 use super::ring::SimRing;
 use super::scene::{NEVER, Phase, Plan, Scene};
 use super::setting::Setting;
+use super::trace::{self, Waiting};
 use super::violation::{Oracle, Violation};
 use super::wire::Wire;
 use super::world::World;
@@ -27,7 +29,6 @@ use crate::ring::Wait;
 use crate::time::{Instant, Millis};
 use core::net::SocketAddr;
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 /// Options of a run besides its seed.
@@ -37,6 +38,8 @@ pub struct Options {
     pub mutation: Option<Mutation>,
     /// Record what happens.
     pub trace: bool,
+    /// Stop after this many operations of the rings, at the end of the step.
+    pub until: Option<u64>,
 }
 
 /// The result of a run.
@@ -46,6 +49,8 @@ pub struct Report {
     pub seed: u64,
     /// The rule that was broken, if one was.
     pub violation: Option<Violation>,
+    /// Of a panic: where it was, and the functions that were running, the innermost first.
+    pub backtrace: Vec<String>,
     /// How often each fault happened.
     pub counts: Counts,
     /// Operations that the rings requested.
@@ -89,16 +94,11 @@ pub(super) enum Sleep {
 /// Runs a seed.
 pub fn run(seed: u64, options: Options) -> Report {
     let mut simulation = Simulation::new(seed, options);
-    let played = catch_unwind(AssertUnwindSafe(|| simulation.play()));
-    let violation = match played {
-        Ok(result) => result.err(),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
-            Some(Violation::new(Oracle::Panic, text.unwrap_or_default()))
-        }
+    let (violation, backtrace) = match caught(|| simulation.play()) {
+        Ok(result) => (result.err(), Vec::new()),
+        Err(Caught { text, backtrace }) => (Some(Violation::new(Oracle::Panic, text)), backtrace),
     };
-    simulation.report(seed, violation)
+    Report { backtrace, ..simulation.report(seed, violation) }
 }
 
 /// Clients that are still to come, and when the next one does.
@@ -140,6 +140,7 @@ impl Simulation {
         if options.trace {
             world.start_trace();
         }
+        world.until = options.until;
         world.mutation = options.mutation.filter(|mutation| mutation.is_of_kernel());
         let setting = Setting::new(world);
         let Setting { world, shared, shards, control, metrics, limits, .. } = setting;
@@ -235,6 +236,7 @@ impl Simulation {
         Report {
             seed,
             violation,
+            backtrace: Vec::new(),
             counts,
             operations: world.operations(),
             actions: self.history.actions,
@@ -279,6 +281,9 @@ impl Simulation {
 
     /// One step: something happens, or time passes.
     pub(super) fn step(&mut self) -> Result<(), Violation> {
+        if self.world.borrow().is_to_stop() {
+            return Err(Violation::new(Oracle::Until, "the run stops here".to_owned()));
+        }
         self.steps += 1;
         let count = self.shards.len();
         let all = count + self.active.len() + 1;
@@ -303,7 +308,9 @@ impl Simulation {
             Some(actor) if actor < count => self.turn(actor),
             Some(actor) if actor < all - 1 => self.act(self.active[actor - count]),
             Some(_) => {
+                let before = self.entries(count);
                 self.control.act(&mut self.world.borrow_mut());
+                trace::tell(before, self.entries(count), &self.world);
                 Ok(())
             }
             None => {
@@ -447,11 +454,14 @@ impl Simulation {
         }
         self.mutate(at);
         self.move_one(at);
+        self.turns += 1;
+        trace::tell_turn(&self.world, self.turns, at);
+        let before = self.entries(at);
         self.sleeps[at] = match self.shards[at].turn() {
             true => Sleep::Awake,
             false => Sleep::Over,
         };
-        self.turns += 1;
+        trace::tell(before, self.entries(at), &self.world);
         if self.turns.is_multiple_of(16) {
             self.shards[at].invariants();
         }
@@ -460,6 +470,12 @@ impl Simulation {
             self.world.borrow_mut().submit(at);
         }
         self.look_at(at)
+    }
+
+    /// What waits of a peer, for a trace.
+    fn entries(&mut self, from: usize) -> Option<Waiting> {
+        let is_traced = self.world.borrow().is_traced();
+        is_traced.then(|| Waiting::of(from, &mut self.shards, &mut self.control))
     }
 
     /// Checks the bounds after a turn. Only for a sample of turns, since it walks the tables.

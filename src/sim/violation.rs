@@ -27,6 +27,8 @@ pub enum Oracle {
     Refusal,
     /// Bytes that no correct server sends.
     Protocol,
+    /// No rule: the run has reached the operation at which it was to stop.
+    Until,
     /// A failed assertion of the engine, or of the fake kernel about the engine.
     Panic,
 }
@@ -51,3 +53,5 @@ impl fmt::Display for Violation {
         write!(f, "{:?}: {}", self.oracle, self.text)
     }
 }
+
+impl core::error::Error for Violation {}

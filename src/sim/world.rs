@@ -48,6 +48,8 @@ pub struct World {
     digest: u64,
     /// What happened, line by line, if it is recorded.
     trace: Option<Vec<String>>,
+    /// The run stops after this many operations.
+    pub(super) until: Option<u64>,
 }
 
 impl World {
@@ -71,6 +73,7 @@ impl World {
             operations: 0,
             digest: 0,
             trace: None,
+            until: None,
         }
     }
 
@@ -82,6 +85,11 @@ impl World {
     /// The record.
     pub fn take_trace(&mut self) -> Vec<String> {
         self.trace.take().unwrap_or_default()
+    }
+
+    /// Whether a record is made.
+    pub(super) fn is_traced(&self) -> bool {
+        self.trace.is_some()
     }
 
     /// Records a line.
@@ -124,6 +132,11 @@ impl World {
     /// Operations that rings have requested.
     pub fn operations(&self) -> u64 {
         self.operations
+    }
+
+    /// Whether the run is to stop here.
+    pub(super) fn is_to_stop(&self) -> bool {
+        self.until.is_some_and(|until| self.operations >= until)
     }
 
     /// A checksum of all operations and completions: equal for equal runs.

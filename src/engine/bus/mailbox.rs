@@ -23,6 +23,7 @@ use crate::broker::message::Message;
 use crate::ids::{ConnId, PeerId, SessionId, ShardId};
 use crate::limits::{HOMES_MAX, MAILBOX_CALLBACKS};
 use crate::mem::shares::Place;
+use core::fmt;
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::sync::Arc;
 
@@ -338,6 +339,15 @@ impl Mailbox {
             None => self.ready[E::CLASS as usize] &= !(1 << from.index()),
         }
         entry
+    }
+
+    /// A peer's entries of a class that are not taken yet, oldest first, as `Debug` shows them.
+    pub fn waiting<E: Entry + fmt::Debug>(&mut self, from: PeerId) -> Vec<String> {
+        let queue = E::reader(&mut self.incoming[from.index()]);
+        // A chunk that is not committed takes nothing.
+        let chunk = queue.read_chunk(queue.slots()).expect("there are that many");
+        let (first, rest) = chunk.as_slices();
+        first.iter().chain(rest).map(|entry| format!("{entry:?}")).collect()
     }
 
     /// Whether a peer is not the control thread.
