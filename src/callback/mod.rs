@@ -7,7 +7,7 @@
 //! that is sent again before that is recognised by its id, if the rule has one. The configuration
 //! ensures that `dedupe-window` is long enough; `dedupe-keys` bounds how many ids are remembered.
 //!
-//! Drive it: [`verify`] on the whole body, then [`map`], then [`success`] as the answer once the
+//! Drive it: [`verify()`] on the whole body, then [`map`], then [`success`] as the answer once the
 //! push is in flight (or the id was a duplicate).
 //!
 //! ```

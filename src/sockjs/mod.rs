@@ -13,7 +13,7 @@
 //! [`Route::RawWebsocket`] is a plain WebSocket without SockJS frames. On [`Route::Websocket`]
 //! every text message to the client is a frame: first [`OPEN`], then `a[…]` from [`write_message`]
 //! or [`write_messages`], regularly [`HEARTBEAT`], and at the end [`write_close`]. Every text
-//! message from the client goes through [`decode`].
+//! message from the client goes through [`decode()`].
 //!
 //! ```
 //! use ringpush::sockjs::{Messages, Route, decode, message_len, route, write_message};
@@ -32,9 +32,9 @@
 //!
 //! # Bounds
 //!
-//! None of its own. `limits.message` bounds what the caller passes to [`decode`]; [`Messages`] has
-//! at most as many bytes as the text had, and one `usize` for every three of them. A frame to the
-//! client is at most six times as long as its text, plus five bytes.
+//! None of its own. `limits.message` bounds what the caller passes to [`decode()`]; [`Messages`]
+//! has at most as many bytes as the text had, and one `usize` for every three of them. A frame to
+//! the client is at most six times as long as its text, plus five bytes.
 //!
 //! # State
 //!
@@ -48,6 +48,8 @@ mod info;
 mod url;
 mod wrap;
 
+#[doc(inline)]
+pub use crate::encoding::Wrap;
 pub use decode::{Error, Messages, decode};
 pub use framing::{
     HEARTBEAT, MESSAGE_END, MESSAGE_OPENING, OPEN, close_len, message_len, messages_len,
