@@ -1,11 +1,13 @@
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 //! The `ringpush` binary: arguments in, exit code out.
 
 use clap::{Args, Parser, Subcommand};
-use ringpush::config::{self, Config, ConfigError, Sources, check};
+use ringpush::config::{self, Config, ConfigError, STARTING, Sources, check};
 use ringpush::ring::process;
 use ringpush::serve::{self, ServeOptions};
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -31,8 +33,21 @@ enum Command {
     },
     /// Validate; print resolved settings, limits and the memory footprint.
     Check(Settings),
+    /// Make a configuration.
+    #[command(subcommand)]
+    Config(Making),
     /// Generate load and measure a server.
+    #[cfg(feature = "load")]
     Load(Box<ringpush::load::Options>),
+}
+
+#[derive(Subcommand)]
+enum Making {
+    /// Write a file to start from, with comments; to standard output when none is named.
+    Init {
+        /// The file; it must not exist yet.
+        file: Option<PathBuf>,
+    },
 }
 
 /// Where the settings come from.
@@ -73,9 +88,12 @@ fn main() -> ExitCode {
             }
         }
         Command::Check(settings) => match load(&settings.sources()) {
-            Ok(config) => check(&config),
+            Ok(config) => print(&text_of(&config)),
             Err(error) => refuse(&error.to_string(), config::EXIT),
         },
+        Command::Config(Making::Init { file: None }) => print(STARTING),
+        Command::Config(Making::Init { file: Some(path) }) => init(&path),
+        #[cfg(feature = "load")]
         Command::Load(options) => match ringpush::load::run(&options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => refuse(&error.to_string(), 1),
@@ -98,8 +116,20 @@ fn load(sources: &Sources) -> Result<Config, ConfigError> {
     Ok(config)
 }
 
-fn check(config: &Config) -> ExitCode {
-    let text = check::text(config, machine(), ringpush::engine::RECORDS);
+fn text_of(config: &Config) -> String {
+    check::text(config, machine(), ringpush::engine::RECORDS)
+}
+
+/// Writes a configuration to start from; a file that exists stays as it is.
+fn init(path: &Path) -> ExitCode {
+    let written = File::create_new(path).and_then(|mut file| file.write_all(STARTING.as_bytes()));
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => refuse(&format!("{}: {error}", path.display()), config::EXIT),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
     match std::io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         // The reader has closed the pipe, as `head` does; there is nobody to tell.
@@ -114,9 +144,11 @@ fn machine() -> check::Machine {
     check::Machine { cores, descriptors: process::raise_descriptors() }
 }
 
-/// One line on standard error; if that is closed, nobody can be told.
+/// Each line to standard error; if that is closed, nobody can be told.
 fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "ringpush: {text}");
+    for line in text.lines() {
+        let _ = writeln!(std::io::stderr(), "ringpush: {line}");
+    }
 }
 
 #[cfg(test)]

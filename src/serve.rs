@@ -57,12 +57,10 @@ pub enum ServeError {
     Listen(SocketAddr, io::Error),
     /// A shard's ring cannot be started.
     Ring(StartError),
-    /// A thread, a doorbell, or a part of the control plane cannot be created.
+    /// The machine's cores, doorbells, threads or randomness cannot be had.
     Start(io::Error),
-    /// The log file cannot be opened.
-    Log(PathBuf, io::Error),
-    /// A shard has ended unexpectedly.
-    ShardEnded(ShardId),
+    /// The control thread cannot run, or a shard has ended unexpectedly.
+    Control(Failure),
     /// A second signal, after a second or later, cut the end short.
     Hurried,
 }
@@ -73,12 +71,12 @@ impl ServeError {
         match self {
             ServeError::Hurried => 1,
             ServeError::Config(_) => crate::config::EXIT,
+            // The same code as after a panic of the main thread.
+            ServeError::Control(Failure::ShardEnded(_)) => 101,
             ServeError::Listen(..)
             | ServeError::Ring(_)
             | ServeError::Start(_)
-            | ServeError::Log(..) => 3,
-            // The same code as after a panic of the main thread.
-            ServeError::ShardEnded(_) => 101,
+            | ServeError::Control(Failure::Start(_) | Failure::Log(..)) => 3,
         }
     }
 }
@@ -90,12 +88,7 @@ impl fmt::Display for ServeError {
             ServeError::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
             ServeError::Ring(error) => write!(f, "{error}"),
             ServeError::Start(error) => write!(f, "cannot start: {error}"),
-            ServeError::Log(path, error) => {
-                write!(f, "cannot open the log file {}: {error}", path.display())
-            }
-            ServeError::ShardEnded(shard) => {
-                write!(f, "shard {} has ended unexpectedly; the process ends with it", shard.0)
-            }
+            ServeError::Control(failure) => write!(f, "{failure}"),
             ServeError::Hurried => f.write_str("ended at once by a second signal"),
         }
     }
@@ -107,18 +100,14 @@ impl From<NotReady> for ServeError {
     fn from(why: NotReady) -> ServeError {
         match why {
             NotReady::Refused(error) => ServeError::Ring(error),
-            NotReady::Ended(shard) => ServeError::ShardEnded(shard),
+            NotReady::Ended(shard) => ServeError::Control(Failure::ShardEnded(shard)),
         }
     }
 }
 
 impl From<Failure> for ServeError {
     fn from(failure: Failure) -> ServeError {
-        match failure {
-            Failure::Start(error) => ServeError::Start(error),
-            Failure::Log(path, error) => ServeError::Log(path, error),
-            Failure::ShardEnded(shard) => ServeError::ShardEnded(shard),
-        }
+        ServeError::Control(failure)
     }
 }
 
@@ -381,6 +370,6 @@ mod tests {
         assert_eq!(listen.exit_code(), 3);
         assert!(listen.to_string().starts_with("cannot listen on 127.0.0.1:80: "), "{listen}");
         assert_eq!(ServeError::Ring(StartError::NotSupported).exit_code(), 3);
-        assert_eq!(ServeError::ShardEnded(ShardId(1)).exit_code(), 101);
+        assert_eq!(ServeError::Control(Failure::ShardEnded(ShardId(1))).exit_code(), 101);
     }
 }

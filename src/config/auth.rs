@@ -5,7 +5,7 @@ use super::kind::{flag, list, listed, maybe, span, table_with, text, word_of, wo
 use super::secrets::one_secret;
 use super::syntax::is_token;
 use super::table::table;
-use super::{ConfigError, Secret, TOKEN_SECRET};
+use super::{Mistake, Secret, TOKEN_SECRET};
 use crate::time::Millis;
 use std::fmt;
 
@@ -54,11 +54,7 @@ fn secret() -> (&'static str, String) {
 }
 
 /// The method `token` needs a secret, and a table of tokens that is written needs the method.
-fn tokens_are_used(
-    auth: &mut Auth,
-    path: &str,
-    context: &mut Context<'_>,
-) -> Result<(), ConfigError> {
+fn tokens_are_used(auth: &mut Auth, path: &str, context: &mut Context<'_>) -> Result<(), Mistake> {
     let is_asked = auth.methods.contains(&Method::Token);
     let is_written = context.written.iter().any(|name| *name == format!("{path}.token"));
     let accepted = match (is_asked, &auth.token) {
@@ -77,7 +73,7 @@ fn tokens_are_used(
         (true, Some(_)) | (false, None) => return Ok(()),
     };
     let methods: Vec<&str> = auth.methods.iter().map(|method| method.word()).collect();
-    Err(ConfigError::new(&format!("{path}.methods"), &listed(&methods), &accepted))
+    Err(Mistake::new(&format!("{path}.methods"), &listed(&methods), &accepted))
 }
 
 /// One way to name a user.
@@ -134,11 +130,11 @@ fn notes_the_secret(
     token: &mut Token,
     path: &str,
     context: &mut Context<'_>,
-) -> Result<(), ConfigError> {
+) -> Result<(), Mistake> {
     context.has_token = token.has_secret();
     if token.algorithms.is_empty() {
         let accepted = "a list of one or more";
-        return Err(ConfigError::new(&format!("{path}.algorithms"), "[]", accepted));
+        return Err(Mistake::new(&format!("{path}.algorithms"), "[]", accepted));
     }
     Ok(())
 }
@@ -203,11 +199,12 @@ fn not_empty(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{Config, ConfigError, Method, Sources, TOKEN_SECRET};
+    use crate::config::{Config, ConfigError, Method, Mistake, Sources, TOKEN_SECRET};
 
-    fn parse(toml: &str) -> Result<Config, ConfigError> {
+    fn parse(toml: &str) -> Result<Config, Mistake> {
         let secret = (TOKEN_SECRET.to_string(), "a secret of the tests".to_string());
-        Sources { environment: vec![secret], ..Sources::default() }.parse(toml, false)
+        let sources = Sources { environment: vec![secret], ..Sources::default() };
+        sources.parse(toml, false).map_err(ConfigError::only)
     }
 
     #[test]

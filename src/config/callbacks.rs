@@ -10,7 +10,7 @@ use super::sections::broker_text;
 use super::signature::{ACCEPTED, SignatureForm};
 use super::syntax::{Pointer, below, is_destination, is_token};
 use super::table::{Entry, table};
-use super::{CALLBACK_SECRET, ConfigError};
+use super::{CALLBACK_SECRET, Mistake};
 use crate::limits::SECRETS_MAX;
 use crate::time::Millis;
 use std::fmt;
@@ -110,9 +110,9 @@ fn callback_fits(
     callback: &mut Callback,
     at: &str,
     context: &mut Context<'_>,
-) -> Result<(), ConfigError> {
+) -> Result<(), Mistake> {
     let error = |key: &str, value: &str, accepted: &str| {
-        Err(ConfigError::new(&format!("{at}.{key}"), &quoted(value), accepted))
+        Err(Mistake::new(&format!("{at}.{key}"), &quoted(value), accepted))
     };
     if let Some(known) = &context.destinations {
         let destination = &callback.destination;
@@ -149,14 +149,15 @@ fn callback_fits(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Sources};
+    use crate::config::{Config, ConfigError, Sources};
 
-    fn parse(keys: &str) -> Result<Config, ConfigError> {
+    fn parse(keys: &str) -> Result<Config, Mistake> {
         let variables = [("NEW", "the new one, 24 bytes"), ("OLD", "the old one, 24 bytes")];
         let environment = variables.map(|(name, value)| (name.to_string(), value.to_string()));
         let sources = Sources { environment: environment.to_vec(), ..Sources::default() };
         let rest = "path = '/c'\ndestination = '/topic/c'\nsecret-env = ['NEW', 'OLD']";
-        sources.parse(&format!("[[callback]]\n{rest}\n{keys}"), false)
+        let toml = format!("[[callback]]\n{rest}\n{keys}");
+        sources.parse(&toml, false).map_err(ConfigError::only)
     }
 
     const STRIPE: &str = "signature-header = 'Stripe-Signature'\n\

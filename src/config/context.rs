@@ -2,6 +2,7 @@
 
 use super::secret::Secrets;
 use super::syntax::below;
+use super::{CALLBACK_SECRET, Mistake};
 
 /// What reading a section needs from those before it.
 #[derive(Default)]
@@ -16,6 +17,44 @@ pub(super) struct Context<'a> {
     pub(super) written: Vec<String>,
     /// Paths that are taken.
     pub(super) paths: Vec<String>,
+    /// What is wrong so far.
+    pub(super) mistakes: Vec<Mistake>,
+}
+
+impl Context<'_> {
+    /// Notes a mistake, so that reading goes on.
+    pub(super) fn note<T>(&mut self, found: Result<T, Mistake>) -> Option<T> {
+        match found {
+            Ok(found) => Some(found),
+            Err(mistake) => {
+                self.mistakes.push(mistake);
+                None
+            }
+        }
+    }
+
+    /// What was read, if no mistake was noted since there were `before`. Otherwise the last of them
+    /// is taken back, for the caller to report; so something missing must have been noted.
+    pub(super) fn unless_noted<T>(
+        &mut self,
+        found: Option<T>,
+        before: usize,
+    ) -> Result<T, Mistake> {
+        match found {
+            Some(found) if self.mistakes.len() == before => Ok(found),
+            _ => Err(self.mistakes.pop().expect("what is missing was noted")),
+        }
+    }
+
+    /// A section is bad. What later sections need of it is assumed such that they are not refused
+    /// because of it.
+    pub(super) fn assume(&mut self, section: &str) {
+        match section {
+            "broker" => self.destinations = Some(Destinations::any()),
+            "demo" => self.secrets.make_up(CALLBACK_SECRET),
+            _ => {}
+        }
+    }
 }
 
 /// What destinations look like.
@@ -31,6 +70,12 @@ pub(super) struct Destinations {
 }
 
 impl Destinations {
+    /// Every destination is the broker's.
+    fn any() -> Destinations {
+        let (prefixes, user_prefix) = (vec![String::new()], String::from("\0"));
+        Destinations { prefixes, user_prefix, separator: b'/', refuses_nul: false }
+    }
+
     /// Whether the destination stands below a prefix of the broker.
     pub(super) fn has(&self, destination: &str) -> bool {
         let inside =

@@ -1,29 +1,29 @@
 //! `[demo]`: what visitors from the server's own machine, and nobody else, may do for trying it
 //! out.
 
-use super::{Auth, ConfigError, Listen, Method};
+use super::{Auth, Listen, Method, Mistake};
 use std::net::SocketAddr;
 
 /// Checks what `[demo]` needs, and what needs `[demo]`.
-pub(super) fn check(enabled: bool, listen: &Listen, auth: &Auth) -> Result<(), ConfigError> {
+pub(super) fn check(enabled: bool, listen: &Listen, auth: &Auth) -> Result<(), Mistake> {
     if enabled {
         return only_loopback(listen);
     }
     if auth.methods.contains(&Method::Query) {
         let accepted = "a list without \"query\", which lets anyone act as any user, unless \
                         demo.enabled = true";
-        return Err(ConfigError::new("auth.methods", "\"query\"", accepted));
+        return Err(Mistake::new("auth.methods", "\"query\"", accepted));
     }
     Ok(())
 }
 
-fn only_loopback(listen: &Listen) -> Result<(), ConfigError> {
+fn only_loopback(listen: &Listen) -> Result<(), Mistake> {
     let public = listen.addresses.iter().map(|address| ("address", *address));
     let api = listen.api_address.map(|address| ("api-address", address));
     for (key, address) in public.chain(api) {
         if !address.ip().to_canonical().is_loopback() {
             let key = format!("listen.{key}");
-            return Err(ConfigError::new(&key, &format!("\"{address}\""), &way_in(address)));
+            return Err(Mistake::new(&key, &format!("\"{address}\""), &way_in(address)));
         }
     }
     Ok(())
@@ -44,7 +44,7 @@ mod tests {
     use crate::config::Sources;
 
     fn refused(toml: &str) -> String {
-        Sources::default().parse(toml, false).expect_err(toml).to_string()
+        Sources::default().parse(toml, false).expect_err(toml).only().to_string()
     }
 
     #[test]
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(secret(&sources, &demo), secret(&sources, &demo));
         // A secret that is named has to be set.
         let named = format!("{demo}secret-env = 'RINGPUSH_CALLBACK_SECRET'");
-        let error = secret(&sources, &named).expect_err("it is not set");
+        let error = secret(&sources, &named).expect_err("it is not set").only();
         assert_eq!(error.key, "callback[0].secret-env");
     }
 }

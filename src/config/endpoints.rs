@@ -1,6 +1,6 @@
 //! `[[endpoint]]`: where browsers connect, and which protocol they speak there.
 
-use super::ConfigError;
+use super::Mistake;
 use super::context::Context;
 use super::kind::{
     Key, Kind, always, by_hand, flag, list, maybe, number, of_value, one_of, parsed, period,
@@ -190,14 +190,10 @@ pub(super) fn path() -> Kind<String> {
 }
 
 /// Notes a path; a second one of the same text is refused.
-pub(super) fn owns_path(
-    path: &str,
-    at: &str,
-    context: &mut Context<'_>,
-) -> Result<(), ConfigError> {
+pub(super) fn owns_path(path: &str, at: &str, context: &mut Context<'_>) -> Result<(), Mistake> {
     if context.paths.iter().any(|one| one == path) {
         let accepted = "a path that no other [[endpoint]] or [[callback]] has";
-        return Err(ConfigError::new(&format!("{at}.path"), &quoted(path), accepted));
+        return Err(Mistake::new(&format!("{at}.path"), &quoted(path), accepted));
     }
     context.paths.push(path.to_string());
     Ok(())
@@ -207,13 +203,13 @@ fn endpoint_fits(
     endpoint: &mut Endpoint,
     at: &str,
     context: &mut Context<'_>,
-) -> Result<(), ConfigError> {
+) -> Result<(), Mistake> {
     match (endpoint.protocol, &endpoint.on_message) {
         (Protocol::Raw, None) => endpoint.on_message = Some(OnMessage::Echo),
         (Protocol::Stomp, Some(written)) => {
             let accepted = "nothing with protocol = \"stomp\": see [[application]]";
             let value = of_value(&on_message(), written);
-            return Err(ConfigError::new(&format!("{at}.on-message"), &value, accepted));
+            return Err(Mistake::new(&format!("{at}.on-message"), &value, accepted));
         }
         (Protocol::Raw, Some(_)) | (Protocol::Stomp, None) => {}
     }

@@ -3,9 +3,10 @@
 use super::*;
 use crate::time::{Micros, Millis};
 
-fn parse(toml: &str) -> Result<Config, ConfigError> {
+fn parse(toml: &str) -> Result<Config, Mistake> {
     let secret = ("SECRET".to_string(), "a secret of the tests".to_string());
-    Sources { environment: vec![secret], ..Sources::default() }.parse(toml, false)
+    let sources = Sources { environment: vec![secret], ..Sources::default() };
+    sources.parse(toml, false).map_err(ConfigError::only)
 }
 
 #[test]
@@ -31,6 +32,7 @@ const PART: &str = "action = 'send'\ndestination = '/a-{user}'\n";
 const APPLICATION: &str = "destination = '/a/{id}'\n";
 const FORWARD: &str = "destination = '/a'\nforward = '/topic/a'\n";
 const REPLY: &str = "destination = '/a'\nreply = 'a'\n";
+const UNSIGNED: &str = "path = '/a'\ndestination = '/topic/a'\n";
 const CALLBACK: &str = "path = '/a'\nsecret-env = 'SECRET'\ndestination = '/topic/a'\n";
 // Table, its keys, the key that is wrong, its value, the start of what is accepted.
 const MISTAKES: &[[&str; 6]] = &[
@@ -78,11 +80,11 @@ const MISTAKES: &[[&str; 6]] = &[
     ["slow", "", "policy = 'close'", "destination", "nothing", "a destination or pattern"],
     ["slow", SLOWER, "", "policy", "nothing", "\"close\", \"drop-oldest\" or \"conflate\""],
     ["slow", SLOWER, "policy = 'wait'", "policy", "\"wait\"", "\"close\", \"drop-oldest\" or"],
-    ["slow", SLOWER, "polic = 'close'", "policy", "nothing", "\"close\", \"drop-oldest\" or"],
+    ["slow", SLOWER, "polic = 'close'", "polic", "\"close\"", "only the keys \"destination\" or"],
     ["batch", "", "window = '1ms'", "destination", "nothing", "a destination or pattern of"],
     [
         "batch",
-        "",
+        "window = '1ms'\n",
         "destination = '/user/queue/a'",
         "destination",
         "\"/user/queue/a\"",
@@ -140,7 +142,7 @@ const MISTAKES: &[[&str; 6]] = &[
         "true without to-user",
     ],
     ["application", REPLY, "to = []", "to", "[]", "a list of one or more"],
-    ["callback", "path = '/a'\n", "", "secret-env", "nothing", "the name of a variable"],
+    ["callback", UNSIGNED, "", "secret-env", "nothing", "the name of a variable"],
     ["callback", CALLBACK, "profile = 'x'", "profile", "\"x\"", "\"generic\""],
     ["callback", CALLBACK, "id = 'callId'", "id", "\"callId\"", "a JSON pointer"],
     ["callback", CALLBACK, "offline = 'wait'", "offline", "\"wait\"", "\"drop\" or \"topic:"],
@@ -200,6 +202,8 @@ fn every_choice_is_read() {
         sockjs = { heartbeat = "1s", websocket = true }
         on-open = { close = { code = 3000, reason = "Go away!" } }
         on-message = { publish = "/topic/x" }
+        [[endpoint]]
+        path = "/b"
         [[allow]]
         action = "subscribe"
         destination = "/topic/{user}/*"

@@ -1,6 +1,6 @@
 //! `RINGPUSH_SECTION__KEY` and the command line's flags, which override the file's TOML.
 
-use super::ConfigError;
+use super::Mistake;
 use super::reader::{quoted, show};
 use toml::{Table, Value};
 
@@ -51,7 +51,7 @@ impl Override {
     }
 
     /// Puts the value into the document.
-    pub(super) fn apply(&self, document: &mut Table) -> Result<(), ConfigError> {
+    pub(super) fn apply(&self, document: &mut Table) -> Result<(), Mistake> {
         let (last, way) = self.parts.split_last().expect("a split has at least one part");
         if self.parts.iter().any(String::is_empty) || way.is_empty() {
             return Err(self.error("RINGPUSH_SECTION__KEY, such as RINGPUSH_LIMITS__STOMP_FRAME"));
@@ -84,13 +84,41 @@ impl Override {
         Ok(())
     }
 
-    fn error(&self, accepted: &str) -> ConfigError {
+    /// How another key of the same table is written where this one was.
+    pub(super) fn renamed(&self, key: &str) -> String {
+        let Some((before, _)) = self.name.rsplit_once("__") else { return key.to_string() };
+        match key.contains('.') {
+            true => variable(key),
+            false => format!("{before}__{}", variable_part(key)),
+        }
+    }
+
+    fn error(&self, accepted: &str) -> Mistake {
         let value = match &self.value {
             Value::String(text) => quoted(text),
             other => show(other),
         };
-        ConfigError::new(&self.name, &value, accepted)
+        Mistake::new(&self.name, &value, accepted)
     }
+}
+
+/// The variable that overrides a key.
+pub(super) fn variable(path: &str) -> String {
+    format!("{PREFIX}{}", variable_part(path))
+}
+
+fn variable_part(path: &str) -> String {
+    path.replace('.', "__").replace('-', "_").to_ascii_uppercase()
+}
+
+/// The variables that nothing reads: they have the prefix, and are neither overrides nor `known`.
+pub(super) fn unknown(environment: &[(String, String)], known: impl Fn(&str) -> bool) -> Vec<&str> {
+    let names = environment.iter().map(|(name, _)| name.as_str());
+    let mut names: Vec<&str> = names
+        .filter(|name| name.starts_with(PREFIX) && !name.contains("__") && !known(name))
+        .collect();
+    names.sort_unstable();
+    names
 }
 
 fn index(part: &str) -> Option<usize> {
@@ -101,7 +129,7 @@ fn index(part: &str) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn apply(toml: &str, name: &str, value: &str) -> Result<Table, ConfigError> {
+    fn apply(toml: &str, name: &str, value: &str) -> Result<Table, Mistake> {
         let mut document: Table = toml.parse().expect("the test's TOML is good");
         for found in overrides(&[(name.to_string(), value.to_string())]) {
             found.apply(&mut document)?;

@@ -2,15 +2,19 @@
 
 use super::context::Context;
 use super::environment::{Override, overrides};
+use super::places::{Places, line_of};
 use super::reader::{Section, quoted};
 use super::secret::Secrets;
-use super::{Application, Config, ConfigError, ReplyTo, check, demo};
+use super::{Application, Config, ConfigError, Mistake, ReplyTo, check, demo, warnings};
 use crate::limits::{Limits, MAILBOX_LEAST};
 use std::path::PathBuf;
 use toml::Table;
+use toml::de::DeTable;
 
 /// What `ringpush serve` runs with no file.
 const EMBEDDED: &str = include_str!("../../examples/call-centre.toml");
+/// What `ringpush config init` writes: a file to start from.
+pub const STARTING: &str = include_str!("../../examples/starting.toml");
 
 /// Where a configuration comes from. Later sources override earlier ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,86 +36,101 @@ impl Sources {
         let Some(path) = &self.path else { return self.parse(EMBEDDED, true) };
         let text = std::fs::read_to_string(path).map_err(|error| {
             let accepted = format!("a readable TOML file ({error})");
-            ConfigError::new("--config", &quoted(&path.to_string_lossy()), &accepted)
+            let mistake = Mistake::new("--config", &quoted(&path.to_string_lossy()), &accepted);
+            ConfigError::new(None, vec![mistake])
         })?;
         self.parse(&text, false)
     }
 
     /// Checks a file's text, with the environment and the flags on top.
     pub fn parse(&self, text: &str, embedded: bool) -> Result<Config, ConfigError> {
-        let mut document: Table = text.parse().map_err(|error| syntax_error(text, &error))?;
+        let file = self.path.as_ref().map(|path| path.display().to_string());
+        let mut document = match parsed(text) {
+            Ok(document) => document,
+            Err(mistakes) => return Err(ConfigError::new(file, mistakes)),
+        };
         let mut above = overrides(&self.environment);
         above.extend(self.flags.iter().map(|(flag, key, value)| Override::new(flag, key, value)));
-        for one in &above {
-            one.apply(&mut document)?;
-        }
-        self.read(document, embedded).map_err(|mut error| {
-            // A mistake in a variable is reported by the variable's name, not by the key's.
-            let cause = above.iter().rev().find(|one| {
-                let below = one.path.strip_prefix(error.key.as_str());
-                below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-            });
-            if let Some(one) = cause {
-                error.key = one.name.clone();
+        let mut mistakes: Vec<Mistake> =
+            above.iter().filter_map(|one| one.apply(&mut document).err()).collect();
+        match self.read(document, embedded) {
+            Ok(config) if mistakes.is_empty() => Ok(config),
+            Ok(_) => Err(ConfigError::new(file, mistakes)),
+            Err(found) => {
+                let places = Places::of(text);
+                mistakes.extend(found.into_iter().map(|found| placed(found, &above, &places)));
+                Err(ConfigError::new(file, mistakes))
             }
-            error
-        })
+        }
     }
 
     /// Checks a configuration that was put together from two others as if it had been read itself.
     pub fn check(&self, config: &Config) -> Result<(), ConfigError> {
-        let text = check::document(config);
-        let document = text.parse().map_err(|error| syntax_error(&text, &error))?;
-        self.read(document, config.embedded).map(|_| ())
+        let read = parsed(&check::document(config));
+        let read = read.and_then(|document| self.read(document, config.embedded));
+        read.map(|_| ()).map_err(|mistakes| ConfigError::new(None, mistakes))
     }
 
-    fn read(&self, document: Table, embedded: bool) -> Result<Config, ConfigError> {
+    fn read(&self, document: Table, embedded: bool) -> Result<Config, Vec<Mistake>> {
         let secrets = Secrets::new(&self.environment, self.made_up.as_deref());
         let context = Context { secrets, ..Context::default() };
-        resolve(Section::new("", document), context, embedded)
+        let mut config = resolve(Section::new("", document), context, embedded)?;
+        config.warnings = warnings::of(&config, &self.environment);
+        Ok(config)
     }
 }
 
-fn syntax_error(text: &str, error: &toml::de::Error) -> ConfigError {
-    let at = error.span().map_or(0, |span| span.start.min(text.len()));
-    let before = text.get(..at).unwrap_or("");
-    let line = before.matches('\n').count();
-    let shown = text.lines().nth(line).unwrap_or("");
+/// The document of a text.
+fn parsed(text: &str) -> Result<Table, Vec<Mistake>> {
+    let errors = DeTable::parse_recoverable(text).1;
+    if !errors.is_empty() {
+        return Err(errors.iter().map(|error| syntax_mistake(text, error)).collect());
+    }
+    text.parse().map_err(|error| vec![syntax_mistake(text, &error)])
+}
+
+fn syntax_mistake(text: &str, error: &toml::de::Error) -> Mistake {
+    let line = line_of(text, error.span().map_or(0, |span| span.start));
+    let shown = text.lines().nth(line - 1).unwrap_or("");
     let accepted = format!("TOML ({})", error.message());
-    ConfigError::new(&format!("line {}", line + 1), &quoted(shown.trim()), &accepted)
+    Mistake { line: Some(line), ..Mistake::new("", &quoted(shown.trim()), &accepted) }
+}
+
+/// Says where a mistake is: one in a variable is reported by the variable's name, not by the key's.
+fn placed(mut found: Mistake, above: &[Override], places: &Places) -> Mistake {
+    let cause = above.iter().rev().find(|one| {
+        let below = one.path.strip_prefix(found.key.as_str());
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    });
+    match cause {
+        Some(one) => {
+            found.meant = found.meant.map(|meant| one.renamed(&meant));
+            found.key = one.name.clone();
+        }
+        None => found.line = places.line(&found.key),
+    }
+    found
 }
 
 /// Reads the sections, then checks what spans several.
-fn resolve(document: Section, context: Context<'_>, embedded: bool) -> Result<Config, ConfigError> {
-    let mut config = Config::read(document, context, embedded)?;
-    demo::check(config.demo.enabled, &config.listen, &config.auth)?;
-    each_has_its_destination(&config.applications)?;
-    room_for_answers(&config.applications, &config.limits)?;
-    config.warnings = shares(&config.limits, config.hooks.queue);
-    Ok(config)
-}
-
-/// What each address may always have should be a small part of a table. Warns where it is not.
-fn shares(limits: &Limits, queue: u32) -> Vec<String> {
-    let least = limits.share_least;
-    let tables = [
-        ("limits.destinations", limits.destinations),
-        ("limits.patterns-alike", limits.patterns_alike),
-        ("hooks.queue", queue),
+fn resolve(
+    document: Section,
+    context: Context<'_>,
+    embedded: bool,
+) -> Result<Config, Vec<Mistake>> {
+    let config = Config::read(document, context, embedded)?;
+    let checked = [
+        demo::check(config.demo.enabled, &config.listen, &config.auth),
+        room_for_answers(&config.applications, &config.limits),
     ];
-    let too_small = tables.into_iter().filter(|&(_, capacity)| least > capacity / 4);
-    let line = |(key, capacity)| {
-        format!(
-            "limits.share-least {least} is over a quarter of {key} {capacity}: one address may \
-             have more of it than its share"
-        )
-    };
-    too_small.map(line).collect()
+    let mut mistakes: Vec<Mistake> = checked.into_iter().filter_map(Result::err).collect();
+    mistakes.extend(each_has_its_destination(&config.applications));
+    if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
 }
 
 /// Of two applications with one destination the second would never be asked. Names of variables
 /// make no difference.
-fn each_has_its_destination(applications: &[Application]) -> Result<(), ConfigError> {
+fn each_has_its_destination(applications: &[Application]) -> Vec<Mistake> {
     let nameless = |application: &Application| {
         let mut parts = application.destination.split('{');
         let mut text = parts.next().unwrap_or_default().to_owned();
@@ -121,21 +140,21 @@ fn each_has_its_destination(applications: &[Application]) -> Result<(), ConfigEr
         }
         text
     };
-    for (at, application) in applications.iter().enumerate() {
-        if applications[..at].iter().any(|other| nameless(other) == nameless(application)) {
-            return Err(ConfigError::new(
-                &format!("application[{at}].destination"),
-                &quoted(&application.destination),
-                "a destination that no [[application]] before it has",
-            ));
-        }
-    }
-    Ok(())
+    let names: Vec<String> = applications.iter().map(nameless).collect();
+    let repeated = (0..names.len()).filter(|at| names[..*at].contains(&names[*at]));
+    let mistake = |at: usize| {
+        Mistake::new(
+            &format!("application[{at}].destination"),
+            &quoted(&applications[at].destination),
+            "a destination that no [[application]] before it has",
+        )
+    };
+    repeated.map(mistake).collect()
 }
 
 /// A frame is read only when there is room for everything that its application publishes, so there
 /// must be that much room at all.
-fn room_for_answers(applications: &[Application], limits: &Limits) -> Result<(), ConfigError> {
+fn room_for_answers(applications: &[Application], limits: &Limits) -> Result<(), Mistake> {
     let entries = |application: &Application| match &application.to {
         ReplyTo::Destinations(list) => list.len() as u32 + 1,
         ReplyTo::User(_) | ReplyTo::Default => 2,
@@ -145,7 +164,7 @@ fn room_for_answers(applications: &[Application], limits: &Limits) -> Result<(),
     let mailbox = limits.mailbox.min(MAILBOX_LEAST);
     for (key, bound) in [("mailbox", mailbox), ("message-blocks", limits.message_blocks)] {
         if bound < most {
-            return Err(ConfigError::new(&format!("limits.{key}"), &bound.to_string(), &accepted));
+            return Err(Mistake::new(&format!("limits.{key}"), &bound.to_string(), &accepted));
         }
     }
     Ok(())
@@ -163,8 +182,8 @@ mod tests {
         Sources { environment, ..Sources::default() }
     }
 
-    fn parse(toml: &str) -> Result<Config, ConfigError> {
-        sources(&[]).parse(toml, false)
+    fn parse(toml: &str) -> Result<Config, Mistake> {
+        sources(&[]).parse(toml, false).map_err(ConfigError::only)
     }
 
     #[test]
@@ -242,11 +261,11 @@ mod tests {
         ("auth.token.keys-file = 'k'", "auth.token.keys-file", "\"k\"", "nothing: it is not"),
         ("auth.hook.url = 'u'", "auth.hook", "{ url = \"u\" }", "nothing: it is not built yet"),
         ("presence.hook = 'http://a'", "presence.hook", "\"http://a\"", "nothing: it is not"),
-        ("a = \n", "line 1", "\"a =\"", "TOML ("),
-        ("\n\n[a\n", "line 3", "\"[a\"", "TOML ("),
-        ("listen.address = 'x'", "listen.address", "\"x\"", "an IP address with a port"),
-        ("listen.address = ['1.2.3.4:5', 6]", "listen.address", "6", "an IP address with"),
-        ("listen.api-address = '1'", "listen.api-address", "\"1\"", "an IP address with"),
+        ("a = \n", "", "\"a =\"", "TOML ("),
+        ("\n\n[a\n", "", "\"[a\"", "TOML ("),
+        ("listen.address = 'x'", "listen.address", "\"x\"", "an address with its port"),
+        ("listen.address = ['1.2.3.4:5', 6]", "listen.address", "6", "an address with its"),
+        ("listen.api-address = '1'", "listen.api-address", "\"1\"", "an address with its"),
         (
             "listen.api-address = '127.0.0.1:8080'",
             "listen.api-address",
@@ -317,23 +336,57 @@ mod tests {
             ("RINGPUSH_LIMITS__STOMP_FRAM", "1", "1", "only the keys"),
             ("RINGPUSH_NOTHING__KEY", "1", "{ key = 1 }", "only the keys"),
             ("RINGPUSH_ENGINE__SHARDS", "many", "\"many\"", "a whole number"),
-            ("RINGPUSH_LISTEN__ADDRESS", "x", "\"x\"", "an IP address"),
+            ("RINGPUSH_LISTEN__ADDRESS", "x", "\"x\"", "an address with"),
             ("RINGPUSH_ENDPOINT__0__PATH", "x", "\"x\"", "a path such as"),
             ("RINGPUSH_ENDPOINT__9__PATH", "/x", "\"/x\"", "an entry of [[endpoint]]"),
         ];
         for (name, text, value, accepted) in cases {
-            let error = sources(&[(name, text)]).load().expect_err(name);
+            let error = sources(&[(name, text)]).load().expect_err(name).only();
             assert_eq!((error.key.as_str(), error.value.as_str()), (name, value), "{error}");
             assert!(error.accepted.starts_with(accepted), "{error}");
         }
     }
 
     #[test]
-    fn a_least_share_that_is_no_share_is_warned_of() {
-        let config = parse("hooks.queue = 127\nlimits.patterns-alike = 128").expect("accepted");
-        let expected = "limits.share-least 32 is over a quarter of hooks.queue 127: one address \
-                        may have more of it than its share";
-        assert_eq!(config.warnings, [expected]);
+    fn all_mistakes_are_reported_at_once_each_with_its_line() {
+        let toml = "[engine]\nshard = 2\npin = 'yes'\n\n[listen]\nshards = 1\n\n[[endpoint]]\n\
+                    protocol = 'mqtt'\n[[endpoint]]\npath = '/a'\nsockjs.heartbeet = '1s'\n\
+                    [[allow]]\naction = 'send'\n[broker]\nprefixes = ['topic']\n[[batch]]\n\
+                    destination = '/news/a'\nwindow = '1ms'\n[limits]\nstomp-frame = 'x'\n\
+                    send-tim = '1s'\n";
+        let file = PathBuf::from("ringpush.toml");
+        let variable = ("RINGPUSH_LIMITS__SEND_BITES".to_string(), "1".to_string());
+        let environment = vec![variable];
+        let sources = Sources { path: Some(file), environment, ..Sources::default() };
+        let error = sources.parse(toml, false).expect_err("much is wrong").to_string();
+        let expected = [
+            "ringpush.toml:2: engine.shard = 2: did you mean shards? accepted: only the keys",
+            "ringpush.toml:3: engine.pin = \"yes\": accepted: true or false",
+            "ringpush.toml:6: listen.shards = 1: did you mean engine.shards? accepted: only",
+            "ringpush.toml:8: endpoint[0].path = nothing: accepted: a path such as",
+            "ringpush.toml:9: endpoint[0].protocol = \"mqtt\": accepted: \"raw\" or",
+            "ringpush.toml:12: endpoint[1].sockjs.heartbeet = \"1s\": did you mean heartbeat?",
+            "ringpush.toml:13: allow[0].destination = nothing: accepted: a pattern",
+            "ringpush.toml:16: broker.prefixes = \"topic\": accepted: prefixes",
+            "ringpush.toml:21: limits.stomp-frame = \"x\": accepted: a whole number",
+            "ringpush.toml:22: limits.send-tim = \"1s\": did you mean send-time?",
+            "RINGPUSH_LIMITS__SEND_BITES = 1: did you mean RINGPUSH_LIMITS__SEND_BYTES?",
+        ];
+        assert_eq!(error.lines().count(), expected.len(), "{error}");
+        for (line, expected) in error.lines().zip(expected) {
+            assert!(line.starts_with(expected), "{line}\n{expected}");
+        }
+        let error = sources.parse("a = \n[b\nc = 1", false).expect_err("not TOML").to_string();
+        let lines: Vec<&str> = error.lines().collect();
+        assert!(lines[0].starts_with("ringpush.toml:1: \"a =\": accepted: TOML ("), "{error}");
+        assert!(lines[1].starts_with("ringpush.toml:2: \"[b\": accepted: TOML ("), "{error}");
+    }
+
+    #[test]
+    fn a_file_to_start_from_is_accepted_without_a_warning() {
+        let config = parse(STARTING).expect("good");
+        assert_eq!(config.warnings, [""; 0]);
+        assert_eq!(config.endpoints.len(), 1);
     }
 
     #[test]
@@ -346,7 +399,7 @@ mod tests {
         for name in names {
             let mut without = secrets.clone();
             without.environment.retain(|(key, _)| key != name);
-            let error = without.parse(text, false).expect_err("a named secret is not set");
+            let error = without.parse(text, false).expect_err("a named secret is not set").only();
             assert_eq!(error.value, format!("\"{name}\""));
         }
     }
@@ -354,7 +407,7 @@ mod tests {
     #[test]
     fn a_file_that_cannot_be_read_is_an_error_of_the_flag() {
         let path = Some(PathBuf::from("no/such/file.toml"));
-        let error = Sources { path, ..Sources::default() }.load().expect_err("no file");
+        let error = Sources { path, ..Sources::default() }.load().expect_err("no file").only();
         assert_eq!(
             (error.key.as_str(), error.value.as_str()),
             ("--config", "\"no/such/file.toml\"")

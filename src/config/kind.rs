@@ -1,6 +1,6 @@
 //! The kinds of values that keys have: how each is read, the error's text, and how it is shown.
 
-use super::ConfigError;
+use super::Mistake;
 use super::context::Context;
 use super::reader::{Section, list_of, quoted, show};
 use super::settings::{Change, Lines};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use toml::Value;
 
 type Accepted = Box<dyn Fn(&Context<'_>) -> String>;
-type Read<T> = Box<dyn Fn(&mut Section, &str, &mut Context<'_>) -> Result<Option<T>, ConfigError>>;
+type Read<T> = Box<dyn Fn(&mut Section, &str, &mut Context<'_>) -> Result<Option<T>, Mistake>>;
 type Show<T> = Box<dyn Fn(&T, &str, &mut Lines)>;
 
 /// A key's values: from TOML and back.
@@ -53,7 +53,7 @@ impl<T> Kind<T> {
         key: &str,
         default: Option<T>,
         context: &mut Context<'_>,
-    ) -> Result<T, ConfigError> {
+    ) -> Result<T, Mistake> {
         if let Some(found) = (self.read)(section, key, context)? {
             return Ok(found);
         }
@@ -70,7 +70,7 @@ impl<T> Kind<T> {
         section: &mut Section,
         key: &str,
         context: &mut Context<'_>,
-    ) -> Result<Option<T>, ConfigError> {
+    ) -> Result<Option<T>, Mistake> {
         (self.read)(section, key, context)
     }
 
@@ -348,8 +348,8 @@ pub(super) fn maybe<T: 'static>(kind: Kind<T>) -> Kind<Option<T>> {
 
 /// A section, or a table in one.
 pub(super) trait Table: Sized {
-    /// Reads all of it.
-    fn read(section: Section, context: &mut Context<'_>) -> Result<Self, ConfigError>;
+    /// Reads all of it. Of several mistakes the last is returned, the others are noted.
+    fn read(section: Section, context: &mut Context<'_>) -> Result<Self, Mistake>;
     /// Shows each key as it can be read again.
     fn show(&self, to: &mut Lines);
     /// Restores what only a restart changes.
@@ -464,9 +464,12 @@ pub(super) fn one_of<E: 'static>(variants: impl Into<Vec<Variant<E>>>) -> Kind<E
         accepted: Box::new(always(&accepted)),
         read: Box::new(move |section, _, context| {
             let mut found: Option<(&str, E)> = None;
-            for variant in variants.iter() {
+            // All are read, so that none is taken for an unknown key because of another.
+            let read = variants.iter().map(|one| (one.read)(section, &one.key.name, context));
+            let read: Vec<Result<Option<E>, Mistake>> = read.collect();
+            for (variant, value) in variants.iter().zip(read) {
                 let name = variant.key.name.as_str();
-                let Some(value) = (variant.read)(section, name, context)? else { continue };
+                let Some(value) = value? else { continue };
                 if let Some((first, _)) = found {
                     let mut lines = Lines::shown();
                     (variant.show)(&value, name, &mut lines);
@@ -500,7 +503,7 @@ pub(super) fn of_value<T>(kind: &Kind<T>, value: &T) -> String {
 /// A kind with keys, reading and showing of its own.
 pub(super) fn by_hand<T>(
     accepted: impl Fn(&Context<'_>) -> String + 'static,
-    read: impl Fn(&mut Section, &str, &mut Context<'_>) -> Result<Option<T>, ConfigError> + 'static,
+    read: impl Fn(&mut Section, &str, &mut Context<'_>) -> Result<Option<T>, Mistake> + 'static,
     show: impl Fn(&T, &str, &mut Lines) + 'static,
     keys: Vec<Key>,
 ) -> Kind<T> {

@@ -5,7 +5,7 @@ use super::kind::{Key, Kind, always, number, period, value, word};
 use super::reader::Section;
 use super::rules::SLOW;
 use super::settings::{Change, Lines};
-use super::{ConfigError, SlowConsumer};
+use super::{Mistake, SlowConsumer};
 use crate::limits::{Limits, Line, Value};
 
 /// The section's name.
@@ -39,25 +39,31 @@ fn change(line: &Line) -> Change {
 pub(super) fn read(
     mut section: Section,
     context: &mut Context<'_>,
-) -> Result<(Limits, SlowConsumer), ConfigError> {
+) -> Result<(Limits, SlowConsumer), Mistake> {
+    let before = context.mistakes.len();
     let default = Some(SlowConsumer::Close);
-    let policy = word(SLOW).read(&mut section, POLICY, default, context)?;
+    let policy = word(SLOW).read(&mut section, POLICY, default, context);
+    let policy = context.note(policy);
     let mut limits = Limits::default();
     for line in limits.lines() {
         let value = match line.value {
             Value::Number(_) => {
-                let found = count(line).optional(&mut section, line.key, context)?;
-                found.map(|number| Value::Number(u64::from(number)))
+                let found = count(line).optional(&mut section, line.key, context);
+                found.map(|number| number.map(|number| Value::Number(u64::from(number))))
             }
-            Value::Span(_) => period().optional(&mut section, line.key, context)?.map(Value::Span),
+            Value::Span(_) => {
+                let found = period().optional(&mut section, line.key, context);
+                found.map(|span| span.map(Value::Span))
+            }
         };
-        if let Some(value) = value {
+        if let Some(value) = context.note(value).flatten() {
             limits.set(line.key, value).expect("the key and the kind come from the table itself");
         }
     }
-    section.finish()?;
-    relations(&limits)?;
-    Ok((limits, policy))
+    section.finish(context);
+    let policy = context.unless_noted(policy, before)?;
+    context.mistakes.extend(relations(&limits));
+    context.unless_noted(Some((limits, policy)), before)
 }
 
 /// Shows the section.
@@ -90,8 +96,8 @@ pub(super) fn keys() -> Vec<Key> {
     keys
 }
 
-/// The relations between the bounds.
-fn relations(limits: &Limits) -> Result<(), ConfigError> {
+/// What does not fit in the relations between the bounds.
+fn relations(limits: &Limits) -> Vec<Mistake> {
     let l = limits;
     // Each line: key, whether it fits, what fits.
     let table: [(&str, bool, String); 8] = [
@@ -120,25 +126,21 @@ fn relations(limits: &Limits) -> Result<(), ConfigError> {
             format!("at least the largest head, body, frame and message ({})", largest_unit(l))
         }),
     ];
-    for (key, fits, accepted) in table {
-        if !fits {
-            return Err(refuse(limits, key, &accepted));
-        }
-    }
-    Ok(())
+    let unfit = table.into_iter().filter(|(_, fits, _)| !fits);
+    unfit.map(|(key, _, accepted)| refuse(limits, key, &accepted)).collect()
 }
 
 fn largest_unit(limits: &Limits) -> u32 {
     limits.stomp_frame.max(limits.http_head).max(limits.http_body).max(limits.message)
 }
 
-fn refuse(limits: &Limits, key: &str, accepted: &str) -> ConfigError {
+fn refuse(limits: &Limits, key: &str, accepted: &str) -> Mistake {
     let line = limits.lines().into_iter().find(|line| line.key == key);
     let value = match line.expect("a key of the table").value {
         Value::Number(number) => number.to_string(),
         Value::Span(span) => format!("\"{span}\""),
     };
-    ConfigError::new(&format!("limits.{key}"), &value, accepted)
+    Mistake::new(&format!("limits.{key}"), &value, accepted)
 }
 
 #[cfg(test)]
@@ -146,15 +148,18 @@ mod tests {
     use super::*;
     use crate::time::Millis;
 
-    fn parse(toml: &str) -> Result<(Limits, SlowConsumer), ConfigError> {
+    fn parse(toml: &str) -> Result<(Limits, SlowConsumer), Mistake> {
         let table = toml.parse().expect("the test's TOML is good");
-        read(Section::new(SECTION, table), &mut Context::default())
+        let mut context = Context::default();
+        let read = read(Section::new(SECTION, table), &mut context);
+        assert_eq!(context.mistakes, []);
+        read
     }
 
     #[test]
     fn both_tables_of_the_engine_fit() {
-        assert_eq!(relations(&Limits::default()), Ok(()));
-        assert_eq!(relations(&Limits::tiny()), Ok(()));
+        assert_eq!(relations(&Limits::default()), []);
+        assert_eq!(relations(&Limits::tiny()), []);
         for line in [Limits::default().lines(), Limits::tiny().lines()].concat() {
             if let Value::Number(number) = line.value {
                 assert!(line.fits(u32::try_from(number).expect("a u32")), "{line:?}");

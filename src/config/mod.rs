@@ -5,8 +5,10 @@
 //! compiled, no clock is read. The only files it reads are the configuration and the secrets that
 //! it names; the environment is passed in.
 //!
-//! Drive it: fill in [`Sources`], call [`Sources::load`]; an error is one line that names the key,
-//! the value and what is accepted (the process exits with [`EXIT`]). Print [`Config::warnings`].
+//! Drive it: fill in [`Sources`], call [`Sources::load`]; an error has all mistakes, one line each
+//! that names file and line, the key, the value and what is accepted (the process exits with
+//! [`EXIT`]). Only what compares several sections is checked when each section is good by itself.
+//! Print [`Config::warnings`].
 //! Load the same sources again on SIGHUP and ask [`Config::differences`] what changed and what of
 //! it takes effect without a restart. [`check::text`] is what `ringpush check` prints.
 //!
@@ -45,7 +47,9 @@ mod environment;
 mod file;
 mod kind;
 mod limits;
+mod mistake;
 mod not_built;
+mod places;
 mod reader;
 pub mod reference;
 mod rules;
@@ -56,11 +60,13 @@ mod settings;
 mod signature;
 mod syntax;
 mod table;
+mod warnings;
 
 pub use auth::{Auth, Method, Token, TokenAlgorithm, TokenSource};
 pub use callbacks::{Callback, Offline, Profile};
 pub use endpoints::{Deflate, Endpoint, OnMessage, OnOpen, Protocol, Sockjs};
-pub use file::Sources;
+pub use file::{STARTING, Sources};
+pub use mistake::{ConfigError, Mistake};
 pub use rules::{
     Action, Allow, Answer, Application, Batch, Reply, ReplyTo, Slow, SlowConsumer, Users,
 };
@@ -77,7 +83,6 @@ use context::Context;
 use kind::Key;
 use reader::Section;
 use settings::Lines;
-use std::fmt;
 use table::Part;
 
 /// The exit code of a bad configuration.
@@ -89,41 +94,6 @@ pub const CALLBACK_SECRET: &str = "RINGPUSH_CALLBACK_SECRET";
 pub const TOKEN_SECRET: &str = "RINGPUSH_TOKEN_SECRET";
 /// The environment variable of the API token, where none is named.
 pub const API_TOKEN: &str = "RINGPUSH_API_TOKEN";
-
-/// One mistake in the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The key, variable, flag or place in the file.
-    pub key: String,
-    /// Its value.
-    pub value: String,
-    /// What is accepted instead.
-    pub accepted: String,
-}
-
-/// Characters of a value that an error shows.
-const SHOWN_MAX: usize = 200;
-
-impl ConfigError {
-    fn new(key: &str, value: &str, accepted: &str) -> ConfigError {
-        let mut shown: String = value.chars().take(SHOWN_MAX).collect();
-        if shown.len() < value.len() {
-            shown.push('…');
-        }
-        let accepted = format!("{accepted}{}", not_built::value(key, value));
-        ConfigError { key: key.to_string(), value: shown, accepted }
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = format!("{} = {}: accepted: {}", self.key, self.value, self.accepted);
-        // One line, whatever the value contains.
-        f.write_str(&line.replace(|c: char| c.is_control(), " "))
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 /// Declares the sections once, in the order in which they are read (a later one may look at an
 /// earlier one): a field, the section's name, its type, and a sentence.
@@ -148,13 +118,27 @@ macro_rules! sections {
                 mut document: Section,
                 mut context: Context<'_>,
                 embedded: bool,
-            ) -> Result<Config, ConfigError> {
-                $(let $field = <$type as Part>::read(&mut document, $name, &mut context)?;)*
-                let bounds = document.below(limits::SECTION)?;
-                let (limits, slow_consumer) = limits::read(bounds, &mut context)?;
-                document.finish()?;
+            ) -> Result<Config, Vec<Mistake>> {
+                $(
+                    let found = <$type as Part>::read(&mut document, $name, &mut context);
+                    let $field = context.note(found);
+                    if $field.is_none() {
+                        context.assume($name);
+                    }
+                )*
+                let bounds = document.below(limits::SECTION);
+                let bounds = bounds.and_then(|section| limits::read(section, &mut context));
+                let bounds = context.note(bounds);
+                document.finish(&mut context);
                 let warnings = Vec::new();
-                Ok(Config { $($field,)* limits, slow_consumer, embedded, warnings })
+                match ($($field,)* bounds) {
+                    ($(Some($field),)* Some((limits, slow_consumer)))
+                        if context.mistakes.is_empty() =>
+                    {
+                        Ok(Config { $($field,)* limits, slow_consumer, embedded, warnings })
+                    }
+                    _ => Err(context.mistakes),
+                }
             }
 
             fn lines(&self, mut to: Lines) -> Vec<Setting> {

@@ -1,6 +1,7 @@
 //! Reads one TOML table: values by their keys, every mistake as one line, no key left unread.
 
-use super::{ConfigError, not_built};
+use super::context::Context;
+use super::{Mistake, described, not_built};
 use toml::{Table, Value};
 
 /// A table whose keys are taken one by one; what is left at the end is an unknown key.
@@ -27,12 +28,12 @@ impl Section {
     }
 
     /// An error about one of its keys.
-    pub(super) fn error(&self, key: &str, value: &str, accepted: &str) -> ConfigError {
-        ConfigError::new(&self.name(key), value, accepted)
+    pub(super) fn error(&self, key: &str, value: &str, accepted: &str) -> Mistake {
+        Mistake::new(&self.name(key), value, accepted)
     }
 
     /// The key's value. A key with a dot stands in a table below this one.
-    pub(super) fn take(&mut self, key: &str) -> Result<Option<Value>, ConfigError> {
+    pub(super) fn take(&mut self, key: &str) -> Result<Option<Value>, Mistake> {
         self.known.push(key.to_string());
         match take(&mut self.table, key, "") {
             Ok(found) => Ok(found),
@@ -46,7 +47,7 @@ impl Section {
     }
 
     /// The table of a key, to be read by itself; empty when it is not written.
-    pub(super) fn below(&mut self, key: &str) -> Result<Section, ConfigError> {
+    pub(super) fn below(&mut self, key: &str) -> Result<Section, Mistake> {
         let path = self.name(key);
         match self.take(key)? {
             None => Ok(Section::new(&path, Table::new())),
@@ -56,7 +57,7 @@ impl Section {
     }
 
     /// The tables of a `[[key]]`.
-    pub(super) fn entries(&mut self, key: &str) -> Result<Vec<Section>, ConfigError> {
+    pub(super) fn entries(&mut self, key: &str) -> Result<Vec<Section>, Mistake> {
         let Some(written) = self.take(key)? else { return Ok(Vec::new()) };
         let tables: Option<Vec<Table>> = written
             .as_array()
@@ -67,30 +68,54 @@ impl Section {
         Ok(named.map(|(at, table)| Section::new(&format!("{key}[{at}]"), table)).collect())
     }
 
-    /// Ends the reading: a key that nobody took is unknown.
-    pub(super) fn finish(self) -> Result<(), ConfigError> {
-        let Some((key, value)) = self.left(&self.table, "") else { return Ok(()) };
-        let parent = match value {
-            // An empty table where there could be known keys.
-            Value::Table(table) if table.is_empty() && !self.keys_below(&key).is_empty() => &key,
-            _ => key.rsplit_once('.').map_or("", |(parent, _)| parent),
-        };
-        let known = || format!("only the keys {}", list_of(&self.keys_below(parent)));
-        let accepted = not_built::key(&self.name(&key)).unwrap_or_else(known);
-        Err(self.error(&key, &show(value), &accepted))
+    /// Ends the reading: keys that nobody took are unknown.
+    pub(super) fn finish(&self, context: &mut Context<'_>) {
+        let mut left = Vec::new();
+        self.left(&self.table, "", &mut left);
+        for (key, value) in left {
+            // What should have been a table is still there.
+            if context.mistakes.iter().all(|mistake| mistake.key != self.name(&key)) {
+                let unknown = self.unknown(&key, value);
+                if let Some(meant) = &unknown.meant {
+                    // It is not missing, but misspelt.
+                    let parent = key.rsplit_once('.').map_or("", |(parent, _)| parent);
+                    let dot = if parent.is_empty() { "" } else { "." };
+                    let missing = self.name(&format!("{parent}{dot}{meant}"));
+                    let is_it = |one: &Mistake| one.key == missing && one.value == "nothing";
+                    context.mistakes.retain(|one| !is_it(one));
+                }
+                context.mistakes.push(unknown);
+            }
+        }
     }
 
-    /// The first key that nobody took, with its value.
-    fn left<'t>(&self, table: &'t Table, before: &str) -> Option<(String, &'t Value)> {
-        table.iter().find_map(|(key, value)| {
+    fn unknown(&self, key: &str, value: &Value) -> Mistake {
+        let parent = match value {
+            // An empty table where there could be known keys.
+            Value::Table(table) if table.is_empty() && !self.keys_below(key).is_empty() => key,
+            _ => key.rsplit_once('.').map_or("", |(parent, _)| parent),
+        };
+        if let Some(accepted) = not_built::key(&self.name(key)) {
+            return self.error(key, &show(value), &accepted);
+        }
+        let known = self.keys_below(parent);
+        let accepted = format!("only the keys {}", list_of(&known));
+        let last = key.rsplit_once('.').map_or(key, |(_, last)| last);
+        let meant = closest(last, &known).map(str::to_string).or_else(|| elsewhere(last));
+        Mistake { meant, ..self.error(key, &show(value), &accepted) }
+    }
+
+    /// The keys that nobody took, with their values.
+    fn left<'t>(&self, table: &'t Table, before: &str, found: &mut Vec<(String, &'t Value)>) {
+        for (key, value) in table {
             let key = format!("{before}{key}");
             match value {
                 Value::Table(below) if !below.is_empty() && !self.keys_below(&key).is_empty() => {
-                    self.left(below, &format!("{key}."))
+                    self.left(below, &format!("{key}."), found);
                 }
-                other => Some((key, other)),
+                other => found.push((key, other)),
             }
-        })
+        }
     }
 
     /// The last parts of the known keys of one table.
@@ -102,6 +127,24 @@ impl Section {
         keys.dedup();
         keys
     }
+}
+
+/// The word that somebody meant who wrote this one: it differs in a third of its letters at most.
+pub(super) fn closest<'w>(written: &str, words: &[&'w str]) -> Option<&'w str> {
+    let distance = |word: &&&str| strsim::damerau_levenshtein(written, word);
+    let closest = words.iter().min_by_key(distance)?;
+    (distance(&closest) <= written.len().max(3) / 3).then_some(*closest)
+}
+
+/// The full name of a key of another section, if there is just one of this name.
+fn elsewhere(key: &str) -> Option<String> {
+    let mut found = described().into_iter().filter_map(|(section, repeated, _, keys)| {
+        let has_it = keys.iter().any(|one| one.name == key);
+        let name =
+            if repeated { format!("[[{section}]] {key}") } else { format!("{section}.{key}") };
+        has_it.then_some(name)
+    });
+    found.next().filter(|_| found.next().is_none())
 }
 
 /// Takes a key out, and each table that has nothing else in it. The error is the value that should
@@ -180,7 +223,9 @@ mod tests {
         let mut part = section("a = 1\nc = 'x'");
         assert_eq!(part.take("a"), Ok(Some(Value::Integer(1))));
         assert_eq!(part.take("b"), Ok(None));
-        let error = part.finish().expect_err("c is left");
+        let mut context = Context::default();
+        part.finish(&mut context);
+        let error = context.mistakes.remove(0);
         assert_eq!(error.key, "part.c");
         assert_eq!(error.value, "\"x\"");
         assert_eq!(error.accepted, "only the keys \"a\" or \"b\"");
@@ -189,13 +234,16 @@ mod tests {
     #[test]
     fn a_key_with_a_dot_stands_in_a_table_below() {
         let finish = |text: &str| {
-            let mut part = section(text);
-            part.take("a.b")?;
-            part.take("a.c.d")?;
-            part.finish()
+            let (mut part, mut context) = (section(text), Context::default());
+            for key in ["a.b", "a.c.d"] {
+                let found = part.take(key);
+                context.note(found);
+            }
+            part.finish(&mut context);
+            context.mistakes
         };
-        assert_eq!(finish("a.b = 1\na.c.d = 2"), Ok(()));
-        assert_eq!(finish(""), Ok(()));
+        assert_eq!(finish("a.b = 1\na.c.d = 2"), []);
+        assert_eq!(finish(""), []);
         for (text, key, value, accepted) in [
             ("a = 1", "part.a", "1", "a table"),
             ("a.c = 1", "part.a.c", "1", "a table"),
@@ -204,10 +252,29 @@ mod tests {
             ("a = {}", "part.a", "{  }", "only the keys \"b\" or \"c\""),
             ("x = {}", "part.x", "{  }", "only the keys \"a\""),
         ] {
-            let error = finish(text).expect_err(text);
+            let error = &finish(text)[0];
             let found = (error.key.as_str(), error.value.as_str(), error.accepted.as_str());
             assert_eq!(found, (key, value, accepted));
         }
+    }
+
+    #[test]
+    fn what_was_meant_is_close_or_stands_elsewhere() {
+        let words = ["shards", "spin", "pin", "batch-window"];
+        for (written, meant) in [
+            ("shard", Some("shards")),
+            ("sahrds", Some("shards")),
+            ("spn", Some("spin")),
+            ("batch_window", Some("batch-window")),
+            ("cores", None),
+            ("", None),
+        ] {
+            assert_eq!(closest(written, &words), meant, "{written}");
+        }
+        assert_eq!(closest("shards", &[]), None);
+        assert_eq!(elsewhere("stomp-frame"), Some("limits.stomp-frame".to_string()));
+        assert_eq!(elsewhere("protocol"), Some("[[endpoint]] protocol".to_string()));
+        assert_eq!(elsewhere("path"), None, "endpoints and callbacks have one");
     }
 
     #[test]

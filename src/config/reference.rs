@@ -15,8 +15,10 @@ TOML. Every key is optional except those marked *required*; unknown keys are err
 `RINGPUSH_SECTION__KEY` overrides the file, and a flag of the command line overrides that: \
 `RINGPUSH_LIMITS__STOMP_FRAME=32768`, `RINGPUSH_APPLICATION__1__HOOK=http://…` (entries count \
 from 0). `ringpush check --config FILE` prints the effective configuration, in a form that can \
-be read back. With a bad configuration the server does not start: it exits with 2 and one line \
-that names the key, the value and what is accepted.
+be read back. With a bad configuration the server does not start: it exits with 2 and one \
+line for each mistake, which names file and line, the key, the value and what is accepted. What \
+compares several sections is checked once each section is good. `ringpush config init FILE` writes \
+a file to start from.
 
 Durations are strings with a unit (`us`, `ms`, `s`, `m`, `h`, `d`). They are kept in \
 milliseconds, up to 49 days; `window`, `batch-window` and `spin` in microseconds, up to what their \

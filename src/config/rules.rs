@@ -1,6 +1,6 @@
 //! `[[allow]]`, `[[slow]]`, `[[batch]]`, `[[application]]`: the rules for destinations.
 
-use super::ConfigError;
+use super::Mistake;
 use super::context::{Context, Destinations};
 use super::kind::{
     Kind, always, flag, list_in, listed, one_of, parsed, parsed_in, short_span, text, value,
@@ -308,15 +308,15 @@ fn application_fits(
     application: &mut Application,
     at: &str,
     context: &mut Context<'_>,
-) -> Result<(), ConfigError> {
+) -> Result<(), Mistake> {
     reply_goes_somewhere(application, at)?;
     variables_are_known(application, at, context)
 }
 
 /// Refuses keys that have no effect together with the others.
-fn reply_goes_somewhere(application: &Application, at: &str) -> Result<(), ConfigError> {
+fn reply_goes_somewhere(application: &Application, at: &str) -> Result<(), Mistake> {
     let refused = |key: &str, value: &str, accepted: &str| {
-        Err(ConfigError::new(&format!("{at}.{key}"), value, accepted))
+        Err(Mistake::new(&format!("{at}.{key}"), value, accepted))
     };
     if matches!(application.answer, Answer::Forward(_)) {
         let accepted = "nothing with forward, which sends no reply";
@@ -344,7 +344,7 @@ fn variables_are_known(
     application: &Application,
     at: &str,
     context: &Context<'_>,
-) -> Result<(), ConfigError> {
+) -> Result<(), Mistake> {
     let names = variables(&application.destination).unwrap_or_default();
     let forward = match &application.answer {
         Answer::Forward(destination) => Some(("forward", destination)),
@@ -362,7 +362,7 @@ fn variables_are_known(
                 broker_text(context),
                 quoted(&application.destination)
             );
-            return Err(ConfigError::new(&format!("{at}.{key}"), &quoted(text), &accepted));
+            return Err(Mistake::new(&format!("{at}.{key}"), &quoted(text), &accepted));
         }
     }
     Ok(())

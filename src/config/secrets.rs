@@ -1,6 +1,6 @@
 //! The kinds of keys that name secrets, which are read from the environment or a file.
 
-use super::ConfigError;
+use super::Mistake;
 use super::context::Context;
 use super::kind::{Key, Kind, by_hand, list, listed};
 use super::reader::{Section, quoted};
@@ -17,11 +17,12 @@ fn find(
     section: &mut Section,
     [stem, default]: [&str; 2],
     most: usize,
-) -> Result<Vec<Secret>, ConfigError> {
+) -> Result<Vec<Secret>, Mistake> {
     let context = &mut Context::default();
     let (env_key, file_key) = (format!("{stem}-env"), format!("{stem}-file"));
-    let names = names().optional(section, &env_key, context)?;
-    let files = files().optional(section, &file_key, context)?;
+    let names = names().optional(section, &env_key, context);
+    let files = files().optional(section, &file_key, context);
+    let (names, files) = (names?, files?);
     for (key, list) in [(&env_key, &names), (&file_key, &files)] {
         if list.as_ref().is_some_and(|list| list.is_empty() || list.len() > most) {
             let accepted = match most {
@@ -52,7 +53,7 @@ fn named(
     section: &Section,
     key: &str,
     name: &str,
-) -> Result<Secret, ConfigError> {
+) -> Result<Secret, Mistake> {
     let accepted =
         format!("a variable that is set; {name} is not, or it is empty, in the environment");
     let secret = secrets.variable(name);
@@ -66,7 +67,7 @@ fn long_enough(
     key: &str,
     source: &str,
     secret: Secret,
-) -> Result<Secret, ConfigError> {
+) -> Result<Secret, Mistake> {
     if secret.expose().len() >= SECRET_MIN {
         return Ok(secret);
     }
@@ -75,7 +76,7 @@ fn long_enough(
     Err(section.error(key, &quoted(source), &accepted))
 }
 
-fn of_file(section: &Section, key: &str, file: &str) -> Result<Secret, ConfigError> {
+fn of_file(section: &Section, key: &str, file: &str) -> Result<Secret, Mistake> {
     let secret = Secret::of_file(file).map_err(|why| {
         let accepted = format!("a readable file of at most {SECRET_MAX} bytes ({why})");
         section.error(key, &quoted(file), &accepted)
@@ -157,11 +158,11 @@ mod tests {
         secrets: Secrets<'_>,
         table: toml::Table,
         most: usize,
-    ) -> Result<Vec<Secret>, ConfigError> {
+    ) -> Result<Vec<Secret>, Mistake> {
         super::find(&secrets, &mut Section::new("x", table), ["secret", "B"], most)
     }
 
-    fn find(toml: &str) -> Result<Option<Secret>, ConfigError> {
+    fn find(toml: &str) -> Result<Option<Secret>, Mistake> {
         let environment = [("A", GOOD), ("E", ""), ("S", &GOOD[1..])];
         let environment = environment.map(|(name, value)| (name.to_string(), value.to_string()));
         let table = toml.parse().expect("the test's TOML is good");

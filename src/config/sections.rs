@@ -8,12 +8,13 @@ use super::reader::quoted;
 use super::secrets::one_secret;
 use super::syntax::{Network, below, is_destination, is_prefix, is_url};
 use super::table::table;
-use super::{API_TOKEN, CALLBACK_SECRET, ConfigError, Secret};
+use super::{API_TOKEN, CALLBACK_SECRET, Mistake, Secret};
 use crate::limits::{HOOKS_CONCURRENT_MAX, HOOKS_QUEUE_MAX, SHARDS_MAX, SPIN_MAX, WINDOW_MAX};
 use crate::time::{Micros, Millis};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-const ADDRESS: &str = "an IP address with a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
+const ADDRESS: &str = "an address with its port, such as \"127.0.0.1:8080\", \"[::1]:8080\", \
+                       \"localhost:8080\", or \":8080\" for all IPv4 addresses";
 const URL: &str = "an http or https URL, such as \"https://csms.example.com\"";
 const NETWORKS: &str = "a list of IP addresses and blocks, such as [\"127.0.0.1\", \"10.0.0.0/8\"]";
 const PREFIXES: &str =
@@ -27,10 +28,10 @@ table! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Listen checked by addresses_of_their_own {
         addresses "address": Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
-            list(&format!("{ADDRESS}, or a list of such"), |text| text.parse().ok()), Restart;
+            list(&format!("{ADDRESS}; or a list of such"), address), Restart;
             "for browsers and callbacks; for port 0 the kernel chooses one"
         api_address "api-address": Option<SocketAddr> = None,
-            maybe(parsed(ADDRESS, |text| text.parse().ok())), Restart;
+            maybe(parsed(ADDRESS, address)), Restart;
             "a listener of its own for the API, `/metrics` and the console; without it they are \
              served where browsers are"
         external_url "external-url": Option<String> = None,
@@ -47,6 +48,21 @@ table! {
     }
 }
 
+/// An address with its port. Names other than this machine's own are not looked up.
+fn address(text: &str) -> Option<SocketAddr> {
+    let named = || {
+        let (host, port) = text.rsplit_once(':')?;
+        let host = match host {
+            "" => Ipv4Addr::UNSPECIFIED,
+            "localhost" => Ipv4Addr::LOCALHOST,
+            _ => return None,
+        };
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        Some(SocketAddr::from((host, port.parse().ok().filter(|_| digits)?)))
+    };
+    text.parse().ok().or_else(named)
+}
+
 impl Listen {
     /// Whether the peer is a proxy whose headers are believed.
     pub fn trusts(&self, peer: IpAddr) -> bool {
@@ -58,15 +74,15 @@ fn addresses_of_their_own(
     listen: &mut Listen,
     path: &str,
     _: &mut Context<'_>,
-) -> Result<(), ConfigError> {
+) -> Result<(), Mistake> {
     if listen.addresses.is_empty() {
-        return Err(ConfigError::new(&format!("{path}.address"), "[]", ADDRESS));
+        return Err(Mistake::new(&format!("{path}.address"), "[]", ADDRESS));
     }
     listen.bound.clone_from(&listen.addresses);
     match listen.api_address {
         Some(address) if address.port() != 0 && listen.addresses.contains(&address) => {
             let key = format!("{path}.api-address");
-            Err(ConfigError::new(&key, &format!("\"{address}\""), "an address of its own"))
+            Err(Mistake::new(&key, &format!("\"{address}\""), "an address of its own"))
         }
         _ => Ok(()),
     }
@@ -100,11 +116,7 @@ table! {
     }
 }
 
-fn makes_a_secret_up(
-    demo: &mut Demo,
-    _: &str,
-    context: &mut Context<'_>,
-) -> Result<(), ConfigError> {
+fn makes_a_secret_up(demo: &mut Demo, _: &str, context: &mut Context<'_>) -> Result<(), Mistake> {
     if demo.enabled {
         context.secrets.make_up(CALLBACK_SECRET);
     }
@@ -184,7 +196,7 @@ fn prefixes_apart(
     broker: &mut Broker,
     path: &str,
     context: &mut Context<'_>,
-) -> Result<(), ConfigError> {
+) -> Result<(), Mistake> {
     let mut before: Vec<&str> = Vec::new();
     let keyed = broker.prefixes.iter().map(|one| ("prefixes", one));
     let keyed =
@@ -192,7 +204,7 @@ fn prefixes_apart(
     for (key, prefix) in keyed.chain([("user-prefix", &broker.user_prefix)]) {
         if let Some(other) = before.iter().find(|one| below(one, prefix) || below(prefix, one)) {
             let accepted = format!("a prefix that is not below or above \"{other}\"");
-            return Err(ConfigError::new(&format!("{path}.{key}"), &quoted(prefix), &accepted));
+            return Err(Mistake::new(&format!("{path}.{key}"), &quoted(prefix), &accepted));
         }
         before.push(prefix);
     }
@@ -240,5 +252,29 @@ table! {
     pub struct Presence {
         topic "topic": Option<String> = None, maybe(broker_destination()), Reload;
             "where `ON_LINE` and `OFF_LINE` of users are published; without it nowhere"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_may_leave_out_what_is_plain() {
+        for (text, shown) in [
+            ("localhost:8080", Some("127.0.0.1:8080")),
+            (":8080", Some("0.0.0.0:8080")),
+            ("[::1]:1", Some("[::1]:1")),
+            ("1.2.3.4:5", Some("1.2.3.4:5")),
+            ("localhost", None),
+            ("localhost:", None),
+            (":+80", None),
+            (":65536", None),
+            ("8080", None),
+            ("example.com:80", None),
+        ] {
+            let found = address(text).map(|address| address.to_string());
+            assert_eq!(found.as_deref(), shown, "{text}");
+        }
     }
 }

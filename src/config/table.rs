@@ -5,7 +5,7 @@
 //! the reference: units, bounds, what happens at it. Reading, `ringpush check`, what differs at a
 //! reload, what a reload keeps and `docs/configuration.md` are made from it.
 
-use super::ConfigError;
+use super::Mistake;
 use super::context::Context;
 use super::kind::{Key, Table};
 use super::reader::Section;
@@ -32,11 +32,8 @@ pub(super) trait Part: Sized {
     /// It is written `[[name]]`.
     const REPEATED: bool;
     /// Reads it from the document.
-    fn read(
-        document: &mut Section,
-        name: &str,
-        context: &mut Context<'_>,
-    ) -> Result<Self, ConfigError>;
+    fn read(document: &mut Section, name: &str, context: &mut Context<'_>)
+    -> Result<Self, Mistake>;
     /// Shows it.
     fn show(&self, name: &'static str, to: &mut Lines);
     /// Restores what only a restart changes.
@@ -48,11 +45,7 @@ pub(super) trait Part: Sized {
 impl<T: Table> Part for T {
     const REPEATED: bool = false;
 
-    fn read(
-        document: &mut Section,
-        name: &str,
-        context: &mut Context<'_>,
-    ) -> Result<T, ConfigError> {
+    fn read(document: &mut Section, name: &str, context: &mut Context<'_>) -> Result<T, Mistake> {
         Table::read(document.below(name)?, context)
     }
 
@@ -77,9 +70,14 @@ impl<T: Entry> Part for Vec<T> {
         document: &mut Section,
         name: &str,
         context: &mut Context<'_>,
-    ) -> Result<Vec<T>, ConfigError> {
-        let sections = document.entries(name)?;
-        sections.into_iter().map(|section| Table::read(section, context)).collect()
+    ) -> Result<Vec<T>, Mistake> {
+        let before = context.mistakes.len();
+        let mut list = Vec::new();
+        for section in document.entries(name)? {
+            let found = Table::read(section, context);
+            list.extend(context.note(found));
+        }
+        context.unless_noted(Some(list), before)
     }
 
     fn show(&self, name: &'static str, to: &mut Lines) {
@@ -131,20 +129,26 @@ macro_rules! table {
             fn read(
                 mut section: $crate::config::reader::Section,
                 context: &mut $crate::config::context::Context<'_>,
-            ) -> Result<$name, $crate::config::ConfigError> {
-                let found = $name {
-                    $($field: {
-                        let kind: $crate::config::kind::Kind<$type> = $kind;
-                        let default = $crate::config::table::default!($($default)?);
-                        kind.read(&mut section, $key, default, context)?
-                    },)*
-                    $($($more: $more_value,)*)?
+            ) -> Result<$name, $crate::config::Mistake> {
+                let before = context.mistakes.len();
+                let read = ($({
+                    let kind: $crate::config::kind::Kind<$type> = $kind;
+                    let default = $crate::config::table::default!($($default)?);
+                    let found = kind.read(&mut section, $key, default, context);
+                    context.note(found)
+                },)*);
+                section.finish(context);
+                let found = match read {
+                    ($(Some($field),)*) => {
+                        Some($name { $($field,)* $($($more: $more_value,)*)? })
+                    }
+                    _ => None,
                 };
+                let found = context.unless_noted(found, before)?;
                 $(
                     let mut found = found;
                     $check(&mut found, section.path(), context)?;
                 )?
-                section.finish()?;
                 Ok(found)
             }
 

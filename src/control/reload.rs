@@ -113,7 +113,7 @@ mod tests {
     fn what_is_bad_together_with_what_needs_a_restart_is_refused() {
         for [running, loaded, key] in BAD_TOGETHER {
             let error = merge(&load(running), load(loaded)).expect_err(loaded);
-            assert_eq!(error.key, *key, "{error}");
+            assert_eq!(error.mistakes[0].key, *key, "{error}");
         }
     }
 

@@ -17,6 +17,7 @@ use crate::ids::{PeerId, ShardId};
 use crate::limits::{self, HOMES_MAX, REFUSALS_WAITING};
 use crate::mem::shares::Kind;
 use crate::ring::{Doorbells, Flavor, StartError};
+use core::fmt;
 use hashbrown::HashMap;
 use std::fmt::Display;
 use std::io;
@@ -60,6 +61,17 @@ pub enum NotReady {
     /// One has ended before it was ready.
     Ended(ShardId),
 }
+
+impl fmt::Display for NotReady {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotReady::Refused(error) => write!(f, "{error}"),
+            NotReady::Ended(shard) => write!(f, "{}", Failure::ShardEnded(*shard)),
+        }
+    }
+}
+
+impl core::error::Error for NotReady {}
 
 /// A shard's thread has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +189,22 @@ pub enum Failure {
     /// A shard has ended unexpectedly.
     ShardEnded(ShardId),
 }
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Start(error) => write!(f, "cannot start: {error}"),
+            Failure::Log(path, error) => {
+                write!(f, "cannot open the log file {}: {error}", path.display())
+            }
+            Failure::ShardEnded(shard) => {
+                write!(f, "shard {} has ended unexpectedly; the process ends with it", shard.0)
+            }
+        }
+    }
+}
+
+impl core::error::Error for Failure {}
 
 /// Runs the control plane on this thread until the process is to end.
 pub fn run(setup: Setup) -> Result<End, Failure> {
@@ -465,8 +493,11 @@ impl Control {
         let loaded = match self.sources.load() {
             Ok(loaded) => loaded,
             Err(error) => {
-                let values: [(&str, &dyn Display); 1] = [("error", &error)];
-                return self.log.error("not reloaded, the configuration stays", &values);
+                for line in error.lines() {
+                    let values: [(&str, &dyn Display); 1] = [("error", &line)];
+                    self.log.error("not reloaded, the configuration stays", &values);
+                }
+                return;
             }
         };
         for warning in &loaded.warnings {
