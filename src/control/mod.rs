@@ -1,4 +1,5 @@
 #![forbid(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "it reads clocks, and its tables are of our ids")]
 //! The control plane: one thread without a ring of ours, for everything that is not on the path of
 //! a push. It turns entries of the shards into HTTP calls and their answers into entries, signals
 //! into a reload or a graceful end, and lines of log into writes.

@@ -1,4 +1,6 @@
 #![forbid(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "a client measures time")]
+#![expect(clippy::disallowed_types, reason = "a client has sockets")]
 //! `ringpush load`: many clients on one thread, which measure a server.
 //!
 //! **What it turns into what.** Arguments ([`Options`]) into a [`Report`]: figures, latencies,

@@ -107,7 +107,9 @@ impl Kept {
     /// Drops what newer ones stand for, then the oldest that may be dropped, but never the newest
     /// of them, until at most `bytes` in at most `count` units wait.
     pub fn shed(&mut self, bytes: usize, count: usize) -> Dropped {
-        let (mut dropped, mut keys) = (Dropped::default(), HashSet::new());
+        // The keys are keyed hashes already.
+        let hasher = foldhash::fast::FixedState::with_seed(0);
+        let (mut dropped, mut keys) = (Dropped::default(), HashSet::with_hasher(hasher));
         let (mut left, mut units) = (self.len(), self.units.len());
         let mut goes = vec![false; units];
         for (unit, goes) in self.units.iter().zip(&mut goes).rev() {
