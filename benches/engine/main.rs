@@ -1,12 +1,12 @@
 //! The whole engine on a quiet kernel: its own cost, without the kernel's TCP.
 //!
-//! `cargo bench --bench engine`. Every bench checks its answer. To count instructions, which other
-//! work of the machine does not disturb: `cargo bench --bench engine --no-run`, then
-//! `valgrind --tool=callgrind --toggle-collect='*::measured*' target/release/deps/engine-… count W
-//! T`: W is 0, 1, 2 for a fan-out of 1, 100, 10 000, 3 for an idle turn with 100 000 sessions, 4
-//! for a heart-beat of 10 000, 5 for a callback, 6 and 7 for 2 KiB to 1000 compressed sessions with
-//! one id and with an id each; T is how many times. The difference of two counts
-//! over that of their T is one.
+//! `cargo bench --bench engine`. Every bench checks its answer. `benches/engine/ratchet` counts
+//! instructions, which other work of the machine does not disturb, and compares them with
+//! `counts.toml`. By hand: `valgrind --tool=callgrind --toggle-collect='*::measured*'
+//! target/release/deps/engine-… count W T`: W is 0, 1, 2 for a fan-out of 1, 100, 10 000, 3 for an
+//! idle turn with 100 000 sessions, 4 for a heart-beat of 10 000, 5 for a callback, 6 and 7 for 2
+//! KiB to 1000 compressed sessions with one id and with an id each; T is how many times. The
+//! difference of two counts over that of their T is one.
 
 mod house;
 mod quiet;
@@ -18,6 +18,10 @@ use ringpush::stomp::Command;
 use ringpush::time::Millis;
 use sha2::Sha256;
 use std::time::Duration;
+
+/// The binary's allocator: counts include it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const CROWD: usize = 10_000;
 /// Sessions that do nothing.
