@@ -214,6 +214,10 @@ fn every_mutation_is_found_by_its_oracle() {
             Mutation::Overtaken => Oracle::Order,
             Mutation::Unsent => Oracle::Protocol,
             Mutation::Forgotten => Oracle::Leak,
+            Mutation::UnitLost => Oracle::Lost,
+            Mutation::UnitTwice => Oracle::Twice,
+            // An assertion: who is detached holds nothing of the log.
+            Mutation::Pinned => Oracle::Panic,
         };
         let options = Options { mutation: Some(mutation), ..Options::default() };
         let found = (0..MUTATION_SEEDS).find(|&seed| {

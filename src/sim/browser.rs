@@ -116,14 +116,17 @@ impl Browser {
             (false, true) => "/portfolio/websocket",
             (false, false) => "/portfolio",
         };
-        wire.put(&handshake(path, &query));
+        let is_over_http = wire.over_http().is_some();
+        if !is_over_http {
+            wire.put(&handshake(path, &query));
+        }
         Browser {
             number,
             user,
-            sockjs,
+            sockjs: sockjs || is_over_http,
             version,
             beats,
-            stage: Stage::Upgrading,
+            stage: if is_over_http { Stage::Opening } else { Stage::Upgrading },
             subscriptions: Vec::new(),
             former: Vec::new(),
             receipts: VecDeque::new(),
@@ -514,6 +517,9 @@ impl Browser {
         for frame in frames {
             let text = || String::from_utf8_lossy(frame);
             scene.world.tell(|| format!("client {} says {:?}", self.number, text()));
+        }
+        if let Some(over_http) = wire.over_http_mut() {
+            return over_http.said.extend(frames.iter().cloned());
         }
         let random = scene.random();
         if self.sockjs {

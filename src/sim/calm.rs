@@ -25,6 +25,8 @@ pub(super) enum Unrest {
     Shard(usize),
     /// A client has something to do.
     Client(usize),
+    /// A session over HTTP has yet to be given up.
+    Session,
     /// Something waits in a shard.
     Waits(usize),
 }
@@ -110,7 +112,11 @@ impl Simulation {
                 Sleep::Over => true,
                 Sleep::Awake => false,
             };
-            if !waits || world.is_ready(ring) || world.is_busy(ring) {
+            if !waits
+                || self.sessions.has_asked(ring)
+                || world.is_ready(ring)
+                || world.is_busy(ring)
+            {
                 return Some(Unrest::Shard(ring));
             }
         }
@@ -120,6 +126,9 @@ impl Simulation {
             return Some(Unrest::Client(client.number));
         }
         drop(world);
+        if self.sessions.has_abandoned(&self.clients) {
+            return Some(Unrest::Session);
+        }
         let mut audits = self.shards.iter_mut().map(Shard::audit);
         audits.position(|audit| audit.waiting > 0 || audit.blocks > 0).map(Unrest::Waits)
     }

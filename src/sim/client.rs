@@ -5,11 +5,15 @@ use super::counts::Event;
 use super::echoer::Echoer;
 use super::http_client::HttpClient;
 use super::misbehaving::Misbehaving;
+use super::over_http::{OverHttp, Stage};
 use super::scene::{Decision, NEVER, Phase, Scene};
 use super::violation::Violation;
-use super::wire::Wire;
+use super::wire::{End, Wire};
 use super::world::World;
 use crate::time::Instant;
+
+/// Nanoseconds after which a client asks again that waits to receive.
+const AGAIN: u64 = 5_000_000;
 
 /// How a client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +101,7 @@ impl Client {
         let socket = self.wire.socket;
         self.wire.has_output() && world.can_write(socket)
             || self.may_read(world) && self.wire.end.is_none() && world.can_read(socket)
-            || world.now() >= self.wake_at
+            || world.now() >= self.wake_at.min(self.over_http_at())
     }
 
     /// When it does something next at the latest; `NEVER` if it waits for others.
@@ -107,7 +111,19 @@ impl Client {
         }
         let reads = self.reads() && world.can_read(self.wire.socket);
         let read_at = if reads && self.wire.end.is_none() { self.read_at } else { NEVER };
-        read_at.min(self.wake_at)
+        read_at.min(self.wake_at).min(self.over_http_at())
+    }
+
+    /// When its session over HTTP goes on.
+    fn over_http_at(&self) -> Instant {
+        self.wire.over_http().map_or(NEVER, |over| over.next_at)
+    }
+
+    /// Who it is and its session over HTTP, if it has one and has not gone.
+    pub(super) fn over_http(&self) -> Option<(Option<usize>, &OverHttp)> {
+        let Role::Browser(browser) = &self.role else { return None };
+        let is_here = !self.over && !self.vanished;
+        self.wire.over_http().filter(|_| is_here).map(|over| (browser.user, over))
     }
 
     /// Does what it wants to do now.
@@ -122,11 +138,15 @@ impl Client {
                 self.understand(scene)?;
             }
         }
-        if self.wire.end.is_some() {
+        if self.wire.over_http().is_some() {
+            self.go_on(scene);
+        } else if self.wire.end.is_some() {
             self.release(scene, false);
+        }
+        if self.over {
             return Ok(());
         }
-        if !self.over && scene.world.now() >= self.wake_at {
+        if scene.world.now() >= self.wake_at {
             let decision = match &mut self.role {
                 Role::Browser(browser) => browser.step(&mut self.wire, scene),
                 Role::Echoer(echoer) => echoer.step(&mut self.wire, scene),
@@ -145,6 +165,10 @@ impl Client {
                 self.left = true;
                 self.release(scene, reset);
             }
+            Decision::End if self.has_no_connection() => {
+                self.left = true;
+                self.release(scene, false);
+            }
             Decision::End => {
                 self.left = true;
                 self.wake_at = NEVER;
@@ -160,8 +184,86 @@ impl Client {
 
     /// Releases the descriptor.
     pub(super) fn release(&mut self, scene: &mut Scene<'_>, reset: bool) {
-        if !core::mem::replace(&mut self.over, true) {
+        if !core::mem::replace(&mut self.over, true) && !self.has_no_connection() {
             scene.world.leave(self.wire.socket, reset);
+        }
+    }
+
+    fn has_no_connection(&self) -> bool {
+        self.wire.over_http().is_some_and(|over| over.stage == Stage::Away)
+    }
+
+    /// Goes on with its session over HTTP: connections come and go.
+    fn go_on(&mut self, scene: &mut Scene<'_>) {
+        let is_main = scene.plan.phase == Phase::Main;
+        let pause = if is_main { 400_000 } else { 2_000 };
+        let (end, now) = (self.wire.end, scene.world.now());
+        let Some(over) = self.wire.over_http_mut() else { return };
+        let (whole, at_limit) = core::mem::take(&mut over.whole);
+        scene.world.counts.add(Event::AnswerWhole, whole);
+        scene.world.counts.add(Event::StreamAtLimit, at_limit);
+        if over.is_closed || over.leaves {
+            scene.world.counts.add(Event::SessionClosed, over.is_closed.into());
+            return self.release(scene, false);
+        }
+        if end == Some(End::Eof) && over.ends_with_fin() {
+            scene.world.counts.note(Event::StreamAtLimit);
+            over.stage = Stage::Done;
+        }
+        let receives = matches!(over.stage, Stage::Receives(..));
+        if end.is_some() && receives || over.is_gone && !receives {
+            let event = if receives { Event::ReceiverLost } else { Event::SessionGone };
+            scene.world.counts.note(event);
+            return self.release(scene, false);
+        }
+        if (end.is_some() || over.stage == Stage::Done) && over.stage != Stage::Away {
+            return match self.left {
+                true => self.release(scene, false),
+                false => self.drop_connection(scene, pause),
+            };
+        }
+        if now >= over.next_at {
+            self.go_on_by_itself(scene, (now, pause));
+        }
+    }
+
+    fn go_on_by_itself(&mut self, scene: &mut Scene<'_>, (now, pause): (Instant, u64)) {
+        let Some(over) = self.wire.over_http_mut() else { return };
+        match over.stage {
+            _ if self.left => over.next_at = NEVER,
+            Stage::Away => {
+                let sealed = scene.plan.sealed && scene.world.random.chance(500);
+                self.wire.reconnect(sealed, scene.world);
+            }
+            Stage::Ready if scene.world.random.chance(300) => self.drop_connection(scene, pause),
+            Stage::Ready => {
+                over.ask(&mut scene.world.random);
+                over.next_at = Instant(now.0 + AGAIN);
+            }
+            // Until the shard has looked.
+            Stage::Wants(_) => {
+                over.next_at = Instant(now.0 + AGAIN);
+                let (ring, socket) = (over.ring, self.wire.socket);
+                // It may be on its way there.
+                let is_elsewhere = scene.world.place(socket).is_some_and(|place| place.0 != ring);
+                if is_elsewhere && scene.random().chance(200) {
+                    scene.world.counts.note(Event::Elsewhere);
+                    self.drop_connection(scene, 10_000);
+                }
+            }
+            Stage::Asks | Stage::Done | Stage::Receives(..) => over.next_at = NEVER,
+        }
+    }
+
+    /// The connection goes, and another one comes some time after that.
+    fn drop_connection(&mut self, scene: &mut Scene<'_>, pause: u64) {
+        let reset = scene.random().chance(300);
+        scene.world.leave(self.wire.socket, reset);
+        self.wire.end = Some(End::Eof);
+        let pause = if scene.random().chance(700) { pause / 50 } else { pause };
+        let next_at = scene.soon(10, pause);
+        if let Some(over) = self.wire.over_http_mut() {
+            (over.stage, over.next_at) = (Stage::Away, next_at);
         }
     }
 
@@ -215,6 +317,7 @@ impl Client {
             Role::HttpClient(http_client) => http_client.is_owed(),
             Role::Misbehaving(_) => true,
         };
-        role || self.wire.has_output() || !self.wire.is_read_out()
+        let waits = self.wire.over_http().is_some_and(OverHttp::is_owed);
+        role || waits || self.wire.has_output() || !self.wire.is_read_out()
     }
 }

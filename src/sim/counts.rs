@@ -46,6 +46,17 @@ events! {
     PollStopped "row: poll stopped before close"
     Released "row: connection released to a number"
     Adopted "row: connection adopted in another table"
+    // Sessions over HTTP.
+    AnswerWhole "over HTTP: answer received to its end"
+    StreamAtLimit "over HTTP: stream ended at its limit"
+    ReceiverChanged "over HTTP: link received by another connection"
+    WaitedForReceiver "over HTTP: connection comes for what waits"
+    Elsewhere "over HTTP: connection came to another shard"
+    ReceiverLost "over HTTP: connection ends in the middle of an answer"
+    Abandoned "over HTTP: session given up, nobody came"
+    SessionClosed "over HTTP: close frame received"
+    SessionGone "over HTTP: session ended while nobody received"
+    EndedAtDrain "over HTTP: session told its end at the shutdown"
     // Faults.
     ReleaseFails "fault: no number for a connection that leaves"
     AdoptFails "fault: no slot for a connection that comes"

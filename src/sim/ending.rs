@@ -5,6 +5,7 @@ use super::counts::Event;
 use super::oracle;
 use super::run::{Simulation, Sleep};
 use super::scene::{Phase, Scene};
+use super::sessions::Owner;
 use super::violation::{Oracle, Violation};
 use crate::engine::shard::Shard;
 use crate::limits::Limits;
@@ -114,6 +115,7 @@ impl Simulation {
     pub(super) fn end(&mut self) -> Result<(), Violation> {
         let now = self.world.borrow().now();
         self.control.drain(now);
+        self.sessions.drains = true;
         self.arrivals.left = 0;
         self.end_stalls();
         self.go_on("shutting down", |s| s.sleeps.iter().all(|sleep| *sleep == Sleep::Over))?;
@@ -131,6 +133,7 @@ impl Simulation {
         for ring in 0..self.shards.len() {
             self.world.borrow_mut().end_ring(ring);
         }
+        self.end_sessions();
         self.plan.phase = Phase::Leave;
         self.clients_reset(|client| client.vanished || client.reading == Reading::Never);
         self.go_on("clients notice", |s| s.clients.iter().all(|client| client.over))

@@ -91,6 +91,8 @@ fn mutate(mutation: Mutation, mut mail: Mail<'_>, kept: &mut Kept, random: &mut 
         Mutation::Leak | Mutation::Limit | Mutation::Wake | Mutation::Policy | Mutation::Unsent => {
             false
         }
+        // `attending` adds them.
+        Mutation::UnitLost | Mutation::UnitTwice | Mutation::Pinned => false,
     }
 }
 

@@ -14,10 +14,14 @@
 //! one.
 //!
 //! **Parts.** [`World`] has the sockets and the clock; [`SimRing`] is the second implementor of the
-//! ring's trait; `client`, `browser`, `echoer`, `http_client` and `misbehaving` are the clients;
+//! ring's trait; `client`, `browser`, `echoer`, `http_client` and `misbehaving` are the clients,
+//! `over_http` is the end of a browser's session that has no WebSocket, and `attending` asks the
+//! engine for what it wants;
 //! `history` records what was promised and what was received, and `oracle` checks it.
 
 mod adrift;
+mod answer;
+mod attending;
 mod bounds;
 mod browser;
 mod calm;
@@ -43,6 +47,7 @@ mod misbehaving;
 mod moves;
 mod mutation;
 mod oracle;
+mod over_http;
 mod overtaken;
 mod panics;
 #[cfg(test)]
@@ -59,6 +64,7 @@ mod screen;
 mod script;
 #[cfg(test)]
 mod sealed;
+mod sessions;
 mod setting;
 mod socket;
 mod target;

@@ -1,4 +1,5 @@
-//! Bugs added on purpose, outside the product's code: each has to be found by its oracle.
+//! Bugs added on purpose, outside the product's code but for those in links over HTTP: each has to
+//! be found by its oracle.
 
 /// One deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +34,17 @@ pub enum Mutation {
     Unsent,
     /// A connection in flight to another shard is dropped without being closed.
     Forgotten,
+    /// A unit is lost when a link changes its connection.
+    UnitLost,
+    /// A unit comes twice when a link changes its connection.
+    UnitTwice,
+    /// A link that nobody receives pins the log.
+    Pinned,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 15] = [
+    pub const ALL: [Mutation; 18] = [
         Mutation::Lost,
         Mutation::Twice,
         Mutation::Order,
@@ -53,6 +60,9 @@ impl Mutation {
         Mutation::Overtaken,
         Mutation::Unsent,
         Mutation::Forgotten,
+        Mutation::UnitLost,
+        Mutation::UnitTwice,
+        Mutation::Pinned,
     ];
 
     /// Whether it is in the fake kernel or in the configuration, not in the mail between shards.

@@ -13,9 +13,11 @@ use super::http_client::{CALLS, HttpClient};
 use super::misbehaving::Misbehaving;
 use super::mutation::Mutation;
 use super::oracle;
+use super::over_http::OverHttp;
 use super::panics::{Caught, caught};
 use super::ring::SimRing;
 use super::scene::{NEVER, Phase, Plan, Scene};
+use super::sessions::{Owner, Sessions};
 use super::setting::Setting;
 use super::trace::{self, Waiting};
 use super::violation::{Oracle, Violation};
@@ -77,6 +79,8 @@ const LAST_ACTIONS: u64 = 20_000_000_000;
 const LEAP: u64 = 1_000_000_000;
 /// The least number of operations of a run.
 pub const OPERATIONS_MIN: u64 = 2_000;
+/// How many of a thousand runs have sessions over HTTP.
+const OVER_HTTP: u32 = 250;
 /// Client addresses on this machine.
 const HOSTS: u64 = 6;
 
@@ -116,7 +120,9 @@ pub(super) struct Simulation {
     pub(super) history: History,
     pub(super) plan: Plan,
     pub(super) metrics: Metrics,
-    bug: Bug,
+    pub(super) bug: Bug,
+    /// Sessions over HTTP.
+    pub(super) sessions: Sessions,
     pub(super) arrivals: Arrivals,
     pub(super) steps: u64,
     turns: u64,
@@ -125,8 +131,8 @@ pub(super) struct Simulation {
     pub(super) limits: Limits,
     /// The watcher has seen everything.
     pub(super) watched_all: bool,
-    pub(super) jumps: u32,
-    pub(super) next_jump: Instant,
+    /// Jumps of the clock that are left, and when the next one comes.
+    jumps: (u32, Instant),
     /// How many stalls of shards are left, and until when each shard is or was last stalled.
     stalls: u32,
     pub(super) stalled: Vec<Instant>,
@@ -152,6 +158,7 @@ impl Simulation {
         let stalls = if random.chance(250) { 2 } else { 0 };
         let power_cut = random.chance(200).then(|| random.between(OPERATIONS_MIN, 4_000));
         let moves = *random.pick(&[0, 10, 100]);
+        let over_http = if random.chance(OVER_HTTP) { 25 } else { 0 };
         let budget = random.between(400, 700) as u32;
         let crowd = random.chance(300);
         let reload_at = reloaded.as_ref().map(|_| random.between(50, 400));
@@ -171,6 +178,7 @@ impl Simulation {
                 sessions: Vec::new(),
                 crowd,
                 moves,
+                over_http,
                 reload_at,
                 sealed,
             },
@@ -183,10 +191,10 @@ impl Simulation {
             active: Vec::new(),
             limits,
             watched_all: false,
-            jumps,
+            jumps: (jumps, Instant(now.0 + 300_000_000)),
             stalls,
             stalled: vec![Instant(0); sleeps],
-            next_jump: Instant(now.0 + 300_000_000),
+            sessions: Sessions::new(sleeps),
             power_cut,
         }
     }
@@ -296,6 +304,7 @@ impl Simulation {
             (first, random.chance(5).then(|| random.index(count)))
         };
         self.steps_of_chance();
+        self.look_after();
         let now = self.world.borrow().now();
         if let Some(shard) = signal
             && let Sleep::Until(_) = self.sleeps[shard]
@@ -332,6 +341,7 @@ impl Simulation {
                 match self.sleeps[actor] {
                     _ if now < self.stalled[actor] => false,
                     Sleep::Awake => true,
+                    Sleep::Until(_) if self.sessions.has_asked(actor) => true,
                     Sleep::Until(until) => now >= until || world.is_ready(actor),
                     Sleep::Over => false,
                 }
@@ -368,12 +378,12 @@ impl Simulation {
             self.stalls -= 1;
             self.stand_still(500, 4_000);
         }
-        if self.jumps > 0 && now >= self.next_jump && self.plan.phase == Phase::Main {
-            self.jumps -= 1;
+        if self.jumps.0 > 0 && now >= self.jumps.1 && self.plan.phase == Phase::Main {
+            self.jumps.0 -= 1;
             let mut world = self.world.borrow_mut();
             let millis = world.random.between(500, 6_000);
             world.jump(millis);
-            self.next_jump = Instant(world.now().0 + 700_000_000);
+            self.jumps.1 = Instant(world.now().0 + 700_000_000);
         }
         match self.history.secret {
             Secret::Open if self.plan.reload_at.is_some_and(|at| self.history.actions >= at) => {
@@ -417,9 +427,12 @@ impl Simulation {
             match sleep {
                 Sleep::Until(until) => next = next.min(*until),
                 Sleep::Awake => next = world.now(),
-                Sleep::Over => {}
+                Sleep::Over => continue,
             }
-            if world.is_busy(ring) && *sleep != Sleep::Over {
+            if self.sessions.has_asked(ring) {
+                next = world.now();
+            }
+            if world.is_busy(ring) {
                 next = world.now();
             }
         }
@@ -441,7 +454,7 @@ impl Simulation {
 
     /// A shard goes to sleep, or wakes up for a turn.
     fn turn(&mut self, at: usize) -> Result<(), Violation> {
-        if self.sleeps[at] == Sleep::Awake {
+        if self.sleeps[at] == Sleep::Awake && !self.sessions.has_asked(at) {
             match self.shards[at].wait() {
                 Wait::No => {}
                 Wait::Until(until) => {
@@ -454,6 +467,7 @@ impl Simulation {
         }
         self.mutate(at);
         self.move_one(at);
+        self.sessions.is_heard(at);
         self.turns += 1;
         trace::tell_turn(&self.world, self.turns, at);
         let before = self.entries(at);
@@ -469,7 +483,9 @@ impl Simulation {
             // Its last operations still reach the kernel.
             self.world.borrow_mut().submit(at);
         }
-        self.look_at(at)
+        self.look_at(at)?;
+        self.serve(at);
+        Ok(())
     }
 
     /// What waits of a peer, for a trace.
@@ -527,6 +543,8 @@ impl Simulation {
         if clients[client].over || clients[client].vanished {
             self.active.retain(|&other| other != client);
         }
+        drop(world);
+        self.bring(client);
         acted
     }
 
@@ -539,7 +557,7 @@ impl Simulation {
     /// A client connects.
     pub(super) fn arrive(&mut self, is_watcher: bool) {
         let number = self.clients.len();
-        let Simulation { world, history, plan, clients, shards, .. } = self;
+        let Simulation { world, history, plan, clients, shards, sessions, .. } = self;
         let mut world = world.borrow_mut();
         let aside = !plan.crowd || world.random.chance(300);
         let ring = if aside { world.random.index(shards.len()) } else { shards.len() - 1 };
@@ -551,6 +569,11 @@ impl Simulation {
         let mut wire = Wire::connect(ring, peer, is_sealed, &mut world);
         let mut scene = Scene { world: &mut world, history, plan };
         let kind = if foreign { 90 } else { scene.random().below(100) };
+        if !foreign && !is_watcher && kind < scene.plan.over_http {
+            let over_http = Box::new(OverHttp::new(ring, peer, scene.random()));
+            wire = wire.over(over_http, is_sealed);
+            sessions.begin(number, ring);
+        }
         let role = match kind {
             _ if is_watcher => Role::Browser(Browser::watcher(number, &mut scene, &mut wire)),
             0..=64 => {

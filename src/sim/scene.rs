@@ -38,6 +38,8 @@ pub(super) struct Plan {
     pub(super) sealed: bool,
     /// How many of a thousand turns begin a move that the engine would not begin by itself.
     pub(super) moves: u32,
+    /// How many of a hundred clients have sessions over HTTP.
+    pub(super) over_http: u64,
     /// After how many actions the rules are loaded anew, if they are.
     pub(super) reload_at: Option<u64>,
 }

@@ -77,7 +77,10 @@ impl Browser {
         scene: &mut Scene<'_>,
     ) -> Result<(), Violation> {
         match (bytes.first(), self.stage) {
-            (Some(b'o'), Stage::Opening) if bytes == b"o" => self.log_in(wire, scene),
+            (Some(b'o'), Stage::Opening) if bytes == b"o" => {
+                self.open_at = scene.history.tick();
+                self.log_in(wire, scene);
+            }
             (Some(b'h'), _) if bytes == b"h" => {}
             (Some(b'c'), _) => {}
             (Some(b'a'), Stage::LoggingIn | Stage::Live | Stage::Leaving) => {

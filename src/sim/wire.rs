@@ -1,7 +1,9 @@
 //! A client's end of a connection: writes as the socket has room, reads as the client wants to, and
 //! parses WebSocket frames and HTTP answers. On a sealed connection all of that is in records.
 
+use super::answer::{self, Answer};
 use super::counts::Event;
+use super::over_http::{Frame, OverHttp};
 use super::random::Random;
 use super::records::Records;
 use super::socket::{Read, SocketId};
@@ -23,15 +25,6 @@ pub(super) enum Heard {
     Pong,
     /// The server's Close frame.
     Close(u16),
-}
-
-/// An HTTP answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
-    /// The server ends the connection after it.
-    pub(super) close: bool,
 }
 
 /// How the connection ended.
@@ -61,6 +54,8 @@ pub(super) struct Wire {
     pub(super) end: Option<End>,
     /// Nothing more is written.
     pub(super) write_ended: bool,
+    /// It is of a session over HTTP, and changes its connection.
+    over_http: Option<Box<OverHttp>>,
 }
 
 impl Wire {
@@ -77,7 +72,36 @@ impl Wire {
             message: Vec::new(),
             end: None,
             write_ended: false,
+            over_http: None,
         }
+    }
+
+    /// It is the end of a session over HTTP. It asks something first, or may receive at once.
+    pub(super) fn over(mut self, mut over_http: Box<OverHttp>, asks: bool) -> Wire {
+        over_http.begin(asks);
+        if asks {
+            self.put(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        }
+        Wire { over_http: Some(over_http), ..self }
+    }
+
+    /// What it has as that.
+    pub(super) fn over_http(&self) -> Option<&OverHttp> {
+        self.over_http.as_deref()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn over_http_mut(&mut self) -> Option<&mut OverHttp> {
+        self.over_http.as_deref_mut()
+    }
+
+    /// Another connection takes the place of the one before.
+    pub(super) fn reconnect(&mut self, sealed: bool, world: &mut World) {
+        let Some(over_http) = self.over_http.take() else { return };
+        let wire = Wire::connect(over_http.ring, over_http.peer(), sealed, world);
+        // One that is sealed has its handshake first.
+        let asks = sealed || world.random.chance(300);
+        *self = wire.over(over_http, asks);
     }
 
     /// A client connects to this ring, to the listener whose connections are sealed or the other.
@@ -210,6 +234,11 @@ impl Wire {
 
     /// Queues a WebSocket frame.
     pub(super) fn put_frame(&mut self, op: Opcode, fin: bool, payload: &[u8], random: &mut Random) {
+        if let Some(over_http) = &mut self.over_http {
+            // Whoever closes a session over HTTP goes.
+            over_http.leaves |= op == Opcode::Close;
+            return;
+        }
         let key = (random.next() as u32).to_be_bytes();
         let mut head = [0; WS_CLIENT_HEAD_MAX];
         let len = ws::client_head(op, fin, payload.len() as u64, key, &mut head);
@@ -280,6 +309,14 @@ impl Wire {
 
     /// The next message of a WebSocket stream.
     pub(super) fn hear(&mut self) -> Result<Option<Heard>, Violation> {
+        if let Some(mut over_http) = self.over_http.take() {
+            let heard = over_http.hear(&mut self.input)?;
+            self.over_http = Some(over_http);
+            return Ok(heard.map(|frame| match frame {
+                Frame::Message(bytes) => Heard::Message(bytes),
+                Frame::Close(code) => Heard::Close(code),
+            }));
+        }
         loop {
             if self.input.is_empty() {
                 return Ok(None);
@@ -305,37 +342,9 @@ impl Wire {
         }
     }
 
-    /// The next HTTP answer, whole. `upgrade` is one to a handshake: 101 has no body.
+    /// The next HTTP answer, whole.
     pub(super) fn answer(&mut self) -> Result<Option<Answer>, Violation> {
-        let Some(head) = self.input.windows(4).position(|four| four == b"\r\n\r\n") else {
-            return Ok(None);
-        };
-        let wrong = |what: &str| Violation::new(Oracle::Protocol, format!("HTTP answer: {what}"));
-        let text = core::str::from_utf8(&self.input[..head]).map_err(|_| wrong("not text"))?;
-        let mut lines = text.split("\r\n");
-        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 "));
-        let status = status.and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
-        let status: u16 = status.ok_or_else(|| wrong("status line"))?;
-        let (mut len, mut close) = (None, false);
-        for line in lines {
-            let (name, value) = line.split_once(':').ok_or_else(|| wrong("header line"))?;
-            match name.to_ascii_lowercase().as_str() {
-                "content-length" => len = value.trim().parse::<usize>().ok(),
-                "connection" => close |= value.trim().eq_ignore_ascii_case("close"),
-                _ => {}
-            }
-        }
-        let len = match status {
-            100 | 101 | 204 => 0,
-            _ => len.ok_or_else(|| wrong("no content-length"))?,
-        };
-        let start = head + 4;
-        if self.input.len() < start + len {
-            return Ok(None);
-        }
-        let body = self.input[start..start + len].to_vec();
-        self.input.drain(..start + len);
-        Ok(Some(Answer { status, body, close }))
+        answer::next(&mut self.input)
     }
 }
 

@@ -10,7 +10,7 @@ use super::kernel::{Kernel, Outside, Setup};
 use super::mutation::Mutation;
 use super::random::Random;
 use super::socket::{Read, Socket, SocketId};
-use crate::ids::PeerId;
+use crate::ids::{PeerId, Slot};
 use crate::ring::{Descriptor, Done, Op, Wait};
 use crate::time::{Instant, Millis};
 use core::net::SocketAddr;
@@ -361,6 +361,12 @@ impl World {
         self.sockets[id.0].leave(reset);
         self.sockets[id.0].gone_at = Some(self.now);
         self.poke(id);
+    }
+
+    /// The ring that has a connection in its table, and its slot there.
+    pub(super) fn place(&self, id: SocketId) -> Option<(usize, Slot)> {
+        let socket = &self.sockets[id.0];
+        Some((socket.ring, socket.slot?))
     }
 
     /// Whether the server has released its descriptor of a connection.

@@ -15,6 +15,7 @@
 //! policy for slow consumers decides; `batch-messages`, `batch-bytes`.
 
 mod batch;
+mod bugs;
 mod encode;
 mod fanout;
 mod feeding;
@@ -31,6 +32,7 @@ mod shed;
 pub mod spoiled;
 mod table;
 
+pub use bugs::{pin, spoil_unit};
 pub use encode::{MessageId, NO_CODE, PING, heart_beat};
 pub use fanout::{Audience, Fanout};
 pub use link::{LINK_BYTES, Pause};
