@@ -193,6 +193,7 @@ fn attach(run: &mut Simulation, session: &mut Session, link: LinkIndex, way: Way
     standalone::attach(shard.parts(), link, slot, answer);
     let over = wire.over_http_mut().expect("it was there");
     over.stage = Stage::Receives(way, 0);
+    over.tries = 0;
     over.next_at = super::scene::NEVER;
     run.sessions.asked[session.shard] = true;
 }

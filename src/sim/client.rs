@@ -15,6 +15,9 @@ use crate::time::Instant;
 /// Nanoseconds after which a client asks again that waits to receive.
 const AGAIN: u64 = 5_000_000;
 
+/// Connections of a client in vain after which it gives its session up.
+const TRIES: u32 = 50;
+
 /// How a client reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
@@ -231,6 +234,8 @@ impl Client {
         let Some(over) = self.wire.over_http_mut() else { return };
         match over.stage {
             _ if self.left => over.next_at = NEVER,
+            // The table may be full of others, and stay so.
+            Stage::Away if over.tries >= TRIES => self.release(scene, false),
             Stage::Away => {
                 let sealed = scene.plan.sealed && scene.world.random.chance(500);
                 self.wire.reconnect(sealed, scene.world);

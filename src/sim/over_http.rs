@@ -104,6 +104,8 @@ pub(super) struct OverHttp {
     pub(super) is_closed: bool,
     /// It has ended the session itself.
     pub(super) leaves: bool,
+    /// Connections that have come since one has received.
+    pub(super) tries: u32,
     /// Answers that were whole, and streams among them that ended at their limit.
     pub(super) whole: (u64, u64),
 }
@@ -124,6 +126,7 @@ impl OverHttp {
             is_gone: false,
             is_closed: false,
             leaves: false,
+            tries: 0,
             whole: (0, 0),
         }
     }
@@ -131,6 +134,7 @@ impl OverHttp {
     /// A connection has come.
     pub(super) fn begin(&mut self, asks: bool) {
         let never = super::scene::NEVER;
+        self.tries += 1;
         (self.stage, self.next_at) =
             if asks { (Stage::Asks, never) } else { (Stage::Ready, Instant(0)) };
     }
