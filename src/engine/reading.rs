@@ -464,7 +464,11 @@ impl Dispatch {
         for link in all {
             let Dispatch { ctx, net, delivery, .. } = self;
             match delivery.links.receiver(link) {
-                Some(_) => delivery.links.drain(View { ctx, net }, link, 1001, ""),
+                Some(slot) => {
+                    delivery.links.drain(View { ctx, net }, link, 1001, "");
+                    net.begin_phase(slot, ctx.ms);
+                    self.set_timer(slot);
+                }
                 None => delivery.links.cut(link),
             }
         }

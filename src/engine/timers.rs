@@ -221,6 +221,9 @@ fn connection_due(parts: &Dispatch, slot: Slot, next: &mut Earliest) {
             Stage::Body => next.add(left(times.since, limits.body_time.0), Due::Request),
             Stage::Parked => next.add(left(times.since, limits.answer_time.0), Due::Answer),
         }
+    } else if parts.ctx.draining.is_some() {
+        // It is told the end of its session, as those are that drain.
+        next.add(left(times.since, limits.linger.0), Due::Linger);
     }
     if net.peer(slot) != Peer::Here && parts.delivery.links.at(slot.into()).is_paused() {
         next.add(left(times.since, HANGUP_GRACE.0), Due::HungUp);
