@@ -88,11 +88,11 @@ impl Links {
     /// What has been put into links without a connection of their own goes to those who receive,
     /// or leaves the log.
     pub fn feed(&mut self, net: &mut Net, ctx: &Context) {
-        while let Some(link) = self.table.hungry.pop() {
-            self.mark_dirty(link);
-        }
         if !self.has_standalone() {
             return;
+        }
+        while let Some(link) = self.table.hungry.pop() {
+            self.mark_dirty(link);
         }
         let Links { table, dirty, to_feed, .. } = self;
         dirty.retain(|link| {

@@ -122,6 +122,7 @@ impl Table {
     pub(super) fn give_back(&mut self, link: LinkIndex) {
         assert!(self.slot(link).is_none() && self.at(link).way == Way::Closed);
         self.at_mut(link).encoding = None;
+        self.hungry.retain(|hungry| *hungry != link);
         self.free.push(link);
     }
 

@@ -78,8 +78,8 @@ fn what_a_large_message_needed_is_given_back_in_the_turn_that_ends_its_link() {
     assert!(held.iter().all(|held| *held <= ENCODE_KEEP), "{held:?}");
 }
 
-#[test]
-fn who_receives_is_not_lost_over_the_end_of_an_answer() {
+/// A link whose stream waits for room, since another one has all of it.
+fn short_of_room() -> (Bench, LinkIndex, Slot) {
     let mut bench = Bench::new(SMALL, 1);
     let link = bench.open(STREAM, 10);
     bench.join("/topic/a", link);
@@ -100,10 +100,26 @@ fn who_receives_is_not_lost_over_the_end_of_an_answer() {
     bench.hear();
     assert!(bench.links.needs_room && bench.ended.is_empty(), "it waits for room");
     assert_eq!(bench.links.receiver(link), Some(Slot(0)));
+    (bench, link, other)
+}
+
+#[test]
+fn who_receives_is_not_lost_over_the_end_of_an_answer() {
+    let (mut bench, link, other) = short_of_room();
     bench.links.table.at_mut(other.into()).clear(&mut bench.links.segments);
     bench.settle();
     assert_eq!(bench.released, [link]);
     assert_eq!(messages(&bench.wire[0]), (vec![1], vec!["o".to_owned()]));
+}
+
+/// Seed 78806513657: the last link of its shard.
+#[test]
+fn what_has_ended_waits_for_room_no_more() {
+    let (mut bench, link, _) = short_of_room();
+    assert_eq!(bench.links.waiting(), 1);
+    bench.links.cut(link);
+    bench.links.close_standalone(&mut bench.net, link);
+    assert_eq!(bench.links.waiting(), 0, "or its shard never sleeps again");
 }
 
 #[test]
