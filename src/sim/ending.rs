@@ -10,8 +10,18 @@ use super::violation::{Oracle, Violation};
 use crate::engine::shard::Shard;
 use crate::limits::Limits;
 use crate::mem::shares::Kind;
+use crate::time::Millis;
 
 impl Simulation {
+    /// A shard stalls from now on, for this many milliseconds.
+    pub(super) fn stand_still(&mut self, least: u64, most: u64) {
+        let mut world = self.world.borrow_mut();
+        world.counts.note(Event::ShardStalls);
+        let shard = world.random.index(self.shards.len());
+        let millis = world.random.between(least, most);
+        self.stalled[shard] = world.now() + Millis(millis as u32);
+    }
+
     /// Shards that stand still go on.
     fn end_stalls(&mut self) {
         let now = self.world.borrow().now();

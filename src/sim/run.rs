@@ -28,7 +28,7 @@ use crate::ids::{ShardId, Slot};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::ring::Wait;
-use crate::time::{Instant, Millis};
+use crate::time::Instant;
 use core::net::SocketAddr;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -403,15 +403,6 @@ impl Simulation {
         if self.steps.is_multiple_of(16) && self.world.borrow().has_jumped() {
             self.world.borrow_mut().end_jump();
         }
-    }
-
-    /// A shard stalls from now on, for this many milliseconds.
-    fn stand_still(&mut self, least: u64, most: u64) {
-        let mut world = self.world.borrow_mut();
-        world.counts.note(Event::ShardStalls);
-        let shard = world.random.index(self.shards.len());
-        let millis = world.random.between(least, most);
-        self.stalled[shard] = world.now() + Millis(millis as u32);
     }
 
     /// Nothing is to be done now: moves time on to the next event.
